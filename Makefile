@@ -1,0 +1,31 @@
+# make demo: own environment, `dvc repro` on the demo suite, the results table.  make test: own environment, the whole test suite.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo test environment lock check
+
+environment: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(None if v in ((3, 11), (3, 12)) else \
+	  "Python 3.11 or 3.12 is needed, %s is %d.%d: make PYTHON=python3.11 ..." % (sys.executable, *v))'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+demo: environment
+	cp suites/demo.yaml params.yaml
+	$(BIN)/dvc repro
+	@$(BIN)/python -m pipeline table
+
+test: environment
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2
+
+# Fix the versions that a fresh machine installs, for Python 3.11 and 3.12 alike.
+lock:
+	uv pip compile --universal --python-version 3.11 --extra test --no-header --no-annotate pyproject.toml -o requirements.lock

@@ -1,0 +1,80 @@
+"""``python -m pipeline COMMAND``: what is not a stage of the DAG.
+
+table                        print the results table and where the page and figures are
+table --into FILE --mark M   put the table between <!-- M --> and <!-- /M --> of a text file
+weights list                 the known weights, where each would be found, and what is there
+weights get NAME [--from P]  download (or copy from a local file) into models/pretrained, verified
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+
+REPORT = Path("data/results/report")
+PRETRAINED = Path("models/pretrained")
+
+
+def table(arguments: argparse.Namespace) -> None:
+    path = REPORT / "table.md"
+    if not path.is_file():
+        raise PipelineError(f"{path} does not exist yet; `dvc repro` makes it")
+    text = path.read_text()
+    if arguments.into:
+        insert(arguments.into, arguments.mark, text)
+        print(f"{arguments.into}: the table stands between <!-- {arguments.mark} --> and <!-- /{arguments.mark} -->")
+        return
+    print(text)
+    print(f"Page:    {REPORT / 'index.html'}")
+    print(f"Figures: {REPORT / 'rows.png'}, {REPORT / 'curves.png'}")
+    print(f"Table:   {path}, {REPORT / 'table.csv'}")
+
+
+def insert(path: Path, mark: str, text: str) -> None:
+    """Replace what stands between the two marks of a text file."""
+    start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
+    content = path.read_text() if path.is_file() else ""
+    if content.count(start) != 1 or content.count(end) != 1:
+        raise PipelineError(f"{path}: needs the lines {start} and {end}, once each")
+    before, rest = content.split(start)
+    path.write_text(f"{before}{start}\n{text}{end}{rest.split(end)[1]}")
+
+
+def weights(arguments: argparse.Namespace) -> None:
+    from pipeline.encoders.download import download  # imports torch: only where it is needed
+    from pipeline.encoders.weights import find, list_known
+
+    if arguments.action == "list":
+        for known in list_known():
+            print(f"{known.name:20} {find(known) or 'not here'}\n{'':20} {known.url or known.note}\n{'':20} {known.licence}")
+    else:
+        print(download(arguments.name, PRETRAINED, from_path=arguments.source))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    of_table = commands.add_parser("table", help="print the results table")
+    of_table.add_argument("--into", type=Path, metavar="FILE", help="text file to put the table into")
+    of_table.add_argument("--mark", default="results", help="name of the marks in that file")
+    of_table.set_defaults(run=table)
+    of_weights = commands.add_parser("weights", help="list or download published weights")
+    actions = of_weights.add_subparsers(dest="action", required=True, metavar="list|get")
+    actions.add_parser("list")
+    get = actions.add_parser("get")
+    get.add_argument("name")
+    get.add_argument("--from", dest="source", type=Path, metavar="PATH", help="copy from a local file instead of downloading")
+    of_weights.set_defaults(run=weights)
+    arguments = parser.parse_args()
+    try:
+        arguments.run(arguments)
+    except PipelineError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

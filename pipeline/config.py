@@ -1,0 +1,207 @@
+"""The schema of params.yaml: every block, every key, checked before any work, all problems told at once.
+
+>>> params = load(Path("params.yaml"))
+>>> params.media.frames_per_second
+2.0
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, Field, ValidationError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline.datasets import DATASETS, DatasetSettings
+from pipeline.encoders import ENCODERS
+from pipeline.errors import InputProblems, PipelineError
+from pipeline.features.settings import EncoderChoice, FeatureSet
+from pipeline.media.settings import MediaSettings
+from pipeline.methods import METHODS
+from pipeline.registry import Registry, UnknownName, suggest
+from pipeline.report.settings import ReportSettings
+from pipeline.settings import Settings
+from pipeline.synth.settings import SynthSettings
+from pipeline.tasks import TASKS
+from pipeline.training.settings import Run, TrainSettings
+
+Entry = TypeVar("Entry")
+
+
+class CacheSettings(Settings):
+    """Where the per-clip cache is; no stage depends on it."""
+
+    dir: Path | None = Field(None, description="absolute path; null: $AVEL_CACHE, else ~/.cache/avel-pipeline")
+
+
+class Params(Settings):
+    """params.yaml, one block per stage."""
+
+    synth: dict[str, SynthSettings] = Field({}, description="worlds to write below data/raw/; {} with clips of your own")
+    dataset: DatasetSettings
+    media: MediaSettings = MediaSettings()
+    features: dict[str, FeatureSet] = Field({}, description="feature sets, by a name of your choice")
+    methods: dict[str, dict[str, Any]] = Field({}, description="settings of each method, by its registered name")
+    train: TrainSettings = TrainSettings()
+    runs: dict[str, Run] = Field({}, description="rows of the results table, by a name of your choice")
+    report: ReportSettings = ReportSettings()
+    cache: CacheSettings = CacheSettings()
+
+    def method_settings(self, row: str) -> dict[str, Any]:
+        """The settings of a row's method: its own block with the row's overrides laid over it."""
+        run = self.runs[row]
+        return merge(self.methods.get(run.method, {}), run.overrides)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """``over`` laid over ``base``, mappings key by key."""
+    result = dict(base)
+    for key, value in over.items():
+        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
+        result[key] = merge(result[key], value) if both else value
+    return result
+
+
+def pick(block: Mapping[str, Entry], name: str, kind: str) -> Entry:
+    """The entry of a block by its name.
+
+    Raises:
+        UnknownName: with the nearest name in the block.
+    """
+    if name not in block:
+        raise UnknownName(f"unknown {kind} {name!r}{suggest(name, block)}")
+    return block[name]
+
+
+def load(path: Path) -> Params:
+    """Read and check a params file.
+
+    Raises:
+        InputProblems: every problem of the file, each with the path of its key and, for an unknown name, the nearest valid one.
+    """
+    if not path.is_file():
+        raise InputProblems(str(path), ["no such file; copy one of suites/*.yaml to params.yaml"])
+    try:
+        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))  # YAML 1.2, as DVC reads it; refuses duplicate keys
+    except YAMLError as error:
+        raise InputProblems(str(path), [" ".join(str(error).split())]) from None
+    if not isinstance(content, Mapping):
+        raise InputProblems(str(path), ["the file holds no mapping of blocks (synth, dataset, media, ...)"])
+    problems = list(schema_problems(Params, content, ""))
+    problems += reference_problems(content)
+    if problems:
+        raise InputProblems(str(path), problems)
+    return Params.model_validate(content)
+
+
+def schema_problems(model: type[BaseModel], content: Any, prefix: str) -> Iterator[str]:
+    """pydantic's findings as sentences, ``prefix`` being the path of ``content`` in the file."""
+    try:
+        model.model_validate(content)
+    except ValidationError as error:
+        for finding in error.errors():
+            keys = [str(part) for part in finding["loc"]]
+            path = ".".join(([prefix] if prefix else []) + keys) or "the file"
+            if finding["type"] == "extra_forbidden":
+                yield f"{path}: unknown key{suggest(keys[-1], known_keys(model, keys[:-1]))}"
+            elif finding["type"] == "missing":
+                yield f"{path}: this key is needed"
+            else:
+                message = finding["msg"].removeprefix("Value error, ")
+                yield f"{path}: {message[:1].lower()}{message[1:]} (here: {finding['input']!r})"
+
+
+def known_keys(model: Any, keys: Iterable[str]) -> list[str]:
+    """Names of the fields of the model found by following ``keys`` down from ``model``, through dicts and optionals."""
+    for key in keys:
+        if isinstance(model, type) and issubclass(model, BaseModel) and key in model.model_fields:
+            model = model.model_fields[key].annotation
+        elif get_args(model):  # dict[str, Model]: the key is a name of the user's
+            model = get_args(model)[-1]
+        models = [part for part in get_args(model) if isinstance(part, type) and issubclass(part, BaseModel)]
+        if models and not _is_dict(model):
+            model = models[0]
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _is_dict(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) is dict
+
+
+def reference_problems(content: Mapping[str, Any]) -> list[str]:
+    """What no single block can know: names of encoders, methods, tasks and feature sets, and the settings these own."""
+    dataset, features, methods, runs = (_mapping(content.get(block)) for block in ("dataset", "features", "methods", "runs"))
+    problems = _unknown("dataset.kind", dataset.get("kind"), DATASETS)
+    problems += segment_problems(dataset, _mapping(content.get("media")))
+    for name, feature_set in features.items():
+        for modality in ("visual", "audio"):
+            choice = _mapping(_mapping(feature_set).get(modality))
+            problems += encoder_problems(f"features.{name}.{modality}", choice, modality)
+    for name, settings in methods.items():
+        path = f"methods.{name}"
+        problems += _unknown(path, name, METHODS) or list(schema_problems(METHODS.get(name).Config, settings or {}, path))
+    for name, run in runs.items():
+        problems += run_problems(f"runs.{name}", _mapping(run), features, methods)
+    baseline = _mapping(content.get("report")).get("baseline")
+    if baseline is not None and baseline not in runs:
+        problems.append(f"report.baseline: unknown row {baseline!r}{suggest(str(baseline), runs)}")
+    return problems
+
+
+def segment_problems(dataset: Mapping[str, Any], media: Mapping[str, Any]) -> list[str]:
+    """A segment must hold a whole number of frames, at least one."""
+    try:
+        MediaSettings.model_validate(media).frames_per_segment(float(dataset.get("segment_seconds", 1.0)))
+    except (TypeError, ValueError):
+        return []  # the schema has named it
+    except PipelineError as error:
+        return [str(error)]
+    return []
+
+
+def encoder_problems(path: str, choice: Mapping[str, Any], modality: str) -> list[str]:
+    name = choice.get("encoder")
+    if not isinstance(name, str):
+        return []
+    if problems := _unknown(f"{path}.encoder", name, ENCODERS):
+        return problems
+    encoder = ENCODERS.get(name)
+    if encoder.modality != modality:
+        fitting = [other for other in ENCODERS.names() if ENCODERS.get(other).modality == modality]
+        return [f"{path}.encoder: {name!r} encodes {encoder.modality}, not {modality}{suggest(name, fitting)}"]
+    options = {key: value for key, value in choice.items() if key not in EncoderChoice.model_fields}
+    return list(schema_problems(encoder.Config, options, path))
+
+
+def run_problems(path: str, run: Mapping[str, Any], features: Mapping[str, Any], methods: Mapping[str, Any]) -> list[str]:
+    problems = _unknown(f"{path}.task", run.get("task"), TASKS) + _unknown(f"{path}.method", run.get("method"), METHODS)
+    feature_set, method = run.get("features"), run.get("method")
+    if isinstance(feature_set, str) and feature_set not in features:
+        problems.append(f"{path}.features: unknown feature set {feature_set!r}{suggest(feature_set, features)}")
+    seeds = run.get("seeds")
+    if isinstance(seeds, list) and len(set(map(str, seeds))) < len(seeds):
+        problems.append(f"{path}.seeds: a seed is named twice (here: {seeds!r})")
+    if method not in METHODS.names():
+        return problems
+    if method not in methods:
+        problems.append(f"{path}.method: the block methods.{method} is missing; add it (it may be empty: {{}})")
+    if run.get("task") in TASKS.names() and run["task"] not in METHODS.get(method).tasks:
+        problems.append(f"{path}.task: {method} does not do {run['task']!r} (it does: {', '.join(sorted(METHODS.get(method).tasks))})")
+    own = _mapping(methods.get(method))
+    if not list(schema_problems(METHODS.get(method).Config, own, "")):  # else named once, at the method
+        settings = merge(own, _mapping(run.get("overrides")))
+        problems += schema_problems(METHODS.get(method).Config, settings, f"{path}.overrides")
+    return problems
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _unknown(path: str, name: Any, registry: Registry) -> list[str]:
+    if not isinstance(name, str) or name in registry.names():
+        return []
+    return [f"{path}: unknown {registry.kind} {name!r}{suggest(name, registry.names())}"]

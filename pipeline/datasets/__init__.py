@@ -1,0 +1,7 @@
+"""Annotations -> rows, labels and files, for every registered kind of data set."""
+
+from pipeline.datasets import ave as ave
+from pipeline.datasets import folder as folder
+from pipeline.datasets.base import DATASETS, DatasetSettings, Index, build_index, read_index, write_index
+
+__all__ = ["DATASETS", "DatasetSettings", "Index", "build_index", "read_index", "write_index"]

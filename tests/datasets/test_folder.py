@@ -1,0 +1,62 @@
+import pytest
+
+from pipeline.datasets import DatasetSettings, build_index
+from pipeline.errors import InputProblems, PipelineError
+
+HEADER = "clip,split,label,onset,offset\n"
+
+
+@pytest.fixture
+def clips(tmp_path):
+    root = tmp_path / "clips"
+    (root / "deep").mkdir(parents=True)
+    for name in ("a.mp4", "deep/a.mp4", "with space ü.mp4", "-dash.mp4", "new\nline.mp4", "notes.txt", ".hidden.mp4"):
+        (root / name).write_bytes(name.encode())
+    return root
+
+
+def settings(clips, annotations=None):
+    return DatasetSettings(kind="folder", clips=clips, annotations=annotations or clips)
+
+
+def test_every_file_is_a_clip_and_equal_names_stay_apart(clips):
+    index = build_index(settings(clips))
+    assert {row.clip for row in index.rows} == {"a.mp4", "deep/a.mp4", "with space ü.mp4", "-dash.mp4", "new\nline.mp4", "notes.txt"}
+    assert {row.split for row in index.rows} == {"none"}
+    assert index.classes == []
+    assert index.health == ["hidden files and links that lead out of the directory, left out: 1 (.hidden.mp4)"]
+
+
+def test_labels_come_from_a_csv(clips, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(HEADER + "a.mp4,train,Dog,0,4.5\na.mp4,train,Cat,5,10\ndeep/a.mp4,test,Cat,1,2\n")
+    index = build_index(settings(clips, labels))
+    rows = {row.clip: row for row in index.rows}
+    assert index.classes == ["Cat", "Dog"]
+    assert [(event.label, event.onset, event.offset) for event in rows["a.mp4"].events] == [("Dog", 0, 4.5), ("Cat", 5, 10)]
+    assert (rows["a.mp4"].split, rows["deep/a.mp4"].split, rows["-dash.mp4"].split) == ("train", "test", "none")
+
+
+def test_all_problems_of_the_labels_are_told_at_once(clips, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        HEADER + "b.mp4,train,Dog,0,1\na.mp4,learn,Dog,0,1\na.mp4,train,,0,1\na.mp4,train,Dog,5,4\n"
+        "a.mp4,train,Dog,x,4\na.mp4,train,Dog,0,1\na.mp4,test,Dog,0,1\n"
+    )
+    with pytest.raises(InputProblems) as caught:
+        build_index(settings(clips, labels))
+    assert [problem.split(":")[0] for problem in caught.value.problems] == ["line 2", "line 3", "line 4", "line 5", "line 6", "line 8"]
+
+
+def test_missing_columns_and_a_missing_file_are_named(clips, tmp_path):
+    labels = tmp_path / "labels.csv"
+    with pytest.raises(InputProblems, match="no such file"):
+        build_index(settings(clips, labels))
+    labels.write_text("clip,label\n")
+    with pytest.raises(InputProblems, match="columns split, onset, offset are missing"):
+        build_index(settings(clips, labels))
+
+
+def test_an_unknown_kind_is_answered_with_the_known_ones(clips):
+    with pytest.raises(PipelineError, match=r"unknown dataset kind 'folders'; did you mean 'folder'\?"):
+        build_index(DatasetSettings(kind="folders", clips=clips, annotations=clips))

@@ -1,0 +1,82 @@
+import hashlib
+
+import numpy as np
+import pytest
+
+from pipeline.cache import CACHE_VARIABLE, Cache, default_root, file_sha256, fingerprint
+
+KEY = "ab" * 32
+
+
+@pytest.fixture
+def cache(tmp_path):
+    return Cache(tmp_path / "cache")
+
+
+def test_an_entry_comes_back_as_it_was_put(cache):
+    arrays = {"frames": np.arange(24, dtype=np.uint8).reshape(2, 3, 4), "waveform": np.linspace(-1, 1, 7, dtype=np.float32)}
+    cache.put("decoded", KEY, arrays, {"status": "ok", "seconds": 9.5})
+    read, facts = cache.get("decoded", KEY)
+    assert facts == {"status": "ok", "seconds": 9.5}
+    assert cache.facts("decoded", KEY) == facts
+    assert read.keys() == arrays.keys()
+    for name in arrays:
+        np.testing.assert_array_equal(read[name], arrays[name])
+        assert read[name].dtype == arrays[name].dtype
+
+
+def test_kinds_do_not_mix_and_an_absent_entry_is_none(cache):
+    cache.put("decoded", KEY, {})
+    assert cache.has("decoded", KEY)
+    assert not cache.has("features", KEY)
+    assert cache.get("features", KEY) is None
+    assert cache.facts("features", KEY) is None
+
+
+@pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+def test_a_damaged_entry_reads_as_absent_and_is_removed(cache, damage):
+    cache.put("features", KEY, {"features": np.random.default_rng(0).random(5000).astype(np.float32)})
+    path = cache.path("features", KEY)
+    content = bytearray(path.read_bytes())
+    if damage == "truncate":
+        content = content[: len(content) // 2]
+    elif damage == "empty":
+        content = bytearray()
+    else:
+        content[len(content) // 2] ^= 0x10
+    path.write_bytes(content)
+    assert cache.get("features", KEY) is None
+    assert not cache.has("features", KEY)
+
+
+def test_the_same_entry_has_the_same_bytes(cache):
+    arrays = {"features": np.ones((3, 2), np.float16)}
+    cache.put("features", KEY, arrays, {"b": 1, "a": 2})
+    first = cache.path("features", KEY).read_bytes()
+    cache.put("features", KEY, arrays, {"a": 2, "b": 1})
+    assert cache.path("features", KEY).read_bytes() == first
+
+
+def test_nothing_is_left_of_a_failed_write(cache, monkeypatch):
+    monkeypatch.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError("No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        cache.put("features", KEY, {})
+    assert [path for path in cache.root.rglob("*") if path.is_file()] == []
+
+
+def test_fingerprint_knows_content_but_not_the_order_of_keys():
+    assert fingerprint(1, {"a": 1, "b": [2]}) == fingerprint(1, {"b": [2], "a": 1})
+    assert fingerprint(1, {"a": 1}) != fingerprint(1, {"a": 2})
+    assert len(fingerprint("x")) == 64
+
+
+def test_file_sha256(tmp_path):
+    (tmp_path / "a").write_bytes(b"clip")
+    assert file_sha256(tmp_path / "a") == hashlib.sha256(b"clip").hexdigest()
+
+
+def test_the_environment_moves_the_cache(monkeypatch, tmp_path):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "elsewhere"))
+    assert default_root() == tmp_path / "elsewhere"
+    assert Cache().root == tmp_path / "elsewhere"
+    assert Cache(tmp_path / "param").root == tmp_path / "param"
