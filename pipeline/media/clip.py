@@ -1,0 +1,165 @@
+"""One window of one clip: frames, waveform, masks, and a status that says how whole they are. Never raises for bad media."""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipeline.media.audio import Audio, read_audio
+from pipeline.media.coverage import Coverage, Window, measure
+from pipeline.media.probe import MediaError, Probe, describe, probe
+from pipeline.media.settings import MediaSettings
+from pipeline.media.video import read_frames, scaled_size
+
+GOOD = frozenset({"ok", "padded", "silent", "partial"})
+BAD = frozenset({"missing", "unreadable", "no_video", "no_audio", "truncated", "refused", "crashed", "timeout"})
+SILENT_RATE = 16000  # Hz of the zeros that stand in for a stream that does not exist
+
+
+@dataclass(frozen=True)
+class DecodedClip:
+    """What was read of one window of T segments.
+
+    status: ``ok`` | ``padded`` (the clip, or one of its streams, ends inside the window: last frame repeated, silence, masked) |
+        ``silent`` (no sound, or none that decodes: zeros) | ``partial`` (less decoded than the file says, yet enough), or one of BAD.
+    reason: one line; empty for ``ok``.
+    frames: (T*F, H, W, 3) uint8 RGB; None for a bad clip.
+    waveform: (L,) float32 mono at ``sample_rate`` Hz, L = round(T * segment_seconds * sample_rate); None for a bad clip.
+    visual_valid, audio_valid: (T,) bool, False where at least half of the segment lies beyond what the stream holds.
+    video_coverage, audio_coverage: decoded share, in [0, 1], of what the file says lies inside the window.
+    seconds: part of the window that lies inside the clip.
+    facts: width, height (upright, before scaling), fps, duration, rotation, container, codecs: plain JSON.
+    """
+
+    status: str
+    reason: str
+    frames: np.ndarray | None = None
+    waveform: np.ndarray | None = None
+    sample_rate: int = 0
+    visual_valid: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    audio_valid: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+    video_coverage: float = 0.0
+    audio_coverage: float = 0.0
+    seconds: float = 0.0
+    decoder: str = ""
+    facts: dict[str, int | float | str | bool | None] = field(default_factory=dict)
+
+    @property
+    def good(self) -> bool:
+        return self.status in GOOD
+
+
+def decode_clip(
+    path: str | os.PathLike[str], *, start: float, segments: int, segment_seconds: float, settings: MediaSettings
+) -> DecodedClip:
+    """Read ``segments`` segments from ``start`` seconds into the clip.
+
+    Raises:
+        PipelineError: the settings give no whole number of frames in a segment.
+        ValueError: a window that is empty or starts before 0.
+    """
+    if segments < 1 or not segment_seconds > 0 or not start >= 0 or not math.isfinite(start):
+        raise ValueError(f"not a window: start={start}, segments={segments}, segment_seconds={segment_seconds}")
+    window = Window(start, segments, segment_seconds, settings.frames_per_segment(segment_seconds), settings.frame_offset)
+    found: Probe | None = None
+    try:
+        found = probe(path, settings)
+        return _decode(path, found, window, settings)
+    except MediaError as error:
+        status, reason = error.status, error.reason
+    except MemoryError:
+        status, reason = "refused", f"needs more memory than media.memory_mb = {settings.memory_mb}"
+    except Exception as error:  # whatever a damaged file brings a decoder to raise is a fact about the file
+        status, reason = "unreadable", f"{type(error).__name__}: {describe(error)}"
+    return DecodedClip(status, reason, facts=facts(found) if found else {})
+
+
+def _decode(path: str | os.PathLike[str], found: Probe, window: Window, settings: MediaSettings) -> DecodedClip:
+    _check_contents(found, window, settings)
+    frames = read_frames(path, window.times(), found, settings.decoder, settings.frame_size)
+    audio, silence = _read_audio_or_silence(path, found, window, settings)
+    coverage = measure(found, window, frames, audio)
+    errors = (*frames.errors, *(audio.errors if audio else ()))
+    status, reason = _verdict(coverage, audio, silence, errors, settings)
+    measured: dict[str, Any] = {"video_coverage": coverage.video, "audio_coverage": coverage.audio, "seconds": coverage.seconds}
+    if status in BAD:
+        return DecodedClip(status, reason, decoder=frames.decoder, facts=facts(found), **measured)
+    rate = audio.sample_rate if audio else (found.audio.rate if found.audio else SILENT_RATE)
+    return DecodedClip(
+        status=status,
+        reason=reason,
+        frames=frames.images,
+        waveform=audio.waveform if audio else np.zeros(round(window.seconds * rate), np.float32),
+        sample_rate=rate,
+        visual_valid=coverage.visual_valid,
+        audio_valid=coverage.audio_valid,
+        decoder=frames.decoder,
+        facts=facts(found),
+        **measured,
+    )
+
+
+def _verdict(coverage: Coverage, audio: Audio | None, silence: str, errors: tuple[str, ...], settings: MediaSettings) -> tuple[str, str]:
+    """(status, reason) of a clip both of whose streams were read as far as they go."""
+    decoded = f"decoded {coverage.video:.1%} of the picture and {coverage.audio:.1%} of the sound that the file states for the window"
+    damage = f"; {len(errors)} packets did not decode, what was shown or heard around them may be damaged: {errors[0]}" if errors else ""
+    if coverage.video < settings.min_coverage or (audio is not None and coverage.audio < settings.min_coverage):
+        return "truncated", decoded + (damage or "; the data ends early")
+    if audio is None:
+        return "silent", silence if coverage.whole and not errors else f"{silence}; {decoded}{damage}"
+    if errors or not coverage.whole:
+        return "partial", decoded + damage
+    if not (coverage.visual_valid.all() and coverage.audio_valid.all()):
+        total, picture, sound = len(coverage.visual_valid), int(coverage.visual_valid.sum()), int(coverage.audio_valid.sum())
+        return "padded", f"the file ends inside the window: picture in {picture}, sound in {sound} of {total} segments"
+    return "ok", ""
+
+
+def facts(found: Probe) -> dict[str, int | float | str | bool | None]:
+    """What the index keeps of a probe, as plain JSON; sizes in pixels, upright; duration in seconds."""
+    height, width = found.video.upright_size if found.video else (None, None)
+    return {
+        "container": found.container,
+        "duration": found.duration,
+        "width": width,
+        "height": height,
+        "fps": found.video.rate if found.video else None,
+        "rotation": found.video.rotation if found.video else None,
+        "video_codec": found.video.codec if found.video else None,
+        "audio_codec": found.audio.codec if found.audio else None,
+        "sample_rate": found.audio.rate if found.audio else None,
+        "channels": found.audio.channels if found.audio else None,
+    }
+
+
+def _check_contents(found: Probe, window: Window, settings: MediaSettings) -> None:
+    """The streams the settings ask for, a window inside the clip, and arrays within the memory limit; else MediaError."""
+    if found.video is None:
+        raise MediaError("no_video", "the file has no moving picture (cover art does not count)")
+    if found.audio is None and settings.on_missing_audio == "drop":
+        raise MediaError("no_audio", "the file has no usable audio stream")
+    if found.duration is not None and window.start >= found.duration > 0:
+        raise MediaError("no_video", f"the window starts at {window.start:g} s, after the clip's end at {found.duration:.3f} s")
+    height, width = scaled_size(found.video.upright_size, settings.frame_size)
+    rate = found.audio.rate if found.audio else SILENT_RATE
+    decoded = window.segments * window.per_segment * height * width * 3 + round(window.seconds * rate) * 4
+    if decoded > settings.max_decoded_bytes:
+        limit = settings.max_decoded_bytes
+        raise MediaError("refused", f"{decoded} bytes of frames ({width}x{height}) and sound, over media.max_decoded_bytes = {limit}")
+
+
+def _read_audio_or_silence(
+    path: str | os.PathLike[str], found: Probe, window: Window, settings: MediaSettings
+) -> tuple[Audio | None, str]:
+    if found.audio is None:
+        return None, "no usable audio stream"
+    try:
+        return read_audio(path, found, window.start, window.seconds), ""
+    except MediaError as error:
+        if settings.on_missing_audio == "drop":
+            raise MediaError("no_audio", error.reason) from error
+        return None, error.reason

@@ -1,0 +1,214 @@
+"""Run a function over many jobs in child processes that may crash, hang or eat memory without harm to the parent.
+
+A child is a fresh interpreter (nothing of the parent's is forked), serves many jobs, and is replaced when it dies. It ends with the
+parent: at the end of its pipe, and, should a decoder hang in native code, by an alarm a little after the job's time limit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any, ClassVar
+
+from pipeline.errors import PipelineError
+
+START_SECONDS = 120.0  # to start a child and import the function's module, on a busy machine
+ALARM_GRACE_SECONDS = 10.0  # the parent is first to end a job; the alarm is for children without a parent
+COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pipeline.media.guard import serve; serve(*map(int, sys.argv[2:]))"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job without a result. ``status`` is the clip status that fits, ``reason`` one line."""
+
+    status: ClassVar[str] = "unreadable"
+    reason: str
+
+
+class Crashed(Failure):
+    """The child died: a segmentation fault, an abort, ``os._exit``, the kernel's out-of-memory killer."""
+
+    status = "crashed"
+
+
+class TimedOut(Failure):
+    """The job outlived its time limit and was killed."""
+
+    status = "timeout"
+
+
+class Failed(Failure):
+    """The function raised; MemoryError included."""
+
+
+class _Worker:
+    """One child process, the pipe to it, and the job it has or gets as soon as it is ready."""
+
+    def __init__(self, function: bytes, timeout_seconds: float, memory_mb: int, job: Any) -> None:
+        self.connection, theirs = Pipe()
+        self.job = job
+        self.ready = False
+        self.timeout_seconds = timeout_seconds
+        self.deadline = time.monotonic() + START_SECONDS
+        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # as many cores as workers
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", COMMAND, json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,  # FFmpeg's complaints; what matters comes back as a reason
+            env={**os.environ, **single},
+        )
+        theirs.close()
+        self._send((function, timeout_seconds + ALARM_GRACE_SECONDS, memory_mb))
+
+    def give(self, job: Any) -> None:
+        self.job = job
+        self.deadline = time.monotonic() + self.timeout_seconds
+        self._send(job)
+
+    def _send(self, message: Any) -> None:
+        with contextlib.suppress(OSError):  # a child that is gone shows at the other end of the pipe, where it is dealt with
+            self.connection.send(message)
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+
+    def progress(self) -> tuple[Any] | None:
+        """The outcome of the job, boxed, if there is one by now.
+
+        Raises:
+            PipelineError: the child cannot work at all.
+        """
+        if not self.connection.poll():
+            if time.monotonic() < self.deadline:
+                return None
+            if not self.ready:
+                raise PipelineError(f"a child process did not start within {START_SECONDS:g} s; is the machine overloaded?")
+            return (TimedOut(f"no result after {self.timeout_seconds:g} s"),)
+        try:
+            kind, content = self.connection.recv()
+        except (EOFError, OSError):
+            if not self.ready:
+                raise PipelineError(f"a child process died while starting: {self._exit_reason()}") from None
+            return (Crashed(self._exit_reason()),)
+        if kind == "broken":
+            raise PipelineError(f"a child process cannot import the function to run: {content}")
+        if kind == "ready":
+            self.ready = True
+            self.give(self.job)
+            return None
+        return (content,) if kind == "done" else (Failed(content),)
+
+    def _exit_reason(self) -> str:
+        try:
+            code = self.process.wait(timeout=5.0)
+        except subprocess.TimeoutExpired:
+            return "the child process closed its pipe"
+        return f"the child process was ended by {signal.Signals(-code).name}" if code < 0 else f"the child process exited with code {code}"
+
+
+def run_guarded(
+    function: Callable[[Any], Any], jobs: Iterable[Any], *, workers: int, timeout_seconds: float, memory_mb: int
+) -> Iterator[tuple[Any, Any]]:
+    """``(job, outcome)`` of every job, in the order of completion; the outcome is the function's result or a :class:`Failure`.
+
+    Args:
+        function: importable by name in a fresh interpreter (a module-level callable, not of ``__main__``). Keep results small:
+            arrays belong in a cache that the function writes.
+        jobs: picklable; consumed one per free worker, never ahead.
+        timeout_seconds: wall time of one job.
+        memory_mb: address space in MiB that a child may take beyond what it holds after importing the function.
+
+    Raises:
+        PipelineError: the function cannot be imported by a child, or children do not start.
+    """
+    if getattr(function, "__module__", None) == "__main__":
+        raise PipelineError(f"{function!r} lives in __main__, which a child process cannot import; move it into a module")
+    setting = (pickle.dumps(function), timeout_seconds, memory_mb)
+    remaining = iter(jobs)
+    running: list[_Worker] = []
+    try:
+        running.extend(_Worker(*setting, job) for job in itertools.islice(remaining, workers))
+        while running:
+            for worker in _stirring(running):
+                boxed = worker.progress()
+                if boxed is None:
+                    continue
+                job, outcome = worker.job, boxed[0]
+                following = list(itertools.islice(remaining, 1))
+                if following and not isinstance(outcome, Crashed | TimedOut):
+                    worker.give(following[0])
+                else:
+                    running.remove(worker)
+                    worker.stop()
+                    running.extend(_Worker(*setting, job) for job in following)
+                yield job, outcome
+    finally:
+        for worker in running:
+            worker.stop()
+
+
+def _stirring(running: list[_Worker]) -> list[_Worker]:
+    """Waits for a message or a deadline; the workers concerned."""
+    patience = max(0.0, min(worker.deadline for worker in running) - time.monotonic())
+    ready = wait([worker.connection for worker in running], patience)
+    return [worker for worker in running if worker.connection in ready or worker.deadline <= time.monotonic()]
+
+
+def serve(descriptor: int, parent: int) -> None:
+    """What a child does: answer jobs from the pipe ``descriptor`` until it closes or process ``parent`` is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    connection = Connection(descriptor)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    with contextlib.suppress(EOFError, OSError):  # the parent has closed the pipe
+        pickled, alarm_seconds, memory_mb = connection.recv()
+        try:
+            function = pickle.loads(pickled)
+        except Exception as error:
+            connection.send(("broken", f"{type(error).__name__}: {error}"))
+            return
+        _limit_memory(memory_mb)
+        connection.send(("ready", None))
+        while True:
+            job = connection.recv()
+            signal.setitimer(signal.ITIMER_REAL, alarm_seconds)  # its default action kills, even inside hung native code
+            message = _answer(function, job)
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            connection.send_bytes(message)
+
+
+def _answer(function: Callable[[Any], Any], job: Any) -> bytes:
+    try:
+        return pickle.dumps(("done", function(job)))
+    except Exception as error:
+        return pickle.dumps(("failed", " ".join(f"{type(error).__name__}: {error}".split())[:500]))
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)
+
+
+def _limit_memory(memory_mb: int) -> None:
+    """Cap the address space at what is mapped now (libraries map gigabytes they never touch) plus ``memory_mb`` MiB."""
+    with open("/proc/self/statm") as file:
+        mapped = int(file.read().split()[0]) * resource.getpagesize()
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = mapped + memory_mb * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (limit if hard == resource.RLIM_INFINITY else min(limit, hard), hard))

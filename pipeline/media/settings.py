@@ -1,0 +1,47 @@
+"""How clips are read: sampling, decoder, what counts as whole, and the limits that keep a hostile file from taking the machine."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.errors import PipelineError
+from pipeline.settings import Settings
+
+
+class MediaSettings(Settings):
+    """The ``media`` block of params.yaml."""
+
+    frames_per_second: float = Field(2.0, gt=0, le=240, description="frames sampled per second; a whole number per segment must result")
+    frame_offset: float = Field(
+        0.5, ge=0, lt=1, description="position of a sampled frame within its interval of 1/frames_per_second; 0: at its start"
+    )
+    frame_size: int | None = Field(
+        None, ge=16, le=8192, description="short side in pixels to which larger frames are scaled down; null keeps the decoded size"
+    )
+    decoder: Literal["auto", "decord", "pyav"] = Field("auto", description="auto: PyAV, then decord where PyAV decodes nothing")
+    min_coverage: float = Field(0.9, ge=0, le=1, description="decoded share of what the file says it holds, below which a clip is bad")
+    on_missing_audio: Literal["zeros", "drop"] = Field("zeros", description="a clip without sound: silence and a mask, or a bad clip")
+    max_pixels: int = Field(4096 * 2304, ge=1, description="pixels of one frame above which a file is refused")
+    max_seconds: float = Field(3 * 3600.0, gt=0, description="duration of a file in seconds above which it is refused")
+    max_decoded_bytes: int = Field(4 * 2**30, ge=1, description="bytes of the frames and samples of one clip above which it is refused")
+    timeout_seconds: float = Field(60.0, gt=0, description="wall time of one clip in its child process")
+    memory_mb: int = Field(4096, ge=64, description="address space a child process may take beyond what it starts with, in MiB")
+    max_bad_fraction: float = Field(0.05, ge=0, le=1, description="share of bad clips above which the stage fails")
+    workers: int = Field(2, ge=1, le=256, description="child processes that decode, one core each")
+
+    def frames_per_segment(self, segment_seconds: float) -> int:
+        """Frames sampled in one segment of ``segment_seconds``.
+
+        Raises:
+            PipelineError: when the number is not whole, or zero.
+        """
+        exact = self.frames_per_second * segment_seconds
+        count = round(exact)
+        if count < 1 or abs(exact - count) > 1e-6 * max(1.0, exact):
+            raise PipelineError(
+                f"media.frames_per_second: {self.frames_per_second:g} frames a second give {exact:g} frames in a segment of "
+                f"{segment_seconds:g} s; choose a rate that gives a whole number, at least 1"
+            )
+        return count

@@ -1,0 +1,203 @@
+"""The pictures shown at given times, from two decoders behind one interface.
+
+PyAV comes first: with one thread it is also the faster one, it is exact, and it tells what it could not
+decode. decord counts frames instead of reading their times: on damaged files it returns stand-ins without a word, and on sound ones
+with several edit-list entries or hidden VP8 frames it is wrong by up to a second. Its frame times are therefore checked against the
+container's packets, and "auto" asks it only for a file of which PyAV decodes nothing.
+Pixels are not stretched to their display aspect ratio, as in the papers' own extraction scripts.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import av
+import numpy as np
+
+from pipeline.media.probe import MediaError, Probe, VideoStream, describe
+from pipeline.media.stream import TICK, Packets, decoded_frames, packet_times
+
+HOLE_SECONDS = 1.0  # a picture that stays longer than this and than its container says is a loss, not a slow video
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Pictures of one clip at the F times asked for.
+
+    images: (F, H, W, 3) uint8 RGB, upright.
+    times: (F,) float64, seconds on the clip's clock at which each shown picture begins.
+    covered: (F,) bool, False where the picture of that time was not decoded and another stands in.
+    end: seconds up to which pictures were decoded.
+    decoder: "decord" or "pyav".
+    errors: what the decoder complained about, one line each.
+    """
+
+    images: np.ndarray
+    times: np.ndarray
+    covered: np.ndarray
+    end: float
+    decoder: str
+    errors: tuple[str, ...] = ()
+
+
+class Untrusted(Exception):
+    """decord's account of a file does not agree with the container's."""
+
+
+def read_frames(
+    path: str | os.PathLike[str],
+    times: np.ndarray,
+    probe: Probe,
+    decoder: Literal["auto", "decord", "pyav"] = "auto",
+    frame_size: int | None = None,
+) -> Frames:
+    """The picture being shown at each of ``times``: the last one whose presentation time is not after it.
+
+    Args:
+        times: (F,) seconds on the clip's clock, ascending. Before the first picture it stands in, beyond the last one the last.
+        frame_size: short side in pixels to which larger pictures are scaled down by area averaging; None keeps the size.
+
+    Raises:
+        MediaError: ``no_video`` without a video stream; ``unreadable`` when not one picture decodes.
+        ValueError: ``times`` empty or not ascending.
+    """
+    wanted = np.asarray(times, dtype=np.float64)
+    if wanted.ndim != 1 or not len(wanted) or np.any(np.diff(wanted) < 0):
+        raise ValueError("times must be a non-empty ascending vector of seconds")
+    if probe.video is None:
+        raise MediaError("no_video", "the file has no moving picture")
+    size = scaled_size(probe.video.upright_size, frame_size)
+    if decoder == "decord":
+        return _checked_decord(path, wanted, probe.clock, probe.video, size)
+    try:
+        return _read_pyav(path, wanted, probe.clock, probe.video, size)
+    except MediaError:
+        if decoder == "pyav":
+            raise
+        try:
+            return _checked_decord(path, wanted, probe.clock, probe.video, size)
+        except MediaError:
+            pass
+        raise
+
+
+def scaled_size(size: tuple[int, int], frame_size: int | None) -> tuple[int, int]:
+    """(height, width) with the short side at most ``frame_size``, aspect kept to the nearest pixel, never enlarged."""
+    short = min(size)
+    if frame_size is None or short <= frame_size:
+        return size
+    height, width = (max(1, round(side * frame_size / short)) for side in size)
+    return height, width
+
+
+def _read_pyav(path: str | os.PathLike[str], times: np.ndarray, clock: float, video: VideoStream, size: tuple[int, int]) -> Frames:
+    packets = Packets()
+    images = np.empty((len(times), *size, 3), np.uint8)
+    shown, lasts = np.empty(len(times)), np.empty(len(times))
+    current: tuple[float, Any] | None = None
+    done = 0
+    for moment, frame in decoded_frames(path, video.index, clock, float(times[0]), 1 / video.rate, packets):
+        if current is not None:
+            if moment < current[0]:
+                continue  # a time stamp that runs backwards is damage
+            stop = int(np.searchsorted(times, moment - TICK, "left"))
+            if stop > done:
+                images[done:stop] = picture(current[1], video, size)
+                shown[done:stop], lasts[done:stop] = current[0], _lasts(current[1])
+                done = stop
+        current = (moment, frame)
+        if done == len(times):
+            break
+    if current is None:
+        raise MediaError("unreadable", f"no picture of its {video.codec} stream decodes: {(packets.errors or ['no packet'])[0]}")
+    if done < len(times):
+        images[done:] = picture(current[1], video, size)
+        shown[done:], lasts[done:] = current[0], _lasts(current[1])
+    interval = packets.interval or 1 / video.rate
+    due = np.sort(np.asarray(packets.due))
+    covered = _covered(times, shown, lasts, current[0], due, interval)
+    return Frames(images, shown, covered, current[0] + max(_lasts(current[1]), interval), "pyav", tuple(packets.errors))
+
+
+def _lasts(frame: Any) -> float:
+    """Seconds the container says a frame is shown; 0 where it does not say."""
+    return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+
+
+def _checked_decord(path: str | os.PathLike[str], times: np.ndarray, clock: float, video: VideoStream, size: tuple[int, int]) -> Frames:
+    try:
+        return _read_decord(path, times, clock, video, size)
+    except Exception as error:  # decord raises its own errors and plain ones alike
+        raise MediaError("unreadable", f"decord: {describe(error)}") from error
+
+
+def _read_decord(path: str | os.PathLike[str], times: np.ndarray, clock: float, video: VideoStream, size: tuple[int, int]) -> Frames:
+    import decord  # x86-64 wheels only; loaded only when asked for
+
+    decord.logging.set_level(decord.logging.QUIET)
+    due = packet_times(path, video.index, clock, float(times[-1]))
+    # fault_tol=1: the first picture that decord would stand in for a lost one is an error instead
+    reader = decord.VideoReader(os.path.abspath(path), num_threads=1, fault_tol=1)
+    spans = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
+    starts, ends = _agreed(spans, due)
+    chosen = np.maximum(np.searchsorted(starts, times + TICK, "right") - 1, 0)
+    images = np.empty((len(times), *size, 3), np.uint8)
+    position = int(chosen[0])
+    reader.seek_accurate(position)
+    for wanted in np.unique(chosen):
+        if wanted > position:
+            reader.skip_frames(int(wanted) - position)
+        image = reader.next().asnumpy()
+        position = int(wanted) + 1
+        if video.mirrored or image.shape[:2] != video.upright_size:
+            raise Untrusted(f"pictures of {image.shape[:2]}, expected {video.upright_size}")  # another stream, or turned otherwise
+        images[chosen == wanted] = _shrunk(image, size)
+    interval = float(np.median(np.diff(starts))) if len(starts) > 1 else 1 / video.rate
+    covered = _covered(times, starts[chosen], (ends - starts)[chosen], starts[-1], starts, interval)
+    end = starts[-1] + max(ends[-1] - starts[-1], interval)
+    return Frames(images, starts[chosen], covered, float(end), "decord")
+
+
+def _agreed(spans: np.ndarray, due: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """decord's frame starts and ends (counted from its first frame) moved to the clip's clock, if they are those of the packets.
+
+    Raises:
+        Untrusted: a frame is missing, or its time differs by more than the rounding of a millisecond clock.
+    """
+    if not len(due) or len(spans) < len(due):
+        raise Untrusted(f"{len(spans)} frames for {len(due)} packets")
+    starts, ends = (spans + (due[0] - spans[0, 0])).T
+    if np.abs(starts[: len(due)] - due).max() > 4 * TICK or np.any(np.diff(starts) < 0):
+        raise Untrusted("frame times differ from the packets'")
+    return starts, ends
+
+
+def _covered(times: np.ndarray, shown: np.ndarray, lasts: np.ndarray, final: float, due: np.ndarray, interval: float) -> np.ndarray:
+    """Whether the picture begun at ``shown`` is really the one of ``times``, (F,) bool.
+
+    It is not where the time lies half an interval before the first picture, after the end of the last one (begun at ``final``), in a hole
+    that neither the container (``lasts``) nor a low frame rate explains, or where a packet ``due`` in between did not decode.
+    """
+    reach = np.where(shown >= final, np.maximum(lasts, interval), np.maximum(lasts, max(HOLE_SECONDS, 5 * interval)))
+    covered = (times >= shown - interval / 2 - TICK) & (times < shown + reach + TICK)
+    if len(due):
+        latest = due[np.maximum(np.searchsorted(due, times + TICK, "right") - 1, 0)]
+        covered &= shown >= latest - 1.5 * interval  # one lost picture, or one that was never meant to be shown, is no loss
+    return covered
+
+
+def picture(frame: Any, video: VideoStream, size: tuple[int, int]) -> np.ndarray:
+    """A decoded frame as (H, W, 3) uint8 RGB, upright, of ``size`` = (height, width)."""
+    height, width = (size[1], size[0]) if video.rotation % 180 else size
+    image = frame.reformat(width=width, height=height, format="rgb24", interpolation="AREA", threads=1).to_ndarray()
+    image = np.rot90(image, video.rotation // 90)
+    return image[:, ::-1] if video.mirrored else image
+
+
+def _shrunk(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    if image.shape[:2] == size:
+        return image
+    frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+    return frame.reformat(width=size[1], height=size[0], interpolation="AREA", threads=1).to_ndarray()

@@ -1,0 +1,123 @@
+"""Jobs are Python expressions for ``eval``: importable in any child, and able to do anything a broken decoder does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from pipeline.errors import PipelineError
+from pipeline.media.guard import Crashed, Failed, TimedOut, run_guarded
+
+LIMITS = {"timeout_seconds": 20.0, "memory_mb": 512}
+ROOT = Path(__file__).parents[2]
+
+
+def test_every_job_has_one_outcome():
+    jobs = [f"{n} * {n}" for n in range(25)]
+    outcomes = dict(run_guarded(eval, jobs, workers=2, **LIMITS))
+    assert outcomes == {f"{n} * {n}": n * n for n in range(25)}
+
+
+def test_no_jobs_start_nothing():
+    assert list(run_guarded(eval, [], workers=2, **LIMITS)) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "kind", "words"),
+    [
+        ("__import__('os')._exit(3)", Crashed, "code 3"),
+        ("__import__('ctypes').string_at(0)", Crashed, "SIGSEGV"),
+        ("__import__('os').abort()", Crashed, "SIGABRT"),
+        ("bytearray(4 * 2**30)", Failed, "MemoryError"),
+        ("1 / 0", Failed, "ZeroDivisionError"),
+        ("(n for n in ())", Failed, "pickle"),
+    ],
+)
+def test_a_failure_is_told_and_the_next_job_served(job, kind, words):
+    outcomes = list(run_guarded(eval, [job, "6 * 7"], workers=1, **LIMITS))
+    assert [name for name, _ in outcomes] == [job, "6 * 7"]
+    assert type(outcomes[0][1]) is kind
+    assert words in outcomes[0][1].reason
+    assert outcomes[1][1] == 42
+
+
+def test_a_hang_is_killed_and_others_go_on_meanwhile():
+    hang = "__import__('time').sleep(600)"
+    began = time.monotonic()
+    outcomes = list(run_guarded(eval, [hang, "1", "2", "3"], workers=2, timeout_seconds=1.5, memory_mb=512))
+    assert time.monotonic() - began < 15
+    assert [name for name, _ in outcomes][-1] == hang
+    assert isinstance(outcomes[-1][1], TimedOut)
+    assert {outcome for _, outcome in outcomes[:-1]} == {1, 2, 3}
+
+
+def test_a_worker_is_kept_and_a_dead_one_replaced():
+    pid, die = "__import__('os').getpid()", "__import__('os')._exit(1)"
+    pids = [outcome for job, outcome in run_guarded(eval, [pid, pid, die, pid], workers=1, **LIMITS) if job == pid]
+    assert pids[0] == pids[1] != pids[2]
+    assert os.getpid() not in pids
+
+
+def test_jobs_are_taken_only_as_workers_become_free():
+    taken = []
+
+    def jobs():
+        for n in range(50):
+            taken.append(n)
+            yield str(n)
+
+    running = run_guarded(eval, jobs(), workers=2, **LIMITS)
+    next(running)
+    assert len(taken) <= 4
+    running.close()
+
+
+def test_a_function_no_child_can_import_is_an_error_not_a_crash():
+    def local(job):
+        return job
+
+    local.__module__, local.__qualname__ = "__main__", "local"
+    with pytest.raises(PipelineError, match="__main__"):
+        list(run_guarded(local, [1], workers=1, **LIMITS))
+
+
+def test_children_die_with_a_killed_parent():
+    script = textwrap.dedent("""
+        from pipeline.media.guard import run_guarded
+        jobs = ["__import__('os').getpid()", "__import__('time').sleep(300)"]
+        for job, outcome in run_guarded(eval, jobs, workers=1, timeout_seconds=200, memory_mb=512):
+            print(outcome, flush=True)
+    """)
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    child = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    for _ in range(100):
+        if not Path(f"/proc/{child}").exists() or "Z (zombie)" in Path(f"/proc/{child}/status").read_text():
+            return
+        time.sleep(0.1)
+    pytest.fail("the child outlived its parent")
+
+
+def test_ctrl_c_ends_parent_and_children():
+    script = textwrap.dedent("""
+        import signal
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        from pipeline.media.guard import run_guarded
+        jobs = ["__import__('os').getpid()", "__import__('time').sleep(300)"]
+        for job, outcome in run_guarded(eval, jobs, workers=1, timeout_seconds=200, memory_mb=512):
+            print(outcome, flush=True)
+    """)
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, text=True, start_new_session=True, **streams)
+    child = int(parent.stdout.readline())
+    os.killpg(parent.pid, signal.SIGINT)  # the terminal sends it to the whole group
+    assert parent.wait(timeout=10) != 0
+    assert not Path(f"/proc/{child}").exists()
