@@ -1,0 +1,26 @@
+"""Frames and waveform -> features: the exact audio front ends, the networks, their weights and where they come from.
+
+To add an encoder: one class with ``name``, ``Config``, ``prepare``, ``encode`` and ``transform``, registered under its name and
+imported here; tests/encoders/test_encoder_contract.py then runs it.
+"""
+
+from __future__ import annotations
+
+from pipeline.encoders import cnn14, logmel, timm_models, torchvision_models, vggish, yamnet
+from pipeline.encoders.base import ENCODERS, AudioEncoder, Encoder, EncoderConfig, PretrainedConfig, VisualEncoder, create
+
+__all__ = [
+    "ENCODERS",
+    "AudioEncoder",
+    "Encoder",
+    "EncoderConfig",
+    "PretrainedConfig",
+    "VisualEncoder",
+    "cnn14",
+    "create",
+    "logmel",
+    "timm_models",
+    "torchvision_models",
+    "vggish",
+    "yamnet",
+]

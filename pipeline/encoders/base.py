@@ -1,0 +1,103 @@
+"""What every encoder (frames or waveform -> features of one segment) offers to the extraction runner.
+
+Shape letters: N items of a batch, F frames, T segments of one clip, L samples, H x W pixels, D feature width.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal
+
+from torch import Tensor, nn
+
+from pipeline.registry import Registry
+from pipeline.settings import Settings
+
+
+class EncoderConfig(Settings):
+    """Base of an encoder's own settings."""
+
+    places: ClassVar[frozenset[str]] = frozenset()  # settings that say where a file lies: its hash is in spec(), its place is not
+
+
+class PretrainedConfig(EncoderConfig):
+    """Settings of an encoder with a network. ``weights`` is resolved by :mod:`pipeline.encoders.weights`:
+    a path, ``pretrained`` (models/pretrained/, then the package that carries them), ``finetuned/NAME``,
+    or ``none`` for random weights, which must be asked for."""
+
+    places: ClassVar[frozenset[str]] = frozenset({"weights"})
+    weights: str = "pretrained"
+
+
+class Encoder(nn.Module):
+    """Frozen network (or plain front end) that turns prepared input into features.
+
+    ``prepare`` runs in decode workers on the CPU, ``encode`` on the device in batches that mix clips.
+    An encoder with weights holds them all in ``self.network``: the file of a fine-tuned encoder is ``network.state_dict()``.
+    """
+
+    name: ClassVar[str]  # as registered
+    modality: ClassVar[Literal["visual", "audio"]]
+    Config: ClassVar[type[EncoderConfig]]
+    version: ClassVar[int] = 1  # raised by hand whenever a code change moves the numbers; part of spec()
+
+    output_shape: tuple[int, ...]  # of one frame (visual) or one segment (audio), e.g. (7, 7, 512) or (128,)
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.fingerprints: dict[str, str] = {}  # by setting in ``places``: sha256 of the file that was loaded
+
+    @abstractmethod
+    def transform(self) -> dict[str, Any]:
+        """What ``prepare`` does to its input, as plain JSON."""
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that moves the numbers, as plain JSON: name, version, settings, hash of the weights, transform."""
+        return {
+            "encoder": self.name,
+            "version": self.version,
+            "settings": self.config.model_dump(mode="json", exclude=set(self.config.places)),
+            "weights": dict(self.fingerprints),
+            "transform": self.transform(),
+        }
+
+    @abstractmethod
+    def encode(self, batch: Tensor) -> Tensor:
+        """(N, *input) -> (N, *output_shape), float32, under ``torch.inference_mode`` by the caller."""
+
+
+class VisualEncoder(Encoder):
+    modality = "visual"
+
+    @abstractmethod
+    def prepare(self, frames: Tensor) -> Tensor:
+        """RGB frames (F, H, W, 3) uint8 -> (F, 3, h, w) float32: resize, crop, normalise."""
+
+
+class AudioEncoder(Encoder):
+    modality = "audio"
+
+    @abstractmethod
+    def prepare(self, waveform: Tensor, sample_rate: int, segments: int, segment_seconds: float) -> Tensor:
+        """Mono (L,) float32 in [-1, 1] at ``sample_rate`` Hz -> (T, *input), one example per segment.
+
+        Resamples to the encoder's own rate; audio shorter than the clip is padded with silence, never refused.
+        """
+
+
+ENCODERS: Registry[type[Encoder]] = Registry("encoder")
+
+
+def create(name: str, **config) -> Encoder:
+    """Build the registered encoder ``name`` in eval mode, its weights loaded, gradients off.
+
+    Raises:
+        UnknownName: no such encoder.
+        pydantic.ValidationError: a setting the encoder does not know, or out of range.
+        PipelineError: weights that are missing or do not fit; says where it looked.
+    """
+    encoder_class = ENCODERS.get(name)
+    encoder = encoder_class(encoder_class.Config(**config))
+    encoder.eval().requires_grad_(False)
+    return encoder

