@@ -1,0 +1,1 @@
+"""Encoders over clips: the extraction runner and the feature store."""

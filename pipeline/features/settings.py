@@ -1,0 +1,30 @@
+"""The block ``features`` of params.yaml: one entry per feature set."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from pipeline.settings import Settings
+
+
+class EncoderChoice(Settings):
+    """Which encoder, and its own settings (any further key), which the encoder's ``Config`` validates."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    encoder: str = Field(description="a registered encoder")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class FeatureSet(Settings):
+    """A visual and an audio encoder, and how their output is stored."""
+
+    visual: EncoderChoice
+    audio: EncoderChoice
+    dtype: Literal["float16", "float32"] = Field("float16", description="of the stored features")
+    batch_size: int = Field(64, ge=1, description="most frames or segments in one pass of an encoder")
+    device: Literal["auto", "cpu", "cuda"] = "auto"

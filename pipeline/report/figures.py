@@ -1,0 +1,42 @@
+"""Figures of the report: the rows beside each other, and their validation curves."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import pandas as pd
+
+from pipeline.report.results import RowResult
+
+METADATA = {"Software": None}  # no version in the PNG: the same numbers give the same file
+
+
+def draw_rows(results: list[RowResult], path: Path) -> None:
+    """Horizontal bars: mean over seeds of the headline metric, with the single seeds as dots."""
+    ran = [result for result in results if result.scores]
+    figure, axes = plt.subplots(figsize=(7, 0.6 + 0.45 * max(1, len(ran))), layout="constrained")
+    names = [result.name for result in ran]
+    axes.barh(names, [result.mean for result in ran], color="#7aa6c2", zorder=1)
+    for position, result in enumerate(ran):
+        axes.scatter(result.scores, [position] * len(result.scores), s=14, color="#1b3a4b", zorder=2)
+    axes.invert_yaxis()
+    axes.set_xlabel(f"{ran[0].headline} on test (bar: mean, dots: seeds)" if ran else "no row was run")
+    figure.savefig(path, dpi=120, metadata=METADATA)
+    plt.close(figure)
+
+
+def draw_curves(curves: pd.DataFrame, path: Path) -> None:
+    """The headline metric on validation over epochs, one line per row."""
+    figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
+    for position, (name, of_row) in enumerate(curves.groupby("row", sort=False)):
+        axes.plot(of_row["epoch"], of_row["value"], label=str(name), linestyle=("-", "--", ":", "-.")[position % 4])
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("validation, mean over seeds")
+    if len(curves):
+        axes.legend()
+    figure.savefig(path, dpi=120, metadata=METADATA)
+    plt.close(figure)

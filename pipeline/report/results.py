@@ -1,0 +1,94 @@
+"""What `evaluate` left of each row, gathered for tables and figures. A row or seed that was not run says so; nothing old is shown."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from pipeline.training.settings import Run
+
+
+@dataclass
+class RowResult:
+    """One row of ``runs``.
+
+    scores: headline metric on test, one value per seed, in the order of the row's seeds; empty where the row was not run.
+    metrics: the task's metrics of each split by seed (as text), as ``evaluate`` wrote them.
+    """
+
+    name: str
+    run: Run
+    headline: str = ""
+    parameters: int = 0
+    scores: list[float] = field(default_factory=list)
+    metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
+    missing: dict[str, list[str]] = field(default_factory=dict)
+    directory: Path | None = None
+
+    @property
+    def mean(self) -> float:
+        return float(np.mean(self.scores))
+
+    @property
+    def std(self) -> float | None:
+        """Sample standard deviation over seeds; None for a single seed, which says nothing about spread."""
+        return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else None
+
+    @property
+    def best_seed(self) -> int:
+        return self.run.seeds[int(np.argmax(self.scores))]
+
+    def mean_of(self, metric: str, split: str = "test") -> float | None:
+        """Mean over seeds of another metric; None where it is not defined."""
+        values = [metrics.get(metric) for metrics in self.metrics.get(split, {}).values()]
+        defined = [value for value in values if value is not None]
+        return float(np.mean(defined)) if defined else None
+
+
+def read_row(name: str, run: Run, directory: Path) -> RowResult:
+    """The result of one row; without scores unless every seed of the row, as it is set now, has been evaluated on test."""
+    path = directory / "metrics.json"
+    result = RowResult(name, run)
+    if not path.is_file():
+        return result
+    document = json.loads(path.read_text())
+    same = (document["task"], document["method"], document["features"]) == (run.task, run.method, run.features)
+    of_test = document["seeds"].get("test", {})
+    if not same or any(str(seed) not in of_test for seed in run.seeds):
+        return result
+    result.headline, result.parameters, result.directory = document["headline"], document["parameters"], directory
+    result.metrics = document["seeds"]
+    result.missing = {split: counts["without features"] for split, counts in document["clips"].items()}
+    result.scores = [float(of_test[str(seed)][result.headline]) for seed in run.seeds]
+    return result
+
+
+def read_rows(runs: dict[str, Run], rows: Path) -> list[RowResult]:
+    """All rows, in the order of ``runs``."""
+    return [read_row(name, run, rows / name) for name, run in runs.items()]
+
+
+def clip_scores(result: RowResult) -> pd.DataFrame:
+    """By test row: ``score``, the share of its valid segments that are right (percent, mean over seeds); ``segments``, their number."""
+    assert result.directory is not None
+    table = pd.read_parquet(result.directory / "predictions.parquet", columns=["seed", "split", "row", "valid", "true", "predicted"])
+    table = table[(table["split"] == "test") & table["valid"]]
+    by_row = (table["true"] == table["predicted"]).groupby(table["row"])
+    return pd.DataFrame({"score": by_row.mean() * 100, "segments": by_row.size() // len(result.run.seeds)})
+
+
+def validation_curves(results: list[RowResult]) -> pd.DataFrame:
+    """row, epoch, value: the headline metric on validation, mean over seeds."""
+    frames = []
+    for result in results:
+        path = result.directory / "curves.csv" if result.directory else None
+        column = f"val/{result.headline}"
+        if path and path.is_file() and column in (curves := pd.read_csv(path)).columns:
+            means = curves.groupby("epoch")[column].mean()
+            frames.append(pd.DataFrame({"row": result.name, "epoch": means.index, "value": means.round(3).to_numpy()}))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["row", "epoch", "value"])

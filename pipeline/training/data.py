@@ -1,0 +1,61 @@
+"""Annotation rows of one split with their features and targets, as tensors ready to be sliced into batches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pipeline.features.store import FeatureStore
+from pipeline.methods import Batch
+from pipeline.tasks import Task
+
+
+@dataclass
+class SplitData:
+    """The rows of a split that have features.
+
+    features: Batch over all N rows, in the stored dtype.
+    targets: the task's targets over all N rows.
+    rows: (N,) annotation row numbers; clips: their ids.
+    missing: ids of labelled clips left out because they have no features (their status says why).
+    num_classes: C, without background; segment_seconds: length of a segment.
+    """
+
+    features: Batch
+    targets: Any
+    rows: list[int]
+    clips: list[str]
+    missing: list[str]
+    num_classes: int
+    segment_seconds: float
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def to(self, device: torch.device) -> SplitData:
+        return replace(self, features=self.features.to(device), targets=self.targets.to(device))
+
+    def batch(self, rows: Tensor, dtype: torch.dtype) -> tuple[Batch, Any]:
+        """Features (in the working ``dtype``) and targets of some rows."""
+        part = self.features[rows]
+        return Batch(part.visual.to(dtype), part.audio.to(dtype), part.mask), self.targets[rows]
+
+
+def load_split(store: FeatureStore, index: pd.DataFrame, classes: list[str], split: str, task: Task) -> SplitData:
+    """Features and targets of one split, in annotation order. An empty split gives N = 0."""
+    of_split = index[index["split"] == split]
+    present = of_split[of_split["clip"].isin(set(store.index.index))]
+    clips = list(present["clip"])
+    features = Batch(
+        torch.from_numpy(store.read("visual", clips)),
+        torch.from_numpy(store.read("audio", clips)),
+        torch.from_numpy(store.valid(clips)),
+    )
+    missing = sorted(set(of_split["clip"]) - set(clips))
+    seconds = store.spec["segment_seconds"]
+    targets = task.row_targets(list(present["events"]), classes, store.segments, seconds)
+    return SplitData(features, targets, [int(row) for row in present["row"]], clips, missing, len(classes), seconds)

@@ -1,0 +1,245 @@
+"""One loop for every method: seeded, resumable at any step, selected on validation.
+
+Same seed, same machine, CPU: same weights, also when the run was killed in between. A checkpoint holds everything the next step depends on:
+model, optimizer, schedule, the random state, the order of the epoch and the position in it.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from dvclive import Live
+from lightning.fabric import Fabric
+from scmrepo.exceptions import SCMError
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline.errors import PipelineError
+from pipeline.methods import Method, Progress
+from pipeline.methods.base import Recipe
+from pipeline.tasks import Task
+from pipeline.training.data import SplitData
+from pipeline.training.settings import TrainSettings
+
+OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
+
+
+@dataclass
+class State:
+    """Where a run stands; saved and restored as a whole, next to the states of model, optimizer and schedule."""
+
+    epoch: int = 0
+    position: int = 0  # rows of this epoch's order that are done
+    order: Tensor | None = None  # (N,) of the running epoch; None between epochs
+    sums: dict[str, float] | None = None  # loss terms of the running epoch, summed over its rows
+    skipped: int = 0  # steps left out for a non-finite loss
+    best_score: float = -math.inf
+    best_epoch: int = -1
+    best_weights: dict[str, Tensor] | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Trainer:
+    """Trains one method with one seed.
+
+    Args:
+        method: freshly built, its weights drawn under the seed.
+        task: says what is predicted and how good it is.
+        train, validation: on the device already; with an empty ``validation`` the last epoch is kept.
+        checkpoint: file to resume from and to write to.
+        live: directory of the live metrics (DVCLive).
+    """
+
+    def __init__(
+        self, fabric: Fabric, method: Method, task: Task, train: SplitData, validation: SplitData, settings: TrainSettings,
+        checkpoint: Path, live: Path, name: str,
+    ) -> None:  # fmt: skip
+        if not len(train):
+            raise PipelineError(f"{name}: no row of the training split has features; look at the index and at the status of the clips")
+        recipe: Recipe = method.config.recipe
+        self.fabric, self.task, self.train, self.validation, self.settings, self.recipe = fabric, task, train, validation, settings, recipe
+        self.checkpoint, self.live, self.name = checkpoint, live, name
+        self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
+        optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        self.method = method
+        self.model, self.optimizer = fabric.setup(method, optimizer)
+        self.model.mark_forward_method("losses")
+        self.model.mark_forward_method("predict")
+        self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(recipe.milestones), recipe.decay)
+        self.state = State()
+        self.stop_signal = False
+        self.saved_at = time.monotonic()
+
+    def run(self) -> State:
+        """Train to the last epoch; returns the state, with the weights of the best validation epoch.
+
+        Raises:
+            SystemExit: 143 after SIGTERM, with a checkpoint written.
+            PipelineError: more non-finite losses than ``train.nonfinite_patience``; names the clips of the last batch.
+        """
+        self._restore()
+        live = LiveMetrics(self.live, resume=self.state.epoch > 0)
+        bar = tqdm(desc=self.name, total=self.recipe.epochs, initial=self.state.epoch, disable=None)
+        with self._watching_signals(), live, bar:
+            while self.state.epoch < self.recipe.epochs:
+                self._epoch()
+                live.log(self._close_epoch())
+                bar.update()
+                self._maybe_save()
+        return self.state
+
+    def _epoch(self) -> None:
+        """The remaining steps of the current epoch. The last, smaller batch counts by its rows, in every mean."""
+        state = self.state
+        if state.order is None:
+            state.order, state.position, state.sums = torch.randperm(len(self.train)), 0, {}
+        self.model.train()
+        progress = Progress(state.epoch, self.recipe.epochs)
+        while state.position < len(self.train):
+            rows = state.order[state.position : state.position + self.recipe.batch_size]
+            self._step(rows, progress)
+            state.position += len(rows)
+            if self.stop_signal:
+                self._save()
+                raise SystemExit(143)
+            if state.position < len(self.train):
+                self._maybe_save()
+
+    def _step(self, rows: Tensor, progress: Progress) -> None:
+        batch, targets = self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
+        terms = self.model.losses(batch, targets, progress)
+        self.optimizer.zero_grad(set_to_none=True)
+        if not torch.isfinite(terms["total"]):
+            self._skip(rows, terms)
+            return
+        self.fabric.backward(terms["total"])
+        if self.recipe.clip_norm is not None:
+            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.recipe.clip_norm, error_if_nonfinite=False)
+        self.optimizer.step()
+        assert self.state.sums is not None
+        for key, value in terms.items():
+            self.state.sums[key] = self.state.sums.get(key, 0.0) + float(value.detach()) * len(rows)
+
+    def _skip(self, rows: Tensor, terms: dict[str, Tensor]) -> None:
+        self.state.skipped += 1
+        if self.state.skipped > self.settings.nonfinite_patience:
+            clips = [self.train.clips[int(row)] for row in rows]
+            values = ", ".join(f"{key} {float(value.detach()):g}" for key, value in terms.items())
+            raise PipelineError(
+                f"{self.name}: the loss was not finite in {self.state.skipped} steps, more than train.nonfinite_patience allows; epoch"
+                f" {self.state.epoch}, terms: {values}; clips of the last such batch: {', '.join(clips)}"
+            )
+
+    def _close_epoch(self) -> dict[str, float]:
+        """Validate, keep the best weights, step the schedule; returns the epoch's record."""
+        state = self.state
+        assert state.sums is not None
+        record: dict[str, float] = {f"train/{key}": value / len(self.train) for key, value in state.sums.items()}
+        record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
+        score = float(state.epoch)  # without validation clips the last epoch is kept
+        if len(self.validation):
+            score = evaluate(self.model, self.task, self.validation, self.dtype, self.recipe.batch_size)[self.task.HEADLINE]
+            record[f"val/{self.task.HEADLINE}"] = score
+        if score > state.best_score:
+            state.best_score, state.best_epoch = score, state.epoch
+            state.best_weights = {key: value.detach().cpu().clone() for key, value in self.method.state_dict().items()}
+        self.schedule.step()
+        state.history.append({"epoch": state.epoch, **record})
+        state.epoch, state.order, state.sums = state.epoch + 1, None, None
+        return record
+
+    def _maybe_save(self) -> None:
+        if self.stop_signal or time.monotonic() - self.saved_at >= self.settings.checkpoint_seconds:
+            self._save()
+        if self.stop_signal:
+            raise SystemExit(143)
+
+    def _save(self) -> None:
+        content = {
+            "state": vars(self.state),
+            "model": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "random": torch.get_rng_state(),
+            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }
+        partial = self.checkpoint.with_suffix(".partial")
+        torch.save(content, partial)
+        os.replace(partial, self.checkpoint)
+        self.saved_at = time.monotonic()
+
+    def _restore(self) -> None:
+        if not self.checkpoint.is_file():
+            return
+        content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
+        self.state = State(**content["state"])
+        self.method.load_state_dict(content["model"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.schedule.load_state_dict(content["schedule"])
+        torch.set_rng_state(content["random"])
+        if content["random_cuda"] and torch.cuda.is_available():
+            torch.cuda.set_rng_state_all(content["random_cuda"])
+
+    @contextmanager
+    def _watching_signals(self) -> Iterator[None]:
+        """SIGTERM (a scheduler, a closing session) lets the running step finish and writes a checkpoint."""
+
+        def note(*_: Any) -> None:
+            self.stop_signal = True
+
+        previous = signal.signal(signal.SIGTERM, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+
+
+class LiveMetrics:
+    """DVCLive files to watch while training runs; what is published of a row is its ``curves.csv``, made from the checkpointed history."""
+
+    def __init__(self, directory: Path, resume: bool) -> None:
+        self.live: Live | None = None
+        try:
+            self.live = Live(dir=str(directory), resume=resume, save_dvc_exp=False, dvcyaml=None, report=None)
+        except SCMError as error:  # a git repository without a commit
+            print(f"no live metrics: {error}")
+
+    def log(self, record: dict[str, float]) -> None:
+        if self.live is not None:
+            for key, value in record.items():
+                self.live.log_metric(key, value)
+            self.live.next_step()
+
+    def __enter__(self) -> LiveMetrics:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        if self.live is not None:
+            self.live.end()
+
+
+@torch.no_grad()
+def predictions(model: Any, task: Task, data: SplitData, dtype: torch.dtype, batch_size: int) -> tuple[Any, Tensor]:
+    """(scores of all N rows, labels decided by the task), both on the CPU and in row order."""
+    model.eval()
+    parts = []
+    for rows in torch.arange(len(data)).split(batch_size):
+        batch, _ = data.batch(rows.to(data.features.visual.device), dtype)
+        parts.append(model.predict(batch).to("cpu"))
+    scores = type(parts[0]).concatenate(parts)
+    return scores, task.decide(scores, data.features.mask.cpu())
+
+
+def evaluate(model: Any, task: Task, data: SplitData, dtype: torch.dtype, batch_size: int) -> dict[str, Any]:
+    """The task's metrics on a split."""
+    _, decided = predictions(model, task, data, dtype, batch_size)
+    return task.score(decided, data.targets.to("cpu"), data.features.mask.cpu(), data.num_classes, data.segment_seconds)

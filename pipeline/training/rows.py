@@ -1,0 +1,175 @@
+"""One row of ``runs``: its seeds trained, stored with all that prediction needs, and evaluated."""
+
+from __future__ import annotations
+
+import csv
+import inspect
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.fabric import Fabric
+from safetensors.torch import load_file, save_file
+
+from pipeline.cache import file_sha256, fingerprint
+from pipeline.devices import choose_device
+from pipeline.errors import PipelineError
+from pipeline.features.store import FeatureStore
+from pipeline.methods import METHODS, Method, create
+from pipeline.tasks import TASKS, Task
+from pipeline.training.data import SplitData, load_split
+from pipeline.training.loop import State, Trainer, predictions
+from pipeline.training.settings import Run, TrainSettings
+
+
+@dataclass
+class RowInputs:
+    """Everything a row is trained and evaluated on."""
+
+    name: str
+    run: Run
+    settings: dict[str, Any]  # of the method, overrides applied
+    store: FeatureStore
+    index: pd.DataFrame
+    classes: list[str]
+
+    @property
+    def task(self) -> Task:
+        return TASKS.get(self.run.task)
+
+    def build(self) -> Method:
+        shapes = self.store.shapes
+        return create(
+            self.run.method, visual_shape=shapes["visual"], audio_shape=shapes["audio"], num_classes=len(self.classes), **self.settings
+        )
+
+    def split(self, name: str) -> SplitData:
+        return load_split(self.store, self.index, self.classes, name, self.task)
+
+    def fingerprint(self, train: TrainSettings) -> str:
+        """Changes whenever weights trained before would not be the weights trained now."""
+        content = file_sha256(self.store.directory / "index.parquet")  # holds the cache key of every clip's features
+        rows = self.index[["clip", "split"]].to_csv() + repr([[dict(event) for event in events] for events in self.index["events"]])
+        code = file_sha256(inspect.getfile(METHODS.get(self.run.method)))
+        return fingerprint(code, self.run.model_dump(), self.settings, train.model_dump(), content, rows, self.classes)
+
+
+def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live: Path) -> None:
+    """Train every seed into ``directory``; seeds that an interrupted run finished there are kept, and checkpoints resumed."""
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    device = choose_device(settings.device)
+    fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.precision)
+    train, validation = inputs.split("train").to(device), inputs.split("val").to(device)
+    for seed in inputs.run.seeds:
+        if not (directory / f"seed-{seed}.json").is_file():
+            torch.manual_seed(seed)
+            method, name = inputs.build(), f"{inputs.name}, seed {seed}"
+            checkpoint = directory / f"seed-{seed}.checkpoint"
+            trainer = Trainer(
+                fabric, method, inputs.task, train, validation, settings, checkpoint, live / f"seed-{seed}", name
+            )  # fmt: skip
+            save_seed(directory, seed, inputs, trainer.run())
+    for path in directory.glob("*.checkpoint"):
+        path.unlink()
+    write_curves(directory, inputs.run.seeds)
+
+
+def save_seed(directory: Path, seed: int, inputs: RowInputs, state: State) -> None:
+    """``seed-K.safetensors`` and, last, ``seed-K.json`` with what rebuilds the method around it."""
+    assert state.best_weights is not None
+    save_file({key: value.contiguous() for key, value in state.best_weights.items()}, directory / f"seed-{seed}.safetensors")
+    facts = {
+        "task": inputs.run.task,
+        "method": inputs.run.method,
+        "settings": inputs.settings,
+        "features": inputs.run.features,
+        "shapes": {name: list(shape) for name, shape in inputs.store.shapes.items()},
+        "classes": inputs.classes,
+        "best_epoch": state.best_epoch,
+        "skipped_steps": state.skipped,
+        "history": state.history,
+    }
+    partial = directory / f"seed-{seed}.json.partial"
+    partial.write_text(json.dumps(facts, indent=1) + "\n")
+    partial.replace(directory / f"seed-{seed}.json")
+
+
+def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
+    """(method in eval mode with its trained weights, the facts stored beside them).
+
+    Raises:
+        PipelineError: the seed was not trained, or the weights do not fit the method; says which are missing or unexpected.
+    """
+    path = directory / f"seed-{seed}.json"
+    if not path.is_file():
+        raise PipelineError(f"{directory}: seed {seed} was not trained; run `dvc repro`")
+    facts = json.loads(path.read_text())
+    shapes = facts["shapes"]
+    method = create(
+        facts["method"], visual_shape=tuple(shapes["visual"]), audio_shape=tuple(shapes["audio"]), num_classes=len(facts["classes"]),
+        **facts["settings"],
+    )  # fmt: skip
+    try:
+        method.load_state_dict(load_file(directory / f"seed-{seed}.safetensors"))
+    except RuntimeError as error:
+        raise PipelineError(f"{directory}/seed-{seed}.safetensors does not fit {facts['method']}: {error}") from None
+    return method.eval(), facts
+
+
+def write_curves(directory: Path, seeds: Sequence[int]) -> None:
+    """``curves.csv``: seed, epoch and every recorded quantity, one line per epoch."""
+    lines = [{"seed": seed, **line} for seed in seeds for line in json.loads((directory / f"seed-{seed}.json").read_text())["history"]]
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    with open(directory / "curves.csv", "w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
+
+
+def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, directory: Path) -> None:
+    """Write ``predictions.parquet`` (every segment of val and test, by seed) and ``metrics.json``."""
+    device = choose_device(settings.device)
+    dtype = torch.float64 if settings.precision == "64-true" else torch.float32
+    splits = {name: inputs.split(name) for name in ("val", "test")}
+    tables: list[pd.DataFrame] = []
+    metrics: dict[str, Any] = {name: {} for name in splits}
+    parameters = 0
+    for seed in inputs.run.seeds:
+        method, facts = load_seed(models, seed)
+        if facts["classes"] != inputs.classes:
+            raise PipelineError(f"{models}/seed-{seed}: trained on the classes {facts['classes']}, the index has {inputs.classes}")
+        parameters = sum(weight.numel() for weight in method.parameters())
+        method.to(device=device, dtype=dtype)
+        for name, data in splits.items():
+            if len(data):
+                scores, decided = predictions(method, inputs.task, data.to(device), dtype, method.config.recipe.batch_size)
+                metrics[name][str(seed)] = inputs.task.score(
+                    decided, data.targets, data.features.mask, data.num_classes, data.segment_seconds
+                )  # fmt: skip
+                tables.append(inputs.task.table(scores, decided, data.targets, data.features.mask).assign(
+                    seed=seed, split=name, clip=_per_segment(data.clips, data), row=_per_segment(data.rows, data)
+                ))  # fmt: skip
+    if not tables:
+        raise PipelineError(f"{inputs.name}: neither val nor test has a row with features; there is nothing to evaluate")
+    pd.concat(tables, ignore_index=True).to_parquet(directory / "predictions.parquet", index=False)
+    document = {
+        "task": inputs.run.task,
+        "method": inputs.run.method,
+        "features": inputs.run.features,
+        "headline": inputs.task.HEADLINE,
+        "parameters": parameters,
+        "clips": {name: {"evaluated": len(data), "without features": data.missing} for name, data in splits.items()},
+        "seeds": metrics,
+    }
+    (directory / "metrics.json").write_text(json.dumps(document, indent=1) + "\n")
+    shutil.copyfile(models / "curves.csv", directory / "curves.csv")  # so that the report needs no weights
+
+
+def _per_segment(values: Sequence[Any], data: SplitData) -> list[Any]:
+    """A per-row value for every segment of the row, in the order of a flattened (N, T) table."""
+    return [value for value in values for _ in range(data.features.mask.shape[1])]

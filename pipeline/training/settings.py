@@ -1,0 +1,28 @@
+"""The blocks ``train`` and ``runs`` of params.yaml."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from pipeline.settings import Settings
+
+
+class TrainSettings(Settings):
+    """What all rows share; what belongs to a method (learning rate, epochs ...) stands in its ``recipe``."""
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["32-true", "bf16-mixed", "64-true"] = Field("32-true", description="as Lightning Fabric names it")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="a checkpoint at the first epoch end after so many seconds; 0 = every epoch")
+    nonfinite_patience: int = Field(3, ge=0, description="steps with a non-finite loss that are skipped before the run stops")
+
+
+class Run(Settings):
+    """One row of the results table: a task, a method on a feature set, trained once per seed."""
+
+    task: str
+    method: str
+    features: str
+    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    overrides: dict[str, Any] = Field({}, description="settings that differ from the method's own block, nested as there")

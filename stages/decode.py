@@ -1,0 +1,28 @@
+"""Files -> decoded clips in the per-clip cache, and data/clips/: the verdict on every clip."""
+
+import json
+
+from pipeline import config
+from pipeline.cache import Cache
+from pipeline.datasets import read_index
+from pipeline.media.decoding import check_bad_share, decode_clips, make_jobs, summary
+from pipeline.stage import publishing, run
+from stages.paths import CLIPS, INDEX, PARAMS
+
+
+def main() -> None:
+    params = config.load(PARAMS)
+    index, _ = read_index(INDEX)
+    dataset = params.dataset
+    jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.dir))
+    manifest = decode_clips(list(jobs.values()), missing, params.media)
+    print(f"decode: {summary(manifest)}")
+    check_bad_share(manifest, params.media.max_bad_fraction)
+    with publishing(CLIPS) as directory:
+        manifest.to_parquet(directory / "clips.parquet", index=False)
+        counts = manifest["status"].value_counts().sort_index()
+        (directory / "summary.json").write_text(json.dumps({"clips": len(manifest), **counts.to_dict()}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    run("decode", main)

@@ -1,0 +1,20 @@
+"""Annotations and files -> data/index/: one parquet line per annotation row, classes, health."""
+
+from pipeline import config
+from pipeline.datasets import build_index, write_index
+from pipeline.stage import publishing, run
+from stages.paths import INDEX, PARAMS
+
+
+def main() -> None:
+    params = config.load(PARAMS)
+    index = build_index(params.dataset)
+    with publishing(INDEX) as directory:
+        write_index(index, directory)
+    print(f"index: {len(index.rows)} rows, {len(index.classes)} classes")
+    for line in index.health:
+        print(f"index: {line}")
+
+
+if __name__ == "__main__":
+    run("index", main)

@@ -1,0 +1,13 @@
+"""Where the stages find what other stages wrote; dvc.yaml names the same paths."""
+
+from pathlib import Path
+
+PARAMS = Path("params.yaml")
+RAW = Path("data/raw")
+INDEX = Path("data/index")
+CLIPS = Path("data/clips")
+FEATURES = Path("data/features")
+ROWS = Path("data/results/rows")
+REPORT = Path("data/results/report")
+RUNS = Path("models/runs")
+LIVE = Path("dvclive")

@@ -1,0 +1,148 @@
+import copy
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from pipeline import config
+from pipeline.errors import InputProblems
+from pipeline.registry import UnknownName
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def problems(tmp_path, content) -> list[str]:
+    path = tmp_path / "params.yaml"
+    if isinstance(content, str):
+        path.write_text(content)
+    else:
+        YAML(typ="safe").dump(content, path)
+    with pytest.raises(InputProblems) as caught:
+        config.load(path)
+    return caught.value.problems
+
+
+@pytest.fixture
+def demo() -> dict:
+    return YAML(typ="safe").load(ROOT / "suites" / "demo.yaml")
+
+
+@pytest.mark.parametrize("suite", sorted((ROOT / "suites").glob("*.yaml")), ids=lambda path: path.name)
+def test_every_suite_is_valid(suite):
+    params = config.load(suite)
+    assert params.features
+
+
+def test_the_active_params_are_the_demo():
+    assert (ROOT / "params.yaml").read_text() == (ROOT / "suites" / "demo.yaml").read_text()
+
+
+def test_all_problems_are_told_at_once_each_with_its_path_and_the_nearest_name(tmp_path, demo):
+    demo["media"]["workres"] = 3
+    demo["media"]["min_coverage"] = 1.5
+    demo["dataset"]["kind"] = "avee"
+    demo["features"]["lite0_logmel"]["visual"]["encoder"] = "efficientnet_lite"
+    demo["features"]["lite0_logmel"]["audio"]["hopp"] = 1
+    demo["methods"]["cace_net"]["lambda_contrst"] = 0.4
+    demo["methods"]["cace_net"]["recipe"]["epochs"] = 0
+    demo["runs"]["avel"]["method"] = "avell"
+    demo["runs"]["cace_net"]["features"] = "lite0_logml"
+    demo["runs"]["avel_audio"]["task"] = "avvp?"
+    demo["runs"]["avel_visual"]["overrides"] = {"modality": "smell"}
+    demo["trian"] = {}
+    demo["report"]["baseline"] = "nobody"
+    found = problems(tmp_path, demo)
+    for path, words in [
+        ("media.workres", "did you mean 'workers'?"),
+        ("media.min_coverage", "less than or equal to 1"),
+        ("dataset.kind", "did you mean 'ave'?"),
+        ("features.lite0_logmel.visual.encoder", "did you mean 'efficientnet_lite0'?"),
+        ("features.lite0_logmel.audio.hopp", "unknown key"),
+        ("methods.cace_net.lambda_contrst", "did you mean 'lambda_contrast'?"),
+        ("methods.cace_net.recipe.epochs", "greater than or equal to 1"),
+        ("runs.avel.method", "did you mean 'avel'?"),
+        ("runs.cace_net.features", "did you mean 'lite0_logmel'?"),
+        ("runs.avel_audio.task", "unknown task"),
+        ("runs.avel_visual.overrides.modality", "'audio'"),
+        ("trian", "did you mean 'train'?"),
+        ("report.baseline", "unknown row 'nobody'"),
+    ]:
+        assert [problem for problem in found if problem.startswith(f"{path}:") and words in problem], (path, found)
+    assert len(found) == 13, found
+
+
+def test_an_unknown_key_deep_in_a_row_is_answered_with_that_rows_keys(tmp_path, demo):
+    demo["runs"]["avel"]["sedes"] = [1]
+    assert "runs.avel.sedes: unknown key; did you mean 'seeds'?" in problems(tmp_path, demo)[0]
+
+
+def test_encoder_of_the_wrong_modality(tmp_path, demo):
+    demo["features"]["lite0_logmel"]["audio"] = {"encoder": "efficientnet_lite0"}
+    assert "encodes visual, not audio" in problems(tmp_path, demo)[0]
+
+
+def test_a_row_needs_its_methods_block_because_dvc_tracks_it(tmp_path, demo):
+    del demo["methods"]["avel"]
+    assert all("the block methods.avel is missing" in problem for problem in problems(tmp_path, demo))
+
+
+def test_a_fault_of_a_method_is_not_told_again_for_every_row(tmp_path, demo):
+    demo["methods"]["avel"]["recipe"]["epochs"] = "many"
+    assert len(problems(tmp_path, demo)) == 1
+
+
+@pytest.mark.parametrize("rate", [0.5, 2.5])
+def test_a_segment_holds_whole_frames(tmp_path, demo, rate):
+    demo["media"]["frames_per_second"] = rate
+    assert "media.frames_per_second" in problems(tmp_path, demo)[0]
+
+
+def test_a_seed_named_twice(tmp_path, demo):
+    demo["runs"]["avel"]["seeds"] = [1, 1]
+    assert "runs.avel.seeds: a seed is named twice" in problems(tmp_path, demo)[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("a: 1\na: 2\n", "duplicate key"), ("a: [1\n", "expected"), ("just text\n", "no mapping"), ("", "no mapping")],
+)
+def test_files_that_are_no_params(tmp_path, text, words):
+    assert words in problems(tmp_path, text)[0]
+
+
+def test_a_missing_file_says_what_to_do(tmp_path):
+    with pytest.raises(InputProblems, match="copy one of suites"):
+        config.load(tmp_path / "params.yaml")
+
+
+def test_overrides_are_laid_over_the_methods_block_key_by_key(demo, tmp_path):
+    demo["runs"]["avel"]["overrides"] = {"recipe": {"epochs": 7}}
+    path = tmp_path / "params.yaml"
+    YAML(typ="safe").dump(demo, path)
+    settings = config.load(path).method_settings("avel")
+    assert settings["recipe"] == {**demo["methods"]["avel"]["recipe"], "epochs": 7}
+
+
+@given(
+    base=st.dictionaries(st.sampled_from("abc"), st.one_of(st.integers(), st.dictionaries(st.sampled_from("xy"), st.integers()))),
+    over=st.dictionaries(st.sampled_from("abc"), st.one_of(st.integers(), st.dictionaries(st.sampled_from("xy"), st.integers()))),
+)
+def test_merge_keeps_what_is_not_overridden_and_changes_neither(base, over):
+    before = copy.deepcopy((base, over))
+    merged = config.merge(base, over)
+    assert (base, over) == before
+    assert merged.keys() == base.keys() | over.keys()
+    for key, value in merged.items():
+        if key not in over:
+            assert value == base[key]
+        elif isinstance(over[key], dict) and isinstance(base.get(key), dict):
+            assert value == {**base[key], **over[key]}
+        else:
+            assert value == over[key]
+
+
+def test_picking_an_unknown_row_names_the_nearest():
+    with pytest.raises(UnknownName, match="unknown row 'avle'; did you mean 'avel'"):
+        config.pick({"avel": 1}, "avle", "row")

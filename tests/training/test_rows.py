@@ -1,0 +1,239 @@
+import json
+import os
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import PipelineError
+from pipeline.features.store import Entry, FeatureStore, write_store
+from pipeline.methods import Batch
+from pipeline.training import loop
+from pipeline.training.rows import RowInputs, evaluate_row, load_seed, train_row
+from pipeline.training.settings import Run, TrainSettings
+
+CLASSES = ["Dog", "Cat", "Bell"]
+T = 4
+EVERY_STEP = TrainSettings(device="cpu", checkpoint_seconds=0)
+SPLITS = ["train"] * 10 + ["val"] * 5 + ["test"] * 6
+
+
+def write_features(directory, poisoned=()):
+    """Clips whose class is written plainly into both features: a method that learns at all learns them."""
+    directory.mkdir(parents=True)
+    entries = []
+    for number in range(len(SPLITS) - 1):  # the last clip of test has no features
+        rng = np.random.default_rng(number)
+        visual, audio = rng.normal(0, 0.3, (T, 2, 2, 5)), rng.normal(0, 0.3, (T, 6))
+        visual[: 1 + number % T, ..., number % 3] += 2
+        audio[: 1 + number % T, number % 3] += 2
+        if number in poisoned:
+            audio[0, 0] = np.nan
+        facts = {"clip": f"clip{number}", "status": "ok", "valid": [True] * T, "visual_valid": [True] * T, "audio_valid": [True] * T}
+        facts |= {"visual_key": f"v{number}", "audio_key": f"a{number}"}
+        entries.append(Entry(facts, {"visual": visual.astype(np.float32), "audio": audio.astype(np.float32)}))
+    spec = {"segments": T, "segment_seconds": 1.0, "dtype": "float32", "shapes": {"visual": [2, 2, 5], "audio": [6]}}
+    write_store(directory, entries, len(entries), spec)
+    return FeatureStore(directory)
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    return make_inputs(tmp_path)
+
+
+def make_inputs(root, poisoned=(), epochs=4, seeds=(3, 4)):
+    events = [
+        [{"modality": "av", "label": CLASSES[number % 3], "onset": 0.0, "offset": 1.0 + number % T}] for number in range(len(SPLITS))
+    ]
+    index = pd.DataFrame({"row": range(len(SPLITS)), "clip": [f"clip{n}" for n in range(len(SPLITS))], "split": SPLITS, "events": events})
+    settings = {"attention_width": 8, "recurrent_width": 6, "classifier_width": 8}
+    settings["recipe"] = {"learning_rate": 0.02, "batch_size": 4, "epochs": epochs, "milestones": [2], "clip_norm": 1.0}
+    run = Run(task="avel", method="avel", features="plain", seeds=list(seeds))
+    return RowInputs("row", run, settings, write_features(root / "features", poisoned), index, CLASSES)
+
+
+def train(inputs, directory, settings=EVERY_STEP):
+    directory.mkdir(exist_ok=True)
+    train_row(inputs, settings, directory, directory.parent / "live")
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def test_a_row_is_the_same_every_time_and_whatever_is_checkpointed(inputs, tmp_path):
+    first = train(inputs, tmp_path / "a")
+    assert list(first) == ["curves.csv", "seed-3.json", "seed-3.safetensors", "seed-4.json", "seed-4.safetensors"]
+    assert first == train(inputs, tmp_path / "b", TrainSettings(device="cpu", checkpoint_seconds=1e6))
+    assert first["seed-3.safetensors"] != first["seed-4.safetensors"]
+
+
+@pytest.mark.parametrize("after", [1, 3, 5, 14, 23])  # in the first epoch, at its end, later, in the second seed
+def test_a_run_killed_at_any_step_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, after):
+    expected = train(inputs, tmp_path / "whole")
+    step, count = loop.Trainer._step, 0
+
+    def killed(self, *arguments):
+        nonlocal count
+        if count == after:
+            raise KeyboardInterrupt
+        count += 1
+        step(self, *arguments)
+
+    monkeypatch.setattr(loop.Trainer, "_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(inputs, tmp_path / "killed")
+    monkeypatch.setattr(loop.Trainer, "_step", step)
+    resumed = 0
+
+    def counted(self, *arguments):
+        nonlocal resumed
+        resumed += 1
+        step(self, *arguments)
+
+    monkeypatch.setattr(loop.Trainer, "_step", counted)
+    assert train(inputs, tmp_path / "killed") == expected
+    assert resumed == 2 * 4 * 3 - after  # seeds x epochs x steps, none done twice
+
+
+def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(inputs, tmp_path, monkeypatch):
+    rare = TrainSettings(device="cpu", checkpoint_seconds=1e6)
+    expected = train(inputs, tmp_path / "whole", rare)
+    step, count = loop.Trainer._step, 0
+
+    def terminated(self, *arguments):
+        nonlocal count
+        count += 1
+        if count == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        step(self, *arguments)
+
+    monkeypatch.setattr(loop.Trainer, "_step", terminated)
+    with pytest.raises(SystemExit) as stop:
+        train(inputs, tmp_path / "stopped", rare)
+    assert stop.value.code == 143
+    assert (tmp_path / "stopped" / "seed-3.checkpoint").is_file()
+    assert count == 5
+    assert train(inputs, tmp_path / "stopped", rare) == expected
+    assert count == 2 * 4 * 3
+
+
+def test_the_best_validation_epoch_is_kept(inputs, tmp_path):
+    train(inputs, tmp_path / "row")
+    for seed in inputs.run.seeds:
+        facts = json.loads((tmp_path / "row" / f"seed-{seed}.json").read_text())
+        scores = [record["val/accuracy"] for record in facts["history"]]
+        assert facts["best_epoch"] == int(np.argmax(scores))  # the first of equals
+        method, _ = load_seed(tmp_path / "row", seed)
+        score = loop.evaluate(method, inputs.task, inputs.split("val"), torch.float32, 64)["accuracy"]
+        assert score == pytest.approx(max(scores))
+        assert [record["learning_rate"] for record in facts["history"]] == pytest.approx([0.02, 0.02, 0.01, 0.01])
+
+
+def test_the_last_smaller_batch_counts_by_its_rows(inputs, tmp_path, monkeypatch):
+    """10 rows in batches of 4, 4, 2: the epoch's mean loss is the mean over rows, checked with a loss that is known."""
+    seen = []
+
+    def losses(self, batch, targets, progress):
+        seen.append(len(batch.visual))
+        return {"total": self.classifier[0].weight.sum() * 0 + float(len(seen))}
+
+    monkeypatch.setattr(type(inputs.build()), "losses", losses)
+    train(inputs, tmp_path / "row")
+    assert seen[:3] == [4, 4, 2]
+    record = json.loads((tmp_path / "row" / "seed-3.json").read_text())["history"][0]
+    assert record["train/total"] == pytest.approx((1 * 4 + 2 * 4 + 3 * 2) / 10)
+
+
+def test_a_non_finite_loss_stops_with_the_clips_named_and_leaves_no_weights(tmp_path):
+    inputs = make_inputs(tmp_path, poisoned=(2,))
+    with pytest.raises(PipelineError, match=r"not finite in 4 steps.*clips of the last such batch: .*clip2\b"):
+        train(inputs, tmp_path / "row")
+    assert not list((tmp_path / "row").glob("*.safetensors"))
+
+
+def test_evaluation_agrees_with_a_count_by_hand(tmp_path):
+    inputs = make_inputs(tmp_path, epochs=12)
+    train(inputs, tmp_path / "row")
+    (tmp_path / "out").mkdir()
+    evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / "out")
+    document = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    table = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
+    assert document["clips"]["test"] == {"evaluated": 5, "without features": ["clip20"]}
+    assert document["parameters"] == sum(weight.numel() for weight in inputs.build().parameters())
+    for seed in (3, 4):
+        part = table[(table["seed"] == seed) & (table["split"] == "test")]
+        assert len(part) == 5 * T
+        for line in part.itertuples():
+            number = int(line.clip.removeprefix("clip"))
+            assert line.true == (number % 3 if line.segment < 1 + number % T else 3)
+            assert line.row == number
+        right = sum(line.true == line.predicted for line in part.itertuples())
+        assert document["seeds"]["test"][str(seed)]["accuracy"] == pytest.approx(100 * right / (5 * T))
+        assert document["seeds"]["test"][str(seed)]["accuracy"] > 60  # it did learn: always background gets 40
+
+
+def test_prediction_in_batches_of_any_size_is_the_same(inputs):
+    torch.manual_seed(0)
+    method = inputs.build().eval()
+    data = inputs.split("train")
+    whole, _ = loop.predictions(method, inputs.task, data, torch.float32, 64)
+    parts, _ = loop.predictions(method, inputs.task, data, torch.float32, 3)
+    torch.testing.assert_close(whole.segments, parts.segments, rtol=1e-5, atol=1e-6)
+
+
+def test_a_missing_seed_and_weights_that_do_not_fit_are_told(inputs, tmp_path):
+    train(inputs, tmp_path / "row")
+    with pytest.raises(PipelineError, match="seed 9 was not trained"):
+        load_seed(tmp_path / "row", 9)
+    path = tmp_path / "row" / "seed-3.safetensors"
+    weights = load_file(path)
+    weights["stranger"] = weights.pop(next(iter(weights)))
+    save_file(weights, path)
+    with pytest.raises(PipelineError, match="stranger"):
+        load_seed(tmp_path / "row", 3)
+
+
+def test_other_classes_than_trained_on_are_refused(inputs, tmp_path):
+    train(inputs, tmp_path / "row")
+    inputs.classes = ["Cat", "Dog", "Bell"]
+    with pytest.raises(PipelineError, match="trained on the classes"):
+        evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path)
+
+
+def test_without_training_clips_nothing_is_trained(inputs, tmp_path):
+    inputs.index["split"] = "test"
+    with pytest.raises(PipelineError, match="no row of the training split has features"):
+        train(inputs, tmp_path / "row")
+
+
+def test_the_fingerprint_follows_everything_that_moves_the_weights(inputs, tmp_path):
+    first = inputs.fingerprint(EVERY_STEP)
+    assert first == inputs.fingerprint(EVERY_STEP)
+    assert first != inputs.fingerprint(TrainSettings(precision="64-true"))
+    others = [make_inputs(tmp_path / "o1"), make_inputs(tmp_path / "o2", epochs=5), make_inputs(tmp_path / "o3")]
+    others[0].index.at[0, "events"] = []
+    index = pd.read_parquet(others[2].store.directory / "index.parquet")
+    index.loc[0, "visual_key"] = "another"
+    index.to_parquet(others[2].store.directory / "index.parquet", index=False)
+    assert len({first, *(other.fingerprint(EVERY_STEP) for other in others)}) == 4
+    assert make_inputs(tmp_path / "same").fingerprint(EVERY_STEP) == first
+
+
+def test_the_features_keep_their_stored_type_until_a_batch_is_made(inputs):
+    data = inputs.split("train")
+    half = Batch(data.features.visual.half(), data.features.audio.half(), data.features.mask)
+    data.features = half
+    batch, targets = data.batch(torch.tensor([1, 0]), torch.float64)
+    assert batch.visual.dtype == torch.float64
+    assert data.features.visual.dtype == torch.float16
+    assert targets.video.tolist() == [1, 0]
+
+
+def test_curves_hold_every_epoch_of_every_seed(inputs, tmp_path):
+    train(inputs, tmp_path / "row")
+    curves = pd.read_csv(tmp_path / "row" / "curves.csv")
+    assert list(curves["seed"]) == [3] * 4 + [4] * 4
+    assert list(curves["epoch"]) == [0, 1, 2, 3] * 2
+    assert {"train/total", "val/accuracy", "learning_rate"} <= set(curves.columns)
