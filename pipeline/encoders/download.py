@@ -6,7 +6,6 @@ so an address that has moved shows up as an error of the first ``weights get``, 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import urllib.error
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from pipeline.cache import file_sha256
 from pipeline.encoders.known_weights import KnownWeights, get_known
 from pipeline.errors import PipelineError
 
@@ -31,12 +31,6 @@ class Downloaded:
     path: Path
     sha256: str
     verified: bool
-
-
-def sha256_of(path: Path) -> str:
-    """Hex sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def download(name: str, to: str | Path = Path("models/pretrained"), from_path: str | Path | None = None) -> Downloaded:
@@ -56,7 +50,7 @@ def download(name: str, to: str | Path = Path("models/pretrained"), from_path: s
     """
     known = get_known(name)
     target = Path(to) / known.file
-    if from_path is None and target.is_file() and (found := sha256_of(target)).startswith(known.sha256):
+    if from_path is None and target.is_file() and (found := file_sha256(target)).startswith(known.sha256):
         return Downloaded(target, found, bool(known.sha256))
     part = target.with_name(target.name + ".part")
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +63,7 @@ def download(name: str, to: str | Path = Path("models/pretrained"), from_path: s
             f"weights {name!r} cannot be downloaded as they are; {known.note}, "
             f"then: python -m pipeline weights get {name} --from PATH (or name the path as the encoder's `weights`)"
         )
-    found = sha256_of(part)
+    found = file_sha256(part)
     if not found.startswith(known.sha256):
         part.unlink()
         source = from_path if from_path is not None else known.url

@@ -23,7 +23,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from pipeline.encoders.download import download, sha256_of
+from pipeline.cache import file_sha256
+from pipeline.encoders.download import download
 from pipeline.encoders.known_weights import KNOWN, KnownWeights
 from pipeline.errors import InputProblems, PipelineError
 
@@ -166,7 +167,7 @@ def fingerprint(path: Path) -> str:
 
 @lru_cache(maxsize=64)
 def _fingerprint(path: Path, size: int, changed: int) -> str:
-    return sha256_of(path)
+    return file_sha256(path)
 
 
 def _places(known: KnownWeights) -> list[Path]:

@@ -1,7 +1,7 @@
 """All clips of an index through the guarded decoder into the per-clip cache, with a verdict for every one.
 
-What a clip's decoded form depends on is in its key: the file's bytes, the window, and the media settings that move numbers. Two ids with the
-same bytes therefore share one entry, and a clip decoded once is not decoded again by an interrupted or repeated stage.
+What a clip's decoded form depends on is in its key: the file's bytes, the window, and the media settings that move numbers. Two ids with
+the same bytes therefore share one entry, and a clip decoded once is not decoded again by an interrupted or repeated stage.
 """
 
 from __future__ import annotations
@@ -100,6 +100,7 @@ def decode_clips(jobs: list[Job], missing: list[str], settings: MediaSettings) -
     outcomes = run_guarded(
         decode_into_cache, todo, workers=settings.workers, timeout_seconds=settings.timeout_seconds, memory_mb=settings.memory_mb
     )
+    print(f"decode: {len(todo)} of {len(jobs) + len(missing)} clips decoded now, the others are in the cache or missing", flush=True)
     by_key: dict[str, dict[str, Any]] = {}
     for job, outcome in tqdm(outcomes, total=len(todo), desc="decode", unit="clip", disable=None):
         by_key[job.key] = outcome if isinstance(outcome, dict) else _failure(job, outcome)
@@ -154,6 +155,7 @@ def check_bad_share(manifest: pd.DataFrame, limit: float) -> None:
         return
     worst = "\n".join(f"  - {row.clip}: {row.status}: {row.reason}" for row in bad.head(10).itertuples())
     raise PipelineError(
-        f"{len(bad)} of {len(manifest)} clips are bad, more than media.max_bad_fraction = {limit:g} allows ({summary(manifest)}):\n{worst}\n"
+        f"{len(bad)} of {len(manifest)} clips are bad, more than media.max_bad_fraction = {limit:g} allows ({summary(manifest)}):\n"
+        f"{worst}\n"
         "Mend or replace them, or raise media.max_bad_fraction."
     )

@@ -1,0 +1,1 @@
+"""Attention, recurrence and pooling blocks that two or more methods share; one idea per file."""

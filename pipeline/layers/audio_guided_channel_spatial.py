@@ -1,0 +1,63 @@
+"""Audio-guided channel and spatial attention (AGVA-CS).
+
+Xu et al., "Cross-Modal Relation-Aware Networks for Audio-Visual Event Localization" (CMRAN), ACM MM 2020, in the form of its released
+code, which CMBS and CACE-Net inherited.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class PositionScore(nn.Module):
+    """w = softmax_n tanh(u [ReLU(W_x x_n) * ReLU(W_g g)]): the weight of each position given a guide vector.
+
+    Args:
+        width: D of a position.
+        guide_width: D of the guide.
+        hidden: of W_x, W_g and u.
+    """
+
+    def __init__(self, width: int, guide_width: int, hidden: int) -> None:
+        super().__init__()
+        self.position = nn.Linear(width, hidden)
+        self.guide = nn.Linear(guide_width, hidden)
+        self.score = nn.Linear(hidden, 1)
+
+    def forward(self, positions: Tensor, guide: Tensor) -> Tensor:
+        """(B, T, S, width), (B, T, guide_width) -> (B, T, S), summing to 1 over S."""
+        joint = torch.relu(self.position(positions)) * torch.relu(self.guide(guide)).unsqueeze(-2)
+        return torch.tanh(self.score(joint)).squeeze(-1).softmax(dim=-1)
+
+
+class AudioGuidedChannelSpatialAttention(nn.Module):
+    """Gates the channels of a map by the audio, then pools its positions by the audio.
+
+    1. q = mean_n[ReLU(W_a a) * ReLU(W_r R_n)]
+    2. g = sigmoid(W_up ReLU(W_down q)), X'_n = X_n (1 + g)
+    3. v = sum_n w_n X'_n, w by :class:`PositionScore` with the audio as guide
+
+    The gate multiplies the raw map X, never the map R that the query reads (in CMRAN both are the same).
+
+    Args:
+        visual_width, audio_width: D of a position and of the audio.
+        hidden: of the gate's bottleneck and of the position score.
+    """
+
+    def __init__(self, visual_width: int, audio_width: int, hidden: int) -> None:
+        super().__init__()
+        self.audio_query = nn.Linear(audio_width, visual_width)
+        self.visual_query = nn.Linear(visual_width, visual_width)
+        self.down = nn.Linear(visual_width, hidden)
+        self.up = nn.Linear(hidden, visual_width)
+        self.position_score = PositionScore(visual_width, audio_width, hidden)
+
+    def forward(self, visual: Tensor, reference: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """X (B, T, S, D), R (B, T, S, D), a (B, T, D_a) -> v (B, T, D), w (B, T, S)."""
+        # ReLU(W_a a) is the same for every position: it leaves the mean.
+        query = torch.relu(self.audio_query(audio)) * torch.relu(self.visual_query(reference)).mean(dim=-2)
+        gate = torch.sigmoid(self.up(torch.relu(self.down(query))))
+        gated = visual * (1 + gate).unsqueeze(-2)
+        weights = self.position_score(gated, audio)
+        return (weights.unsqueeze(-2) @ gated).squeeze(-2), weights

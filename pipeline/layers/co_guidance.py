@@ -1,0 +1,118 @@
+"""Audio-visual co-guidance attention (AVCA): He et al., "CACE-Net", ACM MM 2024, Sec. 3.2, Eqs. 1-6."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.layers.audio_guided_channel_spatial import AudioGuidedChannelSpatialAttention, PositionScore
+from pipeline.layers.unscaled_attention import UnscaledAttention
+
+Guidance = Literal["none", "audio", "visual", "both"]
+
+
+class Residual(nn.Module):
+    """LN(x + Drop(update)), which the released code puts around each self-attention; two of them share one, hence it holds no attention."""
+
+    def __init__(self, width: int, dropout: float) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor, update: Tensor) -> Tensor:
+        """(..., D), (..., D) -> (..., D)."""
+        return self.norm(features + self.dropout(update))
+
+
+class AudioGuidedVisual(nn.Module):
+    """Eqs. 1-2: v = v_cs + beta sigmoid(v~) v_cs, v_cs by AGVA-CS, v~ the refined map pooled by its own mean."""
+
+    def __init__(self, visual_width: int, audio_width: int, hidden: int, beta: float) -> None:
+        super().__init__()
+        self.channel_spatial = AudioGuidedChannelSpatialAttention(visual_width, audio_width, hidden)
+        self.calibration = PositionScore(visual_width, visual_width, hidden)
+        self.beta = beta
+
+    def forward(self, visual: Tensor, refined: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
+        """X, X^g (B, T, S, D), a (B, T, D_a) -> v (B, T, D), weights of the positions (B, T, S)."""
+        attended, weights = self.channel_spatial(visual, refined, audio)
+        own_weights = self.calibration(refined, refined.mean(dim=-2))
+        calibration = (own_weights.unsqueeze(-2) @ refined).squeeze(-2)
+        return attended * (1 + self.beta * torch.sigmoid(calibration)), weights
+
+
+class VisualGuidedAudio(nn.Module):
+    """Eqs. 3-6: a + psi sigmoid(a~) a, a~ what the squeezed visual features find in the refined audio."""
+
+    def __init__(self, visual_width: int, audio_width: int, psi: float, dropout: float, residual: bool) -> None:
+        super().__init__()
+        self.own = UnscaledAttention(audio_width, audio_width, audio_width, audio_width)
+        self.residual = Residual(audio_width, dropout) if residual else None
+        self.query = UnscaledAttention(visual_width, audio_width, audio_width, audio_width)
+        self.psi = psi
+
+    def forward(self, audio: Tensor, squeezed: Tensor, mask: Tensor) -> Tensor:
+        """a (B, T, D_a), v^g' (B, T, D), (B, T) bool -> (B, T, D_a)."""
+        refined = self.own(audio, audio, mask)
+        if self.residual is not None:
+            refined = self.residual(audio, refined)
+        found = self.query(squeezed, refined, mask)
+        return audio * (1 + self.psi * torch.sigmoid(found))
+
+
+class CoGuidance(nn.Module):
+    """Both directions of guidance, or one, or none (the map's mean and the audio as they are).
+
+    Args:
+        visual_width, audio_width: D of a position and of the audio.
+        hidden: of AGVA-CS and the calibration.
+        attention_width: of the spatial self-attention's queries and keys.
+        guidance: which modality guides: ``audio`` guides the visual map, ``visual`` guides the audio.
+        released: a spatial self-attention for each direction, with residual, dropout and one layer norm shared by both; else (paper) one
+            self-attention for both, without these.
+    """
+
+    def __init__(
+        self, visual_width: int, audio_width: int, *, hidden: int, attention_width: int, guidance: Guidance,
+        released: bool, beta: float, psi: float, dropout: float,
+    ) -> None:  # fmt: skip
+        super().__init__()
+
+        def spatial_attention() -> UnscaledAttention:
+            return UnscaledAttention(visual_width, visual_width, attention_width, visual_width)
+
+        self.residual = Residual(visual_width, dropout) if released and guidance != "none" else None
+        self.attention: UnscaledAttention | None = None
+        self.attention_for_audio: UnscaledAttention | None = None
+        self.visual: AudioGuidedVisual | None = None
+        self.audio: VisualGuidedAudio | None = None
+        if guidance != "none":
+            self.attention = spatial_attention()
+        if guidance == "both" and released:
+            self.attention_for_audio = spatial_attention()
+        if guidance in ("audio", "both"):
+            self.visual = AudioGuidedVisual(visual_width, audio_width, hidden, beta)
+        if guidance in ("visual", "both"):
+            self.audio = VisualGuidedAudio(visual_width, audio_width, psi, dropout, released)
+
+    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """X (B, T, S, D), a (B, T, D_a), (B, T) bool -> v (B, T, D), a (B, T, D_a), weights of the positions (B, T, S) or None."""
+        if self.attention is None:
+            return visual.mean(dim=-2), audio, None
+        refined = self._refine(visual, self.attention)
+        guided_visual, weights = (visual.mean(dim=-2), None) if self.visual is None else self.visual(visual, refined, audio)
+        if self.audio is None:
+            return guided_visual, audio, weights
+        if self.attention_for_audio is not None:
+            refined = self._refine(visual, self.attention_for_audio)
+        return guided_visual, self.audio(audio, refined.mean(dim=-2), mask), weights
+
+    def _refine(self, visual: Tensor, attention: UnscaledAttention) -> Tensor:
+        """X (B, T, S, D) -> X^g, gathered over the positions of each segment."""
+        maps = visual.flatten(0, 1)
+        refined = attention(maps, maps)
+        if self.residual is not None:
+            refined = self.residual(maps, refined)
+        return refined.unflatten(0, visual.shape[:2])

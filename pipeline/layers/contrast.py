@@ -1,0 +1,51 @@
+"""Background-event contrast (BECE): He et al., "CACE-Net", ACM MM 2024, Sec. 3.3, Eq. 7."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipeline.layers.pooling import masked_mean
+from pipeline.layers.precision import at_least_float32
+
+
+def background_event_contrast(query: Tensor, key: Tensor, event: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """Supervised contrast within each clip, over its T segments and their T augmented twins.
+
+    Of the 2T rows f = [q; k], an event row's positives K(i) are all other event rows (2n - 1 with n events), a background row's only its
+    own twin. L_i = -log((1/|K(i)|) sum_{k in K(i)} exp(f_i.f_k/tau) / sum_{p != i} exp(f_i.f_p/tau)), averaged over all rows.
+    In log space throughout: exp(1/tau) overflows float32 at the released tau = 0.01.
+
+    Args:
+        query: (B, T, D), encoded segments, not yet normalised.
+        key: (B, T, D), encoded augmented segments, not yet normalised.
+        event: (B, T), bool.
+        mask: (B, T), bool; padded segments are neither rows nor candidates.
+        temperature: tau > 0.
+
+    Returns:
+        Scalar, in float32 at least; 0 without a valid segment.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        rows = torch.cat([at_least_float32(query), at_least_float32(key)], dim=1)
+        rows = torch.nn.functional.normalize(rows, dim=-1)
+        similarity = rows @ rows.transpose(1, 2) / temperature  # (B, 2T, 2T)
+        positive, candidate = _pairs(event, mask)
+        # Finite, not -inf: a padded row has no candidate at all, and its gradient must be 0 and not NaN.
+        excluded = torch.finfo(similarity.dtype).min
+        numerator = similarity.masked_fill(~positive, excluded).logsumexp(dim=-1)
+        denominator = similarity.masked_fill(~candidate, excluded).logsumexp(dim=-1)
+        losses = denominator - numerator + positive.sum(dim=-1).clamp(min=1).to(similarity.dtype).log()
+        return masked_mean(losses, mask.repeat(1, 2))
+
+
+def _pairs(event: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """(B, T), (B, T) bool -> which pairs of the 2T rows are positive, which count in the denominator; (B, 2T, 2T) bool each."""
+    segments = event.shape[1]
+    own = torch.eye(2 * segments, dtype=torch.bool, device=event.device)
+    twin = own.roll(segments, dims=1)
+    events, valid = event.repeat(1, 2), mask.repeat(1, 2)
+    both_events = events.unsqueeze(2) & events.unsqueeze(1)
+    background = ~events.unsqueeze(2)
+    candidate = valid.unsqueeze(2) & valid.unsqueeze(1) & ~own
+    return (both_events | (background & twin)) & candidate, candidate

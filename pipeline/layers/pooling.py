@@ -1,0 +1,41 @@
+"""Pooling over the segments of a clip that leaves padded segments out.
+
+With a score per class these are the pooling rules of multiple-instance learning: the clip is what its strongest segments are.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean of the values where ``mask`` holds; 0 where it holds nowhere.
+
+    Args:
+        values: any shape, float.
+        mask: the same shape, bool.
+    """
+    kept = torch.where(mask, values, torch.zeros_like(values))
+    return kept.sum() / mask.sum().clamp(min=1)
+
+
+def max_over_time(values: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, D), (B, T) bool -> (B, D). Every clip needs at least one valid segment."""
+    return values.masked_fill(~mask.unsqueeze(-1), float("-inf")).amax(dim=1)
+
+
+def top_k_mean(values: Tensor, mask: Tensor, k: int) -> Tensor:
+    """Mean of the k largest values over time, per clip and channel; of all valid ones where a clip has fewer than k.
+
+    Args:
+        values: (B, T, D).
+        mask: (B, T), bool, at least one True per clip.
+
+    Returns:
+        (B, D).
+    """
+    valid = mask.unsqueeze(-1)
+    top = values.masked_fill(~valid, float("-inf")).topk(min(k, values.shape[1]), dim=1).values
+    counts = valid.sum(dim=1).clamp(max=k)
+    return top.masked_fill(top.isneginf(), 0.0).sum(dim=1) / counts

@@ -1,0 +1,28 @@
+"""An LSTM over the segments of a clip, blind to padding in both directions."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+
+class SegmentLSTM(nn.Module):
+    """One-layer LSTM, uni- or bidirectional, whose output is ``output_width`` wide.
+
+    Args:
+        input_width: D of a segment.
+        output_width: of both directions together; even when bidirectional.
+    """
+
+    def __init__(self, input_width: int, output_width: int, bidirectional: bool = True) -> None:
+        super().__init__()
+        hidden = output_width // 2 if bidirectional else output_width
+        self.lstm = nn.LSTM(input_width, hidden, batch_first=True, bidirectional=bidirectional)
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, input_width), (B, T) bool with padding at the end only, at least one valid segment -> (B, T, output_width)."""
+        if bool(mask.all()):
+            return self.lstm(features)[0]
+        # Packed, so that the backward direction starts at a clip's own last segment and not in its padding.
+        packed = pack_padded_sequence(features, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
+        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=features.shape[1])[0]

@@ -1,0 +1,87 @@
+"""Relations within and across modalities: Xu et al. (CMRAN), ACM MM 2020, as released; inherited by CMBS and CACE-Net.
+
+No positional encoding anywhere. The released modules also register layers that are never called (a decoder's self-attention, the
+templates that the encoder's layers are copied from); here they do not exist.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+class IntraModalRelation(nn.Module):
+    """ITR: a linear projection, then post-norm Transformer encoder layers over the segments of one modality.
+
+    The layers start from identical weights (copies of one), as released.
+
+    Args:
+        input_width: D of a segment.
+        width: of the layers and the output.
+        feedforward: width of the feed-forward block.
+    """
+
+    def __init__(self, input_width: int, width: int, heads: int, feedforward: int, layers: int = 2, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.project = nn.Linear(input_width, width)
+        layer = nn.TransformerEncoderLayer(width, heads, feedforward, dropout, batch_first=True)
+        self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
+
+    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, input_width), (B, T) bool -> (B, T, width)."""
+        return self.encoder(self.project(features), src_key_padding_mask=~mask)
+
+
+class CrossModalRelation(nn.Module):
+    """CMRA: segments of one modality ask the other modality and themselves at once.
+
+    q = W x; q <- LN(q + MHA(q, [memory; q], [memory; q])); q <- LN(q + FFN(q)). Memory and query are concatenated in time (2T keys);
+    there is no self-attention besides.
+
+    Args:
+        input_width: D of a segment of the asking modality.
+        width: of the memory and the output.
+        feedforward: width of the feed-forward block.
+    """
+
+    def __init__(self, input_width: int, width: int, heads: int, feedforward: int, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.project = nn.Linear(input_width, width)
+        self.attention = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
+        self.attention_norm = nn.LayerNorm(width)
+        self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feedforward, width))
+        self.feedforward_norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, input_width), (B, T, width), (B, T) bool -> (B, T, width)."""
+        query = self.project(features)
+        keys = torch.cat([memory, query], dim=1)
+        padded = torch.cat([~mask, ~mask], dim=1)
+        attended = self.attention(query, keys, keys, key_padding_mask=padded, need_weights=False)[0]
+        query = self.attention_norm(query + self.dropout(attended))
+        return self.feedforward_norm(query + self.dropout(self.feedforward(query)))
+
+
+class Interaction(nn.Module):
+    """INTER: g = x * y; LN(g + MHA(g, [y; x], [y; x])).
+
+    Args:
+        width: D of x and y.
+        attention_dropout: on the attention weights.
+        dropout: on the branch.
+    """
+
+    def __init__(self, width: int, heads: int, attention_dropout: float, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, dropout=attention_dropout, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, first: Tensor, second: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D), (B, T, D), (B, T) bool -> (B, T, D)."""
+        joint = first * second
+        keys = torch.cat([second, first], dim=1)
+        padded = torch.cat([~mask, ~mask], dim=1)
+        attended = self.attention(joint, keys, keys, key_padding_mask=padded, need_weights=False)[0]
+        return self.norm(joint + self.dropout(attended))

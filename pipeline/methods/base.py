@@ -1,0 +1,153 @@
+"""What every method (one paper: networks, losses, inference rule) offers to the training loop and to the tasks.
+
+Shape letters: B batch, T segments of one clip, S spatial positions of the visual map (h*w), C event classes
+(background not counted), D feature width.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import ClassVar, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from pipeline.registry import Registry
+from pipeline.settings import Settings
+
+
+@dataclass
+class Tensors:
+    """A bundle of tensors that moves, and is sliced along the batch, as one. Not frozen: Fabric refuses frozen dataclasses as inputs."""
+
+    def _map(self, function) -> Self:
+        changes = {f.name: function(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None}
+        return replace(self, **changes)
+
+    def to(self, device: torch.device | str) -> Self:
+        return self._map(lambda tensor: tensor.to(device))
+
+    def __getitem__(self, rows) -> Self:
+        return self._map(lambda tensor: tensor[rows])
+
+    @classmethod
+    def concatenate(cls, parts: Sequence[Self]) -> Self:
+        """Bundles joined along the batch; a field that is None in the first is None in the result."""
+        present = [f.name for f in fields(cls) if getattr(parts[0], f.name) is not None]
+        return replace(parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in present})
+
+
+@dataclass
+class Batch(Tensors):
+    """The features of B clips.
+
+    visual: (B, T, h, w, D_v) or (B, T, D_v), float, as the feature store holds it.
+    audio: (B, T, D_a), float.
+    mask: (B, T), bool; False where a segment lies beyond the end of its clip (padding).
+    """
+
+    visual: Tensor
+    audio: Tensor
+    mask: Tensor
+
+
+@dataclass
+class AvelTargets(Tensors):
+    """The truth of audio-visual event localization; class index C is the background.
+
+    segments: (B, T), int64 in [0, C]. One event class, or background, per segment.
+    video: (B,), int64 in [0, C]. The class of the clip's event; C for a clip without one.
+    """
+
+    segments: Tensor
+    video: Tensor
+
+
+@dataclass
+class Scores(Tensors):
+    """What a method says of B clips, before any decision. The task turns it into labels.
+
+    segments: (B, T, C+1), probabilities over classes and background, last index background.
+    event: (B, T), probability that the segment holds an event, for methods with an event head; else None.
+    classes: (B, C), probability of the clip's event class, for methods with a clip-level head; else None.
+        Where both heads exist the two-head rule decides: argmax of ``classes`` where ``event`` > 0.5, else background.
+    attention: (B, T, S), weight of each spatial position, summing to 1 over S; None without spatial attention.
+    """
+
+    segments: Tensor
+    event: Tensor | None = None
+    classes: Tensor | None = None
+    attention: Tensor | None = None
+
+
+@dataclass
+class Progress:
+    """Where training stands: ``epoch`` of ``epochs``, counted from 0."""
+
+    epoch: int
+    epochs: int
+
+
+class Recipe(Settings):
+    """How a method is trained; each method sets its paper's values as defaults."""
+
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    learning_rate: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    batch_size: int = Field(64, ge=1)
+    epochs: int = Field(100, ge=1)
+    milestones: tuple[int, ...] = ()
+    decay: float = Field(0.5, gt=0, le=1, description="factor on the learning rate at each milestone epoch")
+    clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
+
+
+class MethodConfig(Settings):
+    """Base of a method's own settings; ``recipe`` is overridden with the paper's defaults."""
+
+    recipe: Recipe = Recipe()
+
+
+class Method(nn.Module):
+    """A paper: networks, losses and inference rule.
+
+    Args:
+        config: an instance of the class's own ``Config``.
+        visual_shape: of one segment, (h, w, D_v) or (D_v,).
+        audio_shape: of one segment, (D_a,).
+        num_classes: C, without background.
+    """
+
+    tasks: ClassVar[frozenset[str]]
+    Config: ClassVar[type[MethodConfig]]
+
+    def __init__(self, config: MethodConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.config = config
+        self.visual_shape = tuple(visual_shape)
+        self.audio_shape = tuple(audio_shape)
+        self.num_classes = num_classes
+
+    @abstractmethod
+    def losses(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
+        """Named scalar terms and their weighted sum ``"total"``. Masked segments carry no weight in any term."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> Scores:
+        """Scores of a batch; deterministic in eval mode, independent of the other clips of the batch."""
+
+
+METHODS: Registry[type[Method]] = Registry("method")
+
+
+def create(name: str, *, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int, **config) -> Method:
+    """Build the registered method ``name`` with its settings.
+
+    Raises:
+        UnknownName: no such method.
+        pydantic.ValidationError: a setting that the method does not know, or out of range.
+    """
+    method_class = METHODS.get(name)
+    return method_class(method_class.Config(**config), visual_shape, audio_shape, num_classes)

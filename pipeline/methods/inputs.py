@@ -1,0 +1,47 @@
+"""From a batch as the feature store holds it to what a network eats."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from pipeline.errors import PipelineError
+from pipeline.methods.base import Batch, Method
+
+
+class Inputs(NamedTuple):
+    """visual (B, T, S, D_v), audio (B, T, D_a), mask (B, T) bool with at least one True per clip."""
+
+    visual: Tensor
+    audio: Tensor
+    mask: Tensor
+
+
+def method_inputs(method: Method, batch: Batch) -> Inputs:
+    """Features in the dtype of the method's weights, the map flattened (pooled features: S = 1), padded segments zero.
+
+    A clip that is nothing but padding is shown to the network as T segments of zeros, so that no softmax is empty; losses leave it out
+    by ``batch.mask``.
+
+    Raises:
+        PipelineError: features of another shape than the method was built for.
+    """
+    for kind, features, expected in (("visual", batch.visual, method.visual_shape), ("audio", batch.audio, method.audio_shape)):
+        if tuple(features.shape[2:]) != expected:
+            raise PipelineError(
+                f"{kind} features of shape {tuple(features.shape[2:])} per segment, but this {type(method).__name__} "
+                f"was built for {expected}; train it on this feature set, or choose the set it was trained on"
+            )
+    dtype = next(method.parameters()).dtype
+    batch_size, segments = batch.mask.shape
+    visual = batch.visual.to(dtype).reshape(batch_size, segments, -1, method.visual_shape[-1])
+    # Zeroed, not only masked: a padded segment may hold anything, and 0 * NaN is NaN.
+    visual = visual.masked_fill(~batch.mask[:, :, None, None], 0.0)
+    audio = batch.audio.to(dtype).masked_fill(~batch.mask[:, :, None], 0.0)
+    return Inputs(visual, audio, batch.mask | ~batch.mask.any(dim=1, keepdim=True))
+
+
+def positions(visual_shape: tuple[int, ...]) -> int:
+    """S of (h, w, D_v): h*w; of (D_v,): 1."""
+    return visual_shape[0] * visual_shape[1] if len(visual_shape) == 3 else 1

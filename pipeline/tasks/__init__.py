@@ -1,0 +1,18 @@
+"""Labels -> targets, scores -> predictions -> metrics: one module per task, by its name in params.yaml.
+
+Each module offers ``HEADLINE`` (the key of the number that picks a checkpoint and stands in the table, higher is better), ``row_targets``
+(annotation rows -> targets), ``decide`` (scores -> labels), ``score`` (labels and targets -> metrics) and ``table`` (one line per segment).
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from pipeline.registry import Registry
+from pipeline.tasks import avel
+
+Task = ModuleType
+TASKS: Registry[Task] = Registry("task")
+TASKS.register("avel")(avel)
+
+__all__ = ["TASKS", "Task", "avel"]
