@@ -38,16 +38,16 @@ class CacheSettings(Settings):
 
 
 class Params(Settings):
-    """params.yaml, one block per stage."""
+    """params.yaml, one block per stage. Every block that a stage of dvc.yaml tracks is needed, be it empty: {}."""
 
-    synth: dict[str, SynthSettings] = Field({}, description="worlds to write below data/raw/; {} with clips of your own")
+    synth: dict[str, SynthSettings] = Field(description="worlds to write below data/raw/; {} with clips of your own")
     dataset: DatasetSettings
-    media: MediaSettings = MediaSettings()
-    features: dict[str, FeatureSet] = Field({}, description="feature sets, by a name of your choice")
-    methods: dict[str, dict[str, Any]] = Field({}, description="settings of each method, by its registered name")
-    train: TrainSettings = TrainSettings()
-    runs: dict[str, Run] = Field({}, description="rows of the results table, by a name of your choice")
-    report: ReportSettings = ReportSettings()
+    media: MediaSettings
+    features: dict[str, FeatureSet] = Field(description="feature sets, by a name of your choice")
+    methods: dict[str, dict[str, Any]] = Field(description="settings of each method, by its registered name")
+    train: TrainSettings
+    runs: dict[str, Run] = Field(description="rows of the results table, by a name of your choice")
+    report: ReportSettings
     cache: CacheSettings = CacheSettings()
 
     def method_settings(self, row: str) -> dict[str, Any]:
@@ -154,8 +154,8 @@ def reference_problems(content: Mapping[str, Any]) -> list[str]:
 def segment_problems(dataset: Mapping[str, Any], media: Mapping[str, Any]) -> list[str]:
     """A segment must hold a whole number of frames, at least one."""
     try:
-        MediaSettings.model_validate(media).frames_per_segment(float(dataset.get("segment_seconds", 1.0)))
-    except (TypeError, ValueError):
+        MediaSettings.model_validate(media).frames_per_segment(float(dataset["segment_seconds"]))
+    except (KeyError, TypeError, ValueError):
         return []  # the schema has named it
     except PipelineError as error:
         return [str(error)]

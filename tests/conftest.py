@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+
+torch.set_num_threads(1)  # the suite runs in as many processes as there are cores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

@@ -34,8 +34,8 @@ class DatasetSettings(Settings):
     kind: str = Field(description="a registered data set: ave, folder")
     clips: Path = Field(description="directory of the video files")
     annotations: Path = Field(description="directory (ave) or CSV file (folder) of labels; without labels, the clips directory")
-    segments: int = Field(10, ge=1, le=3600, description="T, segments of a clip")
-    segment_seconds: float = Field(1.0, gt=0, le=60, description="length of a segment in seconds")
+    segments: int = Field(ge=1, le=3600, description="T, segments of a clip")
+    segment_seconds: float = Field(gt=0, le=60, description="length of a segment in seconds")
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pipeline.datasets import DatasetSettings, build_index, read_index, write_in
 from pipeline.datasets.ave import parse_line
 from pipeline.errors import InputProblems
 
+TEN_SECONDS = {"segments": 10, "segment_seconds": 1.0}
 LINES = ["Dog&aaaaaaaaaaa&good&0&10", "Cat&bbbbbbbbbbb&good&2&7", "Dog&ccccccccccc&good&3&5", "Cat&ddddddddddd&good&0&9"]
 
 
@@ -19,7 +20,7 @@ def write_ave(root, lines=LINES, header=True, splits=None, clips=None):
         (root / f"{name}.txt").write_text("\n".join(of_split) + "\n")
     for clip in clips if clips is not None else {line.split("&")[1] for line in lines if line.count("&") == 4}:
         (root / "clips" / f"{clip}.mp4").write_bytes(clip.encode())
-    return DatasetSettings(kind="ave", clips=root / "clips", annotations=root)
+    return DatasetSettings(kind="ave", clips=root / "clips", annotations=root, **TEN_SECONDS)
 
 
 @pytest.mark.parametrize("header", [True, False])
@@ -67,7 +68,7 @@ def test_missing_annotation_files_are_named(tmp_path):
     with pytest.raises(InputProblems, match=r"valSet\.txt: no such file"):
         build_index(settings)
     with pytest.raises(InputProblems, match=r"dataset\.clips"):
-        build_index(DatasetSettings(kind="ave", clips=tmp_path / "nowhere", annotations=tmp_path))
+        build_index(DatasetSettings(kind="ave", clips=tmp_path / "nowhere", annotations=tmp_path, **TEN_SECONDS))
 
 
 def test_defects_that_do_not_stop_are_in_the_health_report(tmp_path):
@@ -120,7 +121,7 @@ def test_any_line_is_parsed_or_refused(text):
 
 def test_realmix_is_read_whole(shared):
     root = shared / "realmix"
-    index = build_index(DatasetSettings(kind="ave", clips=root / "clips", annotations=root))
+    index = build_index(DatasetSettings(kind="ave", clips=root / "clips", annotations=root, **TEN_SECONDS))
     assert len(index.rows) == 300
     assert [sum(row.split == split for row in index.rows) for split in ("train", "val", "test")] == [200, 40, 60]
     assert all(row.file for row in index.rows)
@@ -131,7 +132,7 @@ def test_the_published_ave_annotations_have_their_known_defects(shared):
     root = shared / "annotations" / "ave"
     if not (root / "Annotations.txt").is_file():
         pytest.skip("no AVE annotations here")
-    index = build_index(DatasetSettings(kind="ave", clips=root, annotations=root))
+    index = build_index(DatasetSettings(kind="ave", clips=root, annotations=root, **TEN_SECONDS))
     assert len(index.rows) == 4143
     assert len({row.clip for row in index.rows}) == 4097
     assert [sum(row.split == split for row in index.rows) for split in ("train", "val", "test")] == [3339, 402, 402]

@@ -16,7 +16,7 @@ def clips(tmp_path):
 
 
 def settings(clips, annotations=None):
-    return DatasetSettings(kind="folder", clips=clips, annotations=annotations or clips)
+    return DatasetSettings(kind="folder", clips=clips, annotations=annotations or clips, segments=10, segment_seconds=1.0)
 
 
 def test_every_file_is_a_clip_and_equal_names_stay_apart(clips):
@@ -59,4 +59,4 @@ def test_missing_columns_and_a_missing_file_are_named(clips, tmp_path):
 
 def test_an_unknown_kind_is_answered_with_the_known_ones(clips):
     with pytest.raises(PipelineError, match=r"unknown dataset kind 'folders'; did you mean 'folder'\?"):
-        build_index(DatasetSettings(kind="folders", clips=clips, annotations=clips))
+        build_index(settings(clips).model_copy(update={"kind": "folders"}))

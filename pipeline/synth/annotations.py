@@ -1,0 +1,57 @@
+"""The demo world's truth in the layouts of the real data sets: AVE (one event a clip) and LLP (events per modality)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from pipeline.synth.plan import CATEGORIES, SECONDS, SPLITS, ClipPlan
+
+_AVE_HEADER = "Category&VideoID&Quality&StartTime&EndTime"
+
+
+def write_annotations(root: Path, plans: list[ClipPlan]) -> None:
+    """Write every annotation file of the world into ``root``.
+
+    ``Annotations.txt`` (with its header), ``trainSet.txt`` ... and ``categories.txt`` are AVE's; ``train.csv`` ... (labels of a
+    clip) and ``eval_audio.csv``, ``eval_visual.csv`` (spans, val and test) are LLP's, tab separated, file names ``ID_0_10``;
+    ``spans.csv`` is the whole truth, comma separated.
+    """
+    _write(root / "categories.txt", CATEGORIES)
+    _write(root / "Annotations.txt", [_AVE_HEADER, *map(_ave_row, sorted(plans, key=lambda plan: plan.event.category))])
+    for split in SPLITS:
+        own = [plan for plan in plans if plan.split == split]
+        _write(root / f"{split}Set.txt", map(_ave_row, own))
+        _write(root / f"{split}.csv", ["filename\tevent_labels", *map(_label_row, own)])
+    evaluated = [plan for plan in plans if plan.split != "train"]
+    for modality in ("audio", "visual"):
+        rows = [row for plan in evaluated for row in _span_rows(plan, modality)]
+        _write(root / f"eval_{modality}.csv", ["filename\tonset\toffset\tevent_labels", *rows])
+    _write(root / "spans.csv", ["id,split,modality,class,onset,offset,main", *(row for plan in plans for row in _truth_rows(plan))])
+
+
+def _write(path: Path, lines: Iterable[str]) -> None:
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def _ave_row(plan: ClipPlan) -> str:
+    return f"{CATEGORIES[plan.event.category]}&{plan.id}&good&{plan.event.onset}&{plan.event.offset}"
+
+
+def _label_row(plan: ClipPlan) -> str:
+    """All classes that are heard or seen anywhere in the clip, the main event's first."""
+    others = {span.category for span in plan.spans} - {plan.event.category}
+    return f"{plan.id}_0_{SECONDS}\t" + ",".join(CATEGORIES[c] for c in (plan.event.category, *sorted(others)))
+
+
+def _span_rows(plan: ClipPlan, modality: str) -> list[str]:
+    return [f"{plan.id}_0_{SECONDS}\t{span.onset}\t{span.offset}\t{CATEGORIES[span.category]}" for span in plan.of(modality)]
+
+
+def _truth_rows(plan: ClipPlan) -> list[str]:
+    """audio, visual and av spans; the last field is 1 for the class of the main event."""
+    main = plan.event.category
+    return [
+        f"{plan.id},{plan.split},{span.modality},{CATEGORIES[span.category]},{span.onset},{span.offset},{int(span.category == main)}"
+        for span in (*plan.spans, plan.event)
+    ]

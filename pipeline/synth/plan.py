@@ -1,0 +1,141 @@
+"""What happens in every clip of the demo world, drawn before anything is rendered.
+
+Each clip lasts ten seconds and holds exactly one audio-visual event: one class seen and heard at the same whole seconds.
+Around it the class may go on as a sound without its picture or the reverse, and another class may sound or be shown,
+so that neither modality alone tells where the event is.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.synth.settings import SynthSettings
+
+CATEGORIES = ("Bell", "Helicopter", "Violin", "Clock", "Dog", "Truck", "Siren", "Guitar")
+SPLITS = ("train", "val", "test")
+SECONDS = 10
+WORLD_VERSION = 1  # raised by hand whenever a code change alters what is drawn or rendered; part of every clip's id
+SHORTEST = 2  # seconds of the main event, at least
+_ACCOMPANIED_SHARE = 0.6  # of the clips with distractors: another sound or picture lasts through the whole event
+_FILLED_SHARE = 0.8  # of their stretches without the event's class in a modality: another class there
+
+
+@dataclass(frozen=True)
+class Span:
+    """A class is heard (``audio``), seen (``visual``) or both (``av``) during the whole seconds [onset, offset)."""
+
+    modality: str
+    category: int
+    onset: int
+    offset: int
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """One clip: its name, its split, its audio-visual event and all that is heard and seen.
+
+    ``spans`` holds, per modality and class, the longest possible runs: two spans of one class never touch.
+    """
+
+    id: str
+    split: str
+    index: int  # within the split
+    event: Span
+    spans: tuple[Span, ...]
+
+    def of(self, modality: str) -> list[Span]:
+        return [span for span in self.spans if span.modality == modality]
+
+
+def clip_generator(settings: SynthSettings, split: str, index: int, *purpose: int) -> np.random.Generator:
+    """The clip's own random numbers: the same whoever asks, in whatever order."""
+    return np.random.default_rng([settings.seed, SPLITS.index(split), index, *purpose])
+
+
+def draw_world(settings: SynthSettings) -> list[ClipPlan]:
+    """The plans of all clips, split by split; a pure function of the settings."""
+    counts = {"train": settings.train_clips, "val": settings.val_clips, "test": settings.test_clips}
+    return [draw_clip(settings, split, index) for split in SPLITS for index in range(counts[split])]
+
+
+def draw_clip(settings: SynthSettings, split: str, index: int) -> ClipPlan:
+    """The plan of one clip. Every eight clips in a row hold each class once as the main event."""
+    block, place = divmod(index, len(CATEGORIES))
+    order = np.random.default_rng([settings.seed, SPLITS.index(split), block, 99, 99]).permutation(len(CATEGORIES))
+    category = int(order[place])
+    rng = clip_generator(settings, split, index)
+    onset, offset = _draw_event(rng, settings)
+    heard, seen = _draw_surroundings(rng, settings, category, onset, offset)
+    spans = [Span("audio", c, *run) for c in range(len(CATEGORIES)) for run in _runs(heard[c])]
+    spans += [Span("visual", c, *run) for c in range(len(CATEGORIES)) for run in _runs(seen[c])]
+    event = Span("av", category, onset, offset)
+    return ClipPlan(_clip_id(settings, split, index), split, index, event, tuple(spans))
+
+
+def _draw_event(rng: np.random.Generator, settings: SynthSettings) -> tuple[int, int]:
+    """Onset and offset of the main event in seconds."""
+    if rng.random() < settings.full_length_share:
+        return 0, SECONDS
+    length = int(rng.integers(SHORTEST, SECONDS))
+    onset = int(rng.integers(0, SECONDS - length + 1))
+    return onset, onset + length
+
+
+def _draw_surroundings(
+    rng: np.random.Generator, settings: SynthSettings, category: int, onset: int, offset: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """Who is heard and who is seen in each second.
+
+    The other sound and the other picture are of two different classes, so they make no second audio-visual event.
+
+    Returns:
+        heard, seen: bool (C, SECONDS).
+    """
+    heard = np.zeros((len(CATEGORIES), SECONDS), dtype=bool)
+    seen = heard.copy()
+    heard[category, onset:offset] = seen[category, onset:offset] = True
+    others = rng.permutation([c for c in range(len(CATEGORIES)) if c != category])
+    other_sound, other_picture = int(others[0]), int(others[1])
+    distracted = rng.random() < settings.distractor_share
+
+    for start, stop in ((0, onset), (offset, SECONDS)):
+        goes_on = rng.random() < settings.single_share
+        lone = heard if rng.random() < 0.5 else seen
+        if goes_on:
+            lone[category, start:stop] = True
+        sound_here, picture_here = rng.random(2) < _FILLED_SHARE
+        if distracted and sound_here and not heard[category, start:stop].any():
+            heard[other_sound, start:stop] = True
+        if distracted and picture_here and not seen[category, start:stop].any():
+            seen[other_picture, start:stop] = True
+
+    if distracted and rng.random() < _ACCOMPANIED_SHARE:
+        # all through the event: who hears (or sees) two classes needs the other modality to tell which is the event's
+        start, stop = int(rng.integers(0, onset + 1)), int(rng.integers(offset, SECONDS + 1))
+        if rng.random() < 0.5:
+            heard[other_sound, start:stop] = True
+        else:
+            seen[other_picture, start:stop] = True
+    return heard, seen
+
+
+def _runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """[onset, offset) of every longest run of True in (SECONDS,)."""
+    steps = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]])))
+    return [(int(a), int(b)) for a, b in zip(steps[::2], steps[1::2], strict=True)]
+
+
+def _clip_id(settings: SynthSettings, split: str, index: int) -> str:
+    """Eleven characters like a YouTube id, without "-" in front (a shell would take it for an option).
+
+    It is a hash of all that shapes the clip, so a file of that name can only be this clip of this world.
+    """
+    shaping = settings.model_dump_json(exclude={"train_clips", "val_clips", "test_clips"})
+    digest = hashlib.sha256(f"{WORLD_VERSION} {shaping} {split} {index}".encode()).digest()
+    name = base64.urlsafe_b64encode(digest).decode()[:11]
+    return "x" + name[1:] if name.startswith("-") else name

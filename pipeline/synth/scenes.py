@@ -1,0 +1,148 @@
+"""The picture of one clip: a cluttered background under a drifting camera and, over it, every class that is seen."""
+
+from __future__ import annotations
+
+import colorsys
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from pipeline.synth.pictures import PICTURES, Look
+from pipeline.synth.plan import CATEGORIES, SECONDS, ClipPlan, clip_generator
+from pipeline.synth.settings import SynthSettings
+from pipeline.synth.shapes import Field, box, capsule, disc, ring, rotate
+
+Frames = NDArray[np.float32]  # (F, H, W, 3), RGB in 0..255
+_BACKGROUND, _OBJECT, _CAMERA = 3, 4, 5  # purposes of the clip's random numbers
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an object is on the screen: centre in pixels, radius in pixels."""
+
+    across: float
+    down: float
+    radius: float
+
+
+def render_scene(plan: ClipPlan, settings: SynthSettings, without_objects: bool = False) -> NDArray[np.uint8]:
+    """The frames of a clip, (F, H, W, 3) uint8 RGB; ``without_objects`` leaves out all that belongs to a class."""
+    size, rate = settings.picture_size, settings.video_rate
+    drift = _drift(clip_generator(settings, plan.split, plan.index, _CAMERA, 0), SECONDS * rate, size / 12)
+    frames = _render_background(clip_generator(settings, plan.split, plan.index, _BACKGROUND), drift, size, settings.clutter)
+    if not without_objects:
+        categories = sorted({span.category for span in plan.of("visual")})
+        places = _draw_places(clip_generator(settings, plan.split, plan.index, _OBJECT), len(categories), size)
+        for category, place in zip(categories, places, strict=True):
+            rng = clip_generator(settings, plan.split, plan.index, _OBJECT, category)
+            seconds = [second for span in plan.of("visual") if span.category == category for second in range(span.onset, span.offset)]
+            shown = (np.array(seconds)[:, None] * rate + np.arange(rate)).ravel()
+            _paint_object(frames, rng, category, place, shown, drift[shown] * np.float32(0.3), rate)
+    return _film(clip_generator(settings, plan.split, plan.index, _CAMERA), frames, settings.grain)
+
+
+def _drift(rng: np.random.Generator, count: int, reach: float) -> Field:
+    """A smooth path (F, 2) within +-``reach`` pixels: where the camera looks, across and down."""
+    knots = rng.uniform(-reach, reach, (2, 5))
+    at = np.linspace(0, 4, count)
+    return np.stack([ndimage.map_coordinates(line, [at], order=3, mode="nearest") for line in knots], axis=1).astype(np.float32)
+
+
+def _render_background(rng: np.random.Generator, drift: Field, size: int, clutter: int) -> Frames:
+    """(F, H, W, 3): a still texture with shapes on it, larger than the screen, seen through the drifting camera."""
+    margin = size // 6
+    wide = size + 2 * margin
+    canvas = np.zeros((wide, wide, 3), dtype=np.float32) + _colour(rng, rng.uniform(0.3, 0.7)).astype(np.float32)
+    for cells in (3, 8, 24):
+        blobs = rng.normal(0, 1, (cells, cells, 1)) * rng.uniform(0, 28) + rng.normal(0, 1, (cells, cells, 3)) * rng.uniform(0, 14)
+        canvas += ndimage.zoom(blobs, (wide / cells, wide / cells, 1), order=1, grid_mode=True, mode="nearest").astype(np.float32)
+    down, across = np.mgrid[0:wide, 0:wide].astype(np.float32)
+    if rng.random() < 0.5:
+        stripes = np.sin(rotate(across, down, rng.uniform(0, np.pi))[0] * rng.uniform(0.05, 0.6))
+        canvas += rng.uniform(5, 25) * stripes[..., None]
+    for _ in range(rng.integers(clutter // 2, clutter + 1)):
+        distance = _draw_clutter(rng, across, down, wide)
+        _blend(canvas, distance, _colour(rng, rng.uniform(0.15, 0.85)), 1.0)
+    corners = np.round(margin + drift).astype(int)
+    return np.stack([canvas[y : y + size, x : x + size] for x, y in corners])
+
+
+def _draw_clutter(rng: np.random.Generator, across: Field, down: Field, wide: int) -> Field:
+    """The signed distance, in pixels, of a shape that belongs to no class."""
+    x, y = rotate(across - rng.uniform(0, wide), down - rng.uniform(0, wide), rng.uniform(0, np.pi))
+    radius = rng.uniform(0.04, 0.16) * wide
+    kind = rng.integers(4)
+    if kind == 0:
+        return disc(x, y, radius)
+    if kind == 1:
+        return ring(x, y, radius, 0.2 * radius)
+    if kind == 2:
+        return box(x, y, radius, radius * rng.uniform(0.2, 1))
+    return capsule(x, y, (-radius, 0.0), (radius, 0.0), radius * rng.uniform(0.1, 0.3))
+
+
+def _draw_places(rng: np.random.Generator, count: int, size: int) -> list[Place]:
+    """Room for one object anywhere, or for two side by side in random order."""
+    if count == 1:
+        radius = rng.uniform(0.32, 0.42) * size
+        return [Place(rng.uniform(radius, size - radius), rng.uniform(radius, size - radius), radius)]
+    radii = rng.uniform(0.23, 0.25, count) * size
+    columns = (np.arange(count) + 0.5) * size / count
+    return [
+        Place(column, rng.uniform(radius, size - radius), radius)
+        for column, radius in zip(rng.permutation(columns), radii, strict=True)
+    ]
+
+
+def _paint_object(
+    frames: Frames, rng: np.random.Generator, category: int, place: Place, shown: NDArray[np.int_], drift: Field, rate: int
+) -> None:
+    """Paint the class's picture into the ``shown`` frames, in place; only the box it can reach is touched."""
+    size = frames.shape[1]
+    look = Look(_draw_palette(rng), rng.uniform(0.5, 1.3), rng.random(), rng.random(), rng.random())
+    tilt, mirror = rng.uniform(-0.35, 0.35), rng.choice([-1.0, 1.0])
+    opacity = rng.uniform(0.9, 1.0)
+    reach = 1.25 * place.radius + np.abs(drift).max()
+    left, right = (int(np.clip(place.across + side * reach, 0, size)) for side in (-1, 1))
+    top, bottom = (int(np.clip(place.down + side * reach, 0, size)) for side in (-1, 1))
+    down, across = np.mgrid[top:bottom, left:right].astype(np.float32)
+    x = np.float32(mirror) * (across - np.float32(place.across) + drift[:, 0, None, None]) / np.float32(place.radius)
+    y = (down - np.float32(place.down) + drift[:, 1, None, None]) / np.float32(place.radius)
+    x, y = rotate(x, y, np.float32(tilt))
+    time = (shown / rate).astype(np.float32)[:, None, None]
+    patch = frames[shown, top:bottom, left:right]
+    for distance, colour in PICTURES[CATEGORIES[category]](x, y, time, look):
+        _blend(patch, distance * np.float32(place.radius), colour, opacity)
+    frames[shown, top:bottom, left:right] = patch
+
+
+def _blend(canvas: NDArray[np.float32], distance: Field, colour: NDArray, opacity: float) -> None:
+    """Paint ``colour`` where ``distance`` (pixels) is negative, with an outline one pixel soft; in place."""
+    cover = np.clip(np.float32(0.5) - distance, 0, 1).astype(np.float32) * np.float32(opacity)
+    canvas += cover[..., None] * (np.asarray(colour, dtype=np.float32) - canvas)
+
+
+def _film(rng: np.random.Generator, frames: Frames, grain: float) -> NDArray[np.uint8]:
+    """Light that flickers slowly, a random exposure, and film grain (one tile of noise, shifted every frame)."""
+    count, size = frames.shape[:2]
+    tile = rng.normal(0, rng.uniform(0, grain), (2 * size, 2 * size, 1)).astype(np.float32)
+    shifts = rng.integers(0, size, (count, 2))
+    turns = rng.uniform(1, 10) * np.linspace(0, 1, count)
+    light = rng.uniform(0.75, 1.15) * (1 + rng.uniform(0, 0.06) * np.sin(2 * np.pi * turns))
+    frames *= light.astype(np.float32)[:, None, None, None]
+    for image, (y, x) in zip(frames, shifts, strict=True):
+        image += tile[y : y + size, x : x + size]
+    return np.clip(frames, 0, 255).astype(np.uint8)
+
+
+def _draw_palette(rng: np.random.Generator) -> NDArray[np.float32]:
+    """Body, second and detail colour (3, 3): one light, one dark, one between."""
+    lights = rng.permutation([rng.uniform(0.1, 0.25), rng.uniform(0.4, 0.6), rng.uniform(0.75, 0.95)])
+    return np.stack([_colour(rng, light) for light in lights]).astype(np.float32)
+
+
+def _colour(rng: np.random.Generator, light: float) -> NDArray[np.float64]:
+    """RGB in 0..255 of a random hue and saturation at a lightness in 0..1."""
+    return 255 * np.array(colorsys.hls_to_rgb(rng.random(), light, rng.uniform(0.1, 0.8)))

@@ -1,0 +1,44 @@
+"""What can be chosen about the demo world."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from pipeline.settings import Settings
+
+
+class SynthSettings(Settings):
+    """Size, media format and difficulty of the demo world.
+
+    The same settings give the same files, byte for byte. The counts only say how far each split is drawn:
+    a larger count adds clips and leaves those before it as they are.
+    """
+
+    seed: int = Field(0, ge=0, description="everything random follows from it")
+    train_clips: int = Field(240, ge=1, le=100_000, description="clips of the training split")
+    val_clips: int = Field(80, ge=1, le=100_000, description="clips of the validation split")
+    test_clips: int = Field(80, ge=1, le=100_000, description="clips of the test split")
+
+    picture_size: int = Field(128, ge=64, le=512, multiple_of=16, description="height and width of the video in pixels")
+    video_rate: Literal[5, 8, 10, 16, 20, 25] = Field(8, description="frames per second")
+    audio_rate: Literal[16000, 22050, 44100] = Field(16000, description="samples per second, mono")
+
+    full_length_share: float = Field(0.3, ge=0, le=1, description="share of clips whose event lasts all ten seconds")
+    single_share: float = Field(
+        0.9, ge=0, le=1, description="before and after the event: how often its sound or its picture goes on without the other"
+    )
+    distractor_share: float = Field(0.9, ge=0, le=1, description="share of clips with sounds or pictures of other classes")
+    event_level_db: tuple[float, float] = Field(
+        (10.0, 22.0), description="range of a sound's level over the noise, loudest 50 ms of its weakest second, in dB within 6 to 40"
+    )
+    clutter: int = Field(6, ge=0, le=40, description="shapes in the background that belong to no class")
+    grain: float = Field(6.0, ge=0, le=60, description="strongest film grain, standard deviation in grey levels of 255")
+
+    @model_validator(mode="after")
+    def _levels_in_order(self) -> SynthSettings:
+        low, high = self.event_level_db
+        if not 6 <= low <= high <= 40:
+            raise ValueError(f"event_level_db is {[low, high]}; give [low, high] with 6 <= low <= high <= 40 (dB)")
+        return self

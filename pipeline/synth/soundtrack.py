@@ -1,0 +1,85 @@
+"""The sound of one clip: a bed of coloured noise and, over it, every class that is heard, at a known level."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.synth.plan import CATEGORIES, SECONDS, ClipPlan, clip_generator
+from pipeline.synth.settings import SynthSettings
+from pipeline.synth.sounds import SOUNDS, Wave
+
+FADE_SECONDS = 0.02
+_BED, _VOICE = 1, 2  # purposes of the clip's random numbers
+
+
+@dataclass(frozen=True)
+class Soundtrack:
+    """What is heard, still apart: ``bed`` (L,) and, by class index, the ``voices`` (L,), float32; their sum stays within +-0.9."""
+
+    bed: Wave
+    voices: dict[int, Wave]
+
+    def mixed(self) -> Wave:
+        return sum(self.voices.values(), start=self.bed)
+
+
+def render_soundtrack(plan: ClipPlan, settings: SynthSettings) -> Soundtrack:
+    """Render the ten seconds of a clip; in each of its seconds a voice is at least 6 dB over the bed (loudest 50 ms)."""
+    rate = settings.audio_rate
+    bed = _render_bed(clip_generator(settings, plan.split, plan.index, _BED), SECONDS * rate, rate)
+    voices = {}
+    for category in sorted({span.category for span in plan.of("audio")}):
+        rng = clip_generator(settings, plan.split, plan.index, _VOICE, category)
+        level = rng.uniform(*settings.event_level_db)
+        wave = SOUNDS[CATEGORIES[category]](rng, SECONDS * rate, rate)
+        spans = [(span.onset, span.offset) for span in plan.of("audio") if span.category == category]
+        wave = _colour(rng, wave, rate, 4.0) * _gate(spans, rate)
+        voices[category] = wave * _gain(wave, bed, spans, level, rate)
+    peak = np.abs(sum(voices.values(), start=bed)).max()
+    loudness = np.float32(0.9 / peak * 10 ** (clip_generator(settings, plan.split, plan.index, _BED, 0).uniform(-12, 0) / 20))
+    return Soundtrack(bed * loudness, {category: wave * loudness for category, wave in voices.items()})
+
+
+def loudest(wave: Wave, rate: int) -> NDArray[np.float64]:
+    """(SECONDS,) root mean square of the loudest 50 ms of each second."""
+    block = rate // 20
+    blocks = wave.astype(np.float64).reshape(SECONDS, rate)[:, : 20 * block].reshape(SECONDS, 20, block)
+    return np.sqrt((blocks**2).mean(axis=2)).max(axis=1)
+
+
+def _render_bed(rng: np.random.Generator, length: int, rate: int) -> Wave:
+    """Noise between white and brown, of slowly changing loudness."""
+    noise = _colour(rng, rng.standard_normal(length).astype(np.float32), rate, 6.0)
+    knots = np.arange(0, SECONDS + 1.5, 1.5)
+    return noise * np.interp(np.arange(length) / rate, knots, rng.uniform(0.5, 1, len(knots))).astype(np.float32) / noise.std()
+
+
+def _colour(rng: np.random.Generator, wave: Wave, rate: int, decibels: float) -> Wave:
+    """A random microphone: a gain per octave band of up to +-``decibels``, interpolated over log frequency."""
+    spectrum = np.fft.rfft(wave)
+    frequency = np.fft.rfftfreq(len(wave), 1 / rate)
+    octaves = np.arange(6, 16)
+    gains = np.interp(np.log2(np.maximum(frequency, 1)), octaves, rng.uniform(-decibels, decibels, len(octaves)))
+    return np.fft.irfft(spectrum * 10 ** (gains / 20), len(wave)).astype(np.float32)
+
+
+def _gate(spans: list[tuple[int, int]], rate: int) -> Wave:
+    """(L,) one within the spans, zero outside, with fades inside the span's ends."""
+    fade = int(FADE_SECONDS * rate)
+    ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(fade) / fade)
+    gate = np.zeros(SECONDS * rate, dtype=np.float32)
+    for onset, offset in spans:
+        gate[onset * rate : offset * rate] = 1
+        gate[onset * rate : onset * rate + fade] = ramp
+        gate[offset * rate - fade : offset * rate] = ramp[::-1]
+    return gate
+
+
+def _gain(wave: Wave, bed: Wave, spans: list[tuple[int, int]], level: float, rate: int) -> np.float32:
+    """The factor that lifts the weakest labelled second of ``wave`` to ``level`` dB over the bed of that second."""
+    seconds = np.concatenate([np.arange(*span) for span in spans])
+    weakest = (loudest(wave, rate) / loudest(bed, rate))[seconds].min()
+    return np.float32(10 ** (level / 20) / weakest)

@@ -1,0 +1,113 @@
+"""The DAG itself: from nothing to a table, and after a change exactly what depends on it."""
+
+import copy
+import csv
+import io
+import json
+
+import pandas as pd
+import pytest
+from tiny_project import TINY
+
+ROWS = set(TINY["runs"])
+
+
+@pytest.fixture
+def project(tiny):
+    """The tiny project; whatever a test changed is put back, so tests do not depend on their order."""
+    project, _, _ = tiny
+    yield project
+    project.write_params(TINY)
+    project.repro()
+
+
+def changed(**blocks):
+    params = copy.deepcopy(TINY)
+    for path, value in blocks.items():
+        *keys, last = path.split("__")
+        block = params
+        for key in keys:
+            block = block[key]
+        block[last] = value
+    return params
+
+
+def test_raw_clips_become_a_table(tiny):
+    project, outs, output = tiny
+    metrics = json.loads(outs["data/results/report/metrics.json"])
+    assert set(metrics) == ROWS
+    assert all(set(row) == {"accuracy", "std"} and 0 <= row["accuracy"] <= 100 for row in metrics.values())
+    assert all(f"| {row} |" in output for row in ROWS)
+    manifest = pd.read_parquet(project.root / "data/clips/clips.parquet")
+    assert list(manifest["status"]) == ["ok"] * 22
+    assert b"<h1>Tiny</h1>" in outs["data/results/report/index.html"]
+
+
+def test_nothing_changed_nothing_runs(project):
+    assert project.repro()[0] == set()
+
+
+def test_a_number_of_one_method_reruns_its_rows_and_the_report(project):
+    project.write_params(changed(methods__cace_net__lambda_contrast=0.4))
+    assert project.repro()[0] == {"train@cace_first", "evaluate@cace_first", "report"}
+
+
+def test_a_setting_of_one_encoder_reruns_its_feature_set_and_the_rows_on_it(project):
+    project.write_params(changed(features__second__visual__image_size=48))
+    ran, output = project.repro()
+    assert ran == {"extract@second", "train@avel_second", "evaluate@avel_second", "report"}
+    assert "22 clips stored, 22 encoded" in output
+
+
+def test_a_new_seed_reruns_its_row_alone(project):
+    project.write_params(changed(runs__avel_second__seeds=[0, 1, 2]))
+    assert project.repro()[0] == {"train@avel_second", "evaluate@avel_second", "report"}
+
+
+def test_a_new_title_reruns_the_report_alone(project):
+    project.write_params(changed(report__title="Other"))
+    assert project.repro()[0] == {"report"}
+
+
+def test_the_place_of_the_cache_reruns_nothing(project):
+    project.write_params(changed(cache__dir=str(project.cache)))
+    assert project.repro()[0] == set()
+
+
+def test_one_more_clip_is_decoded_and_encoded_alone(project):
+    project.write_params(changed(synth__tiny__train_clips=13))
+    ran, output = project.repro()
+    assert {"index", "decode", "extract@first", "extract@second"} <= ran
+    assert "decode: 1 of 23 clips decoded now" in output
+    assert output.count("23 clips stored, 1 encoded") == 2
+
+
+def test_a_faulty_params_file_stops_before_any_work(project):
+    params = changed(methods__cace_net__lambda_contrst=0.4, runs__avel_first__features="frist")
+    params["media"]["frames_per_second"] = 0
+    project.write_params(params)
+    output = project.run("dvc", "repro", code=None)
+    for words in ("did you mean 'lambda_contrast'?", "did you mean 'first'?", "media.frames_per_second", "3 problems"):
+        assert words in output
+    assert "Traceback" not in output
+
+
+def test_experiments_compare_readably(project):
+    project.run("git", "add", "-A")
+    project.run("git", "commit", "-q", "--allow-empty", "-m", "results")
+    project.run("dvc", "exp", "run", "--name", "less", "-S", "methods.cace_net.lambda_contrast=0.4")
+    lines = list(csv.DictReader(io.StringIO(project.run("dvc", "exp", "show", "--csv", "--only-changed"))))
+    by_name = {line["Experiment"]: line for line in lines}
+    assert float(by_name["less"]["methods.cace_net.lambda_contrast"]) == 0.4
+    whole = list(csv.DictReader(io.StringIO(project.run("dvc", "exp", "show", "--csv"))))
+    metrics = [column for column in whole[0] if column.endswith(("accuracy", ".std")) or column == "std"]
+    assert len(metrics) == 2 * len(ROWS)
+    shown = json.loads(project.run("dvc", "metrics", "show", "--json"))
+    assert set(shown[""]["data"]["data/results/report/metrics.json"]["data"]) == ROWS
+
+
+def test_plots_can_be_drawn(project):
+    output = project.run("dvc", "plots", "show")
+    page = project.root / "dvc_plots" / "index.html"
+    assert page.is_file(), output
+    assert "avel_second" in page.read_text()

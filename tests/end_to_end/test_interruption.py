@@ -1,0 +1,29 @@
+"""SIGKILL in the middle of extract and of train, then `dvc repro`: the same bytes as a run that nothing disturbed."""
+
+from tiny_project import TINY, Project
+
+
+def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(tiny, tmp_path, repository):
+    _, expected, _ = tiny
+    project = Project(tmp_path, repository)  # a cache of its own: everything is computed again
+    project.write_params(TINY)
+    project.commit()
+
+    def encoded() -> int:
+        return sum(1 for _ in (project.cache / "features").rglob("*.npz"))
+
+    project.kill_when(lambda: encoded() >= 3, "dvc", "repro")
+    assert not (project.root / "data/features/first").exists()
+    finished = encoded()
+    assert 3 <= finished < 2 * 22
+
+    partial = project.root / "models/runs"
+    project.kill_when(lambda: any(partial.glob(".avel_first.*.partial/seed-1.checkpoint")), "dvc", "repro")
+    assert not (partial / "avel_first").exists()
+    (work,) = partial.glob(".avel_first.*.partial")
+    first_seed = (work / "seed-0.safetensors").stat().st_mtime_ns
+
+    _, output = project.repro()
+    assert (partial / "avel_first" / "seed-0.safetensors").stat().st_mtime_ns == first_seed  # a finished seed is not trained again
+    assert "22 clips stored" not in output or "22 encoded" not in output
+    assert project.outs() == expected

@@ -1,0 +1,102 @@
+"""A copy of the project with a tiny world, run by DVC as a user would run it."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+PARTS = ["pipeline", "stages", "data", "models", ".dvc", "dvc.yaml", ".dvcignore", ".gitignore"]
+YAML_12 = YAML(typ="safe")
+YAML_12.default_flow_style = False
+NARROW = {"learning_rate": 0.003, "batch_size": 4, "epochs": 3}
+
+VISUAL = {"encoder": "efficientnet_lite0", "weights": "pretrained", "image_size": 64, "resize": 64}
+FEATURES = {"visual": VISUAL, "audio": {"encoder": "logmel"}, "dtype": "float16", "batch_size": 64, "device": "cpu"}
+ROW = {"task": "avel", "seeds": [0, 1], "overrides": {}}
+TINY = {
+    "synth": {"tiny": {"seed": 3, "train_clips": 12, "val_clips": 4, "test_clips": 6, "picture_size": 64}},
+    "dataset": {"kind": "ave", "clips": "data/raw/tiny/clips", "annotations": "data/raw/tiny", "segments": 10, "segment_seconds": 1.0},
+    "media": {"frames_per_second": 1, "workers": 1},
+    "features": {"first": FEATURES, "second": {**FEATURES, "visual": {**VISUAL, "pool": "average"}}},
+    "methods": {
+        "avel": {"attention_width": 16, "recurrent_width": 8, "classifier_width": 8, "recipe": NARROW},
+        "cace_net": {"visual_hidden": 16, "width": 16, "lambda_contrast": 0.6, "recipe": NARROW},
+    },
+    "train": {"device": "cpu", "checkpoint_seconds": 0},
+    "runs": {
+        "avel_first": {**ROW, "method": "avel", "features": "first"},
+        "avel_second": {**ROW, "method": "avel", "features": "second"},
+        "cace_first": {**ROW, "method": "cace_net", "features": "first"},
+    },
+    "report": {"title": "Tiny", "baseline": "avel_first"},
+    "cache": {"dir": None},
+}
+STAGES = {
+    *("synthesize@tiny", "index", "decode", "extract@first", "extract@second", "report"),
+    *(f"{stage}@{row}" for stage in ("train", "evaluate") for row in TINY["runs"]),
+}
+
+
+class Project:
+    """A working copy, its own cache, and the commands a user types."""
+
+    def __init__(self, root: Path, repository: Path) -> None:
+        self.root = root / "project"
+        self.root.mkdir(parents=True)
+        for part in PARTS:
+            source = repository / part
+            copy = shutil.copytree if source.is_dir() else shutil.copy2
+            ignore = {"ignore": shutil.ignore_patterns("__pycache__", "tmp", "cache", "raw", "index", "clips", "features", "runs", "*.partial")}
+            copy(source, self.root / part, **(ignore if source.is_dir() and part != "pipeline" else {}))
+        self.cache = root / "cache"
+        threads = {"OMP_NUM_THREADS": "1", "AVEL_CACHE": str(self.cache)}
+        self.environment = {**os.environ, **threads, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        self.environment |= {f"GIT_{who}_{what}": "test@test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
+
+    def write_params(self, params: dict) -> None:
+        with open(self.root / "params.yaml", "w") as stream:
+            YAML_12.dump(params, stream)
+
+    def run(self, *command: str, code: int | None = 0) -> str:
+        """Output of a command, stdout and stderr together."""
+        done = subprocess.run(
+            command, cwd=self.root, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        )
+        assert code is None or done.returncode == code, done.stdout
+        return done.stdout
+
+    def commit(self) -> None:
+        self.run("git", "init", "-q")
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-q", "-m", "start")
+
+    def repro(self) -> tuple[set[str], str]:
+        """(stages that ran, output) of `dvc repro`."""
+        output = self.run("dvc", "repro")
+        return set(re.findall(r"Running stage '([^']+)'", output)), output
+
+    def kill_when(self, condition, *command: str, seconds: float = 180) -> None:
+        """Start a command and kill it, children and all, with SIGKILL as soon as ``condition()`` holds."""
+        process = subprocess.Popen(
+            command, cwd=self.root, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+        )
+        end = time.monotonic() + seconds
+        while not condition():
+            assert process.poll() is None, "the command ended before it could be killed"
+            assert time.monotonic() < end, "the moment to kill did not come"
+            time.sleep(0.005)
+        os.killpg(process.pid, 9)
+        process.wait()
+
+    def outs(self) -> dict[str, bytes]:
+        """Every published file by its path."""
+        roots = [self.root / "data", self.root / "models" / "runs"]
+        files = [path for root in roots for path in root.rglob("*") if path.is_file()]
+        return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files if path.name != ".gitignore"}
