@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from tqdm import tqdm
 
 from pipeline.cache import Cache, fingerprint
@@ -25,6 +26,15 @@ DECODE_VERSION = 1  # raised by hand whenever a code change moves decoded number
 KIND = "decoded"
 # Settings that say how to work, not what comes out.
 WORKING_SETTINGS = {"timeout_seconds", "memory_mb", "max_bad_fraction", "workers"}
+# Order and types are fixed, so that the manifest's bytes do not depend on what was in the cache.
+SCHEMA = pa.schema([
+    ("clip", pa.string()), ("file", pa.string()), ("key", pa.string()), ("status", pa.string()), ("reason", pa.string()),
+    ("seconds", pa.float64()), ("video_coverage", pa.float64()), ("audio_coverage", pa.float64()),
+    ("visual_valid", pa.list_(pa.bool_())), ("audio_valid", pa.list_(pa.bool_())), ("decoder", pa.string()),
+    ("container", pa.string()), ("duration", pa.float64()), ("width", pa.int64()), ("height", pa.int64()), ("fps", pa.float64()),
+    ("rotation", pa.int64()), ("video_codec", pa.string()), ("audio_codec", pa.string()), ("sample_rate", pa.int64()),
+    ("channels", pa.int64()),
+])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ def decode_clips(jobs: list[Job], missing: list[str], settings: MediaSettings) -
         by_key[job.key] = outcome if isinstance(outcome, dict) else _failure(job, outcome)
     rows = [{"clip": job.clip, "file": job.file, "key": job.key, **(verdicts.get(job.clip) or by_key[job.key])} for job in jobs]
     rows += [{"clip": clip, "file": None, "key": None, "status": "missing", "reason": "no file of this id"} for clip in missing]
-    return pd.DataFrame(rows).sort_values("clip", ignore_index=True)
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: row["clip"]), SCHEMA).to_pandas()
 
 
 def _failure(job: Job, outcome: Failure) -> dict[str, Any]:

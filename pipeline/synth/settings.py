@@ -25,15 +25,15 @@ class SynthSettings(Settings):
     video_rate: Literal[5, 8, 10, 16, 20, 25] = Field(8, description="frames per second")
     audio_rate: Literal[16000, 22050, 44100] = Field(16000, description="samples per second, mono")
 
-    full_length_share: float = Field(0.3, ge=0, le=1, description="share of clips whose event lasts all ten seconds")
+    full_length_share: float = Field(0.25, ge=0, le=1, description="share of clips whose event lasts all ten seconds")
     single_share: float = Field(
         0.9, ge=0, le=1, description="before and after the event: how often its sound or its picture goes on without the other"
     )
-    distractor_share: float = Field(0.9, ge=0, le=1, description="share of clips with sounds or pictures of other classes")
+    distractor_share: float = Field(0.75, ge=0, le=1, description="share of clips with sounds or pictures of other classes")
     event_level_db: tuple[float, float] = Field(
         (10.0, 22.0), description="range of a sound's level over the noise, loudest 50 ms of its weakest second, in dB within 6 to 40"
     )
-    clutter: int = Field(6, ge=0, le=40, description="shapes in the background that belong to no class")
+    clutter: int = Field(5, ge=0, le=40, description="shapes in the background that belong to no class")
     grain: float = Field(6.0, ge=0, le=60, description="strongest film grain, standard deviation in grey levels of 255")
 
     @model_validator(mode="after")

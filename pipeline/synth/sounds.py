@@ -18,14 +18,15 @@ Generator = np.random.Generator
 
 
 def bell(rng: Generator, length: int, rate: int) -> Wave:
-    """Struck bell: inharmonic partials (hum, prime, tierce, quint, nominal ...) that die away, the high ones sooner."""
+    """One struck bell or a chime of four: inharmonic partials (hum, prime, tierce ...) that die away, the high ones sooner."""
     ratios = np.array([0.5, 1.0, 1.19, 1.5, 2.0, 2.51, 3.01, 4.1, 5.4, 6.8]) * rng.normal(1, 0.01, 10)
-    pitch = rng.uniform(160, 500)
+    pitches = rng.uniform(160, 500) * 2 ** (rng.choice([0, 2, 4, 5, 7, 9, 12], size=rng.choice([1, 4])) / 12)
     decay = rng.uniform(0.15, 0.6) / np.sqrt(ratios)
     levels = rng.uniform(0.2, 1, 10) / np.sqrt(ratios)
     time = _seconds(int(1.2 * rate), rate)[None]
-    strike = (levels[:, None] * np.exp(-time / decay[:, None]) * np.sin(2 * np.pi * pitch * ratios[:, None] * time)).sum(axis=0)
-    return _repeat(rng, length, rate, [strike], period=rng.uniform(0.3, 0.6), jitter=0.02)
+    fading = levels[:, None] * np.exp(-time / decay[:, None])
+    strikes = [(fading * np.sin(2 * np.pi * pitch * ratios[:, None] * time)).sum(axis=0) for pitch in pitches]
+    return _repeat(rng, length, rate, strikes, period=rng.uniform(0.25, 0.6), jitter=0.03)
 
 
 def guitar(rng: Generator, length: int, rate: int) -> Wave:
@@ -49,7 +50,7 @@ def violin(rng: Generator, length: int, rate: int) -> Wave:
     count = int(np.ceil(length / rate / note_length)) + 1
     melody = rng.uniform(260, 620) * 2 ** (rng.choice([-5, -3, 0, 2, 4, 7], size=count) / 12)
     time = _seconds(length, rate)
-    pitch = _glide(np.repeat(melody, int(note_length * rate) + 1)[:length], rate, 0.03)
+    pitch = _glide(np.repeat(melody, int(note_length * rate) + 1)[:length], rate, rng.uniform(0.03, 0.12))
     pitch = pitch * (1 + rng.uniform(0.008, 0.02) * np.sin(2 * np.pi * rng.uniform(5, 7) * time))
     return _harmonics(rng, pitch, rate, count=9, fall=rng.uniform(0.6, 1.2))
 
@@ -57,11 +58,11 @@ def violin(rng: Generator, length: int, rate: int) -> Wave:
 def siren(rng: Generator, length: int, rate: int) -> Wave:
     """Siren: a tone that sweeps up and down, as a wail (smooth) or as two alternating notes."""
     time = _seconds(length, rate)
-    sweep = np.sin(2 * np.pi * (time / rng.uniform(0.7, 2.8) + rng.random()))
+    sweep = np.sin(2 * np.pi * (time / rng.uniform(0.6, 2.4) + rng.random()))
     if rng.random() < 0.5:
-        sweep = _glide(np.sign(sweep), rate, 0.04)
-    pitch = rng.uniform(400, 800) * 2 ** (sweep * rng.uniform(0.2, 0.6))
-    return _harmonics(rng, pitch, rate, count=6, fall=rng.uniform(0.8, 1.6))
+        sweep = _glide(np.sign(sweep), rate, rng.uniform(0.03, 0.12))
+    pitch = rng.uniform(260, 620) * 2 ** (sweep * rng.uniform(0.15, 0.45))
+    return _harmonics(rng, pitch, rate, count=9, fall=rng.uniform(0.7, 1.3))
 
 
 def helicopter(rng: Generator, length: int, rate: int) -> Wave:
@@ -75,19 +76,19 @@ def helicopter(rng: Generator, length: int, rate: int) -> Wave:
 
 def truck(rng: Generator, length: int, rate: int) -> Wave:
     """Engine: a sawtooth at the firing rate that hunts slowly, rough with noise."""
-    turns = np.cumsum(rng.uniform(22, 60) * _wander(rng, length, rate, 0.12)) / rate
+    turns = np.cumsum(rng.uniform(15, 40) * _wander(rng, length, rate, 0.12)) / rate
     sawtooth = 2 * (turns % 1) - 1
-    rough = rng.standard_normal(length) * rng.uniform(0.6, 2.0) * (0.3 + (turns % 1))
+    rough = rng.standard_normal(length) * rng.uniform(1.5, 4.0) * (0.3 + (turns % 1))
     return _lowpass(sawtooth + rough, rng.uniform(500, 1800), rate)
 
 
 def clock(rng: Generator, length: int, rate: int) -> Wave:
     """Clock: sharp ticks and tocks, each a short ring of two resonances."""
-    time = _seconds(int(0.12 * rate), rate)
+    time = _seconds(int(0.2 * rate), rate)
     ticks = []
     for _ in range(2):
-        low, high = rng.uniform(700, 2200), rng.uniform(2200, 5500)
-        ring = np.exp(-time / rng.uniform(0.008, 0.03))
+        low, high = rng.uniform(600, 1500), rng.uniform(1500, 3800)
+        ring = np.exp(-time / rng.uniform(0.015, 0.05))
         ticks.append(ring * (np.sin(2 * np.pi * low * time) + rng.uniform(0.3, 1) * np.sin(2 * np.pi * high * time)))
     return _repeat(rng, length, rate, ticks, period=rng.uniform(0.2, 0.5), jitter=0.004)
 
@@ -96,7 +97,7 @@ def dog(rng: Generator, length: int, rate: int) -> Wave:
     """Barks: bursts of a falling buzz through two formants."""
     barks = []
     for _ in range(3):
-        duration = rng.uniform(0.09, 0.22)
+        duration = rng.uniform(0.06, 0.16)
         time = _seconds(int(duration * rate), rate)
         pitch = rng.uniform(350, 700) * np.exp(-rng.uniform(1, 3) * time)
         buzz = signal.sawtooth(2 * np.pi * np.cumsum(pitch) / rate) + 0.4 * rng.standard_normal(len(time))

@@ -151,8 +151,14 @@ def _oracle_class(true: NDArray[np.int64], mask: NDArray[np.bool_], num_classes:
 def row_targets(
     events: Sequence[Sequence[Mapping[str, Any]]], classes: Sequence[str], segments: int, segment_seconds: float
 ) -> AvelTargets:
-    """Truth of N annotation rows from their indexed events (modality, label, onset, offset): what is seen and heard together counts."""
+    """Truth of N annotation rows from their indexed events (modality, label, onset, offset): what is seen and heard together counts.
+
+    Raises:
+        InputProblems: labels that are not in ``classes``.
+    """
     number = {name: position for position, name in enumerate(classes)}
+    if unknown := sorted({e["label"] for of_row in events for e in of_row} - set(number)):
+        raise InputProblems("events", [f"the label {label!r} is not in the class list {', '.join(classes)}" for label in unknown])
     spans = [[(number[e["label"]], e["onset"], e["offset"]) for e in of_row if e["modality"] == "av"] for of_row in events]
     return targets(spans, segments, len(classes), segment_seconds)
 

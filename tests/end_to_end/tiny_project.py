@@ -53,7 +53,9 @@ class Project:
         for part in PARTS:
             source = repository / part
             copy = shutil.copytree if source.is_dir() else shutil.copy2
-            ignore = {"ignore": shutil.ignore_patterns("__pycache__", "tmp", "cache", "raw", "index", "clips", "features", "runs", "*.partial")}
+            ignore = {
+                "ignore": shutil.ignore_patterns("__pycache__", "tmp", "cache", "raw", "index", "clips", "features", "runs", "*.partial")
+            }
             copy(source, self.root / part, **(ignore if source.is_dir() and part != "pipeline" else {}))
         self.cache = root / "cache"
         threads = {"OMP_NUM_THREADS": "1", "AVEL_CACHE": str(self.cache)}

@@ -141,3 +141,29 @@ def test_the_trivial_baselines_of_the_ave_test_set():
     assert round(result["baseline_oracle_class"], 2) == 82.21
     oracle = true.video[:, None].expand(402, 10)
     assert round(segment_accuracy(oracle, true.segments), 2) == 82.21
+
+
+def test_rows_become_targets_by_their_audio_visual_events_alone():
+    av = {"modality": "av", "label": "Cat", "onset": 1.0, "offset": 3.0}
+    heard = {"modality": "audio", "label": "Dog", "onset": 0.0, "offset": 4.0}
+    truth = avel.row_targets([[av, heard], [heard], []], ["Dog", "Cat"], 4, 1.0)
+    assert truth.segments.tolist() == [[2, 1, 1, 2], [2, 2, 2, 2], [2, 2, 2, 2]]
+    assert truth.video.tolist() == [1, 2, 2]
+
+
+def test_a_label_that_no_class_has_is_named():
+    with pytest.raises(InputProblems, match="'Bird' is not in the class list Dog, Cat"):
+        avel.row_targets([[{"modality": "av", "label": "Bird", "onset": 0.0, "offset": 1.0}]], ["Dog", "Cat"], 4, 1.0)
+
+
+def test_the_table_has_one_line_per_segment_in_order():
+    probabilities = torch.tensor([[[0.7, 0.1, 0.2], [0.1, 0.6, 0.3]], [[0.0, 0.0, 1.0], [0.5, 0.4, 0.1]]])
+    scores, mask = Scores(segments=probabilities), torch.tensor([[True, True], [True, False]])
+    truth = avel.targets([[(0, 0.0, 1.0)], []], 2, 2)
+    table = avel.table(scores, avel.decide(scores, mask), truth, mask)
+    assert table["segment"].tolist() == [0, 1, 0, 1]
+    assert table["valid"].tolist() == [True, True, True, False]
+    assert table["true"].tolist() == [0, 2, 2, 2]
+    assert table["predicted"].tolist() == [0, 1, 2, 2]
+    np.testing.assert_allclose(table["event"], [0.8, 0.7, 0.0, 0.9], atol=1e-6)
+    np.testing.assert_allclose(np.stack(table["scores"]), probabilities.flatten(0, 1).numpy())
