@@ -91,8 +91,7 @@ def _draw_places(rng: np.random.Generator, count: int, size: int) -> list[Place]
     radii = rng.uniform(0.23, 0.25, count) * size
     columns = (np.arange(count) + 0.5) * size / count
     return [
-        Place(column, rng.uniform(radius, size - radius), radius)
-        for column, radius in zip(rng.permutation(columns), radii, strict=True)
+        Place(column, rng.uniform(radius, size - radius), radius) for column, radius in zip(rng.permutation(columns), radii, strict=True)
     ]
 
 

@@ -82,6 +82,7 @@ def test_name_and_modality(encoder):
     assert ENCODERS.get(encoder.name) is type(encoder)
     assert encoder.modality == ("visual" if isinstance(encoder, VisualEncoder) else "audio")
 
+
 def test_frozen_and_in_eval_mode(encoder):
     assert not any(module.training for module in encoder.modules())
     assert not any(parameter.requires_grad for parameter in encoder.parameters())

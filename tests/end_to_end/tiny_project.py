@@ -44,6 +44,15 @@ STAGES = {
 }
 
 
+def leave_out(directory: str, names: list[str]) -> set[str]:
+    """What the stages and DVC have made in the real project: byte code, caches, outs."""
+    left = {"__pycache__"}
+    if Path(directory).name in {".dvc", "data", "models", "results", "rows"}:
+        tracked = {"README.md", "config", "plots", "results", "rows", "pretrained", ".gitignore"}
+        left |= set(names) - tracked
+    return left
+
+
 class Project:
     """A working copy, its own cache, and the commands a user types."""
 
@@ -53,10 +62,7 @@ class Project:
         for part in PARTS:
             source = repository / part
             copy = shutil.copytree if source.is_dir() else shutil.copy2
-            ignore = {
-                "ignore": shutil.ignore_patterns("__pycache__", "tmp", "cache", "raw", "index", "clips", "features", "runs", "*.partial")
-            }
-            copy(source, self.root / part, **(ignore if source.is_dir() and part != "pipeline" else {}))
+            copy(source, self.root / part, **({"ignore": leave_out} if source.is_dir() else {}))
         self.cache = root / "cache"
         threads = {"OMP_NUM_THREADS": "1", "AVEL_CACHE": str(self.cache)}
         self.environment = {**os.environ, **threads, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}

@@ -18,7 +18,9 @@ from pipeline.media.settings import MediaSettings
 
 SEGMENTS, FRAMES, RATE = 3, 2, 16000
 VISUAL = {"encoder": "efficientnet_lite0", "weights": "none", "image_size": 32, "resize": 32, "pool": "average"}
-SETTINGS = FeatureSet.model_validate({"visual": VISUAL, "audio": {"encoder": "logmel"}, "dtype": "float16", "batch_size": 4, "device": "cpu"})
+SETTINGS = FeatureSet.model_validate(
+    {"visual": VISUAL, "audio": {"encoder": "logmel"}, "dtype": "float16", "batch_size": 4, "device": "cpu"}
+)
 
 
 class World:

@@ -70,11 +70,9 @@ def test_the_key_follows_what_moves_the_numbers_and_nothing_else(make_clip, cach
     base = job(make_clip("a.mp4", seconds=1), cache)
     working = {"workers": 7, "timeout_seconds": 9.0, "memory_mb": 100, "max_bad_fraction": 0.5}
     assert replace(base, settings=MediaSettings(frames_per_second=1, **working), clip="other", file="elsewhere").key == base.key
-    moved = [
-        replace(base, sha256="0" * 64), replace(base, start=1.0), replace(base, segments=4), replace(base, segment_seconds=2.0),
-        replace(base, settings=MediaSettings(frames_per_second=2)), replace(base, settings=MediaSettings(frames_per_second=1, frame_offset=0)),
-        replace(base, settings=MediaSettings(frames_per_second=1, frame_size=64)), replace(base, settings=MediaSettings(frames_per_second=1, decoder="pyav")),
-    ]  # fmt: skip
+    moved = [replace(base, sha256="0" * 64), replace(base, start=1.0), replace(base, segments=4), replace(base, segment_seconds=2.0)]
+    for setting in ({"frames_per_second": 2}, {"frame_offset": 0}, {"frame_size": 64}, {"decoder": "pyav"}, {"min_coverage": 0.5}):
+        moved.append(replace(base, settings=MediaSettings(**{"frames_per_second": 1, **setting})))
     assert len({base.key, *(other.key for other in moved)}) == 1 + len(moved)
 
 
@@ -107,7 +105,7 @@ def test_a_full_disk_is_no_fault_of_the_clip(make_clip, cache, monkeypatch):
     one = job(make_clip("a.mp4", seconds=1), cache)
     full = Failed("OSError: [Errno 28] No space left on device")
     monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: iter([(one, full)]))
-    with pytest.raises(PipelineError, match="cannot be written.*No space left"):
+    with pytest.raises(PipelineError, match=r"cannot be written.*No space left"):
         decode_clips([one], [], SETTINGS)
 
 

@@ -33,6 +33,8 @@ CASES = [
     for name, variants in VARIANTS.items()
     for variant in variants
 ]
+
+
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     """Tensors this small only lose by being shared out."""

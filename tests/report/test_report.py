@@ -19,7 +19,8 @@ def write_row(rows, name, right_by_seed, method="avel"):
     for seed, right in right_by_seed.items():
         true = np.zeros(CLIPS * T, int)
         predicted = np.where(np.arange(CLIPS * T) < right, 0, 1)
-        tables.append(pd.DataFrame({"seed": seed, "split": "test", "row": np.repeat(range(CLIPS), T), "valid": True, "true": true, "predicted": predicted}))
+        of_seed = {"seed": seed, "split": "test", "row": np.repeat(range(CLIPS), T), "valid": True, "true": true, "predicted": predicted}
+        tables.append(pd.DataFrame(of_seed))
         seeds[str(seed)] = {"accuracy": 100 * right / (CLIPS * T), "event_f1": 50.0, "background_f1": None, "baseline_background": 12.5}
     pd.concat(tables).to_parquet(directory / "predictions.parquet")
     document = {"task": "avel", "method": method, "features": "f", "headline": "accuracy", "parameters": 1234567, "seeds": {"test": seeds}}

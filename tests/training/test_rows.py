@@ -46,9 +46,7 @@ def inputs(tmp_path):
 
 
 def make_inputs(root, poisoned=(), epochs=4, seeds=(3, 4)):
-    events = [
-        [{"modality": "av", "label": CLASSES[number % 3], "onset": 0.0, "offset": 1.0 + number % T}] for number in range(len(SPLITS))
-    ]
+    events = [[{"modality": "av", "label": CLASSES[number % 3], "onset": 0.0, "offset": 1.0 + number % T}] for number in range(len(SPLITS))]
     index = pd.DataFrame({"row": range(len(SPLITS)), "clip": [f"clip{n}" for n in range(len(SPLITS))], "split": SPLITS, "events": events})
     settings = {"attention_width": 8, "recurrent_width": 6, "classifier_width": 8}
     settings["recipe"] = {"learning_rate": 0.02, "batch_size": 4, "epochs": epochs, "milestones": [2], "clip_norm": 1.0}
