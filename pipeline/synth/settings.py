@@ -21,7 +21,7 @@ class SynthSettings(Settings):
     val_clips: int = Field(80, ge=1, le=100_000, description="clips of the validation split")
     test_clips: int = Field(80, ge=1, le=100_000, description="clips of the test split")
 
-    picture_size: int = Field(128, ge=64, le=512, multiple_of=16, description="height and width of the video in pixels")
+    picture_size: int = Field(128, ge=64, le=256, multiple_of=16, description="height and width of the video in pixels")
     video_rate: Literal[5, 8, 10, 16, 20, 25] = Field(8, description="frames per second")
     audio_rate: Literal[16000, 22050, 44100] = Field(16000, description="samples per second, mono")
 
