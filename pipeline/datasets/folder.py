@@ -11,7 +11,7 @@ import csv
 from pathlib import Path
 from typing import get_args
 
-from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Modality, Row, Split, count_lines
+from pipeline.datasets.base import DATASETS, MEDIA_SUFFIXES, DatasetSettings, Event, Index, Modality, Row, Split, count_lines
 from pipeline.errors import InputProblems
 
 COLUMNS = ("clip", "split", "label", "onset", "offset")
@@ -19,7 +19,7 @@ COLUMNS = ("clip", "split", "label", "onset", "offset")
 
 @DATASETS.register("folder")
 def read_folder(settings: DatasetSettings) -> Index:
-    """Every regular file below ``clips``, in order of its path; a file that is no video gets its status from ``decode``.
+    """Every regular file below ``clips`` with a video's ending, in order of its path; whether it is one, ``decode`` says.
 
     Raises:
         InputProblems: every malformed line of the labels at once.
@@ -27,9 +27,11 @@ def read_folder(settings: DatasetSettings) -> Index:
     root = settings.clips.resolve()
     paths = {path.relative_to(settings.clips).as_posix(): path for path in sorted(settings.clips.rglob("*")) if path.is_file()}
     hidden_or_outside = [clip for clip, path in paths.items() if path.name.startswith(".") or not path.resolve().is_relative_to(root)]
-    for clip in hidden_or_outside:
-        del paths[clip]
+    no_video = [clip for clip, path in paths.items() if clip not in hidden_or_outside and path.suffix.lower() not in MEDIA_SUFFIXES]
     health = count_lines("hidden files and links that lead out of the directory, left out", hidden_or_outside)
+    health += count_lines("files whose ending is no video's, left out", no_video)
+    for clip in (*hidden_or_outside, *no_video):
+        del paths[clip]
     if settings.annotations.resolve() == root:
         return Index([Row(clip, "none", path.as_posix()) for clip, path in paths.items()], [], health)
     splits, events, classes = read_labels(settings.annotations, settings.segments * settings.segment_seconds, set(paths))

@@ -66,6 +66,8 @@ def difference(result: RowResult, reference: RowResult) -> dict[str, float]:
 
 def markdown(table: pd.DataFrame, baseline: str | None) -> str:
     """The table as people read it."""
+    if table.empty:
+        return "No rows: the block `runs` is empty.\n"
     against = f" Difference to {baseline} [95 %] |" if baseline else ""
     heads = ["Row", "Method", "Features", "Test, mean ± std (seeds)", "Best seed", "Event F1", "Background F1", "Parameters"]
     lines = [f"| {' | '.join(heads)} |{against}"]

@@ -21,10 +21,13 @@ def settings(clips, annotations=None):
 
 def test_every_file_is_a_clip_and_equal_names_stay_apart(clips):
     index = build_index(settings(clips))
-    assert {row.clip for row in index.rows} == {"a.mp4", "deep/a.mp4", "with space ü.mp4", "-dash.mp4", "new\nline.mp4", "notes.txt"}
+    assert {row.clip for row in index.rows} == {"a.mp4", "deep/a.mp4", "with space ü.mp4", "-dash.mp4", "new\nline.mp4"}
     assert {row.split for row in index.rows} == {"none"}
     assert index.classes == []
-    assert index.health == ["hidden files and links that lead out of the directory, left out: 1 (.hidden.mp4)"]
+    assert index.health == [
+        "hidden files and links that lead out of the directory, left out: 1 (.hidden.mp4)",
+        "files whose ending is no video's, left out: 1 (notes.txt)",
+    ]
 
 
 def test_labels_come_from_a_csv(clips, tmp_path):
