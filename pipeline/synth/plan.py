@@ -19,7 +19,7 @@ from pipeline.synth.settings import SynthSettings
 CATEGORIES = ("Bell", "Helicopter", "Violin", "Clock", "Dog", "Truck", "Siren", "Guitar")
 SPLITS = ("train", "val", "test")
 SECONDS = 10
-WORLD_VERSION = 1  # raised by hand whenever a code change alters what is drawn or rendered; part of every clip's id
+WORLD_VERSION = 2  # raised by hand whenever a code change alters what is drawn or rendered; part of every clip's id
 SHORTEST = 2  # seconds of the main event, at least
 _ACCOMPANIED_SHARE = 0.15  # of the clips with distractors: another sound or picture lasts through the whole event
 _FILLED_SHARE = 0.8  # of their stretches without the event's class in a modality: another class there
