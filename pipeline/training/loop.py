@@ -7,11 +7,7 @@ model, optimizer, schedule, the random state, the order of the epoch and the pos
 from __future__ import annotations
 
 import math
-import os
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +23,7 @@ from pipeline.errors import PipelineError
 from pipeline.methods import Method, Progress
 from pipeline.methods.base import Recipe
 from pipeline.tasks import Task
+from pipeline.training.checkpoint import StopRequest, load_checkpoint, save_checkpoint
 from pipeline.training.data import SplitData
 from pipeline.training.settings import TrainSettings
 
@@ -76,7 +73,7 @@ class Trainer:
         self.model.mark_forward_method("predict")
         self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(recipe.milestones), recipe.decay)
         self.state = State()
-        self.stop_signal = False
+        self.stop = StopRequest()
         self.saved_at = time.monotonic()
 
     def run(self) -> State:
@@ -89,7 +86,7 @@ class Trainer:
         self._restore()
         live = LiveMetrics(self.live, resume=self.state.epoch > 0)
         bar = tqdm(desc=self.name, total=self.recipe.epochs, initial=self.state.epoch, disable=None)
-        with self._watching_signals(), live, bar:
+        with self.stop.watching(), live, bar:
             while self.state.epoch < self.recipe.epochs:
                 self._epoch()
                 live.log(self._close_epoch())
@@ -108,7 +105,7 @@ class Trainer:
             rows = state.order[state.position : state.position + self.recipe.batch_size]
             self._step(rows, progress)
             state.position += len(rows)
-            if self.stop_signal:
+            if self.stop.received:
                 self._save()
                 raise SystemExit(143)
             if state.position < len(self.train):
@@ -158,9 +155,9 @@ class Trainer:
         return record
 
     def _maybe_save(self) -> None:
-        if self.stop_signal or time.monotonic() - self.saved_at >= self.settings.checkpoint_seconds:
+        if self.stop.received or time.monotonic() - self.saved_at >= self.settings.checkpoint_seconds:
             self._save()
-        if self.stop_signal:
+        if self.stop.received:
             raise SystemExit(143)
 
     def _save(self) -> None:
@@ -169,38 +166,18 @@ class Trainer:
             "model": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(content, partial)
-        os.replace(partial, self.checkpoint)
+        save_checkpoint(self.checkpoint, content)
         self.saved_at = time.monotonic()
 
     def _restore(self) -> None:
-        if not self.checkpoint.is_file():
+        content = load_checkpoint(self.checkpoint)
+        if content is None:
             return
-        content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         self.state = State(**content["state"])
         self.method.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.schedule.load_state_dict(content["schedule"])
-        torch.set_rng_state(content["random"])
-        if content["random_cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(content["random_cuda"])
-
-    @contextmanager
-    def _watching_signals(self) -> Iterator[None]:
-        """SIGTERM (a scheduler, a closing session) lets the running step finish and writes a checkpoint."""
-
-        def note(*_: Any) -> None:
-            self.stop_signal = True
-
-        previous = signal.signal(signal.SIGTERM, note)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, previous)
 
 
 class LiveMetrics:
