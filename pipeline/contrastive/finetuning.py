@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,8 @@ class Finetuning:
         )  # fmt: skip
         if several:
             self._audio(device)  # into the cache once, for every process to read
-        work: Any = _work
-        summary, problem = fabric.launch(work, self, directory) if several else _work(fabric, self, directory)
+        work: Any = partial(_work, job=self, directory=directory)
+        summary, problem = fabric.launch(work) if several else work(fabric)
         if problem:
             raise PipelineError(problem)
         for path in (_checkpoint(directory), directory / LAST_GOOD):

@@ -168,10 +168,11 @@ def _units(network: nn.Module) -> list[nn.Module]:
 def _used_parameters(encoder: VisualEncoder) -> set[int]:
     """ids of the network's parameters that the encoder's output depends on, found by one backward pass over a grey frame."""
     network: Any = encoder.network
-    parameters = list(network.parameters())
+    parameters, learning = list(network.parameters()), [parameter.requires_grad for parameter in network.parameters()]
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         network.eval().requires_grad_(True)
         frame = encoder.prepare(torch.full((1, 32, 32, 3), 128, dtype=torch.uint8)).to(parameters[0].device)
         gradients = torch.autograd.grad(encoder.encode(frame).sum(), parameters, allow_unused=True)
-    network.requires_grad_(False)
+    for parameter, wanted in zip(parameters, learning, strict=True):
+        parameter.requires_grad_(wanted)
     return {id(parameter) for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is not None}

@@ -119,7 +119,7 @@ class Finetuner:
         self._keep(mean_recall(self.state.before) if self.state.before else -math.inf, epoch=-1)
 
     def _train_heads(self) -> None:
-        """Every process does the same whole batches here: equal clips are no negatives, so gathering them changes nothing."""
+        """Over features computed once; every process does the same whole batches."""
         self.raw.thaw(False)
         heads = self.raw.heads
         features, audio = self._pooled([self._draw(item, 0) for item in self.train.items], self.train)
@@ -128,9 +128,8 @@ class Finetuner:
             for rows in self._order(-1 - epoch).split(self.settings.batch_size):
                 chosen = rows.to(features.device)
                 visual, heard, temperature = heads(features[chosen], audio[chosen])
-                loss = info_nce(
-                    visual, heard, temperature, groups=self.groups[rows].to(chosen.device), symmetric=self.settings.symmetric
-                )  # fmt: skip
+                groups = self.groups[rows].to(chosen.device)
+                loss = info_nce(visual, heard, temperature, groups=groups, symmetric=self.settings.symmetric, gather=False)
                 if not torch.isfinite(loss):
                     self._stop_for(rows, f"the loss of the heads is {float(loss):g}")
                 optimizer.zero_grad(set_to_none=True)
@@ -209,8 +208,7 @@ class Finetuner:
             return {}
         features, audio = self._pooled([draw_middle(item) for item in self.validation.items], self.validation)
         visual, heard, temperature = self.raw.heads(features, audio)
-        groups = torch.arange(len(visual), device=visual.device)
-        loss = info_nce(visual, heard, temperature, groups=groups, symmetric=self.settings.symmetric)
+        loss = info_nce(visual, heard, temperature, symmetric=self.settings.symmetric, gather=False)
         metrics = {"loss": float(loss), **retrieval_metrics(visual.cpu().numpy(), heard.cpu().numpy())}
         centred = features - features.mean(dim=0)
         return metrics | {"effective_rank": effective_rank(centred.cpu().numpy().astype(np.float64))}
