@@ -25,7 +25,7 @@ def test_recalls_by_a_plain_sort():
     for name, queries, keys in (("v2a", visual, audio), ("a2v", audio, visual)):
         ranks = []
         for number, query in enumerate(queries):
-            order = sorted(range(23), key=lambda other: -float(query @ keys[other]))  # noqa: B023
+            order = sorted(range(23), key=lambda other: -float(query @ keys[other]))
             ranks.append(order.index(number) + 1)
         for cutoff in (1, 5, 10):
             assert metrics[f"{name}/recall@{cutoff}"] == pytest.approx(100 * sum(rank <= cutoff for rank in ranks) / 23)
