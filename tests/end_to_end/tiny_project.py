@@ -48,7 +48,8 @@ STAGES = {
 def leave_out(directory: str, names: list[str]) -> set[str]:
     """What the stages and DVC have made in the real project: byte code, caches, outs."""
     left = {"__pycache__"}
-    if Path(directory).name in {".dvc", "data", "models", "encoders", "results", "rows"}:
+    path = Path(directory)
+    if path.name in {".dvc", "data", "models", "results", "rows"} or path.parts[-2:] == ("models", "encoders"):
         tracked = {"README.md", "config", "plots", "results", "rows", "pretrained", "encoders", "none", ".gitignore"}
         left |= set(names) - tracked
     return left
