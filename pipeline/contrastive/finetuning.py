@@ -20,10 +20,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.cache import Cache, file_sha256, fingerprint
+from pipeline.contrastive.batches import Clips
 from pipeline.contrastive.data import Selection, audio_features
 from pipeline.contrastive.model import ContrastiveModel, Heads
 from pipeline.contrastive.settings import FinetuneSettings
-from pipeline.contrastive.trainer import LAST_GOOD, Clips, Finetuner, State
+from pipeline.contrastive.trainer import LAST_GOOD, Finetuner, State
 from pipeline.devices import choose_device
 from pipeline.encoders import AudioEncoder, VisualEncoder, create
 from pipeline.errors import PipelineError

@@ -6,37 +6,14 @@ Shape letters: B clips, F frames of all B clips, D width.
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor
 
+from pipeline.contrastive.batches import ClipBatch
 from pipeline.contrastive.loss import info_nce
-
-
-@dataclass
-class ClipBatch:
-    """The frames and audio features of B clips.
-
-    frames: (F, 3, h, w), prepared by the encoder; owner: (F,) int64, ascending, the clip (0 to B - 1) of each.
-    audio: (B, D_a), mean of the frozen features over the same segments.
-    groups: (B,) int64; equal where two rows show the same video.
-    """
-
-    frames: Tensor
-    owner: Tensor
-    audio: Tensor
-    groups: Tensor
-
-    def to(self, device: torch.device) -> ClipBatch:
-        return ClipBatch(*(getattr(self, name).to(device) for name in ("frames", "owner", "audio", "groups")))
-
-    def part(self, start: int, stop: int) -> ClipBatch:
-        """Clips ``start`` to ``stop`` - 1."""
-        inside = (self.owner >= start) & (self.owner < stop)
-        return ClipBatch(self.frames[inside], self.owner[inside] - start, self.audio[start:stop], self.groups[start:stop])
 
 
 def plain_step(fabric: Fabric, model: Any, batch: ClipBatch, symmetric: bool) -> Tensor:

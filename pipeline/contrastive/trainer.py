@@ -9,8 +9,6 @@ Shape letters: B clips, N clips of a split, F frames, D width.
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,29 +21,19 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.cache import Cache
-from pipeline.contrastive.data import Draw, Item, draw_middle, draw_random, load_frames, pooled_audio
+from pipeline.contrastive.batches import Batches, ClipBatch, Clips
+from pipeline.contrastive.data import Draw, draw_middle, load_frames, pooled_audio
 from pipeline.contrastive.loss import info_nce
 from pipeline.contrastive.model import ContrastiveModel
 from pipeline.contrastive.schedule import learning_rate_factor, make_optimizer, set_learning_rates
 from pipeline.contrastive.settings import FinetuneSettings
-from pipeline.contrastive.steps import ClipBatch, cached_step, plain_step
+from pipeline.contrastive.steps import cached_step, plain_step
 from pipeline.errors import PipelineError
 from pipeline.features.prefetch import ahead
 from pipeline.metrics.retrieval import effective_rank, mean_recall, retrieval_metrics
-from pipeline.training.checkpoint import StopRequest, load_checkpoint, save_checkpoint
+from pipeline.training.checkpoint import Checkpoints, load_checkpoint
 
 LAST_GOOD = "last_good.safetensors"
-
-
-@dataclass
-class Clips:
-    """The clips of a split: which, and their frozen audio features, (T, D_a) by id."""
-
-    items: list[Item]
-    audio: dict[str, Tensor]
-
-    def __len__(self) -> int:
-        return len(self.items)
 
 
 @dataclass
@@ -77,10 +65,11 @@ class Finetuner:
         cache: Cache, checkpoint: Path, name: str,
     ) -> None:  # fmt: skip
         self.fabric, self.raw, self.settings, self.cache = fabric, model, settings, cache
-        self.train, self.validation, self.checkpoint, self.name = train, validation, checkpoint, name
-        self.groups = _numbered([item.job.sha256 for item in train.items])
+        self.train, self.validation, self.name = train, validation, name
+        self.batches = Batches(train, settings, cache, model.encoder)
         self.steps_per_epoch = -(-len(train) // settings.batch_size)
-        self.state, self.stop, self.saved_at = State(), StopRequest(), time.monotonic()
+        self.state = State()
+        self.checkpoints = Checkpoints(checkpoint, settings.checkpoint_seconds, self._content, writes=fabric.is_global_zero)
 
     def run(self) -> State:
         """Train to the last epoch, or until validation has not improved for ``patience`` validations; returns the state.
@@ -89,7 +78,7 @@ class Finetuner:
             SystemExit: 143 after SIGTERM, with a checkpoint written.
             PipelineError: a loss or a gradient that is not finite; names the clips of the step, writes the last good weights.
         """
-        saved = load_checkpoint(self.checkpoint)
+        saved = load_checkpoint(self.checkpoints.path)
         if saved is None:
             self._begin()
         else:
@@ -101,14 +90,14 @@ class Finetuner:
             self.model, self.optimizer = self.fabric.setup(self.raw, self.optimizer)
         if saved is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
-        self._maybe_save()
+        self.checkpoints.offer()
         bar = tqdm(desc=self.name, total=self.settings.epochs, initial=self.state.epoch, disable=None)
-        with self.stop.watching(), bar:
+        with self.checkpoints.watching(), bar:
             while self.state.epoch < self.settings.epochs and not self._patience_is_over():
                 self._epoch()
                 self._close_epoch()
                 bar.update()
-                self._maybe_save()
+                self.checkpoints.offer()
         return self.state
 
     def _begin(self) -> None:
@@ -122,13 +111,13 @@ class Finetuner:
         """Over features computed once; every process does the same whole batches."""
         self.raw.thaw(False)
         heads = self.raw.heads
-        features, audio = self._pooled([self._draw(item, 0) for item in self.train.items], self.train)
+        features, audio = self._pooled([self.batches.draw(item, 0) for item in self.train.items], self.train)
         optimizer = make_optimizer(self.settings, (), heads.parameters())
         for epoch in range(self.settings.head_epochs):
-            for rows in self._order(-1 - epoch).split(self.settings.batch_size):
+            for rows in self.batches.order(-1 - epoch).split(self.settings.batch_size):
                 chosen = rows.to(features.device)
                 visual, heard, temperature = heads(features[chosen], audio[chosen])
-                groups = self.groups[rows].to(chosen.device)
+                groups = self.batches.groups[rows].to(chosen.device)
                 loss = info_nce(visual, heard, temperature, groups=groups, symmetric=self.settings.symmetric, gather=False)
                 if not torch.isfinite(loss):
                     self._stop_for(rows, f"the loss of the heads is {float(loss):g}")
@@ -139,13 +128,12 @@ class Finetuner:
     def _epoch(self) -> None:
         """The remaining steps of the current epoch."""
         self.raw.train()
-        order = self._order(self.state.epoch)
-        batches = order.split(self.settings.batch_size)[self.state.position // self.settings.batch_size :]
-        for rows, batch in self._loaded(batches):
+        shares = self.fabric.global_rank, self.fabric.world_size
+        for rows, batch in self.batches.of_epoch(self.state.epoch, self.state.position, *shares):
             self._step(rows, batch)
             self.state.position += len(rows)
-            if self.stop.received or self.state.position < len(self.train):
-                self._maybe_save()
+            if self.checkpoints.stopping or self.state.position < len(self.train):
+                self.checkpoints.offer()
 
     def _step(self, rows: Tensor, batch: ClipBatch) -> None:
         step = self.state.epoch * self.steps_per_epoch + self.state.position // self.settings.batch_size
@@ -170,10 +158,10 @@ class Finetuner:
     def _stop_for(self, rows: Tensor, what: str) -> None:
         clips = ", ".join(self.train.items[int(row)].clip for row in rows)
         if self.fabric.is_global_zero:
-            save_file(_copy(self.raw.network.state_dict()), self.checkpoint.with_name(LAST_GOOD))
+            save_file(_copy(self.raw.network.state_dict()), self.checkpoints.path.with_name(LAST_GOOD))
         raise PipelineError(
             f"{self.name}: {what}, epoch {self.state.epoch}; lower learning_rate, set warmup_epochs or clip_norm, or raise the temperature."
-            f" The encoder as it was before this step: {self.checkpoint.with_name(LAST_GOOD)}. Clips of the step: {clips}"
+            f" The encoder as it was before this step: {self.checkpoints.path.with_name(LAST_GOOD)}. Clips of the step: {clips}"
         )
 
     def _close_epoch(self) -> None:
@@ -224,50 +212,9 @@ class Finetuner:
                 pooled.append(self.raw.pool(frames.to(device), torch.zeros(len(frames), dtype=torch.int64, device=device), 1))
         return torch.cat(pooled), pooled_audio(clips.audio, draws).to(device)
 
-    def _order(self, epoch: int) -> Tensor:
-        """(N,) rows in the order of an epoch; the same in every process, and after a resume."""
-        generator = torch.Generator().manual_seed(int(np.random.SeedSequence([self.settings.seed, epoch + 2**31]).generate_state(1)[0]))
-        return torch.randperm(len(self.train), generator=generator)
-
-    def _draw(self, item: Item, epoch: int) -> Draw:
-        settings = self.settings
-        drawn = 0 if settings.draw == "once" else epoch
-        return draw_random(item, settings.seed, drawn, settings.segments, settings.frames_per_segment)
-
-    def _loaded(self, batches: tuple[Tensor, ...]) -> Iterator[tuple[Tensor, ClipBatch]]:
-        """(rows of all processes, this process' equal share of their clips), frames loaded ahead of the step.
-
-        Of a last batch that the processes cannot share equally, the surplus clips are left out.
-        """
-        processes, rank = self.fabric.world_size, self.fabric.global_rank
-        shares = [rows[: len(rows) // processes * processes][rank::processes] for rows in batches]
-        draws = [self._draw(self.train.items[int(row)], self.state.epoch) for share in shares for row in share]
-        loaded = ahead(lambda draw: load_frames(self.cache, self.raw.encoder, draw), draws)
-        for rows, share in zip(batches, shares, strict=True):
-            if len(share):
-                chosen = [next(loaded) for _ in share]
-                owner = torch.cat([torch.full((len(frames),), clip) for clip, (_, frames) in enumerate(chosen)])
-                audio = pooled_audio(self.train.audio, [draw for draw, _ in chosen])
-                yield rows, ClipBatch(torch.cat([frames for _, frames in chosen]), owner, audio, self.groups[share])
-
-    def _maybe_save(self) -> None:
-        if self.stop.received or time.monotonic() - self.saved_at >= self.settings.checkpoint_seconds:
-            self._save()
-        if self.stop.received:
-            raise SystemExit(143)
-
-    def _save(self) -> None:
-        if self.fabric.is_global_zero:
-            content = {"state": vars(self.state), "model": self.raw.state_dict(), "optimizer": self.optimizer.state_dict()}
-            save_checkpoint(self.checkpoint, content)
-        self.saved_at = time.monotonic()
+    def _content(self) -> dict[str, Any]:
+        return {"state": vars(self.state), "model": self.raw.state_dict(), "optimizer": self.optimizer.state_dict()}
 
 
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}
-
-
-def _numbered(names: list[str]) -> Tensor:
-    """(N,) int64, equal where the names are."""
-    numbers = {name: number for number, name in enumerate(dict.fromkeys(names))}
-    return torch.tensor([numbers[name] for name in names], dtype=torch.int64)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,40 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     return content
 
 
-class StopRequest:
-    """Set once SIGTERM (a scheduler, a closing session) has come; the loop finishes its step, writes a checkpoint and exits 143."""
+class Checkpoints:
+    """When a loop writes its checkpoint: so often, and when SIGTERM (a scheduler, a closing session) asks it to stop.
 
-    def __init__(self) -> None:
-        self.received = False
+    Args:
+        path: the file.
+        seconds: least time between two checkpoints; 0: one whenever the loop offers.
+        content: gives what to write.
+        writes: False in all processes but one.
+    """
+
+    def __init__(self, path: Path, seconds: float, content: Callable[[], dict[str, Any]], writes: bool = True) -> None:
+        self.path, self.seconds, self.content, self.writes = path, seconds, content, writes
+        self.stopping = False
+        self.saved_at = time.monotonic()
+
+    def offer(self) -> None:
+        """To be called where a run can be resumed.
+
+        Raises:
+            SystemExit: 143 once SIGTERM has come, with a checkpoint written.
+        """
+        if self.stopping or time.monotonic() - self.saved_at >= self.seconds:
+            if self.writes:
+                save_checkpoint(self.path, self.content())
+            self.saved_at = time.monotonic()
+        if self.stopping:
+            raise SystemExit(143)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Take SIGTERM over for the length of the block."""
+        """Take SIGTERM over for the length of the block: the step under way ends first."""
 
         def note(*_: Any) -> None:
-            self.received = True
+            self.stopping = True
 
         previous = signal.signal(signal.SIGTERM, note)
         try:

@@ -10,10 +10,11 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.nn.functional import normalize
 
+from pipeline.contrastive.batches import ClipBatch
 from pipeline.contrastive.loss import info_nce
 from pipeline.contrastive.model import ContrastiveModel, Heads
 from pipeline.contrastive.settings import FinetuneSettings
-from pipeline.contrastive.steps import ClipBatch, cached_step, plain_step
+from pipeline.contrastive.steps import cached_step, plain_step
 from pipeline.encoders import create
 
 FABRIC = Fabric(accelerator="cpu", devices=1)

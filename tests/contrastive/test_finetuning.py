@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch import multiprocessing
 
-from pipeline.contrastive import data, trainer
+from pipeline.contrastive import batches, data, trainer
 from pipeline.contrastive.schedule import learning_rate_factor
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.encoders import create
@@ -137,15 +137,15 @@ def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(world, t
 def test_test_clips_are_never_opened_and_validation_clips_never_trained_on(world, tmp_path, monkeypatch):
     world.add("leak", "train", content=10)  # the bytes of a validation clip
     opened, trained = [], []
-    load, loaded = data.load_decoded, trainer.Finetuner._loaded
+    load, loaded = data.load_decoded, batches.Batches.of_epoch
     monkeypatch.setattr(data, "load_decoded", lambda cache, clip, key, job=None: (opened.append(clip), load(cache, clip, key, job))[1])
 
-    def watched(self, batches):
-        for rows, batch in loaded(self, batches):
-            trained.extend(self.train.items[int(row)].clip for row in rows)
+    def watched(self, *arguments):
+        for rows, batch in loaded(self, *arguments):
+            trained.extend(self.clips.items[int(row)].clip for row in rows)
             yield rows, batch
 
-    monkeypatch.setattr(trainer.Finetuner, "_loaded", watched)
+    monkeypatch.setattr(batches.Batches, "of_epoch", watched)
     world.run(tmp_path / "a")
     assert set(trained) == {f"t{number}" for number in range(10)}
     assert set(opened) == set(trained) | {f"v{number}" for number in range(10, 15)}
