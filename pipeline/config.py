@@ -15,10 +15,11 @@ from pydantic import BaseModel, Field, ValidationError
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
+from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.datasets import DATASETS, DatasetSettings
 from pipeline.encoders import ENCODERS
 from pipeline.errors import InputProblems, PipelineError
-from pipeline.features.settings import EncoderChoice, FeatureSet
+from pipeline.features.settings import NOT_FINETUNED, EncoderChoice, FeatureSet
 from pipeline.media.settings import MediaSettings
 from pipeline.methods import METHODS
 from pipeline.registry import Registry, UnknownName, suggest
@@ -43,6 +44,7 @@ class Params(Settings):
     synth: dict[str, SynthSettings] = Field(description="worlds to write below data/raw/; {} with clips of your own")
     dataset: DatasetSettings
     media: MediaSettings
+    finetune: dict[str, FinetuneSettings] = Field(description="encoders to fine-tune, by a name of your choice")
     features: dict[str, FeatureSet] = Field(description="feature sets, by a name of your choice")
     methods: dict[str, dict[str, Any]] = Field(description="settings of each method, by its registered name")
     train: TrainSettings
@@ -133,13 +135,17 @@ def _is_dict(annotation: Any) -> bool:
 
 def reference_problems(content: Mapping[str, Any]) -> list[str]:
     """What no single block can know: names of encoders, methods, tasks and feature sets, and the settings these own."""
-    dataset, features, methods, runs = (_mapping(content.get(block)) for block in ("dataset", "features", "methods", "runs"))
+    dataset, finetune, features = (_mapping(content.get(block)) for block in ("dataset", "finetune", "features"))
+    methods, runs = (_mapping(content.get(block)) for block in ("methods", "runs"))
     problems = _unknown("dataset.kind", dataset.get("kind"), DATASETS)
     problems += segment_problems(dataset, _mapping(content.get("media")))
     for name, feature_set in features.items():
         for modality in ("visual", "audio"):
             choice = _mapping(_mapping(feature_set).get(modality))
             problems += encoder_problems(f"features.{name}.{modality}", choice, modality)
+        problems += finetuned_problems(f"features.{name}", _mapping(feature_set), finetune)
+    for name, settings in finetune.items():
+        problems += finetune_problems(f"finetune.{name}", name, _mapping(settings))
     for name, settings in methods.items():
         path = f"methods.{name}"
         problems += _unknown(path, name, METHODS) or list(schema_problems(METHODS.get(name).Config, settings or {}, path))
@@ -174,6 +180,48 @@ def encoder_problems(path: str, choice: Mapping[str, Any], modality: str) -> lis
         return [f"{path}.encoder: {name!r} encodes {encoder.modality}, not {modality}{suggest(name, fitting)}"]
     options = {key: value for key, value in choice.items() if key not in EncoderChoice.model_fields}
     return list(schema_problems(encoder.Config, options, path))
+
+
+def finetune_problems(path: str, name: str, settings: Mapping[str, Any]) -> list[str]:
+    """A fine-tuning's name, its two encoders, and the weights they start from."""
+    problems = []
+    if name == NOT_FINETUNED or "/" in name:
+        problems.append(f"{path}: the name {name!r} cannot be used for a fine-tuned encoder; choose another")
+    for modality in ("visual", "audio"):
+        choice = _mapping(settings.get(modality))
+        problems += encoder_problems(f"{path}.{modality}", choice, modality)
+        if _finetuned_name(choice) is not None:
+            problems.append(f"{path}.{modality}.weights: start from published weights or a file, not from another fine-tuning")
+    return problems
+
+
+def finetuned_problems(path: str, feature_set: Mapping[str, Any], finetune: Mapping[str, Any]) -> list[str]:
+    """``finetuned`` of a feature set, which DVC depends on, and ``weights``, which the encoder loads, must name the same encoder."""
+    if "finetuned" not in feature_set:
+        return [f"{path}.finetuned: this key is needed: the entry of `finetune` whose encoder it uses, or {NOT_FINETUNED}"]
+    name, visual, audio = feature_set["finetuned"], _mapping(feature_set.get("visual")), _mapping(feature_set.get("audio"))
+    problems = []
+    if (named := _finetuned_name(audio)) is not None:
+        problems.append(f"{path}.audio.weights: finetuned/{named}: audio encoders are not fine-tuned, only visual ones")
+    if name == NOT_FINETUNED:
+        if (named := _finetuned_name(visual)) is not None:
+            problems.append(f"{path}.finetuned: the weights are finetuned/{named}; set finetuned: {named}, or other weights")
+    elif name not in finetune:
+        problems.append(f"{path}.finetuned: unknown fine-tuning {name!r}{suggest(str(name), [*finetune, NOT_FINETUNED])}")
+    elif _finetuned_name(visual) != name:
+        problems.append(f"{path}.visual.weights: with finetuned: {name} they are finetuned/{name} (here: {visual.get('weights')!r})")
+    else:
+        tuned = _mapping(_mapping(finetune[name]).get("visual"))
+        for key in ("encoder", "model"):
+            if visual.get(key) != tuned.get(key):
+                problems.append(f"{path}.visual.{key}: {name} fine-tunes {tuned.get(key)!r} (here: {visual.get(key)!r})")
+    return problems
+
+
+def _finetuned_name(choice: Mapping[str, Any]) -> str | None:
+    """NAME of ``weights: finetuned/NAME``; None for other weights."""
+    weights = choice.get("weights")
+    return weights.removeprefix("finetuned/") if isinstance(weights, str) and weights.startswith("finetuned/") else None
 
 
 def run_problems(path: str, run: Mapping[str, Any], features: Mapping[str, Any], methods: Mapping[str, Any]) -> list[str]:

@@ -2,7 +2,7 @@
 
 The setting ``weights`` of an encoder is one of
     ``pretrained``       models/pretrained/FILE, then the installed package that carries FILE
-    ``finetuned/NAME``   models/encoders/NAME.safetensors, as the finetune stage writes it
+    ``finetuned/NAME``   models/encoders/NAME/encoder.safetensors, as the finetune stage writes it
     ``none``             random values with a fixed seed, only when asked for by this word
     anything else        the path of a file
 Folders are relative to the working directory, which for a stage is the repository root. Nothing is downloaded here.
@@ -59,7 +59,7 @@ def resolve(setting: str, known: KnownWeights) -> Path | None:
     if setting == "pretrained":
         places = _places(known)
     elif setting.startswith("finetuned/"):
-        places = [FINETUNED / f"{setting.removeprefix('finetuned/')}.safetensors"]
+        places = [FINETUNED / setting.removeprefix("finetuned/") / "encoder.safetensors"]
     else:
         places = [Path(setting)]
     for place in places:

@@ -6,13 +6,9 @@ on that clip alone, so an interrupted and resumed run gives the same bytes as an
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,6 +20,7 @@ from pipeline.cache import Cache, fingerprint
 from pipeline.devices import choose_device
 from pipeline.encoders import Encoder, create
 from pipeline.errors import PipelineError
+from pipeline.features.prefetch import ahead
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, write_store
 from pipeline.media.clip import GOOD
@@ -31,9 +28,6 @@ from pipeline.media.decoding import Job, load_decoded
 
 EXTRACT_VERSION = 1  # raised by hand whenever a code change here moves the numbers
 KIND = "features"
-LOADERS = 2
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ class Extraction:
             if not all(self.cache.has(KIND, key) for key in clip.keys.values()):
                 todo[tuple(clip.keys.values())] = clip
         for clip, prepared in tqdm(
-            _ahead(self._prepare, todo.values()), total=len(todo), desc="extract", unit="clip", disable=None
+            ahead(self._prepare, todo.values()), total=len(todo), desc="extract", unit="clip", disable=None
         ):  # fmt: skip
             self._encode(clip, prepared)
         write_store(directory, map(self._entry, clips), len(clips), self._spec(clips))
@@ -140,15 +134,3 @@ class Extraction:
             "shapes": {modality: list(encoder.output_shape) for modality, encoder in self.encoders.items()},
             "encoders": {modality: encoder.spec() for modality, encoder in self.encoders.items()},
         }
-
-
-def _ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-    """``function`` over ``items`` in order, a few items ahead of the consumer and never more: memory stays bounded."""
-    remaining = iter(items)
-    with ThreadPoolExecutor(LOADERS) as pool:
-        pending = deque((item, pool.submit(function, item)) for item in islice(remaining, 2 * LOADERS))
-        while pending:
-            item, future = pending.popleft()
-            for following in islice(remaining, 1):
-                pending.append((following, pool.submit(function, following)))
-            yield item, future.result()

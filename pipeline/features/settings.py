@@ -8,6 +8,8 @@ from pydantic import ConfigDict, Field
 
 from pipeline.settings import Settings
 
+NOT_FINETUNED = "none"  # also the folder of models/encoders that stands for no dependency
+
 
 class EncoderChoice(Settings):
     """Which encoder, and its own settings (any further key), which the encoder's ``Config`` validates."""
@@ -25,6 +27,9 @@ class FeatureSet(Settings):
 
     visual: EncoderChoice
     audio: EncoderChoice
+    finetuned: str = Field(
+        NOT_FINETUNED, description="entry of `finetune` that visual.weights names, or none; params.yaml must say it, for DVC depends on it"
+    )
     dtype: Literal["float16", "float32"] = Field("float16", description="of the stored features")
     batch_size: int = Field(64, ge=1, description="most frames or segments in one pass of an encoder")
     device: Literal["auto", "cpu", "cuda"] = "auto"

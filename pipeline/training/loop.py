@@ -7,11 +7,6 @@ model, optimizer, schedule, the random state, the order of the epoch and the pos
 from __future__ import annotations
 
 import math
-import os
-import signal
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,6 +22,7 @@ from pipeline.errors import PipelineError
 from pipeline.methods import Method, Progress
 from pipeline.methods.base import Recipe
 from pipeline.tasks import Task
+from pipeline.training.checkpoint import Checkpoints, load_checkpoint
 from pipeline.training.data import SplitData
 from pipeline.training.settings import TrainSettings
 
@@ -67,7 +63,7 @@ class Trainer:
             raise PipelineError(f"{name}: no row of the training split has features; look at the index and at the status of the clips")
         recipe: Recipe = method.config.recipe
         self.fabric, self.task, self.train, self.validation, self.settings, self.recipe = fabric, task, train, validation, settings, recipe
-        self.checkpoint, self.live, self.name = checkpoint, live, name
+        self.live, self.name = live, name
         self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
         optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         self.method = method
@@ -76,8 +72,7 @@ class Trainer:
         self.model.mark_forward_method("predict")
         self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(recipe.milestones), recipe.decay)
         self.state = State()
-        self.stop_signal = False
-        self.saved_at = time.monotonic()
+        self.checkpoints = Checkpoints(checkpoint, settings.checkpoint_seconds, self._content)
 
     def run(self) -> State:
         """Train to the last epoch; returns the state, with the weights of the best validation epoch.
@@ -89,12 +84,12 @@ class Trainer:
         self._restore()
         live = LiveMetrics(self.live, resume=self.state.epoch > 0)
         bar = tqdm(desc=self.name, total=self.recipe.epochs, initial=self.state.epoch, disable=None)
-        with self._watching_signals(), live, bar:
+        with self.checkpoints.watching(), live, bar:
             while self.state.epoch < self.recipe.epochs:
                 self._epoch()
                 live.log(self._close_epoch())
                 bar.update()
-                self._maybe_save()
+                self.checkpoints.offer()
         return self.state
 
     def _epoch(self) -> None:
@@ -108,11 +103,8 @@ class Trainer:
             rows = state.order[state.position : state.position + self.recipe.batch_size]
             self._step(rows, progress)
             state.position += len(rows)
-            if self.stop_signal:
-                self._save()
-                raise SystemExit(143)
-            if state.position < len(self.train):
-                self._maybe_save()
+            if self.checkpoints.stopping or state.position < len(self.train):
+                self.checkpoints.offer()
 
     def _step(self, rows: Tensor, progress: Progress) -> None:
         batch, targets = self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
@@ -157,50 +149,22 @@ class Trainer:
         state.epoch, state.order, state.sums = state.epoch + 1, None, None
         return record
 
-    def _maybe_save(self) -> None:
-        if self.stop_signal or time.monotonic() - self.saved_at >= self.settings.checkpoint_seconds:
-            self._save()
-        if self.stop_signal:
-            raise SystemExit(143)
-
-    def _save(self) -> None:
-        content = {
+    def _content(self) -> dict[str, Any]:
+        return {
             "state": vars(self.state),
             "model": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
-            "random": torch.get_rng_state(),
-            "random_cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
         }
-        partial = self.checkpoint.with_suffix(".partial")
-        torch.save(content, partial)
-        os.replace(partial, self.checkpoint)
-        self.saved_at = time.monotonic()
 
     def _restore(self) -> None:
-        if not self.checkpoint.is_file():
+        content = load_checkpoint(self.checkpoints.path)
+        if content is None:
             return
-        content = torch.load(self.checkpoint, map_location="cpu", weights_only=True)
         self.state = State(**content["state"])
         self.method.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
         self.schedule.load_state_dict(content["schedule"])
-        torch.set_rng_state(content["random"])
-        if content["random_cuda"] and torch.cuda.is_available():
-            torch.cuda.set_rng_state_all(content["random_cuda"])
-
-    @contextmanager
-    def _watching_signals(self) -> Iterator[None]:
-        """SIGTERM (a scheduler, a closing session) lets the running step finish and writes a checkpoint."""
-
-        def note(*_: Any) -> None:
-            self.stop_signal = True
-
-        previous = signal.signal(signal.SIGTERM, note)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGTERM, previous)
 
 
 class LiveMetrics:

@@ -29,7 +29,8 @@ def folder(tmp_path, monkeypatch):
     """An empty project to stand in."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models/pretrained").mkdir(parents=True)
-    (tmp_path / "models/encoders").mkdir(parents=True)
+    for name in ("dogs", "tuned"):
+        (tmp_path / "models/encoders" / name).mkdir(parents=True)
     return tmp_path
 
 
@@ -44,7 +45,7 @@ def test_places_are_tried_in_their_order(folder):
     named = folder / "mine.pth"
     named.write_bytes(b"named")
     assert weights.resolve(str(named), lite) == named
-    tuned = folder / "models/encoders/dogs.safetensors"
+    tuned = folder / "models/encoders/dogs/encoder.safetensors"
     tuned.write_bytes(b"tuned")
     assert weights.resolve("finetuned/dogs", lite).resolve() == tuned
     assert weights.resolve("none", lite) is None
@@ -62,7 +63,7 @@ def test_a_missing_file_says_where_it_was_looked_for_and_what_to_do(folder):
     assert str(folder / "models/pretrained/vgg19-dcbb9e9d.pth") in message
     assert "python -m pipeline weights get vgg19" in message
     assert "weights: none" in message
-    with pytest.raises(PipelineError, match=r"models/encoders/dogs\.safetensors.*finetune"):
+    with pytest.raises(PipelineError, match=r"models/encoders/dogs/encoder\.safetensors.*finetune"):
         create("vgg19", weights="finetuned/dogs")
 
 
@@ -165,7 +166,7 @@ def test_layers_to_ignore_and_missing_counters_are_no_problem():
 def test_the_spec_follows_the_weights_not_the_place_of_the_file(folder):
     network = YamnetNetwork()
     save_file(network.state_dict(), folder / "a.safetensors")
-    save_file(network.state_dict(), folder / "models/encoders/tuned.safetensors")
+    save_file(network.state_dict(), folder / "models/encoders/tuned/encoder.safetensors")
     specs = [create("yamnet", weights=setting).spec() for setting in ("a.safetensors", "finetuned/tuned", "none")]
     assert specs[0] == specs[1]
     assert specs[2] != specs[0]
@@ -180,7 +181,7 @@ def test_a_fine_tuned_network_comes_back(folder):
     with torch.no_grad():
         for parameter in tuned.network.parameters():
             parameter.mul_(1.01)
-    save_file(tuned.network.state_dict(), folder / "models/encoders/tuned.safetensors")
+    save_file(tuned.network.state_dict(), folder / "models/encoders/tuned/encoder.safetensors")
     again = create("timm", model="resnet10t", weights="finetuned/tuned", image_size=64)
     batch = torch.randn(1, 3, 64, 64)
     assert torch.equal(tuned.encode(batch), again.encode(batch))

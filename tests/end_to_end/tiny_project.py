@@ -18,12 +18,13 @@ YAML_12.default_flow_style = False
 NARROW = {"learning_rate": 0.003, "batch_size": 4, "epochs": 3}
 
 VISUAL = {"encoder": "efficientnet_lite0", "weights": "pretrained", "image_size": 64, "resize": 64}
-FEATURES = {"visual": VISUAL, "audio": {"encoder": "logmel"}, "dtype": "float16", "batch_size": 64, "device": "cpu"}
+FEATURES = {"visual": VISUAL, "audio": {"encoder": "logmel"}, "finetuned": "none", "dtype": "float16", "batch_size": 64, "device": "cpu"}
 ROW = {"task": "avel", "seeds": [0, 1], "overrides": {}}
 TINY = {
     "synth": {"tiny": {"seed": 3, "train_clips": 12, "val_clips": 4, "test_clips": 6, "picture_size": 64}},
     "dataset": {"kind": "ave", "clips": "data/raw/tiny/clips", "annotations": "data/raw/tiny", "segments": 10, "segment_seconds": 1.0},
     "media": {"frames_per_second": 1, "workers": 1},
+    "finetune": {},
     "features": {"first": FEATURES, "second": {**FEATURES, "visual": {**VISUAL, "pool": "average"}}},
     "methods": {
         "avel": {"attention_width": 16, "recurrent_width": 8, "classifier_width": 8, "recipe": NARROW},
@@ -47,8 +48,9 @@ STAGES = {
 def leave_out(directory: str, names: list[str]) -> set[str]:
     """What the stages and DVC have made in the real project: byte code, caches, outs."""
     left = {"__pycache__"}
-    if Path(directory).name in {".dvc", "data", "models", "results", "rows"}:
-        tracked = {"README.md", "config", "plots", "results", "rows", "pretrained", ".gitignore"}
+    path = Path(directory)
+    if path.name in {".dvc", "data", "models", "results", "rows"} or path.parts[-2:] == ("models", "encoders"):
+        tracked = {"README.md", "config", "plots", "results", "rows", "pretrained", "encoders", "none", ".gitignore"}
         left |= set(names) - tracked
     return left
 

@@ -8,7 +8,7 @@ import torch
 from pipeline import encoders
 from pipeline.cache import Cache
 from pipeline.errors import PipelineError
-from pipeline.features import runner
+from pipeline.features import prefetch
 from pipeline.features.runner import Extraction
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import FeatureStore
@@ -156,7 +156,7 @@ def test_loading_runs_ahead_but_never_far():
         return -item
 
     results = []
-    for item, result in runner._ahead(load, range(50)):
+    for item, result in prefetch.ahead(load, range(50)):
         results.append((item, result))
-        assert len(started) <= item + 2 * runner.LOADERS + 1
+        assert len(started) <= item + 2 * prefetch.LOADERS + 1
     assert results == [(item, -item) for item in range(50)]

@@ -1,0 +1,90 @@
+"""The training clips of an epoch, batch by batch.
+
+Shape letters: B clips, T segments, F frames of all B clips, N clips of the split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.cache import Cache
+from pipeline.contrastive.data import Draw, Item, draw_random, load_frames, pooled_audio
+from pipeline.contrastive.settings import FinetuneSettings
+from pipeline.encoders import VisualEncoder
+from pipeline.features.prefetch import ahead
+
+
+@dataclass
+class Clips:
+    """The clips of a split: which, and their frozen audio features, (T, D_a) by id."""
+
+    items: list[Item]
+    audio: dict[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
+@dataclass
+class ClipBatch:
+    """The frames and audio features of B clips.
+
+    frames: (F, 3, h, w), prepared by the encoder; owner: (F,) int64, ascending, the clip (0 to B - 1) of each.
+    audio: (B, D_a), mean of the frozen features over the same segments.
+    groups: (B,) int64; equal where two rows show the same video.
+    """
+
+    frames: Tensor
+    owner: Tensor
+    audio: Tensor
+    groups: Tensor
+
+    def to(self, device: torch.device) -> ClipBatch:
+        return ClipBatch(*(getattr(self, name).to(device) for name in ("frames", "owner", "audio", "groups")))
+
+    def part(self, start: int, stop: int) -> ClipBatch:
+        """Clips ``start`` to ``stop`` - 1."""
+        inside = (self.owner >= start) & (self.owner < stop)
+        return ClipBatch(self.frames[inside], self.owner[inside] - start, self.audio[start:stop], self.groups[start:stop])
+
+
+class Batches:
+    """Order and frames follow from seed and epoch alone: the same in every process, and after a resume."""
+
+    def __init__(self, clips: Clips, settings: FinetuneSettings, cache: Cache, encoder: VisualEncoder) -> None:
+        self.clips, self.settings, self.cache, self.encoder = clips, settings, cache, encoder
+        files = {item.job.sha256: number for number, item in enumerate(clips.items)}
+        self.groups = torch.tensor([files[item.job.sha256] for item in clips.items], dtype=torch.int64)  # (N,), equal for one file
+
+    def order(self, epoch: int) -> Tensor:
+        """(N,) rows; epochs of the heads alone are counted down from -1."""
+        seed = np.random.SeedSequence([self.settings.seed, epoch + 2**31]).generate_state(1)[0]
+        return torch.randperm(len(self.clips), generator=torch.Generator().manual_seed(int(seed)))
+
+    def draw(self, item: Item, epoch: int) -> Draw:
+        settings = self.settings
+        return draw_random(item, settings.seed, 0 if settings.draw == "once" else epoch, settings.segments, settings.frames_per_segment)
+
+    def of_epoch(self, epoch: int, position: int, rank: int, processes: int) -> Iterator[tuple[Tensor, ClipBatch]]:
+        """(rows of all processes, the clips of this one's equal share of them), frames loaded ahead of the step.
+
+        Of a last batch that the processes cannot share equally, the surplus clips are left out.
+
+        Args:
+            position: clips of the epoch's order that are done.
+        """
+        batches = self.order(epoch)[position:].split(self.settings.batch_size)
+        shares = [rows[: len(rows) // processes * processes][rank::processes] for rows in batches]
+        draws = [self.draw(self.clips.items[int(row)], epoch) for share in shares for row in share]
+        loaded = ahead(lambda draw: load_frames(self.cache, self.encoder, draw), draws)
+        for rows, share in zip(batches, shares, strict=True):
+            if len(share):
+                chosen = [next(loaded) for _ in share]
+                owner = torch.cat([torch.full((len(frames),), clip) for clip, (_, frames) in enumerate(chosen)])
+                audio = pooled_audio(self.clips.audio, [draw for draw, _ in chosen])
+                yield rows, ClipBatch(torch.cat([frames for _, frames in chosen]), owner, audio, self.groups[share])

@@ -1,0 +1,155 @@
+"""Which clips an encoder is fine-tuned on, which frames of them are looked at, and the frozen audio features.
+
+Only clips of the training split train; clips of the validation split are for retrieval metrics and early stopping; the test split is
+never opened. What counts is a file's content, not its name: a training clip whose bytes also stand in val or test is left out.
+
+Shape letters: T segments, F frames, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pipeline.cache import Cache, fingerprint
+from pipeline.encoders import AudioEncoder, VisualEncoder
+from pipeline.errors import PipelineError
+from pipeline.media.clip import GOOD
+from pipeline.media.decoding import Job, load_decoded
+
+AUDIO_VERSION = 1  # raised by hand whenever a code change here moves the numbers
+KIND = "contrastive_audio"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One clip: how it was decoded, and its segments that lie inside both its picture and its sound."""
+
+    job: Job
+    segments: tuple[int, ...]
+
+    @property
+    def clip(self) -> str:
+        return self.job.clip
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Clips to train on, clips to validate on, and ids of those left out, by reason."""
+
+    train: list[Item]
+    validation: list[Item]
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+    def summary(self) -> str:
+        parts = [f"{len(self.train)} training clips", f"{len(self.validation)} validation clips"]
+        return ", ".join(parts + [f"{len(clips)} left out: {reason}" for reason, clips in self.left_out.items() if clips])
+
+
+def select(index: pd.DataFrame, manifest: pd.DataFrame, jobs: dict[str, Job]) -> Selection:
+    """Choose the clips; each content once, however many annotation rows or ids name it.
+
+    Args:
+        index: annotation rows, with ``clip``, ``split`` and ``sha256``.
+        manifest: the verdicts of ``decode``, with ``status``, ``seconds``, ``visual_valid`` and ``audio_valid``.
+        jobs: how each clip was decoded, by id.
+    """
+    verdicts = {row["clip"]: row for row in manifest.to_dict("records")}
+    content = {name: set(index.loc[index["split"] == name, "sha256"].dropna()) for name in ("val", "test")}
+    left_out: dict[str, list[str]] = {"also in val or test": [], "not decoded, or without a segment with picture and sound": []}
+    leaked, unusable = left_out.values()
+    chosen: dict[str, dict[str, Item]] = {"train": {}, "val": {}}
+    for split, held_out in (("train", content["val"] | content["test"]), ("val", content["test"])):
+        for clip in dict.fromkeys(index.loc[index["split"] == split, "clip"]):
+            job = jobs.get(clip)
+            segments = usable_segments(job, verdicts[clip]) if job is not None and clip in verdicts else ()
+            if job is not None and job.sha256 in held_out:
+                leaked.append(clip)
+            elif job is None or not segments:
+                unusable.append(clip)
+            else:  # validation ranks clips against each other: there one window of a file is enough
+                chosen[split].setdefault(job.key if split == "train" else job.sha256, Item(job, segments))
+    return Selection(list(chosen["train"].values()), list(chosen["val"].values()), left_out)
+
+
+def usable_segments(job: Job, verdict: dict[str, Any]) -> tuple[int, ...]:
+    """Segments that begin inside the clip and whose picture and sound are both there; none for a clip with a bad verdict."""
+    if verdict["status"] not in GOOD:
+        return ()
+    inside = np.arange(job.segments) * job.segment_seconds < verdict["seconds"]
+    both = np.array(verdict["visual_valid"], bool) & np.array(verdict["audio_valid"], bool)
+    return tuple(int(segment) for segment in np.flatnonzero(inside & both))
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Frames of one clip, and the segments they are of."""
+
+    item: Item
+    segments: tuple[int, ...]
+    frames: tuple[int, ...]  # positions among the clip's T * F decoded frames
+
+
+def draw_random(item: Item, seed: int, epoch: int, segments: int | None, frames: int) -> Draw:
+    """Random segments of a clip (None: all) and ``frames`` random frames of each, without repetition.
+
+    Depends on the clip's content, the seed and the epoch alone: not on the other clips, nor on what was drawn before, so that a resumed
+    run draws what an uninterrupted one would have drawn.
+    """
+    random = np.random.default_rng([seed, epoch, int(item.job.key[:12], 16)])
+    chosen = item.segments
+    if segments is not None and segments < len(chosen):
+        chosen = tuple(sorted(int(segment) for segment in random.choice(chosen, segments, replace=False)))
+    per_segment = item.job.settings.frames_per_segment(item.job.segment_seconds)
+    count = min(frames, per_segment)
+    positions = [segment * per_segment + np.sort(random.choice(per_segment, count, replace=False)) for segment in chosen]
+    return Draw(item, chosen, tuple(int(position) for position in np.concatenate(positions)))
+
+
+def draw_middle(item: Item) -> Draw:
+    """The middle frame of every usable segment: what validation looks at, the same every time."""
+    per_segment = item.job.settings.frames_per_segment(item.job.segment_seconds)
+    return Draw(item, item.segments, tuple(segment * per_segment + per_segment // 2 for segment in item.segments))
+
+
+def load_frames(cache: Cache, encoder: VisualEncoder, draw: Draw) -> Tensor:
+    """(F, 3, h, w) float32, prepared by the encoder."""
+    frames, _, _ = load_decoded(cache, draw.item.clip, draw.item.job.key, draw.item.job)
+    return encoder.prepare(torch.from_numpy(frames[list(draw.frames)]))
+
+
+def audio_features(cache: Cache, encoder: AudioEncoder, items: Iterable[Item], device: torch.device) -> dict[str, Tensor]:
+    """(T, D) float32 of every clip by id, from the per-clip cache where they are there.
+
+    Raises:
+        PipelineError: features that are not finite; names the clip.
+    """
+    encoder.to(device)
+    spec = encoder.spec()
+    features: dict[str, Tensor] = {}
+    for item in items:
+        key = fingerprint(AUDIO_VERSION, item.job.key, spec)
+        entry = cache.get(KIND, key)
+        if entry is None:
+            _, waveform, rate = load_decoded(cache, item.clip, item.job.key, item.job)
+            prepared = encoder.prepare(torch.from_numpy(waveform), rate, item.job.segments, item.job.segment_seconds)
+            with torch.inference_mode():
+                encoded = encoder.encode(prepared.to(device)).float().cpu().numpy()
+            cache.put(KIND, key, {"features": encoded})
+        else:
+            encoded = entry[0]["features"]
+        if not np.isfinite(encoded).all():
+            raise PipelineError(f"clip {item.clip!r}: its {encoder.name} features are not finite; check the encoder's weights and the clip")
+        features[item.clip] = torch.from_numpy(encoded)
+    return features
+
+
+def pooled_audio(features: dict[str, Tensor], draws: Sequence[Draw]) -> Tensor:
+    """(N, D): each clip's mean over the segments drawn, the same that its frames are of."""
+    return torch.stack([features[draw.item.clip][list(draw.segments)].mean(dim=0) for draw in draws])

@@ -1,0 +1,143 @@
+"""From settings and clips to a directory with a fine-tuned encoder.
+
+``encoder.safetensors``: ``network.state_dict()`` of the encoder, which the setting ``weights: finetuned/NAME`` loads.
+``heads.safetensors``: the projections the metrics were measured with. ``finetune.json``: settings, clips, validation metrics before and
+after. ``curve.csv``: one line per epoch.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.fabric import Fabric
+from safetensors.torch import save_file
+from torch import Tensor
+
+from pipeline.cache import Cache, file_sha256, fingerprint
+from pipeline.contrastive.batches import Clips
+from pipeline.contrastive.data import Selection, audio_features
+from pipeline.contrastive.model import ContrastiveModel, Heads
+from pipeline.contrastive.settings import FinetuneSettings
+from pipeline.contrastive.trainer import LAST_GOOD, Finetuner, State
+from pipeline.devices import choose_device
+from pipeline.encoders import AudioEncoder, VisualEncoder, create
+from pipeline.errors import PipelineError
+from pipeline.features.settings import EncoderChoice
+
+
+@dataclass
+class Finetuning:
+    """One entry of ``finetune`` over the clips chosen for it."""
+
+    name: str
+    settings: FinetuneSettings
+    selection: Selection
+    cache: Cache
+
+    def fingerprint(self) -> str:
+        """Changes whenever a checkpoint left by an interrupted run would not lead to the weights trained now."""
+        code = [file_sha256(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
+        items = [[(item.clip, item.job.key, item.segments) for item in part] for part in (self.selection.train, self.selection.validation)]
+        specs = [_create(choice).spec() for choice in (self.settings.visual, self.settings.audio)]
+        return fingerprint(code, items, specs, self.settings.model_dump(mode="json"))
+
+    def run(self, directory: Path) -> str:
+        """Fine-tune, resuming what an interrupted run left in ``directory``; returns a one-line summary.
+
+        Raises:
+            PipelineError: no usable clip, encoders that do not fit each other, a loss that is not finite.
+        """
+        device, settings = choose_device(self.settings.device), self.settings
+        _check_devices(device, settings.devices)
+        several = settings.devices > 1
+        fabric = Fabric(
+            accelerator="gpu" if device.type == "cuda" else "cpu", devices=settings.devices,
+            strategy="ddp_spawn" if several else "auto", precision=settings.precision,
+        )  # fmt: skip
+        if several:
+            self._audio(device)  # into the cache once, for every process to read
+        work: Any = partial(_work, job=self, directory=directory)
+        summary, problem = fabric.launch(work) if several else work(fabric)
+        if problem:
+            raise PipelineError(problem)
+        for path in (_checkpoint(directory), directory / LAST_GOOD):
+            path.unlink(missing_ok=True)
+        return f"{self.selection.summary()}; {summary}"
+
+    def train(self, fabric: Fabric, directory: Path) -> str:
+        """One process' part; the first writes the results."""
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        torch.manual_seed(self.settings.seed)
+        features, items = self._audio(fabric.device), self.selection.train
+        if not items:
+            raise PipelineError(f"{self.name}: no clip of the training split can be used; look at the index and at the status of the clips")
+        encoder = _create(self.settings.visual)
+        assert isinstance(encoder, VisualEncoder)
+        heard = torch.cat([features[item.clip][list(item.segments)] for item in items])
+        deviation, mean = torch.std_mean(heard, dim=0, correction=0)
+        heads = Heads(self.settings, encoder.output_shape[-1], heard.shape[1], mean, deviation)
+        model = ContrastiveModel(encoder, heads, self.settings).to(fabric.device)
+        train, validation = Clips(items, features), Clips(self.selection.validation, features)
+        finetuner = Finetuner(fabric, model, self.settings, train, validation, self.cache, _checkpoint(directory), self.name)
+        state = finetuner.run()
+        after = next((record for record in state.history if record["epoch"] == state.best_epoch), None)
+        metrics = {key.removeprefix("val/"): value for key, value in after.items() if key.startswith("val/")} if after else state.before
+        if fabric.is_global_zero:
+            self._write(directory, state, metrics)
+        return _sentence(state, metrics)
+
+    def _audio(self, device: torch.device) -> dict[str, Tensor]:
+        encoder = _create(self.settings.audio)
+        assert isinstance(encoder, AudioEncoder)
+        return audio_features(self.cache, encoder, [*self.selection.train, *self.selection.validation], device)
+
+    def _write(self, directory: Path, state: State, after: dict[str, float]) -> None:
+        save_file(state.best["encoder"], directory / "encoder.safetensors")
+        save_file(state.best["heads"], directory / "heads.safetensors")
+        columns = list(dict.fromkeys(key for record in state.history for key in record)) or ["epoch"]
+        pd.DataFrame(state.history, columns=columns).to_csv(directory / "curve.csv", index=False)
+        facts: dict[str, Any] = {
+            "settings": self.settings.model_dump(mode="json"),
+            "clips": {"train": len(self.selection.train), "val": len(self.selection.validation), "left out": self.selection.left_out},
+            "best_epoch": state.best_epoch,
+            "epochs": len(state.history),
+            "val": {"before": state.before, "after": after},
+        }
+        (directory / "finetune.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def _work(fabric: Fabric, job: Finetuning, directory: Path) -> tuple[str, str]:
+    """(summary, problem): an exception of a spawned process would reach the user as a traceback."""
+    try:
+        return job.train(fabric, directory), ""
+    except PipelineError as error:
+        return "", str(error)
+
+
+def _create(choice: EncoderChoice) -> Any:
+    return create(choice.encoder, **choice.options)
+
+
+def _checkpoint(directory: Path) -> Path:
+    return directory / "finetune.checkpoint"
+
+
+def _check_devices(device: torch.device, wanted: int) -> None:
+    if device.type == "cuda" and wanted > torch.cuda.device_count():
+        raise PipelineError(f"devices: {wanted} were asked for, torch finds {torch.cuda.device_count()} GPUs here")
+
+
+def _sentence(state: State, after: dict[str, float]) -> str:
+    if not after:
+        return f"{len(state.history)} epochs, no validation clips: the last epoch is kept"
+    recalls = ", ".join(
+        f"{name} recall@1 {state.before[key]:.1f} -> {after[key]:.1f} %"
+        for name, key in (("visual to audio", "v2a/recall@1"), ("audio to visual", "a2v/recall@1"))
+    )
+    return f"best of {len(state.history)} epochs: {state.best_epoch}; on validation {recalls}"

@@ -1,0 +1,178 @@
+"""A visual encoder and the two projections, in two variants.
+
+``paper`` (Sec. 3.4, Eq. 9): "average pooling of all the extracted features obtained from one video", and their dot products directly: no
+projection, so both encoders must be of one width (ResNet-50 and Cnn14: 2048), and visual-to-audio alone. The paper names no
+normalisation; here the pooled features are brought to length 1, without which dot products of 2048 positive numbers saturate any
+softmax. It names no temperature either.
+
+``released`` (AVELCLIP/clip/model.py): a projection of 128 without bias on either side, length 1, tau 0.2, both directions. The default,
+because it takes encoders of any widths. In both the audio side is frozen: features computed beforehand.
+
+Shape letters: B clips, T segments, F frames of all B clips, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from pipeline.contrastive.settings import FinetuneSettings
+from pipeline.encoders import VisualEncoder
+from pipeline.errors import PipelineError
+from pipeline.layers.precision import at_least_float32
+
+LEAST_TEMPERATURE = 0.01  # CLIP's bound (Radford et al., ICML 2021, Sec. 2.5): logits scaled by at most 100
+
+
+class Heads(nn.Module):
+    """Pooled features -> embeddings of length 1, and the temperature.
+
+    Args:
+        visual_width, audio_width: of the pooled features.
+        audio_mean, audio_deviation: (audio_width,) each, taken off and divided by first with ``standardize_audio``.
+
+    Raises:
+        PipelineError: ``variant: paper`` with encoders of different widths.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(
+        self, settings: FinetuneSettings, visual_width: int, audio_width: int, audio_mean: Tensor, audio_deviation: Tensor
+    ) -> None:  # fmt: skip
+        super().__init__()
+        if settings.variant == "paper" and visual_width != audio_width:
+            raise PipelineError(
+                f"variant: paper compares features directly, but {settings.visual.encoder} gives {visual_width} and"
+                f" {settings.audio.encoder} {audio_width} numbers; choose encoders of one width, or variant: released, which projects them"
+            )
+        projected = settings.variant == "released"
+        self.visual = nn.Linear(visual_width, settings.width, bias=False) if projected else nn.Identity()
+        self.audio = nn.Linear(audio_width, settings.width, bias=False) if projected else nn.Identity()
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(settings.temperature)), requires_grad=settings.learnable_temperature)
+        self.standardize = settings.standardize_audio
+        self.register_buffer("mean", audio_mean.clone())
+        self.register_buffer("deviation", audio_deviation.clamp(min=1e-6))
+
+    def forward(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, D_v), (B, D_a) -> two times (B, width) of length 1, and tau, a scalar; float32 whatever came in."""
+        with torch.autocast(visual.device.type, enabled=False):
+            visual, audio = at_least_float32(visual), at_least_float32(audio)
+            if self.standardize:
+                audio = (audio - self.mean) / self.deviation
+            lowest = math.log(LEAST_TEMPERATURE)
+            temperature = (self.log_temperature.clamp(min=lowest) if self.log_temperature.requires_grad else self.log_temperature).exp()
+            return normalize(self.visual(visual), dim=-1), normalize(self.audio(audio), dim=-1), temperature
+
+
+class ContrastiveModel(nn.Module):
+    """Frames and audio features of clips -> what the loss compares. ``train()`` keeps what is frozen in eval mode.
+
+    Args:
+        encoder: its ``network`` is what is fine-tuned; ``train_last`` of the settings says which of its blocks.
+    """
+
+    def __init__(self, encoder: VisualEncoder, heads: Heads, settings: FinetuneSettings) -> None:
+        super().__init__()
+        self.encoder, self.heads, self.settings = encoder, heads, settings
+        self.blocks = trained_blocks(encoder, settings.train_last)
+        self.thaw(False)
+
+    @property
+    def network(self) -> nn.Module:
+        network: Any = self.encoder.network
+        return network
+
+    def thaw(self, trained: bool = True) -> None:
+        """Let the chosen blocks learn, or hold the whole encoder still while the heads learn."""
+        self.network.requires_grad_(False)
+        for block in self.blocks if trained else ():
+            for parameter in block:
+                parameter.requires_grad_(True)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> ContrastiveModel:
+        """Blocks that do not learn stay in eval mode; so do batch norms with ``batch_norm: frozen``, though their weights learn."""
+        super().train(mode)
+        if mode:
+            _set_mode(self.network, self.settings.batch_norm == "frozen", inherited=False)
+        return self
+
+    def pool(self, frames: Tensor, owner: Tensor, clips: int) -> Tensor:
+        """Mean over the positions and frames of each clip.
+
+        Args:
+            frames: (F, 3, h, w), prepared by the encoder.
+            owner: (F,) int64 in [0, clips), the clip each frame is of; each clip has at least one.
+
+        Returns:
+            (clips, D), float32.
+        """
+        features = self.encoder.encode(frames)
+        features = at_least_float32(features.flatten(1, -2).mean(dim=1) if features.dim() > 2 else features)
+        sums = features.new_zeros(clips, features.shape[1]).index_add(0, owner, features)
+        return sums / torch.bincount(owner, minlength=clips)[:, None]
+
+    def forward(self, frames: Tensor, owner: Tensor, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(F, 3, h, w), (F,), (B, D_a) -> visual and audio embeddings (B, width), tau."""
+        return self.heads(self.pool(frames, owner, len(audio)), audio)
+
+
+def _set_mode(module: nn.Module, frozen_norms: bool, inherited: bool) -> None:
+    """Train mode where something learns; what has no parameters (dropout) follows what it lies in."""
+    parameters = list(module.parameters())
+    learns = any(parameter.requires_grad for parameter in parameters) if parameters else inherited
+    module.training = learns and not (frozen_norms and isinstance(module, nn.modules.batchnorm._BatchNorm))
+    for child in module.children():
+        _set_mode(child, frozen_norms, learns)
+
+
+def trained_blocks(encoder: VisualEncoder, last: int | None) -> list[list[nn.Parameter]]:
+    """Parameters of the last ``last`` blocks of the encoder's network; None: of all.
+
+    Blocks are the children of the network, nn.Sequentials opened once, in the order of their definition, which is that of their use in
+    every registered network: stages of an EfficientNet, residual blocks of a ResNet, layers of VGG or a transformer. A bare norm belongs
+    to the block before it. Parameters that the feature map does not use (a classifier) are no block's, nor ever trained.
+
+    Raises:
+        PipelineError: the network has fewer blocks.
+    """
+    network: Any = encoder.network
+    used = _used_parameters(encoder)
+    blocks: list[list[nn.Parameter]] = []
+    for module in _units(network):
+        parameters = [parameter for parameter in module.parameters() if id(parameter) in used]
+        if blocks and isinstance(module, nn.modules.batchnorm._BatchNorm | nn.LayerNorm | nn.GroupNorm):
+            blocks[-1] += parameters
+        elif parameters:
+            blocks.append(parameters)
+    if last is not None and last > len(blocks):
+        raise PipelineError(f"train_last: {encoder.name} has {len(blocks)} blocks that its features use, not {last}; null trains all")
+    if last is None or last == len(blocks):
+        return [[parameter for parameter in network.parameters() if id(parameter) in used]]  # with those outside any child
+    return blocks[len(blocks) - last :]
+
+
+def _units(network: nn.Module) -> list[nn.Module]:
+    units: list[nn.Module] = []
+    for child in network.children():
+        units += list(child.children()) if isinstance(child, nn.Sequential | nn.ModuleList) else [child]
+    return units
+
+
+def _used_parameters(encoder: VisualEncoder) -> set[int]:
+    """ids of the network's parameters that the encoder's output depends on, found by one backward pass over a grey frame."""
+    network: Any = encoder.network
+    parameters, learning = list(network.parameters()), [parameter.requires_grad for parameter in network.parameters()]
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        network.eval().requires_grad_(True)
+        frame = encoder.prepare(torch.full((1, 32, 32, 3), 128, dtype=torch.uint8)).to(parameters[0].device)
+        gradients = torch.autograd.grad(encoder.encode(frame).sum(), parameters, allow_unused=True)
+    for parameter, wanted in zip(parameters, learning, strict=True):
+        parameter.requires_grad_(wanted)
+    return {id(parameter) for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is not None}

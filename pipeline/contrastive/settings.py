@@ -1,0 +1,73 @@
+"""The block ``finetune`` of params.yaml: one entry per fine-tuned encoder."""
+
+from __future__ import annotations
+
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.features.settings import EncoderChoice
+from pipeline.settings import Settings
+
+
+class FinetuneSettings(Settings):
+    """How one visual encoder is fine-tuned. The defaults are those of CACE-Net's released code (``variant: released``).
+
+    Where the released code and the paper (Sec. 3.4, Eq. 9) part, ``variant`` decides; :mod:`pipeline.contrastive.model` says how.
+    """
+
+    visual: EncoderChoice
+    audio: EncoderChoice
+    variant: Literal["released", "paper"] = "released"
+    width: int = Field(128, ge=1, description="of the space both modalities are projected to; `paper` projects nothing")
+    standardize_audio: bool = Field(False, description="bring each audio feature to mean 0, deviation 1 over the training clips first")
+    temperature: float = Field(0.2, gt=0, description="tau; the released value, the paper gives none")
+    learnable_temperature: bool = Field(False, description="learn tau from there, never under 0.01")
+
+    seed: int = Field(0, ge=0)
+    segments: int | None = Field(None, ge=1, description="segments of a clip in one step, drawn at random; null: all of them")
+    frames_per_segment: int = Field(1, ge=1, description="random frames of each segment, at most as many as were decoded")
+    draw: Literal["once", "every_epoch"] = Field("once", description="released: frames are drawn once for the whole training")
+
+    train_last: int | None = Field(None, ge=0, description="train only the last n blocks of the encoder; 0: the heads alone; null: all")
+    batch_norm: Literal["train", "frozen"] = Field(
+        "train", description="train: statistics of the batch (of its own process), as released; frozen: those the weights came with"
+    )
+    gradient_cache: int | None = Field(None, ge=1, description="clips in memory at a time, the step being that of the whole batch")
+
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    learning_rate: float = Field(1e-3, gt=0, description="of the encoder")
+    head_learning_rate: float | None = Field(None, gt=0, description="of the projections and the temperature; null: as the encoder's")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
+    weight_decay: float = Field(1e-4, ge=0)
+    clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
+    schedule: Literal["step", "cosine"] = "step"
+    milestones: tuple[int, ...] = Field((15, 30), description="epochs of `step` at which the learning rate falls")
+    decay: float = Field(0.1, gt=0, le=1, description="factor at each milestone")
+    warmup_epochs: float = Field(0.0, ge=0, description="linear rise of the learning rate over so many epochs")
+    head_epochs: int = Field(0, ge=0, description="epochs of the heads alone on the untouched encoder's features, before the fine-tuning")
+    epochs: int = Field(50, ge=0, description="of fine-tuning")
+    batch_size: int = Field(128, ge=1, description="clips in one step, over all processes together")
+    patience: int | None = Field(None, ge=1, description="validations without a better retrieval before the training stops; null: never")
+    validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: int = Field(1, ge=1, description="processes, one to a GPU")
+    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as Lightning Fabric names it; the loss is float32 in both")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="least time between two checkpoints; 0: one after every step")
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.gradient_cache is not None and self.batch_norm == "train" and self.train_last != 0:
+            raise ValueError("gradient_cache needs batch_norm: frozen, because the statistics of a part are not those of its batch")
+        if self.batch_size % self.devices:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of devices {self.devices}")
+        heads_learn = self.variant == "released" or self.learnable_temperature
+        if not heads_learn and (self.head_epochs or self.train_last == 0):
+            raise ValueError("variant paper has no heads to train: drop head_epochs, set train_last to null or at least 1")
+        return self
+
+    @property
+    def symmetric(self) -> bool:
+        """Both directions, as released; Eq. 9 of the paper has visual-to-audio alone."""
+        return self.variant == "released"

@@ -1,0 +1,220 @@
+"""The fine-tuning loop: seeded, resumable at any step, selected on validation retrieval.
+
+Same seed, same machine, CPU: same weights, also when the run was killed in between. The order of an epoch and the frames drawn follow
+from seed and epoch; a checkpoint holds model, optimizer, the random state (of dropout) and the position.
+
+Shape letters: B clips, N clips of a split, F frames, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.fabric import Fabric
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline.cache import Cache
+from pipeline.contrastive.batches import Batches, ClipBatch, Clips
+from pipeline.contrastive.data import Draw, draw_middle, load_frames, pooled_audio
+from pipeline.contrastive.loss import info_nce
+from pipeline.contrastive.model import ContrastiveModel
+from pipeline.contrastive.schedule import learning_rate_factor, make_optimizer, set_learning_rates
+from pipeline.contrastive.settings import FinetuneSettings
+from pipeline.contrastive.steps import cached_step, plain_step
+from pipeline.errors import PipelineError
+from pipeline.features.prefetch import ahead
+from pipeline.metrics.retrieval import effective_rank, mean_recall, retrieval_metrics
+from pipeline.training.checkpoint import Checkpoints, load_checkpoint
+
+LAST_GOOD = "last_good.safetensors"
+
+
+@dataclass
+class State:
+    """Where a fine-tuning stands; saved and restored as a whole. ``best`` has the tensors of the encoder's network and of the heads."""
+
+    epoch: int = 0
+    position: int = 0  # clips of this epoch's order that are done
+    loss_sum: float = 0.0  # of the running epoch, over its clips
+    before: dict[str, float] = field(default_factory=dict)
+    best_score: float = -math.inf
+    best_epoch: int = -1  # -1: the encoder as it came
+    best: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    worse: int = 0  # validations since the best one
+    history: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Finetuner:
+    """Fine-tunes one encoder.
+
+    Args:
+        model: on the device of ``fabric``, its heads drawn under the seed.
+        train, validation: with an empty ``validation`` the last epoch is kept.
+        checkpoint: file to resume from and to write to; after a loss that is not finite, ``last_good.safetensors`` stands beside it.
+    """
+
+    def __init__(
+        self, fabric: Fabric, model: ContrastiveModel, settings: FinetuneSettings, train: Clips, validation: Clips,
+        cache: Cache, checkpoint: Path, name: str,
+    ) -> None:  # fmt: skip
+        self.fabric, self.raw, self.settings, self.cache = fabric, model, settings, cache
+        self.train, self.validation, self.name = train, validation, name
+        self.batches = Batches(train, settings, cache, model.encoder)
+        self.steps_per_epoch = -(-len(train) // settings.batch_size)
+        self.state = State()
+        self.checkpoints = Checkpoints(checkpoint, settings.checkpoint_seconds, self._content, writes=fabric.is_global_zero)
+
+    def run(self) -> State:
+        """Train to the last epoch, or until validation has not improved for ``patience`` validations; returns the state.
+
+        Raises:
+            SystemExit: 143 after SIGTERM, with a checkpoint written.
+            PipelineError: a loss or a gradient that is not finite; names the clips of the step, writes the last good weights.
+        """
+        saved = load_checkpoint(self.checkpoints.path)
+        if saved is None:
+            self._begin()
+        else:
+            self.state = State(**saved["state"])
+            self.raw.load_state_dict(saved["model"])
+        self.raw.thaw()
+        self.model, self.optimizer = self.raw, make_optimizer(self.settings, self.raw.network.parameters(), self.raw.heads.parameters())
+        if self.settings.epochs:
+            self.model, self.optimizer = self.fabric.setup(self.raw, self.optimizer)
+        if saved is not None:
+            self.optimizer.load_state_dict(saved["optimizer"])
+        self.checkpoints.offer()
+        bar = tqdm(desc=self.name, total=self.settings.epochs, initial=self.state.epoch, disable=None)
+        with self.checkpoints.watching(), bar:
+            while self.state.epoch < self.settings.epochs and not self._patience_is_over():
+                self._epoch()
+                self._close_epoch()
+                bar.update()
+                self.checkpoints.offer()
+        return self.state
+
+    def _begin(self) -> None:
+        """The heads alone for ``head_epochs``, then the metrics that fine-tuning is compared with."""
+        if self.settings.head_epochs:
+            self._train_heads()
+        self.state.before = self.validate()
+        self._keep(mean_recall(self.state.before) if self.state.before else -math.inf, epoch=-1)
+
+    def _train_heads(self) -> None:
+        """Over features computed once; every process does the same whole batches."""
+        self.raw.thaw(False)
+        heads = self.raw.heads
+        features, audio = self._pooled([self.batches.draw(item, 0) for item in self.train.items], self.train)
+        optimizer = make_optimizer(self.settings, (), heads.parameters())
+        for epoch in range(self.settings.head_epochs):
+            for rows in self.batches.order(-1 - epoch).split(self.settings.batch_size):
+                chosen = rows.to(features.device)
+                visual, heard, temperature = heads(features[chosen], audio[chosen])
+                groups = self.batches.groups[rows].to(chosen.device)
+                loss = info_nce(visual, heard, temperature, groups=groups, symmetric=self.settings.symmetric, gather=False)
+                if not torch.isfinite(loss):
+                    self._stop_for(rows, f"the loss of the heads is {float(loss):g}")
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+
+    def _epoch(self) -> None:
+        """The remaining steps of the current epoch."""
+        self.raw.train()
+        shares = self.fabric.global_rank, self.fabric.world_size
+        for rows, batch in self.batches.of_epoch(self.state.epoch, self.state.position, *shares):
+            self._step(rows, batch)
+            self.state.position += len(rows)
+            if self.checkpoints.stopping or self.state.position < len(self.train):
+                self.checkpoints.offer()
+
+    def _step(self, rows: Tensor, batch: ClipBatch) -> None:
+        step = self.state.epoch * self.steps_per_epoch + self.state.position // self.settings.batch_size
+        set_learning_rates(self.optimizer, learning_rate_factor(self.settings, step, self.steps_per_epoch))
+        self.optimizer.zero_grad(set_to_none=True)
+        batch, symmetric = batch.to(self.fabric.device), self.settings.symmetric
+        if self.settings.gradient_cache is None:
+            loss = plain_step(self.fabric, self.model, batch, symmetric)
+        else:
+            loss = cached_step(self.fabric, self.model, batch, symmetric, self.settings.gradient_cache)
+        if not torch.isfinite(loss):
+            self._stop_for(rows, f"the loss is {float(loss):g}")
+        learning = [parameter for parameter in self.raw.parameters() if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm([parameter.grad for parameter in learning if parameter.grad is not None])
+        if not torch.isfinite(norm):
+            self._stop_for(rows, f"the loss is {float(loss):g}, its gradient's norm {float(norm):g}")
+        if self.settings.clip_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(learning, self.settings.clip_norm, norm)
+        self.optimizer.step()
+        self.state.loss_sum += float(loss) * len(rows)
+
+    def _stop_for(self, rows: Tensor, what: str) -> None:
+        clips = ", ".join(self.train.items[int(row)].clip for row in rows)
+        if self.fabric.is_global_zero:
+            save_file(_copy(self.raw.network.state_dict()), self.checkpoints.path.with_name(LAST_GOOD))
+        raise PipelineError(
+            f"{self.name}: {what}, epoch {self.state.epoch}; lower learning_rate, set warmup_epochs or clip_norm, or raise the temperature."
+            f" The encoder as it was before this step: {self.checkpoints.path.with_name(LAST_GOOD)}. Clips of the step: {clips}"
+        )
+
+    def _close_epoch(self) -> None:
+        """Record the epoch, validate, keep the best weights."""
+        state, settings = self.state, self.settings
+        record = {"epoch": state.epoch, "train/loss": state.loss_sum / len(self.train)}
+        record |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "temperature": self.raw.heads.log_temperature.exp().item()}
+        last = state.epoch + 1 == settings.epochs
+        if len(self.validation) and (last or (state.epoch + 1) % settings.validate_every == 0):
+            metrics = self.validate()
+            record |= {f"val/{key}": value for key, value in metrics.items()}
+            self._keep(mean_recall(metrics), state.epoch)
+        elif not len(self.validation):
+            self._keep(float(state.epoch), state.epoch)
+        state.history.append(record)
+        state.epoch, state.position, state.loss_sum = state.epoch + 1, 0, 0.0
+
+    def _keep(self, score: float, epoch: int) -> None:
+        state = self.state
+        state.worse += 1
+        if score > state.best_score or not state.best:
+            state.best_score, state.best_epoch, state.worse = score, epoch, 0
+            state.best = {"encoder": _copy(self.raw.network.state_dict()), "heads": _copy(self.raw.heads.state_dict())}
+
+    def _patience_is_over(self) -> bool:
+        return self.settings.patience is not None and self.state.worse >= self.settings.patience
+
+    @torch.no_grad()
+    def validate(self) -> dict[str, float]:
+        """Retrieval metrics, loss (all N clips as one batch) and effective rank of the centred visual features; {} without clips."""
+        if not len(self.validation):
+            return {}
+        features, audio = self._pooled([draw_middle(item) for item in self.validation.items], self.validation)
+        visual, heard, temperature = self.raw.heads(features, audio)
+        loss = info_nce(visual, heard, temperature, symmetric=self.settings.symmetric, gather=False)
+        metrics = {"loss": float(loss), **retrieval_metrics(visual.cpu().numpy(), heard.cpu().numpy())}
+        centred = features - features.mean(dim=0)
+        return metrics | {"effective_rank": effective_rank(centred.cpu().numpy().astype(np.float64))}
+
+    @torch.no_grad()
+    def _pooled(self, draws: list[Draw], clips: Clips) -> tuple[Tensor, Tensor]:
+        """(N, D_v), (N, D_a): the encoder in eval mode over the frames drawn, and the audio of the same segments."""
+        self.raw.eval()
+        device = self.fabric.device
+        pooled = []
+        for _, frames in ahead(lambda draw: load_frames(self.cache, self.raw.encoder, draw), draws):
+            with self.fabric.autocast():
+                pooled.append(self.raw.pool(frames.to(device), torch.zeros(len(frames), dtype=torch.int64, device=device), 1))
+        return torch.cat(pooled), pooled_audio(clips.audio, draws).to(device)
+
+    def _content(self) -> dict[str, Any]:
+        return {"state": vars(self.state), "model": self.raw.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+
+def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu().clone().contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,75 @@
+"""What every resumable loop shares: a checkpoint written whole with the random state in it, and SIGTERM as a request to stop."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
+    """Write ``content`` (states of modules and optimizers, plain data) and torch's random state; a reader sees all of it or the old one."""
+    cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    partial = path.with_suffix(".partial")
+    torch.save({**content, "random": torch.get_rng_state(), "random_cuda": cuda}, partial)
+    os.replace(partial, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """The content of a checkpoint, with the random state put back as it was; None where there is no file."""
+    if not path.is_file():
+        return None
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    torch.set_rng_state(content.pop("random"))
+    cuda = content.pop("random_cuda")
+    if cuda and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(cuda)
+    return content
+
+
+class Checkpoints:
+    """When a loop writes its checkpoint: so often, and when SIGTERM (a scheduler, a closing session) asks it to stop.
+
+    Args:
+        path: the file.
+        seconds: least time between two checkpoints; 0: one whenever the loop offers.
+        content: gives what to write.
+        writes: False in all processes but one.
+    """
+
+    def __init__(self, path: Path, seconds: float, content: Callable[[], dict[str, Any]], writes: bool = True) -> None:
+        self.path, self.seconds, self.content, self.writes = path, seconds, content, writes
+        self.stopping = False
+        self.saved_at = time.monotonic()
+
+    def offer(self) -> None:
+        """To be called where a run can be resumed.
+
+        Raises:
+            SystemExit: 143 once SIGTERM has come, with a checkpoint written.
+        """
+        if self.stopping or time.monotonic() - self.saved_at >= self.seconds:
+            if self.writes:
+                save_checkpoint(self.path, self.content())
+            self.saved_at = time.monotonic()
+        if self.stopping:
+            raise SystemExit(143)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Take SIGTERM over for the length of the block: the step under way ends first."""
+
+        def note(*_: Any) -> None:
+            self.stopping = True
+
+        previous = signal.signal(signal.SIGTERM, note)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, previous)

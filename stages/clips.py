@@ -1,0 +1,16 @@
+"""What finetune and extract read alike: the rows of the index, how each clip was decoded, and the verdicts."""
+
+import pandas as pd
+
+from pipeline.cache import Cache
+from pipeline.config import Params
+from pipeline.datasets import read_index
+from pipeline.media.decoding import Job, make_jobs
+from stages.paths import CLIPS, INDEX
+
+
+def read_clips(params: Params, cache: Cache) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Job]]:
+    """(index, manifest of `decode`, jobs by clip id)"""
+    index, _ = read_index(INDEX)
+    jobs, _ = make_jobs(index, params.dataset.segments, params.dataset.segment_seconds, params.media, cache)
+    return index, pd.read_parquet(CLIPS / "clips.parquet"), jobs

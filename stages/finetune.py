@@ -1,0 +1,21 @@
+"""Fine-tune a visual encoder on the training clips -> models/encoders/NAME.  Usage: python -m stages.finetune NAME"""
+
+from pipeline import config
+from pipeline.cache import Cache
+from pipeline.contrastive.data import select
+from pipeline.contrastive.finetuning import Finetuning
+from pipeline.stage import publishing, run
+from stages.clips import read_clips
+from stages.paths import ENCODERS, PARAMS
+
+
+def main(name: str) -> None:
+    params = config.load(PARAMS)
+    cache = Cache(params.cache.dir)
+    finetuning = Finetuning(name, config.pick(params.finetune, name, "name"), select(*read_clips(params, cache)), cache)
+    with publishing(ENCODERS / name, resume=finetuning.fingerprint()) as directory:
+        print(f"finetune {name}: {finetuning.run(directory)}")
+
+
+if __name__ == "__main__":
+    run("finetune", main, takes="name")

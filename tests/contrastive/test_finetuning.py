@@ -1,0 +1,247 @@
+"""Whole fine-tunings of a small network on a little world."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import signal
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import multiprocessing
+
+from pipeline.contrastive import batches, data, trainer
+from pipeline.contrastive.schedule import learning_rate_factor
+from pipeline.contrastive.settings import FinetuneSettings
+from pipeline.encoders import create
+from pipeline.errors import PipelineError
+from pipeline.metrics.retrieval import retrieval_metrics
+from pipeline.stage import publishing
+
+STEPS = 3 * 3  # epochs x steps of 4, 4 and 2 clips
+
+
+def stop_after(monkeypatch, steps, how):
+    """Do ``how`` instead of step number ``steps``, counted from 0; returns the count of steps begun."""
+    step, begun = trainer.Finetuner._step, []
+
+    def counted(self, rows, batch):
+        begun.append(len(rows))
+        if len(begun) == steps + 1:
+            how()
+        step(self, rows, batch)
+
+    monkeypatch.setattr(trainer.Finetuner, "_step", counted)
+    return begun
+
+
+def test_what_is_published_can_be_loaded_and_its_metrics_measured_again(world, tmp_path, monkeypatch):
+    published = world.run(tmp_path / "models/encoders/tuned")
+    assert list(published) == ["curve.csv", "encoder.safetensors", "finetune.json", "heads.safetensors"]
+    monkeypatch.chdir(tmp_path)
+    facts = json.loads(published["finetune.json"])
+    options = {key: value for key, value in facts["settings"]["visual"].items() if key != "encoder"}
+    encoder = create("timm", **{**options, "weights": "finetuned/tuned"})
+    heads = load_file("models/encoders/tuned/heads.safetensors")
+    visual, audio, heard = [], [], create("logmel")
+    for item in world.select().validation:
+        frames, waveform, rate = data.load_decoded(world.cache, item.clip, item.job.key)
+        with torch.inference_mode():
+            visual.append(encoder.encode(encoder.prepare(torch.from_numpy(frames[[1, 3, 5]]))).mean((0, 1, 2)))
+            audio.append(heard.encode(heard.prepare(torch.from_numpy(waveform), rate, 3, 1.0)).mean(0))
+    seen = torch.stack(visual) @ heads["visual.weight"].T
+    listened = ((torch.stack(audio) - heads["mean"]) / heads["deviation"]) @ heads["audio.weight"].T
+    expected = retrieval_metrics(torch.nn.functional.normalize(seen).numpy(), torch.nn.functional.normalize(listened).numpy())
+    assert {key: facts["val"]["after"][key] for key in expected} == pytest.approx(expected)
+    curve = pd.read_csv("models/encoders/tuned/curve.csv")
+    assert list(curve["epoch"]) == [0, 1, 2]
+    assert list(curve["learning_rate"]) == pytest.approx([0.01, 0.01, 0.001])
+    assert facts["val"]["before"].keys() == facts["val"]["after"].keys()
+    assert 1 <= facts["val"]["after"]["effective_rank"] <= 4  # 5 centred clips
+
+
+def test_it_learns_and_only_where_it_may(world, tmp_path):
+    original = create("timm", model="test_resnet", weights="none", image_size=32, resize=32).network.state_dict()
+    world.run(tmp_path / "all", epochs=12, head_epochs=0, milestones=[], validate_every=12)
+    curve = pd.read_csv(tmp_path / "all" / "curve.csv")
+    assert curve["train/loss"].iloc[-1] < 0.8 * curve["train/loss"].iloc[0]
+    world.run(tmp_path / "none", train_last=0)
+    frozen = load_file(tmp_path / "none" / "encoder.safetensors")
+    assert all(torch.equal(frozen[name], original[name]) for name in original)
+
+
+def test_the_best_validation_is_kept_and_patience_ends_the_training(world, tmp_path):
+    published = world.run(tmp_path / "a", epochs=9, learning_rate=1e-12, head_learning_rate=1e-12, patience=2)
+    facts = json.loads(published["finetune.json"])
+    assert (facts["epochs"], facts["best_epoch"]) == (2, -1)  # nothing moves: two validations no better than the first
+    assert facts["val"]["before"] == facts["val"]["after"]
+    facts = json.loads(world.run(tmp_path / "b", epochs=8, head_epochs=0)["finetune.json"])
+    curve = pd.read_csv(tmp_path / "b" / "curve.csv")
+    columns = [f"{way}/recall@{cutoff}" for way in ("v2a", "a2v") for cutoff in (1, 5, 10)]
+    scores = [np.mean([facts["val"]["before"][column] for column in columns]), *curve[[f"val/{column}" for column in columns]].mean(axis=1)]
+    assert facts["best_epoch"] == int(np.argmax(scores)) - 1
+    chosen = curve[curve["epoch"] == facts["best_epoch"]] if facts["best_epoch"] >= 0 else None
+    if chosen is not None:
+        assert facts["val"]["after"]["v2a/recall@5"] == pytest.approx(chosen["val/v2a/recall@5"].item())
+
+
+@pytest.mark.parametrize("steps", [0, 2, 3, 7])  # before the first step, inside an epoch, at an epoch's start, later
+def test_a_run_stopped_at_any_step_and_resumed_gives_the_same_bytes(world, tmp_path, monkeypatch, steps):
+    changes = {"optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3}
+    expected = world.run(tmp_path / "whole", **changes)
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        stop_after(patch, steps, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            world.run(tmp_path / "stopped", **changes)
+    begun = stop_after(monkeypatch, 99, interrupt)
+    assert world.run(tmp_path / "stopped", **changes) == expected
+    assert len(begun) == STEPS - steps  # none done twice
+
+
+def killed(_, world, directory, steps):
+    torch.set_num_threads(1)  # as the rest of the suite has it: another number of threads adds up in another order
+    with pytest.MonkeyPatch.context() as patch:
+        stop_after(patch, steps, lambda: os.kill(os.getpid(), signal.SIGKILL))
+        world.run(directory)
+
+
+def test_a_run_killed_with_sigkill_and_resumed_gives_the_same_bytes(world, tmp_path):
+    expected = world.run(tmp_path / "whole")
+    with pytest.raises(multiprocessing.ProcessExitedException, match="SIGKILL"):
+        multiprocessing.spawn(killed, (world, tmp_path / "killed", 5), nprocs=1)
+    assert (tmp_path / "killed" / "finetune.checkpoint").is_file()
+    assert not (tmp_path / "killed" / "encoder.safetensors").exists()
+    assert world.run(tmp_path / "killed") == expected
+
+
+def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(world, tmp_path, monkeypatch):
+    expected = world.run(tmp_path / "whole", checkpoint_seconds=1e6)
+    begun = stop_after(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    with pytest.raises(SystemExit) as stop:
+        world.run(tmp_path / "stopped", checkpoint_seconds=1e6)
+    assert stop.value.code == 143
+    assert len(begun) == 4
+    assert world.run(tmp_path / "stopped", checkpoint_seconds=1e6) == expected
+    assert len(begun) == STEPS
+
+
+def test_test_clips_are_never_opened_and_validation_clips_never_trained_on(world, tmp_path, monkeypatch):
+    world.add("leak", "train", content=10)  # the bytes of a validation clip
+    opened, trained = [], []
+    load, loaded = data.load_decoded, batches.Batches.of_epoch
+    monkeypatch.setattr(data, "load_decoded", lambda cache, clip, key, job=None: (opened.append(clip), load(cache, clip, key, job))[1])
+
+    def watched(self, *arguments):
+        for rows, batch in loaded(self, *arguments):
+            trained.extend(self.clips.items[int(row)].clip for row in rows)
+            yield rows, batch
+
+    monkeypatch.setattr(batches.Batches, "of_epoch", watched)
+    world.run(tmp_path / "a")
+    assert set(trained) == {f"t{number}" for number in range(10)}
+    assert set(opened) == set(trained) | {f"v{number}" for number in range(10, 15)}
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient"])
+def test_what_is_not_finite_stops_with_the_clips_named_and_the_last_good_weights_stay(world, tmp_path, monkeypatch, what):
+    published = tmp_path / "tuned"
+    published.mkdir()
+    (published / "encoder.safetensors").write_bytes(b"of an earlier run")
+    plain, weights = trainer.plain_step, []
+
+    def poisoned(fabric, model, batch, symmetric):
+        weights.append({name: value.clone() for name, value in model.module.network.state_dict().items()})
+        loss = plain(fabric, model, batch, symmetric)
+        if len(weights) == 5 and what == "gradient":
+            model.module.heads.audio.weight.grad[0, 0] = torch.inf
+        return loss * torch.nan if len(weights) == 5 and what == "loss" else loss
+
+    monkeypatch.setattr(trainer, "plain_step", poisoned)
+    order = []
+    stop_rows = trainer.Finetuner._stop_for
+    monkeypatch.setattr(
+        trainer.Finetuner, "_stop_for",
+        lambda self, rows, text: (order.extend(self.train.items[int(row)].clip for row in rows), stop_rows(self, rows, text)),
+    )  # fmt: skip
+    with pytest.raises(PipelineError) as caught, publishing(published, resume="abc") as directory:
+        world.run(directory, batch_size=2, epochs=1)
+    named = re.search(r"Clips of the step: (.*)$", str(caught.value))
+    assert named is not None
+    assert named[1].split(", ") == order
+    assert len(order) == 2
+    assert "the loss is nan" in str(caught.value) if what == "loss" else "norm inf" in str(caught.value)
+    assert (published / "encoder.safetensors").read_bytes() == b"of an earlier run"
+    (left,) = tmp_path.glob(".tuned.*.partial/last_good.safetensors")
+    good = load_file(left)
+    assert all(torch.equal(good[name], weights[-1][name]) for name in good)
+
+
+def test_two_processes_train_what_one_does(world, tmp_path):
+    world.run(tmp_path / "one", epochs=2)
+    world.run(tmp_path / "two", epochs=2, devices=2)
+    for name in ("encoder", "heads"):
+        one, two = (load_file(tmp_path / number / f"{name}.safetensors") for number in ("one", "two"))
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-5, msg=f"{name} {key}")
+    losses = [pd.read_csv(tmp_path / number / "curve.csv")["train/loss"] for number in ("one", "two")]
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"variant": "paper", "head_epochs": 0, "visual": {"encoder": "timm", "model": "test_vit", "weights": "none", "image_size": 32,
+            "resize": 32, "pool": "average"}, "audio": {"encoder": "yamnet", "weights": "none"}},
+        {"precision": "bf16-mixed", "learnable_temperature": True, "schedule": "cosine", "warmup_epochs": 1, "clip_norm": 0.5},
+        {"batch_norm": "train", "segments": None, "frames_per_segment": 2, "draw": "once"},
+    ],
+    ids=["paper", "bf16", "released"],
+)  # fmt: skip
+def test_other_ways_run(world, tmp_path, changes):
+    if changes.get("variant") == "paper":
+        with pytest.raises(PipelineError, match="encoders of one width"):
+            world.run(tmp_path / "a", **changes)
+        return
+    world.run(tmp_path / "a", **changes)
+    curve = pd.read_csv(tmp_path / "a" / "curve.csv")
+    assert np.isfinite(curve.to_numpy()).all()
+    learnt = not changes.get("learnable_temperature")
+    assert (curve["temperature"].nunique() == 1) == learnt
+
+
+def test_without_usable_clips_and_without_validation(world, tmp_path):
+    from_nothing = type(world)(tmp_path / "a", "v" * 3)
+    with pytest.raises(PipelineError, match="no clip of the training split can be used"):
+        from_nothing.run(tmp_path / "none")
+    published = type(world)(tmp_path / "b", "t" * 5).run(tmp_path / "last")
+    facts = json.loads(published["finetune.json"])
+    assert (facts["best_epoch"], facts["val"]) == (2, {"before": {}, "after": {}})
+
+
+def test_the_learning_rate_by_hand():
+    base = {"visual": {"encoder": "timm"}, "audio": {"encoder": "logmel"}}
+    step = FinetuneSettings.model_validate({**base, "warmup_epochs": 0.5, "milestones": [2, 3]})
+    factors = [learning_rate_factor(step, number, 4) for number in range(14)]
+    assert factors == pytest.approx([1 / 3, 2 / 3, *[1] * 6, *[0.1] * 4, 0.01, 0.01])
+    cosine = FinetuneSettings.model_validate({**base, "schedule": "cosine", "epochs": 2})
+    assert [learning_rate_factor(cosine, number, 3) for number in range(6)] == pytest.approx(
+        [0.5 * (1 + math.cos(math.pi * number / 6)) for number in range(6)]
+    )
+
+
+def test_the_fingerprint_follows_settings_clips_and_code(world, monkeypatch):
+    first = world.finetuning().fingerprint()
+    assert world.finetuning().fingerprint() == first
+    others = {first, world.finetuning(learning_rate=0.02).fingerprint()}
+    world.add("new", "train", content=80)
+    others.add(world.finetuning().fingerprint())
+    assert len(others) == 3
