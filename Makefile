@@ -24,7 +24,7 @@ demo: environment
 test: environment
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 # Fix the versions that a fresh machine installs, for Python 3.11 and 3.12 alike.
 lock:

@@ -10,7 +10,6 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-
 # One thread: with more, x264 cuts the work into pieces that depend on the machine. Even so its look-ahead (B-frames, macroblock tree) gave
 # one clip in three other bytes from one call to the next (measured: 2 or 3 outcomes of 4 calls in one process; with these, 1 of 12).
 REPEATABLE = "cpu-independent=1:bframes=0:mbtree=0:rc-lookahead=0"

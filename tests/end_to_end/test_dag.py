@@ -10,6 +10,7 @@ import pytest
 from tiny_project import TINY
 
 ROWS = set(TINY["runs"])
+pytestmark = pytest.mark.xdist_group("tiny")  # one process: the tiny project is run from nothing once
 
 
 @pytest.fixture

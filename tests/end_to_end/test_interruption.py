@@ -1,6 +1,9 @@
 """SIGKILL in the middle of extract and of train, then `dvc repro`: the same bytes as a run that nothing disturbed."""
 
+import pytest
 from tiny_project import TINY, Project
+
+pytestmark = pytest.mark.xdist_group("tiny")  # one process: the tiny project is run from nothing once
 
 
 def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(tiny, tmp_path, repository):
