@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
+settings.register_profile("suite", deadline=None)  # a busy machine is no fault of the code
+settings.load_profile("suite")
 torch.set_num_threads(1)  # the suite runs in as many processes as there are cores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
