@@ -35,12 +35,14 @@ class ImageConfig(PretrainedConfig):
     resize: length the short side of the frame is brought to before the crop; by default in the proportion the weights were tested with.
     crop: the central square; false squeezes the whole frame into the square instead, so that nothing at the sides is lost.
     pool: ``map`` keeps the last map, (h, w, D); ``average`` takes its mean, (D,).
+    frames: ``mean`` stores the mean over the frames of a segment; ``keep`` every frame's features.
     """
 
     image_size: int | None = Field(None, ge=32, le=2048)
     resize: int | None = Field(None, ge=32, le=4096)
     crop: bool = True
     pool: Literal["map", "average"] = "map"
+    frames: Literal["mean", "keep"] = "mean"
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,11 @@ class ImageEncoder(VisualEncoder):
     def transform(self) -> dict[str, Any]:
         return self.image_transform.spec()
 
-    def prepare(self, frames: Tensor) -> Tensor:
+    @property
+    def frames(self) -> Literal["mean", "keep"]:
+        return self.config.frames
+
+    def prepare(self, frames: Tensor, per_segment: int = 1) -> Tensor:
         """RGB frames (F, H, W, 3) uint8, of any size from 1 x 1 -> (F, 3, size, size) float32. Small frames are enlarged."""
         return self.image_transform(frames)
 
