@@ -82,8 +82,7 @@ class Extraction:
 
     def run(self, manifest: pd.DataFrame, directory: Path) -> str:
         """Encode what the cache does not hold, write the store; returns a one-line summary."""
-        good = manifest[manifest["status"].isin(GOOD)]
-        clips = [self._clip(row) for row in good.to_dict("records")]
+        clips = self.clips(manifest)
         todo = {}  # by keys: clips with the same bytes share the work
         for clip in clips:
             if not all(self.cache.has(KIND, key) for key in clip.keys.values()):
@@ -92,6 +91,10 @@ class Extraction:
             print(f"extract: {self.encode(list(todo.values()))}", flush=True)
         write_store(directory, map(self._entry, clips), len(clips), self._spec(clips))
         return f"{len(clips)} clips stored, {len(todo)} encoded, {len(manifest) - len(clips)} left out by their status"
+
+    def clips(self, manifest: pd.DataFrame) -> list[Clip]:
+        """The clips that have features: those with a good verdict, in the order of the manifest."""
+        return [self._clip(row) for row in manifest[manifest["status"].isin(GOOD)].to_dict("records")]
 
     def encode(self, clips: list[Clip]) -> Throughput:
         """Put into the cache whatever features of ``clips`` it does not hold."""
@@ -114,7 +117,7 @@ class Extraction:
                 while len(waiting) > 2 * lanes.encoders:
                     yield from _distribute(*waiting.popleft())
 
-        for clip, prepared in ahead(lambda clip: lanes.load(self._prepare, clip), clips, lanes.workers + 1):
+        for clip, prepared in ahead(lambda clip: lanes.load(self.prepare, clip), clips, lanes.workers + 1):
             unfinished[id(clip)] = len(prepared)
             for modality, rows in prepared.items():
                 yield from submit(modality, packers[modality].add(Part(clip, modality, len(rows)), rows))
@@ -136,7 +139,7 @@ class Extraction:
         facts |= {f"{modality}_key": key for modality, key in keys.items()}
         return Clip(facts, job, keys)
 
-    def _prepare(self, clip: Clip) -> dict[str, Tensor]:
+    def prepare(self, clip: Clip) -> dict[str, Tensor]:
         """Decoded arrays -> the encoders' input, (N, *input) for the modalities the cache does not hold. Runs in a loading thread."""
         job = clip.job
         frames, waveform, rate = load_decoded(self.cache, job.clip, job.key, job)

@@ -224,8 +224,8 @@ def test_memory_that_runs_out_halves_the_pass_and_keeps_the_numbers(tmp_path, mo
 
 def test_little_is_held_ahead_of_the_encoder(tmp_path, monkeypatch):
     loaded, finished, most = [], [], []
-    prepare, store = Extraction._prepare, Extraction._store
-    monkeypatch.setattr(Extraction, "_prepare", lambda self, clip: (loaded.append(clip), prepare(self, clip))[1])
+    prepare, store = Extraction.prepare, Extraction._store
+    monkeypatch.setattr(Extraction, "prepare", lambda self, clip: (loaded.append(clip), prepare(self, clip))[1])
 
     def watched(self, part):
         store(self, part)
