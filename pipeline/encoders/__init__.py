@@ -6,7 +6,7 @@ imported here; tests/encoders/test_encoder_contract.py then runs it.
 
 from __future__ import annotations
 
-from pipeline.encoders import cnn14, logmel, timm_models, torchvision_models, vggish, yamnet
+from pipeline.encoders import cnn14, logmel, timm_models, torchvision_models, vggish, video_models, yamnet
 from pipeline.encoders.base import ENCODERS, AudioEncoder, Encoder, EncoderConfig, PretrainedConfig, VisualEncoder, create
 
 __all__ = [
@@ -22,5 +22,6 @@ __all__ = [
     "timm_models",
     "torchvision_models",
     "vggish",
+    "video_models",
     "yamnet",
 ]

@@ -32,7 +32,7 @@ class PretrainedConfig(EncoderConfig):
 class Encoder(nn.Module):
     """Frozen network (or plain front end) that turns prepared input into features.
 
-    ``prepare`` runs in decode workers on the CPU, ``encode`` on the device in batches that mix clips.
+    ``prepare`` runs in loading threads on the CPU, ``encode`` on the device in passes that mix clips.
     An encoder with weights holds them all in ``self.network``: the file of a fine-tuned encoder is ``network.state_dict()``.
     """
 
@@ -41,7 +41,7 @@ class Encoder(nn.Module):
     Config: ClassVar[type[EncoderConfig]]
     version: ClassVar[int] = 1  # raised by hand whenever a code change moves the numbers; part of spec()
 
-    output_shape: tuple[int, ...]  # of one frame (visual) or one segment (audio), e.g. (7, 7, 512) or (128,)
+    output_shape: tuple[int, ...]  # of one row that prepare makes: a frame or a segment, e.g. (7, 7, 512) or (128,)
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -70,9 +70,17 @@ class Encoder(nn.Module):
 class VisualEncoder(Encoder):
     modality = "visual"
 
+    @property
+    def frames(self) -> Literal["mean", "keep"]:
+        """What becomes of several outputs of one segment: their mean is stored, or all of them, (F / T, *output_shape)."""
+        return "mean"
+
     @abstractmethod
-    def prepare(self, frames: Tensor) -> Tensor:
-        """RGB frames (F, H, W, 3) uint8 -> (F, 3, h, w) float32: resize, crop, normalise."""
+    def prepare(self, frames: Tensor, per_segment: int = 1) -> Tensor:
+        """RGB frames (F, H, W, 3) uint8 of whole segments, ``per_segment`` each -> float32: resize, crop, normalise.
+
+        (F, 3, h, w), a row per frame; or (T, 3, per_segment, h, w), a row per segment, where the encoder sees its frames together.
+        """
 
 
 class AudioEncoder(Encoder):

@@ -29,18 +29,27 @@ _LONGEST_ASPECT = 8
 Interpolation = Literal["bilinear", "bicubic"]
 
 
-class ImageConfig(PretrainedConfig):
+class FrameConfig(PretrainedConfig):
     """
     image_size: side of the network's square input, pixels.
     resize: length the short side of the frame is brought to before the crop; by default in the proportion the weights were tested with.
     crop: the central square; false squeezes the whole frame into the square instead, so that nothing at the sides is lost.
-    pool: ``map`` keeps the last map, (h, w, D); ``average`` takes its mean, (D,).
     """
 
     image_size: int | None = Field(None, ge=32, le=2048)
     resize: int | None = Field(None, ge=32, le=4096)
     crop: bool = True
+
+
+class ImageConfig(FrameConfig):
+    """:class:`FrameConfig` and what becomes of the maps.
+
+    pool: ``map`` keeps the last map, (h, w, D); ``average`` takes its mean, (D,).
+    frames: ``mean`` stores the mean over the frames of a segment; ``keep`` every frame's features.
+    """
+
     pool: Literal["map", "average"] = "map"
+    frames: Literal["mean", "keep"] = "mean"
 
 
 @dataclass(frozen=True)
@@ -93,7 +102,11 @@ class ImageEncoder(VisualEncoder):
     def transform(self) -> dict[str, Any]:
         return self.image_transform.spec()
 
-    def prepare(self, frames: Tensor) -> Tensor:
+    @property
+    def frames(self) -> Literal["mean", "keep"]:
+        return self.config.frames
+
+    def prepare(self, frames: Tensor, per_segment: int = 1) -> Tensor:
         """RGB frames (F, H, W, 3) uint8, of any size from 1 x 1 -> (F, 3, size, size) float32. Small frames are enlarged."""
         return self.image_transform(frames)
 
@@ -106,6 +119,6 @@ class ImageEncoder(VisualEncoder):
         return (channels,) if self.config.pool == "average" else (height, width, channels)
 
 
-def scaled_resize(config: ImageConfig, size: int, crop_share: float) -> int:
+def scaled_resize(config: FrameConfig, size: int, crop_share: float) -> int:
     """``resize`` as set, or the short side of which ``size`` is the share the weights were tested with (224 of 256: 0.875)."""
     return config.resize if config.resize is not None else round(size / crop_share)

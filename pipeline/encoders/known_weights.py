@@ -43,6 +43,20 @@ _ALL = (
         sha256="11ad3fa6",
     ),
     KnownWeights(
+        name="resnet152",
+        file="resnet152-394f9c45.pth",
+        licence="BSD-3-Clause (torchvision, IMAGENET1K_V1); ImageNet terms for the data",
+        url="https://download.pytorch.org/models/resnet152-394f9c45.pth",
+        sha256="394f9c45",
+    ),
+    KnownWeights(
+        name="r2plus1d_18",
+        file="r2plus1d_18-91a641e6.pth",
+        licence="BSD-3-Clause (torchvision, KINETICS400_V1); Kinetics' terms for the data",
+        url="https://download.pytorch.org/models/r2plus1d_18-91a641e6.pth",
+        sha256="91a641e6",
+    ),
+    KnownWeights(
         name="vgg19",
         file="vgg19-dcbb9e9d.pth",
         licence="BSD-3-Clause (torchvision, IMAGENET1K_V1); ImageNet terms for the data",

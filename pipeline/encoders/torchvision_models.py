@@ -1,4 +1,4 @@
-"""ResNet-50 and VGG19 with torchvision's ImageNet weights, their last maps.
+"""ResNet-50, ResNet-152 and VGG19 with torchvision's ImageNet weights, their last maps.
 
 The weight files were out of reach when this was written: loaders, names, shapes and transforms are tested, with random weights.
 AVE's published visual_feature.h5 is VGG19 pool5 averaged over 16 frames, probably with Keras' weights and BGR order: import that
@@ -6,6 +6,9 @@ file rather than expect these numbers to equal it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -29,34 +32,62 @@ def _transform(config: TorchvisionConfig, crop_share: float) -> ImageTransform:
     return ImageTransform(config.image_size, resize, config.crop, "bilinear", IMAGENET_MEAN, IMAGENET_STD)
 
 
-def _resnet50() -> models.ResNet:
-    network = models.resnet50(weights=None)
-    network.fc = nn.Identity()  # type: ignore[assignment]
-    return network
+class _ResNet(ImageEncoder):
+    """A residual network up to the map before pooling, (7, 7, 2048) or its mean. Bilinear and antialiased; ImageNet mean and deviation."""
 
-
-@ENCODERS.register("resnet50")
-class ResNet50(ImageEncoder):
-    """ResNet-50 (He et al., CVPR 2016), IMAGENET1K_V2, the map before pooling: (7, 7, 2048), as CACE-Net uses it.
-
-    Transform of these weights: short side to 232, bilinear and antialiased; central 224; ImageNet mean and deviation.
-    """
-
-    name = "resnet50"
     Config = TorchvisionConfig
     config: TorchvisionConfig
+    architecture: ClassVar[Callable[..., models.ResNet]]
+    crop_share: ClassVar[float]  # 224 of the short side that the weights were tested with
 
     def __init__(self, config: TorchvisionConfig) -> None:
         super().__init__(config)
-        self.network, self.fingerprints["weights"] = weights.build(_resnet50, config.weights, KNOWN["resnet50"], ignore=("fc.",))
-        self.image_transform = _transform(config, 224 / 232)
+        self.network, self.fingerprints["weights"] = weights.build(self._make, config.weights, KNOWN[self.name], ignore=("fc.",))
+        self.image_transform = _transform(config, self.crop_share)
         side = -(-config.image_size // 32)  # five halvings, each rounded up
         self.output_shape = self._shape(side, side, 2048)
+
+    @classmethod
+    def _make(cls) -> models.ResNet:
+        network = cls.architecture(weights=None)
+        network.fc = nn.Identity()  # type: ignore[assignment]
+        return network
 
     def feature_map(self, batch: Tensor) -> Tensor:
         net = self.network
         maps = net.maxpool(net.relu(net.bn1(net.conv1(batch))))
         return net.layer4(net.layer3(net.layer2(net.layer1(maps))))
+
+
+@ENCODERS.register("resnet50")
+class ResNet50(_ResNet):
+    """ResNet-50 (He et al., CVPR 2016), IMAGENET1K_V2, the map before pooling: (7, 7, 2048), as CACE-Net uses it. Short side 232."""
+
+    name = "resnet50"
+    architecture = staticmethod(models.resnet50)
+    crop_share = 224 / 232
+
+
+class ResNet152Config(TorchvisionConfig):
+    """:class:`TorchvisionConfig` with the defaults that LLP's published features have."""
+
+    pool: Literal["map", "average"] = "average"
+    frames: Literal["mean", "keep"] = "keep"
+
+
+@ENCODERS.register("resnet152")
+class ResNet152(_ResNet):
+    """ResNet-152 (He et al., CVPR 2016), IMAGENET1K_V1, pooled, every frame kept: (2048,). Short side 256.
+
+    At media.frames_per_second 8 a clip of ten segments has (10, 8, 2048), LLP's (80, 2048) (Tian et al., ECCV 2020). LLP's script takes
+    80 frames evenly by their number and its weights from the package pretrainedmodels, an older export of the same ones.
+    """
+
+    name = "resnet152"
+    Config = ResNet152Config
+    config: ResNet152Config
+    architecture = staticmethod(models.resnet152)
+    crop_share = 224 / 256
 
 
 class Vgg19Features(nn.Module):

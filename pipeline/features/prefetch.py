@@ -1,12 +1,12 @@
-"""Loading a little ahead of the consumer, in threads."""
+"""Loading a little ahead of the consumer, in threads of its own."""
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from typing import TypeVar
+
+from pipeline.features import lanes
 
 LOADERS = 2
 Item = TypeVar("Item")
@@ -15,11 +15,5 @@ Result = TypeVar("Result")
 
 def ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
     """``function`` over ``items`` in order, a few items ahead of the consumer and never more: memory stays bounded."""
-    remaining = iter(items)
     with ThreadPoolExecutor(LOADERS) as pool:
-        pending = deque((item, pool.submit(function, item)) for item in islice(remaining, 2 * LOADERS))
-        while pending:
-            item, future = pending.popleft()
-            for following in islice(remaining, 1):
-                pending.append((following, pool.submit(function, following)))
-            yield item, future.result()
+        yield from lanes.ahead(lambda item: pool.submit(function, item), items, 2 * LOADERS)

@@ -1,12 +1,15 @@
 """Extraction of one feature set: decoded clips -> encoders -> per-clip cache -> feature store.
 
-Loading and preparing the next clips overlaps with encoding the current one. The frames of one clip are encoded in chunks whose sizes depend
-on that clip alone, so an interrupted and resumed run gives the same bytes as an uninterrupted one.
+Loading and preparing the next clips overlaps with encoding, in passes that mix clips; what is stored of a clip depends on that clip
+alone, so an interrupted and resumed run gives the same bytes as an uninterrupted one (see :mod:`pipeline.features.passes`).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,15 +21,16 @@ from tqdm import tqdm
 
 from pipeline.cache import Cache, fingerprint
 from pipeline.devices import choose_device
-from pipeline.encoders import Encoder, create
+from pipeline.encoders import AudioEncoder, Encoder, VisualEncoder, create
 from pipeline.errors import PipelineError
-from pipeline.features.prefetch import ahead
+from pipeline.features.lanes import Lanes, Throughput, ahead
+from pipeline.features.passes import Packer, Pass, PassEncoder
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, write_store
 from pipeline.media.clip import GOOD
 from pipeline.media.decoding import Job, load_decoded
 
-EXTRACT_VERSION = 1  # raised by hand whenever a code change here moves the numbers
+EXTRACT_VERSION = 2  # raised by hand whenever a code change here moves the numbers
 KIND = "features"
 
 
@@ -39,6 +43,20 @@ class Clip:
     keys: dict[str, str]
 
 
+@dataclass(eq=False)
+class Part:
+    """The features of one clip in one modality while they are being made: ``rows`` of them, of which ``outputs`` are there."""
+
+    clip: Clip
+    modality: str
+    rows: int
+    outputs: list[Tensor] = field(default_factory=list)
+
+    @property
+    def whole(self) -> bool:
+        return sum(map(len, self.outputs)) == self.rows
+
+
 class Extraction:
     """One feature set over the clips of a manifest.
 
@@ -46,37 +64,73 @@ class Extraction:
         settings: the entry of ``features``.
         jobs: how each clip was decoded, by id.
         cache: the per-clip cache.
+        workers: threads that load (and, without a GPU, encode); by default as many as torch would use (cores, or $OMP_NUM_THREADS).
     """
 
-    def __init__(self, settings: FeatureSet, jobs: dict[str, Job], cache: Cache) -> None:
+    def __init__(self, settings: FeatureSet, jobs: dict[str, Job], cache: Cache, workers: int | None = None) -> None:
         self.settings = settings
         self.jobs = jobs
         self.cache = cache
-        self.device = choose_device(settings.device)
+        self.workers = workers or torch.get_num_threads()
+        device = choose_device(settings.device)
         choices = {"visual": settings.visual, "audio": settings.audio}
         self.encoders: dict[str, Encoder] = {name: create(choice.encoder, **choice.options) for name, choice in choices.items()}
-        for encoder in self.encoders.values():
-            encoder.to(self.device)
+        self.passes = {
+            modality: PassEncoder(encoder, device, settings.precision, settings.batch_size) for modality, encoder in self.encoders.items()
+        }
+        self.device = device
 
     def run(self, manifest: pd.DataFrame, directory: Path) -> str:
         """Encode what the cache does not hold, write the store; returns a one-line summary."""
-        good = manifest[manifest["status"].isin(GOOD)]
-        clips = [self._clip(row) for row in good.to_dict("records")]
+        clips = self.clips(manifest)
         todo = {}  # by keys: clips with the same bytes share the work
         for clip in clips:
             if not all(self.cache.has(KIND, key) for key in clip.keys.values()):
                 todo[tuple(clip.keys.values())] = clip
-        for clip, prepared in tqdm(
-            ahead(self._prepare, todo.values()), total=len(todo), desc="extract", unit="clip", disable=None
-        ):  # fmt: skip
-            self._encode(clip, prepared)
+        if todo:
+            print(f"extract: {self.encode(list(todo.values()))}", flush=True)
         write_store(directory, map(self._entry, clips), len(clips), self._spec(clips))
         return f"{len(clips)} clips stored, {len(todo)} encoded, {len(manifest) - len(clips)} left out by their status"
 
+    def clips(self, manifest: pd.DataFrame) -> list[Clip]:
+        """The clips that have features: those with a good verdict, in the order of the manifest."""
+        return [self._clip(row) for row in manifest[manifest["status"].isin(GOOD)].to_dict("records")]
+
+    def encode(self, clips: list[Clip]) -> Throughput:
+        """Put into the cache whatever features of ``clips`` it does not hold."""
+        unfinished: dict[int, int] = {}  # parts still to come, by the identity of the clip
+        with Lanes(self.device, self.workers) as lanes, tqdm(total=len(clips), desc="extract", unit="clip", disable=None) as bar:
+            for part in self._parts(clips, lanes, unfinished):
+                self._store(part)
+                unfinished[id(part.clip)] -= 1
+                bar.update(unfinished[id(part.clip)] == 0)
+            return lanes.throughput(len(clips))
+
+    def _parts(self, clips: list[Clip], lanes: Lanes, unfinished: dict[int, int]) -> Iterator[Part]:
+        """Encoded parts, as they get whole. Few clips are loaded and few passes wait ahead of the encoder: memory stays bounded."""
+        packers: dict[str, Packer[Part]] = {modality: Packer(encoder.size) for modality, encoder in self.passes.items()}
+        waiting: deque[tuple[Pass[Part], Future[Tensor]]] = deque()
+
+        def submit(modality: str, passes: Iterable[Pass[Part]]) -> Iterator[Part]:
+            for each in passes:
+                waiting.append((each, lanes.encode(self.passes[modality], each.rows)))
+                while len(waiting) > 2 * lanes.encoders:
+                    yield from _distribute(*waiting.popleft())
+
+        for clip, prepared in ahead(lambda clip: lanes.load(self.prepare, clip), clips, lanes.workers + 1):
+            unfinished[id(clip)] = len(prepared)
+            for modality, rows in prepared.items():
+                yield from submit(modality, packers[modality].add(Part(clip, modality, len(rows)), rows))
+        for modality, packer in packers.items():
+            yield from submit(modality, packer.rest())
+        while waiting:
+            yield from _distribute(*waiting.popleft())
+
     def _clip(self, verdict: dict[str, Any]) -> Clip:
         job = self.jobs[verdict["clip"]]
+        how = (self.settings.dtype, self.settings.precision)
         keys = {
-            modality: fingerprint(EXTRACT_VERSION, verdict["key"], encoder.spec(), self.settings.dtype, self.settings.batch_size)
+            modality: fingerprint(EXTRACT_VERSION, verdict["key"], encoder.spec(), how, self.passes[modality].size)
             for modality, encoder in self.encoders.items()
         }
         inside = [second * job.segment_seconds < verdict["seconds"] for second in range(job.segments)]
@@ -85,38 +139,41 @@ class Extraction:
         facts |= {f"{modality}_key": key for modality, key in keys.items()}
         return Clip(facts, job, keys)
 
-    def _prepare(self, clip: Clip) -> dict[str, Tensor]:
-        """Decoded arrays -> the encoders' input, for the modalities the cache does not hold. Runs in a loader thread."""
-        frames, waveform, rate = load_decoded(self.cache, clip.job.clip, clip.job.key, clip.job)
+    def prepare(self, clip: Clip) -> dict[str, Tensor]:
+        """Decoded arrays -> the encoders' input, (N, *input) for the modalities the cache does not hold. Runs in a loading thread."""
+        job = clip.job
+        frames, waveform, rate = load_decoded(self.cache, job.clip, job.key, job)
         prepared: dict[str, Tensor] = {}
-        if not self.cache.has(KIND, clip.keys["visual"]):
-            prepared["visual"] = self.encoders["visual"].prepare(torch.from_numpy(frames))  # type: ignore[operator]
-        if not self.cache.has(KIND, clip.keys["audio"]):
-            audio = self.encoders["audio"]
-            prepared["audio"] = audio.prepare(torch.from_numpy(waveform), rate, clip.job.segments, clip.job.segment_seconds)  # type: ignore[operator]
+        for modality, encoder in self.encoders.items():
+            if self.cache.has(KIND, clip.keys[modality]):
+                continue
+            if isinstance(encoder, VisualEncoder):
+                prepared[modality] = encoder.prepare(torch.from_numpy(frames), len(frames) // job.segments)
+            elif isinstance(encoder, AudioEncoder):
+                prepared[modality] = encoder.prepare(torch.from_numpy(waveform), rate, job.segments, job.segment_seconds)
         return prepared
 
-    def _encode(self, clip: Clip, prepared: dict[str, Tensor]) -> None:
-        for modality, batch in prepared.items():
-            encoder = self.encoders[modality]
-            with torch.inference_mode():
-                chunks = [encoder.encode(chunk.to(self.device)) for chunk in batch.split(self.settings.batch_size)]
-                # Frames of a segment are averaged, as the published features are; audio has one example a segment.
-                output = torch.cat(chunks).float().unflatten(0, (clip.job.segments, -1)).mean(1).cpu().numpy()
-            stored = output.astype(self.settings.dtype)
-            if not np.isfinite(stored).all():
-                raise PipelineError(
-                    f"clip {clip.job.clip!r}: its {modality} features are not finite in {self.settings.dtype}"
-                    f" (largest magnitude {np.abs(output).max():.4g}); set features.*.dtype: float32 or check the encoder's weights"
-                )
-            self.cache.put(KIND, clip.keys[modality], {"features": stored})
+    def _store(self, part: Part) -> None:
+        """(rows, *output_shape) -> (T, *shape of a segment) in the stored dtype, into the cache."""
+        encoder, job = self.encoders[part.modality], part.clip.job
+        output = torch.cat(part.outputs).unflatten(0, (job.segments, -1))
+        # Audio has one row a segment; frames are averaged, as the published features are, unless the encoder keeps them apart.
+        kept = isinstance(encoder, VisualEncoder) and encoder.frames == "keep"
+        numbers = (output if kept else output.mean(1)).numpy()
+        stored = numbers.astype(self.settings.dtype)
+        if not np.isfinite(stored).all():
+            raise PipelineError(
+                f"clip {job.clip!r}: its {part.modality} features are not finite in {self.settings.dtype}"
+                f" (largest magnitude {np.abs(numbers).max():.4g}); set features.*.dtype: float32 or check the encoder's weights"
+            )
+        self.cache.put(KIND, part.clip.keys[part.modality], {"features": stored})
 
     def _entry(self, clip: Clip) -> Entry:
         features = {}
         for modality, key in clip.keys.items():
             entry = self.cache.get(KIND, key)
             if entry is None:  # damaged on disk since it was written
-                self._encode(clip, self._prepare(clip))
+                self.encode([clip])
                 entry = self.cache.get(KIND, key)
             if entry is None:
                 raise PipelineError(
@@ -126,11 +183,28 @@ class Extraction:
         return Entry(clip.facts, features)
 
     def _spec(self, clips: list[Clip]) -> dict[str, Any]:
-        segments = clips[0].job.segments if clips else 0
+        job = clips[0].job if clips else None
         return {
-            "segments": segments,
-            "segment_seconds": clips[0].job.segment_seconds if clips else 0.0,
+            "segments": job.segments if job else 0,
+            "segment_seconds": job.segment_seconds if job else 0.0,
             "dtype": self.settings.dtype,
-            "shapes": {modality: list(encoder.output_shape) for modality, encoder in self.encoders.items()},
+            "precision": self.settings.precision,
+            "shapes": {modality: list(self._segment_shape(encoder, job)) for modality, encoder in self.encoders.items()},
             "encoders": {modality: encoder.spec() for modality, encoder in self.encoders.items()},
         }
+
+    @staticmethod
+    def _segment_shape(encoder: Encoder, job: Job | None) -> tuple[int, ...]:
+        """Of one segment as stored: ``output_shape``, or (frames, *output_shape) where the encoder keeps frames apart."""
+        if job is None or not (isinstance(encoder, VisualEncoder) and encoder.frames == "keep"):
+            return encoder.output_shape
+        return (job.settings.frames_per_segment(job.segment_seconds), *encoder.output_shape)
+
+
+def _distribute(done: Pass[Part], output: Future[Tensor]) -> Iterator[Part]:
+    """Give every part its rows of a pass; the parts that are whole now."""
+    pieces = output.result().split([count for _, count in done.shares])
+    for (part, _), piece in zip(done.shares, pieces, strict=True):
+        part.outputs.append(piece)
+        if part.whole:
+            yield part

@@ -31,5 +31,6 @@ class FeatureSet(Settings):
         NOT_FINETUNED, description="entry of `finetune` that visual.weights names, or none; params.yaml must say it, for DVC depends on it"
     )
     dtype: Literal["float16", "float32"] = Field("float16", description="of the stored features")
-    batch_size: int = Field(64, ge=1, description="most frames or segments in one pass of an encoder")
+    precision: Literal["float32", "bfloat16"] = Field("float32", description="of the networks' arithmetic; bfloat16 under autocast")
+    batch_size: int = Field(64, ge=1, description="most frames or segments in one pass of an encoder; on a CPU 8 at most")
     device: Literal["auto", "cpu", "cuda"] = "auto"

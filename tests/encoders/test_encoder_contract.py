@@ -19,6 +19,8 @@ SETTINGS: dict[str, dict] = {
     "vggish": {"weights": "none", "final_relu": False},
     "cnn14": {"weights": "none"},
     "resnet50": {"weights": "none", "image_size": 96},
+    "resnet152": {"weights": "none", "image_size": 64, "pool": "map", "frames": "mean"},
+    "r2plus1d_18": {"weights": "none", "image_size": 48},
     "vgg19": {"weights": "none", "image_size": 64},
     "efficientnet_lite0": {"image_size": 112},
     "timm": {"weights": "none", "image_size": 96, "model": "resnet18"},
@@ -30,6 +32,7 @@ OTHER_VALUES: dict[str, dict] = {
     "resize": {"resize": 200},
     "crop": {"crop": False},
     "pool": {"pool": "average"},
+    "frames": {"frames": "keep"},
     "layer": {"layer": "head"},
     "model": {"model": "resnet10t"},
     "final_relu": {"final_relu": True},
@@ -126,9 +129,19 @@ def test_spec_changes_with_the_version(encoder, monkeypatch):
 def test_frames_of_any_size_are_prepared(visual_encoder, size):
     frames = visual_encoder.prepare(pictures(2, *size))
     side = SETTINGS[visual_encoder.name]["image_size"]
-    assert frames.shape == (2, 3, side, side)
+    assert frames.shape in {(2, 3, side, side), (2, 3, 1, side, side)}
     assert torch.isfinite(frames).all()
-    assert visual_encoder.prepare(pictures(2, *size)[:0]).shape == (0, 3, side, side)
+    assert visual_encoder.prepare(pictures(2, *size)[:0]).shape == (0, *frames.shape[1:])
+
+
+def test_the_frames_of_every_segment_are_prepared_on_their_own(visual_encoder):
+    """Two segments of four frames: as many rows for each, and none that mixes them."""
+    frames = pictures(8)
+    rows = visual_encoder.prepare(frames, 4)
+    assert len(rows) in {2, 8}
+    first, second = (visual_encoder.prepare(part, 4) for part in frames.split(4))
+    assert torch.equal(rows, torch.cat([first, second]))
+    assert visual_encoder.frames in {"mean", "keep"}
 
 
 @pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])

@@ -49,9 +49,28 @@ def test_published_files_of_torchvision_would_load():
     with torch.device("meta"):
         resnet = {name: torch.empty(value.shape) for name, value in models.resnet50(weights=None).state_dict().items()}
         vgg = {name: torch.empty(value.shape) for name, value in models.vgg19(weights=None).state_dict().items()}
+        resnet152 = {name: torch.empty(value.shape) for name, value in models.resnet152(weights=None).state_dict().items()}
+        video = {name: torch.empty(value.shape) for name, value in models.video.r2plus1d_18(weights=None).state_dict().items()}
+        ours = {name: create(name, weights="none") for name in ("resnet152", "r2plus1d_18")}
     resnet50, vgg19 = create("resnet50", weights="none"), create("vgg19", weights="none")
+    load_layers(ours["resnet152"].network, resnet152, "resnet152", ignore=("fc.",))
+    load_layers(ours["r2plus1d_18"].network, video, "r2plus1d_18", ignore=("fc.",))
     load_layers(resnet50.network.to("meta"), resnet, "resnet50", ignore=("fc.",))
     load_layers(vgg19.network.to("meta"), vgg, "vgg19", ignore=("classifier.",))
+
+
+def test_resnet152_has_the_form_of_llps_features():
+    """Ten segments of eight frames -> (80, 2048), each the mean of the last map: torchvision's own pooling."""
+    encoder = create("resnet152", weights="none", image_size=64)
+    assert encoder.output_shape == (2048,)
+    assert encoder.frames == "keep"
+    reference = models.resnet152(weights=None).eval()
+    reference.fc = nn.Identity()
+    reference.load_state_dict(encoder.network.state_dict())
+    rows = encoder.prepare(torch.randint(0, 256, (80, 40, 50, 3), dtype=torch.uint8), 8)
+    assert rows.shape == (80, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(encoder.encode(rows[:3]), reference(rows[:3]), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(("settings", "shape"), [({}, (7, 7, 512)), ({"image_size": 95}, (2, 2, 512)), ({"pool": "average"}, (512,))])

@@ -1,0 +1,212 @@
+"""How fast clips become features, and how near that is to what decoding and encoding alone allow.
+
+python -m benchmarks.extraction [--clips DIRECTORY] [--count 24] [--encoder NAME ...] [--frames-per-second 2] [--device auto] [--rounds 1]
+
+Every round measures, one after another on the same clips, the weights being random (speed does not depend on them):
+    decode      files -> decoded clips in a fresh cache (child processes) -> frames prepared for the encoder; no encoding
+    encode      random tensors, as many rows as the clips have, through the encoder in the runner's passes; no input
+    end to end  the decode stage and the runner into a fresh cache and a store
+    bf16        end to end with precision: bfloat16
+    plain       decord -> the transform -> the network, one clip at a time, float32, torch's own threads
+The limit is 1 / (1 / decode + 1 / encode) where both share the CPU's cores, min(decode, encode) where the encoder has a GPU.
+Wall time says what a user waits for; on a machine that others use it is noise, and CPU seconds per clip are the steadier figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import resource
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from pipeline.cache import Cache, file_sha256
+from pipeline.encoders import VisualEncoder
+from pipeline.features.lanes import Lanes, ahead
+from pipeline.features.runner import Extraction
+from pipeline.features.settings import FeatureSet
+from pipeline.media.decoding import Job, decode_clips, make_jobs
+from pipeline.media.settings import MediaSettings
+from pipeline.synth.settings import SynthSettings
+from pipeline.synth.world import write_world
+
+SEGMENTS = 10
+ENCODERS = ("efficientnet_lite0", "resnet50")
+REAL_CLIPS = Path(__file__).resolve().parents[2] / "shared" / "realmix" / "clips"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Wall and CPU seconds (children included) of one job over ``clips`` clips."""
+
+    clips: int
+    wall: float
+    cpu: float
+
+    @property
+    def rate(self) -> float:
+        return self.clips / self.wall
+
+    def __str__(self) -> str:
+        return f"{self.rate:7.2f} clips/s   {self.cpu / self.clips:6.3f} CPU s/clip"
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The clips, and how they are sampled and encoded."""
+
+    files: list[Path]
+    encoder: str
+    media: MediaSettings
+    device: str
+    workers: int
+
+    def features(self, precision: str = "float32") -> FeatureSet:
+        visual = {"encoder": self.encoder, "weights": "none"}
+        return FeatureSet.model_validate({"visual": visual, "audio": {"encoder": "logmel"}, "precision": precision, "device": self.device})
+
+    def jobs(self, cache: Cache) -> dict[str, Job]:
+        rows = [{"clip": file.name, "file": str(file), "sha256": file_sha256(file), "start": 0.0} for file in self.files]
+        return make_jobs(pd.DataFrame(rows), SEGMENTS, 1.0, self.media, cache)[0]
+
+
+def measured(clips: int, work: Callable[[], object]) -> Measured:
+    def cpu() -> float:
+        return sum(usage.ru_utime + usage.ru_stime for usage in map(resource.getrusage, (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)))
+
+    wall_before, cpu_before = time.monotonic(), cpu()
+    work()
+    return Measured(clips, time.monotonic() - wall_before, cpu() - cpu_before)
+
+
+def decode_only(bench: Bench, root: Path) -> Measured:
+    cache = Cache(root)
+    jobs = bench.jobs(cache)
+    extraction = Extraction(bench.features(), jobs, cache, bench.workers)
+
+    def work() -> None:
+        clips = extraction.clips(decode_clips(list(jobs.values()), [], bench.media))
+        assert len(clips) == len(jobs), "a clip of the benchmark does not decode"
+        with Lanes(extraction.device, bench.workers) as lanes:
+            for _ in ahead(lambda clip: lanes.load(extraction.prepare, clip), clips, bench.workers + 1):
+                pass
+
+    return measured(len(jobs), work)
+
+
+def encode_only(bench: Bench, root: Path) -> Measured:
+    extraction = Extraction(bench.features(), {}, Cache(root), bench.workers)
+    encoder, passes = extraction.encoders["visual"], extraction.passes["visual"]
+    assert isinstance(encoder, VisualEncoder)
+    frame = encoder.prepare(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
+    rows = torch.randn(passes.size, *frame.shape[1:])
+    total = len(bench.files) * SEGMENTS * bench.media.frames_per_segment(1.0)
+    passes(rows)  # the first pass prepares kernels
+
+    def work() -> None:
+        with Lanes(extraction.device, bench.workers) as lanes:
+            for _ in ahead(lambda _: lanes.encode(passes, rows), range(round(total / passes.size)), 3):
+                pass
+
+    return measured(len(bench.files), work)
+
+
+def end_to_end(bench: Bench, root: Path, precision: str = "float32") -> Measured:
+    cache = Cache(root)
+    jobs = bench.jobs(cache)
+    extraction = Extraction(bench.features(precision), jobs, cache, bench.workers)
+    store = root / "store"
+    store.mkdir(parents=True)
+    return measured(len(jobs), lambda: extraction.run(decode_clips(list(jobs.values()), [], bench.media), store))
+
+
+def plain_loop(bench: Bench, root: Path) -> Measured:
+    """What a script does: no child processes, no cache, no sampling by time, no audio."""
+    import decord
+
+    encoder = Extraction(bench.features(), {}, Cache(root), bench.workers).encoders["visual"]
+    assert isinstance(encoder, VisualEncoder)
+    frames_of_a_clip = SEGMENTS * bench.media.frames_per_segment(1.0)
+
+    def work() -> None:
+        for file in bench.files:
+            reader = decord.VideoReader(str(file))
+            chosen = torch.linspace(0, len(reader) - 1, frames_of_a_clip).round().int().tolist()
+            frames = torch.from_numpy(reader.get_batch(chosen).asnumpy())
+            with torch.inference_mode():
+                encoder.encode(encoder.prepare(frames).to(next(encoder.parameters()).device)).cpu()
+
+    return measured(len(bench.files), work)
+
+
+def one_round(bench: Bench) -> dict[str, Measured]:
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        return {
+            "decode": decode_only(bench, root / "decode"),
+            "encode": encode_only(bench, root / "encode"),
+            "end to end": end_to_end(bench, root / "whole"),
+            "bf16": end_to_end(bench, root / "half", "bfloat16"),
+            "plain": plain_loop(bench, root / "plain"),
+        }
+
+
+def report(bench: Bench, results: dict[str, Measured]) -> None:
+    decode, encode, whole = results["decode"], results["encode"], results["end to end"]
+    shared = torch.device(bench.device).type == "cpu"
+    limit = 1 / (1 / decode.rate + 1 / encode.rate) if shared else min(decode.rate, encode.rate)
+    print(
+        f"\n{bench.encoder}, {len(bench.files)} clips, {bench.media.frames_per_second:g} frames/s, {bench.workers} workers, {bench.device}"
+    )
+    for name, result in results.items():
+        print(f"  {name:11} {result}")
+    print(f"  of the limit ({limit:.2f} clips/s): {whole.rate / limit:.2f}; by CPU seconds: {(decode.cpu + encode.cpu) / whole.cpu:.2f}")
+    for name in ("end to end", "bf16"):
+        result, plain = results[name], results["plain"]
+        print(f"  {name} against the plain loop: {result.rate / plain.rate:.2f} times; by CPU seconds: {plain.cpu / result.cpu:.2f}")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of children Linux reports the parent's peak at their start
+    print(f"  peak memory so far, without the decoding children: {peak:.2f} GiB", flush=True)
+
+
+def find_clips(directory: Path | None, count: int, scratch: Path) -> list[Path]:
+    """``count`` clips of ``directory``, of the real ones beside the repository, or of a world made for the purpose."""
+    chosen = directory or REAL_CLIPS
+    if not chosen.is_dir():
+        write_world(
+            scratch, SynthSettings(train_clips=max(2, count - 2), val_clips=1, test_clips=1, picture_size=256), workers=os.cpu_count()
+        )
+        chosen = scratch / "clips"
+    return sorted(path for path in chosen.iterdir() if path.suffix == ".mp4")[:count]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clips", type=Path)
+    parser.add_argument("--count", type=int, default=24)
+    parser.add_argument("--encoder", action="append", help="a registered visual encoder; may be given again")
+    parser.add_argument("--frames-per-second", type=float, default=2.0)
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--rounds", type=int, default=1)
+    arguments = parser.parse_args()
+    workers = len(os.sched_getaffinity(0))
+    torch.set_num_threads(workers)
+    device = "cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu"
+    print(f"{platform.machine()}, {workers} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}")
+    with tempfile.TemporaryDirectory() as scratch:
+        files = find_clips(arguments.clips, arguments.count, Path(scratch))
+        media = MediaSettings(frames_per_second=arguments.frames_per_second, workers=workers)
+        for name in arguments.encoder or ENCODERS:
+            for _ in range(arguments.rounds):
+                bench = Bench(files, name, media, device, workers)
+                report(bench, one_round(bench))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Rows of many clips through an encoder in passes of one fixed size.
+
+The last bits of a network's output depend on the size of the batch (another size may take another algorithm) but not on a row's place in
+it or on its neighbours: measured on CPU for every encoder, and a test. So every pass has the same size, the last one filled up with
+zeros, and a clip's features are the same bytes whichever clips it shared its passes with.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from pipeline.encoders import Encoder
+from pipeline.errors import PipelineError
+
+CPU_PASS = 8  # rows; larger passes fall out of the processor's caches (EfficientNet-Lite0: 43 frames/s per core at 4, 19 at 32)
+Owner = TypeVar("Owner")
+
+
+@dataclass(frozen=True)
+class Pass(Generic[Owner]):
+    """``rows`` (N, *input) of one pass, and whose they are: (owner, number of rows), in order."""
+
+    rows: Tensor
+    shares: list[tuple[Owner, int]]
+
+
+class Packer(Generic[Owner]):
+    """Cuts the rows of successive owners into passes of ``size``; the rows of one owner may lie in several."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._rows: list[Tensor] = []
+        self._shares: list[tuple[Owner, int]] = []
+
+    def add(self, owner: Owner, rows: Tensor) -> Iterator[Pass[Owner]]:
+        """Passes that are full with these rows."""
+        while len(rows):
+            room = self.size - sum(count for _, count in self._shares)
+            taken, rows = rows[:room], rows[room:]
+            self._rows.append(taken)
+            self._shares.append((owner, len(taken)))
+            if len(taken) == room:
+                yield from self.rest()
+
+    def rest(self) -> Iterator[Pass[Owner]]:
+        """What is left as one smaller pass, if anything is."""
+        if self._shares:
+            rows, shares, self._rows, self._shares = self._rows, self._shares, [], []
+            yield Pass(torch.cat(rows), shares)
+
+
+class PassEncoder:
+    """An encoder on a device.
+
+    Args:
+        batch_size: most rows in one pass; on a CPU at most :data:`CPU_PASS`.
+        precision: ``bfloat16`` runs the network under autocast, with float32 weights and output. ``float32`` means float32 on a GPU
+            too, not TF32.
+    """
+
+    def __init__(self, encoder: Encoder, device: torch.device, precision: Literal["float32", "bfloat16"], batch_size: int) -> None:
+        self.encoder = encoder.to(device)
+        self.device = device
+        self.precision = precision
+        self.size = min(batch_size, CPU_PASS) if device.type == "cpu" else batch_size
+        self._fits = self.size  # rows that fit into memory, as far as is known
+
+    def __call__(self, rows: Tensor) -> Tensor:
+        """(N, *input) -> (N, *output_shape) float32 on the CPU.
+
+        When memory runs out, the pass is halved and the run goes on; the numbers stay the same up to float32 rounding.
+
+        Raises:
+            PipelineError: not even one row fits.
+        """
+        while True:
+            size = self._fits
+            try:
+                with torch.inference_mode(), self._arithmetic():
+                    return torch.cat([self._one_pass(chunk, size) for chunk in rows.split(size)])
+            except (RuntimeError, MemoryError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if size == 1:
+                    raise PipelineError(
+                        f"encoder {self.encoder.name}: not even one row of {tuple(rows.shape[1:])} fits into the memory of {self.device}; "
+                        "take a smaller image_size or another device"
+                    ) from error
+            torch.cuda.empty_cache()  # outside the handler: the exception holds the tensors that did not fit
+            self._fits = min(self._fits, size // 2)
+            tqdm.write(f"extract: {self.encoder.name}: {size} rows do not fit into the memory of {self.device}; going on with {self._fits}")
+
+    def _one_pass(self, chunk: Tensor, size: int) -> Tensor:
+        filled = chunk if len(chunk) == size else torch.cat([chunk, chunk.new_zeros(size - len(chunk), *chunk.shape[1:])])
+        return self.encoder.encode(filled.to(self.device))[: len(chunk)].float().cpu()
+
+    @contextlib.contextmanager
+    def _arithmetic(self) -> Iterator[None]:
+        with contextlib.ExitStack() as stack:
+            if self.device.type == "cuda":
+                stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
+            stack.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"))
+            yield
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    """A GPU has its own exception; the CPU's allocator raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
