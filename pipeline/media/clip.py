@@ -152,9 +152,7 @@ def _check_contents(found: Probe, window: Window, settings: MediaSettings) -> No
         raise MediaError("refused", f"{decoded} bytes of frames ({width}x{height}) and sound, over media.max_decoded_bytes = {limit}")
 
 
-def _read_audio_or_silence(
-    path: str | os.PathLike[str], found: Probe, window: Window, settings: MediaSettings
-) -> tuple[Audio | None, str]:
+def _read_audio_or_silence(path: str | os.PathLike[str], found: Probe, window: Window, settings: MediaSettings) -> tuple[Audio | None, str]:
     if found.audio is None:
         return None, "no usable audio stream"
     try:

@@ -20,6 +20,7 @@ from pipeline.media.probe import MediaError, Probe, VideoStream, describe
 from pipeline.media.stream import TICK, Packets, decoded_frames, packet_times
 
 HOLE_SECONDS = 1.0  # a picture that stays longer than this and than its container says is a loss, not a slow video
+REGULAR_SHARE = 0.1  # of gaps between packets that are longer than usual, up to which a stream counts as regular
 
 
 @dataclass(frozen=True)
@@ -178,9 +179,13 @@ def _covered(times: np.ndarray, shown: np.ndarray, lasts: np.ndarray, final: flo
     """Whether the picture begun at ``shown`` is really the one of ``times``, (F,) bool.
 
     It is not where the time lies half an interval before the first picture, after the end of the last one (begun at ``final``), in a hole
-    that neither the container (``lasts``) nor a low frame rate explains, or where a packet ``due`` in between did not decode.
+    that neither the container (``lasts``) nor a low or changing frame rate explains, or where a packet ``due`` in between did not decode.
+    In a stream that is regular elsewhere a hole of more than one picture is a loss: a Matroska cluster that was overwritten, the pictures
+    a cut-off transport stream had yet to bring.
     """
-    reach = np.where(shown >= final, np.maximum(lasts, interval), np.maximum(lasts, max(HOLE_SECONDS, 5 * interval)))
+    regular = len(due) > 1 and float(np.mean(np.diff(due) > 1.5 * interval)) <= REGULAR_SHARE
+    hole = 2.5 * interval if regular else max(HOLE_SECONDS, 5 * interval)
+    reach = np.where(shown >= final, np.maximum(lasts, interval), np.maximum(lasts, hole))
     covered = (times >= shown - interval / 2 - TICK) & (times < shown + reach + TICK)
     if len(due):
         latest = due[np.maximum(np.searchsorted(due, times + TICK, "right") - 1, 0)]
