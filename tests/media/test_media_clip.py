@@ -197,8 +197,8 @@ def test_bit_rot_is_never_ok(sound_clip, tmp_path):
     assert read(path).status in {"partial", "truncated"}
 
 
-def test_a_hole_in_a_regular_stream_is_a_loss_unless_the_container_states_it(make_clip):
-    """Eight pictures of a second are gone, as after the loss of a Matroska cluster; MP4's table of durations says the picture stayed."""
+def test_a_hole_in_a_regular_stream_is_a_loss_unless_a_table_says_otherwise(make_clip):
+    """Eight pictures of a second are gone, as after the loss of a Matroska cluster; MP4's table of pictures says that there are none."""
     times = [number / 10 for number in range(40) if not 15 <= number < 23]
     lost = read(make_clip("hole.mkv", times=times), frames_per_second=10.0, min_coverage=0.5)
     assert lost.status == "partial"
