@@ -1,11 +1,12 @@
 """One case of the corruption campaign: damage a valid file, decode it, and compare the answer with the intact file's.
 
-An answer is **silently short** when it claims more than it holds: a picture of another moment stands, more than once in a row, where
+An answer is **silently short** when it claims more than it holds: a picture from another moment stands, more than once in a row, where
 the intact file has its own, or there is digital silence where the intact file sounds, and
     * the status is ``ok``, which claims the whole window, or
     * the status is another good one and more than half of a segment marked valid is missing so.
-Pictures that are wrong without being another moment's (undetected damage) or stand elsewhere without repeating (a damaged clock that is
-still consistent) are counted apart: nothing is missing there.
+What lies beyond ``seconds``, the end of the clip that the answer states, is told and not silent. Counted apart, as nothing is missing
+there: pictures that are wrong without being another moment's (undetected damage), and those that stand elsewhere without repeating (a
+damaged clock that is still consistent).
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from pipeline.media.settings import MediaSettings
 SETTINGS = MediaSettings(frames_per_second=5, frame_size=64)
 BANK = MediaSettings(frames_per_second=20, frame_size=64)  # every picture of an intact file, to know a stand-in by
 SAME, OTHER = 1.0, 2.0  # mean difference in grey levels up to which two pictures are one, and from which they are two
+NEAR_SECONDS = 0.25  # a picture from no further away is in place: two pictures at 8 a second, as one lost picture is no loss
 BLOCK_SECONDS = 0.1
 KINDS = ("cut", "flip", "zero", "insert", "length", "header")
 
@@ -100,17 +102,29 @@ def judge(clip: DecodedClip, intact: DecodedClip, bank: np.ndarray) -> tuple[boo
     """
     if clip.frames is None or clip.waveform is None or intact.frames is None or intact.waveform is None:
         return False, False, False
-    silent = _sounding(intact) & _zeros(clip)
+    stated = np.arange(len(intact.frames)) / SETTINGS.frames_per_second < clip.seconds
+    silent = _sounding(intact) & _zeros(clip) & (np.arange(len(_zeros(clip))) * BLOCK_SECONDS < clip.seconds)
     if clip.frames.shape != intact.frames.shape:  # the header now tells another size
         return _short(clip, np.zeros(len(clip.frames), bool), silent), True, False
-    own = _difference(clip.frames, intact.frames)
-    foreign = np.array([_difference(frame[None], bank).min() <= SAME for frame in clip.frames])
+    elsewhere = _moments_away(clip.frames, bank)
+    wrong = (_difference(clip.frames, intact.frames) > OTHER) & (elsewhere > NEAR_SECONDS) & stated
+    foreign = np.isfinite(elsewhere)
     again = _difference(clip.frames[1:], clip.frames[:-1]) <= SAME
     repeated = np.concatenate([[False], again]) | np.concatenate([again, [False]])
-    wrong = own > OTHER
-    claimed = np.repeat(clip.visual_valid, len(own) // len(clip.visual_valid))
+    claimed = np.repeat(clip.visual_valid, len(wrong) // len(clip.visual_valid))
     spoiled, moved = (bool((wrong & claimed & each).any()) for each in (~foreign, foreign & ~repeated))
     return _short(clip, wrong & foreign & repeated, silent), spoiled, moved
+
+
+def _moments_away(frames: np.ndarray, bank: np.ndarray) -> np.ndarray:
+    """(F,) seconds between the time of each picture and the nearest at which the intact file shows it; infinite where it never does."""
+    times = (np.arange(len(bank)) + BANK.frame_offset) / BANK.frames_per_second
+    away = np.full(len(frames), np.inf)
+    for number, frame in enumerate(frames):
+        shown = times[_difference(frame[None], bank) <= SAME]
+        if len(shown):
+            away[number] = np.abs(shown - (number + SETTINGS.frame_offset) / SETTINGS.frames_per_second).min()
+    return away
 
 
 def _short(clip: DecodedClip, pictures: np.ndarray, silent: np.ndarray) -> bool:

@@ -20,6 +20,7 @@ from pipeline.media.probe import MediaError, Probe, VideoStream, describe
 from pipeline.media.stream import TICK, Packets, decoded_frames, packet_times
 
 HOLE_SECONDS = 1.0  # a picture that stays longer than this and than its container says is a loss, not a slow video
+REGULAR_SHARE = 0.1  # of gaps between packets that are longer than usual, up to which a stream counts as regular
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,14 @@ def read_frames(
         raise MediaError("no_video", "the file has no moving picture")
     size = scaled_size(probe.video.upright_size, frame_size)
     if decoder == "decord":
-        return _checked_decord(path, wanted, probe.clock, probe.video, size)
+        return _checked_decord(path, wanted, probe, probe.video, size)
     try:
-        return _read_pyav(path, wanted, probe.clock, probe.video, size)
+        return _read_pyav(path, wanted, probe, probe.video, size)
     except MediaError:
         if decoder == "pyav":
             raise
         try:
-            return _checked_decord(path, wanted, probe.clock, probe.video, size)
+            return _checked_decord(path, wanted, probe, probe.video, size)
         except MediaError:
             pass
         raise
@@ -92,13 +93,13 @@ def scaled_size(size: tuple[int, int], frame_size: int | None) -> tuple[int, int
     return height, width
 
 
-def _read_pyav(path: str | os.PathLike[str], times: np.ndarray, clock: float, video: VideoStream, size: tuple[int, int]) -> Frames:
+def _read_pyav(path: str | os.PathLike[str], times: np.ndarray, found: Probe, video: VideoStream, size: tuple[int, int]) -> Frames:
     packets = Packets()
     images = np.empty((len(times), *size, 3), np.uint8)
     shown, lasts = np.empty(len(times)), np.empty(len(times))
     current: tuple[float, Any] | None = None
     done = 0
-    for moment, frame in decoded_frames(path, video.index, clock, float(times[0]), 1 / video.rate, packets):
+    for moment, frame in decoded_frames(path, video.index, found.clock, float(times[0]), 1 / video.rate, packets):
         if current is not None:
             if moment < current[0]:
                 continue  # a time stamp that runs backwards is damage
@@ -117,7 +118,7 @@ def _read_pyav(path: str | os.PathLike[str], times: np.ndarray, clock: float, vi
         shown[done:], lasts[done:] = current[0], _lasts(current[1])
     interval = packets.interval or 1 / video.rate
     due = np.sort(np.asarray(packets.due))
-    covered = _covered(times, shown, lasts, current[0], due, interval)
+    covered = _covered(times, shown, lasts, current[0], due, interval, _hole(found, due, interval))
     return Frames(images, shown, covered, current[0] + max(_lasts(current[1]), interval), "pyav", tuple(packets.errors))
 
 
@@ -126,18 +127,18 @@ def _lasts(frame: Any) -> float:
     return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
 
 
-def _checked_decord(path: str | os.PathLike[str], times: np.ndarray, clock: float, video: VideoStream, size: tuple[int, int]) -> Frames:
+def _checked_decord(path: str | os.PathLike[str], times: np.ndarray, found: Probe, video: VideoStream, size: tuple[int, int]) -> Frames:
     try:
-        return _read_decord(path, times, clock, video, size)
+        return _read_decord(path, times, found, video, size)
     except Exception as error:  # decord raises its own errors and plain ones alike
         raise MediaError("unreadable", f"decord: {describe(error)}") from error
 
 
-def _read_decord(path: str | os.PathLike[str], times: np.ndarray, clock: float, video: VideoStream, size: tuple[int, int]) -> Frames:
+def _read_decord(path: str | os.PathLike[str], times: np.ndarray, found: Probe, video: VideoStream, size: tuple[int, int]) -> Frames:
     import decord  # x86-64 wheels only; loaded only when asked for
 
     decord.logging.set_level(decord.logging.QUIET)
-    due = packet_times(path, video.index, clock, float(times[-1]))
+    due = packet_times(path, video.index, found.clock, float(times[-1]))
     # fault_tol=1: the first picture that decord would stand in for a lost one is an error instead
     reader = decord.VideoReader(os.path.abspath(path), num_threads=1, fault_tol=1)
     spans = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
@@ -155,7 +156,7 @@ def _read_decord(path: str | os.PathLike[str], times: np.ndarray, clock: float, 
             raise Untrusted(f"pictures of {image.shape[:2]}, expected {video.upright_size}")  # another stream, or turned otherwise
         images[chosen == wanted] = _shrunk(image, size)
     interval = float(np.median(np.diff(starts))) if len(starts) > 1 else 1 / video.rate
-    covered = _covered(times, starts[chosen], (ends - starts)[chosen], starts[-1], starts, interval)
+    covered = _covered(times, starts[chosen], (ends - starts)[chosen], starts[-1], starts, interval, _hole(found, starts, interval))
     end = starts[-1] + max(ends[-1] - starts[-1], interval)
     return Frames(images, starts[chosen], covered, float(end), "decord")
 
@@ -174,13 +175,26 @@ def _agreed(spans: np.ndarray, due: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     return starts, ends
 
 
-def _covered(times: np.ndarray, shown: np.ndarray, lasts: np.ndarray, final: float, due: np.ndarray, interval: float) -> np.ndarray:
+def _hole(found: Probe, due: np.ndarray, interval: float) -> float:
+    """Seconds without a picture from which it is a loss rather than a slow or changing frame rate.
+
+    MP4's table lists every picture, found or not; other containers only hold them one after another, and one that was overwritten leaves
+    no trace but its time: in a stream that is regular elsewhere a hole of more than one picture is then a loss (a Matroska cluster, or what
+    a cut-off transport stream had yet to bring).
+    """
+    regular = len(due) > 1 and float(np.mean(np.diff(due) > 1.5 * interval)) <= REGULAR_SHARE
+    return 2.5 * interval if regular and not found.container.startswith("mov,") else max(HOLE_SECONDS, 5 * interval)
+
+
+def _covered(
+    times: np.ndarray, shown: np.ndarray, lasts: np.ndarray, final: float, due: np.ndarray, interval: float, hole: float
+) -> np.ndarray:
     """Whether the picture begun at ``shown`` is really the one of ``times``, (F,) bool.
 
     It is not where the time lies half an interval before the first picture, after the end of the last one (begun at ``final``), in a hole
-    that neither the container (``lasts``) nor a low frame rate explains, or where a packet ``due`` in between did not decode.
+    that neither the container (``lasts``) nor the frame rate explains, or where a packet ``due`` in between did not decode.
     """
-    reach = np.where(shown >= final, np.maximum(lasts, interval), np.maximum(lasts, max(HOLE_SECONDS, 5 * interval)))
+    reach = np.where(shown >= final, np.maximum(lasts, interval), np.maximum(lasts, hole))
     covered = (times >= shown - interval / 2 - TICK) & (times < shown + reach + TICK)
     if len(due):
         latest = due[np.maximum(np.searchsorted(due, times + TICK, "right") - 1, 0)]

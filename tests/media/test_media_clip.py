@@ -196,6 +196,17 @@ def test_bit_rot_is_never_ok(sound_clip, tmp_path):
     assert read(path).status in {"partial", "truncated"}
 
 
+def test_a_hole_in_a_regular_stream_is_a_loss_unless_a_table_says_otherwise(make_clip):
+    """Eight pictures of a second are gone, as after the loss of a Matroska cluster; MP4's table of pictures says that there are none."""
+    times = [number / 10 for number in range(40) if not 15 <= number < 23]
+    lost = read(make_clip("hole.mkv", times=times), frames_per_second=10.0, min_coverage=0.5)
+    assert lost.status == "partial"
+    assert 0.75 < lost.video_coverage < 0.9
+    assert read(make_clip("hole.mp4", times=times), frames_per_second=10.0).status == "ok"
+    irregular = [number / 10 for number in range(40) if number % 5 not in (2, 3)]
+    assert read(make_clip("irregular.mkv", times=irregular), frames_per_second=10.0).status == "ok"
+
+
 def test_undecodable_sound_is_silent(make_clip):
     path = make_clip("deaf.mkv")
     content = path.read_bytes()
