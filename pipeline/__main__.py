@@ -4,6 +4,7 @@ table                        print the results table and where the page and figu
 table --into FILE --mark M   put the table between <!-- M --> and <!-- /M --> of a text file
 weights list                 the known weights, where each would be found, and what is there
 weights get NAME [--from P]  download (or copy from a local file) into models/pretrained, verified
+doctor                       versions, device, decoders, weights, cache and DVC's state, and what to do about each problem
 """
 
 from __future__ import annotations
@@ -54,6 +55,14 @@ def weights(arguments: argparse.Namespace) -> None:
         print(download(arguments.name, PRETRAINED, from_path=arguments.source))
 
 
+def doctor(_: argparse.Namespace) -> None:
+    from pipeline.doctor import as_text, examine  # imports torch and the decoders
+
+    findings = list(examine(Path.cwd()))
+    print(as_text(findings))
+    sys.exit(any(finding.advice for finding in findings))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
@@ -68,6 +77,9 @@ def main() -> None:
     get.add_argument("name")
     get.add_argument("--from", dest="source", type=Path, metavar="PATH", help="copy from a local file instead of downloading")
     of_weights.set_defaults(run=weights)
+    commands.add_parser("doctor", help="look at the machine and the project, and say what to do about each problem").set_defaults(
+        run=doctor
+    )
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)

@@ -1,0 +1,160 @@
+"""What this machine and this copy of the project have, and what to do about what they lack: ``python -m pipeline doctor``."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import torch
+
+from pipeline import config
+from pipeline.cache import Cache
+from pipeline.encoders import ENCODERS, PretrainedConfig
+from pipeline.encoders.known_weights import KNOWN
+from pipeline.encoders.weights import find, fingerprint, list_known, resolve
+from pipeline.errors import PipelineError
+
+MATCHED = {"torch": "2.11.", "torchvision": "0.26.", "torchaudio": "2.11."}  # built for one another; see pyproject.toml
+PACKAGES = ("timm", "lightning", "av", "decord", "soundfile", "numpy", "pandas", "pyarrow", "pydantic", "dvc", "dvclive")
+LITTLE_SPACE = 5 * 2**30  # bytes; a few hundred decoded clips
+DVC_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was looked at, what was found, and, if that is a problem, what to do about it."""
+
+    about: str
+    found: str
+    advice: str = ""
+
+
+def examine(root: Path) -> Iterator[Finding]:
+    """Everything the doctor knows to look at, for the project in ``root`` (the working directory); nothing is changed."""
+    yield from versions()
+    yield from devices()
+    yield from decoders()
+    params, problem = load_params(root / "params.yaml")
+    yield problem
+    yield from weights(params)
+    yield from cache(Cache(params.cache.dir if params else None))
+    yield dvc(root)
+
+
+def as_text(findings: list[Finding]) -> str:
+    """The findings in columns, then the problems with their advice, numbered."""
+    lines = [f"{'!' if finding.advice else ' '} {finding.about:22} {finding.found}" for finding in findings]
+    problems = [finding for finding in findings if finding.advice]
+    lines += ["", f"{len(problems)} problem{'s' if len(problems) != 1 else ''}" + (":" if problems else ", all is well")]
+    lines += [f"  {number}. {finding.about}: {finding.advice}" for number, finding in enumerate(problems, 1)]
+    return "\n".join(lines)
+
+
+def versions() -> Iterator[Finding]:
+    right = (3, 11) <= sys.version_info[:2] <= (3, 12)
+    yield Finding("python", platform.python_version(), "" if right else "use Python 3.11 or 3.12: make PYTHON=python3.11 environment")
+    for package in (*MATCHED, *PACKAGES):
+        try:
+            version = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            yield Finding(package, "not installed", "" if package == "decord" else "make environment")
+            continue
+        wanted = MATCHED.get(package, "")
+        fits = version.startswith(wanted)
+        yield Finding(package, version, "" if fits else f"{wanted}* is needed beside the other two of torch's set: make environment")
+
+
+def devices() -> Iterator[Finding]:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    yield Finding(
+        "cpu", f"{len(os.sched_getaffinity(0))} cores for this process, {torch.get_num_threads()} used by torch, {memory:.0f} GiB"
+    )
+    if not torch.cuda.is_available():
+        yield Finding("gpu", "none that torch can use; `device: auto` takes the CPU")
+    for number in range(torch.cuda.device_count()):
+        facts = torch.cuda.get_device_properties(number)
+        yield Finding(f"gpu {number}", f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+
+
+def decoders() -> Iterator[Finding]:
+    missing = [name for name in ("h264", "hevc", "vp9", "av1", "aac", "opus", "mp3") if name not in av.codecs_available]
+    library = ".".join(map(str, av.library_versions["libavcodec"]))
+    advice = f"this build of PyAV lacks {', '.join(missing)}: pip install --force-reinstall av" if missing else ""
+    yield Finding("decoder pyav", f"libavcodec {library}", advice)
+    present = importlib.util.find_spec("decord") is not None
+    yield Finding("decoder decord", "present, the second choice" if present else "not here; only PyAV decodes (no wheels off x86-64)")
+
+
+def load_params(path: Path) -> tuple[config.Params | None, Finding]:
+    try:
+        params = config.load(path)
+    except PipelineError as error:
+        return None, Finding("params.yaml", "not usable", " ".join(str(error).split()))
+    return params, Finding("params.yaml", f"{len(params.features)} feature sets, {len(params.runs)} rows")
+
+
+def weights(params: config.Params | None) -> Iterator[Finding]:
+    """Every known file with its hash, then what the feature sets of ``params`` ask for and do not find."""
+    for known in list_known():
+        path = find(known)
+        if path is None:
+            yield Finding(f"weights {known.name}", "not here")
+            continue
+        digest = fingerprint(path)
+        wrong = f"{path} is not the published file (sha256 {known.sha256}...): remove it, then python -m pipeline weights get {known.name}"
+        yield Finding(f"weights {known.name}", f"{digest[:16]} {path}", "" if digest.startswith(known.sha256) else wrong)
+    for name, feature_set in (params.features if params else {}).items():
+        for modality, choice in (("visual", feature_set.visual), ("audio", feature_set.audio)):
+            settings = ENCODERS.get(choice.encoder).Config.model_validate(choice.options)
+            if not isinstance(settings, PretrainedConfig) or choice.encoder not in KNOWN:
+                continue
+            try:
+                place = resolve(settings.weights, KNOWN[choice.encoder])
+                yield Finding(f"{name}.{modality}", f"{choice.encoder}, {place or 'random weights, as asked for'}")
+            except PipelineError as error:
+                yield Finding(f"{name}.{modality}", f"{choice.encoder}, no weights", str(error))
+
+
+def cache(of: Cache) -> Iterator[Finding]:
+    """Place and size of the per-clip cache, and what is free there."""
+    existing = next(place for place in (of.root, *of.root.parents) if place.is_dir())
+    writable = os.access(existing, os.W_OK)
+    advice = "" if writable else f"{existing} cannot be written: set cache.dir in params.yaml, or $AVEL_CACHE"
+    parts = []
+    for kind in sorted(path.name for path in of.root.iterdir() if path.is_dir()) if of.root.is_dir() else ():
+        sizes = [path.stat().st_size for path in (of.root / kind).rglob("*.npz")]
+        parts.append(f"{kind} {len(sizes)} entries, {sum(sizes) / 2**30:.2f} GiB")
+    yield Finding("cache", f"{of.root}: {'; '.join(parts) or 'empty'}", advice)
+    free = shutil.disk_usage(existing).free
+    little = f"free some space, or remove entries of {of.root} (they are made again when needed)"
+    yield Finding("cache disk", f"{free / 2**30:.1f} GiB free", little if free < LITTLE_SPACE else "")
+
+
+def dvc(root: Path) -> Finding:
+    """Whether the project is under DVC, and which stages wait to run."""
+    if not (root / ".dvc").is_dir() or not (root / "dvc.yaml").is_file():
+        return Finding("dvc", f"{root} has no .dvc and dvc.yaml", "run from the top of the repository; `dvc init` if .dvc is missing")
+    command = [sys.executable, "-m", "dvc", "status", "--json"]
+    try:
+        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=DVC_SECONDS, check=False)
+        changed = json.loads(done.stdout.strip().splitlines()[-1])
+    except (subprocess.TimeoutExpired, OSError) as error:
+        return Finding("dvc", f"`dvc status` did not answer: {type(error).__name__}", "run `dvc status` to see why")
+    except (ValueError, IndexError):
+        reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
+        return Finding("dvc", "`dvc status` failed", f"{reason}; run `dvc status` to see all of it")
+    if not changed:
+        return Finding("dvc", "everything is up to date")
+    names = list(changed)
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return Finding("dvc", f"{len(names)} stages to run: {shown}; `dvc repro` runs them")

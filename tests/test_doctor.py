@@ -1,0 +1,112 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline import doctor
+from pipeline.cache import Cache
+from pipeline.doctor import Finding, as_text
+
+
+def by_name(findings):
+    return {finding.about: finding for finding in findings}
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """An empty folder in which a user works, with its own cache."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("AVEL_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def write_params(project, repository, **visual):
+    yaml = YAML(typ="safe")
+    params = yaml.load((repository / "suites" / "demo.yaml").read_text())
+    params["features"]["lite0_logmel"]["visual"] |= visual
+    with open(project / "params.yaml", "w") as stream:
+        yaml.dump(params, stream)
+
+
+def test_this_environment_is_healthy(project):
+    for finding in (*doctor.versions(), *doctor.devices(), *doctor.decoders()):
+        assert not finding.advice, finding
+    assert by_name(doctor.versions())["torch"].found.startswith("2.11.")
+
+
+def test_another_torch_beside_its_set_is_a_problem(monkeypatch):
+    monkeypatch.setattr(doctor.importlib.metadata, "version", lambda name: "2.12.0" if name == "torchaudio" else "2.11.0")
+    found = by_name(doctor.versions())
+    assert "2.11.* is needed" in found["torchaudio"].advice
+    assert not found["torch"].advice
+
+
+def test_params_that_are_missing_or_wrong_are_told(project):
+    params, finding = doctor.load_params(project / "params.yaml")
+    assert params is None
+    assert "copy one of suites" in finding.advice
+    (project / "params.yaml").write_text("synth: {}\nmedia: {frames: 2}\n")
+    assert "media.frames: unknown key" in doctor.load_params(project / "params.yaml")[1].advice
+
+
+def test_weights_that_a_feature_set_needs_are_a_problem_and_others_are_not(project, repository):
+    write_params(project, repository)
+    found = by_name(doctor.weights(doctor.load_params(project / "params.yaml")[0]))
+    assert not any(finding.advice for finding in found.values())
+    assert found["weights efficientnet_lite0"].found.startswith("579344248a93e230 ")
+    assert found["weights vgg19"].found == "not here"
+    write_params(project, repository, weights="elsewhere.pth")
+    found = by_name(doctor.weights(doctor.load_params(project / "params.yaml")[0]))
+    assert "elsewhere.pth" in found["lite0_logmel.visual"].advice
+
+
+def test_a_weights_file_that_is_not_the_published_one_is_a_problem(project):
+    path = project / "models" / "pretrained" / "vgg19-dcbb9e9d.pth"
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"half a download")
+    finding = by_name(doctor.weights(None))["weights vgg19"]
+    assert "is not the published file (sha256 dcbb9e9d" in finding.advice
+    assert "weights get vgg19" in finding.advice
+
+
+def test_the_cache_is_measured_and_a_full_disk_is_a_problem(project, monkeypatch):
+    cache = Cache()
+    assert by_name(doctor.cache(cache))["cache"].found.endswith("empty")
+    cache.put("features", "ab" * 32, {"features": np.zeros(30_000_000, np.uint8)})
+    found = by_name(doctor.cache(cache))
+    assert found["cache"].found == f"{cache.root}: features 1 entries, 0.03 GiB"
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 2**30}))
+    assert "free some space" in by_name(doctor.cache(cache))["cache disk"].advice
+
+
+def test_dvc_says_what_waits(project):
+    assert "dvc init" in doctor.dvc(project).advice
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=project, check=True)
+    (project / "dvc.yaml").write_text("stages:\n  say:\n    cmd: echo hello > hello\n    outs: [hello]\n")
+    assert doctor.dvc(project) == Finding("dvc", "1 stages to run: say; `dvc repro` runs them")
+    (project / "dvc.yaml").write_text("stages: [")
+    assert "run `dvc status`" in doctor.dvc(project).advice
+
+
+def test_problems_come_last_and_numbered_with_their_advice():
+    text = as_text([Finding("gpu", "none"), Finding("cache", "full", "free some space"), Finding("dvc", "broken", "mend it")])
+    assert text.splitlines()[0] == "  gpu                    none"
+    assert text.splitlines()[1].startswith("! cache")
+    assert text.splitlines()[-3:] == ["2 problems:", "  1. cache: free some space", "  2. dvc: mend it"]
+    assert as_text([Finding("gpu", "none")]).endswith("0 problems, all is well")
+
+
+def test_the_command_ends_with_1_where_there_is_a_problem(project, repository):
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", "doctor"],
+        cwd=project,
+        env={**doctor.os.environ, "PYTHONPATH": str(repository)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert "! params.yaml" in done.stdout
+    assert "Traceback" not in done.stderr
