@@ -190,6 +190,9 @@ def finetune_problems(path: str, name: str, settings: Mapping[str, Any]) -> list
     for modality in ("visual", "audio"):
         choice = _mapping(settings.get(modality))
         problems += encoder_problems(f"{path}.{modality}", choice, modality)
+        encoder = ENCODERS.get(choice["encoder"]) if choice.get("encoder") in ENCODERS.names() else None
+        if encoder is not None and getattr(encoder, "sees", "frame") == "segment":
+            problems.append(f"{path}.{modality}.encoder: {choice['encoder']!r} sees the frames of a segment together; choose one of frames")
         if _finetuned_name(choice) is not None:
             problems.append(f"{path}.{modality}.weights: start from published weights or a file, not from another fine-tuning")
     return problems

@@ -146,3 +146,9 @@ def test_merge_keeps_what_is_not_overridden_and_changes_neither(base, over):
 def test_picking_an_unknown_row_names_the_nearest():
     with pytest.raises(UnknownName, match="unknown row 'avle'; did you mean 'avel'"):
         config.pick({"avel": 1}, "avle", "row")
+
+
+def test_an_encoder_that_sees_whole_segments_is_not_fine_tuned_on_frames(tmp_path, demo):
+    demo["finetune"] = {"eye": {"visual": {"encoder": "r2plus1d_18", "weights": "none"}, "audio": {"encoder": "logmel"}}}
+    found = problems(tmp_path, demo)
+    assert found == ["finetune.eye.visual.encoder: 'r2plus1d_18' sees the frames of a segment together; choose one of frames"]

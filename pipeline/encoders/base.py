@@ -69,6 +69,7 @@ class Encoder(nn.Module):
 
 class VisualEncoder(Encoder):
     modality = "visual"
+    sees: ClassVar[Literal["frame", "segment"]] = "frame"  # what one row of its input is
 
     @property
     def frames(self) -> Literal["mean", "keep"]:

@@ -43,6 +43,7 @@ class R2Plus1D18(VisualEncoder):
     """
 
     name = "r2plus1d_18"
+    sees = "segment"
     Config = VideoConfig
     config: VideoConfig
     output_shape = (WIDTH,)
