@@ -153,7 +153,7 @@ def one_round(bench: Bench) -> dict[str, Measured]:
         "encode": partial(encode_only, bench),
         "end to end": partial(end_to_end, bench),
         "bf16": partial(end_to_end, bench, precision="bfloat16"),
-        "plain": partial(plain_loop, bench),  # last: decord has taken this process down, which the pipeline leaves to its children
+        "plain": partial(plain_loop, bench),  # last: decord can end a process, which is why the pipeline decodes in children
     }
     results = {}
     with tempfile.TemporaryDirectory() as root:

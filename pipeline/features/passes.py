@@ -70,7 +70,7 @@ class PassEncoder:
         # Images with their channels last: convolutions are up to twice as fast (benchmarks/RESULTS.md). Tensors of video have none.
         self._channels_last = encoder.modality == "visual" and all(parameter.dim() < 5 for parameter in encoder.parameters())
         if self._channels_last:
-            self.encoder = self.encoder.to(memory_format=torch.channels_last)
+            self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.device = device
         self.precision = precision
         self.size = min(batch_size, CPU_PASS) if device.type == "cpu" else batch_size
