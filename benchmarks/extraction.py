@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -147,15 +148,19 @@ def plain_loop(bench: Bench, root: Path) -> Measured:
 
 
 def one_round(bench: Bench) -> dict[str, Measured]:
-    with tempfile.TemporaryDirectory() as name:
-        root = Path(name)
-        return {
-            "decode": decode_only(bench, root / "decode"),
-            "encode": encode_only(bench, root / "encode"),
-            "end to end": end_to_end(bench, root / "whole"),
-            "bf16": end_to_end(bench, root / "half", "bfloat16"),
-            "plain": plain_loop(bench, root / "plain"),
-        }
+    jobs: dict[str, Callable[[Path], Measured]] = {
+        "decode": partial(decode_only, bench),
+        "encode": partial(encode_only, bench),
+        "end to end": partial(end_to_end, bench),
+        "bf16": partial(end_to_end, bench, precision="bfloat16"),
+        "plain": partial(plain_loop, bench),  # last: decord can end a process, which is why the pipeline decodes in children
+    }
+    results = {}
+    with tempfile.TemporaryDirectory() as root:
+        for name, job in jobs.items():
+            results[name] = job(Path(root) / name)
+            print(f"  {bench.encoder} {name:11} {results[name]}", flush=True)
+    return results
 
 
 def report(bench: Bench, results: dict[str, Measured]) -> None:
@@ -165,8 +170,6 @@ def report(bench: Bench, results: dict[str, Measured]) -> None:
     print(
         f"\n{bench.encoder}, {len(bench.files)} clips, {bench.media.frames_per_second:g} frames/s, {bench.workers} workers, {bench.device}"
     )
-    for name, result in results.items():
-        print(f"  {name:11} {result}")
     print(f"  of the limit ({limit:.2f} clips/s): {whole.rate / limit:.2f}; by CPU seconds: {(decode.cpu + encode.cpu) / whole.cpu:.2f}")
     for name in ("end to end", "bf16"):
         result, plain = results[name], results["plain"]
