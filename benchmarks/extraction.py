@@ -1,6 +1,7 @@
 """How fast clips become features, and how near that is to what decoding and encoding alone allow.
 
 python -m benchmarks.extraction [--clips DIRECTORY] [--count 24] [--encoder NAME ...] [--frames-per-second 2] [--device auto] [--rounds 1]
+python -m benchmarks.extraction --memory --count 300 --encoder NAME
 
 Every round measures, one after another on the same clips, the weights being random (speed does not depend on them):
     decode      files -> decoded clips in a fresh cache (child processes) -> frames prepared for the encoder; no encoding
@@ -9,16 +10,19 @@ Every round measures, one after another on the same clips, the weights being ran
     bf16        end to end with precision: bfloat16
     plain       decord -> the transform -> the network, one clip at a time, float32, torch's own threads
 The limit is 1 / (1 / decode + 1 / encode) where both share the CPU's cores, min(decode, encode) where the encoder has a GPU.
+With --memory: one run end to end, and the most memory that the process and its decoding children held together.
 Wall time says what a user waits for; on a machine that others use it is noise, and CPU seconds per clip are the steadier figure.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import resource
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,10 +30,11 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import psutil
 import torch
 
 from pipeline.cache import Cache, file_sha256
-from pipeline.encoders import VisualEncoder
+from pipeline.encoders import VisualEncoder, create
 from pipeline.features.lanes import Lanes, ahead
 from pipeline.features.runner import Extraction
 from pipeline.features.settings import FeatureSet
@@ -102,14 +107,19 @@ def decode_only(bench: Bench, root: Path) -> Measured:
     return measured(len(jobs), work)
 
 
-def encode_only(bench: Bench, root: Path) -> Measured:
-    extraction = Extraction(bench.features(), {}, Cache(root), bench.workers)
+def prepared(extraction: Extraction) -> torch.Tensor:
+    """Random rows of one pass, which was run once: the network is built and frozen before any clock starts."""
     encoder, passes = extraction.encoders["visual"], extraction.passes["visual"]
     assert isinstance(encoder, VisualEncoder)
-    frame = encoder.prepare(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))
-    rows = torch.randn(passes.size, *frame.shape[1:])
+    rows = torch.randn(passes.size, *encoder.prepare(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape[1:])
+    passes(rows)
+    return rows
+
+
+def encode_only(bench: Bench, root: Path) -> Measured:
+    extraction = Extraction(bench.features(), {}, Cache(root), bench.workers)
+    passes, rows = extraction.passes["visual"], prepared(extraction)
     total = len(bench.files) * SEGMENTS * bench.media.frames_per_segment(1.0)
-    passes(rows)  # the first pass prepares kernels
 
     def work() -> None:
         with Lanes(extraction.device, bench.workers) as lanes:
@@ -123,16 +133,17 @@ def end_to_end(bench: Bench, root: Path, precision: str = "float32") -> Measured
     cache = Cache(root)
     jobs = bench.jobs(cache)
     extraction = Extraction(bench.features(precision), jobs, cache, bench.workers)
+    prepared(extraction)
     store = root / "store"
     store.mkdir(parents=True)
     return measured(len(jobs), lambda: extraction.run(decode_clips(list(jobs.values()), [], bench.media), store))
 
 
-def plain_loop(bench: Bench, root: Path) -> Measured:
+def plain_loop(bench: Bench, _: Path) -> Measured:
     """What a script does: no child processes, no cache, no sampling by time, no audio."""
     import decord
 
-    encoder = Extraction(bench.features(), {}, Cache(root), bench.workers).encoders["visual"]
+    encoder = create(bench.encoder, weights="none").to(bench.device)  # as torchvision or timm build it, in their own memory format
     assert isinstance(encoder, VisualEncoder)
     frames_of_a_clip = SEGMENTS * bench.media.frames_per_segment(1.0)
 
@@ -142,7 +153,7 @@ def plain_loop(bench: Bench, root: Path) -> Measured:
             chosen = torch.linspace(0, len(reader) - 1, frames_of_a_clip).round().int().tolist()
             frames = torch.from_numpy(reader.get_batch(chosen).asnumpy())
             with torch.inference_mode():
-                encoder.encode(encoder.prepare(frames).to(next(encoder.parameters()).device)).cpu()
+                encoder.encode(encoder.prepare(frames).to(bench.device)).cpu()
 
     return measured(len(bench.files), work)
 
@@ -174,8 +185,39 @@ def report(bench: Bench, results: dict[str, Measured]) -> None:
     for name in ("end to end", "bf16"):
         result, plain = results[name], results["plain"]
         print(f"  {name} against the plain loop: {result.rate / plain.rate:.2f} times; by CPU seconds: {plain.cpu / result.cpu:.2f}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # of children Linux reports the parent's peak at their start
-    print(f"  peak memory so far, without the decoding children: {peak:.2f} GiB", flush=True)
+
+
+class PeakMemory:
+    """The largest sum of the resident sets of this process and its children, GiB, looked at ten times a second while it is entered."""
+
+    def __enter__(self) -> PeakMemory:
+        self.gib = 0.0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        me = psutil.Process()
+        while not self._stop.wait(0.1):
+            held = 0
+            for process in (me, *me.children(recursive=True)):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    held += process.memory_info().rss
+            self.gib = max(self.gib, held / 2**30)
+
+
+def memory(bench: Bench) -> None:
+    with tempfile.TemporaryDirectory() as root, PeakMemory() as peak:
+        whole = end_to_end(bench, Path(root))
+    print(
+        f"  {bench.encoder}, {len(bench.files)} clips, {bench.media.frames_per_second:g} frames/s: {whole}; peak {peak.gib:.2f} GiB",
+        flush=True,
+    )
 
 
 def find_clips(directory: Path | None, count: int, scratch: Path) -> list[Path]:
@@ -197,6 +239,7 @@ def main() -> None:
     parser.add_argument("--frames-per-second", type=float, default=2.0)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--memory", action="store_true", help="only one run end to end, and its peak memory")
     arguments = parser.parse_args()
     workers = len(os.sched_getaffinity(0))
     torch.set_num_threads(workers)
@@ -208,7 +251,7 @@ def main() -> None:
         for name in arguments.encoder or ENCODERS:
             for _ in range(arguments.rounds):
                 bench = Bench(files, name, media, device, workers)
-                report(bench, one_round(bench))
+                memory(bench) if arguments.memory else report(bench, one_round(bench))
 
 
 if __name__ == "__main__":

@@ -92,6 +92,7 @@ class ImageTransform:
 class ImageEncoder(VisualEncoder):
     """An image network applied frame by frame. Subclasses set ``image_transform`` and ``output_shape`` in ``__init__``."""
 
+    traceable = True
     config: ImageConfig
     image_transform: ImageTransform
 
