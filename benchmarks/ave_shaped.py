@@ -1,6 +1,6 @@
 """AVE-shaped features with AVE's real labels: files of the published names, keys and shapes, for trying and timing what reads them.
 
-python -m benchmarks.ave_shaped OUT [--annotations DIRECTORY] [--every 1] [--positions 7] [--visual 512] [--audio 128] [--dtype float32] [--seed 0]
+python -m benchmarks.ave_shaped OUT [--annotations DIRECTORY] [--every 1] [--positions 7] [--visual 512] [--audio 128] [--dtype float32]
 
 Writes into OUT/features: visual_feature.h5 (N, 10, 7, 7, 512), audio_feature.h5 (N, 10, 128), both in the order of Annotations.txt, their
 *_noisy.h5 with 178 clips without an event, visual_feature_vec.h5 (N, 10, 512), the mean over positions; and OUT/annotations: text, splits,

@@ -79,10 +79,8 @@ def copy(root: Path, settings: DatasetSettings) -> None:
     """The same bytes, read and written in blocks of 8 MiB."""
     block = bytearray(BLOCK)
     for name, _ in FILES.values():
-        with (
-            open(root / "published" / "features" / name, "rb", buffering=0) as source,
-            open(root / "out" / name, "wb", buffering=0) as target,
-        ):
+        origin = root / "published" / "features" / name
+        with open(origin, "rb", buffering=0) as source, open(root / "out" / name, "wb", buffering=0) as target:
             while count := source.readinto(block):
                 target.write(memoryview(block)[:count])
 
