@@ -157,7 +157,10 @@ class ClipFiles:
         return np.stack([self._read_one(entry) for entry in range(start, stop)])
 
     def _read_one(self, entry: int) -> np.ndarray:
-        values = np.load(self.paths[entry], allow_pickle=False)
+        try:
+            values = np.load(self.paths[entry], allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:  # its header was in order a moment ago
+            raise PipelineError(f"{self.paths[entry]}: was it changed meanwhile? ({error})") from None
         if self.source.time == "average":
             return average(values.astype(np.float32, copy=False), self.own[entry], self.segments)
         if self.source.time == "clap_map":
