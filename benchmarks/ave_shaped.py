@@ -52,8 +52,12 @@ def write(out: Path, annotations: Path, every: int, positions: int, visual: int,
     if not NO_CLIPS.is_dir():
         raise SystemExit("run this in the root of the repository")
     index = build_index(settings)
-    rows = thin(index.rows, every)
+    kept = thin(index.rows, every)
+    rows = [index.rows[position] for position in kept]
     write_annotations(out / "annotations", rows, index.classes)
+    if (annotations / "test_order_match.h5").is_file():
+        matched = build_index(settings.model_copy(update={"split": "match"})).rows
+        write_orders(out / "annotations", "_match", [matched[position] for position in kept])
     truth = np.stack([occupied(row.events, index.classes, "av", SEGMENTS).T for row in rows])
     rng = np.random.default_rng(seed)
     means = {"visual": directions(rng, len(index.classes), visual), "audio": directions(rng, len(index.classes), audio)}
@@ -63,10 +67,10 @@ def write(out: Path, annotations: Path, every: int, positions: int, visual: int,
     return len(rows)
 
 
-def thin(rows: list[Row], every: int) -> list[Row]:
-    """Each ``every``-th row of every split, in the order of the annotations."""
-    kept = {id(row) for split in ("train", "val", "test") for row in [row for row in rows if row.split == split][::every]}
-    return [row for row in rows if id(row) in kept]
+def thin(rows: list[Row], every: int) -> list[int]:
+    """Each ``every``-th row of every split, by its number, in the order of the annotations."""
+    kept = [[number for number, row in enumerate(rows) if row.split == split][::every] for split in ("train", "val", "test")]
+    return sorted(number for of_split in kept for number in of_split)
 
 
 def weak_classes(rows: list[Row], classes: list[str]) -> np.ndarray:
@@ -127,12 +131,18 @@ def write_annotations(directory: Path, rows: list[Row], classes: list[str]) -> N
     for split in ("train", "val", "test"):
         order = [position for position, row in enumerate(rows) if row.split == split]
         (directory / f"{split}Set.txt").write_text("".join(lines[position] for position in order))
-        write_h5(directory / f"{split}_order.h5", np.array(order, np.int64), "order")
+    write_orders(directory, "", rows)
     weak = np.eye(len(classes) + 1, dtype=np.float32)[weak_classes(rows, classes)]
     write_h5(directory / "mil_labels.h5", weak)
     event = np.stack([occupied(row.events, classes, "av", SEGMENTS).any(axis=0) for row in rows])
     write_h5(directory / "labels_closs.h5", event.astype(np.float32))
     write_h5(directory / "labels_noisy.h5", np.eye(len(classes) + 1, dtype=np.float32)[[len(classes)] * NEGATIVES])
+
+
+def write_orders(directory: Path, suffix: str, rows: list[Row]) -> None:
+    for split in ("train", "val", "test"):
+        order = [position for position, row in enumerate(rows) if row.split == split]
+        write_h5(directory / f"{split}_order{suffix}.h5", np.array(order, np.int64), "order")
 
 
 def write_h5(path: Path, values: np.ndarray, key: str = "avadataset") -> None:
