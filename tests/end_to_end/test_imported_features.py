@@ -1,12 +1,16 @@
 """Published features alone, without a single raw clip, from `dvc repro` to a table; and a killed import."""
 
 import json
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from tiny_project import NARROW, TINY, Project
 
 from benchmarks.ave_shaped import write
+from pipeline import config
+from pipeline.datasets import build_index, read_index, write_index
+from pipeline.features.importing import Import
 from pipeline.features.store import FeatureStore
 
 CLASSES = ("Bark", "Flute", "Truck")
@@ -15,6 +19,7 @@ STREAMS = {
     "visual": {"file": "visual_feature.h5", "shape": [3, 3, 8], "negatives": "visual_feature_noisy.h5"},
     "audio": {"file": "audio_feature.h5", "shape": [6], "negatives": "audio_feature_noisy.h5"},
 }
+SHARD_BYTES = 30_000
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +64,7 @@ def test_published_features_become_a_table_without_any_clip(project):
     assert project.repro()[0] == set()
 
 
-def test_an_import_killed_in_the_middle_goes_on_where_it_was(project, tmp_path):
+def test_an_import_killed_in_the_middle_goes_on_where_it_was(project, tmp_path, monkeypatch):
     """SIGKILL between two shards, in a process that is slowed down; then the same bytes as undisturbed."""
     script = f"""
 import sys, time
@@ -69,23 +74,29 @@ from pipeline.datasets import read_index
 from pipeline.features.importing import Import
 from pipeline.stage import publishing
 params = config.load(Path("params.yaml"))
-importing = Import(params.imports["published"], params.dataset, read_index(Path("data/index"))[0], shard_bytes=30000)
+importing = Import(params.imports["published"], params.dataset, read_index(Path("data/index"))[0], shard_bytes={SHARD_BYTES})
 importing.check()
 shard = importing._shard
 def slow(*arguments):
     print("shard", flush=True)
-    time.sleep(float(sys.argv[2]))
+    time.sleep(float(sys.argv[1]))
     return shard(*arguments)
 importing._shard = slow
-with publishing(Path({str(tmp_path)!r}) / sys.argv[1], resume=importing.fingerprint()) as directory:
+with publishing(Path({str(tmp_path / "torn")!r}), resume=importing.fingerprint()) as directory:
     importing.run(directory)
 """
-    project.run("python", "-m", "stages.index")
-    undisturbed = project.run("python", "-c", script, "whole", "0").count("shard")
-    assert undisturbed > 20
-    project.kill_when(lambda: len(list(tmp_path.glob(".torn.*/*.npy"))) >= 5, "python", "-c", script, "torn", "0.05")
+    monkeypatch.chdir(project.root)
+    settings = config.load(Path("params.yaml"))
+    index = build_index(settings.dataset)
+    Path("data/index").mkdir(exist_ok=True)
+    write_index(index, Path("data/index"))
+    (tmp_path / "whole").mkdir()
+    Import(settings.imports["published"], settings.dataset, read_index(Path("data/index"))[0], SHARD_BYTES).run(tmp_path / "whole")
+    files = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    shards = sum(name.endswith(".npy") for name in files)
+    assert shards > 20
+    project.kill_when(lambda: len(list(tmp_path.glob(".torn.*/*.npy"))) >= 5, "python", "-c", script, "0.05")
     assert not (tmp_path / "torn").exists()
     kept = len(list(tmp_path.glob(".torn.*/*.npy")))
-    assert project.run("python", "-c", script, "torn", "0").count("shard") == undisturbed - kept
-    files = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert project.run("python", "-c", script, "0").count("shard") == shards - kept
     assert {path.name: path.read_bytes() for path in (tmp_path / "torn").iterdir()} == files
