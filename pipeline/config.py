@@ -17,8 +17,10 @@ from ruamel.yaml.error import YAMLError
 
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.datasets import DATASETS, DatasetSettings
+from pipeline.datasets.base import NO_CLIPS
 from pipeline.encoders import ENCODERS
 from pipeline.errors import InputProblems, PipelineError
+from pipeline.features.importing.settings import ImportSet
 from pipeline.features.settings import NOT_FINETUNED, EncoderChoice, FeatureSet
 from pipeline.media.settings import MediaSettings
 from pipeline.methods import METHODS
@@ -46,6 +48,7 @@ class Params(Settings):
     media: MediaSettings
     finetune: dict[str, FinetuneSettings] = Field(description="encoders to fine-tune, by a name of your choice")
     features: dict[str, FeatureSet] = Field(description="feature sets, by a name of your choice")
+    imports: dict[str, ImportSet] = Field(description="published features to import, by a name of your choice")
     methods: dict[str, dict[str, Any]] = Field(description="settings of each method, by its registered name")
     train: TrainSettings
     runs: dict[str, Run] = Field(description="rows of the results table, by a name of your choice")
@@ -136,7 +139,7 @@ def _is_dict(annotation: Any) -> bool:
 def reference_problems(content: Mapping[str, Any]) -> list[str]:
     """What no single block can know: names of encoders, methods, tasks and feature sets, and the settings these own."""
     dataset, finetune, features = (_mapping(content.get(block)) for block in ("dataset", "finetune", "features"))
-    methods, runs = (_mapping(content.get(block)) for block in ("methods", "runs"))
+    imports, methods, runs = (_mapping(content.get(block)) for block in ("imports", "methods", "runs"))
     problems = _unknown("dataset.kind", dataset.get("kind"), DATASETS)
     problems += segment_problems(dataset, _mapping(content.get("media")))
     for name, feature_set in features.items():
@@ -144,13 +147,14 @@ def reference_problems(content: Mapping[str, Any]) -> list[str]:
             choice = _mapping(_mapping(feature_set).get(modality))
             problems += encoder_problems(f"features.{name}.{modality}", choice, modality)
         problems += finetuned_problems(f"features.{name}", _mapping(feature_set), finetune)
+    problems += import_problems(dataset, finetune, features, imports)
     for name, settings in finetune.items():
         problems += finetune_problems(f"finetune.{name}", name, _mapping(settings))
     for name, settings in methods.items():
         path = f"methods.{name}"
         problems += _unknown(path, name, METHODS) or list(schema_problems(METHODS.get(name).Config, settings or {}, path))
     for name, run in runs.items():
-        problems += run_problems(f"runs.{name}", _mapping(run), features, methods)
+        problems += run_problems(f"runs.{name}", _mapping(run), [*features, *imports], methods)
     baseline = _mapping(content.get("report")).get("baseline")
     if baseline is not None and baseline not in runs:
         problems.append(f"report.baseline: unknown row {baseline!r}{suggest(str(baseline), runs)}")
@@ -166,6 +170,24 @@ def segment_problems(dataset: Mapping[str, Any], media: Mapping[str, Any]) -> li
     except PipelineError as error:
         return [str(error)]
     return []
+
+
+def import_problems(
+    dataset: Mapping[str, Any], finetune: Mapping[str, Any], features: Mapping[str, Any], imports: Mapping[str, Any]
+) -> list[str]:
+    """Extracted and imported sets share data/features/, and only imported ones need no clips."""
+    problems = [f"imports.{name}: features.{name} exists as well; rename one of them" for name in imports if name in features]
+    if str(dataset.get("clips")).strip("/") == NO_CLIPS.as_posix():
+        problems += [
+            f"{block}.{name}: needs raw clips, but dataset.clips is {NO_CLIPS}; point that at them, or empty the block: {block}: {{}}"
+            for block, entries in (("finetune", finetune), ("features", features))
+            for name in entries
+        ]
+    for name, settings in imports.items():
+        sources = [_mapping(_mapping(settings).get("visual")), _mapping(_mapping(settings).get("audio"))]
+        if any(source.get("negatives") for source in sources) and not dataset.get("negatives"):
+            problems.append(f"imports.{name}: names files of negatives; say how many clips they hold: dataset.negatives")
+    return problems
 
 
 def encoder_problems(path: str, choice: Mapping[str, Any], modality: str) -> list[str]:
@@ -227,7 +249,7 @@ def _finetuned_name(choice: Mapping[str, Any]) -> str | None:
     return weights.removeprefix("finetuned/") if isinstance(weights, str) and weights.startswith("finetuned/") else None
 
 
-def run_problems(path: str, run: Mapping[str, Any], features: Mapping[str, Any], methods: Mapping[str, Any]) -> list[str]:
+def run_problems(path: str, run: Mapping[str, Any], features: Iterable[str], methods: Mapping[str, Any]) -> list[str]:
     problems = _unknown(f"{path}.task", run.get("task"), TASKS) + _unknown(f"{path}.method", run.get("method"), METHODS)
     feature_set, method = run.get("features"), run.get("method")
     if isinstance(feature_set, str) and feature_set not in features:

@@ -5,6 +5,7 @@ import json
 from pipeline import config
 from pipeline.cache import Cache
 from pipeline.datasets import read_index
+from pipeline.datasets.base import expected_files
 from pipeline.media.decoding import check_bad_share, decode_clips, make_jobs, summary
 from pipeline.stage import publishing, run
 from stages.paths import CLIPS, INDEX, PARAMS
@@ -12,8 +13,8 @@ from stages.paths import CLIPS, INDEX, PARAMS
 
 def main() -> None:
     params = config.load(PARAMS)
-    index, _ = read_index(INDEX)
     dataset = params.dataset
+    index = expected_files(read_index(INDEX)[0], dataset)
     jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.dir))
     manifest = decode_clips(list(jobs.values()), missing, params.media)
     print(f"decode: {summary(manifest)}")

@@ -32,7 +32,7 @@ def demo() -> dict:
 @pytest.mark.parametrize("suite", sorted((ROOT / "suites").glob("*.yaml")), ids=lambda path: path.name)
 def test_every_suite_is_valid(suite):
     params = config.load(suite)
-    assert params.features
+    assert params.features or params.imports
 
 
 def test_the_active_params_are_the_demo():
@@ -152,3 +152,45 @@ def test_an_encoder_that_sees_whole_segments_is_not_fine_tuned_on_frames(tmp_pat
     demo["finetune"] = {"eye": {"visual": {"encoder": "r2plus1d_18", "weights": "none"}, "audio": {"encoder": "logmel"}}}
     found = problems(tmp_path, demo)
     assert found == ["finetune.eye.visual.encoder: 'r2plus1d_18' sees the frames of a segment together; choose one of frames"]
+
+
+STREAMS = {"visual": {"file": "visual_feature.h5", "shape": [7, 7, 512]}, "audio": {"file": "audio_feature.h5", "shape": [128]}}
+
+
+def test_a_row_may_name_imported_features(tmp_path, demo):
+    demo["imports"] = {"published": {"directory": "data/published", **STREAMS}}
+    demo["runs"]["avel"]["features"] = "published"
+    path = tmp_path / "params.yaml"
+    YAML(typ="safe").dump(demo, path)
+    assert config.load(path).imports["published"].dtype == "float32"
+    demo["runs"]["avel"]["features"] = "publishd"
+    assert "unknown feature set 'publishd'; did you mean 'published'?" in problems(tmp_path, demo)[0]
+
+
+def test_faults_of_imports_are_told_with_their_paths(tmp_path, demo):
+    demo["imports"] = {
+        "lite0_logmel": {"directory": "data/published", **STREAMS},
+        "other": {"directory": "x", **STREAMS, "dtyp": 1, "audio": {"file": "../a.h5", "shape": [128]}},
+        "weak": {"directory": "x", **{name: {**stream, "negatives": "n.h5"} for name, stream in STREAMS.items()}},
+    }
+    found = problems(tmp_path, demo)
+    for words in (
+        "imports.lite0_logmel: features.lite0_logmel exists as well",
+        "imports.other.dtyp: unknown key; did you mean 'dtype'?",
+        "imports.other.audio.file: a path below the directory",
+        "imports.weak: names files of negatives; say how many clips they hold: dataset.negatives",
+    ):
+        assert any(problem.startswith(words) for problem in found), (words, found)
+    assert len(found) == 4
+
+
+def test_without_raw_clips_nothing_can_be_extracted(tmp_path, demo):
+    demo["dataset"]["clips"] = "data/none"
+    assert problems(tmp_path, demo) == [
+        "features.lite0_logmel: needs raw clips, but dataset.clips is data/none; point that at them, or empty the block: features: {}"
+    ]
+
+
+def test_a_setting_of_another_kind_of_data_set(tmp_path, demo):
+    demo["dataset"] |= {"kind": "folder", "split": "match"}
+    assert problems(tmp_path, demo) == ["dataset.split: only the data set kind ave has this setting (here: 'match')"]

@@ -1,33 +1,41 @@
 """AVE-format annotations: ``Category&VideoID&Quality&StartTime&EndTime``, one audio-visual event a line (Tian et al. 2018).
 
 A directory holds ``Annotations.txt`` (with or without a header line: both are in circulation, and a header taken for a row shifts every
-published order file by one), ``trainSet.txt``, ``valSet.txt``, ``testSet.txt`` in the same line format, and, where there is one,
-``categories.txt`` with the class order; else classes stand in the order of first appearance, as the published label files do.
+published order file by one), the splits as ``trainSet.txt``, ``valSet.txt``, ``testSet.txt`` in the same line format or as
+``train_order.h5`` ... (row numbers from 0; where both are there they must agree), and, where there is one, ``categories.txt`` with the
+class order; else classes stand in the order of first appearance, as the published label files do. A row is an annotation line: index i
+of every published feature and label file is row i, the i-th line without the header.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline.datasets.ave_arrays import label_report, negative_problems, read_orders
 from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Row, Split, count_lines, find_files, unsafe_id
 from pipeline.errors import InputProblems
 
 SPLIT_FILES: dict[str, Split] = {"trainSet.txt": "train", "valSet.txt": "val", "testSet.txt": "test"}
+NAMED = 100  # clips with several rows, and leaks, are named one by one: AVE has 45
 
 
 @dataclass(frozen=True)
 class Line:
-    """One annotation line: class, clip id, [start, end) in seconds."""
+    """One annotation line: class, clip id, [start, end) in seconds. Its place in the file does not make it another line."""
 
     category: str
     clip: str
     start: float
     end: float
+    number: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.category}&{self.clip}"
 
 
-def parse_line(text: str, seconds: float) -> Line:
+def parse_line(text: str, seconds: float, number: int = 0) -> Line:
     """Parse one line; ``seconds`` is the length of a clip.
 
     Raises:
@@ -47,7 +55,7 @@ def parse_line(text: str, seconds: float) -> Line:
         raise ValueError(f"start {start_text!r} or end {end_text!r} is not a number") from None
     if not 0 <= start <= end <= seconds:  # also refuses NaN
         raise ValueError(f"the span {start:g}-{end:g} s does not lie in 0-{seconds:g} s with start before end")
-    return Line(category, clip, start, end)
+    return Line(category, clip, start, end, number)
 
 
 def read_lines(path: Path, seconds: float, problems: list[str]) -> list[Line]:
@@ -56,12 +64,12 @@ def read_lines(path: Path, seconds: float, problems: list[str]) -> list[Line]:
         problems.append(f"{path}: no such file")
         return []
     lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        is_header = number == 1 and text.split("&")[-2:] == ["StartTime", "EndTime"]
+    for number, text in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+        is_header = number == 1 and [part.strip() for part in text.split("&")[-2:]] == ["StartTime", "EndTime"]
         if not text.strip() or is_header:
             continue
         try:
-            lines.append(parse_line(text, seconds))
+            lines.append(parse_line(text, seconds, number))
         except ValueError as error:
             problems.append(f"{path}:{number}: {error}")
     return lines
@@ -80,48 +88,100 @@ def read_classes(directory: Path, lines: list[Line], problems: list[str]) -> lis
 
 @DATASETS.register("ave")
 def read_ave(settings: DatasetSettings) -> Index:
-    """Rows of ``Annotations.txt`` in its order, each with the split whose file holds the same line.
+    """Rows of ``Annotations.txt`` in its order, each with its split; after them ``settings.negatives`` clips without an event.
 
     Raises:
-        InputProblems: every malformed or unmatched line at once.
+        InputProblems: every malformed or unmatched line, and every unusable order file, at once.
     """
     directory, seconds = settings.annotations, settings.segments * settings.segment_seconds
     problems: list[str] = []
     lines = read_lines(directory / "Annotations.txt", seconds, problems)
     classes = read_classes(directory, lines, problems)
-    splits: dict[Line, Split] = {}
-    for name, split in SPLIT_FILES.items():
-        for line in read_lines(directory / name, seconds, problems):
-            if splits.setdefault(line, split) != split:
-                problems.append(f"{directory / name}: {line.category}&{line.clip} stands in {splits[line]} as well")
-    known = set(lines)
-    problems += [f"{split}: {line.category}&{line.clip} is not in Annotations.txt" for line, split in splits.items() if line not in known]
+    splits = match_splits(directory, lines, problems) if settings.split == "match" else official_splits(directory, lines, seconds, problems)
+    problems += negative_problems(directory, settings.negatives, len(classes))
     if problems:
         raise InputProblems(str(directory), problems)
     files = find_files(settings.clips, {line.clip for line in lines})
     rows = [
         Row(
             clip=line.clip,
-            split=splits.get(line, "none"),
+            split=split,
             file=files[line.clip],
             events=(Event("av", line.category, line.start, line.end),) if line.end > line.start else (),
+            labels=(line.category,),
         )
-        for line in lines
+        for line, split in zip(lines, splits, strict=True)
     ]
-    return Index(rows, classes, health(lines, rows))
+    report = health(lines, rows, settings.has_clips)
+    report += label_report(directory, rows, classes, settings.segments, settings.segment_seconds)
+    rows += [Row(f"negative-{number:03d}", "negative", None) for number in range(settings.negatives)]
+    return Index(rows, classes, report)
 
 
-def health(lines: list[Line], rows: list[Row]) -> list[str]:
-    """Defects that do not stop a run but must be seen: they are counted and named, never mended silently."""
-    counts = Counter(row.clip for row in rows)
-    by_split: dict[str, set[str]] = {}
-    for row in rows:
-        by_split.setdefault(row.split, set()).add(row.clip)
-    report = count_lines("rows in no split", [row.clip for row in rows if row.split == "none"])
-    report += count_lines("rows without an event (start = end)", [line.clip for line in lines if line.start == line.end])
-    report += count_lines("clips with several rows", sorted(clip for clip, count in counts.items() if count > 1))
-    for other in ("val", "test"):
-        shared = by_split.get("train", set()) & by_split.get(other, set())
-        report += count_lines(f"clips in both train and {other}", sorted(shared))
-    report += count_lines("rows without a file", [row.clip for row in rows if row.file is None])
+def official_splits(directory: Path, lines: list[Line], seconds: float, problems: list[str]) -> list[Split]:
+    """The split of every row, from the split texts, the order files, or both, which must then be the same row for row."""
+    orders = read_orders(directory, "", len(lines), problems)
+    splits: list[Split] = ["none"] * len(lines)
+    for split, order in orders.items():
+        for row in order:
+            splits[row] = split
+    if orders and not any((directory / name).is_file() for name in SPLIT_FILES):
+        return splits
+    by_line: dict[Line, Split] = {}
+    known = set(lines)
+    for name, split in SPLIT_FILES.items():
+        path = directory / name
+        of_split = read_lines(path, seconds, problems)
+        for line in of_split:
+            if by_line.setdefault(line, split) != split:
+                problems.append(f"{path}:{line.number}: {line} stands in {by_line[line]} as well")
+            if line not in known:
+                problems.append(f"{path}:{line.number}: {split}: {line} is not in Annotations.txt with that span")
+        if split in orders and [lines[row] for row in orders[split]] != of_split:
+            problems.append(_first_difference(path, of_split, split, [lines[row] for row in orders[split]]))
+    return [by_line.get(line, "none") for line in lines]
+
+
+def _first_difference(path: Path, text: list[Line], split: Split, ordered: list[Line]) -> str:
+    pairs = enumerate(zip(text, ordered, strict=False))
+    place = next((position for position, (one, other) in pairs if one != other), min(len(text), len(ordered)))
+    return (
+        f"{path}: {len(text)} rows, {split}_order.h5 {len(ordered)}, the first difference at entry {place}; "
+        "are Annotations.txt, split texts and order files of one version?"
+    )
+
+
+def match_splits(directory: Path, lines: list[Line], problems: list[str]) -> list[Split]:
+    """The subsets of cross-modality localization, ``*_order_match.h5``: in test every event is shorter than its clip."""
+    orders = read_orders(directory, "_match", len(lines), problems)
+    if not orders:
+        problems.append(f"{directory}: dataset.split: match needs train_order_match.h5, val_order_match.h5, test_order_match.h5")
+    splits: list[Split] = ["none"] * len(lines)
+    for split, order in orders.items():
+        for row in order:
+            splits[row] = split
+    return splits
+
+
+def health(lines: list[Line], rows: list[Row], has_clips: bool = True) -> list[str]:
+    """Defects that do not stop a run but must be seen: counted and named with their rows (from 0) and lines, never mended silently."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for position, line in enumerate(lines):
+        places[line.clip].append(position)
+    name = [f"{line.clip} row {position}, line {line.number}" for position, line in enumerate(lines)]
+    several = {clip: where for clip, where in places.items() if len(where) > 1}
+    report = count_lines("rows in no split", [name[i] for i, row in enumerate(rows) if row.split == "none"])
+    report += count_lines("rows without an event (start = end)", [name[i] for i, line in enumerate(lines) if line.start == line.end])
+    report += count_lines(
+        "clips with several rows",
+        [f"{clip} rows {' '.join(map(str, where))}" for clip, where in sorted(several.items())],
+        NAMED,
+    )
+    twice = [name[i] for where in several.values() for i in where if lines[i] in {lines[j] for j in where if j < i}]
+    report += count_lines("lines that repeat an earlier one", twice, NAMED)
+    for split in ("val", "test"):
+        leaked = [i for where in several.values() for i in where if rows[i].split == split and any(rows[j].split == "train" for j in where)]
+        report += count_lines(f"{split} rows whose clip stands in train too", [name[i] for i in sorted(leaked)], NAMED)
+    if has_clips:
+        report += count_lines("rows without a file", [row.clip for row in rows if row.file is None])
     return report

@@ -11,12 +11,12 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.cache import file_sha256
 from pipeline.errors import InputProblems
@@ -24,18 +24,40 @@ from pipeline.registry import Registry
 from pipeline.settings import Settings
 
 Modality = Literal["av", "audio", "visual"]
-Split = Literal["train", "val", "test", "none"]
+Split = Literal["train", "val", "test", "none", "negative"]  # negative: without any event, for weak training alone
+NO_CLIPS = Path("data/none")  # stands for no raw clips at all, so that DVC has a path to depend on
 MEDIA_SUFFIXES = frozenset([".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".flv", ".m4v", ".ts", ".3gp", ".ogv", ".wmv"])
 
 
 class DatasetSettings(Settings):
     """The block ``dataset`` of params.yaml. ``index`` depends on both paths."""
 
-    kind: str = Field(description="a registered data set: ave, folder")
-    clips: Path = Field(description="directory of the video files")
-    annotations: Path = Field(description="directory (ave) or CSV file (folder) of labels; without labels, the clips directory")
+    kind: str = Field(description="a registered data set: ave, llp, unav100, folder")
+    clips: Path = Field(description="directory of the video files; data/none where there are none, only imported features")
+    annotations: Path = Field(
+        description="directory (ave, llp, unav100) or CSV file (folder) of labels; without labels, the clips directory"
+    )
     segments: int = Field(ge=1, le=3600, description="T, segments of a clip")
     segment_seconds: float = Field(gt=0, le=60, description="length of a segment in seconds")
+    split: Literal["official", "match"] = Field(
+        "official", description="ave: trainSet.txt ... or train_order.h5 ... | *_order_match.h5, the subsets of cross-modality localization"
+    )
+    negatives: int = Field(0, ge=0, description="ave: clips without an event, whose ids are lost (published: 178 by their features)")
+    audio_truth: Literal["before_2024_04", "corrected"] = Field(
+        "before_2024_04", description="llp: AVVP_eval_audio.csv as all papers were scored on | as upstream corrected it (3 lines)"
+    )
+
+    @field_validator("split", "negatives", "audio_truth")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = "llp" if info.field_name == "audio_truth" else "ave"
+        if info.data.get("kind", kind) != kind:
+            raise ValueError(f"only the data set kind {kind} has this setting")
+        return value
+
+    @property
+    def has_clips(self) -> bool:
+        return self.clips != NO_CLIPS
 
 
 @dataclass(frozen=True)
@@ -50,13 +72,27 @@ class Event:
 
 @dataclass(frozen=True)
 class Row:
-    """One annotation row. ``file`` is None where no file of that id was found."""
+    """One annotation row.
+
+    file: None where no file of that id was found.
+    events: spans; empty where only the clip's labels are known.
+    start: of the window in the file, in seconds.
+    labels: classes of the whole clip, which is all that weak training may see; None: those of the events.
+    seconds: length of the clip where the annotations tell it; None: segments * segment_seconds.
+    """
 
     clip: str
     split: Split
     file: str | None
     events: tuple[Event, ...] = ()
-    start: float = 0.0  # of the window in the file, seconds
+    start: float = 0.0
+    labels: tuple[str, ...] | None = None
+    seconds: float | None = None
+
+    @property
+    def clip_labels(self) -> tuple[str, ...]:
+        """Each class once, in the order of its first mention."""
+        return tuple(dict.fromkeys(event.label for event in self.events)) if self.labels is None else self.labels
 
 
 @dataclass(frozen=True)
@@ -80,8 +116,14 @@ def build_index(settings: DatasetSettings) -> Index:
     """
     reader = DATASETS.get(settings.kind)
     if not settings.clips.is_dir():
-        raise InputProblems("dataset.clips", [f"{settings.clips} is not a directory; put the clips there or correct the path"])
+        advice = f"put the clips there, correct the path, or set it to {NO_CLIPS} where there are only features to import"
+        raise InputProblems("dataset.clips", [f"{settings.clips} is not a directory; {advice}"])
     return reader(settings)
+
+
+def expected_files(rows: pd.DataFrame, settings: DatasetSettings) -> pd.DataFrame:
+    """The rows of an index that should have a video file: none without raw clips, and no negative whose id is lost."""
+    return rows[settings.has_clips & (rows["file"].notna() | (rows["split"] != "negative"))]
 
 
 def find_files(clips: Path, ids: Iterable[str]) -> dict[str, str | None]:
@@ -104,7 +146,8 @@ def unsafe_id(clip: str) -> str | None:
 EVENT_TYPE = pa.struct([("modality", pa.string()), ("label", pa.string()), ("onset", pa.float64()), ("offset", pa.float64())])
 SCHEMA = pa.schema([
     ("row", pa.int32()), ("clip", pa.string()), ("split", pa.string()), ("file", pa.string()), ("start", pa.float64()),
-    ("bytes", pa.int64()), ("sha256", pa.string()), ("events", pa.list_(EVENT_TYPE)),
+    ("seconds", pa.float64()), ("bytes", pa.int64()), ("sha256", pa.string()), ("labels", pa.list_(pa.string())),
+    ("events", pa.list_(EVENT_TYPE)),
 ])  # fmt: skip
 
 
@@ -117,7 +160,8 @@ def write_index(index: Index, directory: Path) -> None:
         {
             "row": number, "clip": row.clip, "split": row.split, "file": row.file, "start": row.start,
             "bytes": Path(row.file).stat().st_size if row.file and hashes[row.file] else None,
-            "sha256": hashes[row.file] if row.file else None, "events": [asdict(event) for event in row.events],
+            "sha256": hashes[row.file] if row.file else None, "seconds": row.seconds, "labels": list(row.clip_labels),
+            "events": [asdict(event) for event in row.events],
         }
         for number, row in enumerate(index.rows)
     ]  # fmt: skip

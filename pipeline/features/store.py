@@ -1,8 +1,10 @@
 """The feature store: .npy shards opened as memory maps, a parquet index, one spec document.
 
-``visual-000.npy`` holds (clips, T, *visual_shape), ``audio-000.npy`` (clips, T, *audio_shape), in the order of ``index.parquet``
+``visual-000.npy`` holds (entries, T, *visual_shape), ``audio-000.npy`` (entries, T, *audio_shape), in the order of ``index.parquet``
 (clip, shard, offset, status, valid: (T,) bool, visual_valid, audio_valid, and the cache key of each modality, which stands for its
-content). ``spec.json`` says what made the numbers.
+content). An entry is a clip; imported features that were published per annotation row have one entry a row, and a column ``row``.
+Imported stores may hold further streams beside the two (``motion``, labels ...), read by their names. ``spec.json`` says what made the
+numbers.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
 
@@ -31,15 +34,17 @@ class Entry:
 
 
 class FeatureStore:
-    """Reads a store. ``shapes`` gives the shape of one segment by modality."""
+    """Reads a store. ``shapes`` gives the shape of one segment by modality (or other stream)."""
 
     def __init__(self, directory: Path) -> None:
         if not (directory / "spec.json").is_file():
             raise PipelineError(f"{directory} is no feature store; `dvc repro` makes it")
         self.directory = directory
         self.spec = json.loads((directory / "spec.json").read_text())
-        self.index = pd.read_parquet(directory / "index.parquet").set_index("clip")
-        self.shapes = {modality: tuple(self.spec["shapes"][modality]) for modality in MODALITIES}
+        self._entries = pd.read_parquet(directory / "index.parquet")
+        self.index = self._entries.drop_duplicates("clip").set_index("clip")  # where rows have entries of their own: a clip's first
+        self._by_clip = pd.Series(self._entries.index, index=self._entries["clip"])[~self._entries["clip"].duplicated().to_numpy()]
+        self.shapes = {stream: tuple(shape) for stream, shape in self.spec["shapes"].items()}
         self.segments = int(self.spec["segments"])
         self._shards: dict[tuple[str, int], np.ndarray] = {}
 
@@ -47,11 +52,27 @@ class FeatureStore:
         return clip in self.index.index
 
     def __len__(self) -> int:
+        """Number of clips."""
         return len(self.index)
 
+    def entries(self, rows: pd.DataFrame) -> NDArray[np.int64]:
+        """(N,) the entry of each row of a data set's index (columns row and clip); -1 where it has no features."""
+        if "row" not in self._entries:
+            return self._by_clip.reindex(rows["clip"]).fillna(-1).to_numpy(np.int64)
+        by_row = pd.Series(self._entries.index, index=self._entries["row"])
+        return by_row.reindex(rows["row"]).fillna(-1).to_numpy(np.int64)
+
     def read(self, modality: str, clips: Sequence[str]) -> np.ndarray:
-        """(N, T, *shape) of the clips named, in that order, in the stored dtype."""
-        rows = self.index.loc[list(clips)]
+        """(N, T, *shape) of the clips named, in that order, in the stored dtype.
+
+        Raises:
+            KeyError: a clip that the store does not hold.
+        """
+        return self.read_entries(modality, self._by_clip.loc[list(clips)].to_numpy(np.int64))
+
+    def read_entries(self, modality: str, entries: NDArray[np.int64]) -> np.ndarray:
+        """(N, T, *shape) of the entries that :meth:`entries` names, in that order, in the stored dtype."""
+        rows = self._entries.iloc[entries]
         result = np.empty((len(rows), self.segments, *self.shapes[modality]), dtype=self.spec["dtype"])
         for position, (shard, offset) in enumerate(zip(rows["shard"], rows["offset"], strict=True)):
             result[position] = self._shard(modality, shard)[offset]
@@ -59,13 +80,32 @@ class FeatureStore:
 
     def valid(self, clips: Sequence[str]) -> np.ndarray:
         """(N, T) bool: False where a segment lies beyond the end of its clip."""
-        return np.array([list(valid) for valid in self.index.loc[list(clips), "valid"]], dtype=bool).reshape(len(clips), self.segments)
+        return self.valid_entries(self._by_clip.loc[list(clips)].to_numpy(np.int64))
+
+    def valid_entries(self, entries: NDArray[np.int64]) -> np.ndarray:
+        """:meth:`valid` of the entries that :meth:`entries` names."""
+        return np.array([list(valid) for valid in self._entries["valid"].iloc[entries]], dtype=bool).reshape(len(entries), self.segments)
 
     def _shard(self, modality: str, number: int) -> np.ndarray:
         if (modality, number) not in self._shards:
-            path = self.directory / f"{modality}-{number:03d}.npy"
+            path = self.directory / shard_name(modality, number)
             self._shards[modality, number] = np.load(path, mmap_mode="r", allow_pickle=False)
         return self._shards[modality, number]
+
+
+def shard_name(modality: str, number: int) -> str:
+    return f"{modality}-{number:03d}.npy"
+
+
+def entry_shapes(spec: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+    """(T, *shape) by modality (or other stream) of a store with this spec."""
+    return {stream: (int(spec["segments"]), *shape) for stream, shape in spec["shapes"].items()}
+
+
+def entries_per_shard(spec: dict[str, Any], shard_bytes: int = SHARD_BYTES) -> int:
+    """How many entries fill a shard of the widest modality; the shards of the others hold as many."""
+    largest = max(int(np.prod(shape)) for shape in entry_shapes(spec).values()) * np.dtype(spec["dtype"]).itemsize
+    return max(1, shard_bytes // largest)
 
 
 def write_store(directory: Path, entries: Iterable[Entry], count: int, spec: dict[str, Any], shard_bytes: int = SHARD_BYTES) -> None:
@@ -74,9 +114,8 @@ def write_store(directory: Path, entries: Iterable[Entry], count: int, spec: dic
     Args:
         spec: must hold ``segments`` (T), ``dtype`` and ``shapes`` (of one segment, by modality).
     """
-    shapes = {modality: (int(spec["segments"]), *spec["shapes"][modality]) for modality in MODALITIES}
-    largest = max(int(np.prod(shape)) for shape in shapes.values()) * np.dtype(spec["dtype"]).itemsize
-    per_shard = max(1, shard_bytes // largest)
+    shapes = entry_shapes(spec)
+    per_shard = entries_per_shard(spec, shard_bytes)
     records: list[dict[str, Any]] = []
     shards: dict[str, np.ndarray] = {}
     for position, entry in enumerate(entries):
@@ -89,10 +128,16 @@ def write_store(directory: Path, entries: Iterable[Entry], count: int, spec: dic
         for modality in MODALITIES:
             shards[modality][offset] = entry.features[modality]
         records.append({**entry.facts, "shard": shard, "offset": offset})
-    columns = ["clip", "shard", "offset", "status", "valid", "visual_valid", "audio_valid", "visual_key", "audio_key"]
+    write_documents(directory, records, spec)
+
+
+def write_documents(directory: Path, records: Iterable[dict[str, Any]], spec: dict[str, Any], with_rows: bool = False) -> None:
+    """``index.parquet`` (columns as above; ``row`` where entries are annotation rows) and ``spec.json``."""
+    keys = [f"{stream}_key" for stream in spec["shapes"]]
+    columns = ["clip", *(["row"] if with_rows else []), "shard", "offset", "status", "valid", "visual_valid", "audio_valid", *keys]
     pd.DataFrame(records, columns=columns).to_parquet(directory / "index.parquet", index=False)
     (directory / "spec.json").write_text(json.dumps(spec, indent=1, sort_keys=True) + "\n")
 
 
 def _open_shard(directory: Path, modality: str, number: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    return np.lib.format.open_memmap(directory / f"{modality}-{number:03d}.npy", mode="w+", dtype=dtype, shape=shape)
+    return np.lib.format.open_memmap(directory / shard_name(modality, number), mode="w+", dtype=dtype, shape=shape)

@@ -48,12 +48,13 @@ class SplitData:
 def load_split(store: FeatureStore, index: pd.DataFrame, classes: list[str], split: str, task: Task) -> SplitData:
     """Features and targets of one split, in annotation order. An empty split gives N = 0."""
     of_split = index[index["split"] == split]
-    present = of_split[of_split["clip"].isin(set(store.index.index))]
+    entries = store.entries(of_split)
+    present, entries = of_split[entries >= 0], entries[entries >= 0]
     clips = list(present["clip"])
     features = Batch(
-        torch.from_numpy(store.read("visual", clips)),
-        torch.from_numpy(store.read("audio", clips)),
-        torch.from_numpy(store.valid(clips)),
+        torch.from_numpy(store.read_entries("visual", entries)),
+        torch.from_numpy(store.read_entries("audio", entries)),
+        torch.from_numpy(store.valid_entries(entries)),
     )
     missing = sorted(set(of_split["clip"]) - set(clips))
     seconds = store.spec["segment_seconds"]

@@ -1,0 +1,218 @@
+"""Import of published features: files -> shards, index and spec of a feature store, in one pass and little memory.
+
+Headers of all files are checked first; numbers are checked as they pass by (a second reading of 8 GB would cost more than it saves), and
+nothing is published unless all of them are finite. A shard is the unit of progress: it appears by rename, so a run killed at any point
+goes on after its last whole shard.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from pipeline.cache import fingerprint
+from pipeline.datasets import DatasetSettings
+from pipeline.datasets.base import count_lines
+from pipeline.errors import InputProblems
+from pipeline.features.importing.fitting import segments_of
+from pipeline.features.importing.settings import ImportSet
+from pipeline.features.importing.sources import ClipFiles, Reader, RowArray, clip_path
+from pipeline.features.prefetch import ahead
+from pipeline.features.store import SHARD_BYTES, entries_per_shard, entry_shapes, shard_name, write_documents
+
+IMPORT_VERSION = 1  # raised by hand whenever a code change moves the numbers
+BLOCK_BYTES = 8 * 2**20
+SHOWN = 50  # faulty rows named in one error
+
+
+@dataclass
+class Checked:
+    """What one shard's numbers are: a hash per entry, segments (entry, segment) that are all zero, and those not finite."""
+
+    keys: list[str] = field(default_factory=list)
+    zero: list[tuple[int, int]] = field(default_factory=list)
+    bad: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Import:
+    """One entry of ``imports`` for the rows of an index.
+
+    Args:
+        index: as :func:`pipeline.datasets.read_index` gives it.
+        shard_bytes: size of the widest stream's shards.
+    """
+
+    def __init__(self, settings: ImportSet, dataset: DatasetSettings, index: pd.DataFrame, shard_bytes: int = SHARD_BYTES) -> None:
+        self.settings, self.segments, self.segment_seconds = settings, dataset.segments, dataset.segment_seconds
+        self.missing: list[str] = []
+        self.entries = self._clips(index) if settings.per_clip else self._rows(index)
+        self.spec = self._spec()
+        self.per_shard = entries_per_shard(self.spec, shard_bytes)
+        self.readers = {name: self._reader(name) for name in settings.sources}
+
+    def _rows(self, index: pd.DataFrame) -> pd.DataFrame:
+        """Annotation rows in their order, then the negatives if their files are named."""
+        return index if self.settings.visual.negatives else index[index["split"] != "negative"]
+
+    def _clips(self, index: pd.DataFrame) -> pd.DataFrame:
+        """Clips that have a file in every stream, in the order of their first row; the others are :attr:`missing`."""
+        clips = index[index["split"] != "negative"].drop_duplicates("clip")
+        sources = self.settings.sources.values()
+        has = [all(os.path.lexists(clip_path(source, self.settings.directory, clip)) for source in sources) for clip in clips["clip"]]
+        self.missing = list(clips["clip"][~np.array(has, dtype=bool)])
+        return clips[has]
+
+    def _reader(self, name: str) -> Reader:
+        source, directory = self.settings.sources[name], self.settings.directory
+        if source.per_clip:
+            return ClipFiles(source, directory, self.entries, self.segments, self.segment_seconds)
+        negatives = int((self.entries["split"] == "negative").sum())
+        return RowArray(source, directory, len(self.entries) - negatives, negatives, self.segments)
+
+    def _spec(self) -> dict[str, Any]:
+        return {
+            "segments": self.segments,
+            "segment_seconds": self.segment_seconds,
+            "dtype": self.settings.dtype,
+            "shapes": {name: list(source.shape) for name, source in self.settings.sources.items()},
+            "encoders": {},  # nobody can say for sure what made published numbers
+            "published": {name: source.model_dump(mode="json") for name, source in self.settings.sources.items()},
+        }
+
+    def check(self) -> None:
+        """Everything that can be said without reading the numbers.
+
+        Raises:
+            InputProblems: missing, unreadable, truncated files, other shapes or types, links that lead outside; all at once.
+        """
+        problems = []
+        if len(self.missing) > self.settings.max_missing_fraction * (len(self.missing) + len(self.entries)):
+            line = count_lines("clips without a file in every stream", self.missing)[0]
+            problems.append(f"{line}; more than max_missing_fraction = {self.settings.max_missing_fraction:g} allows")
+        for reader in self.readers.values():
+            problems += reader.problems()
+        if problems:
+            raise InputProblems(str(self.settings.directory), problems)
+
+    def fingerprint(self) -> str:
+        """Changes with settings, rows, and (by size and time) with every file that is read."""
+        facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for reader in self.readers.values() for path in reader.paths]
+        entries = self.entries[["row", "clip", "seconds"]].to_csv()
+        return fingerprint(IMPORT_VERSION, self.settings.model_dump(mode="json"), self.spec, self.per_shard, entries, facts)
+
+    def run(self, directory: Path) -> str:
+        """Write the store; returns a summary of one line and the oddities found.
+
+        Raises:
+            InputProblems: rows with NaN, with infinity, or too large for the stored dtype.
+        """
+        checked = {name: self._stream(name, directory) for name in self.readers}
+        bad = [f"{self.readers[name].name(entry)}: {reason}" for name, found in checked.items() for entry, reason in found.bad]
+        if bad:
+            more = [f"and {len(bad) - SHOWN} more rows"] if len(bad) > SHOWN else []
+            raise InputProblems(str(self.settings.directory), bad[:SHOWN] + more)
+        write_documents(directory, self._records(checked), self.spec, with_rows=not self.settings.per_clip)
+        for path in directory.glob("*.checked.json"):
+            path.unlink()
+        summary = f"{len(self.entries)} entries of {', '.join(self.readers)} stored as {self.settings.dtype}"
+        return "\n".join([summary, *self.oddities(checked)])
+
+    def _stream(self, name: str, directory: Path) -> Checked:
+        """All shards of one stream, in order; those already there are kept."""
+        whole, count = Checked(), len(self.entries)
+        ranges = [(start, min(start + self.per_shard, count)) for start in range(0, count, self.per_shard)]
+        with tqdm(total=count, desc=f"import {name}", unit="entry", disable=None) as bar:
+            for number, (start, stop) in enumerate(ranges):
+                path = directory / shard_name(name, number)
+                notes = path.with_suffix(".checked.json")
+                if not path.is_file():
+                    checked = self._shard(name, start, stop, path, bar)
+                    notes.write_text(json.dumps(vars(checked)))
+                    os.replace(path.with_suffix(".partial"), path)
+                else:
+                    checked = Checked(**json.loads(notes.read_text()))
+                    bar.update(stop - start)
+                whole.keys += checked.keys
+                whole.zero += checked.zero
+                whole.bad += checked.bad
+        self.readers[name].close()
+        return whole
+
+    def _shard(self, name: str, start: int, stop: int, path: Path, bar: tqdm) -> Checked:
+        """Entries ``start`` to ``stop`` of a stream into one .npy file (still under its partial name)."""
+        shape = entry_shapes(self.spec)[name]
+        entry_bytes = int(np.prod(shape)) * np.dtype(self.settings.dtype).itemsize
+        step = max(1, BLOCK_BYTES // entry_bytes)
+        blocks = [(low, min(low + step, stop)) for low in range(start, stop, step)]
+        result = Checked()
+        with open(path.with_suffix(".partial"), "wb", buffering=0) as stream:
+            header = {"descr": np.dtype(self.settings.dtype).str, "fortran_order": False, "shape": (stop - start, *shape)}
+            np.lib.format.write_array_header_1_0(stream, header)
+            for (low, high), (values, found) in ahead(lambda block: self._block(name, *block), blocks):
+                _write_whole(stream, values)
+                result.keys += found.keys
+                result.zero += found.zero
+                result.bad += found.bad
+                bar.update(high - low)
+        return result
+
+    def _block(self, name: str, start: int, stop: int) -> tuple[np.ndarray, Checked]:
+        """(entries in the stored dtype, what they are). Runs in a loading thread."""
+        published = self.readers[name].read(start, stop)
+        with np.errstate(over="ignore"):  # an overflow is found and told below
+            values = np.ascontiguousarray(published, dtype=self.settings.dtype)
+        flat = values.reshape(stop - start, self.segments, -1)
+        low, high = flat.min(axis=2), flat.max(axis=2)  # a NaN comes through both
+        checked = Checked(keys=[hashlib.sha256(entry).hexdigest() for entry in values])
+        for entry, segment in np.argwhere((low == 0) & (high == 0)):
+            checked.zero.append((start + int(entry), int(segment)))
+        for entry in np.flatnonzero(~(np.isfinite(low) & np.isfinite(high)).all(axis=1)):
+            checked.bad.append((start + int(entry), _what_is_not_finite(published[entry], values[entry], self.settings.dtype)))
+        return values, checked
+
+    def _records(self, checked: dict[str, Checked]) -> Iterator[dict[str, Any]]:
+        for position, (row, clip, valid) in enumerate(zip(self.entries["row"], self.entries["clip"], self._valid(), strict=True)):
+            shard, offset = divmod(position, self.per_shard)
+            facts = {"clip": clip, "row": int(row), "shard": shard, "offset": offset, "status": "ok"}
+            facts |= dict.fromkeys(("valid", "visual_valid", "audio_valid"), valid)
+            yield facts | {f"{name}_key": found.keys[position] for name, found in checked.items()}
+
+    def _valid(self) -> list[list[bool]]:
+        """(N, T): which segments lie inside each clip."""
+        own = [segments_of(seconds, self.segments, self.segment_seconds) for seconds in self.entries["seconds"]]
+        return [[segment < count for segment in range(self.segments)] for count in own]
+
+    def oddities(self, checked: dict[str, Checked]) -> list[str]:
+        """What is no error but must be seen: missing clips, silent zeros, one clip with other features in another row."""
+        clips, valid = list(self.entries["clip"]), self._valid()
+        lines = count_lines("clips without a file in every stream, left out", self.missing)
+        for name, found in checked.items():
+            inside = sorted({clips[entry] for entry, segment in found.zero if valid[entry][segment]})
+            lines += count_lines(f"clips with all-zero {name} segments", inside)
+            keys = pd.DataFrame({"clip": clips, "key": found.keys}).groupby("clip")["key"].nunique()
+            lines += count_lines(f"clips whose rows have different {name} features", list(keys.index[keys > 1]))
+        return lines
+
+
+def _what_is_not_finite(published: np.ndarray, stored: np.ndarray, dtype: str) -> str:
+    """A sentence about one entry, (T, *shape) as read and as stored."""
+    if np.isfinite(published).all():
+        return f"the largest magnitude {np.abs(published).max():.4g} is too large for {dtype}; set dtype: float32"
+    flat = ~np.isfinite(published.reshape(len(published), -1))
+    places = ", ".join(map(str, np.flatnonzero(flat.any(axis=1))))
+    return f"{np.count_nonzero(flat)} values are NaN or infinite (segments {places})"
+
+
+def _write_whole(stream: Any, values: np.ndarray) -> None:
+    view = values.reshape(-1).view(np.uint8).data
+    while len(view):
+        view = view[stream.write(view) :]

@@ -1,0 +1,86 @@
+"""The block ``imports`` of params.yaml: one entry per set of published features."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from pipeline.features.store import MODALITIES
+from pipeline.settings import Settings
+
+ID = "{id}"
+
+
+class Source(Settings):
+    """Where one stream (visual, audio ...) is published."""
+
+    file: str = Field(description="in the directory: .h5 or .npy array whose index i is annotation row i, or one .npy a clip: x/{id}.npy")
+    shape: tuple[int, ...] = Field(min_length=1, description="of one segment; its first length may be joined with T in the file")
+    time: Literal["segments", "average", "clap_map"] = Field(
+        "segments",
+        description="segments: T as they are | average: any number, averaged to the clip's segments | clap_map: VALOR's (64, D)",
+    )
+    negatives: str | None = Field(None, description="file of the clips of dataset.negatives, in the same layout (AVE: *_noisy.h5)")
+
+    @field_validator("file", "negatives")
+    @classmethod
+    def _inside(cls, value: str | None) -> str | None:
+        path = PurePosixPath(value or "x.npy")
+        if path.is_absolute() or ".." in path.parts or path.suffix not in (".h5", ".hdf5", ".npy"):
+            raise ValueError("a path below the directory that ends in .h5 or .npy is needed")
+        return value
+
+    @field_validator("shape")
+    @classmethod
+    def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
+        if min(value, default=1) < 1:
+            raise ValueError("lengths are at least 1")
+        return value
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if self.time != "segments" and not self.per_clip:
+            raise ValueError(f"time: {self.time} is for files of one clip each, named with {ID}")
+        if self.time != "segments" and len(self.shape) != 1:
+            raise ValueError(f"time: {self.time} gives one vector a segment; shape is [width]")
+        if self.per_clip and (self.negatives or not self.file.endswith(".npy")):
+            raise ValueError("files of one clip each are .npy, and negatives have none: their ids are lost")
+        return self
+
+    @property
+    def per_clip(self) -> bool:
+        return ID in self.file
+
+
+class ImportSet(Settings):
+    """Published features of one data set, as a feature store of the name of this entry."""
+
+    directory: Path = Field(description="of the published files; the stage depends on it whole")
+    visual: Source
+    audio: Source
+    others: dict[str, Source] = Field({}, description="further streams by a name of your choice: motion, visual_labels ...")
+    dtype: Literal["float16", "float32"] = Field("float32", description="of the stored features")
+    max_missing_fraction: float = Field(0.05, ge=0, le=1, description="share of clips without a file that is let pass")
+
+    @model_validator(mode="after")
+    def _alike(self) -> Self:
+        if taken := sorted(set(self.others) & set(MODALITIES)):
+            raise ValueError(f"others: {', '.join(taken)} is a name of its own")
+        if bad := [name for name in self.others if not name.isidentifier()]:
+            raise ValueError(f"others: {', '.join(bad)}: names are letters, digits and _")
+        sources = self.sources.values()
+        if len({source.per_clip for source in sources}) > 1:
+            raise ValueError(f"either every file is one of a clip ({ID} in its name) or none is; make two entries")
+        if len({source.negatives is None for source in sources}) > 1:
+            raise ValueError("negatives: every stream has a file of them, or none")
+        return self
+
+    @property
+    def sources(self) -> dict[str, Source]:
+        return {"visual": self.visual, "audio": self.audio, **self.others}
+
+    @property
+    def per_clip(self) -> bool:
+        return self.visual.per_clip

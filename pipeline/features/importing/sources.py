@@ -1,0 +1,219 @@
+"""Readers of published files: what is wrong with them, told before anything is read, and blocks of entries in their order."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+from typing import Protocol
+
+import h5py
+import numpy as np
+import pandas as pd
+
+from pipeline.datasets.arrays import npy_header, open_dataset
+from pipeline.errors import PipelineError
+from pipeline.features.importing.fitting import CLAP_ROWS, average, clap_map, segments_of
+from pipeline.features.importing.settings import ID, Source
+
+
+class Reader(Protocol):
+    """One stream's entries, 0 to N - 1, in the order of the store."""
+
+    paths: list[Path]
+
+    def problems(self) -> list[str]:
+        """Every fault that can be seen without reading the numbers."""
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        """(stop - start, T, *shape) in the dtype of the file; called from several threads."""
+
+    def name(self, entry: int) -> str:
+        """Where an entry stands, for messages."""
+
+    def close(self) -> None: ...
+
+
+def outside(path: Path, directory: Path) -> str | None:
+    """Why a file is refused: it is a link, or lies behind one, that leads out of the directory."""
+    inside = path.resolve().is_relative_to(directory.resolve())
+    return None if inside else f"{path}: a link that leads out of {directory}; copy the file there"
+
+
+def expected_shapes(source: Source, segments: int) -> list[tuple[int, ...]]:
+    """Of one entry with ``time: segments``: (T, *shape), or with the first length joined: (T * shape[0], *shape[1:])."""
+    joined = (segments * source.shape[0], *source.shape[1:])
+    return [(segments, *source.shape), *([joined] if len(source.shape) > 1 else [])]
+
+
+def type_problem(dtype: np.dtype) -> str | None:
+    return None if dtype.kind in "fiub" else f"type {dtype}: numbers are needed"
+
+
+@dataclass(frozen=True)
+class Part:
+    """An array file whose index i is entry ``first + i``; it must hold ``count`` of them."""
+
+    path: Path
+    first: int
+    count: int
+
+
+class RowArray:
+    """Arrays over all annotation rows, and a second file with the negatives.
+
+    An uncompressed array is read from the file by its offset: HDF5's own reading holds its global lock.
+    """
+
+    def __init__(self, source: Source, directory: Path, rows: int, negatives: int, segments: int) -> None:
+        self.source, self.directory, self.segments = source, directory, segments
+        self.parts = [Part(directory / source.file, 0, rows)]
+        if source.negatives:
+            self.parts.append(Part(directory / source.negatives, rows, negatives))
+        self.paths = [part.path for part in self.parts]
+        self._open = ExitStack()
+        self._arrays: dict[Path, _Raw | h5py.Dataset] = {}
+        self._opening = Lock()
+
+    def problems(self) -> list[str]:
+        return [problem for part in self.parts for problem in self._problems(part)]
+
+    def _problems(self, part: Part) -> Iterator[str]:
+        if refused := outside(part.path, self.directory):
+            yield refused
+            return
+        try:
+            with _opened(part.path) as array:
+                shape, dtype = tuple(array.shape), array.dtype
+        except ValueError as error:
+            yield f"{part.path}: {error}"
+            return
+        if problem := type_problem(dtype):
+            yield f"{part.path}: {problem}"
+        wanted = [(part.count, *shape_of_one) for shape_of_one in expected_shapes(self.source, self.segments)]
+        if shape not in wanted:
+            hint = ""
+            if shape[1:] in [one[1:] for one in wanted]:
+                hint = "; its rows are not the annotation rows of the index" if part.first == 0 else "; correct dataset.negatives"
+            yield f"{part.path}: shape {shape} instead of {' or '.join(map(str, wanted))}{hint}"
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        pieces = []
+        for part in self.parts:
+            low, high = max(start, part.first) - part.first, min(stop, part.first + part.count) - part.first
+            if low < high:
+                pieces.append(self._array(part.path)[low:high])
+        block = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        return block.reshape(stop - start, self.segments, *self.source.shape)
+
+    def _array(self, path: Path) -> _Raw | h5py.Dataset:
+        with self._opening:
+            if path not in self._arrays:
+                self._arrays[path] = self._open.enter_context(_opened(path))
+            return self._arrays[path]
+
+    def name(self, entry: int) -> str:
+        part = next(part for part in self.parts if entry < part.first + part.count)
+        return f"{part.path}: row {entry - part.first}"
+
+    def close(self) -> None:
+        self._open.close()
+        self._arrays.clear()
+
+
+class ClipFiles:
+    """One .npy file a clip. ``clips`` are the entries: only those that have their file in every stream."""
+
+    def __init__(self, source: Source, directory: Path, clips: pd.DataFrame, segments: int, segment_seconds: float) -> None:
+        self.source, self.directory, self.segments = source, directory, segments
+        self.paths = [clip_path(source, directory, clip) for clip in clips["clip"]]
+        self.own = [segments_of(seconds, segments, segment_seconds) for seconds in clips["seconds"]]
+
+    def problems(self) -> list[str]:
+        return [problem for path in self.paths if (problem := self._problem(path))]
+
+    def _problem(self, path: Path) -> str | None:
+        if refused := outside(path, self.directory):
+            return refused
+        try:
+            shape, dtype, _ = npy_header(path)
+        except ValueError as error:
+            return f"{path}: {error}"
+        if problem := type_problem(dtype):
+            return f"{path}: {problem}"
+        if self.source.time == "average":
+            fits, wanted = len(shape) == 2 and shape[0] > 0 and shape[1:] == self.source.shape, f"(n, {self.source.shape[0]}) with n > 0"
+        elif self.source.time == "clap_map":
+            fits, wanted = shape == (CLAP_ROWS, *self.source.shape), str((CLAP_ROWS, *self.source.shape))
+        else:
+            expected = expected_shapes(self.source, self.segments)
+            fits, wanted = shape in expected, " or ".join(map(str, expected))
+        return None if fits else f"{path}: shape {shape} instead of {wanted}"
+
+    def read(self, start: int, stop: int) -> np.ndarray:
+        return np.stack([self._read_one(entry) for entry in range(start, stop)])
+
+    def _read_one(self, entry: int) -> np.ndarray:
+        try:
+            values = np.load(self.paths[entry], allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:  # its header was in order a moment ago
+            raise PipelineError(f"{self.paths[entry]}: was it changed meanwhile? ({error})") from None
+        if self.source.time == "average":
+            return average(values.astype(np.float32, copy=False), self.own[entry], self.segments)
+        if self.source.time == "clap_map":
+            return clap_map(values, self.segments)
+        return values.reshape(self.segments, *self.source.shape)
+
+    def name(self, entry: int) -> str:
+        return str(self.paths[entry])
+
+    def close(self) -> None:
+        """Nothing stays open between two files."""
+
+
+def clip_path(source: Source, directory: Path, clip: str) -> Path:
+    return directory / source.file.replace(ID, clip)
+
+
+class _Raw:
+    """Consecutive numbers in a file from ``offset`` on, sliced along their first axis without a memory map (whose pages would count)."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, offset: int) -> None:
+        self.path, self.shape, self.dtype, self._offset = path, shape, dtype, offset
+
+    def __enter__(self) -> _Raw:
+        self._descriptor = os.open(self.path, os.O_RDONLY)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        block = np.empty((rows.stop - rows.start, *self.shape[1:]), self.dtype)
+        view, position = block.reshape(-1).view(np.uint8).data, self._offset + rows.start * (block.nbytes // len(block))
+        while len(view):  # one call reads 2 GiB at most, and may read less
+            count = os.preadv(self._descriptor, [view], position)
+            if not count:
+                raise PipelineError(f"{self.path}: it ends in row {rows.start} or after; was it changed meanwhile?")
+            view, position = view[count:], position + count
+        return block
+
+
+def _opened(path: Path):
+    """A context that gives what slices like an array, with shape and dtype.
+
+    Raises:
+        ValueError: the file is no whole HDF5 or .npy file.
+    """
+    if path.suffix == ".npy":
+        return _Raw(path, *npy_header(path))
+    with open_dataset(path) as dataset:
+        offset = dataset.id.get_offset()  # None where it is chunked or compressed
+        if offset is not None and dataset.dtype.isnative:
+            if path.stat().st_size < offset + dataset.nbytes:
+                raise ValueError(f"truncated: {path.stat().st_size} of {offset + dataset.nbytes} bytes")
+            return _Raw(path, dataset.shape, dataset.dtype, offset)
+    return open_dataset(path)

@@ -1,0 +1,22 @@
+"""Published features -> data/features/NAME: an ordinary feature store.  Usage: python -m stages.import_features NAME"""
+
+from pipeline import config
+from pipeline.datasets import read_index
+from pipeline.features.importing import Import
+from pipeline.stage import publishing, run
+from stages.paths import FEATURES, INDEX, PARAMS
+
+
+def main(name: str) -> None:
+    params = config.load(PARAMS)
+    index, _ = read_index(INDEX)
+    importing = Import(config.pick(params.imports, name, "name"), params.dataset, index)
+    importing.check()
+    with publishing(FEATURES / name, resume=importing.fingerprint()) as directory:
+        summary = importing.run(directory)
+    for line in summary.splitlines():
+        print(f"import_features {name}: {line}")
+
+
+if __name__ == "__main__":
+    run("import_features", main, takes="name")
