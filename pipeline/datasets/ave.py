@@ -11,7 +11,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Row, Split, count_lines, find_files, unsafe_id
+from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Row, Split, count_lines, unsafe_id
+from pipeline.datasets.files import match_files
 from pipeline.errors import InputProblems
 
 SPLIT_FILES: dict[str, Split] = {"trainSet.txt": "train", "valSet.txt": "val", "testSet.txt": "test"}
@@ -98,17 +99,17 @@ def read_ave(settings: DatasetSettings) -> Index:
     problems += [f"{split}: {line.category}&{line.clip} is not in Annotations.txt" for line, split in splits.items() if line not in known]
     if problems:
         raise InputProblems(str(directory), problems)
-    files = find_files(settings.clips, {line.clip for line in lines})
+    found = match_files(settings.clips, (line.clip for line in lines))
     rows = [
         Row(
             clip=line.clip,
             split=splits.get(line, "none"),
-            file=files[line.clip],
+            file=found.files[line.clip],
             events=(Event("av", line.category, line.start, line.end),) if line.end > line.start else (),
         )
         for line in lines
     ]
-    return Index(rows, classes, health(lines, rows))
+    return Index(rows, classes, health(lines, rows) + [line for title, names in found.findings() for line in count_lines(title, names)])
 
 
 def health(lines: list[Line], rows: list[Row]) -> list[str]:

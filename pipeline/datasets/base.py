@@ -19,13 +19,14 @@ import pyarrow.parquet as pq
 from pydantic import Field
 
 from pipeline.cache import file_sha256
+from pipeline.datasets.files import MEDIA_SUFFIXES as MEDIA_SUFFIXES
+from pipeline.datasets.files import match_files
 from pipeline.errors import InputProblems
 from pipeline.registry import Registry
 from pipeline.settings import Settings
 
 Modality = Literal["av", "audio", "visual"]
 Split = Literal["train", "val", "test", "none"]
-MEDIA_SUFFIXES = frozenset([".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".flv", ".m4v", ".ts", ".3gp", ".ogv", ".wmv"])
 
 
 class DatasetSettings(Settings):
@@ -85,13 +86,8 @@ def build_index(settings: DatasetSettings) -> Index:
 
 
 def find_files(clips: Path, ids: Iterable[str]) -> dict[str, str | None]:
-    """id -> path of ``<id>.<media suffix>`` directly in ``clips``, or None; links that lead out of ``clips`` are not followed."""
-    root = clips.resolve()
-    found: dict[str, str] = {}
-    for path in sorted(clips.iterdir()):
-        if path.suffix.lower() in MEDIA_SUFFIXES and path.resolve().is_relative_to(root):
-            found.setdefault(path.stem, path.as_posix())
-    return {clip: found.get(clip) for clip in ids}
+    """id -> path of its file below ``clips``, or None where there is none or no single one; see :mod:`pipeline.datasets.files`."""
+    return match_files(clips, ids).files
 
 
 def unsafe_id(clip: str) -> str | None:
