@@ -6,6 +6,7 @@ weights list                 the known weights, where each would be found, and w
 weights get NAME [--from P]  download (or copy from a local file) into models/pretrained, verified
 unpack ARCHIVE ... --into DIR     archives of clips into data/raw, safely
 download --kind K ... --into DIR  clips by their ids, with a status for each (needs yt-dlp)
+parity --ours A --published B     compare two feature stores of the same clips, and find the likely cause of a difference
 doctor                       versions, device, decoders, weights, cache and DVC's state, and what to do about each problem
 """
 

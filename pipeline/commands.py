@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from pipeline.errors import InputProblems
+from pipeline.errors import InputProblems, PipelineError
 from pipeline.stage import only_one
 
 
@@ -17,6 +17,7 @@ def add_commands(commands: Any) -> None:
     """Add them to the subparsers of ``python -m pipeline``."""
     _add_unpack(commands)
     _add_download(commands)
+    _add_parity(commands)
 
 
 def _add_unpack(commands: Any) -> None:
@@ -66,6 +67,47 @@ def download(arguments: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         print("download: interrupted; finished videos are kept and recorded, the next run goes on", file=sys.stderr)
         sys.exit(130)
+
+
+def _add_parity(commands: Any) -> None:
+    parser = commands.add_parser("parity", help="compare features of ours with published ones of the same clips, and find the cause")
+    parser.add_argument("--ours", type=Path, required=True, metavar="STORE", help="data/features/NAME, as `extract` wrote it")
+    parser.add_argument("--published", type=Path, required=True, metavar="STORE", help="data/features/NAME, as imported")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default data/results/parity/OURS-PUBLISHED)")
+    parser.add_argument("--reencode", type=int, default=3, metavar="N", help="clips to encode again under each hypothesis (default 3)")
+    parser.set_defaults(run=parity)
+
+
+def parity(arguments: argparse.Namespace) -> None:
+    from pipeline.parity.report import as_text, compare
+
+    out = arguments.out or Path("data/results/parity") / f"{arguments.ours.name}-{arguments.published.name}"
+    encoder, why_not = _reencoder(arguments.ours.name, arguments.reencode)
+    print(as_text(out, compare(arguments.ours, arguments.published, out, encoder, why_not)))
+
+
+def _reencoder(name: str, clips: int) -> tuple[Any, str]:
+    """(what encodes clips of the feature set ``name`` again, ""), or (None, why there is none).
+
+    params.yaml and data/index must be those of the store; whether they are, the search finds out.
+    """
+    from pipeline import config
+    from pipeline.cache import Cache
+    from pipeline.datasets import read_index
+    from pipeline.media.decoding import make_jobs
+    from pipeline.parity.inputs import Reencoder
+
+    if clips < 1:
+        return None, "--reencode is 0"
+    try:
+        params = config.load(Path("params.yaml"))
+        settings = config.pick(params.features, name, "feature set")
+        index, _ = read_index(Path("data/index"))
+    except (PipelineError, OSError) as error:
+        return None, f"no clips to encode again: {' '.join(str(error).split())}"
+    cache = Cache(params.cache.dir)
+    jobs, _ = make_jobs(index, params.dataset.segments, params.dataset.segment_seconds, params.media, cache)
+    return Reencoder(settings, jobs, cache, clips), ""
 
 
 def _settings(kind: type[Any], arguments: argparse.Namespace) -> Any:
