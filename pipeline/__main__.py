@@ -4,6 +4,9 @@ table                        print the results table and where the page and figu
 table --into FILE --mark M   put the table between <!-- M --> and <!-- /M --> of a text file
 weights list                 the known weights, where each would be found, and what is there
 weights get NAME [--from P]  download (or copy from a local file) into models/pretrained, verified
+unpack ARCHIVE ... --into DIR     archives of clips into data/raw, safely
+download --kind K ... --into DIR  clips by their ids, with a status for each (needs yt-dlp)
+parity --ours A --published B     compare two feature stores of the same clips, and find the likely cause of a difference
 doctor                       versions, device, decoders, weights, cache and DVC's state, and what to do about each problem
 """
 
@@ -13,6 +16,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from pipeline.commands import add_commands
 from pipeline.errors import PipelineError
 
 REPORT = Path("data/results/report")
@@ -80,6 +84,7 @@ def main() -> None:
     commands.add_parser("doctor", help="look at the machine and the project, and say what to do about each problem").set_defaults(
         run=doctor
     )
+    add_commands(commands)
     arguments = parser.parse_args()
     try:
         arguments.run(arguments)

@@ -101,7 +101,7 @@ def read_ave(settings: DatasetSettings) -> Index:
     problems += negative_problems(directory, settings.negatives, len(classes))
     if problems:
         raise InputProblems(str(directory), problems)
-    files = find_files(settings.clips, {line.clip for line in lines})
+    files, findings = find_files(settings.clips, (line.clip for line in lines))
     rows = [
         Row(
             clip=line.clip,
@@ -112,7 +112,7 @@ def read_ave(settings: DatasetSettings) -> Index:
         )
         for line, split in zip(lines, splits, strict=True)
     ]
-    report = health(lines, rows, settings.has_clips)
+    report = findings + health(lines, rows, settings.has_clips)
     report += label_report(directory, rows, classes, settings.segments, settings.segment_seconds)
     rows += [Row(f"negative-{number:03d}", "negative", None) for number in range(settings.negatives)]
     return Index(rows, classes, report)

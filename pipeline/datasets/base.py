@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.cache import file_sha256
+from pipeline.datasets.files import match_files
 from pipeline.errors import InputProblems
 from pipeline.registry import Registry
 from pipeline.settings import Settings
@@ -26,7 +27,6 @@ from pipeline.settings import Settings
 Modality = Literal["av", "audio", "visual"]
 Split = Literal["train", "val", "test", "none", "negative"]  # negative: without any event, for weak training alone
 NO_CLIPS = Path("data/none")  # stands for no raw clips at all, so that DVC has a path to depend on
-MEDIA_SUFFIXES = frozenset([".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".flv", ".m4v", ".ts", ".3gp", ".ogv", ".wmv"])
 
 
 class DatasetSettings(Settings):
@@ -126,14 +126,10 @@ def expected_files(rows: pd.DataFrame, settings: DatasetSettings) -> pd.DataFram
     return rows[settings.has_clips & (rows["file"].notna() | (rows["split"] != "negative"))]
 
 
-def find_files(clips: Path, ids: Iterable[str]) -> dict[str, str | None]:
-    """id -> path of ``<id>.<media suffix>`` directly in ``clips``, or None; links that lead out of ``clips`` are not followed."""
-    root = clips.resolve()
-    found: dict[str, str] = {}
-    for path in sorted(clips.iterdir()):
-        if path.suffix.lower() in MEDIA_SUFFIXES and path.resolve().is_relative_to(root):
-            found.setdefault(path.stem, path.as_posix())
-    return {clip: found.get(clip) for clip in ids}
+def find_files(clips: Path, ids: Iterable[str]) -> tuple[dict[str, str | None], list[str]]:
+    """(id -> path of its file below ``clips``, None where there is none or no single one; what health must say of the search)"""
+    found = match_files(clips, ids)
+    return found.files, [line for title, entries in found.findings() for line in count_lines(title, entries)]
 
 
 def unsafe_id(clip: str) -> str | None:

@@ -11,7 +11,8 @@ import csv
 from pathlib import Path
 from typing import get_args
 
-from pipeline.datasets.base import DATASETS, MEDIA_SUFFIXES, DatasetSettings, Event, Index, Modality, Row, Split, count_lines
+from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Modality, Row, Split, count_lines
+from pipeline.datasets.files import MEDIA_SUFFIXES
 from pipeline.errors import InputProblems
 
 COLUMNS = ("clip", "split", "label", "onset", "offset")

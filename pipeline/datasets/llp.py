@@ -107,7 +107,7 @@ def read_llp(settings: DatasetSettings) -> Index:
         for line in lines:
             if line.event.onset < line.event.offset:
                 events[line.name].append(line.event)
-    found = find_files(settings.clips, {line.clip for lines in files.weak.values() for line in lines})
+    found, findings = find_files(settings.clips, {line.clip for lines in files.weak.values() for line in lines})
     rows = [
         Row(
             clip=line.clip,
@@ -119,7 +119,7 @@ def read_llp(settings: DatasetSettings) -> Index:
         for split, lines in files.weak.items()
         for line in lines
     ]
-    return Index(rows, classes, health(files, rows, directory, settings))
+    return Index(rows, classes, findings + health(files, rows, directory, settings))
 
 
 def read_classes(directory: Path) -> list[str]:

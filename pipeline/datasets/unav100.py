@@ -36,7 +36,7 @@ def read_unav100(settings: DatasetSettings) -> Index:
     if problems:
         raise InputProblems(str(path), problems)
     labels = {event["label_id"]: event["label"] for video in database.values() for event in video["annotations"]}
-    files = find_files(settings.clips, set(database))
+    files, findings = find_files(settings.clips, database)
     rows = [
         Row(
             clip=clip,
@@ -47,7 +47,7 @@ def read_unav100(settings: DatasetSettings) -> Index:
         )
         for clip, video in database.items()
     ]
-    return Index(rows, [labels[number] for number in sorted(labels)], health(rows, settings))
+    return Index(rows, [labels[number] for number in sorted(labels)], findings + health(rows, settings))
 
 
 def read_database(path: Path) -> dict[str, Any]:

@@ -155,11 +155,8 @@ class Extraction:
 
     def _store(self, part: Part) -> None:
         """(rows, *output_shape) -> (T, *shape of a segment) in the stored dtype, into the cache."""
-        encoder, job = self.encoders[part.modality], part.clip.job
-        output = torch.cat(part.outputs).unflatten(0, (job.segments, -1))
-        # Audio has one row a segment; frames are averaged, as the published features are, unless the encoder keeps them apart.
-        kept = isinstance(encoder, VisualEncoder) and encoder.frames == "keep"
-        numbers = (output if kept else output.mean(1)).numpy()
+        job = part.clip.job
+        numbers = segment_features(self.encoders[part.modality], torch.cat(part.outputs), job.segments)
         stored = numbers.astype(self.settings.dtype)
         if not np.isfinite(stored).all():
             raise PipelineError(
@@ -199,6 +196,16 @@ class Extraction:
         if job is None or not (isinstance(encoder, VisualEncoder) and encoder.frames == "keep"):
             return encoder.output_shape
         return (job.settings.frames_per_segment(job.segment_seconds), *encoder.output_shape)
+
+
+def segment_features(encoder: Encoder, output: Tensor, segments: int) -> np.ndarray:
+    """An encoder's rows of one clip, (rows, *output_shape) -> (T, *shape of a segment).
+
+    Audio has one row a segment; frames are averaged, as the published features are, unless the encoder keeps them apart.
+    """
+    rows = output.unflatten(0, (segments, -1))
+    kept = isinstance(encoder, VisualEncoder) and encoder.frames == "keep"
+    return (rows if kept else rows.mean(1)).numpy()
 
 
 def _distribute(done: Pass[Part], output: Future[Tensor]) -> Iterator[Part]:

@@ -1,0 +1,140 @@
+"""Finding the file of an id among what researchers' dumps of a data set look like.
+
+Names that are understood, with any video's ending and in any sub-directory (dumps come cut up by split or by class):
+    <id>                            AVE's and UnAV-100's own layout; for LLP the id holds its span, <video>_30_40
+    <id>_<start>, <id>_<start>_<end>
+                                    cut by a download script: in seconds (30, 000030, 30.000) or milliseconds (30000_40000)
+    <video>                         for an id <video>_<start>_<end>: named without the span, as LLP's published feature files are
+    <title> [<id>]                  what yt-dlp calls a file by itself
+Two different files for one id are ambiguous: they are reported and neither is taken. Links that lead out of the directory are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.cache import file_sha256
+
+MEDIA_SUFFIXES = frozenset([".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".flv", ".m4v", ".ts", ".3gp", ".ogv", ".wmv"])
+_NUMBER = r"\d{1,9}(?:\.\d{1,6})?"
+_TITLED = re.compile(r".* \[(?P<id>[^\[\]]+)\]", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Matches:
+    """files: id -> path, or None. ambiguous: id -> its different files. by_video: ids whose file is named without their span.
+    outside: links that lead out of the directory."""
+
+    files: dict[str, str | None]
+    ambiguous: dict[str, list[str]]
+    by_video: list[str]
+    outside: list[str]
+
+    def findings(self) -> list[tuple[str, list[str]]]:
+        """(title, entries) of what the data set's health report must say; entries may be empty."""
+        several = [f"{clip}: {', '.join(paths)}" for clip, paths in self.ambiguous.items()]
+        return [
+            ("ids with several different files, none taken", several),
+            ("ids whose file is named without their span; each must hold just that span", self.by_video),
+            ("links that lead out of the clips directory, refused", self.outside),
+        ]
+
+
+def match_files(clips: Path, ids: Iterable[str]) -> Matches:
+    """The file of every id among those below ``clips``; hidden files and directories are not looked at."""
+    wanted = list(dict.fromkeys(ids))
+    known, by_video = set(wanted), _by_video(wanted)
+    paths, outside = _media_below(clips)
+    found: dict[str, list[str]] = {}
+    bare: dict[str, list[str]] = {}
+    for path in paths:
+        stem = Path(path).stem
+        if clip := _id_in(stem, known):
+            found.setdefault(clip, []).append(path)
+        elif clip := by_video.get(stem):
+            bare.setdefault(clip, []).append(path)
+    for clip in bare:  # a name with the span says more
+        found.setdefault(clip, bare[clip])
+    different = {clip: _different(candidates) for clip, candidates in found.items()}
+    ambiguous = {clip: candidates for clip, candidates in sorted(different.items()) if len(candidates) > 1}
+    files = {clip: different[clip][0] if clip in different and clip not in ambiguous else None for clip in wanted}
+    by_bare = [clip for clip in sorted(bare) if found[clip] is bare[clip] and clip not in ambiguous]
+    return Matches(files, ambiguous, by_bare, outside)
+
+
+def _media_below(clips: Path) -> tuple[list[str], list[str]]:
+    """(paths of the video files, sorted, links that lead out): linked directories are not entered, so no cycle is followed."""
+    root = clips.resolve()
+    inside, outside = [], []
+    for parent, directories, names in os.walk(clips):
+        directories[:] = sorted(name for name in directories if not name.startswith("."))
+        linked = [name for name in directories if (Path(parent) / name).is_symlink()]
+        media = [name for name in names if not name.startswith(".") and Path(name).suffix.lower() in MEDIA_SUFFIXES]
+        for name in (*linked, *media):
+            path = Path(parent) / name
+            if not path.resolve().is_relative_to(root):
+                outside.append(path.as_posix())
+            elif name in media:
+                inside.append(path.as_posix())
+    return sorted(inside), sorted(outside)
+
+
+def _id_in(stem: str, known: set[str]) -> str | None:
+    """The id that a file's name stands for, if it is one of ``known``: the whole name first, so that an id that ends in numbers is safe."""
+    titled = _TITLED.fullmatch(stem)
+    for name in (stem, titled["id"] if titled else stem):
+        if name in known:
+            return name
+        for base, start, end in _spans(name):
+            if base in known:
+                return base
+            spelled = next((clip for clip in _spellings(base, start, end) if clip in known), None)
+            if spelled:
+                return spelled
+    return None
+
+
+def _spans(name: str) -> list[tuple[str, float, float | None]]:
+    """Every reading of ``name`` as base, start and end: ids hold underscores and digits themselves."""
+    readings = []
+    for pattern in (rf"(.+)_({_NUMBER})_({_NUMBER})", rf"(.+)_({_NUMBER})"):
+        if match := re.fullmatch(pattern, name, re.DOTALL):
+            end = float(match[3]) if match.lastindex == 3 else None
+            if end is None or end > float(match[2]):
+                readings.append((match[1], float(match[2]), end))
+    return readings
+
+
+def _spellings(base: str, start: float, end: float | None) -> list[str]:
+    """LLP's ``<video>_<start>_<end>`` for a span that a file's name writes with zeros, decimals or in milliseconds."""
+    if end is None:
+        return []
+    scaled = [(start, end)] + ([(start / 1000, end / 1000)] if end - start >= 1000 else [])
+    return [f"{base}_{first:.6g}_{last:.6g}" for first, last in scaled]
+
+
+def _by_video(ids: list[str]) -> dict[str, str]:
+    """video -> id, for ids ``<video>_<start>_<end>`` that are the only one of their video."""
+    of_video: dict[str, list[str]] = {}
+    for clip in ids:
+        for base, _, end in _spans(clip):
+            if end is not None:
+                of_video.setdefault(base, []).append(clip)
+    return {video: clips[0] for video, clips in of_video.items() if len(clips) == 1 and video not in ids}
+
+
+def _different(paths: list[str]) -> list[str]:
+    """One path of every content: a clip that a dump holds in two of its folders is the same clip."""
+    if len(paths) == 1:
+        return paths
+    contents: dict[tuple[int, str], str] = {}
+    for path in paths:
+        try:
+            contents.setdefault((os.path.getsize(path), file_sha256(path)), path)
+        except OSError:
+            contents.setdefault((-1, path), path)
+    return list(contents.values())

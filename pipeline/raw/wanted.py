@@ -1,0 +1,172 @@
+"""Which videos a data set needs, and which seconds of each, read from its annotation files.
+
+llp       ids are <video>_<start>_<end>: the span stands in the id
+unav100   whole videos
+ave       ids are bare: AVE's files do not say which ten seconds of a video the clip is. AVE was drawn from AudioSet, whose segment
+          lists (a line ``YTID, start_seconds, end_seconds, labels`` each) do; or whole videos must be asked for
+csv       columns id, start, end; start and end may both be empty: the whole video
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.datasets.ave import parse_line
+from pipeline.errors import InputProblems, PipelineError
+
+KINDS = ("ave", "llp", "unav100", "csv")
+CLIP_SECONDS = 10.0  # of AVE's clips
+_VIDEO = re.compile(r"[A-Za-z0-9_-]{11}")
+_LLP = re.compile(r"(?P<video>[A-Za-z0-9_-]{11})_(?P<start>\d+(?:\.\d+)?)_(?P<end>\d+(?:\.\d+)?)")
+LONGEST = 24 * 3600.0  # seconds
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A clip: its id in the annotations, its YouTube id, and its span in seconds; no span: the whole video."""
+
+    clip: str
+    video: str
+    start: float | None = None
+    end: float | None = None
+    problem: str = ""  # why it cannot be downloaded, known before any try
+
+
+def read_wanted(kind: str, annotations: Path, spans: Sequence[Path] = (), whole: bool = False) -> list[Wanted]:
+    """Every clip of a data set once, in the order of its annotations.
+
+    Args:
+        annotations: the file, or the directory that holds it under its published name.
+        spans: AudioSet's segment lists, for ``ave``.
+        whole: for ``ave``, take whole videos without knowing the span.
+
+    Raises:
+        InputProblems: every malformed line, id or span at once, with file and line.
+    """
+    if kind not in KINDS:
+        raise PipelineError(f"unknown kind {kind!r} (known: {', '.join(KINDS)})")
+    if kind == "ave" and bool(spans) == whole:
+        raise PipelineError(
+            "AVE's annotations do not say which ten seconds of a video a clip is: give AudioSet's segment lists "
+            "(--spans balanced_train_segments.csv unbalanced_train_segments.csv eval_segments.csv), or --whole for whole videos, not both"
+        )
+    if kind != "ave" and (spans or whole):
+        raise PipelineError(f"--spans and --whole are for the kind ave; {kind} has its spans itself")
+    problems: list[str] = []
+    readers = {"ave": _ave, "llp": _llp, "unav100": _unav100, "csv": _csv}
+    wanted = list({each.clip: each for each in readers[kind](annotations, problems)}.values())
+    if problems:
+        raise InputProblems("download", problems)
+    if not wanted:
+        raise InputProblems("download", [f"{annotations}: there is no id in it"])
+    return _with_spans(wanted, spans) if spans else wanted
+
+
+def _lines(path: Path, names: Iterable[str], problems: list[str]) -> list[tuple[str, str]]:
+    """("file:line", text) of every line of ``path``, or of the first of ``names`` that is in the directory ``path``."""
+    names = list(names)
+    file = next((path / name for name in names if (path / name).is_file()), path / names[0]) if path.is_dir() else path
+    if not file.is_file():
+        problems.append(f"{file}: no such file")
+        return []
+    return [(f"{file}:{number}", text) for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1)]
+
+
+def _ave(path: Path, problems: list[str]) -> list[Wanted]:
+    found = []
+    for place, text in _lines(path, ["Annotations.txt"], problems):
+        if not text.strip() or text.endswith("&StartTime&EndTime"):
+            continue
+        try:
+            clip = parse_line(text, CLIP_SECONDS).clip
+            if not _VIDEO.fullmatch(clip):
+                raise ValueError(f"{clip!r} is no YouTube id (11 letters, digits, - and _)")
+            found.append(Wanted(clip, clip))
+        except ValueError as error:
+            problems.append(f"{place}: {error}")
+    return found
+
+
+def _llp(path: Path, problems: list[str]) -> list[Wanted]:
+    found = []
+    for place, text in _lines(path, ["AVVP_dataset_full.csv", "AVVP_train.csv"], problems):
+        clip = text.split("\t")[0].strip()
+        if not clip or clip == "filename":
+            continue
+        match = _LLP.fullmatch(clip)
+        if match is None or not float(match["start"]) < float(match["end"]) <= LONGEST:
+            problems.append(f"{place}: {clip!r} is no <video>_<start>_<end> with start before end")
+        else:
+            found.append(Wanted(clip, match["video"], float(match["start"]), float(match["end"])))
+    return found
+
+
+def _unav100(path: Path, problems: list[str]) -> list[Wanted]:
+    file = path / "unav100_annotations.json" if path.is_dir() else path
+    try:
+        videos = list(json.loads(file.read_text(encoding="utf-8"))["database"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        problems.append(f"{file}: no UnAV-100 annotations ({type(error).__name__}: {error})")
+        return []
+    problems += [f"{file}: {video!r} is no YouTube id" for video in videos if not _VIDEO.fullmatch(video)]
+    return [Wanted(video, video) for video in videos]
+
+
+def _csv(path: Path, problems: list[str]) -> list[Wanted]:
+    found = []
+    if not path.is_file():
+        problems.append(f"{path}: no such file")
+        return []
+    with open(path, newline="", encoding="utf-8") as stream:
+        reader = csv.DictReader(stream)
+        if missing := [name for name in ("id", "start", "end") if name not in (reader.fieldnames or ())]:
+            problems.append(f"{path}:1: the columns {', '.join(missing)} are missing (needed: id, start, end)")
+            return []
+        for record in reader:
+            try:
+                found.append(_csv_clip(record))
+            except ValueError as error:
+                problems.append(f"{path}:{reader.line_num}: {error}")
+    return found
+
+
+def _csv_clip(record: dict[str, str | None]) -> Wanted:
+    """The clip of one line, named ``<id>_<start>_<end>``, or ``<id>`` for a whole video; ValueError says what is wrong."""
+    video, start, end = ((record[name] or "").strip() for name in ("id", "start", "end"))
+    if not _VIDEO.fullmatch(video):
+        raise ValueError(f"{video!r} is no YouTube id (11 letters, digits, - and _)")
+    if not start and not end:
+        return Wanted(video, video)
+    try:
+        first, last = float(start), float(end)
+    except ValueError:
+        raise ValueError(f"start {start!r} or end {end!r} is not a number; leave both empty for the whole video") from None
+    if not 0 <= first < last <= LONGEST:
+        raise ValueError(f"the span {first:g}-{last:g} s does not have start before end")
+    return Wanted(f"{video}_{first:.10g}_{last:.10g}", video, first, last)
+
+
+def _with_spans(wanted: list[Wanted], lists: Sequence[Path]) -> list[Wanted]:
+    """The spans of AudioSet's lists laid over bare ids; an id that no list holds cannot be downloaded."""
+    ids, spans = {each.video for each in wanted}, {}
+    problems = []
+    for path in lists:
+        try:
+            with open(path, newline="", encoding="utf-8") as stream:
+                for record in csv.reader(stream, skipinitialspace=True):
+                    if record and record[0] in ids:
+                        spans[record[0]] = (float(record[1]), float(record[2]))
+        except (OSError, ValueError, IndexError) as error:
+            problems.append(f"{path}: no segment list of AudioSet ({type(error).__name__}: {error})")
+    if problems:
+        raise InputProblems("download", problems)
+    unknown = f"its span is in none of {', '.join(path.name for path in lists)}"
+    return [
+        Wanted(each.clip, each.video, *spans[each.video]) if each.video in spans else Wanted(each.clip, each.video, problem=unknown)
+        for each in wanted
+    ]

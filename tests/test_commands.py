@@ -1,0 +1,50 @@
+"""The commands as a user types them, in one process."""
+
+import sys
+import zipfile
+
+import pytest
+
+from pipeline import __main__ as program
+
+
+@pytest.fixture
+def command(monkeypatch, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        """(exit code, stdout, stderr)"""
+        monkeypatch.setattr(sys, "argv", ["python -m pipeline", *map(str, arguments)])
+        try:
+            program.main()
+            code = 0
+        except SystemExit as exit:
+            code = exit.code
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def test_unpack(command, tmp_path):
+    with zipfile.ZipFile(tmp_path / "dump.zip", "w") as archive:
+        archive.writestr("clips/a.mp4", b"clip")
+    code, out, _ = command("unpack", "dump.zip", "--into", "data/raw/ave")
+    assert (code, out) == (0, "data/raw/ave: 1 files, 4 bytes, out of 1 archives; 0 hidden entries left out\n")
+    assert (tmp_path / "data/raw/ave/clips/a.mp4").read_bytes() == b"clip"
+    code, _, err = command("unpack", "dump.zip", "--into", "data/raw/small", "--max-bytes", "3")
+    assert (code, "3 bytes" in err) == (2, True)
+    code, _, err = command("unpack", "dump.zip", "--into", "data/raw/small", "--max-bytes", "0", "--max-ratio", "-1")
+    assert (code, "--max-bytes: " in err, "--max-ratio: " in err) == (2, True, True)
+
+
+def test_download_needs_yt_dlp_only_for_what_is_not_there(command, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "yt_dlp", None)
+    (tmp_path / "ids.csv").write_text("id,start,end\n-abcdefghij,0,10\n")
+    code, _, err = command("download", "--kind", "csv", "--annotations", "ids.csv", "--into", "clips")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "pip install 'avel-pipeline[download]'" in err
+    (tmp_path / "clips").mkdir(exist_ok=True)
+    (tmp_path / "clips" / "-abcdefghij_0_10.mp4").write_bytes(b"x")
+    code, out, _ = command("download", "--kind", "csv", "--annotations", "ids.csv", "--into", "clips")
+    assert (code, out.startswith("1 clips: 1 ok")) == (0, True)
