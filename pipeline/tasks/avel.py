@@ -188,7 +188,7 @@ def table(scores: Scores, decided: Tensor, truth: AvelTargets, mask: Tensor) -> 
 
 
 def tracks(scores: Scores, mask: Tensor, classes: Sequence[str]) -> Tracks:
-    """What is said of one clip (scores and mask with B = 1). The task's events are both heard and seen, so it has the one track ``both``."""
+    """What is said of one clip (scores and mask with B = 1), on the one track ``both``: the task's events are heard and seen."""
     decided = decide(scores, mask)[0].numpy()
     valid = mask[0].numpy().copy()
     return Tracks(
