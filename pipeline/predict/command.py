@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,13 +54,15 @@ def one(predictor: Predictor, path: Path, directory: Path, overlay: bool) -> Pre
 
 
 def folders(files: list[Path]) -> list[str]:
-    """A name for the folder of each file: its stem, numbered from the second file of that stem on."""
+    """A name for the folder of each file: its stem; its whole name where stems repeat; numbered where names do."""
+    stems = Counter(path.stem for path in files)
     names: list[str] = []
     for path in files:
-        name, number = path.stem, 1
+        plain = name = path.stem if stems[path.stem] == 1 else path.name
+        number = 1
         while name in names:
             number += 1
-            name = f"{path.stem}-{number}"
+            name = f"{plain}-{number}"
         names.append(name)
     return names
 

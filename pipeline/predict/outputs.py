@@ -20,6 +20,7 @@ from pipeline.predict.prediction import Prediction
 from pipeline.predict.windows import Cut, Decoded, decode_windows
 from pipeline.report import attention, timeline
 from pipeline.report.movie import Scene
+from pipeline.tasks.tracks import named
 
 OVERLAY_RATE = 15.0  # frames per second, as near as a whole number per segment allows
 OVERLAY_SIDE = 360  # pixels of the short side at most
@@ -74,15 +75,8 @@ def segment_lines(prediction: Prediction) -> str:
         end = min(start + prediction.segment_seconds, prediction.seconds)
         known = bool(tracks.valid[segment])
         scores = [f"{tracks.scores[name][segment, number]:.4f}" if known else "" for name, number in columns]
-        writer.writerow([f"{start:.3f}", f"{end:.3f}", int(known), active_names(prediction, segment), *scores])
+        writer.writerow([f"{start:.3f}", f"{end:.3f}", int(known), named(prediction.tracks, segment), *scores])
     return text.getvalue()
-
-
-def active_names(prediction: Prediction, segment: int) -> str:
-    """The events of one segment, e.g. "Dog (both); Bell (heard)"; empty for background."""
-    tracks = prediction.tracks
-    active = [(tracks.classes[number], name) for name, part in tracks.active.items() for number in np.flatnonzero(part[segment])]
-    return "; ".join(f"{label} ({name})" for label, name in active)
 
 
 def _draw_strip(path: Path, prediction: Prediction, title: str) -> None:
@@ -92,13 +86,10 @@ def _draw_strip(path: Path, prediction: Prediction, title: str) -> None:
     segments = shown.segments[chosen]
     chosen, segments = chosen[segments < len(prediction.tracks)], segments[segments < len(prediction.tracks)]
     captions = [
-        f"{timeline.clock(segment * prediction.segment_seconds)}  {active_names(prediction, segment) or 'background'}"
+        f"{timeline.clock(segment * prediction.segment_seconds)}  {named(prediction.tracks, segment) or 'background'}"
         for segment in segments
     ]
-    attention.strip(
-        path, shown.pictures[chosen], prediction.attention[segments], prediction.transform, captions, title,
-        attention.ceiling(prediction.attention),
-    )  # fmt: skip
+    attention.strip(path, shown.pictures[chosen], prediction.attention[segments], prediction.transform, captions, title)
 
 
 def write_overlay(
@@ -106,7 +97,7 @@ def write_overlay(
 ) -> None:
     """The file again as an MP4 with sound: attention over the pictures, and below them the time and the events of the second.
 
-    What could not be decoded is black and silent, and says so; the film is as long as the file.
+    What could not be decoded is black and silent, and says so; the film is as long as what the windows cover.
 
     Args:
         media: how the row's clips are decoded; the film has its own frame rate and size.
@@ -148,7 +139,7 @@ def _scene(window: Decoded, prediction: Prediction, per_segment: int, rate: Frac
 
 
 def _caption(prediction: Prediction, segment: int) -> str:
-    text = active_names(prediction, segment) or "background"
+    text = named(prediction.tracks, segment) or "background"
     return f"{timeline.clock(segment * prediction.segment_seconds)}  {text if prediction.tracks.valid[segment] else 'not decoded'}"
 
 

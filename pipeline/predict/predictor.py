@@ -30,6 +30,7 @@ from pipeline.methods import Batch
 from pipeline.predict.prediction import Prediction, WindowReport
 from pipeline.predict.windows import Cut, Decoded, decode_windows
 from pipeline.report import preview
+from pipeline.report.timeline import clock
 from pipeline.tasks import TASKS, tracks
 from pipeline.training.rows import load_seed
 
@@ -128,7 +129,7 @@ class Predictor:
         return Answer(
             report,
             shown,
-            self.task.tracks(scores, batch.mask, self.facts["classes"]).first(segments),
+            self.task.tracks(scores, batch.mask, self.facts["classes"]).part(slice(segments)),
             None if attention is None else attention[0, :segments].float().numpy(),
         )
 
@@ -152,7 +153,7 @@ class Predictor:
         """
         first = next((answer for answer in answers if answer.tracks is not None), None)
         if first is None or first.tracks is None:
-            raise Refused(f"{path}: no part of it can be decoded ({answers[0].report.status}: {answers[0].report.reason})")
+            raise Refused(f"{path}: no window of it can be decoded whole enough ({answers[0].report.status}: {answers[0].report.reason})")
         if all(answer.report.status == "silent" for answer in answers):
             raise Refused(f"{path} has no sound that decodes ({answers[0].report.reason}), and a row needs picture and sound")
         unknown = first.tracks
@@ -224,8 +225,7 @@ def check_file(path: Path, found: Survey) -> None:
         "refused": f"{path} is refused: {found.reason}",
     }
     if found.seconds > LONGEST_SECONDS:
-        hours, minutes = divmod(round(found.seconds / 60), 60)
-        raise Refused(f"{path} lasts {hours} h {minutes:02d} min, longer than an hour; cut it into parts")
+        raise Refused(f"{path} lasts {clock(found.seconds)}, longer than an hour; cut it into parts")
     if found.status:
         raise Refused(sentences.get(found.status, f"{path} is not a video that can be read ({found.reason})"))
     if not found.seconds > 0:

@@ -1,7 +1,7 @@
 """Audio-guided spatial attention over the pictures it was paid to, as in Figure 5 of the CACE-Net paper (and Figure 7 of AVEL's).
 
-A weight is shown as a multiple of the even share (1 / number of positions), on one scale for the whole clip: from the even share
-(nothing drawn) to the largest weight of the clip, but at least twice the even share, so that a nearly even attention looks nearly even.
+A weight is shown as a multiple of the even share (1 / number of positions), on one scale for all pictures: from the even share
+(nothing drawn) to the largest weight of them, but at least twice the even share, so that a nearly even attention looks nearly even.
 What the encoder's crop keeps from the network is darkened.
 
 Shape letters: P pictures, T segments, h x w positions, H x W pixels.
@@ -26,7 +26,7 @@ from matplotlib.colors import ListedColormap, Normalize
 from PIL import Image
 
 from pipeline.encoders.images import visible_share
-from pipeline.report.figures import METADATA
+from pipeline.report import png
 from pipeline.report.movie import Scene, write_film
 
 COLOURS = ListedColormap(colormaps["inferno"](np.linspace(0.25, 1.0, 256)))  # its darkest end would read as shade
@@ -44,7 +44,7 @@ class AttendedScene:
 
 
 def ceiling(attention: np.ndarray) -> float:
-    """The largest weight of a clip (T, h, w) in even shares, at least 2: the top of the colour scale."""
+    """The largest of the weights (T, h, w) in even shares, at least 2: the top of the colour scale."""
     return max(2.0, float(attention.max(initial=0.0)) * attention.shape[-2] * attention.shape[-1])
 
 
@@ -69,9 +69,8 @@ def overlay(picture: np.ndarray, weights: np.ndarray, transform: Mapping[str, An
 
 
 def strip(
-    path: Path, pictures: np.ndarray, attention: np.ndarray, transform: Mapping[str, Any], captions: Sequence[str], title: str = "",
-    top: float | None = None,
-) -> None:  # fmt: skip
+    path: Path, pictures: np.ndarray, attention: np.ndarray, transform: Mapping[str, Any], captions: Sequence[str], title: str = ""
+) -> None:
     """Write P pictures with their attention side by side, rows of five, as a PNG.
 
     Args:
@@ -79,9 +78,8 @@ def strip(
         attention: (P, h, w), summing to 1 over the positions.
         transform: of the visual encoder.
         captions: P lines of text, one below each picture.
-        top: of the colour scale; None: that of these pictures.
     """
-    top = ceiling(attention) if top is None else top
+    top = ceiling(attention)
     rows, columns = -(-len(pictures) // ROW), min(ROW, len(pictures))
     width = 2.2
     height = width * pictures.shape[1] / pictures.shape[2] + 0.32
@@ -101,8 +99,7 @@ def strip(
     bar = figure.colorbar(ScalarMappable(Normalize(1, top), COLOURS), cax=scale, orientation="horizontal")
     bar.set_label("attention, in even shares", fontsize=8, labelpad=1)
     bar.ax.tick_params(labelsize=7, length=2, pad=1)
-    figure.savefig(path, dpi=100, metadata=METADATA)
-    plt.close(figure)
+    png.save(figure, path)
 
 
 def movie(path: Path, scenes: Iterable[AttendedScene], transform: Mapping[str, Any], top: float, frames_per_second: Fraction) -> None:

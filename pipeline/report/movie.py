@@ -60,7 +60,8 @@ class _Film:
         self.audio.layout, self.audio.bit_rate = "mono", 96_000
         self.frames, self.samples = 0, 0
         self.resampler: av.AudioResampler | None = None
-        self.source_rate = 0
+        self.source_rate = 0  # Hz, of the sound that the resampler takes
+        self.begun, self.given = 0, 0  # samples written before this resampler, and given to it
 
     def write(self, scenes: Iterable[Scene]) -> None:
         for scene in scenes:

@@ -20,12 +20,12 @@ import numpy as np
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from pipeline.report.figures import METADATA
+from pipeline.report import png
 from pipeline.report.preview import PEAK_SECONDS, Preview
 from pipeline.tasks.tracks import Perceived, Tracks, runs
 
 WIDTH, THUMBNAILS, SOUND, LANE = 11.0, 0.75, 0.45, 0.42  # inches: of the figure, and the heights of a panel's parts
-LEFT, RIGHT = 1.7, 0.15  # inches beside the axes
+LEFT, RIGHT = 1.7, 0.3  # inches beside the axes
 PANEL_SECONDS, MOST_PANELS = 60.0, 6
 MOST_LANES, FEWEST_LANES = 8, 3
 
@@ -65,41 +65,63 @@ def draw(path: Path, tracks: Tracks, preview: Preview, segment_seconds: float, *
         segment_seconds: length of a segment.
         truth: by track (T, C) bool, where it is known.
     """
-    seconds = len(tracks) * segment_seconds
-    length = _panel_seconds(seconds)
-    panels = max(1, math.ceil(seconds / length - 1e-9))
-    lanes, left_out = shown_lanes(tracks, truth)
-    heights = [THUMBNAILS, SOUND, LANE * max(1, len(lanes))]
+    panels = list(_panels(tracks, truth, segment_seconds))
     head, foot, gap = 0.45 if title else 0.15, 0.75, 0.45
-    total = head + foot + panels * sum(heights) + (panels - 1) * gap
+    total = head + foot + sum(panel.height for panel in panels) + (len(panels) - 1) * gap
     figure = plt.figure(figsize=(WIDTH, total))
     if title:
         figure.text(LEFT / WIDTH, 1 - 0.12 / total, title, va="top", fontsize=11, weight="bold")
     top = total - head
-    for panel in range(panels):
-        begin = panel * length
-        span = (begin, min(begin + length, seconds) if panels == 1 else begin + length)
-        for part, height in enumerate(heights):
-            axes = figure.add_axes((LEFT / WIDTH, (top - height) / total, (WIDTH - LEFT - RIGHT) / WIDTH, height / total))
-            axes.set_xlim(*span)
-            if part == 0:
-                _draw_pictures(axes, preview, span, segment_seconds, (WIDTH - LEFT - RIGHT) / height)
-            elif part == 1:
-                _draw_sound(axes, preview, span)
-            else:
-                _draw_lanes(axes, tracks, truth, lanes, segment_seconds)
-                axes.xaxis.set_major_locator(MultipleLocator(_tick(span[1] - span[0], segment_seconds)))
-                axes.xaxis.set_major_formatter(FuncFormatter(lambda moment, _: clock(moment)))
+    for panel in panels:
+        axes = []
+        for height in panel.heights:
             top -= height
+            axes.append(figure.add_axes((LEFT / WIDTH, top / total, (WIDTH - LEFT - RIGHT) / WIDTH, height / total)))
+            axes[-1].set_xlim(*panel.span)
+        _draw_pictures(axes[0], preview, panel.span, segment_seconds, (WIDTH - LEFT - RIGHT) / THUMBNAILS)
+        _draw_sound(axes[1], preview, panel.span)
+        _draw_lanes(axes[2], tracks, truth, panel.lanes, segment_seconds)
+        axes[2].xaxis.set_major_locator(MultipleLocator(_tick(panel.span[1] - panel.span[0], segment_seconds)))
+        axes[2].xaxis.set_major_formatter(FuncFormatter(lambda moment, _: clock(moment)))
         top -= gap
-    _legend(figure, tracks, truth, left_out)
-    figure.savefig(path, dpi=100, metadata=METADATA)
-    plt.close(figure)
+    _legend(figure, tracks, truth, sum(panel.left_out for panel in panels))
+    png.save(figure, path)
 
 
-def shown_lanes(tracks: Tracks, truth: Truth | None) -> tuple[list[tuple[Perceived, int]], int]:
-    """(track, class) of the lanes to draw, those of truth and decisions by their first moment, filled up with the highest scores; and how
-    many with an event had no room."""
+@dataclass(frozen=True)
+class _Panel:
+    """Seconds [span) of the picture, the lanes shown of them, and how many with an event had no room."""
+
+    span: tuple[float, float]
+    lanes: list[tuple[Perceived, int]]
+    left_out: int
+
+    @property
+    def heights(self) -> tuple[float, float, float]:
+        """Inches, of the pictures, the sound and the lanes."""
+        return THUMBNAILS, SOUND, LANE * max(1, len(self.lanes))
+
+    @property
+    def height(self) -> float:
+        return sum(self.heights)
+
+
+def _panels(tracks: Tracks, truth: Truth | None, segment_seconds: float) -> Iterator[_Panel]:
+    """One panel for a minute or less, else several of whole minutes, each with the lanes that have an event in it."""
+    seconds = len(tracks) * segment_seconds
+    if seconds <= PANEL_SECONDS:
+        yield _Panel((0.0, seconds), *shown_lanes(tracks, truth, FEWEST_LANES))
+        return
+    length = PANEL_SECONDS * math.ceil(seconds / (PANEL_SECONDS * MOST_PANELS))
+    for number in range(math.ceil(seconds / length - 1e-9)):
+        inside = slice(math.floor(number * length / segment_seconds), math.ceil((number + 1) * length / segment_seconds))
+        known = {name: part[inside] for name, part in truth.items()} if truth is not None else None
+        yield _Panel((number * length, (number + 1) * length), *shown_lanes(tracks.part(inside), known, 1))
+
+
+def shown_lanes(tracks: Tracks, truth: Truth | None, fewest: int) -> tuple[list[tuple[Perceived, int]], int]:
+    """(track, class) of the lanes to draw, those of truth and decisions by their first moment, filled up with the highest scores to
+    ``fewest``; and how many with an event had no room."""
     first: dict[tuple[Perceived, int], int] = {}
     for name, decided in tracks.active.items():
         active = decided | truth[name] if truth and name in truth else decided
@@ -108,7 +130,7 @@ def shown_lanes(tracks: Tracks, truth: Truth | None) -> tuple[list[tuple[Perceiv
     peaks = {(name, number): float(peak) for name, scores in tracks.scores.items() for number, peak in enumerate(scores.max(axis=0))}
     others = sorted((lane for lane in peaks if lane not in first), key=lambda lane: -peaks[lane])
     lanes = eventful[:MOST_LANES]
-    return lanes + others[: max(0, FEWEST_LANES - len(lanes))], len(eventful) - len(lanes)
+    return lanes + others[: max(0, fewest - len(lanes))], len(eventful) - len(lanes)
 
 
 def verdicts(active: np.ndarray, truth: np.ndarray | None) -> Iterator[tuple[Style, int, int]]:
@@ -125,12 +147,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(tenths, 600)
     text = f"{rest // 10:02d}" + (f".{rest % 10}" if rest % 10 else "")
     return f"{minutes // 60}:{minutes % 60:02d}:{text}" if minutes >= 60 else f"{minutes}:{text}"
-
-
-def _panel_seconds(seconds: float) -> float:
-    if seconds <= PANEL_SECONDS:
-        return seconds
-    return PANEL_SECONDS * max(1, math.ceil(seconds / (PANEL_SECONDS * MOST_PANELS)))
 
 
 def _tick(span: float, segment_seconds: float) -> float:
@@ -166,7 +182,7 @@ def _draw_sound(axes: Any, preview: Preview, span: tuple[float, float]) -> None:
         moments = span[0] + np.linspace(0, min(last, len(preview.peaks)) - first, columns, endpoint=False) * PEAK_SECONDS
         axes.fill_between(moments, -peaks, peaks, color="#555555", linewidth=0)
     axes.set_ylim(-1.05, 1.05)
-    axes.set_yticks([0], ["sound"])
+    axes.set_yticks([0], ["sound"], fontsize=8)
     axes.tick_params(axis="y", length=0)
     axes.set_xticks([])
     for side in ("top", "right", "left", "bottom"):
@@ -222,5 +238,5 @@ def _legend(figure: Any, tracks: Tracks, truth: Truth | None, left_out: int) -> 
     handles = [Patch(**style.patch(), label=f"{style.name} {style.symbol}".strip()) for style in styles]
     handles.append(Patch(color=SCORE, label="score, 0 to 1"))
     if left_out:
-        handles.append(Patch(color="none", label=f"and {left_out} more classes with events"))
+        handles.append(Patch(color="none", label=f"and {left_out} more lanes with events"))
     figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=8, handlelength=2.5, handleheight=1.1)

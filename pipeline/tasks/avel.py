@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.errors import InputProblems
 from pipeline.methods.base import AvelTargets, Scores
 from pipeline.metrics.segments import confusion, f1_score, segment_accuracy
-from pipeline.tasks.tracks import Tracks
+from pipeline.tasks.tracks import Perceived, Tracks
 
 HEADLINE = "accuracy"
 EVENT_THRESHOLD = 0.5
@@ -197,3 +197,13 @@ def tracks(scores: Scores, mask: Tensor, classes: Sequence[str]) -> Tracks:
         active={"both": (decided[:, None] == np.arange(len(classes))) & valid[:, None]},
         valid=valid,
     )
+
+
+def table_tracks(lines: pd.DataFrame, classes: Sequence[str]) -> tuple[Tracks, dict[Perceived, NDArray[np.bool_]]]:
+    """What :func:`table` says of one clip (its T lines, by segment) as tracks, and the truth by track, (T, C) bool."""
+    number = np.arange(len(classes))
+    valid = lines["valid"].to_numpy(dtype=bool)
+    scores = np.stack(list(lines["scores"]))[:, :-1].astype(np.float32)
+    active, true = (lines[column].to_numpy()[:, None] == number for column in ("predicted", "true"))
+    tracks = Tracks(tuple(classes), {"both": scores * valid[:, None]}, {"both": active & valid[:, None]}, valid)
+    return tracks, {"both": true & valid[:, None]}

@@ -33,13 +33,13 @@ class Tracks:
     def __len__(self) -> int:
         return len(self.valid)
 
-    def first(self, segments: int) -> Tracks:
-        """The first ``segments`` of them."""
+    def part(self, segments: slice) -> Tracks:
+        """Some consecutive segments."""
         return Tracks(
             self.classes,
-            {name: part[:segments] for name, part in self.scores.items()},
-            {name: part[:segments] for name, part in self.active.items()},
-            self.valid[:segments],
+            {name: part[segments] for name, part in self.scores.items()},
+            {name: part[segments] for name, part in self.active.items()},
+            self.valid[segments],
         )
 
     def unknown(self, segments: int) -> Tracks:
@@ -101,3 +101,9 @@ def events(tracks: Tracks, segment_seconds: float, seconds: float | None = None)
         for first, end in runs(active[:, number])
     ]
     return sorted(found, key=lambda event: (event.start, event.label, event.perceived))
+
+
+def named(tracks: Tracks, segment: int) -> str:
+    """The events of one segment, e.g. "Dog (both); Bell (heard)"; empty for background."""
+    active = [(tracks.classes[number], name) for name, part in tracks.active.items() for number in np.flatnonzero(part[segment])]
+    return "; ".join(f"{label} ({name})" for label, name in active)
