@@ -26,7 +26,6 @@ from matplotlib.colors import ListedColormap, Normalize
 from PIL import Image
 
 from pipeline.encoders.images import visible_share
-from pipeline.report import png
 from pipeline.report.movie import Scene, write_film
 
 COLOURS = ListedColormap(colormaps["inferno"](np.linspace(0.25, 1.0, 256)))  # its darkest end would read as shade
@@ -99,7 +98,13 @@ def strip(
     bar = figure.colorbar(ScalarMappable(Normalize(1, top), COLOURS), cax=scale, orientation="horizontal")
     bar.set_label("attention, in even shares", fontsize=8, labelpad=1)
     bar.ax.tick_params(labelsize=7, length=2, pad=1)
-    png.save(figure, path)
+    figure.canvas.draw()
+    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    plt.close(figure)
+    palette = picture.quantize(
+        colors=256, method=Image.Quantize.MAXCOVERAGE
+    )  # a third of the bytes; keeps rare colours, such as the scale's
+    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, format="PNG", optimize=True)
 
 
 def movie(path: Path, scenes: Iterable[AttendedScene], transform: Mapping[str, Any], top: float, frames_per_second: Fraction) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from pipeline.report import png
+from pipeline.report.figures import METADATA
 from pipeline.report.preview import PEAK_SECONDS, Preview
 from pipeline.tasks.tracks import Perceived, Tracks, runs
 
@@ -85,7 +85,8 @@ def draw(path: Path, tracks: Tracks, preview: Preview, segment_seconds: float, *
         axes[2].xaxis.set_major_formatter(FuncFormatter(lambda moment, _: clock(moment)))
         top -= gap
     _legend(figure, tracks, truth, sum(panel.left_out for panel in panels))
-    png.save(figure, path)
+    figure.savefig(path, dpi=100, metadata=METADATA)
+    plt.close(figure)
 
 
 @dataclass(frozen=True)
