@@ -99,12 +99,12 @@ def strip(
     bar = figure.colorbar(ScalarMappable(Normalize(1, top), COLOURS), cax=scale, orientation="horizontal")
     bar.set_label("attention, in even shares", fontsize=8, labelpad=1)
     bar.ax.tick_params(labelsize=7, length=2, pad=1)
-    figure.canvas.draw()
-    picture = Image.fromarray(np.asarray(figure.canvas.buffer_rgba())[..., :3])
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     plt.close(figure)
-    palette = picture.quantize(
-        colors=256, method=Image.Quantize.MAXCOVERAGE
-    )  # a third of the bytes; keeps rare colours, such as the scale's
+    # a palette takes a third of the bytes; this one keeps rare colours, such as those of the scale
+    palette = picture.quantize(colors=256, method=Image.Quantize.MAXCOVERAGE)
     picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, format="PNG", optimize=True)
 
 

@@ -80,7 +80,7 @@ def draw(path: Path, tracks: Tracks, preview: Preview, segment_seconds: float, *
             axes[-1].set_xlim(*panel.span)
         _draw_pictures(axes[0], preview, panel.span, segment_seconds, (WIDTH - LEFT - RIGHT) / THUMBNAILS)
         _draw_sound(axes[1], preview, panel.span)
-        _draw_lanes(axes[2], tracks, truth, panel.lanes, segment_seconds)
+        _draw_lanes(axes[2], panel, segment_seconds)
         axes[2].xaxis.set_major_locator(MultipleLocator(_tick(panel.span[1] - panel.span[0], segment_seconds)))
         axes[2].xaxis.set_major_formatter(FuncFormatter(lambda moment, _: clock(moment)))
         top -= gap
@@ -91,11 +91,19 @@ def draw(path: Path, tracks: Tracks, preview: Preview, segment_seconds: float, *
 
 @dataclass(frozen=True)
 class _Panel:
-    """Seconds [span) of the picture, the lanes shown of them, and how many with an event had no room."""
+    """A part of the picture: seconds [begin, end), the tracks and the truth of the segments inside, the lanes shown of them, and how many
+    with an event had no room."""
 
-    span: tuple[float, float]
+    begin: float
+    end: float
+    tracks: Tracks
+    truth: Truth | None
     lanes: list[tuple[Perceived, int]]
     left_out: int
+
+    @property
+    def span(self) -> tuple[float, float]:
+        return self.begin, self.end
 
     @property
     def heights(self) -> tuple[float, float, float]:
@@ -108,16 +116,16 @@ class _Panel:
 
 
 def _panels(tracks: Tracks, truth: Truth | None, segment_seconds: float) -> Iterator[_Panel]:
-    """One panel for a minute or less, else several of whole minutes, each with the lanes that have an event in it."""
+    """One panel for a minute or less, else several of a minute or more, each with the lanes that have an event in it."""
     seconds = len(tracks) * segment_seconds
     if seconds <= PANEL_SECONDS:
-        yield _Panel((0.0, seconds), *shown_lanes(tracks, truth, FEWEST_LANES))
+        yield _Panel(0.0, seconds, tracks, truth, *shown_lanes(tracks, truth, FEWEST_LANES))
         return
-    length = PANEL_SECONDS * math.ceil(seconds / (PANEL_SECONDS * MOST_PANELS))
-    for number in range(math.ceil(seconds / length - 1e-9)):
-        inside = slice(math.floor(number * length / segment_seconds), math.ceil((number + 1) * length / segment_seconds))
-        known = {name: part[inside] for name, part in truth.items()} if truth is not None else None
-        yield _Panel((number * length, (number + 1) * length), *shown_lanes(tracks.part(inside), known, 1))
+    segments = math.ceil(PANEL_SECONDS * math.ceil(seconds / (PANEL_SECONDS * MOST_PANELS)) / segment_seconds - 1e-9)
+    for first in range(0, len(tracks), segments):
+        inside = slice(first, first + segments)
+        part, known = tracks.part(inside), {name: true[inside] for name, true in truth.items()} if truth is not None else None
+        yield _Panel(first * segment_seconds, (first + segments) * segment_seconds, part, known, *shown_lanes(part, known, 1))
 
 
 def shown_lanes(tracks: Tracks, truth: Truth | None, fewest: int) -> tuple[list[tuple[Perceived, int]], int]:
@@ -190,9 +198,10 @@ def _draw_sound(axes: Any, preview: Preview, span: tuple[float, float]) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _draw_lanes(axes: Any, tracks: Tracks, truth: Truth | None, lanes: list[tuple[Perceived, int]], segment_seconds: float) -> None:
+def _draw_lanes(axes: Any, panel: _Panel, segment_seconds: float) -> None:
     """One lane per class and track from the top: truth (where known), prediction, and the score as a band from 0 to 1."""
-    edges = np.arange(len(tracks) + 1) * segment_seconds
+    tracks, truth, lanes = panel.tracks, panel.truth, panel.lanes
+    edges = panel.begin + np.arange(len(tracks) + 1) * segment_seconds
     true_at, predicted_at, score_height = (0.68, 0.38, 0.30) if truth is not None else (0.0, 0.55, 0.46)
     bar = 0.24 if truth is not None else 0.36
     for row, (name, number) in enumerate(lanes):
