@@ -8,6 +8,7 @@ bicubic, 0.001 to 0.005 on average (tests/encoders/test_images.py).
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -123,3 +124,15 @@ class ImageEncoder(VisualEncoder):
 def scaled_resize(config: FrameConfig, size: int, crop_share: float) -> int:
     """``resize`` as set, or the short side of which ``size`` is the share the weights were tested with (224 of 256: 0.875)."""
     return config.resize if config.resize is not None else round(size / crop_share)
+
+
+def visible_share(transform: Mapping[str, Any], height: int, width: int) -> tuple[float, float]:
+    """Shares (0, 1] of the height and of the width of a frame that the network sees; the part lies in the middle.
+
+    Args:
+        transform: as :meth:`ImageTransform.spec` writes it, and with it the spec of an encoder or of a feature store.
+    """
+    if not transform["crop"]:
+        return 1.0, 1.0
+    side = transform["size"] / transform["resize"] * min(height, width)  # of the crop, in pixels of the frame
+    return min(1.0, side / height), min(1.0, side / width)

@@ -89,21 +89,22 @@ class Extraction:
                 todo[tuple(clip.keys.values())] = clip
         if todo:
             print(f"extract: {self.encode(list(todo.values()))}", flush=True)
-        write_store(directory, map(self._entry, clips), len(clips), self._spec(clips))
+        write_store(directory, map(self.entry, clips), len(clips), self.spec(clips[0].job if clips else None))
         return f"{len(clips)} clips stored, {len(todo)} encoded, {len(manifest) - len(clips)} left out by their status"
 
     def clips(self, manifest: pd.DataFrame) -> list[Clip]:
         """The clips that have features: those with a good verdict, in the order of the manifest."""
         return [self._clip(row) for row in manifest[manifest["status"].isin(GOOD)].to_dict("records")]
 
-    def encode(self, clips: list[Clip]) -> Throughput:
-        """Put into the cache whatever features of ``clips`` it does not hold."""
+    def encode(self, clips: list[Clip], bar: bool = True) -> Throughput:
+        """Put into the cache whatever features of ``clips`` it does not hold; with a progress ``bar`` on a terminal."""
         unfinished: dict[int, int] = {}  # parts still to come, by the identity of the clip
-        with Lanes(self.device, self.workers) as lanes, tqdm(total=len(clips), desc="extract", unit="clip", disable=None) as bar:
+        hidden = None if bar else True
+        with Lanes(self.device, self.workers) as lanes, tqdm(total=len(clips), desc="extract", unit="clip", disable=hidden) as progress:
             for part in self._parts(clips, lanes, unfinished):
                 self._store(part)
                 unfinished[id(part.clip)] -= 1
-                bar.update(unfinished[id(part.clip)] == 0)
+                progress.update(unfinished[id(part.clip)] == 0)
             return lanes.throughput(len(clips))
 
     def _parts(self, clips: list[Clip], lanes: Lanes, unfinished: dict[int, int]) -> Iterator[Part]:
@@ -165,7 +166,8 @@ class Extraction:
             )
         self.cache.put(KIND, part.clip.keys[part.modality], {"features": stored})
 
-    def _entry(self, clip: Clip) -> Entry:
+    def entry(self, clip: Clip) -> Entry:
+        """The features of a clip from the cache, made now where it does not hold them."""
         features = {}
         for modality, key in clip.keys.items():
             entry = self.cache.get(KIND, key)
@@ -179,13 +181,14 @@ class Extraction:
             features[modality] = entry[0]["features"]
         return Entry(clip.facts, features)
 
-    def _spec(self, clips: list[Clip]) -> dict[str, Any]:
-        job = clips[0].job if clips else None
+    def spec(self, job: Job | None) -> dict[str, Any]:
+        """Everything that makes the numbers of a store of clips decoded like ``job``, as plain JSON; None: of an empty store."""
         return {
             "segments": job.segments if job else 0,
             "segment_seconds": job.segment_seconds if job else 0.0,
             "dtype": self.settings.dtype,
             "precision": self.settings.precision,
+            "media": job.sampling if job else {},
             "shapes": {modality: list(self._segment_shape(encoder, job)) for modality, encoder in self.encoders.items()},
             "encoders": {modality: encoder.spec() for modality, encoder in self.encoders.items()},
         }

@@ -7,6 +7,7 @@ the same bytes therefore share one entry, and a clip decoded once is not decoded
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,9 +52,13 @@ class Job:
     cache_root: Path
 
     @property
+    def sampling(self) -> dict[str, Any]:
+        """The media settings that move numbers, as plain JSON."""
+        return self.settings.model_dump(mode="json", exclude=WORKING_SETTINGS)
+
+    @property
     def key(self) -> str:
-        content = self.settings.model_dump(mode="json", exclude=WORKING_SETTINGS)
-        return fingerprint(DECODE_VERSION, self.sha256, self.start, self.segments, self.segment_seconds, content)
+        return fingerprint(DECODE_VERSION, self.sha256, self.start, self.segments, self.segment_seconds, self.sampling)
 
 
 def make_jobs(
@@ -107,16 +112,25 @@ def decode_clips(jobs: list[Job], missing: list[str], settings: MediaSettings) -
     """
     verdicts = {job.clip: verdict for job in jobs if (verdict := Cache(job.cache_root).facts(KIND, job.key)) is not None}
     todo = list({job.key: job for job in jobs if job.clip not in verdicts}.values())
-    outcomes = run_guarded(
-        decode_into_cache, todo, workers=settings.workers, timeout_seconds=settings.timeout_seconds, memory_mb=settings.memory_mb
-    )
     print(f"decode: {len(todo)} of {len(jobs) + len(missing)} clips decoded now, the others are in the cache or missing", flush=True)
-    by_key: dict[str, dict[str, Any]] = {}
-    for job, outcome in tqdm(outcomes, total=len(todo), desc="decode", unit="clip", disable=None):
-        by_key[job.key] = outcome if isinstance(outcome, dict) else _failure(job, outcome)
+    done = tqdm(decode_each(todo, settings), total=len(todo), desc="decode", unit="clip", disable=None)
+    by_key = {job.key: verdict for job, verdict in done}
     rows = [{"clip": job.clip, "file": job.file, "key": job.key, **(verdicts.get(job.clip) or by_key[job.key])} for job in jobs]
     rows += [{"clip": clip, "file": None, "key": None, "status": "missing", "reason": "no file of this id"} for clip in missing]
     return pa.Table.from_pylist(sorted(rows, key=lambda row: row["clip"]), SCHEMA).to_pandas()
+
+
+def decode_each(jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[Job, dict[str, Any]]]:
+    """(job, verdict) of every job as it is done, arrays in the job's cache; at most ``settings.workers`` jobs are ahead of the consumer.
+
+    Raises:
+        PipelineError: the cache cannot be written.
+    """
+    outcomes = run_guarded(
+        decode_into_cache, jobs, workers=settings.workers, timeout_seconds=settings.timeout_seconds, memory_mb=settings.memory_mb
+    )
+    for job, outcome in outcomes:
+        yield job, outcome if isinstance(outcome, dict) else _failure(job, outcome)
 
 
 def _failure(job: Job, outcome: Failure) -> dict[str, Any]:

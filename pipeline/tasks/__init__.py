@@ -1,7 +1,9 @@
 """Labels -> targets, scores -> predictions -> metrics: one module per task, by its name in params.yaml.
 
 Each module offers ``HEADLINE`` (the key of the number that picks a checkpoint and stands in the table, higher is better), ``row_targets``
-(annotation rows -> targets), ``decide`` (scores -> labels), ``score`` (labels and targets -> metrics) and ``table`` (one line per segment).
+(annotation rows -> targets), ``decide`` (scores -> labels), ``score`` (labels and targets -> metrics), ``table`` (one line per segment),
+and what files and pictures of predictions are made of: ``tracks`` (scores of one clip -> :class:`pipeline.tasks.tracks.Tracks`) and
+``table_tracks`` (a clip's lines of the table -> its tracks and its truth).
 """
 
 from __future__ import annotations

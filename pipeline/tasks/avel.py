@@ -17,6 +17,7 @@ from torch import Tensor
 from pipeline.errors import InputProblems
 from pipeline.methods.base import AvelTargets, Scores
 from pipeline.metrics.segments import confusion, f1_score, segment_accuracy
+from pipeline.tasks.tracks import Perceived, Tracks
 
 HEADLINE = "accuracy"
 EVENT_THRESHOLD = 0.5
@@ -169,10 +170,11 @@ def score(decided: Tensor, truth: AvelTargets, mask: Tensor, num_classes: int, s
 
 
 def table(scores: Scores, decided: Tensor, truth: AvelTargets, mask: Tensor) -> pd.DataFrame:
-    """One line per segment, clip by clip: segment, valid, true, predicted, event (probability that it holds one), scores (C+1)."""
+    """One line per segment, clip by clip: segment, valid, true, predicted, event (probability that it holds one), scores (C+1), and, of a
+    method with spatial attention, attention (S)."""
     rows, segments = decided.shape
     event = scores.event if scores.event is not None else 1 - scores.segments[..., -1]
-    return pd.DataFrame({
+    lines = pd.DataFrame({
         "segment": np.tile(np.arange(segments), rows),
         "valid": mask.flatten().numpy(),
         "true": truth.segments.flatten().numpy(),
@@ -180,3 +182,28 @@ def table(scores: Scores, decided: Tensor, truth: AvelTargets, mask: Tensor) -> 
         "event": event.float().flatten().numpy(),
         "scores": list(scores.segments.float().flatten(0, 1).numpy()),
     })  # fmt: skip
+    if scores.attention is not None:
+        lines["attention"] = list(scores.attention.float().flatten(0, 1).numpy())
+    return lines
+
+
+def tracks(scores: Scores, mask: Tensor, classes: Sequence[str]) -> Tracks:
+    """What is said of one clip (scores and mask with B = 1), on the one track ``both``: the task's events are heard and seen."""
+    decided = decide(scores, mask)[0].numpy()
+    valid = mask[0].numpy().copy()
+    return Tracks(
+        classes=tuple(classes),
+        scores={"both": scores.segments[0, :, :-1].float().numpy() * valid[:, None]},
+        active={"both": (decided[:, None] == np.arange(len(classes))) & valid[:, None]},
+        valid=valid,
+    )
+
+
+def table_tracks(lines: pd.DataFrame, classes: Sequence[str]) -> tuple[Tracks, dict[Perceived, NDArray[np.bool_]]]:
+    """What :func:`table` says of one clip (its T lines, by segment) as tracks, and the truth by track, (T, C) bool."""
+    number = np.arange(len(classes))
+    valid = lines["valid"].to_numpy(dtype=bool)
+    scores = np.stack(list(lines["scores"]))[:, :-1].astype(np.float32)
+    active, true = (lines[column].to_numpy()[:, None] == number for column in ("predicted", "true"))
+    tracks = Tracks(tuple(classes), {"both": scores * valid[:, None]}, {"both": active & valid[:, None]}, valid)
+    return tracks, {"both": true & valid[:, None]}

@@ -88,6 +88,7 @@ def save_seed(directory: Path, seed: int, inputs: RowInputs, state: State) -> No
         "method": inputs.run.method,
         "settings": inputs.settings,
         "features": inputs.run.features,
+        "feature_spec": inputs.store.spec,  # so that prediction can tell whether it makes the same features
         "shapes": {name: list(shape) for name, shape in inputs.store.shapes.items()},
         "classes": inputs.classes,
         "best_epoch": state.best_epoch,
@@ -167,7 +168,9 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
         "seeds": metrics,
     }
     (directory / "metrics.json").write_text(json.dumps(document, indent=1) + "\n")
-    shutil.copyfile(models / "curves.csv", directory / "curves.csv")  # so that the report needs no weights
+    # so that the report needs neither weights nor features
+    shutil.copyfile(models / "curves.csv", directory / "curves.csv")
+    shutil.copyfile(inputs.store.directory / "spec.json", directory / "features.json")
 
 
 def _per_segment(values: Sequence[Any], data: SplitData) -> list[Any]:

@@ -1,0 +1,55 @@
+"""How long a file of any length is, and whether it holds picture and sound at all, found out in a guarded child process."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.media.clip import facts
+from pipeline.media.guard import Failure, run_guarded
+from pipeline.media.probe import MediaError, probe
+from pipeline.media.settings import MediaSettings
+from pipeline.media.stream import packet_times
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What a file holds.
+
+    status: empty for a file with moving pictures and a sound track of some length, else one of :data:`pipeline.media.clip.BAD`.
+    reason: one line; empty for a good file.
+    seconds: its length: as the container states it, or, where it states none, to the last of its packets.
+    facts: see :class:`pipeline.media.clip.DecodedClip`.
+    """
+
+    status: str
+    reason: str
+    seconds: float
+    facts: dict[str, Any]
+
+
+def survey(path: str | os.PathLike[str], settings: MediaSettings) -> Survey:
+    """Look at a file within the time and memory limits of ``settings``; never raises for bad media."""
+    [(_, outcome)] = run_guarded(
+        _look, [(os.fspath(path), settings)], workers=1, timeout_seconds=settings.timeout_seconds, memory_mb=settings.memory_mb
+    )
+    return Survey(outcome.status, outcome.reason, 0.0, {}) if isinstance(outcome, Failure) else outcome
+
+
+def _look(job: tuple[str, MediaSettings]) -> Survey:
+    """Runs in a child process."""
+    path, settings = job
+    try:
+        found = probe(path, settings)
+        if found.video is None:
+            return Survey("no_video", "the file has no moving picture", found.duration or 0.0, facts(found))
+        if found.audio is None:
+            return Survey("no_audio", "the file has no usable audio stream", found.duration or 0.0, facts(found))
+        seconds = found.duration
+        if not seconds:  # a live recording states 0 or nothing
+            ends = [packet_times(path, stream.index, found.clock, float("inf")) for stream in (found.video, found.audio)]
+            seconds = max(float(times[-1]) if len(times) else 0.0 for times in ends) + 1 / found.video.rate
+    except MediaError as error:
+        return Survey(error.status, error.reason, 0.0, {})
+    return Survey("", "", seconds, facts(found))

@@ -1,0 +1,154 @@
+"""A prediction as files: events.json, segments.csv, timeline.png, attention.png, overlay.mp4. Each is written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.cache import Cache
+from pipeline.media.settings import MediaSettings
+from pipeline.predict.prediction import Prediction
+from pipeline.predict.windows import Cut, Decoded, decode_windows
+from pipeline.report import attention, timeline
+from pipeline.report.movie import Scene
+from pipeline.tasks.tracks import named
+
+OVERLAY_RATE = 15.0  # frames per second, as near as a whole number per segment allows
+OVERLAY_SIDE = 360  # pixels of the short side at most
+STRIP_PICTURES = 10
+
+
+def write_prediction(prediction: Prediction, directory: Path) -> list[Path]:
+    """Write everything but the overlay; returns the files. attention.png only for methods with spatial attention."""
+    directory.mkdir(parents=True, exist_ok=True)
+    title = f"{prediction.path.name}: {prediction.row}, seed {prediction.seed}"
+    written = [
+        _whole(directory / "events.json", lambda path: path.write_text(json.dumps(document(prediction), indent=1) + "\n")),
+        _whole(directory / "segments.csv", lambda path: path.write_text(segment_lines(prediction))),
+        _whole(
+            directory / "timeline.png",
+            lambda path: timeline.draw(path, prediction.tracks, prediction.preview, prediction.segment_seconds, title=title),
+        ),
+    ]
+    if prediction.attention is not None:
+        written.append(_whole(directory / "attention.png", lambda path: _draw_strip(path, prediction, title)))
+    return written
+
+
+def document(prediction: Prediction) -> dict[str, Any]:
+    """What events.json holds: the events, what they rest on, and what could not be decoded. Times in seconds."""
+    return {
+        "file": prediction.path.name,
+        "seconds": round(prediction.seconds, 3),
+        "row": prediction.row,
+        "seed": prediction.seed,
+        "task": prediction.task,
+        "method": prediction.method,
+        "features": prediction.features,
+        "segment_seconds": prediction.segment_seconds,
+        "events": [
+            {**asdict(event), "start": round(event.start, 3), "end": round(event.end, 3), "score": round(event.score, 4)}
+            for event in prediction.events
+        ],
+        "windows": [asdict(window) for window in prediction.windows],
+    }
+
+
+def segment_lines(prediction: Prediction) -> str:
+    """segments.csv: start, end, decoded, events ("Dog (both); Bell (heard)"), and the score of every class on every track."""
+    tracks = prediction.tracks
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    columns = [(name, number) for name in tracks.scores for number in range(len(tracks.classes))]
+    writer.writerow(["start", "end", "decoded", "events", *(f"{tracks.classes[number]} ({name})" for name, number in columns)])
+    for segment in range(len(tracks)):
+        start = segment * prediction.segment_seconds
+        end = min(start + prediction.segment_seconds, prediction.seconds)
+        known = bool(tracks.valid[segment])
+        scores = [f"{tracks.scores[name][segment, number]:.4f}" if known else "" for name, number in columns]
+        writer.writerow([f"{start:.3f}", f"{end:.3f}", int(known), named(prediction.tracks, segment), *scores])
+    return text.getvalue()
+
+
+def _draw_strip(path: Path, prediction: Prediction, title: str) -> None:
+    assert prediction.attention is not None
+    shown = prediction.preview
+    chosen = np.unique(np.linspace(0, len(shown.segments) - 1, min(STRIP_PICTURES, len(shown.segments))).round().astype(int))
+    segments = shown.segments[chosen]
+    chosen, segments = chosen[segments < len(prediction.tracks)], segments[segments < len(prediction.tracks)]
+    captions = [
+        f"{timeline.clock(segment * prediction.segment_seconds)}  {named(prediction.tracks, segment) or 'background'}"
+        for segment in segments
+    ]
+    attention.strip(path, shown.pictures[chosen], prediction.attention[segments], prediction.transform, captions, title)
+
+
+def write_overlay(
+    prediction: Prediction, media: MediaSettings, cache: Cache, path: Path, track: Callable[[int, int], None] = lambda done, total: None
+) -> None:
+    """The file again as an MP4 with sound: attention over the pictures, and below them the time and the events of the second.
+
+    What could not be decoded is black and silent, and says so; the film is as long as what the windows cover.
+
+    Args:
+        media: how the row's clips are decoded; the film has its own frame rate and size.
+        cache: a scratch cache.
+    """
+    per_segment = max(1, round(OVERLAY_RATE * prediction.segment_seconds))
+    rate = Fraction(per_segment) / Fraction(prediction.segment_seconds).limit_denominator(1000)
+    display = media.model_copy(
+        update={"frames_per_second": float(rate), "frame_size": OVERLAY_SIDE, "frame_offset": 0.5, "workers": 1}  # one worker: in order
+    )
+    cut = Cut(prediction.window_segments, prediction.segment_seconds)
+    top = 2.0 if prediction.attention is None else attention.ceiling(prediction.attention)
+
+    def scenes() -> Iterator[attention.AttendedScene]:
+        size = (OVERLAY_SIDE, OVERLAY_SIDE)
+        for window in decode_windows(prediction.path, prediction.seconds, cut, display, cache):
+            piece = _scene(window, prediction, per_segment, rate, size)
+            size = piece.scene.pictures.shape[1:3]
+            yield piece
+            track(window.number + 1, len(prediction.windows))
+
+    attention.movie(path, scenes(), prediction.transform, top, rate)
+
+
+def _scene(window: Decoded, prediction: Prediction, per_segment: int, rate: Fraction, size: tuple[int, int]) -> attention.AttendedScene:
+    """One window of the film, cut at the end of the file; ``size`` of the black pictures where nothing was decoded."""
+    report = prediction.windows[window.number]
+    first = window.number * prediction.window_segments
+    left = prediction.seconds - report.start
+    frames = max(1, min(report.segments * per_segment, round(left * rate)))
+    segments = [first + frame // per_segment for frame in range(frames)]
+    captions = [_caption(prediction, segment) for segment in segments]
+    if not window.good:
+        black = np.zeros((frames, *size, 3), np.uint8)
+        return attention.AttendedScene(Scene(black, captions, np.zeros(0, np.float32), 44100), None)
+    pictures, waveform, sample_rate = window.arrays()
+    weights = prediction.attention[segments] if prediction.attention is not None and report.good else None
+    return attention.AttendedScene(Scene(pictures[:frames], captions, waveform, sample_rate), weights)
+
+
+def _caption(prediction: Prediction, segment: int) -> str:
+    text = named(prediction.tracks, segment) or "background"
+    return f"{timeline.clock(segment * prediction.segment_seconds)}  {text if prediction.tracks.valid[segment] else 'not decoded'}"
+
+
+def _whole(path: Path, write: Callable[[Path], Any]) -> Path:
+    """Write under a temporary name, then rename."""
+    partial = path.with_name(f".partial-{path.name}")
+    try:
+        write(partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,232 @@
+"""A trained row, ready for files: the features it was trained on, made anew window by window, and its method."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from pipeline import config
+from pipeline.cache import Cache
+from pipeline.devices import choose_device
+from pipeline.errors import InputProblems, PipelineError
+from pipeline.features import runner
+from pipeline.features.runner import Extraction
+from pipeline.media.decoding import Job
+from pipeline.media.survey import Survey, survey
+from pipeline.methods import Batch
+from pipeline.predict.prediction import Prediction, WindowReport
+from pipeline.predict.windows import Cut, Decoded, decode_windows
+from pipeline.report import preview
+from pipeline.report.timeline import clock
+from pipeline.tasks import TASKS, tracks
+from pipeline.training.rows import load_seed
+
+PARAMS = Path("params.yaml")
+RUNS = Path("models/runs")
+LONGEST_SECONDS = 3600.0
+MOST_PICTURES = 60  # kept of one file
+
+
+class Refused(PipelineError):
+    """A file that cannot be predicted; the message is one sentence that says why."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What one window gave; ``tracks`` is None where it could not be decoded. ``attention`` (T, S), None without spatial attention."""
+
+    report: WindowReport
+    preview: preview.Preview
+    tracks: tracks.Tracks | None = None
+    attention: np.ndarray | None = None
+
+
+def predict(path: str | os.PathLike[str], run: str, seed: int | None = None) -> Prediction:
+    """The events of one video file by the row ``run``; for many files, load a :class:`Predictor` once.
+
+    Raises:
+        PipelineError: as :class:`Predictor` and :meth:`Predictor.predict` say.
+    """
+    return Predictor(run, seed).predict(path)
+
+
+class Predictor:
+    """One seed of a row, loaded once for any number of files. The working directory is the project's, as for every stage.
+
+    Args:
+        row: a row of ``runs`` in params.yaml that has been trained.
+        seed: one of the row's; None: the first of them.
+
+    Raises:
+        UnknownName: no such row.
+        PipelineError: it was never trained, its features are made otherwise today, or an encoder's weights are missing; says what to do.
+    """
+
+    def __init__(self, row: str, seed: int | None = None) -> None:
+        params = config.load(PARAMS)
+        run = config.pick(params.runs, row, "row")
+        self.row, self.seed = row, run.seeds[0] if seed is None else seed
+        check_trained(row, self.seed)
+        self.method, self.facts = load_seed(RUNS / row, self.seed)
+        self.task = TASKS.get(self.facts["task"])
+        self.device = choose_device(params.train.device)
+        self.dtype = torch.float64 if params.train.precision == "64-true" else torch.float32
+        self.method.to(device=self.device, dtype=self.dtype)
+        self.media = params.media
+        self.cut = Cut(params.dataset.segments, params.dataset.segment_seconds)
+        # Of its own and gone with the predictor: an hour of decoded video must not stay in the user's cache.
+        directory = tempfile.mkdtemp(prefix="avel-predict-")
+        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
+        self.cache, self._jobs = Cache(directory), dict[str, Job]()
+        self._extraction = Extraction(config.pick(params.features, self.facts["features"], "feature set"), self._jobs, self.cache)
+        self._check_features()
+
+    def predict(self, path: str | os.PathLike[str], track: Callable[[int, int], None] = lambda done, total: None) -> Prediction:
+        """The events of a video file of at most an hour, in any container that the decoder reads. Memory does not grow with its length
+        but for scores, attention, loudness and a few small pictures.
+
+        Args:
+            track: told (windows done, windows in all) after each window.
+
+        Raises:
+            Refused: the file is missing, no video, without sound, longer than an hour, or not one window of it can be decoded.
+        """
+        path = Path(path)
+        found = survey(path, self.media)
+        check_file(path, found)
+        total = self.cut.windows(found.seconds)
+        every = math.ceil(total * self.cut.segments / MOST_PICTURES)
+        answers: dict[int, Answer] = {}
+        for window in decode_windows(path, found.seconds, self.cut, self.media, self.cache):
+            answers[window.number] = self._answer(window, found.seconds, every)
+            track(len(answers), total)
+        return self._join(path, found.seconds, [answers[number] for number in range(total)])
+
+    def _answer(self, window: Decoded, seconds: float, every: int) -> Answer:
+        verdict, job, cut = window.verdict, window.job, self.cut
+        segments = max(1, min(cut.segments, math.ceil((seconds - job.start) / cut.segment_seconds - 1e-9)))
+        report = WindowReport(job.start, segments, verdict["status"], verdict["reason"], window.good)
+        if not window.good:
+            return Answer(report, preview.silence(segments * cut.segment_seconds))
+        batch = self._features(window)
+        with torch.no_grad():
+            scores = self.method.predict(batch.to(self.device)).to("cpu")
+        attention: Tensor | None = getattr(scores, "attention", None)
+        shown = preview.preview(*window.arrays(), cut.segments, every, window.number * cut.segments)
+        return Answer(
+            report,
+            shown,
+            self.task.tracks(scores, batch.mask, self.facts["classes"]).part(slice(segments)),
+            None if attention is None else attention[0, :segments].float().numpy(),
+        )
+
+    def _features(self, window: Decoded) -> Batch:
+        """A window's features exactly as `extract` would store them; B = 1."""
+        self._jobs[window.job.clip] = window.job
+        [clip] = self._extraction.clips(pd.DataFrame([{"clip": window.job.clip, "key": window.job.key, **window.verdict}]))
+        self._extraction.encode([clip], bar=False)
+        entry = self._extraction.entry(clip)
+        for key in clip.keys.values():
+            self.cache.path(runner.KIND, key).unlink(missing_ok=True)
+        del self._jobs[window.job.clip]
+        visual, audio = (torch.from_numpy(entry.features[name])[None].to(self.dtype) for name in ("visual", "audio"))
+        return Batch(visual, audio, torch.tensor([clip.facts["valid"]]))
+
+    def _join(self, path: Path, seconds: float, answers: list[Answer]) -> Prediction:
+        """Windows end to end.
+
+        Raises:
+            Refused: not one was decoded, or none has sound.
+        """
+        first = next((answer for answer in answers if answer.tracks is not None), None)
+        if first is None or first.tracks is None:
+            raise Refused(f"{path}: no window of it can be decoded whole enough ({answers[0].report.status}: {answers[0].report.reason})")
+        if all(answer.report.status == "silent" for answer in answers):
+            raise Refused(f"{path} has no sound that decodes ({answers[0].report.reason}), and a row needs picture and sound")
+        unknown = first.tracks
+        joined = tracks.join([answer.tracks or unknown.unknown(answer.report.segments) for answer in answers])
+        attention = None
+        if first.attention is not None and len(self.method.visual_shape) == 3:
+            blank = np.zeros((self.cut.segments, first.attention.shape[1]), np.float32)
+            parts = [blank[: answer.report.segments] if answer.attention is None else answer.attention for answer in answers]
+            attention = np.concatenate(parts).reshape(-1, *self.method.visual_shape[:2])
+        return Prediction(
+            path=path,
+            seconds=seconds,
+            row=self.row,
+            seed=self.seed,
+            task=self.facts["task"],
+            method=self.facts["method"],
+            features=self.facts["features"],
+            segment_seconds=self.cut.segment_seconds,
+            window_segments=self.cut.segments,
+            tracks=joined,
+            attention=attention,
+            transform=self.facts["feature_spec"]["encoders"]["visual"]["transform"],
+            windows=[answer.report for answer in answers],
+            preview=preview.join([answer.preview for answer in answers]),
+        )
+
+    def _check_features(self) -> None:
+        """The features made from here on must be those of the training.
+
+        Raises:
+            PipelineError: the row does not say how its features were made.
+            InputProblems: every setting that differs.
+        """
+        trained = self.facts.get("feature_spec", {})
+        if "encoders" not in trained:
+            raise PipelineError(
+                f"row {self.row!r}: {RUNS / self.row} does not say which encoders made its features (they were imported, or an earlier"
+                " version trained it), so they cannot be made of a new file; train it on extracted features"
+            )
+        any_job = Job("", "", "", 0.0, self.cut.segments, self.cut.segment_seconds, self.media, self.cache.root)
+        now = json.loads(json.dumps(self._extraction.spec(any_job)))
+        if problems := list(differences(trained, now)):
+            raise InputProblems(f"row {self.row!r} was trained on features made otherwise; put these back, or run `dvc repro`", problems)
+
+
+def differences(trained: Any, now: Any, path: str = "") -> list[str]:
+    """Where two plain JSON documents differ, each with its dotted path."""
+    if isinstance(trained, dict) and isinstance(now, dict):
+        keys = [*trained, *(key for key in now if key not in trained)]
+        return [line for key in keys for line in differences(trained.get(key), now.get(key), f"{path}.{key}" if path else key)]
+    return [] if trained == now else [f"{path}: {trained!r} in training, {now!r} now"]
+
+
+def check_trained(row: str, seed: int) -> None:
+    """Raises PipelineError: the row, or this seed of it, has no weights in models/runs."""
+    seeds = sorted(int(path.stem.removeprefix("seed-")) for path in (RUNS / row).glob("seed-*.json"))
+    if not seeds:
+        raise PipelineError(f"row {row!r} was never trained: there is no {RUNS / row}; run `dvc repro evaluate@{row}` (or `dvc pull`)")
+    if seed not in seeds:
+        raise PipelineError(f"row {row!r} has no seed {seed}; trained are: {', '.join(map(str, seeds))}")
+
+
+def check_file(path: Path, found: Survey) -> None:
+    """Raises Refused: what the survey found rules the file out."""
+    sentences = {
+        "missing": f"{path}: {found.reason}",
+        "no_video": f"{path} has no moving picture, and a row needs picture and sound",
+        "no_audio": f"{path} has no sound, and a row needs picture and sound",
+        "refused": f"{path} is refused: {found.reason}",
+    }
+    if found.seconds > LONGEST_SECONDS:
+        raise Refused(f"{path} lasts {clock(found.seconds)}, longer than an hour; cut it into parts")
+    if found.status:
+        raise Refused(sentences.get(found.status, f"{path} is not a video that can be read ({found.reason})"))
+    if not found.seconds > 0:
+        raise Refused(f"{path} is not a video that can be read (it has no length)")

@@ -1,0 +1,126 @@
+"""Audio-guided spatial attention over the pictures it was paid to, as in Figure 5 of the CACE-Net paper (and Figure 7 of AVEL's).
+
+A weight is shown as a multiple of the even share (1 / number of positions), on one scale for all pictures: from the even share
+(nothing drawn) to the largest weight of them, but at least twice the even share, so that a nearly even attention looks nearly even.
+What the encoder's crop keeps from the network is darkened.
+
+Shape letters: P pictures, T segments, h x w positions, H x W pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import ListedColormap, Normalize
+from PIL import Image
+
+from pipeline.encoders.images import visible_share
+from pipeline.report.movie import Scene, write_film
+
+COLOURS = ListedColormap(colormaps["inferno"](np.linspace(0.25, 1.0, 256)))  # its darkest end would read as shade
+STRENGTH = 0.72  # opacity of the largest weight
+UNSEEN = 0.45  # brightness left to what the network does not see
+ROW = 5  # pictures side by side
+
+
+@dataclass(frozen=True)
+class AttendedScene:
+    """A piece of a film, and the weights (F, h, w) of each of its frames; None: nothing is drawn over them."""
+
+    scene: Scene
+    attention: np.ndarray | None
+
+
+def ceiling(attention: np.ndarray) -> float:
+    """The largest of the weights (T, h, w) in even shares, at least 2: the top of the colour scale."""
+    return max(2.0, float(attention.max(initial=0.0)) * attention.shape[-2] * attention.shape[-1])
+
+
+def overlay(picture: np.ndarray, weights: np.ndarray, transform: Mapping[str, Any], top: float) -> np.ndarray:
+    """One picture (H, W, 3) uint8 with its weights (h, w) drawn over it -> (H, W, 3) uint8.
+
+    Args:
+        transform: of the visual encoder, see :func:`pipeline.encoders.images.visible_share`.
+        top: of the colour scale, see :func:`ceiling`.
+    """
+    height, width = picture.shape[:2]
+    tall, wide = visible_share(transform, height, width)
+    rows, columns = max(1, round(tall * height)), max(1, round(wide * width))
+    first, left = (height - rows) // 2, (width - columns) // 2
+    shares = Image.fromarray((weights * weights.size).astype(np.float32))
+    strength = np.clip((np.asarray(shares.resize((columns, rows), Image.Resampling.BILINEAR)) - 1) / (top - 1), 0, 1)
+    alpha = (STRENGTH * np.sqrt(strength))[..., None]
+    result = picture * UNSEEN
+    seen = picture[first : first + rows, left : left + columns]
+    result[first : first + rows, left : left + columns] = (1 - alpha) * seen + alpha * 255 * COLOURS(strength)[..., :3]
+    return result.round().astype(np.uint8)
+
+
+def strip(
+    path: Path, pictures: np.ndarray, attention: np.ndarray, transform: Mapping[str, Any], captions: Sequence[str], title: str = ""
+) -> None:
+    """Write P pictures with their attention side by side, rows of five, as a PNG.
+
+    Args:
+        pictures: (P, H, W, 3) uint8.
+        attention: (P, h, w), summing to 1 over the positions.
+        transform: of the visual encoder.
+        captions: P lines of text, one below each picture.
+    """
+    top = ceiling(attention)
+    rows, columns = -(-len(pictures) // ROW), min(ROW, len(pictures))
+    width = 2.2
+    height = width * pictures.shape[1] / pictures.shape[2] + 0.32
+    head, foot = 0.4 if title else 0.08, 0.55
+    total, across = head + foot + rows * height, max(4.4, columns * width) + 0.2
+    figure = plt.figure(figsize=(across, total))
+    if title:
+        figure.text(0.1 / across, 1 - 0.1 / total, title, va="top", fontsize=11, weight="bold")
+    for number, (picture, weights, caption) in enumerate(zip(pictures, attention, captions, strict=True)):
+        row, column = divmod(number, ROW)
+        place = (0.1 + column * width + 0.03, foot + (rows - 1 - row) * height + 0.27, width - 0.06, height - 0.32)
+        axes = figure.add_axes((place[0] / across, place[1] / total, place[2] / across, place[3] / total))
+        axes.imshow(overlay(picture, weights, transform, top))
+        axes.set_axis_off()
+        axes.text(0.5, -0.03, caption, transform=axes.transAxes, ha="center", va="top", fontsize=8)
+    scale = figure.add_axes((0.1 / across + 0.25, 0.36 / total, 0.5, 0.09 / total))
+    bar = figure.colorbar(ScalarMappable(Normalize(1, top), COLOURS), cax=scale, orientation="horizontal")
+    bar.set_label("attention, in even shares", fontsize=8, labelpad=1)
+    bar.ax.tick_params(labelsize=7, length=2, pad=1)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
+    plt.close(figure)
+    # a palette takes a third of the bytes; this one keeps rare colours, such as those of the scale
+    palette = picture.quantize(colors=256, method=Image.Quantize.MAXCOVERAGE)
+    picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, format="PNG", optimize=True)
+
+
+def movie(path: Path, scenes: Iterable[AttendedScene], transform: Mapping[str, Any], top: float, frames_per_second: Fraction) -> None:
+    """Write a film with its attention, sound and captions as an MP4.
+
+    Args:
+        scenes: the film in pieces, all of one picture size; one at a time is held.
+        transform: of the visual encoder.
+        top: of the colour scale, over the whole film, see :func:`ceiling`.
+    """
+    write_film(path, (_drawn(piece, transform, top) for piece in scenes), frames_per_second)
+
+
+def _drawn(piece: AttendedScene, transform: Mapping[str, Any], top: float) -> Scene:
+    if piece.attention is None:
+        return piece.scene
+    pictures = [overlay(picture, weights, transform, top) for picture, weights in zip(piece.scene.pictures, piece.attention, strict=True)]
+    return replace(piece.scene, pictures=np.stack(pictures))

@@ -1,0 +1,105 @@
+"""One test clip as a person sees it: the timeline of truth and prediction, and what the attention looked at."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from pipeline.cache import Cache
+from pipeline.errors import PipelineError
+from pipeline.media.decoding import Job, load_decoded
+from pipeline.report import attention, timeline
+from pipeline.report.preview import preview
+from pipeline.report.results import RowResult
+from pipeline.tasks import TASKS
+from pipeline.tasks.tracks import named
+
+STRIP_PICTURES = 5
+
+
+@dataclass(frozen=True)
+class Shown:
+    """The clip that is drawn: lines of predictions.parquet of one seed, by segment."""
+
+    result: RowResult
+    seed: int
+    lines: pd.DataFrame
+
+    @property
+    def clip(self) -> str:
+        return str(self.lines["clip"].iloc[0])
+
+
+def pictures(
+    results: list[RowResult], index: Path, manifest: pd.DataFrame, jobs: Mapping[str, Job], cache: Cache, directory: Path
+) -> list[Path]:
+    """Write ``timeline.png`` and, of a method with spatial attention, ``attention.png``; returns what was written.
+
+    The row is the last one that has spatial attention (else the last one run), its best seed on test, and the clip :func:`typical_clip`.
+
+    Args:
+        index: where `index` left its outs.
+        manifest, jobs: the verdicts of `decode` and how each clip was decoded, by id.
+        cache: the per-clip cache.
+    """
+    shown = choose(results)
+    if shown is None:
+        return []
+    classes = json.loads((index / "classes.json").read_text())
+    key = manifest.set_index("clip")["key"][shown.clip]
+    try:
+        frames, waveform, rate = load_decoded(cache, shown.clip, key, jobs.get(shown.clip))
+    except PipelineError as error:  # the raw clip is gone: no reason to be without the tables
+        print(f"report: no pictures of a clip: {error}", flush=True)
+        return []
+    assert shown.result.directory is not None
+    spec = json.loads((shown.result.directory / "features.json").read_text())
+    seconds, segments = float(spec["segment_seconds"]), len(shown.lines)
+    tracks, truth = TASKS.get(shown.result.run.task).table_tracks(shown.lines, classes)
+    small = preview(frames, waveform, rate, segments)
+    title = f"{shown.clip}: {shown.result.name}, seed {shown.seed}"
+    written = [directory / "timeline.png"]
+    timeline.draw(written[0], tracks, small, seconds, truth=truth, title=title)
+    shape = spec["shapes"]["visual"]
+    if "attention" in shown.lines and len(shape) == 3 and "encoders" in spec:
+        weights = np.stack(list(shown.lines["attention"])).reshape(segments, *shape[:2])
+        chosen = np.linspace(0, segments - 1, min(STRIP_PICTURES, segments)).round().astype(int)
+        captions = [f"{timeline.clock(segment * seconds)}  {named(tracks, segment) or 'background'}" for segment in chosen]
+        written.append(directory / "attention.png")
+        transform = spec["encoders"]["visual"]["transform"]
+        attention.strip(written[1], small.pictures[chosen], weights[chosen], transform, captions, title)
+    return written
+
+
+def choose(results: list[RowResult]) -> Shown | None:
+    """What to draw; None where no row was run."""
+    ran = [result for result in results if result.scores and result.directory is not None]
+    if not ran:
+        return None
+    attending = [result for result in ran if "attention" in pq.read_schema(_predictions(result)).names]
+    result = (attending or ran)[-1]
+    lines = pd.read_parquet(_predictions(result))
+    lines = lines[(lines["split"] == "test") & (lines["seed"] == result.best_seed)]
+    row = typical_clip(lines)
+    return Shown(result, result.best_seed, lines[lines["row"] == row].sort_values("segment"))
+
+
+def typical_clip(lines: pd.DataFrame) -> int:
+    """The row of median accuracy (the lower of two, the first of equals) among those where something changes: an event that does not fill
+    the clip; among all where there is none."""
+    valid = lines[lines["valid"]]
+    changing = valid.groupby("row")["true"].nunique()
+    candidates = changing.index[changing > 1] if (changing > 1).any() else changing.index
+    right = (valid["true"] == valid["predicted"]).groupby(valid["row"]).mean()[candidates].sort_values(kind="stable")
+    return int(right.index[(len(right) - 1) // 2])
+
+
+def _predictions(result: RowResult) -> Path:
+    assert result.directory is not None
+    return result.directory / "predictions.parquet"

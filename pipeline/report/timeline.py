@@ -1,0 +1,252 @@
+"""The seconds of one clip as a picture: what it shows, how loud it is, and per class what is true, what was predicted, and the score.
+
+What is right and wrong is told by hatching and symbols as well as by colour: correct = plain and a tick, missed = an empty dashed box with
+a circle, false = crossed hatching and a cross.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Patch, Rectangle
+from matplotlib.ticker import FuncFormatter, MultipleLocator
+
+from pipeline.report.figures import METADATA
+from pipeline.report.preview import PEAK_SECONDS, Preview
+from pipeline.tasks.tracks import Perceived, Tracks, runs
+
+WIDTH, THUMBNAILS, SOUND, LANE = 11.0, 0.75, 0.45, 0.42  # inches: of the figure, and the heights of a panel's parts
+LEFT, RIGHT = 1.7, 0.3  # inches beside the axes
+PANEL_SECONDS, MOST_PANELS = 60.0, 6
+MOST_LANES, FEWEST_LANES = 8, 3
+
+Truth = Mapping[Perceived, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one kind of bar looks; the symbol stands in the middle of a bar that has room for it."""
+
+    name: str
+    face: str
+    edge: str
+    hatch: str | None = None
+    line: str = "-"
+    symbol: str = ""
+
+    def patch(self) -> dict[str, Any]:
+        return {"facecolor": self.face, "edgecolor": self.edge, "hatch": self.hatch, "linestyle": self.line, "linewidth": 1.0}
+
+
+TRUE = Style("true", "#4d4d4d", "#4d4d4d")
+PREDICTED = Style("predicted", "#0072b2", "#0072b2")
+CORRECT = Style("predicted, correct", "#0072b2", "#0072b2", symbol="\N{CHECK MARK}")
+MISSED = Style("missed", "#ffffff", "#8a5a00", line="--", symbol="\N{WHITE CIRCLE}")
+FALSE = Style("predicted, false", "#f7d5c4", "#b33c00", hatch="xxx", symbol="\N{BALLOT X}")
+UNKNOWN = Style("not decoded", "#eeeeee", "#aaaaaa", hatch="...")
+SCORE = "#9ecae1"
+
+
+def draw(path: Path, tracks: Tracks, preview: Preview, segment_seconds: float, *, truth: Truth | None = None, title: str = "") -> None:
+    """Write the timeline of one clip or file as a PNG; a long one is folded into panels of a minute or more.
+
+    Args:
+        tracks: decisions and scores, T segments.
+        preview: its pictures and loudness.
+        segment_seconds: length of a segment.
+        truth: by track (T, C) bool, where it is known.
+    """
+    panels = list(_panels(tracks, truth, segment_seconds))
+    head, foot, gap = 0.45 if title else 0.15, 0.75, 0.45
+    total = head + foot + sum(panel.height for panel in panels) + (len(panels) - 1) * gap
+    figure = plt.figure(figsize=(WIDTH, total))
+    if title:
+        figure.text(LEFT / WIDTH, 1 - 0.12 / total, title, va="top", fontsize=11, weight="bold")
+    top = total - head
+    for panel in panels:
+        axes = []
+        for height in panel.heights:
+            top -= height
+            axes.append(figure.add_axes((LEFT / WIDTH, top / total, (WIDTH - LEFT - RIGHT) / WIDTH, height / total)))
+            axes[-1].set_xlim(*panel.span)
+        _draw_pictures(axes[0], preview, panel.span, segment_seconds, (WIDTH - LEFT - RIGHT) / THUMBNAILS)
+        _draw_sound(axes[1], preview, panel.span)
+        _draw_lanes(axes[2], panel, segment_seconds)
+        axes[2].xaxis.set_major_locator(MultipleLocator(_tick(panel.span[1] - panel.span[0], segment_seconds)))
+        axes[2].xaxis.set_major_formatter(FuncFormatter(lambda moment, _: clock(moment)))
+        top -= gap
+    _legend(figure, tracks, truth, sum(panel.left_out for panel in panels))
+    figure.savefig(path, dpi=100, metadata=METADATA)
+    plt.close(figure)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """A part of the picture: seconds [begin, end), the tracks and the truth of the segments inside, the lanes shown of them, and how many
+    with an event had no room."""
+
+    begin: float
+    end: float
+    tracks: Tracks
+    truth: Truth | None
+    lanes: list[tuple[Perceived, int]]
+    left_out: int
+
+    @property
+    def span(self) -> tuple[float, float]:
+        return self.begin, self.end
+
+    @property
+    def heights(self) -> tuple[float, float, float]:
+        """Inches, of the pictures, the sound and the lanes."""
+        return THUMBNAILS, SOUND, LANE * max(1, len(self.lanes))
+
+    @property
+    def height(self) -> float:
+        return sum(self.heights)
+
+
+def _panels(tracks: Tracks, truth: Truth | None, segment_seconds: float) -> Iterator[_Panel]:
+    """One panel for a minute or less, else several of a minute or more, each with the lanes that have an event in it."""
+    seconds = len(tracks) * segment_seconds
+    if seconds <= PANEL_SECONDS:
+        yield _Panel(0.0, seconds, tracks, truth, *shown_lanes(tracks, truth, FEWEST_LANES))
+        return
+    segments = math.ceil(PANEL_SECONDS * math.ceil(seconds / (PANEL_SECONDS * MOST_PANELS)) / segment_seconds - 1e-9)
+    for first in range(0, len(tracks), segments):
+        inside = slice(first, first + segments)
+        part, known = tracks.part(inside), {name: true[inside] for name, true in truth.items()} if truth is not None else None
+        yield _Panel(first * segment_seconds, (first + segments) * segment_seconds, part, known, *shown_lanes(part, known, 1))
+
+
+def shown_lanes(tracks: Tracks, truth: Truth | None, fewest: int) -> tuple[list[tuple[Perceived, int]], int]:
+    """(track, class) of the lanes to draw, those of truth and decisions by their first moment, filled up with the highest scores to
+    ``fewest``; and how many with an event had no room."""
+    first: dict[tuple[Perceived, int], int] = {}
+    for name, decided in tracks.active.items():
+        active = decided | truth[name] if truth and name in truth else decided
+        first |= {(name, int(number)): int(active[:, number].argmax()) for number in np.flatnonzero(active.any(axis=0))}
+    eventful = sorted(first, key=lambda lane: (first[lane], lane[1], lane[0]))
+    peaks = {(name, number): float(peak) for name, scores in tracks.scores.items() for number, peak in enumerate(scores.max(axis=0))}
+    others = sorted((lane for lane in peaks if lane not in first), key=lambda lane: -peaks[lane])
+    lanes = eventful[:MOST_LANES]
+    return lanes + others[: max(0, fewest - len(lanes))], len(eventful) - len(lanes)
+
+
+def verdicts(active: np.ndarray, truth: np.ndarray | None) -> Iterator[tuple[Style, int, int]]:
+    """(style, first, end) of the bars of one class on one track: (T,) bool decisions against (T,) bool truth, or None where unknown."""
+    kinds = [(PREDICTED, active)] if truth is None else [(CORRECT, active & truth), (MISSED, ~active & truth), (FALSE, active & ~truth)]
+    for style, segments in kinds:
+        for first, end in runs(segments):
+            yield style, first, end
+
+
+def clock(seconds: float) -> str:
+    """E.g. 0:07, 12:30, 1:00:00; tenths where there are any."""
+    tenths = round(seconds * 10)
+    minutes, rest = divmod(tenths, 600)
+    text = f"{rest // 10:02d}" + (f".{rest % 10}" if rest % 10 else "")
+    return f"{minutes // 60}:{minutes % 60:02d}:{text}" if minutes >= 60 else f"{minutes}:{text}"
+
+
+def _tick(span: float, segment_seconds: float) -> float:
+    """Seconds between labels on the time axis, about twelve of them."""
+    return next((step for step in (segment_seconds, 1, 2, 5, 10, 15, 30, 60, 120) if span / step <= 13), 300.0)
+
+
+def _draw_pictures(axes: Any, preview: Preview, span: tuple[float, float], segment_seconds: float, aspect: float) -> None:
+    """As many pictures as fit side by side into a strip ``aspect`` times as wide as high, each at the middle of the time it stands for."""
+    axes.set_axis_off()
+    axes.set_ylim(0, 1)
+    if not len(preview.segments):
+        return
+    share = preview.pictures.shape[2] / preview.pictures.shape[1] / aspect  # of the strip's width
+    width = share * (span[1] - span[0])
+    moments = (preview.segments + 0.5) * segment_seconds
+    free = -math.inf
+    for moment, picture in zip(moments, preview.pictures, strict=True):
+        left = min(max(moment - width / 2, span[0]), span[1] - width)
+        if span[0] <= moment < span[1] and left >= free - 1e-6:
+            axes.imshow(picture, extent=(left, left + width, 0.04, 1.0), aspect="auto", interpolation="bilinear")
+            free = left + width * 1.02
+    axes.set_xlim(*span)
+    axes.set_ylim(0, 1)
+
+
+def _draw_sound(axes: Any, preview: Preview, span: tuple[float, float]) -> None:
+    first, last = (int(edge / PEAK_SECONDS) for edge in span)
+    peaks = preview.peaks[first:last] / max(1e-6, float(preview.peaks.max(initial=0.0)))
+    columns = min(len(peaks), 1500)
+    if columns:
+        peaks = np.maximum.reduceat(peaks, np.linspace(0, len(peaks), columns, endpoint=False).astype(int))
+        moments = span[0] + np.linspace(0, min(last, len(preview.peaks)) - first, columns, endpoint=False) * PEAK_SECONDS
+        axes.fill_between(moments, -peaks, peaks, color="#555555", linewidth=0)
+    axes.set_ylim(-1.05, 1.05)
+    axes.set_yticks([0], ["sound"], fontsize=8)
+    axes.tick_params(axis="y", length=0)
+    axes.set_xticks([])
+    for side in ("top", "right", "left", "bottom"):
+        axes.spines[side].set_visible(False)
+
+
+def _draw_lanes(axes: Any, panel: _Panel, segment_seconds: float) -> None:
+    """One lane per class and track from the top: truth (where known), prediction, and the score as a band from 0 to 1."""
+    tracks, truth, lanes = panel.tracks, panel.truth, panel.lanes
+    edges = panel.begin + np.arange(len(tracks) + 1) * segment_seconds
+    true_at, predicted_at, score_height = (0.68, 0.38, 0.30) if truth is not None else (0.0, 0.55, 0.46)
+    bar = 0.24 if truth is not None else 0.36
+    for row, (name, number) in enumerate(lanes):
+        base = len(lanes) - 1 - row
+        known = truth[name][:, number] if truth and name in truth else None
+        scores = tracks.scores[name][:, number]
+        axes.stairs(base + 0.03 + scores * score_height, edges, baseline=base + 0.03, fill=True, color=SCORE, linewidth=0)
+        for first, end in runs(known) if known is not None else ():
+            _bar(axes, TRUE, edges[first], edges[end], base + true_at, bar)
+        for style, first, end in verdicts(tracks.active[name][:, number], known):
+            _bar(axes, style, edges[first], edges[end], base + predicted_at, bar)
+        axes.axhline(base, color="#cccccc", linewidth=0.6)
+    for first, end in runs(~tracks.valid):
+        axes.add_patch(Rectangle((edges[first], 0), edges[end] - edges[first], max(1, len(lanes)), **UNKNOWN.patch(), zorder=0))
+    axes.set_ylim(0, max(1, len(lanes)))
+    names = [f"{_short(tracks.classes[number])}\n({name})" for name, number in lanes]
+    axes.set_yticks([len(lanes) - 0.5 - row for row in range(len(lanes))], names, fontsize=8, linespacing=0.95)
+    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="x", labelsize=8)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.5)
+    axes.set_axisbelow(True)
+
+
+def _bar(axes: Any, style: Style, left: float, right: float, base: float, height: float) -> None:
+    axes.add_patch(Rectangle((left, base), right - left, height, **style.patch()))
+    span = axes.get_xlim()
+    if style.symbol and (right - left) > 0.012 * (span[1] - span[0]):
+        ink = "white" if style is CORRECT else "black"
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 0.3} if style is FALSE else None
+        middle = (max(left, span[0]) + min(right, span[1])) / 2
+        if span[0] < middle < span[1]:
+            axes.text(middle, base + height / 2, style.symbol, ha="center", va="center", fontsize=7, color=ink, bbox=box, clip_on=True)
+
+
+def _short(name: str) -> str:
+    """A class name that fits beside the lanes."""
+    return name if len(name) <= 22 else f"{name[:21].rstrip()}\N{HORIZONTAL ELLIPSIS}"
+
+
+def _legend(figure: Any, tracks: Tracks, truth: Truth | None, left_out: int) -> None:
+    styles = [PREDICTED] if truth is None else [TRUE, CORRECT, MISSED, FALSE]
+    if not tracks.valid.all():
+        styles.append(UNKNOWN)
+    handles = [Patch(**style.patch(), label=f"{style.name} {style.symbol}".strip()) for style in styles]
+    handles.append(Patch(color=SCORE, label="score, 0 to 1"))
+    if left_out:
+        handles.append(Patch(color="none", label=f"and {left_out} more lanes with events"))
+    figure.legend(handles=handles, loc="lower center", ncols=len(handles), frameon=False, fontsize=8, handlelength=2.5, handleheight=1.1)

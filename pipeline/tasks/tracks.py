@@ -1,0 +1,109 @@
+"""What any task says of consecutive segments, in one form that files, pictures and the command line share.
+
+Shape letters: T segments, C classes (background not counted).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+Perceived = Literal["heard", "seen", "both"]
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """Per-class decisions and scores over time. A task fills the tracks it knows: audio-visual event localization ``both`` alone;
+    parsing, which tells what is heard from what is seen, ``heard`` and ``seen``, and ``both`` where they coincide.
+
+    classes: C names.
+    scores: by track (T, C) float32, probability of the class; 0 where not ``valid``.
+    active: by track (T, C) bool, the task's decision; False where not ``valid``.
+    valid: (T,) bool; False where nothing is known of a segment, because it could not be decoded.
+    """
+
+    classes: tuple[str, ...]
+    scores: dict[Perceived, np.ndarray]
+    active: dict[Perceived, np.ndarray]
+    valid: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.valid)
+
+    def part(self, segments: slice) -> Tracks:
+        """Some consecutive segments."""
+        return Tracks(
+            self.classes,
+            {name: part[segments] for name, part in self.scores.items()},
+            {name: part[segments] for name, part in self.active.items()},
+            self.valid[segments],
+        )
+
+    def unknown(self, segments: int) -> Tracks:
+        """So many segments of which nothing is known, with the same classes and tracks."""
+        shape = (segments, len(self.classes))
+        return Tracks(
+            self.classes,
+            {name: np.zeros(shape, np.float32) for name in self.scores},
+            {name: np.zeros(shape, bool) for name in self.active},
+            np.zeros(segments, bool),
+        )
+
+
+def join(parts: Sequence[Tracks]) -> Tracks:
+    """Tracks end to end. All have the same classes and names."""
+    return Tracks(
+        parts[0].classes,
+        {name: np.concatenate([part.scores[name] for part in parts]) for name in parts[0].scores},
+        {name: np.concatenate([part.active[name] for part in parts]) for name in parts[0].active},
+        np.concatenate([part.valid for part in parts]),
+    )
+
+
+@dataclass(frozen=True)
+class FoundEvent:
+    """A class over an unbroken run of segments: [start, end) in seconds, the mean of its scores, and whether it is heard, seen or both."""
+
+    start: float
+    end: float
+    label: str
+    score: float
+    perceived: Perceived
+
+
+def runs(active: np.ndarray) -> Iterator[tuple[int, int]]:
+    """[first, end) of every unbroken run of True in a (T,) bool vector."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(np.int8)))
+    yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
+
+
+def events(tracks: Tracks, segment_seconds: float, seconds: float | None = None) -> list[FoundEvent]:
+    """Every run of every class on every track, by start, then label.
+
+    Args:
+        segment_seconds: length of a segment.
+        seconds: end of the file, where the last event ends at the latest.
+    """
+    limit = len(tracks) * segment_seconds if seconds is None else seconds
+    found = [
+        FoundEvent(
+            start=first * segment_seconds,
+            end=min(end * segment_seconds, limit),
+            label=label,
+            score=float(tracks.scores[name][first:end, number].mean(dtype=np.float64)),
+            perceived=name,
+        )
+        for name, active in tracks.active.items()
+        for number, label in enumerate(tracks.classes)
+        for first, end in runs(active[:, number])
+    ]
+    return sorted(found, key=lambda event: (event.start, event.label, event.perceived))
+
+
+def named(tracks: Tracks, segment: int) -> str:
+    """The events of one segment, e.g. "Dog (both); Bell (heard)"; empty for background."""
+    active = [(tracks.classes[number], name) for name, part in tracks.active.items() for number in np.flatnonzero(part[segment])]
+    return "; ".join(f"{label} ({name})" for label, name in active)
