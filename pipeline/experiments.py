@@ -51,8 +51,13 @@ def read_experiments(root: Path, commits: int) -> list[Family]:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
     if done.returncode:
         raise PipelineError(f"dvc exp show failed: {done.stderr.strip() or done.stdout.strip()}")
+    return families_of(json.loads(done.stdout))
+
+
+def families_of(commits: list[dict[str, Any]]) -> list[Family]:
+    """What `dvc exp show --json` prints, without the workspace."""
     families = []
-    for commit in json.loads(done.stdout):
+    for commit in commits:
         if commit["rev"] == "workspace":
             continue
         name = commit.get("name") or commit["rev"][:7]
@@ -105,11 +110,11 @@ def experiments_table(families: list[Family], pattern: str) -> Table:
     for family in chosen:
         lines.append(_line(family.baseline, family.baseline, params, rows))
         lines += [_line(experiment, family.baseline, params, rows) for experiment in sorted(family.experiments, key=lambda e: e.name)]
-    return Table(["Experiment", "State", *params, *rows], lines)
+    return Table(["Experiment", "State", *params, *(f"{row} {_headline(chosen, row)}" for row in rows)], lines)
 
 
 def _changed(baseline: Experiment, experiment: Experiment) -> list[str]:
-    paths = baseline.params.keys() | experiment.params.keys()
+    paths = baseline.params.keys() | experiment.params.keys() if experiment.params else []  # of a failed one DVC knows none
     return [path for path in paths if baseline.params.get(path) != experiment.params.get(path)]
 
 
@@ -122,6 +127,11 @@ def _moved_rows(families: list[Family]) -> list[str]:
         if any(e.metrics.get(row) != family.baseline.metrics.get(row) for family in families for e in family.experiments if e.metrics)
     ]
     return moved or rows
+
+
+def _headline(families: list[Family], row: str) -> str:
+    everyone = (experiment for family in families for experiment in (family.baseline, *family.experiments))
+    return next(name for experiment in everyone for name in experiment.metrics.get(row, {}) if name not in HIDDEN)
 
 
 def _line(experiment: Experiment, baseline: Experiment, params: list[str], rows: list[str]) -> list[str]:

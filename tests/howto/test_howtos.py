@@ -19,6 +19,7 @@ from pipeline.config import merge
 from pipeline.datasets import read_index
 from pipeline.features.store import FeatureStore
 
+pytestmark = pytest.mark.xdist_group("howto")  # one process: the copy is made once
 HOWTOS = ["howto-method.md", "howto-encoder.md", "howto-dataset.md"]
 LIMIT = 60  # lines of new code
 STEP = re.compile(

@@ -15,7 +15,10 @@ FLAGS = [
 RATE = 16000
 BELL, DOG, GUITAR, BACKGROUND = range(4)
 
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)")
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"),
+    pytest.mark.xdist_group("browser"),  # one process, one browser
+]
 
 
 @pytest.fixture(scope="module")
