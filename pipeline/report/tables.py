@@ -90,6 +90,8 @@ def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes,
     if table.empty:
         return Table([], [])
     secondary = {name: head for task in table["task"].unique() for name, head in SECONDARY.get(task, {}).items()}
+    devices = " or ".join(sorted({result.device for result in results if result.device}))
+    training = f"Training (one seed, {devices})"
     lines = []
     for line, result in zip(table.to_dict("records"), results, strict=True):
         known = {key: value for key, value in line.items() if not pd.isna(value)}
@@ -100,7 +102,7 @@ def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes,
         cells["To the paper"] = f"{known['to_paper']:+.2f}" if "to_paper" in known else ""
         cells |= {head: f"{known[name]:.1f}" if name in known else "" for name, head in secondary.items()}
         cells["Parameters"] = f"{known['parameters']:,.0f}" if "parameters" in known else ""
-        cells["Training"] = duration(known["seconds"]) if "seconds" in known else ""
+        cells[training] = duration(known["seconds"]) if "seconds" in known else ""
         interval = f"{known['difference']:+.2f} [{known['low']:+.2f}, {known['high']:+.2f}]" if "difference" in known else ""
         cells[f"Difference to {baseline} [95 %]"] = interval
         lines.append(cells)

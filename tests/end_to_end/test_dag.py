@@ -106,9 +106,10 @@ def test_experiments_compare_readably(project):
     assert len(metrics) == 2 * len(ROWS)
     shown = json.loads(project.run("dvc", "metrics", "show", "--json"))
     assert set(shown[""]["data"]["data/results/report/metrics.json"]["data"]) == ROWS
-    changes = project.run("dvc", "metrics", "diff", "HEAD").splitlines()
+    changes = project.run("dvc", "metrics", "diff", "--all", "HEAD").splitlines()
     assert changes[0].split() == ["Path", "Metric", "HEAD", "workspace", "Change"]
-    assert all(re.search(r"cace_first\.(accuracy|std)( +-?\d+(\.\d{1,2})?){3}$", line) for line in changes[1:])
+    assert len(changes) == 1 + 2 * len(ROWS)
+    assert all(re.search(r" \w+\.(accuracy|std)( +-?\d+(\.\d{1,2})?){3}$", line) for line in changes[1:]), changes
     assert project.run("dvc", "plots", "diff", "HEAD")
     assert "cace_first" in (project.root / "dvc_plots" / "index.html").read_text()
 

@@ -122,6 +122,7 @@ def test_training_time_is_shown_only_for_the_very_weights(world, rows, helpers):
     world.write_time("replaced", 1, 120.0, weights="another")
     text = world.report({name: run() for name in ("timed", "replaced", "half")})
     lines = table_lines(text)
+    assert "| Training (one seed, cpu) |" in text
     assert lines["timed"].endswith("| 1 min 50 s |")
     assert lines["replaced"].endswith("| – |")
     assert lines["half"].endswith("| – |")
