@@ -1,6 +1,7 @@
 """``python -m pipeline COMMAND``: what is not a stage of the DAG.
 
 table                        print the results table and where the page and figures are
+table --experiments 'abl-*'  DVC experiments whose names match, queued ones too, as one table
 table --into FILE --mark M   put the table between <!-- M --> and <!-- /M --> of a text file
 weights list                 the known weights, where each would be found, and what is there
 weights get NAME [--from P]  download (or copy from a local file) into models/pretrained, verified
@@ -25,18 +26,30 @@ PRETRAINED = Path("models/pretrained")
 
 
 def table(arguments: argparse.Namespace) -> None:
-    path = REPORT / "table.md"
-    if not path.is_file():
-        raise PipelineError(f"{path} does not exist yet; `dvc repro` makes it")
-    text = path.read_text()
+    text = experiments(arguments.experiments, arguments.commits) if arguments.experiments else results()
     if arguments.into:
         insert(arguments.into, arguments.mark, text)
         print(f"{arguments.into}: the table stands between <!-- {arguments.mark} --> and <!-- /{arguments.mark} -->")
         return
     print(text)
-    print(f"Page:    {REPORT / 'index.html'}")
-    print(f"Figures: {REPORT / 'rows.png'}, {REPORT / 'curves.png'}")
-    print(f"Table:   {path}, {REPORT / 'table.csv'}")
+    if not arguments.experiments:
+        print(f"Page:    {REPORT / 'index.html'}")
+        print(f"Figures: {REPORT / 'rows.png'}, {REPORT / 'curves.png'}")
+        print(f"Table:   {REPORT / 'table.md'}, {REPORT / 'table.tex'}, {REPORT / 'table.csv'}")
+
+
+def results() -> str:
+    path = REPORT / "table.md"
+    if not path.is_file():
+        raise PipelineError(f"{path} does not exist yet; `dvc repro` makes it")
+    return path.read_text()
+
+
+def experiments(pattern: str, commits: int) -> str:
+    from pipeline.experiments import experiments_table, read_experiments
+    from pipeline.report.formats import markdown
+
+    return markdown(experiments_table(read_experiments(Path.cwd(), commits), pattern))
 
 
 def insert(path: Path, mark: str, text: str) -> None:
@@ -82,6 +95,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     of_table = commands.add_parser("table", help="print the results table")
+    of_table.add_argument("--experiments", metavar="PATTERN", help="a table of the DVC experiments whose names match, e.g. 'abl-*'")
+    of_table.add_argument("--commits", type=int, default=10, metavar="N", help="look at the experiments of so many last commits")
     of_table.add_argument("--into", type=Path, metavar="FILE", help="text file to put the table into")
     of_table.add_argument("--mark", default="results", help="name of the marks in that file")
     of_table.set_defaults(run=table)

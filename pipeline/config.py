@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -25,6 +26,8 @@ from pipeline.features.settings import NOT_FINETUNED, EncoderChoice, FeatureSet
 from pipeline.media.settings import MediaSettings
 from pipeline.methods import METHODS
 from pipeline.registry import Registry, UnknownName, suggest
+from pipeline.report.published import PATH as PUBLISHED
+from pipeline.report.published import load_published
 from pipeline.report.settings import ReportSettings
 from pipeline.settings import Settings
 from pipeline.synth.settings import SynthSettings
@@ -155,9 +158,22 @@ def reference_problems(content: Mapping[str, Any]) -> list[str]:
         problems += _unknown(path, name, METHODS) or list(schema_problems(METHODS.get(name).Config, settings or {}, path))
     for name, run in runs.items():
         problems += run_problems(f"runs.{name}", _mapping(run), [*features, *imports], methods)
-    baseline = _mapping(content.get("report")).get("baseline")
-    if baseline is not None and baseline not in runs:
-        problems.append(f"report.baseline: unknown row {baseline!r}{suggest(str(baseline), runs)}")
+    problems += report_problems(_mapping(content.get("report")), runs)
+    return problems
+
+
+def report_problems(report: Mapping[str, Any], runs: Mapping[str, Any]) -> list[str]:
+    """Rows that the report names, and the published numbers it compares them with."""
+    baseline, papers = report.get("baseline"), _mapping(report.get("papers"))
+    shown = report.get("shown") if isinstance(report.get("shown"), list) else []
+    named = [("report.baseline", baseline)] if baseline is not None else []
+    named += [(f"report.{block}", row) for block in ("papers", "notes") for row in _mapping(report.get(block))]
+    named += [("report.shown", row) for row in shown or []]
+    problems = [f"{path}: unknown row {row!r}{suggest(str(row), runs)}" for path, row in named if row not in runs]
+    for row, key in papers.items():
+        if isinstance(key, str) and key not in (published := load_published()):
+            near = ", ".join(map(repr, get_close_matches(key, published, n=3, cutoff=0.4))) or "none"
+            problems.append(f"report.papers.{row}: no published number has the key {key!r}; near it: {near} (all: {PUBLISHED})")
     return problems
 
 

@@ -99,6 +99,23 @@ def test_a_segment_holds_whole_frames(tmp_path, demo, rate):
     assert "media.frames_per_second" in problems(tmp_path, demo)[0]
 
 
+def test_rows_and_papers_that_the_report_names(tmp_path, demo):
+    demo["report"] |= {
+        "papers": {"avel": "avel/AVE supervise", "aveel": "avel/AVE supervised"},
+        "notes": {"nobody": "x"},
+        "shown": ["avel", "x"],
+    }
+    found = problems(tmp_path, demo)
+    for words in (
+        "report.papers.avel: no published number has the key 'avel/AVE supervise'; near it: 'avel/AVE supervised'",
+        "report.papers: unknown row 'aveel'; did you mean 'avel'?",
+        "report.notes: unknown row 'nobody'",
+        "report.shown: unknown row 'x'",
+    ):
+        assert [problem for problem in found if problem.startswith(words)], (words, found)
+    assert len(found) == 4
+
+
 def test_a_seed_named_twice(tmp_path, demo):
     demo["runs"]["avel"]["seeds"] = [1, 1]
     assert "runs.avel.seeds: a seed is named twice" in problems(tmp_path, demo)[0]

@@ -19,6 +19,8 @@ class RowResult:
 
     scores: headline metric on test, one value per seed, in the order of the row's seeds; empty where the row was not run.
     metrics: the task's metrics of each split by seed (as text), as ``evaluate`` wrote them.
+    missing: by split, ids of labelled clips without features; evaluated: by split, the number of rows that were scored.
+    seconds: wall time of training each seed, where this machine trained these very weights; device: on what.
     """
 
     name: str
@@ -28,6 +30,9 @@ class RowResult:
     scores: list[float] = field(default_factory=list)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
+    evaluated: dict[str, int] = field(default_factory=dict)
+    seconds: list[float] = field(default_factory=list)
+    device: str = ""
     directory: Path | None = None
 
     @property
@@ -43,14 +48,23 @@ class RowResult:
     def best_seed(self) -> int:
         return self.run.seeds[int(np.argmax(self.scores))]
 
+    @property
+    def shown_seed(self) -> int:
+        """The seed whose score is nearest to the mean, the first of equals: the one to show where only one can be."""
+        return self.run.seeds[int(np.argmin(np.abs(np.array(self.scores) - self.mean)))]
+
+    def values_of(self, metric: str, split: str = "test") -> list[float]:
+        """Another metric by seed, where it is defined."""
+        values = (metrics.get(metric) for metrics in self.metrics.get(split, {}).values())
+        return [float(value) for value in values if isinstance(value, int | float)]
+
     def mean_of(self, metric: str, split: str = "test") -> float | None:
         """Mean over seeds of another metric; None where it is not defined."""
-        values = [metrics.get(metric) for metrics in self.metrics.get(split, {}).values()]
-        defined = [value for value in values if value is not None]
+        defined = self.values_of(metric, split)
         return float(np.mean(defined)) if defined else None
 
 
-def read_row(name: str, run: Run, directory: Path) -> RowResult:
+def read_row(name: str, run: Run, directory: Path, live: Path) -> RowResult:
     """The result of one row; without scores unless every seed of the row, as it is set now, has been evaluated on test."""
     path = directory / "metrics.json"
     result = RowResult(name, run)
@@ -59,25 +73,40 @@ def read_row(name: str, run: Run, directory: Path) -> RowResult:
     document = json.loads(path.read_text())
     same = (document["task"], document["method"], document["features"]) == (run.task, run.method, run.features)
     of_test = document["seeds"].get("test", {})
-    if not same or any(str(seed) not in of_test for seed in run.seeds):
+    if not same or set(of_test) != {str(seed) for seed in run.seeds}:
         return result
     result.headline, result.parameters, result.directory = document["headline"], document["parameters"], directory
     result.metrics = document["seeds"]
     result.missing = {split: counts["without features"] for split, counts in document["clips"].items()}
+    result.evaluated = {split: counts["evaluated"] for split, counts in document["clips"].items()}
     result.scores = [float(of_test[str(seed)][result.headline]) for seed in run.seeds]
+    result.seconds, result.device = training_times(run.seeds, document.get("weights", {}), live)
     return result
 
 
-def read_rows(runs: dict[str, Run], rows: Path) -> list[RowResult]:
-    """All rows, in the order of ``runs``."""
-    return [read_row(name, run, rows / name) for name, run in runs.items()]
+def training_times(seeds: list[int], weights: dict[str, str], live: Path) -> tuple[list[float], str]:
+    """(seconds of every seed, device); ([], "") unless all were measured here and made exactly the weights that were evaluated."""
+    times = []
+    for seed in seeds:
+        path = live / f"seed-{seed}" / "time.json"
+        facts = json.loads(path.read_text()) if path.is_file() else {}
+        if facts.get("weights") != weights.get(str(seed), ""):
+            return [], ""
+        times.append(facts)
+    return [facts["seconds"] for facts in times], " and ".join(sorted({facts["device"] for facts in times}))
+
+
+def read_rows(runs: dict[str, Run], rows: Path, live: Path) -> list[RowResult]:
+    """All rows, in the order of ``runs``; ``live`` is the directory of the live metrics, which keeps the training times."""
+    return [read_row(name, run, rows / name, live / name) for name, run in runs.items()]
 
 
 def clip_scores(result: RowResult) -> pd.DataFrame:
     """By test row: ``score``, the share of its valid segments that are right (percent, mean over seeds); ``segments``, their number."""
     assert result.directory is not None
-    table = pd.read_parquet(result.directory / "predictions.parquet", columns=["seed", "split", "row", "valid", "true", "predicted"])
-    table = table[(table["split"] == "test") & table["valid"]]
+    columns = ["row", "valid", "true", "predicted"]
+    table = pd.read_parquet(result.directory / "predictions.parquet", columns=columns, filters=[("split", "==", "test")])
+    table = table[table["valid"]]
     by_row = (table["true"] == table["predicted"]).groupby(table["row"])
     return pd.DataFrame({"score": by_row.mean() * 100, "segments": by_row.size() // len(result.run.seeds)})
 

@@ -10,3 +10,10 @@ from pipeline.settings import Settings
 class ReportSettings(Settings):
     title: str = Field("Results", description="heading of the tables and of the page")
     baseline: str | None = Field(None, description="row of `runs` against which the others' paired difference is shown")
+    papers: dict[str, str] = Field(
+        {}, description="row of `runs` -> key in pipeline/report/published.yaml whose numbers it is compared with"
+    )
+    notes: dict[str, str] = Field({}, description="row of `runs` -> a footnote of yours to it")
+    shown: list[str] | None = Field(None, description="rows in `dvc exp show`; null: all, while they take no more than a dozen columns")
+    gallery: int = Field(24, ge=0, le=500, description="test clips in the page's gallery, spread over the classes")
+    media_megabytes: float = Field(8.0, ge=0, description="largest file the page takes along for a clip; a larger one is made smaller")

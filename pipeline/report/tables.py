@@ -1,94 +1,151 @@
-"""The results table: one line a row of ``runs``, as Markdown for people and CSV for programs."""
+"""The results table, one line a row of ``runs``: numbers for programs, and cells for people in Markdown, LaTeX and HTML alike."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 import pandas as pd
 
 from pipeline.metrics.bootstrap import paired_bootstrap
+from pipeline.report.footnotes import Footnotes
+from pipeline.report.published import load_published
 from pipeline.report.results import RowResult, clip_scores
+from pipeline.report.settings import ReportSettings
 
 NOT_RUN = "not run"
+NOTHING = "–"
+# By task, further metrics with a column of their own.
+SECONDARY = {"avel": {"event_f1": "Event F1", "background_f1": "Background F1"}}
 COLUMNS = [
-    *["row", "task", "method", "features", "seeds", "metric", "mean", "std", "best", "best_seed"],
-    *["event_f1", "background_f1", "parameters", "difference", "low", "high"],
+    *("row", "task", "method", "features", "seeds", "metric", "mean", "std", "best", "best_seed", "paper", "to_paper"),
+    *("parameters", "seconds", "difference", "low", "high", "paper_key", "source"),
 ]
 
 
-def results_table(results: list[RowResult], baseline: str | None) -> pd.DataFrame:
-    """All rows with numbers unrounded; a row that was not run has none."""
+@dataclass
+class Table:
+    """What a reader sees: heads, and one line of cells for each row; notes that the cells refer to as [1], [2] ..."""
+
+    heads: list[str]
+    lines: list[list[str]]
+    notes: list[str] = field(default_factory=list)
+
+
+def results_table(results: list[RowResult], settings: ReportSettings) -> pd.DataFrame:
+    """All rows with numbers unrounded; a row that was not run has none but the paper's."""
     by_name = {result.name: result for result in results}
-    reference = by_name.get(baseline) if baseline else None
+    reference = by_name.get(settings.baseline) if settings.baseline else None
+    secondary = list(dict.fromkeys(metric for result in results for metric in SECONDARY.get(result.run.task, {})))
     lines = []
     for result in results:
-        run = result.run
-        line = {"row": result.name, "task": run.task, "method": run.method, "features": run.features, "seeds": len(run.seeds)}
+        line = {**facts_of(result), **paper_of(result, settings)}
         if result.scores:
-            line |= {
-                "metric": result.headline,
-                "mean": result.mean,
-                "std": result.std,
-                "best": max(result.scores),
-                "best_seed": result.best_seed,
-                "event_f1": result.mean_of("event_f1"),
-                "background_f1": result.mean_of("background_f1"),
-                "parameters": result.parameters,
-            }
+            line |= numbers_of(result) | {metric: result.mean_of(metric) for metric in secondary}
+            if line.get("paper") is not None:
+                line["to_paper"] = result.mean - line["paper"]
             if reference is not None and reference.scores and result is not reference:
                 line |= difference(result, reference)
         lines.append(line)
-    columns = [
-        "row",
-        "task",
-        "method",
-        "features",
-        "seeds",
-        "metric",
-        "mean",
-        "std",
-        "best",
-        "best_seed",
-        "event_f1",
-        "background_f1",
-        "parameters",
-        "difference",
-        "low",
-        "high",
-    ]
-    return pd.DataFrame(lines, columns=columns)
+    return pd.DataFrame(lines, columns=[*COLUMNS, *secondary])
+
+
+def facts_of(result: RowResult) -> dict:
+    run = result.run
+    return {"row": result.name, "task": run.task, "method": run.method, "features": run.features, "seeds": len(run.seeds)}
+
+
+def numbers_of(result: RowResult) -> dict:
+    return {
+        "metric": result.headline,
+        "mean": result.mean,
+        "std": result.std,
+        "best": max(result.scores),
+        "best_seed": result.best_seed,
+        "parameters": result.parameters,
+        "seconds": sum(result.seconds) / len(result.seconds) if result.seconds else None,
+    }
+
+
+def paper_of(result: RowResult, settings: ReportSettings) -> dict:
+    """The published number that ``report.papers`` names for a row, in the row's headline metric (its only one, where it was not run)."""
+    if result.name not in settings.papers:
+        return {}
+    published = load_published()[settings.papers[result.name]]
+    numbers = list(published.numbers.values())
+    value = published.value(result.headline) if result.headline else (numbers[0] if len(numbers) == 1 else None)
+    return {"paper": value, "paper_key": published.row.key, "source": published.source}
 
 
 def difference(result: RowResult, reference: RowResult) -> dict[str, float]:
     """Mean difference to another row over the same test clips and its 95 % interval by paired bootstrap over clips."""
     pairs = clip_scores(result).join(clip_scores(reference), how="inner", suffixes=("", "_reference"))
+    if pairs.empty:  # no clip in common: nothing is paired
+        return {}
     mean, low, high = paired_bootstrap(pairs["score"], pairs["score_reference"], weights=pairs["segments"])
     return {"difference": mean, "low": low, "high": high}
 
 
-def markdown(table: pd.DataFrame, baseline: str | None) -> str:
-    """The table as people read it."""
+def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes, baseline: str | None) -> Table:
+    """The table as people read it. A column that no row has anything to say in is left out."""
     if table.empty:
-        return "No rows: the block `runs` is empty.\n"
-    against = f" Difference to {baseline} [95 %] |" if baseline else ""
-    heads = ["Row", "Method", "Features", "Test, mean ± std (seeds)", "Best seed", "Event F1", "Background F1", "Parameters"]
-    lines = [f"| {' | '.join(heads)} |{against}"]
-    lines.append("|" + "---|" * (len(heads) + (baseline is not None)))
-    for line in table.to_dict("records"):
-        start = f"| {line['row']} | {line['method']} | {line['features']} | "
-        if pd.isna(line["mean"]):
-            lines.append(start + f"{NOT_RUN} | | | | |" + (" |" if baseline else ""))
+        return Table([], [])
+    secondary = {name: head for task in table["task"].unique() for name, head in SECONDARY.get(task, {}).items()}
+    devices = " or ".join(sorted({result.device for result in results if result.device}))
+    training = f"Training (one seed, {devices})"
+    lines = []
+    for line, result in zip(table.to_dict("records"), results, strict=True):
+        known = {key: value for key, value in line.items() if not pd.isna(value)}
+        cells = {"Row": footnotes.marked(line["row"]), "Method": line["method"], "Features": line["features"]}
+        cells["Test, mean ± std (seeds)"] = spread(known, result.run.seeds) if "mean" in known else NOT_RUN
+        cells["Best seed"] = f"{known['best']:.2f} (seed {known['best_seed']:.0f})" if "best" in known else ""
+        cells["Paper"] = f"{known['paper']:g}" if "paper" in known else ""
+        cells["To the paper"] = f"{known['to_paper']:+.2f}" if "to_paper" in known else ""
+        cells |= {head: f"{known[name]:.1f}" if name in known else "" for name, head in secondary.items()}
+        cells["Parameters"] = f"{known['parameters']:,.0f}" if "parameters" in known else ""
+        cells[training] = duration(known["seconds"]) if "seconds" in known else ""
+        interval = f"{known['difference']:+.2f} [{known['low']:+.2f}, {known['high']:+.2f}]" if "difference" in known else ""
+        cells[f"Difference to {baseline} [95 %]"] = interval
+        lines.append(cells)
+    heads = [head for head in lines[0] if any(cells[head] for cells in lines)]
+    return Table(heads, [[cells[head] or NOTHING for head in heads] for cells in lines], footnotes.texts)
+
+
+def against_papers(results: list[RowResult], settings: ReportSettings) -> Table:
+    """One line for every metric in which a row and its paper both have a number; empty where no row has more than its headline."""
+    lines, several = [], False
+    for result in results:
+        if result.name not in settings.papers:
             continue
-        spread = "" if pd.isna(line["std"]) else f" ± {line['std']:.2f}"
-        cells = [f"**{line['mean']:.2f}**{spread} ({line['seeds']})", f"{line['best']:.2f} (seed {line['best_seed']:.0f})"]
-        cells += [_number(line["event_f1"]), _number(line["background_f1"]), f"{line['parameters']:,.0f}"]
-        if baseline:
-            known = not pd.isna(line["difference"])
-            cells.append(f"{line['difference']:+.2f} [{line['low']:+.2f}, {line['high']:+.2f}]" if known else "")
-        lines.append(start + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        published = load_published()[settings.papers[result.name]]
+        for metric, value in published.numbers.items():
+            ours = result.values_of(metric)
+            if not ours:
+                lines.append(
+                    [result.name, metric, NOTHING if result.scores else NOT_RUN, f"{value:g}", NOTHING, published.table.columns[metric]]
+                )
+                continue
+            several |= metric != result.headline
+            mean = sum(ours) / len(ours)
+            known = {"mean": mean, "std": float(pd.Series(ours).std()) if len(ours) > 1 else None}
+            known = {key: number for key, number in known.items() if number is not None}
+            cells = [spread(known, ours), f"{value:g}", f"{mean - value:+.2f}", published.table.columns[metric]]
+            lines.append([result.name, metric, *cells])
+    heads = ["Row", "Metric", "Ours, mean ± std (seeds)", "Paper", "Difference", "Printed column"]
+    return Table(heads, lines) if several else Table([], [])
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None or pd.isna(value) else f"{value:.1f}"
+def spread(known: dict, seeds: list) -> str:
+    """``mean ± std (n)``; without ± for a single seed."""
+    std = f" ± {known['std']:.2f}" if "std" in known else ""
+    return f"{known['mean']:.2f}{std} ({len(seeds)})"
+
+
+def duration(seconds: float) -> str:
+    """A length of time in the two units that matter: 8.4 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def baselines_text(results: list[RowResult]) -> str:
@@ -98,5 +155,5 @@ def baselines_text(results: list[RowResult]) -> str:
             trivial = {key.removeprefix("baseline_"): value for key, value in metrics.items() if key.startswith("baseline_")}
             if trivial:
                 scores = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in trivial.items())
-                return f"Trivial answers on the same clips: {scores}.\n"
+                return f"Trivial answers on the same clips: {scores}."
     return ""

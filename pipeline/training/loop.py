@@ -7,6 +7,7 @@ model, optimizer, schedule, the random state, the order of the epoch and the pos
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ class State:
     best_epoch: int = -1
     best_weights: dict[str, Tensor] | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    seconds: float = 0.0  # of training; the time between an interruption and its resumption is not counted
 
 
 class Trainer:
@@ -72,6 +74,7 @@ class Trainer:
         self.model.mark_forward_method("predict")
         self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(recipe.milestones), recipe.decay)
         self.state = State()
+        self.started = time.monotonic()
         self.checkpoints = Checkpoints(checkpoint, settings.checkpoint_seconds, self._content)
 
     def run(self) -> State:
@@ -82,6 +85,7 @@ class Trainer:
             PipelineError: more non-finite losses than ``train.nonfinite_patience``; names the clips of the last batch.
         """
         self._restore()
+        self.started = time.monotonic() - self.state.seconds
         live = LiveMetrics(self.live, resume=self.state.epoch > 0)
         bar = tqdm(desc=self.name, total=self.recipe.epochs, initial=self.state.epoch, disable=None)
         with self.checkpoints.watching(), live, bar:
@@ -90,6 +94,7 @@ class Trainer:
                 live.log(self._close_epoch())
                 bar.update()
                 self.checkpoints.offer()
+        self.state.seconds = time.monotonic() - self.started
         return self.state
 
     def _epoch(self) -> None:
@@ -150,6 +155,7 @@ class Trainer:
         return record
 
     def _content(self) -> dict[str, Any]:
+        self.state.seconds = time.monotonic() - self.started
         return {
             "state": vars(self.state),
             "model": self.method.state_dict(),

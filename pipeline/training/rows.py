@@ -73,7 +73,9 @@ def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live:
             trainer = Trainer(
                 fabric, method, inputs.task, train, validation, settings, checkpoint, live / f"seed-{seed}", name
             )  # fmt: skip
-            save_seed(directory, seed, inputs, trainer.run())
+            state = trainer.run()
+            save_seed(directory, seed, inputs, state)
+            save_time(live / f"seed-{seed}", directory / f"seed-{seed}.safetensors", state.seconds, device.type)
     for path in directory.glob("*.checkpoint"):
         path.unlink()
     write_curves(directory, inputs.run.seeds)
@@ -98,6 +100,13 @@ def save_seed(directory: Path, seed: int, inputs: RowInputs, state: State) -> No
     partial = directory / f"seed-{seed}.json.partial"
     partial.write_text(json.dumps(facts, indent=1) + "\n")
     partial.replace(directory / f"seed-{seed}.json")
+
+
+def save_time(live: Path, weights: Path, seconds: float, device: str) -> None:
+    """``time.json`` beside the live metrics: how long these very weights took. Outside the outs, whose bytes must not depend on it."""
+    live.mkdir(parents=True, exist_ok=True)
+    facts = {"weights": file_sha256(weights), "seconds": round(seconds, 1), "device": device}
+    (live / "time.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
 def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
@@ -164,6 +173,7 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
         "features": inputs.run.features,
         "headline": inputs.task.HEADLINE,
         "parameters": parameters,
+        "weights": {str(seed): file_sha256(models / f"seed-{seed}.safetensors") for seed in inputs.run.seeds},
         "clips": {name: {"evaluated": len(data), "without features": data.missing} for name, data in splits.items()},
         "seeds": metrics,
     }

@@ -4,6 +4,7 @@ import copy
 import csv
 import io
 import json
+import re
 
 import pandas as pd
 import pytest
@@ -105,6 +106,20 @@ def test_experiments_compare_readably(project):
     assert len(metrics) == 2 * len(ROWS)
     shown = json.loads(project.run("dvc", "metrics", "show", "--json"))
     assert set(shown[""]["data"]["data/results/report/metrics.json"]["data"]) == ROWS
+    changes = project.run("dvc", "metrics", "diff", "--all", "HEAD").splitlines()
+    assert changes[0].split() == ["Path", "Metric", "HEAD", "workspace", "Change"]
+    assert len(changes) == 1 + 2 * len(ROWS)
+    assert all(re.search(r" \w+\.(accuracy|std)( +-?\d+(\.\d{1,2})?){3}$", line) for line in changes[1:]), changes
+    assert project.run("dvc", "plots", "diff", "HEAD")
+    assert "cace_first" in (project.root / "dvc_plots" / "index.html").read_text()
+
+    project.run("dvc", "exp", "run", "--queue", "--name", "later", "-S", "methods.cace_net.lambda_contrast=0.2")
+    table = project.run("python", "-m", "pipeline", "table", "--experiments", "l*")
+    lines = {line.split(" | ")[0].strip("| "): line for line in table.splitlines()[2:]}
+    assert "| methods.cace_net.lambda_contrast |" in table.splitlines()[0]
+    assert re.search(r"^\| less \| done \| 0\.4 \| ", lines["less"])
+    assert lines["later"].startswith("| later | queued | 0.2 | – ")
+    assert "(there are: later, less)" in project.run("python", "-m", "pipeline", "table", "--experiments", "nothing", code=2)
 
 
 def test_plots_can_be_drawn(project):

@@ -1,105 +1,161 @@
+"""Tables, metrics and files of the report, against numbers computed by hand."""
+
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.report import write_report
-from pipeline.report.settings import ReportSettings
-from pipeline.training.settings import Run
-
-T, CLIPS = 5, 8
-
-
-def write_row(rows, name, right_by_seed, method="avel"):
-    """A row as `evaluate` leaves it: of the CLIPS x T test segments, the first ``right`` are right."""
-    directory = rows / name
-    directory.mkdir(parents=True)
-    tables, seeds = [], {}
-    for seed, right in right_by_seed.items():
-        true = np.zeros(CLIPS * T, int)
-        predicted = np.where(np.arange(CLIPS * T) < right, 0, 1)
-        of_seed = {"seed": seed, "split": "test", "row": np.repeat(range(CLIPS), T), "valid": True, "true": true, "predicted": predicted}
-        tables.append(pd.DataFrame(of_seed))
-        seeds[str(seed)] = {"accuracy": 100 * right / (CLIPS * T), "event_f1": 50.0, "background_f1": None, "baseline_background": 12.5}
-    pd.concat(tables).to_parquet(directory / "predictions.parquet")
-    document = {"task": "avel", "method": method, "features": "f", "headline": "accuracy", "parameters": 1234567, "seeds": {"test": seeds}}
-    document["clips"] = {"test": {"evaluated": CLIPS, "without features": []}}
-    (directory / "metrics.json").write_text(json.dumps(document))
-    curves = [{"seed": seed, "epoch": epoch, "val/accuracy": 10.0 * epoch + seed} for seed in right_by_seed for epoch in range(3)]
-    pd.DataFrame(curves).to_csv(directory / "curves.csv", index=False)
+from pipeline.report.report import experiment_metrics
+from pipeline.report.results import RowResult
 
 
 @pytest.fixture
-def world(tmp_path):
-    (tmp_path / "index").mkdir()
-    (tmp_path / "index" / "health.json").write_text('["clips with several rows: 1 (<a&b>)"]')
-    (tmp_path / "clips").mkdir()
-    (tmp_path / "clips" / "summary.json").write_text('{"clips": 9, "ok": 8, "truncated": 1}')
-    (tmp_path / "out").mkdir()
-    return tmp_path
+def rows(world, helpers):
+    """Writes a row of 8 clips x 5 segments of which the first so many are right, by seed."""
+    share = helpers[0]
+
+    def write(name, right_by_seed, **more):
+        true = share(0)[0]
+        world.write_row(name, true, {seed: share(right)[1] for seed, right in right_by_seed.items()}, **more)
+
+    return write
 
 
-def report(world, runs, baseline=None):
-    settings = ReportSettings(title="Demo", baseline=baseline)
-    return write_report(runs, settings, world / "rows", world / "index", world / "clips", world / "out")
+def table_lines(text):
+    return {line.split("|")[1].split("[")[0].strip(): line for line in text.splitlines() if line.startswith("| ")}
 
 
-def run(seeds=(0, 1), method="avel"):
-    return Run(task="avel", method=method, features="f", seeds=list(seeds))
-
-
-def test_mean_std_and_paired_difference_are_those_computed_by_hand(world):
-    write_row(world / "rows", "base", {0: 20, 1: 24})
-    write_row(world / "rows", "better", {0: 30, 1: 30})
-    text = report(world, {"base": run(), "better": run()}, baseline="base")
-    assert "| base | avel | f | **55.00** ± 7.07 (2) | 60.00 (seed 1) | 50.0 |  | 1,234,567 |  |" in text
-    table = pd.read_csv(world / "out" / "table.csv").set_index("row")
+def test_mean_std_and_paired_difference_are_those_computed_by_hand(world, rows, helpers):
+    run = helpers[1]
+    rows("base", {0: 20, 1: 24})
+    rows("better", {0: 30, 1: 30})
+    text = world.report({"base": run(), "better": run()}, baseline="base")
+    line = table_lines(text)["base"]
+    assert line.startswith("| base | avel | f | **55.00** ± 7.07 (2) | 60.00 (seed 1) | ")
+    assert line.endswith(" | 1,234,567 | – |")
+    table = pd.read_csv(world.out / "table.csv").set_index("row")
     assert table.loc["better", "difference"] == pytest.approx(20.0)
     assert table.loc["better", "low"] <= 20 <= table.loc["better", "high"]
     assert table.loc["better", "low"] > -1e-9
-    assert json.loads((world / "out" / "metrics.json").read_text()) == {
+    assert json.loads((world.out / "metrics.json").read_text()) == {
         "base": {"accuracy": 55.0, "std": 7.07},
         "better": {"accuracy": 75.0, "std": 0.0},
     }
-    assert "background 12.50" in text
+    assert "Trivial answers on the same clips: background 0.00, oracle class 100.00." in text
+    assert "Paper" not in text  # no row names one, so no column is there to be empty
 
 
-def test_a_row_that_was_not_run_says_so_and_shows_nothing_old(world):
-    write_row(world / "rows", "done", {0: 20})
-    write_row(world / "rows", "seed_missing", {0: 20})
-    write_row(world / "rows", "other_method", {0: 20})
-    runs = {"done": run([0]), "never": run([0]), "seed_missing": run([0, 1]), "other_method": run([0], method="cace_net")}
-    text = report(world, runs, baseline="never")
-    lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("|")}
+def test_a_row_that_was_not_run_says_so_and_shows_nothing_old(world, rows, helpers):
+    run = helpers[1]
+    rows("done", {0: 20})
+    rows("seed_missing", {0: 20})
+    rows("seed_dropped", {0: 20, 1: 20})
+    rows("other_method", {0: 20})
+    runs = {"done": run([0]), "never": run([0]), "seed_missing": run([0, 1]), "seed_dropped": run([0])}
+    runs["other_method"] = run([0], method="cace_net")
+    text = world.report(runs, baseline="never")
+    lines = table_lines(text)
     assert "**50.00** (1)" in lines["done"]
-    for name in ("never", "seed_missing", "other_method"):
+    for name in ("never", "seed_missing", "seed_dropped", "other_method"):
         assert "not run" in lines[name]
         assert "50.00" not in lines[name]
-    assert list(json.loads((world / "out" / "metrics.json").read_text())) == ["done"]
+    assert list(json.loads((world.out / "metrics.json").read_text())) == ["done"]
+    assert "not run" in (world.out / "table.tex").read_text()
+    assert (world.out / "index.html").read_text().count(">not run<") == 4
 
 
-def test_curves_are_means_over_seeds(world):
-    write_row(world / "rows", "base", {0: 20, 1: 24})
-    report(world, {"base": run()})
-    curves = pd.read_csv(world / "out" / "validation.csv")
+def test_a_row_stands_beside_its_paper_with_source_and_departures(world, rows, helpers):
+    run = helpers[1]
+    rows("ours", {0: 20, 1: 24}, method="cace_net", without_features=["lost1", "lost2"])
+    papers = {"ours": "cace_net/AVE supervised", "later": "avel/AVE supervised"}
+    methods = {"ours": {"lambda_contrast": 0.4, "recipe": {"epochs": 20}}, "later": {}}
+    runs = {"ours": run(method="cace_net"), "later": run()}
+    text = world.report(runs, methods, papers=papers, notes={"ours": "My own remark, 5 % | x."})
+    lines = table_lines(text)
+    assert "| 80.8 | -25.80 |" in lines["ours"]
+    assert "| not run | – | 72.7 | – |" in lines["later"]
+    for words in (
+        'CACE-Net (ACM MM 2024), Table 5, row "CACE-Net (ours)", AVE. Features: VGG-like, VGG-19.',
+        "best of 200 epochs on the test split",
+        "recipe.epochs 20 (200), lambda_contrast 0.4 (0.6)",
+        "2 labelled test clips have no features and are not scored (scored: 8 rows): lost1, lost2.",
+        "My own remark, 5 % \\| x.",
+    ):
+        assert words in text, words
+    marked = lines["ours"].split("|")[1]
+    numbers = [int(number) for number in marked.split("[")[1].split("]")[0].split(",")]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert all(f"\n[{number}] " in text for number in numbers)
+    latex = (world.out / "table.tex").read_text()
+    assert "5 \\% | x." in latex
+    assert latex.count("{") == latex.count("}")
+    assert latex.count(r" \\") == 1 + len(runs)
+    table = pd.read_csv(world.out / "table.csv").set_index("row")
+    assert table.loc["ours", "to_paper"] == pytest.approx(55.0 - 80.8)
+    assert table.loc["later", "paper"] == 72.7
+    assert pd.isna(table.loc["later", "mean"])
+
+
+def test_every_metric_that_a_paper_prints_is_compared(world, rows, helpers):
+    run = helpers[1]
+    rows("parsing", {0: 20, 1: 24}, method="cace_net")
+    path = world.root / "rows" / "parsing" / "metrics.json"
+    document = json.loads(path.read_text())
+    for seed, value in (("0", 60.0), ("1", 64.0)):
+        document["seeds"]["test"][seed] |= {"segment/Type@AV": value, "event/AV": value - 10}
+    path.write_text(json.dumps(document))
+    text = world.report({"parsing": run(method="cace_net")}, papers={"parsing": "coleaf/LLP weak"})
+    assert "| parsing | segment/Type@AV | **62.00** ± 2.83 (2) | 62.1 | -0.10 | Segment-level (%): T@ |" in text
+    assert "| parsing | event/AV | **52.00** ± 2.83 (2) | 52.1 | -0.10 |" in text
+    assert "| parsing | segment/Ao | – | 49.3 | – |" in text  # the paper has it, the row has not
+
+
+def test_training_time_is_shown_only_for_the_very_weights(world, rows, helpers):
+    run = helpers[1]
+    rows("timed", {0: 20, 1: 24})
+    rows("replaced", {0: 20, 1: 24})
+    rows("half", {0: 20, 1: 24})
+    for name in ("timed", "replaced", "half"):
+        world.write_time(name, 0, 100.0)
+    world.write_time("timed", 1, 120.0)
+    world.write_time("replaced", 1, 120.0, weights="another")
+    text = world.report({name: run() for name in ("timed", "replaced", "half")})
+    lines = table_lines(text)
+    assert "| Training (one seed, cpu) |" in text
+    assert lines["timed"].endswith("| 1 min 50 s |")
+    assert lines["replaced"].endswith("| – |")
+    assert lines["half"].endswith("| – |")
+
+
+def test_curves_are_means_over_seeds(world, rows, helpers):
+    rows("base", {0: 20, 1: 24})
+    world.report({"base": helpers[1]()})
+    curves = pd.read_csv(world.out / "validation.csv")
     assert curves.to_dict("list") == {"row": ["base"] * 3, "epoch": [0, 1, 2], "value": [0.5, 10.5, 20.5]}
 
 
-def test_the_page_is_self_contained_escaped_and_the_same_every_time(world):
-    write_row(world / "rows", "base", {0: 20, 1: 24})
-    report(world, {"base": run(), "never": run()}, baseline="base")
-    first = {path.name: path.read_bytes() for path in (world / "out").iterdir()}
-    page = first["index.html"].decode()
-    assert "&lt;a&amp;b&gt;" in page
-    assert "truncated 1" in page
-    assert "not run" in page
-    assert "http" not in page
-    report(world, {"base": run(), "never": run()}, baseline="base")
-    assert {path.name: path.read_bytes() for path in (world / "out").iterdir()} == first
+def test_rows_with_no_clip_in_common_have_no_difference(world, rows, helpers):
+    rows("base", {0: 20})
+    rows("other", {0: 30})
+    path = world.root / "rows" / "other" / "predictions.parquet"
+    pd.read_parquet(path).assign(row=lambda table: table["row"] + 100).to_parquet(path)
+    world.report({"base": helpers[1]([0]), "other": helpers[1]([0])}, baseline="base", gallery=0)
+    assert pd.read_csv(world.out / "table.csv")["difference"].isna().all()
 
 
 def test_a_suite_without_rows_has_a_report_too(world):
-    assert report(world, {}).startswith("No rows")
-    assert json.loads((world / "out" / "metrics.json").read_text()) == {}
-    assert "<h1>Demo</h1>" in (world / "out" / "index.html").read_text()
+    assert world.report({}).startswith("No rows")
+    assert json.loads((world.out / "metrics.json").read_text()) == {}
+    assert "<h1>Demo</h1>" in (world.out / "index.html").read_text()
+
+
+def test_exp_show_gets_at_most_a_dozen_columns(helpers):
+    def results(count):
+        return [RowResult(f"row{n}", helpers[1](), headline="accuracy", scores=[50.0, 52.0]) for n in range(count)]
+
+    def columns(count, shown=None):
+        return sum(len(row) for row in experiment_metrics(results(count), shown).values())
+
+    assert [columns(count) for count in (6, 7, 12, 20)] == [12, 7, 12, 12]
+    assert experiment_metrics(results(20), ["row19"]) == {"row19": {"accuracy": 51.0, "std": round(float(np.sqrt(2)), 2)}}

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pipeline.cache import file_sha256
 from pipeline.errors import PipelineError
 from pipeline.features.store import Entry, FeatureStore, write_store
 from pipeline.methods import Batch
@@ -93,6 +94,36 @@ def test_a_run_killed_at_any_step_and_resumed_gives_the_same_bytes(inputs, tmp_p
     monkeypatch.setattr(loop.Trainer, "_step", counted)
     assert train(inputs, tmp_path / "killed") == expected
     assert resumed == 2 * 4 * 3 - after  # seeds x epochs x steps, none done twice
+
+
+def test_training_times_go_with_the_weights_and_outlive_an_interruption(inputs, tmp_path, monkeypatch):
+    """By a clock that moves on by a second whenever it is read, and by an hour between a kill and what follows it."""
+    clock = iter(range(10**6))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
+    train(inputs, tmp_path / "whole")
+    times = {seed: json.loads((tmp_path / "live" / f"seed-{seed}" / "time.json").read_text()) for seed in inputs.run.seeds}
+    for seed, facts in times.items():
+        assert facts["weights"] == file_sha256(tmp_path / "whole" / f"seed-{seed}.safetensors")
+        assert facts["device"] == "cpu"
+        assert facts["seconds"] > 0
+    steps = 0
+
+    def step(trainer, *arguments, original=loop.Trainer._step):
+        nonlocal steps
+        steps += 1
+        if steps == 5:
+            raise KeyboardInterrupt
+        original(trainer, *arguments)
+
+    monkeypatch.setattr(loop.Trainer, "_step", step)
+    with pytest.raises(KeyboardInterrupt):
+        train(inputs, tmp_path / "killed")
+    for _ in range(3600):
+        next(clock)
+    train(inputs, tmp_path / "killed")
+    again = json.loads((tmp_path / "live" / "seed-3" / "time.json").read_text())
+    assert again["weights"] == times[3]["weights"]
+    assert times[3]["seconds"] / 2 < again["seconds"] < times[3]["seconds"] + 60  # neither from zero nor with the hour
 
 
 def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(inputs, tmp_path, monkeypatch):

@@ -1,0 +1,150 @@
+"""Queued, running and finished DVC experiments as one table: what each changed, and what became of every row.
+
+>>> print(markdown(experiments_table(read_experiments(Path.cwd(), commits=10), "abl-*")))  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.report.tables import NOTHING, Table
+
+METRICS = "data/results/report/metrics.json"
+PARAMS = "params.yaml"
+STATES = {None: "done", "success": "done"}
+HIDDEN = frozenset({"std"})
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """``params``: flat, by dotted path. ``metrics``: by row of the results, {headline: mean, "std": spread}; empty before the end."""
+
+    name: str
+    state: str
+    params: dict[str, Any]
+    metrics: dict[str, dict[str, float | None]]
+
+
+@dataclass(frozen=True)
+class Family:
+    """The experiments that start from one commit."""
+
+    baseline: Experiment
+    experiments: list[Experiment]
+
+
+def read_experiments(root: Path, commits: int) -> list[Family]:
+    """The experiments of the last so many commits, as `dvc exp show` knows them.
+
+    Raises:
+        PipelineError: DVC cannot tell; with its own words.
+    """
+    command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--num", str(commits)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise PipelineError(f"dvc exp show failed: {done.stderr.strip() or done.stdout.strip()}")
+    return families_of(json.loads(done.stdout))
+
+
+def families_of(commits: list[dict[str, Any]]) -> list[Family]:
+    """What `dvc exp show --json` prints, without the workspace."""
+    families = []
+    for commit in commits:
+        if commit["rev"] == "workspace":
+            continue
+        name = commit.get("name") or commit["rev"][:7]
+        experiments = [_experiment(entry) for entry in commit.get("experiments") or []]
+        families.append(Family(_state(name, "baseline", commit), experiments))
+    return families
+
+
+def _experiment(entry: Mapping[str, Any]) -> Experiment:
+    """An experiment with checkpoints has several revisions; the first is the newest."""
+    newest = entry["revs"][0]
+    state = (entry.get("executor") or {}).get("state")
+    return _state(entry.get("name") or newest["rev"][:7], STATES.get(state, str(state)), newest)
+
+
+def _state(name: str, state: str, revision: Mapping[str, Any]) -> Experiment:
+    data = revision.get("data") or {}
+    if revision.get("error"):
+        state = "failed"
+    params = (data.get("params") or {}).get(PARAMS, {}).get("data") or {}
+    metrics = (data.get("metrics") or {}).get(METRICS, {}).get("data") or {}
+    return Experiment(name, state, dict(flat(params)), metrics if state in {"baseline", "done"} else {})
+
+
+def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """{"a": {"b": 1}} -> ("a.b", 1)."""
+    for key, value in nested.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def experiments_table(families: list[Family], pattern: str) -> Table:
+    """One line for each experiment whose name matches, below the commit it starts from; differences are to that commit.
+
+    Parameters that no experiment changed, and rows of the results that none moved, have no column.
+
+    Raises:
+        PipelineError: nothing matches; names what there is.
+    """
+    chosen = [Family(f.baseline, [e for e in f.experiments if fnmatchcase(e.name, pattern)]) for f in families]
+    chosen = [family for family in chosen if family.experiments]
+    if not chosen:
+        known = sorted(experiment.name for family in families for experiment in family.experiments)
+        raise PipelineError(f"no experiment's name matches {pattern!r} (there are: {', '.join(known) or 'none'})")
+    params = sorted({path for family in chosen for experiment in family.experiments for path in _changed(family.baseline, experiment)})
+    rows = _moved_rows(chosen)
+    lines = []
+    for family in chosen:
+        lines.append(_line(family.baseline, family.baseline, params, rows))
+        lines += [_line(experiment, family.baseline, params, rows) for experiment in sorted(family.experiments, key=lambda e: e.name)]
+    return Table(["Experiment", "State", *params, *(f"{row} {_headline(chosen, row)}" for row in rows)], lines)
+
+
+def _changed(baseline: Experiment, experiment: Experiment) -> list[str]:
+    paths = baseline.params.keys() | experiment.params.keys() if experiment.params else []  # of a failed one DVC knows none
+    return [path for path in paths if baseline.params.get(path) != experiment.params.get(path)]
+
+
+def _moved_rows(families: list[Family]) -> list[str]:
+    everyone = [experiment for family in families for experiment in (family.baseline, *family.experiments)]
+    rows = list(dict.fromkeys(row for experiment in everyone for row in experiment.metrics))
+    moved = [
+        row
+        for row in rows
+        if any(e.metrics.get(row) != family.baseline.metrics.get(row) for family in families for e in family.experiments if e.metrics)
+    ]
+    return moved or rows
+
+
+def _headline(families: list[Family], row: str) -> str:
+    everyone = (experiment for family in families for experiment in (family.baseline, *family.experiments))
+    return next(name for experiment in everyone for name in experiment.metrics.get(row, {}) if name not in HIDDEN)
+
+
+def _line(experiment: Experiment, baseline: Experiment, params: list[str], rows: list[str]) -> list[str]:
+    values = [str(experiment.params[path]) if path in experiment.params else NOTHING for path in params]
+    scores = [score(experiment.metrics.get(row), baseline.metrics.get(row) if experiment is not baseline else None) for row in rows]
+    return [experiment.name, experiment.state, *values, *scores]
+
+
+def score(metrics: Mapping[str, float | None] | None, baseline: Mapping[str, float | None] | None) -> str:
+    """``82.42 ± 0.63 (+0.59)``: mean, spread over seeds, difference to the baseline, where each is known."""
+    headline = next((name for name in metrics or {} if name not in HIDDEN), "")
+    mean, before = (metrics or {}).get(headline), (baseline or {}).get(headline)
+    if metrics is None or mean is None:
+        return NOTHING
+    spread = f" ± {metrics['std']:.2f}" if metrics.get("std") is not None else ""
+    return f"{mean:.2f}{spread}" + (f" ({mean - before:+.2f})" if before is not None else "")

@@ -1,0 +1,71 @@
+"""What a reader must know beside a row's numbers: where the paper's number stands, how the row departs from the paper, what is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipeline.methods import METHODS
+from pipeline.report.published import load_published
+from pipeline.report.results import RowResult
+from pipeline.report.settings import ReportSettings
+
+
+class Footnotes:
+    """Numbered texts, each once, however many rows refer to it."""
+
+    def __init__(self, results: list[RowResult], settings: ReportSettings, methods: Mapping[str, Mapping[str, Any]]) -> None:
+        self.texts: list[str] = []
+        self._of_row: dict[str, list[int]] = {}
+        for result in results:
+            for text in remarks(result, settings, methods.get(result.name, {})):
+                if text not in self.texts:
+                    self.texts.append(text)
+                self._of_row.setdefault(result.name, []).append(self.texts.index(text) + 1)
+
+    def marked(self, row: str) -> str:
+        """``cace_net [1, 3]``: the row's name with the numbers of its notes."""
+        numbers = self._of_row.get(row, [])
+        return f"{row} [{', '.join(map(str, numbers))}]" if numbers else row
+
+
+def remarks(result: RowResult, settings: ReportSettings, method: Mapping[str, Any]) -> Iterator[str]:
+    """The footnotes of one row.
+
+    Args:
+        method: the settings the row's method is built with.
+    """
+    if result.name in settings.papers:
+        yield from load_published()[settings.papers[result.name]].remarks()
+        if departures := list(departures_of(result.run.method, method)):
+            yield f"Settings other than the defaults of {result.run.method}, which are its paper's: {', '.join(departures)}."
+    for split, clips in result.missing.items():
+        if clips and split == "test":
+            of = result.evaluated.get(split, 0)
+            named = ", ".join(clips[:5]) + (" ..." if len(clips) > 5 else "")
+            yield f"{len(clips)} labelled test clips have no features and are not scored (scored: {of} rows): {named}."
+    if result.name in settings.notes:
+        yield settings.notes[result.name]
+
+
+def departures_of(method: str, settings: Mapping[str, Any]) -> Iterator[str]:
+    """``recipe.epochs 20 (200)``: every setting of a row that is not the method's default, with the default in brackets."""
+    config = METHODS.get(method).Config
+    yield from _departures(config(**settings), config(), "")
+
+
+def _departures(ours: BaseModel, default: BaseModel, prefix: str) -> Iterator[str]:
+    for name in type(ours).model_fields:
+        value, usual = getattr(ours, name), getattr(default, name)
+        if isinstance(value, BaseModel) and isinstance(usual, BaseModel):
+            yield from _departures(value, usual, f"{prefix}{name}.")
+        elif value != usual:
+            yield f"{prefix}{name} {_plain(value)} ({_plain(usual)})"
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return f"[{', '.join(map(_plain, value))}]" if isinstance(value, tuple | list) else str(value)

@@ -1,0 +1,61 @@
+"""``index.html``: the template with styles, scripts and data put in; it asks for nothing but its own media files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jinja2
+from markupsafe import Markup
+
+from pipeline.datasets import read_index
+from pipeline.report.page.content import row_content
+from pipeline.report.page.gallery import gallery
+from pipeline.report.results import RowResult
+from pipeline.report.settings import ReportSettings
+from pipeline.report.tables import NOT_RUN, Table
+
+ROOM = Path(__file__).parent
+SCRIPTS = ["choices.js", "charts.js", "gallery.js", "main.js"]
+
+
+def write_page(
+    settings: ReportSettings, results: list[RowResult], tables: tuple[Table, Table, str], index: Path, clips: Path,
+    segment_seconds: float, directory: Path,
+) -> None:  # fmt: skip
+    """Write ``index.html`` and ``media/`` into ``directory``.
+
+    Args:
+        tables: the results, the comparison with the papers, what trivial answers score.
+    """
+    rows, classes = read_index(index)
+    data: dict[str, Any] = {
+        "classes": [*classes, "background"],
+        "baseline": settings.baseline,
+        "rows": [row_content(result) for result in results],
+        "clips": gallery(results, settings, rows, len(classes), segment_seconds, directory),
+    }
+    results_table, papers, baselines = tables
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOM), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    page = environment.get_template("page.html.jinja").render(
+        title=settings.title,
+        table=results_table,
+        papers=papers,
+        not_run=NOT_RUN,
+        baselines=baselines,
+        ran=sum(bool(result.scores) for result in results),
+        has_clips=bool(data["clips"]),
+        clips=json.loads((clips / "summary.json").read_text()),
+        health=json.loads((index / "health.json").read_text()),
+        styles=Markup((ROOM / "page.css").read_text()),
+        scripts=Markup("\n".join((ROOM / name).read_text() for name in SCRIPTS)),
+        data=embedded(data),
+    )
+    (directory / "index.html").write_text(page)
+
+
+def embedded(data: dict[str, Any]) -> Markup:
+    """JSON for a script element: no text in it can end the element or open a comment."""
+    text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))

@@ -1,0 +1,134 @@
+// Accuracy by class, confusion, reliability and training curves of the chosen rows.
+
+function drawCharts(chosen) {
+  document.getElementById("class-bars").replaceChildren(classBars(chosen));
+  document.getElementById("confusion-tables").replaceChildren(...chosen.map(({ row }) => confusionTable(row)));
+  document.getElementById("reliability-plots").replaceChildren(
+    reliabilityPlot(chosen, "event", "Probability that the segment holds an event"),
+    reliabilityPlot(chosen, "label", "Probability of the label that was given"),
+  );
+  const headline = chosen[0].row.headline;
+  document.getElementById("training-plots").replaceChildren(
+    curvePlot(chosen, "validation", `${headline} on validation`),
+    curvePlot(chosen, "loss", "training loss"),
+  );
+}
+
+function nothing(text) {
+  return element("p", {}, text);
+}
+
+function classBars(chosen) {
+  const known = chosen.filter(({ row }) => row.classAccuracy);
+  if (!known.length) return nothing("This task has no accuracy by class.");
+  const head = element("tr", {}, element("th", { scope: "col" }, "Class"));
+  for (const { row } of known) head.append(element("th", { scope: "col", style: "text-align: left" }, row.name));
+  const lines = DATA.classes.map((name, label) => {
+    const line = element("tr", {}, element("th", { scope: "row" }, name));
+    for (const { side, row } of known) line.append(element("td", {}, bar(side, row.classAccuracy[label])));
+    return line;
+  });
+  const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines));
+  return element("div", { class: "bars scroll", tabindex: "0", role: "region", "aria-label": "Bars by class" }, table);
+}
+
+function bar(side, value) {
+  if (value === null) return element("span", {}, "not in test");
+  const track = element("span", { class: "track" }, element("i", { style: `width: ${value}%` }));
+  return element("div", { class: `bar ${side}` }, track, element("b", {}, value.toFixed(1)));
+}
+
+function confusionTable(row) {
+  if (!row.confusion) return nothing(`${row.name}: this task has no confusion matrix.`);
+  const head = element("tr", {}, element("td", {}));
+  for (const name of DATA.classes) head.append(element("th", { scope: "col", class: "name" }, name));
+  const lines = row.confusion.map((counts, truth) => {
+    const total = counts.reduce((sum, count) => sum + count, 0);
+    const line = element("tr", {}, element("th", { scope: "row" }, DATA.classes[truth]));
+    counts.forEach((count, label) => {
+      const share = total ? count / total : 0;
+      const shade = `background: rgba(11, 92, 173, ${(0.6 * share).toFixed(3)})`;
+      line.append(element("td", { style: shade, class: truth === label ? "diagonal" : "" }, share >= 0.005 ? String(Math.round(100 * share)) : ""));
+    });
+    return line;
+  });
+  const table = element("table", { class: "confusion" }, element("thead", {}, head), element("tbody", {}, ...lines));
+  const region = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Confusion of ${row.name}` }, table);
+  return element("div", {}, element("h3", {}, row.name), region);
+}
+
+// A plot's frame with grid and ticks; returns the svg and the two functions from data to drawing coordinates.
+function frame(label, xRange, yRange, xTitle, yTitle) {
+  const box = { left: 52, right: 410, top: 10, bottom: 240 };
+  const x = (value) => box.left + ((value - xRange[0]) / (xRange[1] - xRange[0] || 1)) * (box.right - box.left);
+  const y = (value) => box.bottom - ((value - yRange[0]) / (yRange[1] - yRange[0] || 1)) * (box.bottom - box.top);
+  const svg = drawn("svg", { viewBox: "0 0 420 285", role: "img", "aria-label": label });
+  for (const tick of ticks(yRange)) {
+    svg.append(drawn("line", { class: "grid", x1: box.left, x2: box.right, y1: y(tick), y2: y(tick) }));
+    svg.append(drawn("text", { x: box.left - 6, y: y(tick) + 4, "text-anchor": "end" }, shortNumber(tick)));
+  }
+  for (const tick of ticks(xRange)) {
+    svg.append(drawn("line", { class: "axis", x1: x(tick), x2: x(tick), y1: box.bottom, y2: box.bottom + 4 }));
+    svg.append(drawn("text", { x: x(tick), y: box.bottom + 17, "text-anchor": "middle" }, shortNumber(tick)));
+  }
+  svg.append(drawn("line", { class: "axis", x1: box.left, x2: box.right, y1: box.bottom, y2: box.bottom }));
+  svg.append(drawn("text", { x: (box.left + box.right) / 2, y: 278, "text-anchor": "middle" }, xTitle));
+  svg.append(drawn("text", { transform: "translate(12 125) rotate(-90)", "text-anchor": "middle" }, yTitle));
+  return { svg, x, y };
+}
+
+function ticks([low, high]) {
+  const rough = (high - low) / 5 || 1;
+  const unit = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((factor) => factor * unit).find((candidate) => candidate >= rough);
+  const found = [];
+  for (let tick = Math.ceil(low / step - 1e-9) * step; tick <= high + 1e-9; tick += step) found.push(tick);
+  return found;
+}
+
+function shortNumber(value) {
+  return String(Number(value.toPrecision(6)));
+}
+
+function points(list) {
+  return list.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
+}
+
+function reliabilityPlot(chosen, kind, title) {
+  const known = chosen.filter(({ row }) => row.reliability);
+  if (!known.length) return nothing("These rows have no stored probabilities.");
+  const summary = known.map(({ row }) => `${row.name}: expected calibration error ${row.reliability[kind].error.toFixed(1)} %`).join("; ");
+  const { svg, x, y } = frame(`${title}. ${summary}`, [0, 1], [0, 1], "probability", "share that is so");
+  svg.append(drawn("line", { class: "axis", x1: x(0), y1: y(0), x2: x(1), y2: y(1), "stroke-dasharray": "2 3" }));
+  for (const { side, row } of known) {
+    const bins = row.reliability[kind].bins;
+    const most = Math.max(...bins.map(([, , count]) => count));
+    const places = bins.map(([confidence, share]) => [x(confidence), y(share)]);
+    svg.append(drawn("g", { class: side }, drawn("polyline", { class: "line", points: points(places) })));
+    bins.forEach(([, , count], position) => svg.append(mark(side, places[position], 2 + 5 * Math.sqrt(count / most))));
+  }
+  return element("figure", {}, element("h3", {}, title), svg, element("figcaption", {}, `${summary}. Larger marks: more segments.`));
+}
+
+// Row A has discs, row B squares: told apart without colour.
+function mark(side, [x, y], radius) {
+  if (side === "a") return drawn("circle", { class: "a point", cx: x, cy: y, r: radius });
+  return drawn("rect", { class: "b point", x: x - radius, y: y - radius, width: 2 * radius, height: 2 * radius });
+}
+
+function curvePlot(chosen, kind, title) {
+  const known = chosen.filter(({ row }) => row.curves[kind] && row.curves[kind].length);
+  if (!known.length) return nothing(`${title}: not recorded.`);
+  const all = known.flatMap(({ row }) => row.curves[kind]);
+  const values = all.flatMap(([, , low, high]) => [low, high]);
+  const range = [Math.min(...values), Math.max(...values)];
+  const last = known.map(({ row }) => `${row.name}: ${shortNumber(Number(row.curves[kind].at(-1)[1].toPrecision(4)))} at the end`).join("; ");
+  const { svg, x, y } = frame(`${title}. ${last}`, [0, Math.max(...all.map(([epoch]) => epoch))], range, "epoch", title);
+  for (const { side, row } of known) {
+    const curve = row.curves[kind];
+    const band = [...curve.map(([epoch, , low]) => [x(epoch), y(low)]), ...[...curve].reverse().map(([epoch, , , high]) => [x(epoch), y(high)])];
+    const line = curve.map(([epoch, mean]) => [x(epoch), y(mean)]);
+    svg.append(drawn("g", { class: side }, drawn("polygon", { class: "band", points: points(band) }), drawn("polyline", { class: "line", points: points(line) })));
+  }
+  return element("figure", {}, element("h3", {}, title), svg, element("figcaption", {}, `${last}.`));
+}

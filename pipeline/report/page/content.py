@@ -1,0 +1,106 @@
+"""What the page draws of one row: accuracy by class, confusion, reliability of the scores, training curves; all plain JSON.
+
+Shape letters: N segments of test (valid ones, all seeds together), C classes without background.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from pipeline.report.results import RowResult
+
+BINS = 10
+POINTS = 120  # of a curve; a longer one is thinned
+
+
+def row_content(result: RowResult) -> dict[str, Any]:
+    """Everything of a row but its clips; a part is None where the row's task does not have it."""
+    run = result.run
+    content: dict[str, Any] = {"name": result.name, "method": run.method, "task": run.task, "features": run.features}
+    if not result.scores:
+        return content | {"ran": False}
+    return content | {
+        "ran": True,
+        "headline": result.headline,
+        "mean": round(result.mean, 2),
+        "seeds": run.seeds,
+        "shownSeed": result.shown_seed,
+        "classAccuracy": class_accuracy(result),
+        "confusion": confusion(result),
+        "reliability": row_reliability(result),
+        "curves": curves(result),
+    }
+
+
+def class_accuracy(result: RowResult) -> list[float | None] | None:
+    """Percent of the true segments of each class and of the background that got its label, mean over seeds: C+1 values."""
+    by_seed = [metrics.get("class_accuracy") for metrics in result.metrics["test"].values()]
+    if not all(by_seed):
+        return None
+    means = pd.DataFrame(by_seed, dtype=float).mean()
+    return [None if np.isnan(mean) else round(float(mean), 1) for mean in means]
+
+
+def confusion(result: RowResult) -> list[list[int]] | None:
+    """Segment counts over all seeds, rows true, columns predicted: (C+1) x (C+1)."""
+    by_seed = [metrics.get("confusion") for metrics in result.metrics["test"].values()]
+    return np.sum(by_seed, axis=0).tolist() if all(by_seed) else None
+
+
+def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> dict[str, Any]:
+    """How often answers given with a confidence are right.
+
+    Args:
+        confidence: (N,), in [0, 1]; right: (N,).
+
+    Returns:
+        ``bins``: [mean confidence, share right, count] of each of ten equal bins of confidence that is not empty; ``error``: the expected
+        calibration error (Guo et al., ICML 2017, Eq. 3) in percent: the gap between the two, weighted by count.
+    """
+    bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
+    counts = np.bincount(bins, minlength=BINS)
+    filled = counts > 0
+    means = np.bincount(bins, weights=confidence, minlength=BINS)[filled] / counts[filled]
+    shares = np.bincount(bins, weights=right.astype(float), minlength=BINS)[filled] / counts[filled]
+    error = float(np.average(np.abs(means - shares), weights=counts[filled])) if filled.any() else 0.0
+    listed = [
+        [round(float(mean), 4), round(float(share), 4), int(count)]
+        for mean, share, count in zip(means, shares, counts[filled], strict=True)
+    ]
+    return {"bins": listed, "error": round(100 * error, 2)}
+
+
+def row_reliability(result: RowResult) -> dict[str, Any] | None:
+    """``event``: the probability that a segment holds an event against whether it does; ``label``: that of the predicted label."""
+    assert result.directory is not None
+    path = result.directory / "predictions.parquet"
+    columns = ["valid", "true", "predicted", "event", "scores"]
+    if not set(columns) <= set(pq.read_schema(path).names):
+        return None
+    table = pq.read_table(path, columns=columns, filters=[("split", "==", "test")])
+    valid, true, predicted, event = (table.column(name).to_numpy() for name in columns[:4])
+    scores = table.column("scores").combine_chunks().flatten().to_numpy().reshape(len(true), -1)
+    label = scores[np.arange(len(true)), predicted]
+    return {
+        "event": reliability(event[valid], true[valid] < scores.shape[1] - 1),
+        "label": reliability(label[valid], (true == predicted)[valid]),
+    }
+
+
+def curves(result: RowResult) -> dict[str, list[list[float]]]:
+    """``validation`` (the headline metric) and ``loss``: [epoch, mean, lowest, highest] over seeds, by epoch."""
+    assert result.directory is not None
+    path = result.directory / "curves.csv"
+    table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["epoch"])
+    drawn = {}
+    for name, column in (("validation", f"val/{result.headline}"), ("loss", "train/total")):
+        if column in table.columns:
+            by_epoch = table.groupby("epoch")[column].agg(["mean", "min", "max"]).dropna()
+            kept = by_epoch.iloc[np.unique(np.linspace(0, len(by_epoch) - 1, min(len(by_epoch), POINTS)).round().astype(int))]
+            drawn[name] = [[int(line.Index), *(round(float(value), 4) for value in line[1:])] for line in kept.itertuples()]
+    return drawn

@@ -1,0 +1,158 @@
+// Test clips: a player, and below it what is true and what the chosen rows said, with a playhead over all of it.
+
+const SYMBOL = { true: "", right: "✓ ", wrong: "✕ ", false: "+ ", missed: "– " };
+const MEANING = { true: "true", right: "right", wrong: "another class", false: "none there", missed: "missed" };
+const TRACK = { event: "", heard: "heard", seen: "seen" };
+
+function makeCards() {
+  return DATA.clips.map((clip) => {
+    const lanes = element("div", { class: "lanes" });
+    const name = `${clip.clip}${DATA.clips.filter((other) => other.clip === clip.clip).length > 1 ? `, row ${clip.row}` : ""}`;
+    const node = element("article", { class: "card", "aria-label": `Clip ${name}` }, element("h3", {}, name), player(clip), lanes);
+    const card = { clip, node, lanes, name, video: node.querySelector("video"), position: 0, length: clip.segments * clip.seconds };
+    wire(card);
+    return card;
+  });
+}
+
+function player(clip) {
+  if (!clip.media.src) return element("p", { class: "no-media" }, `Nothing to play: ${clip.media.why}.`);
+  return element("video", { controls: "", preload: "metadata", playsinline: "", src: clip.media.src, "aria-label": `Clip ${clip.clip}` });
+}
+
+function wire(card) {
+  const lanes = card.lanes;
+  build(lanes, { role: "slider", tabindex: "0", "aria-label": `Position in ${card.name}`, "aria-valuemin": 0, "aria-valuemax": card.length }, []);
+  lanes.addEventListener("pointerdown", (event) => {
+    const box = lanes.getBoundingClientRect();
+    seek(card, ((event.clientX - box.left) / box.width) * card.length);
+  });
+  lanes.addEventListener("keydown", (event) => {
+    const moved = { ArrowRight: card.position + card.clip.seconds, ArrowLeft: card.position - card.clip.seconds, Home: 0, End: card.length }[event.key];
+    if (moved !== undefined) seek(card, moved);
+    else if (event.key === " " && card.video) card.video.paused ? card.video.play() : card.video.pause();
+    else return;
+    event.preventDefault();
+  });
+  if (!card.video) return;
+  const follow = () => {
+    show(card, card.video.currentTime - card.clip.media.offset);
+    if (!card.video.paused && !card.video.ended) requestAnimationFrame(follow);
+  };
+  for (const name of ["play", "seeked", "timeupdate", "pause"]) card.video.addEventListener(name, follow);
+  card.video.addEventListener("error", () => {
+    card.video.replaceWith(element("p", { class: "no-media" }, "This browser cannot play the clip."));
+    card.video = null;
+  });
+  if (card.clip.media.offset) card.video.addEventListener("loadedmetadata", () => seek(card, 0), { once: true });
+}
+
+function seek(card, seconds) {
+  const position = Math.min(card.length, Math.max(0, seconds));
+  show(card, position);
+  if (card.video) card.video.currentTime = card.clip.media.offset + position;
+}
+
+function show(card, seconds) {
+  card.position = Math.min(card.length, Math.max(0, seconds));
+  card.lanes.querySelector(".playhead").style.left = `${(100 * card.position) / card.length}%`;
+  card.lanes.setAttribute("aria-valuenow", card.position.toFixed(1));
+  card.lanes.setAttribute("aria-valuetext", `${card.position.toFixed(1)} seconds; ${spoken(card)}`);
+}
+
+// What stands under the playhead, in words.
+function spoken(card) {
+  const segment = Math.min(card.clip.segments - 1, Math.floor(card.position / card.clip.seconds));
+  const at = (spans) => {
+    const here = spans.filter(([start, end]) => start <= segment && segment < end);
+    return here.map(([, , label, kind]) => `${DATA.classes[label]}${kind === "true" ? "" : ` (${MEANING[kind]})`}`).join(", ") || "background";
+  };
+  return card.spoken.map(({ name, spans }) => `${name}: ${at(spans)}`).join("; ");
+}
+
+function drawLanes(card, chosen) {
+  const { clip, lanes } = card;
+  const some = Object.values(clip.lanes)[0];
+  card.spoken = some.map((lane) => ({ name: laneName("Truth", lane), spans: lane.truth }));
+  const parts = some.flatMap((lane) => laneParts(clip, laneName("Truth", lane), lane.truth, null));
+  for (const { row } of chosen) {
+    if (!clip.lanes[row.name]) {
+      parts.push(element("div", { class: "lane-name" }, `${row.name}: no features of this clip`));
+      continue;
+    }
+    for (const lane of clip.lanes[row.name]) {
+      card.spoken.push({ name: laneName(row.name, lane), spans: lane.spans });
+      parts.push(...laneParts(clip, `${laneName(row.name, lane)}, seed ${row.shownSeed}: ${clip.right[row.name]} % right`, lane.spans, lane.scores));
+    }
+  }
+  const times = [0, clip.segments / 2, clip.segments].map((segment) => element("span", {}, `${segment * clip.seconds} s`));
+  lanes.replaceChildren(...parts, element("div", { class: "ticks", "aria-hidden": "true" }, ...times), element("div", { class: "playhead" }));
+  show(card, card.position);
+}
+
+function laneName(name, lane) {
+  return TRACK[lane.track] ? `${name}, ${TRACK[lane.track]}` : name;
+}
+
+function laneParts(clip, title, spans, scores) {
+  const levels = stacked(spans);
+  const bars = levels.map((level) =>
+    element("div", { class: "lane" }, ...level.map(([start, end, label, kind]) => {
+      const place = `left: ${(100 * start) / clip.segments}%; width: ${(100 * (end - start)) / clip.segments}%`;
+      const name = DATA.classes[label];
+      return element("div", { class: `span ${kind}`, style: place, title: `${name}, ${MEANING[kind]}, ${start * clip.seconds} to ${end * clip.seconds} s` }, SYMBOL[kind] + name);
+    })),
+  );
+  const parts = [element("div", { class: "lane-name" }, title), ...bars];
+  if (scores) parts.push(element("div", { class: "strip", "aria-hidden": "true" }, ...scores.map((score) => element("i", { style: `height: ${100 * score}%` }))));
+  return parts;
+}
+
+// Spans that overlap in time (several classes at once) stand on levels of their own, one class a level where it must be.
+function stacked(spans) {
+  const levels = [[]];
+  for (const span of spans) {
+    let level = levels.find((taken) => taken.every(([start, end]) => span[1] <= start || end <= span[0]));
+    if (!level) levels.push((level = []));
+    level.push(span);
+  }
+  return levels;
+}
+
+// Filters -------------------------------------------------------------------------------------------------------------------------------
+
+function offerFilters(chosen) {
+  const classSelect = document.getElementById("filter-class");
+  const answerSelect = document.getElementById("filter-answer");
+  const present = [...new Set(DATA.clips.flatMap((clip) => clip.classes))].sort((x, y) => x - y);
+  fill(classSelect, [["", "all"], ...present.map((label) => [String(label), DATA.classes[label]])], classSelect.value || "");
+  const [a, b] = chosen.map(({ row }) => row.name);
+  const answers = [["", "all"], ["right", `${a} right throughout`], ["wrong", `${a} wrong somewhere`]];
+  if (b && b !== a) answers.push(["better", `${a} better than ${b}`], ["worse", `${b} better than ${a}`]);
+  const before = answerSelect.value;
+  fill(answerSelect, answers, answers.some(([value]) => value === before) ? before : "");
+}
+
+function passes(clip, label, answer, [a, b]) {
+  if (label && !clip.classes.includes(Number(label))) return false;
+  const right = clip.right[a.row.name];
+  const other = b && clip.right[b.row.name];
+  if (answer === "right") return right === 100;
+  if (answer === "wrong") return right < 100;
+  if (answer === "better") return right > other;
+  if (answer === "worse") return right < other;
+  return true;
+}
+
+function filterCards(cards, chosen) {
+  const label = document.getElementById("filter-class").value;
+  const answer = document.getElementById("filter-answer").value;
+  let shown = 0;
+  for (const card of cards) {
+    const passed = passes(card.clip, label, answer, chosen);
+    card.node.hidden = !passed;
+    if (!passed && card.video) card.video.pause();
+    shown += passed;
+  }
+  document.getElementById("gallery-count").textContent = `${shown} of ${cards.length} clips`;
+}

@@ -1,0 +1,88 @@
+"""Files for the page's player, put beside it: the page is one folder that can be carried away, and works without a network.
+
+A folder, not data: URIs: the page stays small, and a browser reads only what is played. A file that browsers play as it is (H.264 or
+AV1/VP8/VP9 with AAC, MP3, Opus or Vorbis) is copied, so that its picture and times are the clip's own; any other, and one that is too
+large, becomes a smaller MP4 of the annotated window. All of this happens in child processes: these files may be damaged.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import pandas as pd
+
+from pipeline.media.clip import decode_clip
+from pipeline.media.guard import Failure, run_guarded
+from pipeline.media.settings import MediaSettings
+from pipeline.synth.movie import write_movie
+
+VIDEO = {"mp4": {"h264", "av1", "vp9"}, "webm": {"vp8", "vp9", "av1"}}
+AUDIO = {"mp4": {"aac", "mp3", "opus"}, "webm": {"opus", "vorbis"}}
+SMALLER = MediaSettings(frames_per_second=12, frame_size=240)
+TIMEOUT_SECONDS = 90.0
+
+
+@dataclass(frozen=True)
+class MediaJob:
+    """One clip's window: ``seconds`` from ``start`` in ``file``; ``target`` is where it goes, without its suffix."""
+
+    row: int
+    file: str
+    start: float
+    seconds: float
+    target: Path
+    limit_bytes: float
+
+
+def take_along(files: pd.DataFrame, seconds: float, megabytes: float, directory: Path) -> dict[int, dict[str, Any]]:
+    """By annotation row {"src": path relative to the page, "offset": where the window starts in it, in seconds}, or {"why": what hinders}.
+
+    Args:
+        files: indexed by annotation row: file, start (as in the index).
+    """
+    (directory / "media").mkdir()
+    there = files[files["file"].notna()]
+    jobs = [
+        MediaJob(int(row), file, float(start), seconds, directory / "media" / f"clip-{row:06d}", megabytes * 1e6)
+        for row, file, start in zip(there.index, there["file"], there["start"], strict=True)
+    ]
+    media: dict[int, dict[str, Any]] = {int(row): {"why": "no file of this clip"} for row in files.index}
+    for job, outcome in run_guarded(prepare, jobs, workers=2, timeout_seconds=TIMEOUT_SECONDS, memory_mb=SMALLER.memory_mb):
+        media[job.row] = {"why": outcome.reason} if isinstance(outcome, Failure) else outcome
+    return media
+
+
+def prepare(job: MediaJob) -> dict[str, Any]:
+    """Copy or make smaller; runs in a child process."""
+    family = playable_as(job.file)
+    if family and os.path.getsize(job.file) <= job.limit_bytes:
+        target = job.target.with_suffix(f".{family}")
+        shutil.copyfile(job.file, target)
+        return {"src": f"media/{target.name}", "offset": job.start}
+    clip = decode_clip(job.file, start=job.start, segments=math.ceil(job.seconds), segment_seconds=1.0, settings=SMALLER)
+    if clip.frames is None or clip.waveform is None:
+        return {"why": clip.reason}
+    target = job.target.with_suffix(".mp4")
+    height, width = (size // 2 * 2 for size in clip.frames.shape[1:3])  # H.264 in 4:2:0 wants even sides
+    write_movie(target, clip.frames[:, :height, :width], round(SMALLER.frames_per_second), clip.waveform, clip.sample_rate)
+    return {"src": f"media/{target.name}", "offset": 0.0}
+
+
+def playable_as(file: str) -> str | None:
+    """ "mp4" or "webm" for a file that today's browsers play as it is; None for any other."""
+    try:
+        with av.open(file) as container:
+            family = "webm" if Path(file).suffix.lower() == ".webm" else "mp4" if "mp4" in container.format.name.split(",") else None
+            if family is None or not container.streams.video:
+                return None
+            video = container.streams.video[0].codec_context
+            plain = video.pix_fmt in {"yuv420p", "yuvj420p"} and video.name.removeprefix("lib") in VIDEO[family] | {"dav1d", "dav1d_av1"}
+            return family if plain and all(stream.codec_context.name in AUDIO[family] for stream in container.streams.audio) else None
+    except (av.FFmpegError, OSError):
+        return None

@@ -1,0 +1,69 @@
+"""Everything a person or `dvc` reads of the rows, written into one directory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.report.figures import draw_curves, draw_rows
+from pipeline.report.footnotes import Footnotes
+from pipeline.report.formats import latex, markdown
+from pipeline.report.page.assemble import write_page
+from pipeline.report.results import RowResult, read_rows, validation_curves
+from pipeline.report.settings import ReportSettings
+from pipeline.report.tables import against_papers, as_read, baselines_text, results_table
+from pipeline.training.settings import Run
+
+METRIC_COLUMNS = 12  # of `dvc exp show`, beyond which nobody reads it
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where `evaluate`, `index` and `decode` left their outs, and `train` its live metrics and times; the length of a segment."""
+
+    rows: Path
+    index: Path
+    clips: Path
+    live: Path
+    segment_seconds: float
+
+
+def write_report(
+    runs: dict[str, Run], methods: Mapping[str, Mapping[str, Any]], settings: ReportSettings, sources: Sources, directory: Path
+) -> str:
+    """Write tables, figures, metrics and the page into ``directory``; returns the table as Markdown.
+
+    Args:
+        methods: by row, the settings its method is built with.
+    """
+    results = read_rows(runs, sources.rows, sources.live)
+    numbers = results_table(results, settings)
+    table = as_read(numbers, results, Footnotes(results, settings, methods), settings.baseline)
+    papers, baselines = against_papers(results, settings), baselines_text(results)
+    text = "\n".join(filter(None, [markdown(table) or "No rows: the block `runs` is empty.\n", markdown(papers), baselines + "\n"]))
+    curves = validation_curves(results)
+    (directory / "table.md").write_text(text)
+    (directory / "table.tex").write_text(latex(table) + (f"\n{latex(papers)}" if papers.heads else ""))
+    numbers.to_csv(directory / "table.csv", index=False)
+    numbers[["row", "mean", "std"]].dropna(subset=["mean"]).round(2).to_csv(directory / "rows.csv", index=False)
+    curves.to_csv(directory / "validation.csv", index=False)
+    (directory / "metrics.json").write_text(json.dumps(experiment_metrics(results, settings.shown), indent=1) + "\n")
+    draw_rows(results, directory / "rows.png")
+    draw_curves(curves, directory / "curves.png")
+    write_page(settings, results, (table, papers, baselines), sources.index, sources.clips, sources.segment_seconds, directory)
+    return text
+
+
+def experiment_metrics(results: list[RowResult], shown: list[str] | None) -> dict[str, dict[str, float | None]]:
+    """What `dvc exp show` reads: per row the headline metric's mean and standard deviation over seeds, two decimals.
+
+    Without ``shown``, in a suite of more rows than fit a dozen columns: the means alone; and of more rows than that, the first dozen.
+    """
+    ran = [result for result in results if result.scores and (shown is None or result.name in shown)]
+    means: dict[str, dict[str, float | None]] = {result.name: {result.headline: round(result.mean, 2)} for result in ran}
+    if shown is None and 2 * len(ran) > METRIC_COLUMNS:
+        return dict(list(means.items())[:METRIC_COLUMNS])
+    return {result.name: {**means[result.name], "std": None if result.std is None else round(result.std, 2)} for result in ran}

@@ -1,0 +1,106 @@
+"""Rows as `evaluate` leaves them, a world around them, and reports of it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.datasets.base import Event, Index, Row, write_index
+from pipeline.report.report import Sources, write_report
+from pipeline.report.settings import ReportSettings
+from pipeline.tasks import avel
+from pipeline.training.settings import Run
+
+CLASSES = ["Bell", "Dog <b>", "Guitar"]
+
+
+class World:
+    """A directory with the outs that the report reads, and the report of it in ``out``."""
+
+    def __init__(self, root) -> None:
+        self.root, self.out = root, root / "out"
+        self.out.mkdir()
+        self.sources = Sources(root / "rows", root / "index", root / "clips", root / "live", 1.0)
+        (root / "clips").mkdir()
+        (root / "clips" / "summary.json").write_text('{"clips": 9, "ok": 8, "truncated": 1}')
+        self.write_index(annotation_rows([None] * 8))
+
+    def write_index(self, rows, health=("clips with several rows: 1 (<a&b>)",)):
+        (self.root / "index").mkdir(exist_ok=True)
+        write_index(Index(rows, CLASSES, list(health)), self.root / "index")
+
+    def write_row(self, name, true, predicted_by_seed, method="avel", without_features=(), scores=None):
+        """A row's out. true: (N, T) labels; predicted_by_seed: seed -> (N, T); scores: seed -> (N, T, C+1), else 0.9 on the label."""
+        directory = self.root / "rows" / name
+        directory.mkdir(parents=True)
+        true, tables, seeds = np.asarray(true), [], {}
+        for seed, predicted in predicted_by_seed.items():
+            predicted = np.asarray(predicted)
+            mask = np.ones(true.shape, bool)
+            of_seed = np.full((*true.shape, len(CLASSES) + 1), 0.1 / len(CLASSES)) if scores is None else np.asarray(scores[seed])
+            if scores is None:
+                np.put_along_axis(of_seed, predicted[..., None], 0.9, axis=-1)
+            clips, segments = true.shape
+            tables.append(pd.DataFrame({
+                "segment": np.tile(np.arange(segments), clips), "valid": True, "true": true.ravel(), "predicted": predicted.ravel(),
+                "event": 1 - of_seed[..., -1].ravel(), "scores": list(of_seed.reshape(clips * segments, -1).astype(np.float32)),
+                "seed": seed, "split": "test", "clip": np.repeat([f"clip{n}" for n in range(clips)], segments),
+                "row": np.repeat(np.arange(clips), segments),
+            }))  # fmt: skip
+            seeds[str(seed)] = avel.evaluate(predicted, true, mask, len(CLASSES))
+        pd.concat(tables).to_parquet(directory / "predictions.parquet")
+        document = {
+            "task": "avel", "method": method, "features": "f", "headline": "accuracy", "parameters": 1234567, "seeds": {"test": seeds},
+            "weights": {str(seed): f"sha-{name}-{seed}" for seed in predicted_by_seed},
+            "clips": {"test": {"evaluated": len(true), "without features": list(without_features)}},
+        }  # fmt: skip
+        (directory / "metrics.json").write_text(json.dumps(document))
+        curves = [
+            {"seed": seed, "epoch": epoch, "train/total": 2.0 - epoch, "val/accuracy": 10.0 * epoch + seed}
+            for seed in predicted_by_seed
+            for epoch in range(3)
+        ]
+        pd.DataFrame(curves).to_csv(directory / "curves.csv", index=False)
+
+    def write_time(self, name, seed, seconds, weights=None):
+        directory = self.root / "live" / name / f"seed-{seed}"
+        directory.mkdir(parents=True)
+        facts = {"weights": weights or f"sha-{name}-{seed}", "seconds": seconds, "device": "cpu"}
+        (directory / "time.json").write_text(json.dumps(facts))
+
+    def report(self, runs, methods=None, **settings):
+        for path in self.out.glob("media/*"):
+            path.unlink()
+        if (self.out / "media").is_dir():
+            (self.out / "media").rmdir()
+        return write_report(runs, methods or {}, ReportSettings(**{"title": "Demo", **settings}), self.sources, self.out)
+
+
+@pytest.fixture
+def world(tmp_path):
+    return World(tmp_path)
+
+
+def share(right, clips=8, segments=5):
+    """(true, predicted): of clips x segments, the first ``right`` are right."""
+    true = np.zeros((clips, segments), int)
+    predicted = np.where(np.arange(clips * segments) < right, 0, 1).reshape(true.shape)
+    return true, predicted
+
+
+def run(seeds=(0, 1), method="avel"):
+    return Run(task="avel", method=method, features="f", seeds=list(seeds))
+
+
+def annotation_rows(files):
+    """Rows of an index, one per file (None: no file), on the split test."""
+    return [Row(f"clip{n}", "test", file, (Event("av", "Bell", 0.0, 1.0),)) for n, file in enumerate(files)]
+
+
+@pytest.fixture
+def helpers():
+    """The functions of this file, for the tests: (share, run, annotation_rows)."""
+    return share, run, annotation_rows

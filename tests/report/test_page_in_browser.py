@@ -1,0 +1,174 @@
+"""The page as a reader meets it: headless Chromium (Debian's), no network, keyboard, desktop and phone width, axe-core."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from pipeline.synth.movie import write_movie
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync", "--mute-audio"),
+]
+RATE = 16000
+BELL, DOG, GUITAR, BACKGROUND = range(4)
+
+pytestmark = [
+    pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"),
+    pytest.mark.xdist_group("browser"),  # one process, one browser
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (pip install playwright)")
+    with playwright.sync_playwright() as driver:
+        launched = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)  # an empty profile of its own
+        yield launched
+        launched.close()
+
+
+@pytest.fixture
+def report(world, helpers):
+    """Four clips of four seconds, three of them with a file, and two rows: ``base`` is right in clips 0 and 1, ``other`` in 0 and 2."""
+    _, run, annotation_rows = helpers
+    frames = np.broadcast_to(np.linspace(20, 230, 32).astype(np.uint8)[:, None, None, None], (32, 48, 64, 3)).copy()
+    tone = (0.3 * np.sin(2 * np.pi * 440 * np.arange(4 * RATE) / RATE)).astype(np.float32)
+    write_movie(world.root / "clip.mp4", frames, 8, tone, RATE)
+    world.write_index(annotation_rows([str(world.root / "clip.mp4")] * 3 + [None]))
+    true = [[BACKGROUND, BELL, BELL, BACKGROUND], [DOG] * 4, [BACKGROUND, GUITAR, GUITAR, GUITAR], [BACKGROUND, BACKGROUND, BELL, BELL]]
+    base = [true[0], true[1], [BACKGROUND, DOG, GUITAR, GUITAR], [BELL, BACKGROUND, BELL, BACKGROUND]]
+    other = [true[0], [DOG, DOG, DOG, BACKGROUND], true[2], [BELL, BACKGROUND, BELL, BACKGROUND]]
+    world.write_row("base", true, {0: base, 1: base})
+    world.write_row("other", true, {0: other, 1: other}, method="cace_net")
+    runs = {"base": run(), "other": run(method="cace_net"), "never": run()}
+    world.report(runs, baseline="base", papers={"other": "cace_net/AVE supervised"}, notes={"base": "A note."})
+    return (world.out / "index.html").as_uri()
+
+
+@pytest.fixture
+def opened(browser, report):
+    """Opens the page at a size; whatever it complains of or asks of a network fails the test at its end."""
+    faults, pages = [], []
+
+    def at(width=1280, height=900):
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else faults.append(request.url))
+        page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
+        page.goto(report)
+        page.wait_for_function("[...document.querySelectorAll('video')].every((video) => video.readyState >= 1)")
+        pages.append(page)
+        return page
+
+    yield at
+    for page in pages:
+        page.close()
+    assert faults == []
+
+
+def visible(page):
+    return page.eval_on_selector_all(
+        ".card", "cards => cards.filter((card) => !card.hidden).map((card) => card.querySelector('h3').textContent)"
+    )
+
+
+def test_filters_change_what_is_shown(opened):
+    page = opened()
+    assert visible(page) == ["clip0", "clip1", "clip2", "clip3"]
+    assert page.locator("#gallery-count").text_content() == "4 of 4 clips"
+    page.select_option("#filter-class", label="Dog <b>")
+    assert visible(page) == ["clip1"]
+    page.select_option("#filter-class", value="")
+    for value, shown in {"right": ["clip0", "clip1"], "wrong": ["clip2", "clip3"], "better": ["clip1"], "worse": ["clip2"]}.items():
+        page.select_option("#filter-answer", value=value)
+        assert visible(page) == shown, value
+    page.select_option("#row-a", "other")  # the filter now asks about the other row
+    page.select_option("#filter-answer", value="right")
+    assert visible(page) == ["clip0", "clip2"]
+    assert page.locator("#gallery-count").text_content() == "2 of 4 clips"
+
+
+def test_lanes_show_the_rows_that_are_chosen(opened):
+    page = opened()
+    card = page.locator(".card").nth(2)
+    assert card.locator(".lane-name").all_text_contents() == ["Truth", "base, seed 0: 75 % right", "other, seed 0: 100 % right"]
+    assert card.locator(".span").all_text_contents() == ["Guitar", "✕ Dog <b>", "✓ Guitar", "✓ Guitar"]
+    assert card.locator(".span.wrong").get_attribute("style") == "left: 25%; width: 25%"
+    page.select_option("#row-b", "")
+    assert card.locator(".lane-name").all_text_contents() == ["Truth", "base, seed 0: 75 % right"]
+    assert page.locator(".card").nth(3).locator(".span").all_text_contents() == ["Bell", "+ Bell", "✓ Bell", "– Bell"]
+
+
+def test_the_playhead_moves_with_the_film_and_the_film_with_the_keys(opened):
+    page = opened()
+    card = page.locator(".card").nth(0)
+    playhead, lanes = card.locator(".playhead"), card.locator(".lanes")
+
+    def left():
+        return float(playhead.evaluate("node => parseFloat(node.style.left)"))
+
+    def seconds():
+        return float(card.locator("video").evaluate("video => video.currentTime"))
+
+    assert left() == 0
+    lanes.focus()
+    page.keyboard.press(" ")
+    page.wait_for_function("document.querySelector('.card video').currentTime > 0.4")
+    page.keyboard.press(" ")
+    page.wait_for_timeout(200)
+    assert left() == pytest.approx(25 * seconds(), abs=0.5)  # four seconds are the whole width
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("Math.abs(document.querySelector('.card video').currentTime - 2) < 0.1")
+    assert left() == pytest.approx(50, abs=1)
+    assert lanes.get_attribute("aria-valuetext") == "2.0 seconds; Truth: Bell; base: Bell (right); other: Bell (right)"
+    box = lanes.bounding_box()
+    page.mouse.click(box["x"] + 0.75 * box["width"], box["y"] + 30)
+    assert left() == pytest.approx(75, abs=1)
+
+
+def test_a_clip_without_a_file_still_has_lanes_to_walk_through(opened):
+    page = opened()
+    card = page.locator(".card").nth(3)
+    assert card.locator("video").count() == 0
+    assert "no file of this clip" in card.locator(".no-media").text_content()
+    card.locator(".lanes").focus()
+    page.keyboard.press("End")
+    assert card.locator(".playhead").get_attribute("style") == "left: 100%;"
+    assert "base: Bell (missed)" in card.locator(".lanes").get_attribute("aria-valuetext")
+
+
+def test_charts_follow_the_choice(opened):
+    page = opened()
+    assert page.locator("#class-bars tbody tr").nth(2).locator("td").all_text_contents() == ["66.7", "100.0"]
+    assert page.locator(".confusion").count() == 2
+    assert page.locator("#reliability-plots svg circle").count() > 0
+    assert page.locator("#training-plots polyline").count() == 4
+    page.select_option("#row-b", "")
+    assert page.locator("#class-bars tbody tr").nth(2).locator("td").all_text_contents() == ["66.7"]
+    assert page.locator(".confusion").count() == 1
+    assert [option for option in page.locator("#row-a option").all_text_contents()] == ["base", "other"]  # `never` has nothing to show
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 800)])
+def test_axe_finds_no_serious_violation_and_nothing_hangs_over_the_edge(opened, width, height):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    page = opened(width, height)
+    response = axe.Axe().run(page).response
+    assert response["passes"]  # it has looked
+    assert [(v["impact"], v["id"], v["nodes"][0]["html"]) for v in response["violations"] if v["impact"] in ("serious", "critical")] == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_every_control_is_reached_by_the_keyboard(opened):
+    page = opened()
+    reached = set()
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id || document.activeElement.className || document.activeElement.tagName"))
+    assert {"row-a", "row-b", "filter-class", "filter-answer", "lanes", "VIDEO", "skip"} <= reached

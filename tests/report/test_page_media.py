@@ -1,0 +1,90 @@
+"""Files beside the page: copied where a browser plays them, made smaller where it does not, and a reason where there is nothing to play."""
+
+from fractions import Fraction
+
+import av
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.media.clip import decode_clip
+from pipeline.media.settings import MediaSettings
+from pipeline.report.page.media import playable_as, take_along
+from pipeline.synth.movie import write_movie
+
+RATE = 16000
+
+
+def tone(seconds):
+    return (0.3 * np.sin(2 * np.pi * 440 * np.arange(int(RATE * seconds)) / RATE)).astype(np.float32)
+
+
+def brightening(seconds, fps=8, size=(48, 64)):
+    """Frames from dark to bright, so that a moment can be told from its picture."""
+    levels = np.linspace(20, 230, int(seconds * fps)).astype(np.uint8)
+    return np.broadcast_to(levels[:, None, None, None], (len(levels), *size, 3)).copy()
+
+
+def write_plain(path, codec, pix_fmt, seconds=4, fps=8):
+    with av.open(str(path), "w") as container:
+        video = container.add_stream(codec, rate=fps)
+        video.width, video.height, video.pix_fmt = 64, 48, pix_fmt
+        audio = container.add_stream("pcm_s16le" if path.suffix == ".avi" else "aac", rate=RATE)
+        audio.layout = "mono"
+        for image in brightening(seconds, fps):
+            container.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(video.encode())
+        sound = av.AudioFrame.from_ndarray((tone(seconds) * 32767).astype(np.int16)[None], format="s16", layout="mono")
+        sound.sample_rate, sound.time_base, sound.pts = RATE, Fraction(1, RATE), 0
+        container.mux(audio.encode(sound))
+        container.mux(audio.encode())
+
+
+@pytest.fixture(scope="module")
+def taken(tmp_path_factory):
+    """(directory, answers by name) of clips of every sort, taken along with a limit of 100 kB."""
+    root = tmp_path_factory.mktemp("media")
+    write_movie(root / "good.mp4", brightening(4), 8, tone(4), RATE)
+    write_plain(root / "old.avi", "mpeg4", "yuv420p")
+    write_plain(root / "deep.mp4", "libx264", "yuv444p")
+    noise = np.random.default_rng(0).integers(0, 256, (32, 96, 128, 3), np.uint8)
+    write_movie(root / "large.mp4", noise, 8, tone(4), RATE)
+    (root / "broken.mp4").write_bytes((root / "good.mp4").read_bytes()[:300])
+    names = ["good.mp4", "old.avi", "deep.mp4", "large.mp4", "broken.mp4", None]
+    assert (root / "large.mp4").stat().st_size > 100_000
+    files = pd.DataFrame({"file": [name and str(root / name) for name in names], "start": [0.0, 2.0, 0.0, 0.0, 0.0, 0.0]}, index=range(6))
+    out = root / "out"
+    out.mkdir()
+    answers = take_along(files, 2.0, 0.1, out)
+    return root, out, dict(zip(["good", "old", "deep", "large", "broken", "absent"], (answers[n] for n in range(6)), strict=True))
+
+
+def test_a_file_that_browsers_play_is_copied(taken):
+    root, out, answers = taken
+    assert answers["good"] == {"src": "media/clip-000000.mp4", "offset": 0.0}
+    assert (out / answers["good"]["src"]).read_bytes() == (root / "good.mp4").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["old", "deep", "large"])
+def test_any_other_becomes_a_small_mp4_of_the_window(taken, name):
+    root, out, answers = taken
+    path = out / answers[name]["src"]
+    assert answers[name]["offset"] == 0.0
+    assert playable_as(str(path)) == "mp4"
+    decoded = decode_clip(path, start=0.0, segments=2, segment_seconds=1.0, settings=MediaSettings(frames_per_second=2))
+    assert decoded.status == "ok"
+    assert np.sqrt((decoded.waveform**2).mean()) == pytest.approx(0.3 / np.sqrt(2), rel=0.1)
+    if name == "old":  # starts at 2 s of 4: brighter than half, and rising
+        means = decoded.frames.reshape(len(decoded.frames), -1).mean(axis=1)
+        assert np.all(np.diff(means) > 0)
+        assert np.allclose(means, [20 + 210 * (2 + second) / 4 for second in (0.25, 0.75, 1.25, 1.75)], atol=12)
+    assert not playable_as(str(root / "old.avi"))
+    assert not playable_as(str(root / "deep.mp4"))
+
+
+def test_what_cannot_be_played_says_why(taken):
+    _, out, answers = taken
+    assert answers["absent"] == {"why": "no file of this clip"}
+    assert set(answers["broken"]) == {"why"}
+    assert len(answers["broken"]["why"]) > 5
+    assert len(list((out / "media").iterdir())) == 4
