@@ -24,7 +24,7 @@ from pipeline.registry import Registry
 from pipeline.settings import Settings
 
 Modality = Literal["av", "audio", "visual"]
-Split = Literal["train", "val", "test", "none"]
+Split = Literal["train", "train_negative", "val", "test", "none"]  # train_negative: clips without an event for weak supervision alone
 MEDIA_SUFFIXES = frozenset([".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".flv", ".m4v", ".ts", ".3gp", ".ogv", ".wmv"])
 
 

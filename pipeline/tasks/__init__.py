@@ -1,7 +1,8 @@
 """Labels -> targets, scores -> predictions -> metrics: one module per task, by its name in params.yaml.
 
 Each module offers ``HEADLINE`` (the key of the number that picks a checkpoint and stands in the table, higher is better), ``row_targets``
-(annotation rows -> targets), ``decide`` (scores -> labels), ``score`` (labels and targets -> metrics) and ``table`` (one line per segment).
+(annotation rows -> targets), ``decide`` (scores -> labels), ``score`` (labels and targets -> metrics) and ``table`` (one line per segment);
+with weakly supervised methods also ``video_targets`` (annotation rows -> what the training split tells them).
 """
 
 from __future__ import annotations

@@ -141,16 +141,16 @@ class Reference:
             audio = self.guided_audio(maps, audio)
         if self.temporal != "none":
             guided, audio = self.lstm("visual_lstm", guided), self.lstm("audio_lstm", audio)
-        visual_memory, audio_memory = self.intra("visual_intra", guided), self.intra("audio_intra", audio)
-        audio_query = self.cross("audio_cross", audio, visual_memory)
-        visual_query = self.cross("visual_cross", guided, audio_memory)
-        audio_gate = sigmoid(self.linear("audio_gate", audio_memory))
-        visual_gate = sigmoid(self.linear("visual_gate", visual_memory))
+        visual_memory, audio_memory = self.intra("relation.visual_intra", guided), self.intra("relation.audio_intra", audio)
+        audio_query = self.cross("relation.audio_cross", audio, visual_memory)
+        visual_query = self.cross("relation.visual_cross", guided, audio_memory)
+        audio_gate = sigmoid(self.linear("suppression.audio_gate", audio_memory))
+        visual_gate = sigmoid(self.linear("suppression.visual_gate", visual_memory))
         visual_query, audio_query = visual_query * (1 + ALPHA * audio_gate), audio_query * (1 + ALPHA * visual_gate)
-        scores = [self.linear("visual_scores", visual_query), self.linear("audio_scores", audio_query)]
+        scores = [self.linear("suppression.visual_scores", visual_query), self.linear("suppression.audio_scores", audio_query)]
         modality = sum(np.sort(each, axis=0)[::-1][:TOP_K].mean(axis=0) for each in scores) / 2
-        first = self.interaction("visual_interaction", visual_query, audio_query)
-        second = self.interaction("audio_interaction", audio_query, first)
+        first = self.interaction("suppression.interaction.visual", visual_query, audio_query)
+        second = self.interaction("suppression.interaction.audio", audio_query, first)
         fused = (first + second) / 2
         classes = self.linear("class_head", fused.max(axis=0)) + (GAMMA * modality if self.variant == "released" else 0)
         final = fused + LAMBDA * self.encode(fused) if contrast else fused
