@@ -322,7 +322,7 @@ def test_the_flat_released_loss_of_avel_learns_too():
 
 
 def memorise(name: str, config: dict, steps: int) -> float:
-    """Accuracy on the clips trained on (weakly supervised: of clips, else of segments), without dropout; the commonest label gets under 50."""
+    """Accuracy on the clips trained on (of segments; weakly supervised: of clips), without dropout; the commonest label gets under 50."""
     method = build(name, {**config, **dict.fromkeys(DROPOUTS[name], 0.0)}).train()
     batch, targets = random_batch(16, segments=4)
     optimizer = torch.optim.Adam(method.parameters(), 1e-2)
