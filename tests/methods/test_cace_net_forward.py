@@ -22,7 +22,7 @@ from restatement import (
     sigmoid,
     softmax,
     video_loss,
-)  # fmt: skip
+)
 
 from pipeline.methods import Method, Progress, create
 

@@ -20,7 +20,7 @@ from restatement import (
     sigmoid,
     softmax,
     video_loss,
-)  # fmt: skip
+)
 
 from pipeline.methods import Progress, create
 from pipeline.tasks import avel as task
