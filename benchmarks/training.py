@@ -1,12 +1,13 @@
 """Seconds and memory of a training step: every method in float32, beside CACE-Net in float64, as released, with the same formulas.
 
-python -m benchmarks.training [--method NAME ...] [--supervision weak] [--batch 64] [--steps 3] [--rounds 3] [--threads 2] [--device auto]
+python -m benchmarks.training [--method NAME ...] [--supervision weak] [--batch 64] [--steps 3] [--rounds 3] [--threads 2] [--bfloat16]
 
 A step is what the loop does: losses (CACE-Net's contrast switched on), backward pass, clipping, optimizer, on a batch of random features
 that is already on the device. Every method runs in a fresh process, one after another, in ``rounds`` rounds, of which the fastest step and
-the median count; each process takes one step more before, which is not counted. Memory is the process's peak on a CPU, and what torch
-allocated at most on a GPU. The last column is how often the step fits into CACE-Net's float64 step; wall time on a machine that others
-use is noise, and CPU seconds are the steadier figure.
+the median count; each process takes one step more before, which is not counted. ``--bfloat16`` measures each method under bfloat16
+autocast as well (``train.precision: bf16-mixed``). Memory is the process's peak on a CPU, and what torch allocated at most on a GPU. The
+last column is how often the step fits into CACE-Net's float64 step; wall time on a machine that others use is noise, and CPU seconds are
+the steadier figure.
 """
 
 from __future__ import annotations
@@ -66,9 +67,10 @@ def random_batch(shapes: Shapes, weak: bool) -> tuple[Batch, Targets]:
     return batch, AvelTargets(segments, video)
 
 
-def one_step(method: Method, optimizer: torch.optim.Optimizer, batch: Batch, targets: Targets) -> Tensor:
+def one_step(method: Method, optimizer: torch.optim.Optimizer, batch: Batch, targets: Targets, bfloat16: bool) -> Tensor:
     """What the loop does with a batch; returns the loss."""
-    loss = method.losses(batch, targets, Progress(AVE_EPOCHS - 1, AVE_EPOCHS))["total"]
+    with torch.autocast(batch.visual.device.type, torch.bfloat16, enabled=bfloat16):
+        loss = method.losses(batch, targets, Progress(AVE_EPOCHS - 1, AVE_EPOCHS))["total"]
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
     limit = method.config.recipe.clip_norm
@@ -81,7 +83,7 @@ def one_step(method: Method, optimizer: torch.optim.Optimizer, batch: Batch, tar
 def measure(name: str, precision: str, supervision: str, shapes: Shapes, steps: int, threads: int, device: str) -> Measured:
     """Time one method; run in a process of its own, whose peak memory is the method's."""
     torch.set_num_threads(threads)
-    dtype = getattr(torch, precision)
+    dtype = torch.float64 if precision == "float64" else torch.float32
     settings = {"supervision": supervision} if issubclass(METHODS.get(name), LocalizationMethod) else {}
     method = create(
         name, visual_shape=(shapes.map_size, shapes.map_size, shapes.visual_width), audio_shape=(shapes.audio_width,),
@@ -95,7 +97,7 @@ def measure(name: str, precision: str, supervision: str, shapes: Shapes, steps: 
     result = Measured(sum(parameter.numel() for parameter in method.parameters()))
     for step in range(steps + 1):
         wall, cpu = time.perf_counter(), time.process_time()
-        loss = one_step(method, optimizer, batch, targets).item()  # waits for the device
+        loss = one_step(method, optimizer, batch, targets, precision == "bfloat16").item()  # waits for the device
         if step:
             result.wall.append(time.perf_counter() - wall)
             result.cpu.append(time.process_time() - cpu)
@@ -142,6 +144,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--bfloat16", action="store_true")
     arguments = parser.parse_args()
     arguments.method = arguments.method or known
     return arguments
@@ -153,10 +156,11 @@ def main() -> None:
     shapes = Shapes(**{name: getattr(arguments, name) for name in vars(Shapes())})
     machine = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, {arguments.threads} threads"
     print(f"{machine}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}, supervision {arguments.supervision}, {shapes}")
+    precisions = ("float32", "bfloat16") if arguments.bfloat16 else ("float32",)
     results: dict[tuple[str, str], Measured] = {}
     for number in range(arguments.rounds):
         print(f"round {number}, load {os.getloadavg()[0]:.1f}", flush=True)
-        for name, precision in [*((name, "float32") for name in arguments.method), REFERENCE]:
+        for name, precision in [*((name, precision) for name in arguments.method for precision in precisions), REFERENCE]:
             measured = apart(name, precision, arguments.supervision, shapes, arguments.steps, arguments.threads, device)
             total = results.setdefault((name, precision), Measured(measured.parameters))
             total.wall += measured.wall

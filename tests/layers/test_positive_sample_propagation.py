@@ -10,8 +10,8 @@ from pipeline.layers.positive_sample_propagation import PositiveSamplePropagatio
 
 @pytest.mark.parametrize("refined", [True, False])
 def test_connections_by_hand(refined):
-    """Shares 0.5, 0.3, 0.2 with a threshold of 0.2: the last is cut (strictly above is kept); an empty row stays empty."""
-    propagation = PositiveSamplePropagation(4, threshold=0.2, dropout=0.0, refined=refined)
+    """Shares 0.5, 0.3, 0.2; the last equals the threshold and is cut (only what is above is kept); an empty row stays empty."""
+    propagation = PositiveSamplePropagation(4, threshold=2 / (10 + 1e-8), dropout=0.0, refined=refined)
     resemblance = torch.tensor([[[5.0, 3.0, 2.0], [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]], dtype=torch.float64)
     first = [0.5, 0.3, 0.0] if not refined else [0.625, 0.375, 0.0]
     expected = torch.tensor([[first, [0.0, 0.0, 0.0], [1.0, 0.0, 0.0]]], dtype=torch.float64)
