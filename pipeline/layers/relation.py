@@ -12,6 +12,13 @@ import torch
 from torch import Tensor, nn
 
 
+def check_heads(width: int, **heads: int) -> None:
+    """ValueError where a number of attention heads, given by the name of its setting, does not divide ``width``."""
+    for name, number in heads.items():
+        if width % number:
+            raise ValueError(f"width ({width}) must be a multiple of {name} ({number})")
+
+
 class IntraModalRelation(nn.Module):
     """ITR: a linear projection, then post-norm Transformer encoder layers over the segments of one modality.
 

@@ -44,7 +44,7 @@ from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
-from pipeline.layers.relation import BimodalRelation
+from pipeline.layers.relation import BimodalRelation, check_heads
 from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
 from pipeline.methods.base import (
     METHODS,
@@ -109,8 +109,7 @@ class CaceNetConfig(SupervisionConfig):
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        check_heads(self.width, heads=self.heads)
         if self.visual_hidden % 2:
             raise ValueError(f"visual_hidden ({self.visual_hidden}) must be even: two directions of a BiLSTM share it")
         return self

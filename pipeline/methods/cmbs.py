@@ -35,7 +35,7 @@ from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time, top_k_mean
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
-from pipeline.layers.relation import BimodalRelation, MutualInteraction, Related
+from pipeline.layers.relation import BimodalRelation, MutualInteraction, Related, check_heads
 from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
 from pipeline.methods.base import (
     METHODS,
@@ -98,9 +98,7 @@ class CmbsConfig(SupervisionConfig):
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
-        for name in ("heads", "interaction_heads"):
-            if self.width % getattr(self, name):
-                raise ValueError(f"width ({self.width}) must be a multiple of {name} ({getattr(self, name)})")
+        check_heads(self.width, heads=self.heads, interaction_heads=self.interaction_heads)
         if self.visual_hidden % 2:
             raise ValueError(f"visual_hidden ({self.visual_hidden}) must be even: two directions of a BiLSTM share it")
         return self

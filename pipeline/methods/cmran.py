@@ -25,7 +25,7 @@ from pipeline.layers.audio_guided_channel_spatial import AudioGuidedChannelSpati
 from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
-from pipeline.layers.relation import BimodalRelation, Interaction
+from pipeline.layers.relation import BimodalRelation, Interaction, check_heads
 from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
 from pipeline.methods.base import (
     METHODS,
@@ -69,9 +69,7 @@ class CmranConfig(SupervisionConfig):
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
-        for name in ("heads", "interaction_heads"):
-            if self.width % getattr(self, name):
-                raise ValueError(f"width ({self.width}) must be a multiple of {name} ({getattr(self, name)})")
+        check_heads(self.width, heads=self.heads, interaction_heads=self.interaction_heads)
         return self
 
 
