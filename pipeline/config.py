@@ -29,7 +29,7 @@ from pipeline.registry import Registry, UnknownName, suggest
 from pipeline.report.published import PATH as PUBLISHED
 from pipeline.report.published import load_published
 from pipeline.report.settings import ReportSettings
-from pipeline.settings import Settings
+from pipeline.settings import Settings, merge
 from pipeline.synth.settings import SynthSettings
 from pipeline.tasks import TASKS
 from pipeline.training.settings import Run, TrainSettings
@@ -62,15 +62,6 @@ class Params(Settings):
         """The settings of a row's method: its own block with the row's overrides laid over it."""
         run = self.runs[row]
         return merge(self.methods.get(run.method, {}), run.overrides)
-
-
-def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` laid over ``base``, mappings key by key."""
-    result = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merge(result[key], value) if both else value
-    return result
 
 
 def pick(block: Mapping[str, Entry], name: str, kind: str) -> Entry:

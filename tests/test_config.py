@@ -8,6 +8,7 @@ from ruamel.yaml import YAML
 
 from pipeline import config
 from pipeline.errors import InputProblems
+from pipeline.methods import METHODS
 from pipeline.registry import UnknownName
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -158,6 +159,21 @@ def test_merge_keeps_what_is_not_overridden_and_changes_neither(base, over):
             assert value == {**base[key], **over[key]}
         else:
             assert value == over[key]
+
+
+def test_weak_supervision_changes_defaults_and_what_is_set_wins(demo, tmp_path):
+    demo["methods"]["cmbs"] = {"gamma": 0.7, "recipe": {"epochs": 9}}
+    demo["runs"]["cmbs"] = {"task": "avel", "method": "cmbs", "features": "lite0_logmel"}
+    demo["runs"]["cmbs_weak"] = {**demo["runs"]["cmbs"], "overrides": {"supervision": "weak", "recipe": {"milestones": [3]}}}
+    path = tmp_path / "params.yaml"
+    YAML(typ="safe").dump(demo, path)
+    params = config.load(path)
+    full, weak = (METHODS.get("cmbs").Config(**params.method_settings(row)) for row in ("cmbs", "cmbs_weak"))
+    assert (full.alpha, full.beta, full.gamma, full.recipe.learning_rate, full.recipe.milestones) == (0.1, 0.4, 0.7, 7e-4, (10, 20, 30))
+    assert (weak.alpha, weak.beta, weak.gamma, weak.recipe.learning_rate, weak.recipe.milestones) == (0.2, 0.5, 0.7, 6e-4, (3,))
+    assert full.recipe.epochs == weak.recipe.epochs == 9
+    demo["runs"]["cmbs_weak"]["overrides"] = {"supervision": "weakly"}
+    assert problems(tmp_path, demo)[0].startswith("runs.cmbs_weak.overrides.supervision: input should be 'full' or 'weak'")
 
 
 def test_picking_an_unknown_row_names_the_nearest():

@@ -2,7 +2,8 @@
 
 A clip's id is its path below the directory, so equal names in two folders stay two clips. Labels come from a CSV file named by
 ``dataset.annotations`` with the columns clip, split (train, val, test, none), label, onset, offset (seconds) and, if wanted, modality
-(av, audio, visual; av when absent); a clip may have any number of lines. Without labels, ``annotations`` is the clips directory itself.
+(av, audio, visual; av when absent); a clip may have any number of lines. A line of the split negative (a clip without an event, which
+weak supervision alone trains on) leaves label, onset and offset empty. Without labels, ``annotations`` is the clips directory itself.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ def read_labels(path: Path, seconds: float, clips: set[str]) -> tuple[dict[str, 
                 clip, split, event = parse_record(record, seconds, clips)
                 if splits.setdefault(clip, split) != split:
                     raise ValueError(f"{clip} stands in {splits[clip]} as well as in {split}")
-                events.setdefault(clip, []).append(event)
+                if event is not None:
+                    events.setdefault(clip, []).append(event)
             except ValueError as error:
                 problems.append(f"line {reader.line_num}: {error}")
     if problems:
@@ -70,8 +72,8 @@ def read_labels(path: Path, seconds: float, clips: set[str]) -> tuple[dict[str, 
     return splits, events, classes
 
 
-def parse_record(record: dict[str, str], seconds: float, clips: set[str]) -> tuple[str, Split, Event]:
-    """One label line; ValueError says what is wrong with it."""
+def parse_record(record: dict[str, str], seconds: float, clips: set[str]) -> tuple[str, Split, Event | None]:
+    """One label line, a negative clip's without an event; ValueError says what is wrong with it."""
     clip, split, label = record["clip"], record["split"], (record["label"] or "").strip()
     modality = record.get("modality") or "av"
     if clip not in clips:
@@ -80,6 +82,10 @@ def parse_record(record: dict[str, str], seconds: float, clips: set[str]) -> tup
         raise ValueError(f"split {split!r} is not one of {', '.join(get_args(Split))}")
     if modality not in get_args(Modality):
         raise ValueError(f"modality {modality!r} is not one of {', '.join(get_args(Modality))}")
+    if split == "negative":
+        if label or record["onset"] or record["offset"]:
+            raise ValueError("a clip of the split negative has no event; leave label, onset and offset empty")
+        return clip, split, None  # type: ignore[return-value]
     if not label:
         raise ValueError("the label is empty")
     try:

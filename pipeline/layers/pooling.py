@@ -20,6 +20,12 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
     return kept.sum() / mask.sum().clamp(min=1)
 
 
+def mean_over_time(values: Tensor, mask: Tensor) -> Tensor:
+    """(B, T, D), (B, T) bool -> (B, D). Every clip needs at least one valid segment."""
+    valid = mask.unsqueeze(-1)
+    return values.masked_fill(~valid, 0.0).sum(dim=1) / valid.sum(dim=1)
+
+
 def max_over_time(values: Tensor, mask: Tensor) -> Tensor:
     """(B, T, D), (B, T) bool -> (B, D). Every clip needs at least one valid segment."""
     return values.masked_fill(~mask.unsqueeze(-1), float("-inf")).amax(dim=1)

@@ -6,8 +6,17 @@ templates that the encoder's layers are copied from); here they do not exist.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+
+
+def check_heads(width: int, **heads: int) -> None:
+    """ValueError where a number of attention heads, given by the name of its setting, does not divide ``width``."""
+    for name, number in heads.items():
+        if width % number:
+            raise ValueError(f"width ({width}) must be a multiple of {name} ({number})")
 
 
 class IntraModalRelation(nn.Module):
@@ -63,6 +72,40 @@ class CrossModalRelation(nn.Module):
         return self.feedforward_norm(query + self.dropout(self.feedforward(query)))
 
 
+class Related(NamedTuple):
+    """Both modalities (B, T, width) after the relation across them, and as memories, after the relation within each."""
+
+    visual: Tensor
+    audio: Tensor
+    visual_memory: Tensor
+    audio_memory: Tensor
+
+
+class BimodalRelation(nn.Module):
+    """ITR within each modality, then CMRA of each with the other's result as its memory.
+
+    Args:
+        visual_width, audio_width: D of a segment of each.
+        width: of the output.
+        intra_feedforward, cross_feedforward: widths of the feed-forward blocks of ITR and CMRA.
+    """
+
+    def __init__(
+        self, visual_width: int, audio_width: int, width: int, heads: int, intra_feedforward: int, cross_feedforward: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.visual_intra = IntraModalRelation(visual_width, width, heads, intra_feedforward, dropout=dropout)
+        self.audio_intra = IntraModalRelation(audio_width, width, heads, intra_feedforward, dropout=dropout)
+        self.visual_cross = CrossModalRelation(visual_width, width, heads, cross_feedforward, dropout)
+        self.audio_cross = CrossModalRelation(audio_width, width, heads, cross_feedforward, dropout)
+
+    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Related:
+        """(B, T, visual_width), (B, T, audio_width), (B, T) bool."""
+        visual_memory, audio_memory = self.visual_intra(visual, mask), self.audio_intra(audio, mask)
+        visual, audio = self.visual_cross(visual, audio_memory, mask), self.audio_cross(audio, visual_memory, mask)
+        return Related(visual, audio, visual_memory, audio_memory)
+
+
 class Interaction(nn.Module):
     """INTER: g = x * y; LN(g + MHA(g, [y; x], [y; x])).
 
@@ -85,3 +128,17 @@ class Interaction(nn.Module):
         padded = torch.cat([~mask, ~mask], dim=1)
         attended = self.attention(joint, keys, keys, key_padding_mask=padded, need_weights=False)[0]
         return self.norm(joint + self.dropout(attended))
+
+
+class MutualInteraction(nn.Module):
+    """F = (F_1 + F_2) / 2, F_1 = INTER(visual, audio), F_2 = INTER(audio, F_1): the second sees the first's result (CMBS, CACE-Net)."""
+
+    def __init__(self, width: int, heads: int, attention_dropout: float, dropout: float) -> None:
+        super().__init__()
+        self.visual = Interaction(width, heads, attention_dropout, dropout)
+        self.audio = Interaction(width, heads, attention_dropout, dropout)
+
+    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Tensor:
+        """(B, T, D), (B, T, D), (B, T) bool -> (B, T, D)."""
+        first = self.visual(visual, audio, mask)
+        return (first + self.audio(audio, first, mask)) / 2

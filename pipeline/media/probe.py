@@ -96,8 +96,11 @@ class Probe:
     audio: AudioStream | None
 
 
-def open_container(path: str | os.PathLike[str]) -> Any:
+def open_container(path: str | os.PathLike[str], **options: str) -> Any:
     """PyAV container of a local media file.
+
+    Args:
+        options: of FFmpeg's demuxer.
 
     Raises:
         MediaError: ``missing`` or ``unreadable``.
@@ -108,7 +111,7 @@ def open_container(path: str | os.PathLike[str]) -> Any:
         raise MediaError("missing", "no such file" if not os.path.exists(absolute) else "not a regular file")
     if os.path.getsize(absolute) == 0:
         raise MediaError("unreadable", "the file is empty (0 bytes)")
-    options = {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
+    options |= {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
     try:
         return av.open(absolute, options=options, metadata_errors="replace")
     except (av.error.FFmpegError, OSError, ValueError) as error:
@@ -126,7 +129,8 @@ def probe(path: str | os.PathLike[str], settings: MediaSettings | None = None) -
     """Header of ``path``; decodes one frame, after the limits of ``settings`` are checked, because only frames carry the display matrix.
 
     Raises:
-        MediaError: ``missing``, ``unreadable`` (no media container, or no stream in it) or ``refused`` (beyond a limit).
+        MediaError: ``missing``, ``unreadable`` (no media container, no stream in it, or a damaged clock of its pictures) or ``refused``
+            (beyond a limit).
     """
     limits = settings or MediaSettings()
     with open_container(path) as container:
@@ -142,6 +146,7 @@ def probe(path: str | os.PathLike[str], settings: MediaSettings | None = None) -
         audio = next(filter(None, (_audio_stream(stream, clock, stated) for stream in container.streams.audio)), None)
         if video is not None:
             _check_size(video, limits)
+            _check_clock(path, container, video)
             video = _oriented(container, video)
     return Probe(str(Path(path)), name, clock, duration, video, audio)
 
@@ -149,6 +154,24 @@ def probe(path: str | os.PathLike[str], settings: MediaSettings | None = None) -
 def _check_size(video: VideoStream, limits: MediaSettings) -> None:
     if video.width * video.height > limits.max_pixels:
         raise MediaError("refused", f"frames of {video.width}x{video.height} pixels, over media.max_pixels = {limits.max_pixels}")
+
+
+def _check_clock(path: str | os.PathLike[str], container: Any, video: VideoStream) -> None:
+    """Pictures that by their own clock outlast the file by far: a damaged clock, behind which one picture would stand for seconds."""
+    lasting = container.streams[video.index].frames / video.rate
+    if container.duration is None or not _outlasts(lasting, container.duration / av.time_base):
+        return
+    with open_container(path, ignore_editlist="1") as uncut:  # an edit list may leave little of many pictures
+        stream = uncut.streams[video.index]
+        whole = max((uncut.duration or 0) / av.time_base, float(stream.duration * stream.time_base) if stream.duration else 0.0)
+        if _outlasts(lasting, whole):
+            raise MediaError(
+                "unreadable", f"the clock of the pictures is damaged: {stream.frames} of them last {lasting:.4g} s, the file {whole:.4g} s"
+            )
+
+
+def _outlasts(pictures: float, file: float) -> bool:
+    return pictures > 1.5 * file + 1.0
 
 
 def _video_stream(stream: Any, clock: float, stated: bool) -> VideoStream | None:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from pipeline.methods.base import METHODS, AvelTargets, Batch, Method, MethodConfig, Progress, Recipe, Scores, create  # isort: skip
-from pipeline.methods import avel, cace_net  # registers them
+from pipeline.methods.base import (  # isort: skip
+    METHODS, AvelTargets, Batch, Labels, LocalizationMethod, Method, MethodConfig, Progress, Recipe, Scores, SupervisionConfig, Targets,
+    VideoTargets, create,
+)  # fmt: skip
+from pipeline.methods import avel, cace_net, cmbs, cmran, psp  # registers them
 
 __all__ = [
-    "METHODS", "AvelTargets", "Batch", "Method", "MethodConfig", "Progress", "Recipe", "Scores", "avel", "cace_net", "create",
+    "METHODS", "AvelTargets", "Batch", "Labels", "LocalizationMethod", "Method", "MethodConfig", "Progress", "Recipe", "Scores",
+    "SupervisionConfig", "Targets", "VideoTargets", "avel", "cace_net", "cmbs", "cmran", "create",
+    "psp",
 ]  # fmt: skip

@@ -7,16 +7,16 @@ Shape letters: B batch, T segments of one clip, S spatial positions of the visua
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pipeline.registry import Registry
-from pipeline.settings import Settings
+from pipeline.settings import Settings, merge
 
 
 @dataclass
@@ -67,12 +67,28 @@ class AvelTargets(Tensors):
 
 
 @dataclass
+class VideoTargets(Tensors):
+    """What weak supervision tells of B clips: no segment, no time.
+
+    labels: (B, C+1), float, multi-hot: 1 for each class that the clip holds; 1 at C, and nowhere else, for a clip without an event. With
+        labels ``proportions``: the share of the clip's segments of each class and of the background, summing to 1.
+    """
+
+    labels: Tensor
+
+
+Targets = AvelTargets | VideoTargets
+Labels = Literal["segments", "video", "proportions"]  # what the training split tells: AvelTargets, or one of two kinds of VideoTargets
+
+
+@dataclass
 class Scores(Tensors):
     """What a method says of B clips, before any decision. The task turns it into labels.
 
     segments: (B, T, C+1), probabilities over classes and background, last index background.
     event: (B, T), probability that the segment holds an event, for methods with an event head; else None.
-    classes: (B, C), probability of the clip's event class, for methods with a clip-level head; else None.
+    classes: (B, C), probability of the clip's event class, for methods with a clip-level head; else None. Under weak supervision
+        (B, C+1): the clip may also be background as a whole.
         Where both heads exist the two-head rule decides: argmax of ``classes`` where ``event`` > 0.5, else background.
     attention: (B, T, S), weight of each spatial position, summing to 1 over S; None without spatial attention.
     """
@@ -101,6 +117,8 @@ class Recipe(Settings):
     epochs: int = Field(100, ge=1)
     milestones: tuple[int, ...] = ()
     decay: float = Field(0.5, gt=0, le=1, description="factor on the learning rate at each milestone epoch")
+    iteration_milestones: tuple[int, ...] = Field((), description="the same, counted in steps of the optimizer")
+    iteration_decay: float = Field(0.1, gt=0, le=1, description="factor at each of those")
     clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
 
 
@@ -108,6 +126,32 @@ class MethodConfig(Settings):
     """Base of a method's own settings; ``recipe`` is overridden with the paper's defaults."""
 
     recipe: Recipe = Recipe()
+
+    @property
+    def training_labels(self) -> Labels:
+        """What the method's training split may tell it."""
+        return "segments"
+
+
+class SupervisionConfig(MethodConfig):
+    """Settings of a method that learns from the labels of segments (full) or from those of clips alone (weak).
+
+    ``weak_defaults`` are the defaults that differ under weak supervision, nested as the settings; what is set explicitly wins.
+    """
+
+    weak_defaults: ClassVar[Mapping[str, Any]] = {}
+
+    supervision: Literal["full", "weak"] = Field("full", description="full: labels of segments | weak: of clips only")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _weak_defaults(cls, given: Any) -> Any:
+        weak = isinstance(given, Mapping) and given.get("supervision") == "weak"
+        return merge(cls.weak_defaults, given) if weak else given
+
+    @property
+    def training_labels(self) -> Labels:
+        return "segments" if self.supervision == "full" else "video"
 
 
 class Method(nn.Module):
@@ -131,12 +175,46 @@ class Method(nn.Module):
         self.num_classes = num_classes
 
     @abstractmethod
-    def losses(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
-        """Named scalar terms and their weighted sum ``"total"``. Masked segments carry no weight in any term."""
+    def losses(self, batch: Batch, targets: Targets, progress: Progress) -> dict[str, Tensor]:
+        """Named scalar terms and their weighted sum ``"total"``. Masked segments carry no weight in any term.
+
+        ``targets`` are what ``config.training_labels`` says; others raise a TypeError.
+        """
 
     @abstractmethod
     def predict(self, batch: Batch) -> Scores:
         """Scores of a batch; deterministic in eval mode, independent of the other clips of the batch."""
+
+
+class LocalizationMethod(Method):
+    """A method that localizes events under either supervision. Weakly supervised it takes :class:`VideoTargets` and refuses all else, so
+    that no label of a segment can reach its training."""
+
+    config: SupervisionConfig
+
+    @property
+    def weak(self) -> bool:
+        return self.config.supervision == "weak"
+
+    @property
+    def clip_labels(self) -> int:
+        """Outputs of a clip-level head: C, or C+1 under weak supervision, where a clip may be background as a whole."""
+        return self.num_classes + 1 if self.weak else self.num_classes
+
+    def losses(self, batch: Batch, targets: Targets, progress: Progress) -> dict[str, Tensor]:
+        if self.weak and isinstance(targets, VideoTargets):
+            return self.losses_of_videos(batch, targets, progress)
+        if not self.weak and isinstance(targets, AvelTargets):
+            return self.losses_of_segments(batch, targets, progress)
+        raise TypeError(f"{type(self).__name__} with supervision: {self.config.supervision} does not train on {type(targets).__name__}")
+
+    @abstractmethod
+    def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
+        """The losses under full supervision."""
+
+    @abstractmethod
+    def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
+        """The losses under weak supervision."""
 
 
 METHODS: Registry[type[Method]] = Registry("method")

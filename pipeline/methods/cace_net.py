@@ -20,6 +20,12 @@ binary cross-entropy on the product itself. It touches neither the network nor t
 Kept as released in both variants: all attention of AVCA unscaled, no positional encoding, INTER sequential, one encoder for queries
 and keys, no stop-gradient in the contrast, F_o with the unnormalised encoder output. Not kept: modules that are registered and never
 called (29 % of the released 13.12 M parameters), and the noise drawn in evaluation, which changed nothing but the random state.
+
+Weak supervision, which neither paper nor code has (the released class fails at construction), is ours, after CMRAN's and CMBS's: both
+clip-level heads know the background as one label more, the clip's logits are max_t(sigmoid(event_t) r), r the class logits, cross-entropy
+against the clip's label stands for ``event`` and ``class``, the same on the per-modality scores for ``modality_class``; the gates have no
+loss of their own, and BECE contrasts the segments that the event head takes for events with the others.
+
 Audio other than ``audio_hidden`` wide, where the released code cannot run, is projected: ReLU(Lin(D_a -> audio_hidden)).
 """
 
@@ -30,15 +36,27 @@ from typing import Literal, NamedTuple, Self
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
-from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, logsigmoid
 
+from pipeline.layers.background_suppression import BackgroundSuppression, GateLoss, gate_loss
 from pipeline.layers.co_guidance import CoGuidance, Guidance
 from pipeline.layers.contrast import background_event_contrast
-from pipeline.layers.pooling import masked_mean, max_over_time, top_k_mean
+from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
+from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
-from pipeline.layers.relation import CrossModalRelation, Interaction, IntraModalRelation
-from pipeline.methods.base import METHODS, AvelTargets, Batch, Method, MethodConfig, Progress, Recipe, Scores
+from pipeline.layers.relation import BimodalRelation, check_heads
+from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
+from pipeline.methods.base import (
+    METHODS,
+    AvelTargets,
+    Batch,
+    LocalizationMethod,
+    Progress,
+    Recipe,
+    Scores,
+    SupervisionConfig,
+    VideoTargets,
+)
 from pipeline.methods.inputs import Inputs, method_inputs
 
 CONTRAST_START = 1 / 8  # of the epochs, in the released code
@@ -55,7 +73,7 @@ class CaceNetRecipe(Recipe):
     clip_norm: float | None = Field(0.5, gt=0)
 
 
-class CaceNetConfig(MethodConfig):
+class CaceNetConfig(SupervisionConfig):
     """Defaults are the paper's network and weights; narrow widths suit small data.
 
     ``guidance`` names the modality that guides (paper's Table 1, whose row labels and prose disagree): ``none`` "w/o AVCA" 78.26 (map's
@@ -64,7 +82,7 @@ class CaceNetConfig(MethodConfig):
     """
 
     variant: Literal["released", "paper"] = "released"
-    gate_loss: Literal["faithful", "corrected"] = "corrected"
+    gate_loss: GateLoss = "corrected"
     guidance: Guidance = "both"
     temporal: Literal["bilstm", "lstm", "none"] = Field("bilstm", description="Table S1: 80.80 | 77.04 | 76.39")
     contrast: bool = Field(True, description="BECE; off: Table 1's 80.30")
@@ -91,26 +109,26 @@ class CaceNetConfig(MethodConfig):
 
     @model_validator(mode="after")
     def _divisible(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"width ({self.width}) must be a multiple of heads ({self.heads})")
+        check_heads(self.width, heads=self.heads)
         if self.visual_hidden % 2:
             raise ValueError(f"visual_hidden ({self.visual_hidden}) must be even: two directions of a BiLSTM share it")
         return self
 
 
 class Outputs(NamedTuple):
-    """fused F_av (B, T, d); class and per-modality (av) logits (B, C); gate logits of both modalities (B, T); weights (B, T, S) or None."""
+    """fused F_av (B, T, d); per-modality (av) logits (B, K); gate logits of both modalities (B, T); class logits (B, K); weights of the
+    positions (B, T, S) or None. K labels of a clip: C, weakly supervised C+1."""
 
     fused: Tensor
-    class_logits: Tensor
     modality_logits: Tensor
     audio_gate: Tensor
     visual_gate: Tensor
+    class_logits: Tensor
     attention: Tensor | None
 
 
 @METHODS.register("cace_net")
-class CaceNet(Method):
+class CaceNet(LocalizationMethod):
     """The whole network; every registered parameter is used. 9,283,417 of them at 7x7x512 / 128, C = 28.
 
     The buffer ``contrast_active`` records whether F_o has been switched on: it is part of the state_dict, so that a checkpoint predicts
@@ -138,19 +156,16 @@ class CaceNet(Method):
             self.visual_lstm = SegmentLSTM(visual, visual, bidirectional=config.temporal == "bilstm")
             self.audio_lstm = SegmentLSTM(audio, 2 * audio, bidirectional=config.temporal == "bilstm")
             audio = 2 * audio
-        self.visual_intra = IntraModalRelation(visual, width, config.heads, config.intra_feedforward, dropout=config.dropout)
-        self.audio_intra = IntraModalRelation(audio, width, config.heads, config.intra_feedforward, dropout=config.dropout)
-        self.visual_cross = CrossModalRelation(visual, width, config.heads, config.cross_feedforward, config.dropout)
-        self.audio_cross = CrossModalRelation(audio, width, config.heads, config.cross_feedforward, config.dropout)
-        self.visual_gate = nn.Linear(width, 1)
-        self.audio_gate = nn.Linear(width, 1)
-        self.visual_scores = nn.Linear(width, num_classes)
-        self.audio_scores = nn.Linear(width, num_classes)
-        self.visual_interaction = Interaction(width, config.heads, config.interaction_dropout, config.dropout)
-        self.audio_interaction = Interaction(width, config.heads, config.interaction_dropout, config.dropout)
+        self.relation = BimodalRelation(
+            visual, audio, width, config.heads, config.intra_feedforward, config.cross_feedforward, config.dropout
+        )  # fmt: skip
+        self.suppression = BackgroundSuppression(
+            width, self.clip_labels, alpha=config.alpha, top_k=config.top_k, heads=config.heads,
+            attention_dropout=config.interaction_dropout, dropout=config.dropout,
+        )  # fmt: skip
         self.contrast_encoder = nn.Sequential(nn.Linear(width, width), nn.ReLU()) if config.contrast else None
         self.event_head = nn.Linear(width, 1)
-        self.class_head = nn.Linear(width, num_classes)
+        self.class_head = nn.Linear(width, self.clip_labels)
         self.register_buffer("contrast_active", torch.tensor(False))
 
     def _features(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -163,23 +178,12 @@ class CaceNet(Method):
     def _outputs(self, inputs: Inputs) -> Outputs:
         mask, config = inputs.mask, self.config
         visual, audio, weights = self._features(inputs)
-        visual_memory, audio_memory = self.visual_intra(visual, mask), self.audio_intra(audio, mask)
-        visual, audio = self.visual_cross(visual, audio_memory, mask), self.audio_cross(audio, visual_memory, mask)
-        visual_gate, audio_gate = self.visual_gate(visual_memory), self.audio_gate(audio_memory)
-        visual = visual * (1 + config.alpha * audio_gate.sigmoid())
-        audio = audio * (1 + config.alpha * visual_gate.sigmoid())
-        modality_logits = (
-            top_k_mean(self.visual_scores(visual), mask, config.top_k) + top_k_mean(self.audio_scores(audio), mask, config.top_k)
-        ) / 2
-        visual_joint = self.visual_interaction(visual, audio, mask)
-        audio_joint = self.audio_interaction(audio, visual_joint, mask)  # sequential: it sees the updated visual_joint
-        fused = (visual_joint + audio_joint) / 2
-        class_logits = self.class_head(max_over_time(fused, mask))
+        suppressed = self.suppression(self.relation(visual, audio, mask), mask)
+        class_logits = at_least_float32(self.class_head(max_over_time(suppressed.fused, mask)))
         if config.variant == "released":
-            class_logits = class_logits + config.gamma * modality_logits
+            class_logits = class_logits + config.gamma * suppressed.modality_logits
         return Outputs(
-            fused, at_least_float32(class_logits), at_least_float32(modality_logits),
-            at_least_float32(audio_gate).squeeze(-1), at_least_float32(visual_gate).squeeze(-1), weights,
+            suppressed.fused, suppressed.modality_logits, suppressed.audio_gate, suppressed.visual_gate, class_logits, weights,
         )  # fmt: skip
 
     def _event_logits(self, fused: Tensor, contrast_active: bool) -> Tensor:
@@ -195,7 +199,7 @@ class CaceNet(Method):
             self.contrast_active.fill_(progress.epoch >= start)
         return bool(self.contrast_active)
 
-    def losses(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
+    def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
         """Eq. 12: ``event`` + ``class`` + ``gate`` + ``modality_class`` (the last two L_sup) + contrast_weight * ``contrast``.
 
         Each a mean over valid segments or over clips; ``contrast`` is 0 until it is switched on, and missing with ``contrast: false``.
@@ -204,21 +208,40 @@ class CaceNet(Method):
         active = self._switch_contrast(progress)
         event = targets.segments < self.num_classes
         truth = event.to(outputs.audio_gate.dtype)
-        event_terms = binary_cross_entropy_with_logits(self._event_logits(outputs.fused, active), truth, reduction="none")
-        gate_terms = gate_loss(outputs.audio_gate, outputs.visual_gate, truth, self.config.gate_loss)
         known = batch.mask.any(dim=1)
         if self.config.variant == "paper":
             known = known & (targets.video < self.num_classes)
-        classes = targets.video.where(targets.video < self.num_classes, torch.zeros_like(targets.video))
         terms = {
-            "event": masked_mean(event_terms, batch.mask),
-            "class": masked_mean(cross_entropy(outputs.class_logits, classes, reduction="none"), known),
-            "gate": masked_mean(gate_terms, batch.mask),
-            "modality_class": masked_mean(cross_entropy(outputs.modality_logits, classes, reduction="none"), known),
+            "event": event_loss(self._event_logits(outputs.fused, active), event, batch.mask),
+            "class": class_loss(outputs.class_logits, targets.video, known),
+            "gate": masked_mean(gate_loss(outputs.audio_gate, outputs.visual_gate, truth, self.config.gate_loss), batch.mask),
+            "modality_class": class_loss(outputs.modality_logits, targets.video, known),
         }
+        return self._with_contrast(terms, outputs.fused, event, batch.mask, active)
+
+    def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
+        """``video`` + ``modality_video`` + contrast_weight * ``contrast``; means over clips.
+
+        ``contrast`` takes as events what the event head says, and nothing in a clip without one: labels of segments there are none.
+        """
+        inputs = method_inputs(self, batch)
+        outputs = self._outputs(inputs)
+        active = self._switch_contrast(progress)
+        event = self._event_logits(outputs.fused, active)
+        labels, known = targets.labels.to(event.dtype), batch.mask.any(dim=1)
+        pooled = gated_clip_logits(event.sigmoid(), outputs.class_logits, inputs.mask)
+        terms = {
+            "video": masked_mean(video_loss(pooled, labels, "cross_entropy"), known),
+            "modality_video": masked_mean(video_loss(outputs.modality_logits, labels, "cross_entropy"), known),
+        }
+        supposed = (event > 0) & (labels[:, :-1].sum(dim=1, keepdim=True) > 0)
+        return self._with_contrast(terms, outputs.fused, supposed, batch.mask, active)
+
+    def _with_contrast(self, terms: dict[str, Tensor], fused: Tensor, event: Tensor, mask: Tensor, active: bool) -> dict[str, Tensor]:
+        """The terms, the contrast among them, and their ``total``."""
         total = torch.stack(list(terms.values())).sum()
         if self.contrast_encoder is not None:
-            terms["contrast"] = self._contrast(outputs.fused, event, batch.mask) if active else torch.zeros_like(total)
+            terms["contrast"] = self._contrast(fused, event, mask) if active else torch.zeros_like(total)
             total = total + self.config.contrast_weight * terms["contrast"]
         return {**terms, "total": total}
 
@@ -235,22 +258,6 @@ class CaceNet(Method):
         outputs = self._outputs(method_inputs(self, batch))
         event = self._event_logits(outputs.fused, bool(self.contrast_active)).sigmoid()
         classes = outputs.class_logits.softmax(dim=-1)
-        segments = torch.cat([event.unsqueeze(-1) * classes.unsqueeze(1), 1 - event.unsqueeze(-1)], dim=-1)
+        segments = joint_probabilities(event, classes, self.num_classes)
         attention = None if outputs.attention is None else at_least_float32(outputs.attention)
         return Scores(segments=segments, event=event, classes=classes, attention=attention)
-
-
-def gate_loss(audio_gate: Tensor, visual_gate: Tensor, truth: Tensor, form: Literal["faithful", "corrected"]) -> Tensor:
-    """Cross-entropy of the gate sigmoid(audio) * sigmoid(visual) against event (1) or background (0), per segment.
-
-    Args:
-        audio_gate, visual_gate: logits (B, T).
-        truth: (B, T), 0 or 1.
-        form: ``faithful``: the product goes through a second sigmoid, as released; ``corrected``: it is the probability.
-    """
-    if form == "faithful":
-        return binary_cross_entropy_with_logits(audio_gate.sigmoid() * visual_gate.sigmoid(), truth, reduction="none")
-    open_both = logsigmoid(audio_gate) + logsigmoid(visual_gate)
-    # 1 - ab = (1 - a) + a (1 - b), in logs: exact where both gates saturate.
-    not_both = torch.logaddexp(logsigmoid(-audio_gate), logsigmoid(audio_gate) + logsigmoid(-visual_gate))
-    return -(truth * open_both + (1 - truth) * not_both)

@@ -2,8 +2,9 @@
 
 Each module offers ``HEADLINE`` (the key of the number that picks a checkpoint and stands in the table, higher is better), ``row_targets``
 (annotation rows -> targets), ``decide`` (scores -> labels), ``score`` (labels and targets -> metrics), ``table`` (one line per segment),
-and what files and pictures of predictions are made of: ``tracks`` (scores of one clip -> :class:`pipeline.tasks.tracks.Tracks`) and
-``table_tracks`` (a clip's lines of the table -> its tracks and its truth).
+what files and pictures of predictions are made of: ``tracks`` (scores of one clip -> :class:`pipeline.tasks.tracks.Tracks`) and
+``table_tracks`` (a clip's lines of the table -> its tracks and its truth); with weakly supervised methods also ``video_targets``
+(annotation rows -> what the training split tells them).
 """
 
 from __future__ import annotations

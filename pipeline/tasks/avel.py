@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.errors import InputProblems
-from pipeline.methods.base import AvelTargets, Scores
+from pipeline.methods.base import AvelTargets, Scores, VideoTargets
 from pipeline.metrics.segments import confusion, f1_score, segment_accuracy
 from pipeline.tasks.tracks import Perceived, Tracks
 
@@ -76,8 +76,9 @@ def _label(row: NDArray[np.int64], spans: ClipEvents, segment_seconds: float) ->
 def decide(scores: Scores, mask: Tensor) -> Tensor:
     """The label of every segment.
 
-    Where a method has an event and a clip-level head, the two-head rule: the clip's most probable class where event > 0.5 (strictly), else
-    background. Otherwise the most probable of the C+1 segment labels. Padded segments are background.
+    Where a method has an event and a clip-level head, the two-head rule: the clip's most probable class (of a weakly supervised method, it
+    may be the background) where event > 0.5 (strictly), else background. Otherwise the most probable of the C+1 segment labels. Padded
+    segments are background.
 
     Returns:
         (B, T), int64 in [0, C].
@@ -157,11 +158,55 @@ def row_targets(
     Raises:
         InputProblems: labels that are not in ``classes``.
     """
+    return targets(_spans(events, classes), segments, len(classes), segment_seconds)
+
+
+def video_targets(
+    events: Sequence[Sequence[Mapping[str, Any]]],
+    classes: Sequence[str],
+    segments: int,
+    segment_seconds: float,
+    clip_labels: Sequence[Sequence[str]] | None = None,
+    proportions: bool = False,
+) -> VideoTargets:
+    """Weak labels of N annotation rows: which classes an audio-visual event of the clip has, and nothing of when.
+
+    An event counts that has any length within the ``segments`` of the clip. Rows without one are background clips: negatives.
+
+    Args:
+        clip_labels: classes of the clips; they count where no event of any modality is known (AVE's row without one, LLP's training).
+        proportions: the share of segments of each label instead (PSP's ``prob_label``): how long the events last leaks into them.
+
+    Raises:
+        InputProblems: labels that are not in ``classes``, spans that are none.
+    """
+    spans = _spans(events, classes)
+    of_segments = targets(spans, segments, len(classes), segment_seconds).segments
+    if proportions:
+        return VideoTargets(torch.nn.functional.one_hot(of_segments, len(classes) + 1).float().mean(dim=1))
+    labels = torch.zeros(len(spans), len(classes) + 1)
+    told = clip_labels if clip_labels is not None else [()] * len(spans)
+    known = _numbers([() if len(of_row) else names for of_row, names in zip(events, told, strict=True)], classes)
+    for row, of_row, named in zip(labels, spans, known, strict=True):
+        present = {label for label, onset, offset in of_row if onset < min(offset, segments * segment_seconds)} | set(named)
+        row[sorted(present) or [len(classes)]] = 1
+    return VideoTargets(labels)
+
+
+def _spans(events: Sequence[Sequence[Mapping[str, Any]]], classes: Sequence[str]) -> list[ClipEvents]:
+    """The audio-visual events of each row, by class number."""
+    numbers = _numbers([[event["label"] for event in of_row] for of_row in events], classes)
+    return [
+        [(number, event["onset"], event["offset"]) for number, event in zip(of_row, spans, strict=True) if event["modality"] == "av"]
+        for of_row, spans in zip(numbers, events, strict=True)
+    ]
+
+
+def _numbers(names: Sequence[Sequence[str]], classes: Sequence[str]) -> list[list[int]]:
     number = {name: position for position, name in enumerate(classes)}
-    if unknown := sorted({e["label"] for of_row in events for e in of_row} - set(number)):
+    if unknown := sorted({name for of_row in names for name in of_row} - set(number)):
         raise InputProblems("events", [f"the label {label!r} is not in the class list {', '.join(classes)}" for label in unknown])
-    spans = [[(number[e["label"]], e["onset"], e["offset"]) for e in of_row if e["modality"] == "av"] for of_row in events]
-    return targets(spans, segments, len(classes), segment_seconds)
+    return [[number[name] for name in of_row] for of_row in names]
 
 
 def score(decided: Tensor, truth: AvelTargets, mask: Tensor, num_classes: int, segment_seconds: float) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.features.store import FeatureStore
-from pipeline.methods import Batch
+from pipeline.methods import Batch, Labels
 from pipeline.tasks import Task
 
 
@@ -45,9 +45,16 @@ class SplitData:
         return Batch(part.visual.to(dtype), part.audio.to(dtype), part.mask), self.targets[rows]
 
 
-def load_split(store: FeatureStore, index: pd.DataFrame, classes: list[str], split: str, task: Task) -> SplitData:
-    """Features and targets of one split, in annotation order. An empty split gives N = 0."""
-    of_split = index[index["split"] == split]
+def load_split(
+    store: FeatureStore, index: pd.DataFrame, classes: list[str], split: str, task: Task, labels: Labels = "segments"
+) -> SplitData:  # fmt: skip
+    """Features and targets of one split, in annotation order. An empty split gives N = 0.
+
+    Args:
+        labels: what is told of each row. Weak ones (all but ``segments``) of the training split come with the split ``negative``:
+            clips of other categories, without an event, that some data sets add for weak supervision.
+    """
+    of_split = index[index["split"].isin([split] if labels == "segments" or split != "train" else [split, "negative"])]
     entries = store.entries(of_split)
     present, entries = of_split[entries >= 0], entries[entries >= 0]
     clips = list(present["clip"])
@@ -58,5 +65,9 @@ def load_split(store: FeatureStore, index: pd.DataFrame, classes: list[str], spl
     )
     missing = sorted(set(of_split["clip"]) - set(clips))
     seconds = store.spec["segment_seconds"]
-    targets = task.row_targets(list(present["events"]), classes, store.segments, seconds)
+    truth = (list(present["events"]), classes, store.segments, seconds)
+    if labels == "segments":
+        targets = task.row_targets(*truth)
+    else:
+        targets = task.video_targets(*truth, clip_labels=list(present["labels"]), proportions=labels == "proportions")
     return SplitData(features, targets, [int(row) for row in present["row"]], clips, missing, len(classes), seconds)

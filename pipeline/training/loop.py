@@ -1,7 +1,7 @@
 """One loop for every method: seeded, resumable at any step, selected on validation.
 
 Same seed, same machine, CPU: same weights, also when the run was killed in between. A checkpoint holds everything the next step depends on:
-model, optimizer, schedule, the random state, the order of the epoch and the position in it.
+model, optimizer, schedules, the random state, the order of the epoch and the position in it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch
 
 @dataclass
 class State:
-    """Where a run stands; saved and restored as a whole, next to the states of model, optimizer and schedule."""
+    """Where a run stands; saved and restored as a whole, next to the states of model, optimizer and schedules."""
 
     epoch: int = 0
     position: int = 0  # rows of this epoch's order that are done
@@ -72,7 +72,10 @@ class Trainer:
         self.model, self.optimizer = fabric.setup(method, optimizer)
         self.model.mark_forward_method("losses")
         self.model.mark_forward_method("predict")
-        self.schedule = torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(recipe.milestones), recipe.decay)
+        self.by_epoch, self.by_iteration = (
+            torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(milestones), decay)  # each multiplies the rate as it stands
+            for milestones, decay in ((recipe.milestones, recipe.decay), (recipe.iteration_milestones, recipe.iteration_decay))
+        )
         self.state = State()
         self.started = time.monotonic()
         self.checkpoints = Checkpoints(checkpoint, settings.checkpoint_seconds, self._content)
@@ -122,6 +125,7 @@ class Trainer:
         if self.recipe.clip_norm is not None:
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.recipe.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
+        self.by_iteration.step()
         assert self.state.sums is not None
         for key, value in terms.items():
             self.state.sums[key] = self.state.sums.get(key, 0.0) + float(value.detach()) * len(rows)
@@ -149,7 +153,7 @@ class Trainer:
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             state.best_weights = {key: value.detach().cpu().clone() for key, value in self.method.state_dict().items()}
-        self.schedule.step()
+        self.by_epoch.step()
         state.history.append({"epoch": state.epoch, **record})
         state.epoch, state.order, state.sums = state.epoch + 1, None, None
         return record
@@ -160,7 +164,8 @@ class Trainer:
             "state": vars(self.state),
             "model": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "by_epoch": self.by_epoch.state_dict(),
+            "by_iteration": self.by_iteration.state_dict(),
         }
 
     def _restore(self) -> None:
@@ -170,7 +175,8 @@ class Trainer:
         self.state = State(**content["state"])
         self.method.load_state_dict(content["model"])
         self.optimizer.load_state_dict(content["optimizer"])
-        self.schedule.load_state_dict(content["schedule"])
+        self.by_epoch.load_state_dict(content["by_epoch"])
+        self.by_iteration.load_state_dict(content["by_iteration"])
 
 
 class LiveMetrics:

@@ -49,7 +49,13 @@ class RowInputs:
         )
 
     def split(self, name: str) -> SplitData:
+        """A split to predict and to score: its targets tell everything."""
         return load_split(self.store, self.index, self.classes, name, self.task)
+
+    def training_split(self) -> SplitData:
+        """The split to train on: its targets tell what the method's supervision allows, and nothing else."""
+        labels = METHODS.get(self.run.method).Config(**self.settings).training_labels
+        return load_split(self.store, self.index, self.classes, "train", self.task, labels)
 
     def fingerprint(self, train: TrainSettings) -> str:
         """Changes whenever weights trained before would not be the weights trained now."""
@@ -64,7 +70,7 @@ def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live:
     torch.use_deterministic_algorithms(True, warn_only=True)
     device = choose_device(settings.device)
     fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.precision)
-    train, validation = inputs.split("train").to(device), inputs.split("val").to(device)
+    train, validation = inputs.training_split().to(device), inputs.split("val").to(device)
     for seed in inputs.run.seeds:
         if not (directory / f"seed-{seed}.json").is_file():
             torch.manual_seed(seed)

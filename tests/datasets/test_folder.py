@@ -40,6 +40,23 @@ def test_labels_come_from_a_csv(clips, tmp_path):
     assert (rows["a.mp4"].split, rows["deep/a.mp4"].split, rows["-dash.mp4"].split) == ("train", "test", "none")
 
 
+def test_a_negative_clip_of_weak_supervision_has_no_event(clips, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(HEADER + "a.mp4,train,Dog,0,4.5\ndeep/a.mp4,negative,,,\n")
+    index = build_index(settings(clips, labels))
+    assert {row.clip: (row.split, len(row.events)) for row in index.rows if row.split != "none"} == {
+        "a.mp4": ("train", 1),
+        "deep/a.mp4": ("negative", 0),
+    }
+    assert index.classes == ["Dog"]
+    labels.write_text(HEADER + "a.mp4,negative,Dog,,\ndeep/a.mp4,negative,,0,1\n")
+    with pytest.raises(InputProblems) as caught:
+        build_index(settings(clips, labels))
+    assert [problem.split(";")[0] for problem in caught.value.problems] == [
+        f"line {line}: a clip of the split negative has no event" for line in (2, 3)
+    ]
+
+
 def test_all_problems_of_the_labels_are_told_at_once(clips, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text(

@@ -8,7 +8,7 @@ import torch
 
 from pipeline.layers.audio_guided_channel_spatial import AudioGuidedChannelSpatialAttention
 from pipeline.layers.audio_guided_spatial import AudioGuidedSpatialAttention
-from pipeline.layers.pooling import masked_mean, max_over_time, top_k_mean
+from pipeline.layers.pooling import masked_mean, max_over_time, mean_over_time, top_k_mean
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.layers.relation import CrossModalRelation, Interaction, IntraModalRelation
@@ -35,12 +35,13 @@ def test_masked_mean_gives_no_gradient_to_padding():
 
 
 @pytest.mark.parametrize("k", [1, 2, 4, 9])
-def test_top_k_mean_and_max_are_those_of_the_valid_segments(k):
+def test_top_k_mean_max_and_mean_are_those_of_the_valid_segments(k):
     values = torch.randn(3, 5, 4, dtype=torch.float64)
     for clip, length in enumerate([5, 3, 1]):
         ranked = np.sort(values[clip, :length].numpy(), axis=0)[::-1]
         np.testing.assert_allclose(top_k_mean(values, MASK, k)[clip], ranked[:k].mean(axis=0), rtol=1e-12)
         np.testing.assert_array_equal(max_over_time(values, MASK)[clip], ranked[0])
+        np.testing.assert_allclose(mean_over_time(values, MASK)[clip], ranked.mean(axis=0), rtol=1e-12)
 
 
 @pytest.mark.parametrize("bidirectional", [True, False])

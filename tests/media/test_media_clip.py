@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import os
 import shutil
+import struct
 import subprocess
 import sys
 from functools import partial
@@ -295,3 +296,25 @@ def test_a_late_window_of_a_long_file_is_read():
     path = SHARED / "odd" / "media__long_180p_av1.mp4"
     clip = decode_clip(path, start=340.0, segments=10, segment_seconds=1.0, settings=SETTINGS)
     assert clip.status == "ok"
+
+
+def with_picture_durations(source: Path, factor: int) -> Path:
+    """``source`` with every duration in the table of its pictures (box ``stts``, ISO 14496-12, 8.6.1.2) multiplied by ``factor``."""
+    data = bytearray(source.read_bytes())
+    table = data.index(b"stts")  # of the first track: the pictures
+    (entries,) = struct.unpack_from(">I", data, table + 8)
+    for place in range(table + 16, table + 16 + 8 * entries, 8):
+        struct.pack_into(">I", data, place, factor * struct.unpack_from(">I", data, place)[0])
+    target = source.with_name(f"slowed_{factor}.mp4")
+    target.write_bytes(data)
+    return target
+
+
+def test_pictures_whose_clock_outlasts_the_file_are_not_held_for_seconds(make_clip):
+    """The sound still lasts its 4 s: no stream ends early, yet nearly all pictures would be missing, one standing for seconds."""
+    source = make_clip(seconds=4.0)
+    assert read(with_picture_durations(source, 1)).status == "ok"
+    for factor in (4, 1000):
+        clip = read(with_picture_durations(source, factor))
+        assert clip.status == "unreadable"
+        assert "the clock of the pictures is damaged: 40 of them last" in clip.reason

@@ -8,8 +8,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from pipeline.layers.background_suppression import gate_loss
 from pipeline.methods import AvelTargets, Batch, Progress, create
-from pipeline.methods.cace_net import gate_loss
 
 NARROW = {"visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24}
 

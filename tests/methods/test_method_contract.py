@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from pipeline.errors import PipelineError
-from pipeline.methods import METHODS, AvelTargets, Batch, Method, Progress, Scores, create
+from pipeline.methods import METHODS, AvelTargets, Batch, Method, Progress, Scores, Targets, VideoTargets, create
 from pipeline.registry import UnknownName
 from pipeline.tasks import avel as task
 
@@ -19,14 +19,26 @@ NARROW = {
     "cace_net": {
         "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
     },
+    "cmbs": {
+        "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
+    },
+    "cmran": {"visual_hidden": 16, "width": 16, "feedforward": 24},
+    "psp": {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
 }  # fmt: skip
+WEAK = {"supervision": "weak"}
 VARIANTS = {
-    "avel": [{}, {"modality": "audio"}, {"modality": "visual"}, {"variant": "released"}],
+    "avel": [
+        {}, {"modality": "audio"}, {"modality": "visual"}, {"variant": "released"}, {"fusion": "dmrn"}, WEAK,
+        {**WEAK, "variant": "released"}, {**WEAK, "fusion": "dmrn"}, {**WEAK, "modality": "audio"},
+    ],
     "cace_net": [
         {}, {"variant": "paper"}, {"guidance": "none"}, {"guidance": "audio"}, {"guidance": "visual"},
         {"guidance": "visual", "variant": "paper"}, {"temporal": "lstm"}, {"temporal": "none"}, {"contrast": False},
-        {"gate_loss": "faithful"},
+        {"gate_loss": "faithful"}, WEAK, {**WEAK, "contrast": False},
     ],
+    "cmbs": [{}, {"gate_loss": "faithful"}, WEAK, {**WEAK, "video_loss": "soft_margin"}, {**WEAK, "weak_evaluation": "published"}],
+    "cmran": [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
+    "psp": [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
 }  # fmt: skip
 CASES = [
     pytest.param(name, {**NARROW[name], **variant}, id="-".join([name, *(f"{key}={value}" for key, value in variant.items())]))
@@ -45,7 +57,13 @@ def _one_thread():
 
 
 every_case = pytest.mark.parametrize(("name", "config"), CASES)
-DROPOUTS = {"avel": (), "cace_net": ("input_dropout", "dropout", "interaction_dropout")}
+DROPOUTS = {
+    "avel": (),
+    "cace_net": ("input_dropout", "dropout", "interaction_dropout"),
+    "cmbs": ("input_dropout", "attention_dropout", "dropout", "interaction_dropout"),
+    "cmran": ("input_dropout", "dropout"),
+    "psp": ("dropout",),
+}
 CLASSES = 3
 EARLY, LATE = Progress(0, 80), Progress(79, 80)
 
@@ -69,9 +87,20 @@ def random_batch(
     return Batch(visual, audio, torch.ones(clips, segments, dtype=torch.bool)), AvelTargets(labels, video)
 
 
+def told(method: Method, targets: AvelTargets) -> Targets:
+    """What the method's supervision lets it know; as proportions, half of the clip for its class: of the segments nothing is read."""
+    labels = method.config.training_labels
+    if labels == "segments":
+        return targets
+    video = torch.nn.functional.one_hot(targets.video, CLASSES + 1).float()
+    if labels == "proportions":
+        video = (video + torch.eye(CLASSES + 1)[CLASSES]) / 2
+    return VideoTargets(video)
+
+
 def losses(method: Method, batch: Batch, targets: AvelTargets, progress: Progress = LATE, seed: int = 2) -> dict[str, torch.Tensor]:
     torch.manual_seed(seed)  # dropout and the contrast's noise
-    return method.losses(batch, targets, progress)
+    return method.losses(batch, told(method, targets), progress)
 
 
 def assert_same(first: Scores, second: Scores, **tolerance) -> None:
@@ -103,7 +132,7 @@ def test_shapes_and_ranges(name, config, visual_shape, audio_shape):
         assert scores.event.shape == (2, 4)
         assert ((scores.event >= 0) & (scores.event <= 1)).all()
         torch.testing.assert_close(scores.classes.sum(-1), torch.ones(2))
-        assert scores.classes.shape == (2, CLASSES)
+        assert scores.classes.shape == (2, method.clip_labels)
     if scores.attention is not None:
         positions = visual_shape[0] * visual_shape[1] if len(visual_shape) == 3 else 1
         assert scores.attention.shape == (2, 4, positions)
@@ -205,7 +234,7 @@ def test_the_same_seed_trains_the_same_weights(name, config):
         for _ in range(2):
             batch, targets = random_batch()
             optimizer.zero_grad()
-            method.losses(batch, targets, LATE)["total"].backward()
+            method.losses(batch, told(method, targets), LATE)["total"].backward()
             optimizer.step()
         return method.state_dict()
 
@@ -275,7 +304,11 @@ def test_float16_features_as_the_store_holds_them(name, config):
 # The slowest test: those variants whose loss or inputs differ. AVEL's released loss is nearly flat: below, with more steps.
 LEARNS = [
     case for case in CASES
-    if case.id in {"avel", "avel-modality=audio", "avel-modality=visual", "cace_net", "cace_net-variant=paper", "cace_net-guidance=none"}
+    if case.id in {
+        "avel", "avel-modality=audio", "avel-modality=visual", "avel-fusion=dmrn", "avel-supervision=weak", "cace_net",
+        "cace_net-variant=paper", "cace_net-guidance=none", "cace_net-supervision=weak", "cmbs", "cmbs-supervision=weak",
+        "cmbs-supervision=weak-video_loss=soft_margin", "cmran", "cmran-supervision=weak", "psp", "psp-supervision=weak",
+    }
 ]  # fmt: skip
 
 
@@ -289,19 +322,34 @@ def test_the_flat_released_loss_of_avel_learns_too():
 
 
 def memorise(name: str, config: dict, steps: int) -> float:
-    """Accuracy on the clips trained on, without dropout; guessing the most frequent label gives under 40."""
+    """Accuracy on the clips trained on (of segments; weakly supervised: of clips), without dropout; the commonest label gets under 50."""
     method = build(name, {**config, **dict.fromkeys(DROPOUTS[name], 0.0)}).train()
     batch, targets = random_batch(16, segments=4)
     optimizer = torch.optim.Adam(method.parameters(), 1e-2)
     for step in range(steps):
         optimizer.zero_grad()
-        method.losses(batch, targets, Progress(step, steps))["total"].backward()
+        method.losses(batch, told(method, targets), Progress(step, steps))["total"].backward()
         torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
         optimizer.step()
     method.eval()
     with torch.no_grad():
-        labels = task.decide(method.predict(batch), batch.mask)
+        scores = method.predict(batch)
+    if isinstance(told(method, targets), VideoTargets):
+        clips = scores.segments.mean(dim=1) if scores.classes is None else scores.classes
+        return 100 * (clips.argmax(dim=-1) == targets.video).float().mean().item()
+    labels = task.decide(scores, batch.mask)
     return task.evaluate(labels, targets.segments, batch.mask, CLASSES)["accuracy"]
+
+
+@every_case
+def test_labels_of_another_supervision_are_refused(name, config):
+    """A weakly supervised method cannot be handed the labels of segments, by mistake or otherwise."""
+    method = build(name, config)
+    batch, targets = random_batch()
+    right = told(method, targets)
+    wrong = VideoTargets(torch.zeros(4, CLASSES + 1)) if right is targets else targets
+    with pytest.raises(TypeError, match="does not train on"):
+        method.losses(batch, wrong, LATE)
 
 
 @pytest.mark.parametrize("name", METHODS.names())

@@ -167,3 +167,59 @@ def test_the_table_has_one_line_per_segment_in_order():
     assert table["predicted"].tolist() == [0, 1, 2, 2]
     np.testing.assert_allclose(table["event"], [0.8, 0.7, 0.0, 0.9], atol=1e-6)
     np.testing.assert_allclose(np.stack(table["scores"]), probabilities.flatten(0, 1).numpy())
+
+
+def av(label, onset, offset, modality="av"):
+    return {"modality": modality, "label": label, "onset": float(onset), "offset": float(offset)}
+
+
+def test_video_targets_name_the_classes_and_not_the_time():
+    rows = [
+        [av("Dog", 1, 3)],
+        [av("Cat", 0, 4), av("Dog", 0, 0.1)],  # two classes, whatever their lengths
+        [av("Cat", 0, 4, "audio")],  # heard only
+        [av("Cat", 2, 2)],  # AVE's row of length 0
+        [av("Dog", 4, 9)],  # behind the last segment
+        [],
+    ]
+    labels = avel.video_targets(rows, ["Dog", "Cat"], 4, 1.0).labels
+    assert labels.dtype == torch.float32
+    assert labels.tolist() == [[1, 0, 0], [1, 1, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]]
+    assert avel.video_targets([], ["Dog", "Cat"], 4, 1.0).labels.shape == (0, 3)
+
+
+def test_labels_of_the_clip_count_where_no_event_is_known():
+    rows = [[], [av("Cat", 0, 4, "audio")], [av("Dog", 1, 3)], []]
+    told = [["Cat", "Dog"], ["Cat"], ["Cat"], []]
+    labels = avel.video_targets(rows, ["Dog", "Cat"], 4, 1.0, clip_labels=told).labels
+    assert labels.tolist() == [[1, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 1]]
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 9.9), st.floats(0.01, 10)), max_size=3), st.floats(0, 9.9), st.floats(0.01, 10))
+def test_no_time_moves_a_weak_label(events, onset, length):
+    """The same classes at any other place and length: the same label."""
+    classes = ["A", "B", "C"]
+    here = [av(classes[label], start, start + duration) for label, start, duration in events]
+    there = [av(event["label"], onset, onset + length) for event in here]
+    first, second = (avel.video_targets([row], classes, 10, 1.0).labels for row in (here, there))
+    assert torch.equal(first, second)
+
+
+def test_proportions_are_the_shares_of_the_segments():
+    rows = [[av("Cat", 1, 4), av("Dog", 0, 1)], [av("Dog", 0, 2)], []]
+    labels = avel.video_targets(rows, ["Dog", "Cat"], 4, 1.0, proportions=True).labels
+    assert labels.tolist() == [[0.25, 0.75, 0], [0.5, 0, 0.5], [0, 0, 1]]
+
+
+def test_bad_events_are_named_under_weak_supervision_too():
+    with pytest.raises(InputProblems, match="'Bird' is not in the class list"):
+        avel.video_targets([[av("Bird", 0, 1)]], ["Dog"], 4, 1.0)
+    with pytest.raises(InputProblems, match="clip 1"):
+        avel.video_targets([[], [av("Dog", 2, 1)]], ["Dog"], 4, 1.0)
+
+
+def test_the_two_head_rule_may_find_a_whole_clip_to_be_background():
+    """A weakly supervised clip-level head has C+1 labels."""
+    scores = Scores(torch.zeros(2, 2, 3), event=torch.full((2, 2), 0.9), classes=torch.tensor([[0.2, 0.2, 0.6], [0.5, 0.1, 0.4]]))
+    assert avel.decide(scores, torch.ones(2, 2, dtype=torch.bool)).tolist() == [[2, 2], [0, 0]]

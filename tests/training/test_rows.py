@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.cache import file_sha256
 from pipeline.errors import PipelineError
 from pipeline.features.store import Entry, FeatureStore, write_store
-from pipeline.methods import Batch
+from pipeline.methods import METHODS, AvelTargets, Batch, LocalizationMethod
 from pipeline.training import loop
 from pipeline.training.rows import RowInputs, evaluate_row, load_seed, train_row
 from pipeline.training.settings import Run, TrainSettings
@@ -49,6 +49,7 @@ def inputs(tmp_path):
 def make_inputs(root, poisoned=(), epochs=4, seeds=(3, 4)):
     events = [[{"modality": "av", "label": CLASSES[number % 3], "onset": 0.0, "offset": 1.0 + number % T}] for number in range(len(SPLITS))]
     index = pd.DataFrame({"row": range(len(SPLITS)), "clip": [f"clip{n}" for n in range(len(SPLITS))], "split": SPLITS, "events": events})
+    index["labels"] = [[event["label"] for event in of_row] for of_row in events]
     settings = {"attention_width": 8, "recurrent_width": 6, "classifier_width": 8}
     settings["recipe"] = {"learning_rate": 0.02, "batch_size": 4, "epochs": epochs, "milestones": [2], "clip_norm": 1.0}
     run = Run(task="avel", method="avel", features="plain", seeds=list(seeds))
@@ -266,3 +267,89 @@ def test_curves_hold_every_epoch_of_every_seed(inputs, tmp_path):
     assert list(curves["seed"]) == [3] * 4 + [4] * 4
     assert list(curves["epoch"]) == [0, 1, 2, 3] * 2
     assert {"train/total", "val/accuracy", "learning_rate"} <= set(curves.columns)
+
+
+def weak_inputs(root, method, move=False, **settings):
+    """A weakly supervised row; ``move`` gives every event of the training split another place and length, the classes as they were."""
+    inputs = make_inputs(root, epochs=2, seeds=(3,))
+    narrow = {
+        "avel": {"attention_width": 8, "recurrent_width": 6, "classifier_width": 8},
+        "cace_net": {
+            "visual_hidden": 8,
+            "audio_hidden": 6,
+            "attention_width": 4,
+            "width": 8,
+            "intra_feedforward": 8,
+            "cross_feedforward": 8,
+        },
+        "cmbs": {"visual_hidden": 8, "audio_hidden": 6, "attention_width": 4, "width": 8, "intra_feedforward": 8, "cross_feedforward": 8},
+        "cmran": {"visual_hidden": 8, "width": 8, "feedforward": 8},
+        "psp": {"attention_width": 8, "input_width": 6, "recurrent_width": 4, "classifier_width": 8},
+    }[method]
+    inputs.run = inputs.run.model_copy(update={"method": method})
+    inputs.settings = {**narrow, "supervision": "weak", "recipe": {"batch_size": 4, "epochs": 2}, **settings}
+    for events in inputs.index.loc[inputs.index["split"] == "train", "events"] if move else []:
+        length = events[0]["offset"]
+        events[0].update(onset=(length + 1) % T, offset=T)
+    return inputs
+
+
+WEAK = sorted(name for name in METHODS.names() if issubclass(METHODS.get(name), LocalizationMethod))
+
+
+@pytest.mark.parametrize("method", WEAK)
+def test_no_time_of_an_event_reaches_weak_training(tmp_path, method):
+    """The same clips with their events elsewhere train the same weights, byte for byte; under full supervision they do not."""
+    for supervision in ("weak", "full"):
+        weights = []
+        for move in (False, True):
+            root = tmp_path / f"{supervision}-{move}"
+            root.mkdir()
+            files = train(weak_inputs(root, method, move, supervision=supervision), root / "row")
+            weights.append(files["seed-3.safetensors"])
+        assert (weights[0] == weights[1]) == (supervision == "weak")
+
+
+def test_durations_reach_weak_training_only_as_named_proportions(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    plain, moved = (weak_inputs(tmp_path / name, "psp", move) for name, move in (("a", False), ("b", True)))
+    assert torch.equal(plain.training_split().targets.labels, moved.training_split().targets.labels)
+    for inputs in (plain, moved):
+        inputs.settings["video_labels"] = "proportions"
+    first, second = plain.training_split().targets.labels, moved.training_split().targets.labels
+    assert not torch.equal(first, second)
+    assert first[1].tolist() == [0, 0.5, 0, 0.5]  # clip 1: Cat on two of four segments
+
+
+def test_negative_clips_join_weak_training_alone(tmp_path):
+    inputs = weak_inputs(tmp_path, "avel")
+    inputs.index.at[12, "split"], inputs.index.at[12, "events"], inputs.index.at[12, "labels"] = "negative", [], []
+    weak = inputs.training_split()
+    assert weak.clips == [*(f"clip{number}" for number in range(10)), "clip12"]
+    assert weak.targets.labels[10].tolist() == [0, 0, 0, 1]
+    assert weak.targets.labels[:10, 3].sum() == 0
+    assert isinstance(inputs.split("val").targets, AvelTargets)
+    assert "clip12" not in inputs.split("val").clips
+    inputs.settings["supervision"] = "full"
+    assert inputs.training_split().clips == [f"clip{number}" for number in range(10)]
+
+
+def test_the_rate_falls_at_iterations_and_at_epochs_whatever_interrupts(inputs, tmp_path, monkeypatch):
+    """10 clips in batches of 4 are 3 steps an epoch: the fourth step is the first of epoch 1."""
+    inputs.settings["recipe"] |= {"iteration_milestones": [4, 11], "iteration_decay": 0.1}
+    step, rates = loop.Trainer._step, []
+
+    def noted(self, *arguments):
+        rates.append(self.optimizer.param_groups[0]["lr"])
+        if len(rates) == 6:
+            raise KeyboardInterrupt
+        step(self, *arguments)
+
+    monkeypatch.setattr(loop.Trainer, "_step", noted)
+    with pytest.raises(KeyboardInterrupt):
+        train(inputs, tmp_path / "row")
+    train(inputs, tmp_path / "row")
+    interrupted = rates.pop(5)
+    assert interrupted == rates[5]
+    assert rates[:12] == pytest.approx([0.02] * 4 + [0.002] * 2 + [0.001] * 5 + [0.0001])

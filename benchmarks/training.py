@@ -1,0 +1,174 @@
+"""Seconds and memory of a training step: every method in float32, beside CACE-Net in float64, as released, with the same formulas.
+
+python -m benchmarks.training [--method NAME ...] [--supervision weak] [--batch 64] [--steps 3] [--rounds 3] [--threads 2] [--bfloat16]
+
+A step is what the loop does: losses (CACE-Net's contrast switched on), backward pass, clipping, optimizer, on a batch of random features
+that is already on the device. Every method runs in a fresh process, one after another, in ``rounds`` rounds, of which the fastest step and
+the median count; each process takes one step more before, which is not counted. ``--bfloat16`` measures each method under bfloat16
+autocast as well (``train.precision: bf16-mixed``). Memory is the process's peak on a CPU, and what torch allocated at most on a GPU. The
+last column is how often the step fits into CACE-Net's float64 step; wall time on a machine that others use is noise, and CPU seconds are
+the steadier figure.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import platform
+import resource
+import statistics
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from pipeline.methods import METHODS, AvelTargets, Batch, LocalizationMethod, Method, Progress, Targets, VideoTargets, create
+from pipeline.training.loop import OPTIMIZERS
+
+REFERENCE = ("cace_net", "float64")
+AVE_CLIPS, AVE_EPOCHS = 3339, 200
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """One batch of AVE, by default."""
+
+    batch: int = 64
+    segments: int = 10
+    map_size: int = 7
+    visual_width: int = 512
+    audio_width: int = 128
+    classes: int = 28
+
+
+@dataclass
+class Measured:
+    """Steps of one method: wall and CPU seconds of each, peak GiB, parameters."""
+
+    parameters: int
+    peak: float = 0.0
+    wall: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+
+
+def random_batch(shapes: Shapes, weak: bool) -> tuple[Batch, Targets]:
+    """Noise, with about half of the segments events."""
+    torch.manual_seed(0)
+    size = (shapes.batch, shapes.segments)
+    visual = torch.randn(*size, shapes.map_size, shapes.map_size, shapes.visual_width)
+    batch = Batch(visual, torch.randn(*size, shapes.audio_width), torch.ones(size, dtype=torch.bool))
+    video = torch.randint(shapes.classes, (shapes.batch,))
+    if weak:
+        return batch, VideoTargets(torch.nn.functional.one_hot(video, shapes.classes + 1).float())
+    segments = torch.where(torch.rand(size) < 0.5, video[:, None], shapes.classes)
+    return batch, AvelTargets(segments, video)
+
+
+def one_step(method: Method, optimizer: torch.optim.Optimizer, batch: Batch, targets: Targets, bfloat16: bool) -> Tensor:
+    """What the loop does with a batch; returns the loss."""
+    with torch.autocast(batch.visual.device.type, torch.bfloat16, enabled=bfloat16):
+        loss = method.losses(batch, targets, Progress(AVE_EPOCHS - 1, AVE_EPOCHS))["total"]
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    limit = method.config.recipe.clip_norm
+    if limit is not None:
+        torch.nn.utils.clip_grad_norm_(method.parameters(), limit)
+    optimizer.step()
+    return loss
+
+
+def measure(name: str, precision: str, supervision: str, shapes: Shapes, steps: int, threads: int, device: str) -> Measured:
+    """Time one method; run in a process of its own, whose peak memory is the method's."""
+    torch.set_num_threads(threads)
+    dtype = torch.float64 if precision == "float64" else torch.float32
+    settings = {"supervision": supervision} if issubclass(METHODS.get(name), LocalizationMethod) else {}
+    method = create(
+        name, visual_shape=(shapes.map_size, shapes.map_size, shapes.visual_width), audio_shape=(shapes.audio_width,),
+        num_classes=shapes.classes, **settings,
+    ).to(device=device, dtype=dtype).train()  # fmt: skip
+    recipe = method.config.recipe
+    optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    batch, targets = random_batch(shapes, supervision == "weak")
+    batch = Batch(batch.visual.to(device, dtype), batch.audio.to(device, dtype), batch.mask.to(device))
+    targets = targets.to(device)
+    result = Measured(sum(parameter.numel() for parameter in method.parameters()))
+    for step in range(steps + 1):
+        wall, cpu = time.perf_counter(), time.process_time()
+        loss = one_step(method, optimizer, batch, targets, precision == "bfloat16").item()  # waits for the device
+        if step:
+            result.wall.append(time.perf_counter() - wall)
+            result.cpu.append(time.process_time() - cpu)
+        assert loss == loss, f"{name}: the loss is not a number"
+    on_gpu = torch.device(device).type == "cuda"
+    result.peak = torch.cuda.max_memory_allocated() / 2**30 if on_gpu else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    return result
+
+
+def apart(*arguments) -> Measured:
+    """:func:`measure` in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(measure, *arguments).result()
+
+
+def report(results: dict[tuple[str, str], Measured], shapes: Shapes) -> None:
+    """One line per method; the reference's line last."""
+    print(
+        f"\n{'method':12} {'precision':9} {'parameters':>11} {'fastest s':>10} {'median s':>9} {'CPU s':>7} {'peak GiB':>9} {'faster':>7}"
+    )
+    reference = results.get(REFERENCE)
+    for (name, precision), result in results.items():
+        faster = f"{min(reference.wall) / min(result.wall):6.2f}x" if reference else ""
+        print(
+            f"{name:12} {precision:9} {result.parameters:11,} {min(result.wall):9.3f} {statistics.median(result.wall):9.3f}"
+            f" {statistics.median(result.cpu):9.2f} {result.peak:9.2f} {faster:>9}"
+        )
+    if ("cace_net", "float32") in results:
+        steps = -(-AVE_CLIPS // shapes.batch) * AVE_EPOCHS
+        minutes = statistics.median(results["cace_net", "float32"].wall) * steps / 60
+        print(
+            f"CACE-Net, {AVE_EPOCHS} epochs of {AVE_CLIPS:,} clips, steps alone, from the median: {minutes:,.1f} minutes ({steps:,} steps)"
+        )
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    known = [name for name in METHODS.names() if "avel" in METHODS.get(name).tasks]
+    parser.add_argument("--method", action="append", choices=known, help="may be given again; all of them by default")
+    parser.add_argument("--supervision", choices=["full", "weak"], default="full")
+    for name, value in vars(Shapes()).items():
+        parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)
+    parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    parser.add_argument("--bfloat16", action="store_true")
+    arguments = parser.parse_args()
+    arguments.method = arguments.method or known
+    return arguments
+
+
+def main() -> None:
+    arguments = parse()
+    device = "cuda" if arguments.device != "cpu" and torch.cuda.is_available() else "cpu"
+    shapes = Shapes(**{name: getattr(arguments, name) for name in vars(Shapes())})
+    machine = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, {arguments.threads} threads"
+    print(f"{machine}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}, supervision {arguments.supervision}, {shapes}")
+    precisions = ("float32", "bfloat16") if arguments.bfloat16 else ("float32",)
+    results: dict[tuple[str, str], Measured] = {}
+    for number in range(arguments.rounds):
+        print(f"round {number}, load {os.getloadavg()[0]:.1f}", flush=True)
+        for name, precision in [*((name, precision) for name in arguments.method for precision in precisions), REFERENCE]:
+            measured = apart(name, precision, arguments.supervision, shapes, arguments.steps, arguments.threads, device)
+            total = results.setdefault((name, precision), Measured(measured.parameters))
+            total.wall += measured.wall
+            total.cpu += measured.cpu
+            total.peak = max(total.peak, measured.peak)
+            print(f"  {name} {precision}: {min(measured.wall):.3f} s", flush=True)
+    report(results, shapes)
+
+
+if __name__ == "__main__":
+    main()

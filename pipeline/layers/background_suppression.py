@@ -1,0 +1,77 @@
+"""Gates that suppress the background: Xia and Zhao, "Cross-Modal Background Suppression for Audio-Visual Event Localization" (CMBS),
+CVPR 2022, its supervised form as released; CACE-Net inherited it.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits, logsigmoid
+
+from pipeline.layers.pooling import top_k_mean
+from pipeline.layers.precision import at_least_float32
+from pipeline.layers.relation import MutualInteraction, Related
+
+GateLoss = Literal["faithful", "corrected"]
+
+
+class Suppressed(NamedTuple):
+    """fused F (B, T, d); per-modality clip logits av (B, K); gate logits of both modalities (B, T)."""
+
+    fused: Tensor
+    modality_logits: Tensor
+    audio_gate: Tensor
+    visual_gate: Tensor
+
+
+class BackgroundSuppression(nn.Module):
+    """g = sigmoid(W memory) of each modality raises the *other* one's segments, V (1 + alpha g_a) and A (1 + alpha g_v); scores of a clip's
+    classes from each modality alone; interaction of both.
+
+    Args:
+        width: d of a segment.
+        labels: K of the scores.
+        alpha: strength of the gates.
+        top_k: segments whose mean makes a clip's score, per class.
+        heads, attention_dropout, dropout: of the interaction.
+    """
+
+    def __init__(
+        self, width: int, labels: int, *, alpha: float, top_k: int, heads: int, attention_dropout: float, dropout: float
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self.visual_gate = nn.Linear(width, 1)
+        self.audio_gate = nn.Linear(width, 1)
+        self.visual_scores = nn.Linear(width, labels)
+        self.audio_scores = nn.Linear(width, labels)
+        self.interaction = MutualInteraction(width, heads, attention_dropout, dropout)
+        self.alpha, self.top_k = alpha, top_k
+
+    def forward(self, related: Related, mask: Tensor) -> Suppressed:
+        """Of both modalities (B, T, d) and their memories, with (B, T) bool."""
+        visual_gate, audio_gate = self.visual_gate(related.visual_memory), self.audio_gate(related.audio_memory)
+        visual = related.visual * (1 + self.alpha * audio_gate.sigmoid())
+        audio = related.audio * (1 + self.alpha * visual_gate.sigmoid())
+        scores = top_k_mean(self.visual_scores(visual), mask, self.top_k) + top_k_mean(self.audio_scores(audio), mask, self.top_k)
+        fused = self.interaction(visual, audio, mask)
+        return Suppressed(
+            fused, at_least_float32(scores / 2), at_least_float32(audio_gate).squeeze(-1), at_least_float32(visual_gate).squeeze(-1)
+        )
+
+
+def gate_loss(audio_gate: Tensor, visual_gate: Tensor, truth: Tensor, form: GateLoss) -> Tensor:
+    """Binary cross-entropy of the gate sigmoid(audio) * sigmoid(visual) against event (1) or background (0), per segment.
+
+    Args:
+        audio_gate, visual_gate: logits (B, T).
+        truth: (B, T), 0 or 1.
+        form: ``faithful``: the product goes through a second sigmoid, as released; ``corrected``: it is the probability.
+    """
+    if form == "faithful":
+        return binary_cross_entropy_with_logits(audio_gate.sigmoid() * visual_gate.sigmoid(), truth, reduction="none")
+    open_both = logsigmoid(audio_gate) + logsigmoid(visual_gate)
+    # 1 - ab = (1 - a) + a (1 - b), in logs: exact where both gates saturate.
+    not_both = torch.logaddexp(logsigmoid(-audio_gate), logsigmoid(audio_gate) + logsigmoid(-visual_gate))
+    return -(truth * open_both + (1 - truth) * not_both)

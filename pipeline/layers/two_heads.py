@@ -1,0 +1,42 @@
+"""The two heads of CMRAN and what followed it: is this segment an event, and of which class is the clip's event.
+
+Xu et al., "Cross-Modal Relation-Aware Networks for Audio-Visual Event Localization" (CMRAN), ACM MM 2020; CMBS and CACE-Net after it.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
+
+from pipeline.layers.pooling import masked_mean
+
+
+def event_loss(logits: Tensor, event: Tensor, mask: Tensor) -> Tensor:
+    """Binary cross-entropy of event logits (B, T) against event segments (B, T), bool; mean over valid segments."""
+    return masked_mean(binary_cross_entropy_with_logits(logits, event.to(logits.dtype), reduction="none"), mask)
+
+
+def class_loss(logits: Tensor, video: Tensor, known: Tensor) -> Tensor:
+    """Cross-entropy of class logits (B, C) against the clips' classes (B,) in [0, C], mean over the clips that ``known`` (B,) marks.
+
+    A clip without an event (C) counts as class 0, as released (where the argmax of an empty label row is 0).
+    """
+    classes = video.where(video < logits.shape[-1], torch.zeros_like(video))
+    return masked_mean(cross_entropy(logits, classes, reduction="none"), known)
+
+
+def joint_probabilities(event: Tensor, classes: Tensor, num_classes: int) -> Tensor:
+    """P(event) P(class) for each class; the background has the rest.
+
+    Args:
+        event: (B, T), probability of an event.
+        classes: (B, C), or (B, C+1) with the probability that the clip as a whole is background.
+        num_classes: C.
+
+    Returns:
+        (B, T, C+1), summing to 1.
+    """
+    joint = event.unsqueeze(-1) * classes.unsqueeze(1)
+    background = 1 - event + joint[..., num_classes:].sum(dim=-1)
+    return torch.cat([joint[..., :num_classes], background.unsqueeze(-1)], dim=-1)

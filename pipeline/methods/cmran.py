@@ -1,0 +1,131 @@
+"""CMRAN: Xu, Zeng, Wu, Tan, Gan, "Cross-Modal Relation-Aware Networks for Audio-Visual Event Localization", ACM MM 2020.
+Published on AVE, VGG-19 + VGGish features: supervised 77.4, weak 72.9 % of segments.
+
+Audio-guided channel and spatial attention over the visual map, relations within each modality and across both, one interaction, and two
+heads: is this segment an event, and of which class is the clip's event. Positions are projected first, audio enters raw; no recurrence.
+
+Weakly supervised, the class head knows the background as one label more (so that the clip as a whole may be background), and the clip's
+probabilities are P = softmax(max_t(sigmoid(e_t) r)), e the event and r the class logits. ``video_loss: soft_margin`` is the released loss
+on P, which is nearly flat; the default is the cross-entropy of P.
+
+The network is the released one, whose attention its authors call slightly different from the paper's; a clip without an event counts as
+class 0 in the class loss, as released. Not kept: the layers that are registered and never called (40 % of the parameters; the
+visual-guided audio attention among them), and float64.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from pipeline.layers.audio_guided_channel_spatial import AudioGuidedChannelSpatialAttention
+from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
+from pipeline.layers.pooling import masked_mean, max_over_time
+from pipeline.layers.precision import at_least_float32
+from pipeline.layers.relation import BimodalRelation, Interaction, check_heads
+from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
+from pipeline.methods.base import (
+    METHODS,
+    AvelTargets,
+    Batch,
+    LocalizationMethod,
+    Progress,
+    Recipe,
+    Scores,
+    SupervisionConfig,
+    VideoTargets,
+)
+from pipeline.methods.inputs import Inputs, method_inputs
+
+
+class CmranRecipe(Recipe):
+    """Adam 5e-4, halved at epochs 10, 20 and 30 of 200, batches of 32, gradients clipped to a norm of 0.1."""
+
+    learning_rate: float = Field(5e-4, gt=0)
+    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(200, ge=1)
+    milestones: tuple[int, ...] = (10, 20, 30)
+    decay: float = Field(0.5, gt=0, le=1)
+    clip_norm: float | None = Field(0.1, gt=0)
+
+
+class CmranConfig(SupervisionConfig):
+    """Defaults are the released network; narrow widths suit small data."""
+
+    weak_defaults: ClassVar = {"interaction_heads": 2, "recipe": {"milestones": (5, 20, 40), "clip_norm": 0.5}}
+
+    video_loss: Literal["cross_entropy", "soft_margin"] = Field("cross_entropy", description="weak supervision; soft_margin: as released")
+    visual_hidden: int = Field(512, ge=1, description="every position is projected to this")
+    width: int = Field(256, ge=1, description="d of the relations, and of the attention's hidden layers")
+    heads: int = Field(4, ge=1, description="of the relations")
+    interaction_heads: int = Field(4, ge=1, description="weak supervision: 2")
+    feedforward: int = Field(2048, ge=1)
+    input_dropout: float = Field(0.2, ge=0, lt=1, description="on projected positions")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the relation and interaction blocks")
+    recipe: CmranRecipe = CmranRecipe()
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        check_heads(self.width, heads=self.heads, interaction_heads=self.interaction_heads)
+        return self
+
+
+class Outputs(NamedTuple):
+    """event logits (B, T); class logits (B, C), weakly supervised (B, C+1); weights of the positions (B, T, S)."""
+
+    event: Tensor
+    classes: Tensor
+    attention: Tensor
+
+
+@METHODS.register("cmran")
+class Cmran(LocalizationMethod):
+    """The whole network; every registered parameter is used: at 7x7x512 / 128, C = 28 they are 9,509,150 (released 15,863,262 less
+    6,354,112 that are never called), weakly supervised 9,509,407."""
+
+    tasks = frozenset({"avel"})
+    Config = CmranConfig
+    config: CmranConfig
+
+    def __init__(self, config: CmranConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__(config, visual_shape, audio_shape, num_classes)
+        visual, audio, width = config.visual_hidden, self.audio_shape[0], config.width
+        self.visual_input = nn.Sequential(nn.Linear(self.visual_shape[-1], visual), nn.ReLU(), nn.Dropout(config.input_dropout))
+        self.attention = AudioGuidedChannelSpatialAttention(visual, audio, width)
+        self.relation = BimodalRelation(visual, audio, width, config.heads, config.feedforward, config.feedforward, config.dropout)
+        self.interaction = Interaction(width, config.interaction_heads, config.dropout, config.dropout)
+        self.event_head = nn.Linear(width, 1)
+        self.class_head = nn.Linear(width, self.clip_labels)
+
+    def _outputs(self, inputs: Inputs) -> Outputs:
+        positions = self.visual_input(inputs.visual)
+        attended, weights = self.attention(positions, positions, inputs.audio)
+        related = self.relation(attended, inputs.audio, inputs.mask)
+        fused = self.interaction(related.visual, related.audio, inputs.mask)
+        classes = self.class_head(max_over_time(fused, inputs.mask))
+        return Outputs(at_least_float32(self.event_head(fused)).squeeze(-1), at_least_float32(classes), at_least_float32(weights))
+
+    def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
+        """``event`` (mean over valid segments) + ``class`` (mean over clips)."""
+        outputs = self._outputs(method_inputs(self, batch))
+        event = event_loss(outputs.event, targets.segments < self.num_classes, batch.mask)
+        classes = class_loss(outputs.classes, targets.video, batch.mask.any(dim=1))
+        return {"event": event, "class": classes, "total": event + classes}
+
+    def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
+        """``video``, which is also ``total``; mean over clips."""
+        inputs = method_inputs(self, batch)
+        outputs = self._outputs(inputs)
+        pooled = gated_clip_logits(outputs.event.sigmoid(), outputs.classes, inputs.mask)
+        terms = video_loss(pooled, targets.labels.to(pooled.dtype), self.config.video_loss)
+        loss = masked_mean(terms, batch.mask.any(dim=1))
+        return {"video": loss, "total": loss}
+
+    def predict(self, batch: Batch) -> Scores:
+        """Both heads; ``segments`` is their product, as in :func:`joint_probabilities`."""
+        outputs = self._outputs(method_inputs(self, batch))
+        event, classes = torch.sigmoid(outputs.event), outputs.classes.softmax(dim=-1)
+        return Scores(joint_probabilities(event, classes, self.num_classes), event, classes, outputs.attention)

@@ -1,0 +1,161 @@
+"""PSP: Zhou, Zheng, Zhong, Hao, Wang, "Positive Sample Propagation along the Audio-Visual Event Line", CVPR 2021.
+Published on AVE, VGG-19 + VGGish features: supervised 77.8, weak 73.5 % of segments (the weak figure with labels ``proportions``, below).
+
+AVEL's audio-guided attention, BiLSTMs, propagation of positive samples, the mean of both modalities, and one softmax over C classes and
+background for each segment.
+
+Supervised: two linear maps without activation project each modality before the BiLSTMs (the audio's before the attention, too); besides
+the cross-entropy, the similarity of both modalities over time is drawn to the event segments (``pair``, weight 100).
+
+Weakly supervised: raw audio, one linear map for the visual features, no second normalization and projection in the propagation; segment
+logits are scaled by their own weight sigmoid(ReLU(w s)), in [0.5, 1), and the clip's probabilities are the softmax of their mean over
+time, with binary cross-entropy. ``video_labels``: "one_hot" (default) tells the clip's classes; "proportions" is the released
+``prob_label``, the share of a clip's segments of each class and of the background: how long the event lasts leaks into supervision that
+is called weak. Use it only to compare with published figures.
+
+Where this differs from the released code, deliberately: the last, smaller batch of an epoch is used; validation comes after every epoch
+(there: the fifth). Linear layers start from Xavier-uniform weights, biases from torch's default. Not kept: parameters never used.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.functional import cosine_similarity, cross_entropy
+
+from pipeline.layers.audio_guided_spatial import AudioGuidedSpatialAttention
+from pipeline.layers.multiple_instance import video_loss
+from pipeline.layers.pooling import masked_mean, mean_over_time
+from pipeline.layers.positive_sample_propagation import EPSILON, PositiveSamplePropagation
+from pipeline.layers.precision import at_least_float32
+from pipeline.layers.recurrent import SegmentLSTM
+from pipeline.methods.base import (
+    METHODS,
+    AvelTargets,
+    Batch,
+    Labels,
+    LocalizationMethod,
+    Progress,
+    Recipe,
+    Scores,
+    SupervisionConfig,
+    VideoTargets,
+)
+from pipeline.methods.inputs import Inputs, method_inputs, positions
+
+
+class PspRecipe(Recipe):
+    """Adam 1e-3, times 0.8 after epochs 60 and 120 of 300 (weak: 80 and 160), batches of 128."""
+
+    learning_rate: float = Field(1e-3, gt=0)
+    batch_size: int = Field(128, ge=1)
+    epochs: int = Field(300, ge=1)
+    milestones: tuple[int, ...] = (60, 120)
+    decay: float = Field(0.8, gt=0, le=1)
+
+
+class PspConfig(SupervisionConfig):
+    """Defaults are the released network; narrow widths suit small data."""
+
+    weak_defaults: ClassVar = {"threshold": 0.095, "recipe": {"milestones": (80, 160)}}
+
+    video_labels: Literal["one_hot", "proportions"] = Field("one_hot", description="weak supervision; proportions leak durations")
+    threshold: float = Field(0.099, ge=0, lt=1, description="tau of the propagation; weak supervision: 0.095")
+    pair_weight: float = Field(100.0, ge=0, description="of the pair similarity loss (full supervision)")
+    attention_width: int = Field(512, ge=1, description="hidden width of the audio-guided attention")
+    input_width: int = Field(128, ge=1, description="what the BiLSTMs are fed with; weak supervision: the visual one")
+    input_hidden: int = Field(256, ge=1, description="between the two linear maps of each modality (full supervision)")
+    recurrent_width: int = Field(128, ge=1, description="of one direction of each BiLSTM")
+    classifier_width: int = Field(64, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the propagation")
+    recipe: PspRecipe = PspRecipe()
+
+    @property
+    def training_labels(self) -> Labels:
+        labels = super().training_labels
+        return "proportions" if labels == "video" and self.video_labels == "proportions" else labels
+
+
+@METHODS.register("psp")
+class Psp(LocalizationMethod):
+    """The whole network; every registered parameter is used: at 7x7x512 / 128, C = 28 they are 1,548,657 (released 1,667,251 less 118,594
+    that are never used), weakly supervised 1,253,902 (1,254,251 less 349)."""
+
+    tasks = frozenset({"avel"})
+    Config = PspConfig
+    config: PspConfig
+
+    def __init__(self, config: PspConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__(config, visual_shape, audio_shape, num_classes)
+        visual, audio = self.visual_shape[-1], self.audio_shape[0]
+        self.audio_input: nn.Module = nn.Identity()
+        self.visual_input: nn.Module = nn.Linear(visual, config.input_width)
+        if not self.weak:
+            self.audio_input, self.visual_input = self._two_maps(audio), self._two_maps(visual)
+            audio = config.input_width
+        self.attention = AudioGuidedSpatialAttention(visual, audio, positions(self.visual_shape), config.attention_width)
+        width = 2 * config.recurrent_width
+        self.audio_lstm, self.visual_lstm = SegmentLSTM(audio, width), SegmentLSTM(config.input_width, width)
+        self.propagation = PositiveSamplePropagation(width, config.threshold, config.dropout, refined=not self.weak)
+        self.classifier = nn.Sequential(
+            nn.Linear(width, config.classifier_width, bias=False),
+            nn.ReLU(),
+            nn.Linear(config.classifier_width, num_classes + 1, bias=False),
+        )
+        self.temporal_weight = nn.Linear(num_classes + 1, 1, bias=False) if self.weak else None
+        for layer in self.modules():
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+
+    def _two_maps(self, width: int) -> nn.Module:
+        hidden, output = self.config.input_hidden, self.config.input_width
+        return nn.Sequential(nn.Linear(width, hidden, bias=False), nn.Linear(hidden, output, bias=False))
+
+    def _logits(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+        """Segment logits (B, T, C+1), cosine similarity of both modalities (B, T), weights of the positions (B, T, S)."""
+        audio = self.audio_input(inputs.audio)
+        attended, weights = self.attention(inputs.visual, audio)
+        visual, audio = self.visual_lstm(self.visual_input(attended), inputs.mask), self.audio_lstm(audio, inputs.mask)
+        visual, audio = self.propagation(visual, audio, inputs.mask)
+        logits = at_least_float32(self.classifier((visual + audio) / 2))
+        if self.temporal_weight is not None:
+            logits = logits * torch.sigmoid(torch.relu(at_least_float32(self.temporal_weight(logits))))
+        similarity = cosine_similarity(at_least_float32(visual), at_least_float32(audio), dim=-1)
+        return logits, similarity, at_least_float32(weights)
+
+    def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
+        """``segments`` (cross-entropy) + pair_weight * ``pair``; means over valid segments."""
+        logits, similarity, _ = self._logits(method_inputs(self, batch))
+        segments = masked_mean(cross_entropy(logits.movedim(-1, 1), targets.segments, reduction="none"), batch.mask)
+        pair = pair_similarity_loss(similarity, targets.segments < self.num_classes, batch.mask)
+        return {"segments": segments, "pair": pair, "total": segments + self.config.pair_weight * pair}
+
+    def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
+        """``video``, which is also ``total``; mean over clips."""
+        inputs = method_inputs(self, batch)
+        pooled = mean_over_time(self._logits(inputs)[0], inputs.mask)
+        terms = video_loss(pooled, targets.labels.to(pooled.dtype), "binary")
+        loss = masked_mean(terms, batch.mask.any(dim=1))
+        return {"video": loss, "total": loss}
+
+    def predict(self, batch: Batch) -> Scores:
+        logits, _, weights = self._logits(method_inputs(self, batch))
+        return Scores(segments=logits.softmax(dim=-1), attention=weights)
+
+
+def pair_similarity_loss(similarity: Tensor, event: Tensor, mask: Tensor) -> Tensor:
+    """Squared distance of ReLU(similarity), as shares of a clip's sum, to even shares of its event segments; mean over valid segments.
+
+    Args:
+        similarity: (B, T), cosines.
+        event: (B, T), bool. A clip without an event is drawn to even shares of all its segments.
+        mask: (B, T), bool.
+    """
+    event, positive = event & mask, torch.relu(similarity).masked_fill(~mask, 0.0)
+    wanted = torch.where(event.any(dim=1, keepdim=True), event, mask).to(similarity.dtype)
+    wanted = wanted / wanted.sum(dim=1, keepdim=True).clamp(min=1)
+    shares = positive / (positive.sum(dim=1, keepdim=True) + EPSILON)
+    return masked_mean((shares - wanted) ** 2, mask)

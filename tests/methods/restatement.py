@@ -1,0 +1,161 @@
+"""The blocks of the networks restated in NumPy, float64, one clip at a time; weights by their names in the state_dict.
+
+Written from the spec's formulas and not from pipeline/layers, so that tests can hold the networks against it.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+
+from pipeline.methods import AvelTargets, Batch, Method, VideoTargets
+
+CLASSES = 3
+LENGTHS = (5, 3, 1)
+VISUAL_SHAPE, AUDIO_SHAPE = (2, 3, 4), (7,)
+
+
+def example() -> tuple[Batch, AvelTargets, VideoTargets]:
+    """Three clips of 5, 3 and 1 segments, float64; the last has no event, the second, to weak supervision, two classes."""
+    generator = torch.Generator().manual_seed(0)
+    visual = torch.randn(3, 5, *VISUAL_SHAPE, generator=generator, dtype=torch.float64)
+    audio = torch.randn(3, 5, *AUDIO_SHAPE, generator=generator, dtype=torch.float64)
+    segments = torch.tensor([[3, 1, 1, 1, 3], [0, 0, 3, 3, 3], [3, 3, 3, 3, 3]])
+    videos = torch.tensor([[0.0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 1]], dtype=torch.float64)
+    mask = torch.arange(5) < torch.tensor(LENGTHS)[:, None]
+    return Batch(visual, audio, mask), AvelTargets(segments, torch.tensor([1, 0, 3])), VideoTargets(videos)
+
+
+def scatter(method: Method, limit: float = 0.7) -> Method:
+    """The method in float64 with every weight drawn anew: away from the initial zeros and ones of norms and biases."""
+    for parameter in method.double().parameters():
+        torch.nn.init.uniform_(parameter, -limit, limit)
+    return method
+
+
+def clips(batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
+    """The valid segments of each clip: (T, S, D_v), (T, D_a)."""
+    return [
+        (batch.visual[clip, :length].reshape(length, 6, 4).numpy(), batch.audio[clip, :length].numpy())
+        for clip, length in enumerate(LENGTHS)
+    ]  # fmt: skip
+
+
+def binary(probability, truth):
+    """Binary cross-entropy of one probability."""
+    return -(truth * math.log(probability) + (1 - truth) * math.log(1 - probability))
+
+
+def video_loss(logits, labels, form):
+    """The three losses of a clip's logits (K,) against its labels (K,)."""
+    probabilities = softmax(logits)
+    if form == "cross_entropy":
+        return -sum(y * math.log(p) for y, p in zip(labels / labels.sum(), probabilities, strict=True))
+    squashed = sigmoid(probabilities) if form == "soft_margin" else probabilities
+    return np.mean([binary(p, y) for p, y in zip(squashed, labels, strict=True)])
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def relu(x):
+    return np.maximum(x, 0)
+
+
+def softmax(x):
+    exponentials = np.exp(x - x.max(axis=-1, keepdims=True))
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)
+
+
+class Restatement:
+    """Blocks over the segments of one clip (T, D), by the prefix of their weights."""
+
+    def __init__(self, method: Method, heads: int = 2) -> None:
+        self.state = {name: value.numpy() for name, value in method.state_dict().items()}
+        self.heads = heads
+
+    def linear(self, name, x):
+        return x @ self.state[f"{name}.weight"].T + self.state.get(f"{name}.bias", 0)
+
+    def norm(self, name, x, eps=1e-5):
+        centred = x - x.mean(axis=-1, keepdims=True)
+        scaled = centred / np.sqrt((centred**2).mean(axis=-1, keepdims=True) + eps)
+        return scaled * self.state[f"{name}.weight"] + self.state[f"{name}.bias"]
+
+    def single_head(self, name, x, memory):
+        return softmax(self.linear(f"{name}.query", x) @ self.linear(f"{name}.key", memory).T) @ self.linear(f"{name}.value", memory)
+
+    def multi_head(self, name, x, memory, heads=None):
+        heads = heads or self.heads
+        weights = np.split(self.state[f"{name}.in_proj_weight"], 3)
+        biases = np.split(self.state[f"{name}.in_proj_bias"], 3)
+        q, k, v = (source @ weight.T + bias for source, weight, bias in zip((x, memory, memory), weights, biases, strict=True))
+        size = q.shape[1] // heads
+        attended = []
+        for head in range(heads):
+            part = slice(head * size, (head + 1) * size)
+            attended.append(softmax(q[:, part] @ k[:, part].T / math.sqrt(size)) @ v[:, part])
+        return self.linear(f"{name}.out_proj", np.concatenate(attended, axis=1))
+
+    def lstm(self, name, steps, bidirectional=True):
+        directions = [("", steps)] + ([("_reverse", steps[::-1])] if bidirectional else [])
+        outputs = []
+        for suffix, ordered in directions:
+            weight_in, weight_hidden, bias_in, bias_hidden = (
+                self.state[f"{name}.lstm.{kind}_l0{suffix}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+            )
+            hidden = cell = np.zeros(weight_hidden.shape[1])
+            hiddens = []
+            for step in ordered:
+                i, f, g, o = np.split(weight_in @ step + bias_in + weight_hidden @ hidden + bias_hidden, 4)
+                cell = sigmoid(f) * cell + sigmoid(i) * np.tanh(g)
+                hidden = sigmoid(o) * np.tanh(cell)
+                hiddens.append(hidden)
+            outputs.append(np.stack(hiddens[::-1] if suffix else hiddens))
+        return np.concatenate(outputs, axis=1)
+
+    def audio_guided(self, name, positions, audio):
+        """AVGA, one segment: (S, D), (D_a,) -> (D,), weights (S,). Component n of the audio's vector is added to the whole row n."""
+        guide = self.linear(f"{name}.audio_score", relu(self.linear(f"{name}.audio", audio)))
+        rows = self.linear(f"{name}.visual_score", relu(self.linear(f"{name}.visual", positions)))
+        scores = [self.state[f"{name}.score.weight"][0] @ np.tanh(row + guide[n]) for n, row in enumerate(rows)]
+        weights = softmax(np.array(scores))
+        return weights @ positions, weights
+
+    def position_weights(self, name, positions, guide):
+        joint = relu(self.linear(f"{name}.position", positions)) * relu(self.linear(f"{name}.guide", guide))
+        return softmax(np.tanh(self.linear(f"{name}.score", joint))[:, 0])
+
+    def channel_spatial(self, name, positions, reference, audio):
+        """AGVA-CS, one segment: (S, D), (S, D), (D_a,) -> (D,), weights (S,)."""
+        query = (relu(self.linear(f"{name}.audio_query", audio)) * relu(self.linear(f"{name}.visual_query", reference))).mean(axis=0)
+        gate = sigmoid(self.linear(f"{name}.up", relu(self.linear(f"{name}.down", query))))
+        gated = positions * (1 + gate)
+        weights = self.position_weights(f"{name}.position_score", gated, audio)
+        return weights @ gated, weights
+
+    def calibrated(self, positions, refined, audio, beta):
+        """AGVA-CS and CACE-Net's Eqs. 1-2, one segment: (S, D), (S, D), (D_a,) -> (D,), weights (S,)."""
+        attended, weights = self.channel_spatial("guidance.visual.channel_spatial", positions, refined, audio)
+        calibration = self.position_weights("guidance.visual.calibration", refined, refined.mean(axis=0)) @ refined
+        return attended + beta * sigmoid(calibration) * attended, weights
+
+    def intra(self, name, x):
+        x = self.linear(f"{name}.project", x)
+        for layer in (f"{name}.encoder.layers.0", f"{name}.encoder.layers.1"):
+            x = self.norm(f"{layer}.norm1", x + self.multi_head(f"{layer}.self_attn", x, x))
+            x = self.norm(f"{layer}.norm2", x + self.linear(f"{layer}.linear2", relu(self.linear(f"{layer}.linear1", x))))
+        return x
+
+    def cross(self, name, x, memory):
+        q = self.linear(f"{name}.project", x)
+        q = self.norm(f"{name}.attention_norm", q + self.multi_head(f"{name}.attention", q, np.concatenate([memory, q])))
+        hidden = relu(self.linear(f"{name}.feedforward.0", q))
+        return self.norm(f"{name}.feedforward_norm", q + self.linear(f"{name}.feedforward.3", hidden))
+
+    def interaction(self, name, x, y, heads=None):
+        joint = x * y
+        return self.norm(f"{name}.norm", joint + self.multi_head(f"{name}.attention", joint, np.concatenate([y, x]), heads))
