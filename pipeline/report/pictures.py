@@ -52,7 +52,10 @@ def pictures(
     if shown is None:
         return []
     classes = json.loads((index / "classes.json").read_text())
-    key = manifest.set_index("clip")["key"][shown.clip]
+    keys = dict(zip(manifest["clip"], manifest["key"], strict=True))
+    if keys.get(shown.clip) is None:  # published features come without clips
+        return []
+    key = keys[shown.clip]
     try:
         frames, waveform, rate = load_decoded(cache, shown.clip, key, jobs.get(shown.clip))
     except PipelineError as error:  # the raw clip is gone: no reason to be without the tables
@@ -67,7 +70,7 @@ def pictures(
     written = [directory / "timeline.png"]
     timeline.draw(written[0], tracks, small, seconds, truth=truth, title=title)
     shape = spec["shapes"]["visual"]
-    if "attention" in shown.lines and len(shape) == 3 and "encoders" in spec:
+    if "attention" in shown.lines and len(shape) == 3 and spec["encoders"]:
         weights = np.stack(list(shown.lines["attention"])).reshape(segments, *shape[:2])
         chosen = np.linspace(0, segments - 1, min(STRIP_PICTURES, segments)).round().astype(int)
         captions = [f"{timeline.clock(segment * seconds)}  {named(tracks, segment) or 'background'}" for segment in chosen]

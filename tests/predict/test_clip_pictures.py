@@ -9,14 +9,14 @@ from pipeline.cache import Cache
 from pipeline.report.pictures import choose, pictures, typical_clip
 from pipeline.report.results import read_rows
 from stages.clips import read_clips
-from stages.paths import INDEX, PARAMS, ROWS
+from stages.paths import INDEX, LIVE, PARAMS, ROWS
 
 
 def draw(directory, names=("avel", "cace")):
     params = config.load(PARAMS)
     cache = Cache(params.cache.dir)
     _, manifest, jobs = read_clips(params, cache)
-    results = read_rows({name: params.runs[name] for name in names}, ROWS)
+    results = read_rows({name: params.runs[name] for name in names}, ROWS, LIVE)
     return pictures(results, INDEX, manifest, jobs, cache, directory), results, manifest
 
 
@@ -32,6 +32,11 @@ def test_a_clip_of_the_last_attending_row_is_drawn(project, tmp_path):
     again = tmp_path / "again"
     again.mkdir()
     assert [path.read_bytes() for path in draw(again)[0]] == [path.read_bytes() for path in written]
+
+
+def test_without_raw_clips_there_is_no_picture(project, tmp_path):
+    _, results, manifest = draw(tmp_path)
+    assert pictures(results, INDEX, manifest.iloc[:0], {}, Cache(tmp_path / "none"), tmp_path) == []
 
 
 def test_no_row_no_picture(project, tmp_path):
