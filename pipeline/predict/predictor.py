@@ -88,6 +88,11 @@ class Predictor:
         self.media = params.media
         self.cut = Cut(params.dataset.segments, params.dataset.segment_seconds)
         # Of its own and gone with the predictor: an hour of decoded video must not stay in the user's cache.
+        if not self.facts.get("feature_spec", {}).get("encoders"):
+            raise PipelineError(
+                f"row {row!r}: {RUNS / row} does not say which encoders made its features (they were imported, or an earlier version"
+                " trained it), so they cannot be made of a new file; train it on extracted features"
+            )
         directory = tempfile.mkdtemp(prefix="avel-predict-")
         weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
         self.cache, self._jobs = Cache(directory), dict[str, Job]()
@@ -184,18 +189,11 @@ class Predictor:
         """The features made from here on must be those of the training.
 
         Raises:
-            PipelineError: the row does not say how its features were made.
             InputProblems: every setting that differs.
         """
-        trained = self.facts.get("feature_spec", {})
-        if "encoders" not in trained:
-            raise PipelineError(
-                f"row {self.row!r}: {RUNS / self.row} does not say which encoders made its features (they were imported, or an earlier"
-                " version trained it), so they cannot be made of a new file; train it on extracted features"
-            )
         any_job = Job("", "", "", 0.0, self.cut.segments, self.cut.segment_seconds, self.media, self.cache.root)
         now = json.loads(json.dumps(self._extraction.spec(any_job)))
-        if problems := list(differences(trained, now)):
+        if problems := list(differences(self.facts["feature_spec"], now)):
             raise InputProblems(f"row {self.row!r} was trained on features made otherwise; put these back, or run `dvc repro`", problems)
 
 
