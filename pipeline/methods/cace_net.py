@@ -207,10 +207,12 @@ class CaceNet(LocalizationMethod):
 
     def _switch_contrast(self, progress: Progress) -> bool:
         """In training, set the buffer by the progress; in evaluation, what the buffer says."""
-        if self.training:
-            start = CONTRAST_START * progress.epochs if self.config.variant == "released" else 0
-            self.contrast_active.fill_(progress.epoch >= start)
-        return bool(self.contrast_active)
+        if not self.training:
+            return bool(self.contrast_active)
+        start = CONTRAST_START * progress.epochs if self.config.variant == "released" else 0
+        active = progress.epoch >= start
+        self.contrast_active.fill_(active)
+        return active
 
     def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
         """Eq. 12: ``event`` + ``class`` + ``gate`` + ``modality_class`` (the last two L_sup) + contrast_weight * ``contrast``.
