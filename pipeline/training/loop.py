@@ -10,6 +10,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -69,6 +70,9 @@ class Trainer:
         self.live, self.name, self.watched = live, name, watched
         self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
         optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        if settings.compile:
+            # What trains alone: the loop calls losses, never forward. Bound to this instance, because Fabric takes nothing but methods.
+            method.__dict__["losses"] = MethodType(torch.compile(type(method).losses), method)
         self.method = method
         self.model, self.optimizer = fabric.setup(method, optimizer)
         self.model.mark_forward_method("losses")

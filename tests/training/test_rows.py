@@ -386,3 +386,18 @@ def test_test_is_scored_without_the_clips_that_train_holds_too(tmp_path):
         share = 100 * (rest["true"] == rest["predicted"]).mean()
         assert document["seeds"]["test_unseen"][str(seed)]["accuracy"] == pytest.approx(share)
         assert len(rest) == 4 * T
+
+
+def test_compiled_losses_train_the_same_weights_and_store_them_under_the_same_names(tmp_path, monkeypatch):
+    """With a back end that runs every graph as it is, which changes no number; graphs there must be, or nothing was compiled."""
+    inputs, graphs, compile_function = make_inputs(tmp_path, epochs=2, seeds=(3,)), [], torch.compile
+
+    def as_it_is(graph, _):
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    plain = train(inputs, tmp_path / "plain")
+    monkeypatch.setattr(loop.torch, "compile", lambda function: compile_function(function, backend=as_it_is))
+    again = train(inputs, tmp_path / "compiled", EVERY_STEP.model_copy(update={"compile": True}))
+    assert sum(graphs) > 10
+    assert again == plain
