@@ -27,8 +27,10 @@ class PositionScore(nn.Module):
 
     def forward(self, positions: Tensor, guide: Tensor) -> Tensor:
         """(B, T, S, width), (B, T, guide_width) -> (B, T, S), summing to 1 over S."""
-        joint = torch.relu(self.position(positions)) * torch.relu(self.guide(guide)).unsqueeze(-2)
-        return torch.tanh(self.score(joint)).squeeze(-1).softmax(dim=-1)
+        # u (x * g) = x (u * g): the product with the guide need not be made, nor kept for the backward pass, at every position.
+        asked = (torch.relu(self.guide(guide)) * self.score.weight[0]).unsqueeze(-1)
+        scores = (torch.relu(self.position(positions)) @ asked).squeeze(-1) + self.score.bias
+        return torch.tanh(scores).softmax(dim=-1)
 
 
 class AudioGuidedChannelSpatialAttention(nn.Module):

@@ -1,12 +1,35 @@
-"""Background-event contrast (BECE): He et al., "CACE-Net", ACM MM 2024, Sec. 3.3, Eq. 7."""
+"""Background-event contrast (BECE): He et al., "CACE-Net", ACM MM 2024, Sec. 3.3, Eq. 7, and the augmentations of Table S4(a)."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from pipeline.layers.pooling import masked_mean
 from pipeline.layers.precision import at_least_float32
+
+Augmentation = Literal["noise", "channel_mask", "mixup"]
+
+
+def augmented_twin(features: Tensor, mask: Tensor, kind: Augmentation, strength: float) -> Tensor:
+    """What a segment is contrasted with: itself, disturbed.
+
+    Args:
+        features: (B, T, D).
+        mask: (B, T), bool; False: padding.
+        kind, strength: ``noise``: plus Gaussian noise of this standard deviation; ``channel_mask``: zero in this share of the channels,
+            drawn for each clip, on all its segments alike; ``mixup``: plus so many times the segment of the same time of another clip of
+            the batch, by one permutation of the clips (nothing, where that clip has ended).
+    """
+    if kind == "noise":
+        return features + strength * torch.randn_like(features)
+    if kind == "channel_mask":
+        clips, _, width = features.shape
+        return features.masked_fill(torch.rand(clips, 1, width, device=features.device) < strength, 0.0)
+    others = torch.randperm(len(features), device=features.device)
+    return features + strength * features.masked_fill(~mask.unsqueeze(-1), 0.0)[others]
 
 
 def background_event_contrast(query: Tensor, key: Tensor, event: Tensor, mask: Tensor, temperature: float) -> Tensor:

@@ -39,12 +39,13 @@ from torch import Tensor, nn
 
 from pipeline.layers.background_suppression import BackgroundSuppression, GateLoss, gate_loss
 from pipeline.layers.co_guidance import CoGuidance, Guidance
-from pipeline.layers.contrast import background_event_contrast
+from pipeline.layers.contrast import Augmentation, augmented_twin, background_event_contrast
 from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.layers.relation import BimodalRelation, check_heads
+from pipeline.layers.spiking import SpikingSegments
 from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
 from pipeline.methods.base import (
     METHODS,
@@ -84,12 +85,20 @@ class CaceNetConfig(SupervisionConfig):
     variant: Literal["released", "paper"] = "released"
     gate_loss: GateLoss = "corrected"
     guidance: Guidance = "both"
-    temporal: Literal["bilstm", "lstm", "none"] = Field("bilstm", description="Table S1: 80.80 | 77.04 | 76.39")
+    temporal: Literal["bilstm", "lstm", "snn", "none"] = Field("bilstm", description="Table S1: 80.80 | 77.04 | 77.11 | 76.39")
+    spiking_steps: int = Field(15, ge=1, description="of the LIF neurons for each segment, Table S1 (temporal: snn)")
+    spiking_time_constant: float = Field(15.0, gt=0, description="of their leak, in steps; the paper is silent, a segment's length is ours")
     contrast: bool = Field(True, description="BECE; off: Table 1's 80.30")
-    lambda_contrast: float = Field(0.6, ge=0, description="lambda of Eq. 8, F_o = F_av + lambda F_FT")
+    lambda_contrast: float = Field(0.6, ge=0, description="lambda of Eq. 8, F_o = F_av + lambda F_FT; Table 2")
+    enhanced_heads: Literal["event", "both"] = Field("event", description="heads that see F_o: 80.80 | both (Table 2's *): 80.65")
     contrast_weight: float = Field(1.0, ge=0, description="of the contrast term in the total (lambda_1 of Table S4b)")
     contrast_temperature: float = Field(0.01, gt=0, description="tau of Eq. 7; the paper is silent")
-    contrast_noise: float = Field(0.1, ge=0, description="sigma of the augmentation, Table S4a")
+    augmentation: Augmentation = Field("noise", description="of the twins, Table S4a: 80.80 | channel_mask 79.20 | mixup 78.36")
+    contrast_noise: float = Field(0.1, ge=0, description="sigma of the noise, Table S4a")
+    contrast_mask: float = Field(
+        0.1, gt=0, lt=1, description="share of the channels masked (augmentation: channel_mask); the paper is silent"
+    )
+    contrast_mixup: float = Field(0.1, gt=0, description="weight of the other clip (augmentation: mixup); the paper is silent, as released")
     psi: float = Field(0.3, ge=0, description="visual guidance of the audio, Eq. 6")
     beta: float = Field(0.4, ge=0, description="calibration of the visual features, Eq. 2")
     alpha: float = Field(0.1, ge=0, description="background suppression by the gates")
@@ -116,15 +125,23 @@ class CaceNetConfig(SupervisionConfig):
 
 
 class Outputs(NamedTuple):
-    """fused F_av (B, T, d); per-modality (av) logits (B, K); gate logits of both modalities (B, T); class logits (B, K); weights of the
-    positions (B, T, S) or None. K labels of a clip: C, weakly supervised C+1."""
+    """fused F_av (B, T, d); per-modality (av) logits (B, K); gate logits of both modalities (B, T); event logits (B, T); class logits
+    (B, K); weights of the positions (B, T, S) or None. K labels of a clip: C, weakly supervised C+1."""
 
     fused: Tensor
     modality_logits: Tensor
     audio_gate: Tensor
     visual_gate: Tensor
+    event_logits: Tensor
     class_logits: Tensor
     attention: Tensor | None
+
+
+def temporal_encoder(config: CaceNetConfig, input_width: int, output_width: int) -> SegmentLSTM | SpikingSegments | None:
+    """One modality's encoder over time, of Table S1."""
+    if config.temporal == "snn":
+        return SpikingSegments(input_width, output_width, config.spiking_steps, config.spiking_time_constant)
+    return None if config.temporal == "none" else SegmentLSTM(input_width, output_width, bidirectional=config.temporal == "bilstm")
 
 
 @METHODS.register("cace_net")
@@ -150,11 +167,9 @@ class CaceNet(LocalizationMethod):
             visual, audio, hidden=width, attention_width=config.attention_width, guidance=config.guidance,
             released=config.variant == "released", beta=config.beta, psi=config.psi, dropout=config.input_dropout,
         )  # fmt: skip
-        self.visual_lstm: SegmentLSTM | None = None
-        self.audio_lstm: SegmentLSTM | None = None
-        if config.temporal != "none":
-            self.visual_lstm = SegmentLSTM(visual, visual, bidirectional=config.temporal == "bilstm")
-            self.audio_lstm = SegmentLSTM(audio, 2 * audio, bidirectional=config.temporal == "bilstm")
+        self.visual_temporal = temporal_encoder(config, visual, visual)
+        self.audio_temporal = temporal_encoder(config, audio, 2 * audio)
+        if self.audio_temporal is not None:
             audio = 2 * audio
         self.relation = BimodalRelation(
             visual, audio, width, config.heads, config.intra_feedforward, config.cross_feedforward, config.dropout
@@ -171,48 +186,48 @@ class CaceNet(LocalizationMethod):
     def _features(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None]:
         """Guided and temporally encoded: visual (B, T, D), audio (B, T, D_a), attention weights (B, T, S) or None."""
         visual, audio, weights = self.guidance(self.visual_input(inputs.visual), self.audio_input(inputs.audio), inputs.mask)
-        if self.visual_lstm is not None and self.audio_lstm is not None:
-            visual, audio = self.visual_lstm(visual, inputs.mask), self.audio_lstm(audio, inputs.mask)
+        if self.visual_temporal is not None and self.audio_temporal is not None:
+            visual, audio = self.visual_temporal(visual, inputs.mask), self.audio_temporal(audio, inputs.mask)
         return visual, audio, weights
 
-    def _outputs(self, inputs: Inputs) -> Outputs:
+    def _outputs(self, inputs: Inputs, contrast_active: bool) -> Outputs:
+        """Everything up to the logits: Eqs. 8, 10 and 11 before their sigmoid and softmax."""
         mask, config = inputs.mask, self.config
         visual, audio, weights = self._features(inputs)
-        suppressed = self.suppression(self.relation(visual, audio, mask), mask)
-        class_logits = at_least_float32(self.class_head(max_over_time(suppressed.fused, mask)))
-        if config.variant == "released":
-            class_logits = class_logits + config.gamma * suppressed.modality_logits
-        return Outputs(
-            suppressed.fused, suppressed.modality_logits, suppressed.audio_gate, suppressed.visual_gate, class_logits, weights,
-        )  # fmt: skip
-
-    def _event_logits(self, fused: Tensor, contrast_active: bool) -> Tensor:
-        """Eqs. 8 and 10, before the sigmoid: (B, T, d) -> (B, T)."""
+        fused, modality_logits, audio_gate, visual_gate = self.suppression(self.relation(visual, audio, mask), mask)
+        enhanced = fused
         if self.contrast_encoder is not None and contrast_active:
-            fused = fused + self.config.lambda_contrast * self.contrast_encoder(fused)
-        return at_least_float32(self.event_head(fused)).squeeze(-1)
+            enhanced = fused + config.lambda_contrast * self.contrast_encoder(fused)
+        event_logits = at_least_float32(self.event_head(enhanced)).squeeze(-1)
+        of_clip = max_over_time(enhanced if config.enhanced_heads == "both" else fused, mask)
+        class_logits = at_least_float32(self.class_head(of_clip))
+        if config.variant == "released":
+            class_logits = class_logits + config.gamma * modality_logits
+        return Outputs(fused, modality_logits, audio_gate, visual_gate, event_logits, class_logits, weights)
 
     def _switch_contrast(self, progress: Progress) -> bool:
         """In training, set the buffer by the progress; in evaluation, what the buffer says."""
-        if self.training:
-            start = CONTRAST_START * progress.epochs if self.config.variant == "released" else 0
-            self.contrast_active.fill_(progress.epoch >= start)
-        return bool(self.contrast_active)
+        if not self.training:
+            return bool(self.contrast_active)
+        start = CONTRAST_START * progress.epochs if self.config.variant == "released" else 0
+        active = progress.epoch >= start
+        self.contrast_active.fill_(active)
+        return active
 
     def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
         """Eq. 12: ``event`` + ``class`` + ``gate`` + ``modality_class`` (the last two L_sup) + contrast_weight * ``contrast``.
 
         Each a mean over valid segments or over clips; ``contrast`` is 0 until it is switched on, and missing with ``contrast: false``.
         """
-        outputs = self._outputs(method_inputs(self, batch))
         active = self._switch_contrast(progress)
+        outputs = self._outputs(method_inputs(self, batch), active)
         event = targets.segments < self.num_classes
         truth = event.to(outputs.audio_gate.dtype)
         known = batch.mask.any(dim=1)
         if self.config.variant == "paper":
             known = known & (targets.video < self.num_classes)
         terms = {
-            "event": event_loss(self._event_logits(outputs.fused, active), event, batch.mask),
+            "event": event_loss(outputs.event_logits, event, batch.mask),
             "class": class_loss(outputs.class_logits, targets.video, known),
             "gate": masked_mean(gate_loss(outputs.audio_gate, outputs.visual_gate, truth, self.config.gate_loss), batch.mask),
             "modality_class": class_loss(outputs.modality_logits, targets.video, known),
@@ -225,9 +240,9 @@ class CaceNet(LocalizationMethod):
         ``contrast`` takes as events what the event head says, and nothing in a clip without one: labels of segments there are none.
         """
         inputs = method_inputs(self, batch)
-        outputs = self._outputs(inputs)
         active = self._switch_contrast(progress)
-        event = self._event_logits(outputs.fused, active)
+        outputs = self._outputs(inputs, active)
+        event = outputs.event_logits
         labels, known = targets.labels.to(event.dtype), batch.mask.any(dim=1)
         pooled = gated_clip_logits(event.sigmoid(), outputs.class_logits, inputs.mask)
         terms = {
@@ -246,17 +261,19 @@ class CaceNet(LocalizationMethod):
         return {**terms, "total": total}
 
     def _contrast(self, fused: Tensor, event: Tensor, mask: Tensor) -> Tensor:
-        """Eq. 7 between the encoded segments and their noisy twins."""
+        """Eq. 7 between the encoded segments and their augmented twins."""
         assert self.contrast_encoder is not None
-        noisy = fused + self.config.contrast_noise * torch.randn_like(fused)
+        config = self.config
+        strength = {"noise": config.contrast_noise, "channel_mask": config.contrast_mask, "mixup": config.contrast_mixup}
+        twins = augmented_twin(fused, mask, config.augmentation, strength[config.augmentation])
         return background_event_contrast(
-            self.contrast_encoder(fused), self.contrast_encoder(noisy), event, mask, self.config.contrast_temperature
+            self.contrast_encoder(fused), self.contrast_encoder(twins), event, mask, config.contrast_temperature
         )
 
     def predict(self, batch: Batch) -> Scores:
         """Both heads; ``segments`` is their product: P(event) P(class), and P(no event) for the background."""
-        outputs = self._outputs(method_inputs(self, batch))
-        event = self._event_logits(outputs.fused, bool(self.contrast_active)).sigmoid()
+        outputs = self._outputs(method_inputs(self, batch), bool(self.contrast_active))
+        event = outputs.event_logits.sigmoid()
         classes = outputs.class_logits.softmax(dim=-1)
         segments = joint_probabilities(event, classes, self.num_classes)
         attention = None if outputs.attention is None else at_least_float32(outputs.attention)

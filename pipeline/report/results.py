@@ -19,6 +19,8 @@ class RowResult:
 
     scores: headline metric on test, one value per seed, in the order of the row's seeds; empty where the row was not run.
     metrics: the task's metrics of each split by seed (as text), as ``evaluate`` wrote them.
+    last_epoch, best_test_epoch: the headline on test by seed, were the epoch chosen so: what papers print. Empty unless the row was trained
+        with ``train.published_protocol``.
     missing: by split, ids of labelled clips without features; evaluated: by split, the number of rows that were scored.
     seconds: wall time of training each seed, where this machine trained these very weights; device: on what.
     """
@@ -28,6 +30,8 @@ class RowResult:
     headline: str = ""
     parameters: int = 0
     scores: list[float] = field(default_factory=list)
+    last_epoch: list[float] = field(default_factory=list)
+    best_test_epoch: list[float] = field(default_factory=list)
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
     evaluated: dict[str, int] = field(default_factory=dict)
@@ -80,8 +84,19 @@ def read_row(name: str, run: Run, directory: Path, live: Path) -> RowResult:
     result.missing = {split: counts["without features"] for split, counts in document["clips"].items()}
     result.evaluated = {split: counts["evaluated"] for split, counts in document["clips"].items()}
     result.scores = [float(of_test[str(seed)][result.headline]) for seed in run.seeds]
+    result.last_epoch, result.best_test_epoch = other_epochs(directory / "curves.csv", run.seeds, result.headline)
     result.seconds, result.device = training_times(run.seeds, document.get("weights", {}), live)
     return result
+
+
+def other_epochs(curves: Path, seeds: list[int], headline: str) -> tuple[list[float], list[float]]:
+    """(test headline of every seed's last epoch, of its best on test); ([], []) where test was not scored after every epoch."""
+    table = pd.read_csv(curves) if curves.is_file() else pd.DataFrame(columns=["seed"])
+    column = f"test/{headline}"
+    if column not in table or table[column].isna().any():
+        return [], []
+    by_seed = [table.loc[table["seed"] == seed].sort_values("epoch")[column] for seed in seeds]
+    return [float(values.iloc[-1]) for values in by_seed], [float(values.max()) for values in by_seed]
 
 
 def training_times(seeds: list[int], weights: dict[str, str], live: Path) -> tuple[list[float], str]:

@@ -15,10 +15,22 @@ from pipeline.report.settings import ReportSettings
 NOT_RUN = "not run"
 NOTHING = "–"
 # By task, further metrics with a column of their own.
-SECONDARY = {"avel": {"event_f1": "Event F1", "background_f1": "Background F1"}}
+SECONDARY = {
+    "avel": {
+        "event_f1": "Event F1", "background_f1": "Background F1",
+        "start_error_seconds": "Start error, s", "end_error_seconds": "End error, s",
+    }
+}  # fmt: skip
+# The headline by other protocols than ours: chosen on validation, all test clips.
+PROTOCOLS = {
+    "last_epoch": "Last epoch",
+    "best_test_epoch": "Best test epoch, as published",
+    "unseen": "Without test clips that stand in train",
+}
 COLUMNS = [
     *("row", "task", "method", "features", "seeds", "metric", "mean", "std", "best", "best_seed", "paper", "to_paper"),
     *("parameters", "seconds", "difference", "low", "high", "paper_key", "source"),
+    *(f"{name}_{moment}" for name in PROTOCOLS for moment in ("mean", "std")),
 ]
 
 
@@ -55,7 +67,12 @@ def facts_of(result: RowResult) -> dict:
 
 
 def numbers_of(result: RowResult) -> dict:
-    return {
+    of_protocol = {
+        "last_epoch": result.last_epoch,
+        "best_test_epoch": result.best_test_epoch,
+        "unseen": result.values_of(result.headline, "test_unseen"),
+    }
+    return {f"{name}_{key}": value for name, values in of_protocol.items() for key, value in moments(values).items()} | {
         "metric": result.headline,
         "mean": result.mean,
         "std": result.std,
@@ -98,6 +115,8 @@ def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes,
         cells = {"Row": footnotes.marked(line["row"]), "Method": line["method"], "Features": line["features"]}
         cells["Test, mean ± std (seeds)"] = spread(known, result.run.seeds) if "mean" in known else NOT_RUN
         cells["Best seed"] = f"{known['best']:.2f} (seed {known['best_seed']:.0f})" if "best" in known else ""
+        for name, head in PROTOCOLS.items():
+            cells[head] = mean_and_std({"mean": known.get(f"{name}_mean"), "std": known.get(f"{name}_std")})
         cells["Paper"] = f"{known['paper']:g}" if "paper" in known else ""
         cells["To the paper"] = f"{known['to_paper']:+.2f}" if "to_paper" in known else ""
         cells |= {head: f"{known[name]:.1f}" if name in known else "" for name, head in secondary.items()}
@@ -125,19 +144,29 @@ def against_papers(results: list[RowResult], settings: ReportSettings) -> Table:
                 )
                 continue
             several |= metric != result.headline
-            mean = sum(ours) / len(ours)
-            known = {"mean": mean, "std": float(pd.Series(ours).std()) if len(ours) > 1 else None}
-            known = {key: number for key, number in known.items() if number is not None}
-            cells = [spread(known, ours), f"{value:g}", f"{mean - value:+.2f}", published.table.columns[metric]]
+            known = moments(ours)
+            cells = [spread(known, ours), f"{value:g}", f"{known['mean'] - value:+.2f}", published.table.columns[metric]]
             lines.append([result.name, metric, *cells])
     heads = ["Row", "Metric", "Ours, mean ± std (seeds)", "Paper", "Difference", "Printed column"]
     return Table(heads, lines) if several else Table([], [])
 
 
+def moments(values: list[float]) -> dict[str, float]:
+    """``mean`` and, of more than one value, ``std`` over seeds; nothing of none."""
+    series = pd.Series(values, dtype=float)
+    return {"mean": float(series.mean()), **({"std": float(series.std())} if len(values) > 1 else {})} if values else {}
+
+
+def mean_and_std(known: dict) -> str:
+    """``mean ± std``; without ± for a single seed, empty without a mean."""
+    if known.get("mean") is None:
+        return ""
+    return f"{known['mean']:.2f}" + (f" ± {known['std']:.2f}" if known.get("std") is not None else "")
+
+
 def spread(known: dict, seeds: list) -> str:
-    """``mean ± std (n)``; without ± for a single seed."""
-    std = f" ± {known['std']:.2f}" if "std" in known else ""
-    return f"{known['mean']:.2f}{std} ({len(seeds)})"
+    """``mean ± std (n)``."""
+    return f"{mean_and_std(known)} ({len(seeds)})"
 
 
 def duration(seconds: float) -> str:

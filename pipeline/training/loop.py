@@ -10,6 +10,7 @@ import math
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -53,21 +54,25 @@ class Trainer:
         method: freshly built, its weights drawn under the seed.
         task: says what is predicted and how good it is.
         train, validation: on the device already; with an empty ``validation`` the last epoch is kept.
+        watched: a split (test) whose headline is recorded after every epoch and decides nothing: the papers' protocol, beside ours.
         checkpoint: file to resume from and to write to.
         live: directory of the live metrics (DVCLive).
     """
 
     def __init__(
         self, fabric: Fabric, method: Method, task: Task, train: SplitData, validation: SplitData, settings: TrainSettings,
-        checkpoint: Path, live: Path, name: str,
+        checkpoint: Path, live: Path, name: str, watched: SplitData | None = None,
     ) -> None:  # fmt: skip
         if not len(train):
             raise PipelineError(f"{name}: no row of the training split has features; look at the index and at the status of the clips")
         recipe: Recipe = method.config.recipe
         self.fabric, self.task, self.train, self.validation, self.settings, self.recipe = fabric, task, train, validation, settings, recipe
-        self.live, self.name = live, name
+        self.live, self.name, self.watched = live, name, watched
         self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
         optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        if settings.compile:
+            # What trains alone: the loop calls losses, never forward. Bound to this instance, because Fabric takes nothing but methods.
+            method.__dict__["losses"] = MethodType(torch.compile(type(method).losses), method)
         self.method = method
         self.model, self.optimizer = fabric.setup(method, optimizer)
         self.model.mark_forward_method("losses")
@@ -148,8 +153,9 @@ class Trainer:
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         score = float(state.epoch)  # without validation clips the last epoch is kept
         if len(self.validation):
-            score = evaluate(self.model, self.task, self.validation, self.dtype, self.recipe.batch_size)[self.task.HEADLINE]
-            record[f"val/{self.task.HEADLINE}"] = score
+            score = record[f"val/{self.task.HEADLINE}"] = self._headline(self.validation)
+        if self.watched is not None and len(self.watched):
+            record[f"test/{self.task.HEADLINE}"] = self._headline(self.watched)
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             state.best_weights = {key: value.detach().cpu().clone() for key, value in self.method.state_dict().items()}
@@ -157,6 +163,9 @@ class Trainer:
         state.history.append({"epoch": state.epoch, **record})
         state.epoch, state.order, state.sums = state.epoch + 1, None, None
         return record
+
+    def _headline(self, data: SplitData) -> float:
+        return evaluate(self.model, self.task, data, self.dtype, self.recipe.batch_size)[self.task.HEADLINE]
 
     def _content(self) -> dict[str, Any]:
         self.state.seconds = time.monotonic() - self.started

@@ -15,6 +15,7 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from pipeline.cache import file_sha256, fingerprint
 from pipeline.devices import choose_device
@@ -25,6 +26,8 @@ from pipeline.tasks import TASKS, Task
 from pipeline.training.data import SplitData, load_split
 from pipeline.training.loop import State, Trainer, predictions
 from pipeline.training.settings import Run, TrainSettings
+
+UNSEEN = "test_unseen"  # test without the clips that stand in train as well
 
 
 @dataclass
@@ -71,13 +74,14 @@ def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live:
     device = choose_device(settings.device)
     fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.precision)
     train, validation = inputs.training_split().to(device), inputs.split("val").to(device)
+    watched = inputs.split("test").to(device) if settings.published_protocol else None
     for seed in inputs.run.seeds:
         if not (directory / f"seed-{seed}.json").is_file():
             torch.manual_seed(seed)
             method, name = inputs.build(), f"{inputs.name}, seed {seed}"
             checkpoint = directory / f"seed-{seed}.checkpoint"
             trainer = Trainer(
-                fabric, method, inputs.task, train, validation, settings, checkpoint, live / f"seed-{seed}", name
+                fabric, method, inputs.task, train, validation, settings, checkpoint, live / f"seed-{seed}", name, watched
             )  # fmt: skip
             state = trainer.run()
             save_seed(directory, seed, inputs, state)
@@ -148,12 +152,19 @@ def write_curves(directory: Path, seeds: Sequence[int]) -> None:
 
 
 def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, directory: Path) -> None:
-    """Write ``predictions.parquet`` (every segment of val and test, by seed) and ``metrics.json``."""
+    """Write ``predictions.parquet`` (every segment of val and test, by seed) and ``metrics.json``.
+
+    Where test has rows whose clip stands in train as well (AVE has 8, under other labels), test is scored without them, too:
+    ``test_unseen``.
+    """
     device = choose_device(settings.device)
     dtype = torch.float64 if settings.precision == "64-true" else torch.float32
     splits = {name: inputs.split(name) for name in ("val", "test")}
     tables: list[pd.DataFrame] = []
     metrics: dict[str, Any] = {name: {} for name in splits}
+    unseen = rows_unseen_in_training(inputs, splits["test"])
+    if 0 < len(unseen) < len(splits["test"]):
+        metrics[UNSEEN] = {}
     parameters = 0
     for seed in inputs.run.seeds:
         method, facts = load_seed(models, seed)
@@ -164,9 +175,9 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
         for name, data in splits.items():
             if len(data):
                 scores, decided = predictions(method, inputs.task, data.to(device), dtype, method.config.recipe.batch_size)
-                metrics[name][str(seed)] = inputs.task.score(
-                    decided, data.targets, data.features.mask, data.num_classes, data.segment_seconds
-                )  # fmt: skip
+                metrics[name][str(seed)] = score_rows(inputs.task, data, decided, torch.arange(len(data)))
+                if name == "test" and UNSEEN in metrics:
+                    metrics[UNSEEN][str(seed)] = score_rows(inputs.task, data, decided, unseen)
                 tables.append(inputs.task.table(scores, decided, data.targets, data.features.mask).assign(
                     seed=seed, split=name, clip=_per_segment(data.clips, data), row=_per_segment(data.rows, data)
                 ))  # fmt: skip
@@ -180,13 +191,25 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
         "headline": inputs.task.HEADLINE,
         "parameters": parameters,
         "weights": {str(seed): file_sha256(models / f"seed-{seed}.safetensors") for seed in inputs.run.seeds},
-        "clips": {name: {"evaluated": len(data), "without features": data.missing} for name, data in splits.items()},
+        "clips": {name: {"evaluated": len(data), "without features": data.missing} for name, data in splits.items()}
+        | ({UNSEEN: {"evaluated": len(unseen), "without features": []}} if UNSEEN in metrics else {}),
         "seeds": metrics,
     }
     (directory / "metrics.json").write_text(json.dumps(document, indent=1) + "\n")
     # so that the report needs neither weights nor features
     shutil.copyfile(models / "curves.csv", directory / "curves.csv")
     shutil.copyfile(inputs.store.directory / "spec.json", directory / "features.json")
+
+
+def rows_unseen_in_training(inputs: RowInputs, data: SplitData) -> Tensor:
+    """Positions of the rows of a split whose clip is in no row of the training split."""
+    trained = set(inputs.index.loc[inputs.index["split"] == "train", "clip"])
+    return torch.tensor([position for position, clip in enumerate(data.clips) if clip not in trained], dtype=torch.int64)
+
+
+def score_rows(task: Task, data: SplitData, decided: Any, rows: Tensor) -> dict[str, Any]:
+    """The task's metrics on some rows of a split, from what was decided for all of them."""
+    return task.score(decided[rows], data.targets[rows], data.features.mask[rows], data.num_classes, data.segment_seconds)
 
 
 def _per_segment(values: Sequence[Any], data: SplitData) -> list[Any]:

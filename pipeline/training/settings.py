@@ -15,6 +15,13 @@ class TrainSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["32-true", "bf16-mixed", "64-true"] = Field("32-true", description="as Lightning Fabric names it")
     checkpoint_seconds: float = Field(60.0, ge=0, description="a checkpoint at the first epoch end after so many seconds; 0 = every epoch")
+    compile: bool = Field(
+        False, description="torch.compile the losses; needs a C++ compiler (CPU) or Triton (GPU), and minutes at the start"
+    )
+    published_protocol: bool = Field(
+        False,
+        description="score test after every epoch as well, for the table's columns of the last and the best test epoch; chooses nothing",
+    )
     nonfinite_patience: int = Field(3, ge=0, description="steps with a non-finite loss that are skipped before the run stops")
 
 

@@ -28,11 +28,12 @@ from pipeline.methods import Method, Progress, create
 
 HEADS, TOP_K = 2, 2
 ALPHA, BETA, GAMMA, PSI, LAMBDA, NOISE, TEMPERATURE, WEIGHT = 0.15, 0.45, 0.35, 0.25, 0.65, 0.1, 0.05, 1.7
+STEPS, TIME_CONSTANT = 15, 4.0
 WIDTHS = {
     "visual_hidden": 10, "audio_hidden": 6, "attention_width": 5, "width": 8, "heads": HEADS,
     "intra_feedforward": 7, "cross_feedforward": 9, "alpha": ALPHA, "beta": BETA,
     "gamma": GAMMA, "psi": PSI, "lambda_contrast": LAMBDA, "contrast_noise": NOISE,
-    "contrast_temperature": TEMPERATURE, "contrast_weight": WEIGHT, "top_k": TOP_K,
+    "contrast_temperature": TEMPERATURE, "contrast_weight": WEIGHT, "top_k": TOP_K, "spiking_time_constant": TIME_CONSTANT,
 }  # fmt: skip
 NO_DROPOUT = {"input_dropout": 0.0, "dropout": 0.0, "interaction_dropout": 0.0}
 
@@ -43,6 +44,7 @@ class Reference(Restatement):
     def __init__(self, method: Method) -> None:
         super().__init__(method, HEADS)
         self.guidance, self.variant, self.temporal = method.config.guidance, method.config.variant, method.config.temporal
+        self.enhanced_heads = method.config.enhanced_heads
 
     def refined(self, name, positions):
         attended = self.single_head(name, positions, positions)
@@ -63,6 +65,18 @@ class Reference(Restatement):
     def encode(self, x):
         return relu(self.linear("contrast_encoder.0", x))
 
+    def spikes(self, name, segments):
+        """Leaky integrate-and-fire neurons, threshold 1, reset to 0: spikes per step of each segment."""
+        membrane, rates = 0.0, []
+        for current in self.linear(f"{name}.current", segments):
+            fired = []
+            for _ in range(STEPS):
+                membrane = math.exp(-1 / TIME_CONSTANT) * membrane + current
+                fired.append(membrane >= 1)
+                membrane = np.where(fired[-1], 0.0, membrane)
+            rates.append(np.mean(fired, axis=0))
+        return np.stack(rates)
+
     def __call__(self, visual, audio, contrast):
         maps = relu(self.linear("visual_input.0", visual))
         if "audio_input.0.weight" in self.state:
@@ -73,9 +87,11 @@ class Reference(Restatement):
             guided, weights = np.stack([pair[0] for pair in pairs]), np.stack([pair[1] for pair in pairs])
         if self.guidance in ("visual", "both"):
             audio = self.guided_audio(maps, audio)
-        if self.temporal != "none":
+        if self.temporal == "snn":
+            guided, audio = self.spikes("visual_temporal", guided), self.spikes("audio_temporal", audio)
+        elif self.temporal != "none":
             both = self.temporal == "bilstm"
-            guided, audio = self.lstm("visual_lstm", guided, both), self.lstm("audio_lstm", audio, both)
+            guided, audio = self.lstm("visual_temporal", guided, both), self.lstm("audio_temporal", audio, both)
         visual_memory, audio_memory = self.intra("relation.visual_intra", guided), self.intra("relation.audio_intra", audio)
         audio_query = self.cross("relation.audio_cross", audio, visual_memory)
         visual_query = self.cross("relation.visual_cross", guided, audio_memory)
@@ -87,8 +103,9 @@ class Reference(Restatement):
         first = self.interaction("suppression.interaction.visual", visual_query, audio_query)
         second = self.interaction("suppression.interaction.audio", audio_query, first)
         fused = (first + second) / 2
-        classes = self.linear("class_head", fused.max(axis=0)) + (GAMMA * modality if self.variant == "released" else 0)
         final = fused + LAMBDA * self.encode(fused) if contrast else fused
+        of_clip = (final if self.enhanced_heads == "both" else fused).max(axis=0)
+        classes = self.linear("class_head", of_clip) + (GAMMA * modality if self.variant == "released" else 0)
         event = sigmoid(self.linear("event_head", final))[:, 0]
         return {
             "event": event, "class_logits": classes, "modality": modality, "gate": (audio_gate * visual_gate)[:, 0], "fused": fused,
@@ -109,7 +126,7 @@ def reference(method, batch, contrast):
 
 GRID = [
     *({"guidance": g, "variant": v} for g, v in itertools.product(("none", "audio", "visual", "both"), ("released", "paper"))),
-    {"temporal": "lstm"}, {"temporal": "none"}, {"audio_hidden": 7}, {"contrast": False},
+    {"temporal": "lstm"}, {"temporal": "snn"}, {"temporal": "none"}, {"audio_hidden": 7}, {"contrast": False}, {"enhanced_heads": "both"},
 ]  # fmt: skip
 
 

@@ -33,7 +33,8 @@ VARIANTS = {
     ],
     "cace_net": [
         {}, {"variant": "paper"}, {"guidance": "none"}, {"guidance": "audio"}, {"guidance": "visual"},
-        {"guidance": "visual", "variant": "paper"}, {"temporal": "lstm"}, {"temporal": "none"}, {"contrast": False},
+        {"guidance": "visual", "variant": "paper"}, {"temporal": "lstm"}, {"temporal": "snn"}, {"temporal": "none"},
+        {"contrast": False}, {"enhanced_heads": "both"}, {"augmentation": "channel_mask"}, {"augmentation": "mixup"},
         {"gate_loss": "faithful"}, WEAK, {**WEAK, "contrast": False},
     ],
     "cmbs": [{}, {"gate_loss": "faithful"}, WEAK, {**WEAK, "video_loss": "soft_margin"}, {**WEAK, "weak_evaluation": "published"}],
@@ -306,7 +307,8 @@ LEARNS = [
     case for case in CASES
     if case.id in {
         "avel", "avel-modality=audio", "avel-modality=visual", "avel-fusion=dmrn", "avel-supervision=weak", "cace_net",
-        "cace_net-variant=paper", "cace_net-guidance=none", "cace_net-supervision=weak", "cmbs", "cmbs-supervision=weak",
+        "cace_net-variant=paper", "cace_net-guidance=none", "cace_net-temporal=snn", "cace_net-supervision=weak", "cmbs",
+        "cmbs-supervision=weak",
         "cmbs-supervision=weak-video_loss=soft_margin", "cmran", "cmran-supervision=weak", "psp", "psp-supervision=weak",
     }
 ]  # fmt: skip

@@ -32,11 +32,12 @@ class World:
         (self.root / "index").mkdir(exist_ok=True)
         write_index(Index(rows, CLASSES, list(health)), self.root / "index")
 
-    def write_row(self, name, true, predicted_by_seed, method="avel", without_features=(), scores=None):
-        """A row's out. true: (N, T) labels; predicted_by_seed: seed -> (N, T); scores: seed -> (N, T, C+1), else 0.9 on the label."""
+    def write_row(self, name, true, predicted_by_seed, method="avel", without_features=(), scores=None, test_curves=None, seen=0):
+        """A row's out. true: (N, T) labels; predicted_by_seed: seed -> (N, T); scores: seed -> (N, T, C+1), else 0.9 on the label;
+        test_curves: seed -> accuracy on test after each of 3 epochs; seen: the first so many test clips stand in train, too."""
         directory = self.root / "rows" / name
         directory.mkdir(parents=True)
-        true, tables, seeds = np.asarray(true), [], {}
+        true, tables, seeds, unseen = np.asarray(true), [], {}, {}
         for seed, predicted in predicted_by_seed.items():
             predicted = np.asarray(predicted)
             mask = np.ones(true.shape, bool)
@@ -51,15 +52,20 @@ class World:
                 "row": np.repeat(np.arange(clips), segments),
             }))  # fmt: skip
             seeds[str(seed)] = avel.evaluate(predicted, true, mask, len(CLASSES))
+            unseen[str(seed)] = avel.evaluate(predicted[seen:], true[seen:], mask[seen:], len(CLASSES))
         pd.concat(tables).to_parquet(directory / "predictions.parquet")
         document = {
             "task": "avel", "method": method, "features": "f", "headline": "accuracy", "parameters": 1234567, "seeds": {"test": seeds},
             "weights": {str(seed): f"sha-{name}-{seed}" for seed in predicted_by_seed},
             "clips": {"test": {"evaluated": len(true), "without features": list(without_features)}},
         }  # fmt: skip
+        if seen:
+            document["seeds"]["test_unseen"] = unseen
+            document["clips"]["test_unseen"] = {"evaluated": len(true) - seen, "without features": []}
         (directory / "metrics.json").write_text(json.dumps(document))
         curves = [
             {"seed": seed, "epoch": epoch, "train/total": 2.0 - epoch, "val/accuracy": 10.0 * epoch + seed}
+            | ({"test/accuracy": test_curves[seed][epoch]} if test_curves else {})
             for seed in predicted_by_seed
             for epoch in range(3)
         ]

@@ -159,3 +159,31 @@ def test_exp_show_gets_at_most_a_dozen_columns(helpers):
 
     assert [columns(count) for count in (6, 7, 12, 20)] == [12, 7, 12, 12]
     assert experiment_metrics(results(20), ["row19"]) == {"row19": {"accuracy": 51.0, "std": round(float(np.sqrt(2)), 2)}}
+
+
+def test_other_protocols_have_columns_of_their_own_and_are_not_the_headline(world, rows, helpers):
+    run = helpers[1]
+    rows("watched", {0: 20, 1: 24}, test_curves={0: [40.0, 61.0, 50.0], 1: [30.0, 58.0, 60.0]}, seen=2)  # 8 clips of 5 segments
+    rows("plain", {0: 20, 1: 24})
+    text = world.report({"watched": run(), "plain": run()})
+    heads = [head.strip() for head in next(line for line in text.splitlines() if line.startswith("| Row")).strip("|").split("|")]
+    watched, plain = (
+        dict(zip(heads, (cell.strip() for cell in table_lines(text)[row].strip("|").split("|")), strict=True))
+        for row in ("watched", "plain")
+    )
+    assert watched["Test, mean ± std (seeds)"] == plain["Test, mean ± std (seeds)"] == "**55.00** ± 7.07 (2)"
+    assert watched["Last epoch"] == "55.00 ± 7.07"
+    assert watched["Best test epoch, as published"] == "60.50 ± 0.71"
+    assert watched["Without test clips that stand in train"] == "40.00 ± 9.43"  # 10 and 14 of 30
+    assert plain["Last epoch"] == plain["Best test epoch, as published"] == plain["Without test clips that stand in train"] == "–"
+    table = pd.read_csv(world.out / "table.csv").set_index("row")
+    assert table.loc["watched", ["last_epoch_mean", "best_test_epoch_mean", "unseen_mean"]].tolist() == pytest.approx([55.0, 60.5, 40.0])
+    assert json.loads((world.out / "metrics.json").read_text())["watched"] == {"accuracy": 55.0, "std": 7.07}
+
+
+def test_without_another_protocol_there_is_no_column_of_it(world, rows, helpers):
+    rows("plain", {0: 20})
+    text = world.report({"plain": helpers[1]([0])})
+    assert "Last epoch" not in text
+    assert "stand in train" not in text
+    assert "Start error, s" in text

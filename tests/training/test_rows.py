@@ -353,3 +353,51 @@ def test_the_rate_falls_at_iterations_and_at_epochs_whatever_interrupts(inputs, 
     interrupted = rates.pop(5)
     assert interrupted == rates[5]
     assert rates[:12] == pytest.approx([0.02] * 4 + [0.002] * 2 + [0.001] * 5 + [0.0001])
+
+
+def test_watching_test_changes_no_weight_and_records_its_curve(inputs, tmp_path):
+    """Last and best epoch need no weights beside the kept ones: the curve of the headline on test says both."""
+    plain = train(inputs, tmp_path / "plain")
+    watched = train(inputs, tmp_path / "watched", EVERY_STEP.model_copy(update={"published_protocol": True}))
+    for seed in inputs.run.seeds:
+        assert plain[f"seed-{seed}.safetensors"] == watched[f"seed-{seed}.safetensors"]
+        facts, before = (json.loads(files[f"seed-{seed}.json"]) for files in (watched, plain))
+        curve = [record.pop("test/accuracy") for record in facts["history"]]
+        assert facts == before
+        method, _ = load_seed(tmp_path / "watched", seed)
+        kept = loop.evaluate(method, inputs.task, inputs.split("test"), torch.float32, 64)["accuracy"]
+        assert curve[facts["best_epoch"]] == pytest.approx(kept)
+        assert len(set(curve)) > 1
+
+
+def test_test_is_scored_without_the_clips_that_train_holds_too(tmp_path):
+    inputs = make_inputs(tmp_path, epochs=1)
+    train(inputs, tmp_path / "row")
+    for name, again in (("plain", []), ("repeated", [("train", 16), ("val", 17), ("train", 1)])):  # only clip 16 is in test and train
+        inputs.index = pd.concat([inputs.index.iloc[: len(SPLITS)], *(inputs.index.iloc[[n]].assign(split=split) for split, n in again)])
+        (tmp_path / name).mkdir()
+        evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / name)
+    assert "test_unseen" not in json.loads((tmp_path / "plain" / "metrics.json").read_text())["seeds"]
+    document = json.loads((tmp_path / "repeated" / "metrics.json").read_text())
+    assert document["clips"]["test_unseen"] == {"evaluated": 4, "without features": []}
+    table = pd.read_parquet(tmp_path / "repeated" / "predictions.parquet")
+    for seed in (3, 4):
+        rest = table[(table["seed"] == seed) & (table["split"] == "test") & (table["clip"] != "clip16")]
+        share = 100 * (rest["true"] == rest["predicted"]).mean()
+        assert document["seeds"]["test_unseen"][str(seed)]["accuracy"] == pytest.approx(share)
+        assert len(rest) == 4 * T
+
+
+def test_compiled_losses_train_the_same_weights_and_store_them_under_the_same_names(tmp_path, monkeypatch):
+    """With a back end that runs every graph as it is, which changes no number; graphs there must be, or nothing was compiled."""
+    inputs, graphs, compile_function = make_inputs(tmp_path, epochs=2, seeds=(3,)), [], torch.compile
+
+    def as_it_is(graph, _):
+        graphs.append(len(graph.graph.nodes))
+        return graph.forward
+
+    plain = train(inputs, tmp_path / "plain")
+    monkeypatch.setattr(loop.torch, "compile", lambda function: compile_function(function, backend=as_it_is))
+    again = train(inputs, tmp_path / "compiled", EVERY_STEP.model_copy(update={"compile": True}))
+    assert sum(graphs) > 10
+    assert again == plain
