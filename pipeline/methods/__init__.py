@@ -6,10 +6,10 @@ from pipeline.methods.base import (  # isort: skip
     METHODS, AvelTargets, Batch, Labels, LocalizationMethod, Method, MethodConfig, Progress, Recipe, Scores, SupervisionConfig, Targets,
     VideoTargets, create,
 )  # fmt: skip
-from pipeline.methods import avel, cace_net, cmbs, cmran, psp  # registers them
+from pipeline.methods import avel, cace_net, ccln, cmbs, cmran, psp  # registers them
 
 __all__ = [
     "METHODS", "AvelTargets", "Batch", "Labels", "LocalizationMethod", "Method", "MethodConfig", "Progress", "Recipe", "Scores",
-    "SupervisionConfig", "Targets", "VideoTargets", "avel", "cace_net", "cmbs", "cmran", "create",
+    "SupervisionConfig", "Targets", "VideoTargets", "avel", "cace_net", "ccln", "cmbs", "cmran", "create",
     "psp",
 ]  # fmt: skip

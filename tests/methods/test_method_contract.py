@@ -19,6 +19,10 @@ NARROW = {
     "cace_net": {
         "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
     },
+    "ccln": {
+        "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
+        "contrast_width": 8,
+    },
     "cmbs": {
         "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
     },
@@ -35,6 +39,10 @@ VARIANTS = {
         {}, {"variant": "paper"}, {"guidance": "none"}, {"guidance": "audio"}, {"guidance": "visual"},
         {"guidance": "visual", "variant": "paper"}, {"temporal": "lstm"}, {"temporal": "none"}, {"contrast": False},
         {"gate_loss": "faithful"}, WEAK, {**WEAK, "contrast": False},
+    ],
+    "ccln": [
+        {}, {"interaction": "plain"}, {"interaction": "none"}, {"foreground_enhancement": False}, {"contrast": False},
+        {"interaction": "none", "foreground_enhancement": False, "contrast": False}, WEAK, {**WEAK, "interaction": "none"},
     ],
     "cmbs": [{}, {"gate_loss": "faithful"}, WEAK, {**WEAK, "video_loss": "soft_margin"}, {**WEAK, "weak_evaluation": "published"}],
     "cmran": [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
@@ -60,6 +68,7 @@ every_case = pytest.mark.parametrize(("name", "config"), CASES)
 DROPOUTS = {
     "avel": (),
     "cace_net": ("input_dropout", "dropout", "interaction_dropout"),
+    "ccln": ("input_dropout", "dropout", "interaction_dropout"),
     "cmbs": ("input_dropout", "attention_dropout", "dropout", "interaction_dropout"),
     "cmran": ("input_dropout", "dropout"),
     "psp": ("dropout",),
@@ -306,7 +315,8 @@ LEARNS = [
     case for case in CASES
     if case.id in {
         "avel", "avel-modality=audio", "avel-modality=visual", "avel-fusion=dmrn", "avel-supervision=weak", "cace_net",
-        "cace_net-variant=paper", "cace_net-guidance=none", "cace_net-supervision=weak", "cmbs", "cmbs-supervision=weak",
+        "cace_net-variant=paper", "cace_net-guidance=none", "cace_net-supervision=weak", "ccln", "ccln-supervision=weak",
+        "cmbs", "cmbs-supervision=weak",
         "cmbs-supervision=weak-video_loss=soft_margin", "cmran", "cmran-supervision=weak", "psp", "psp-supervision=weak",
     }
 ]  # fmt: skip
