@@ -15,7 +15,10 @@ from pipeline.report.settings import ReportSettings
 NOT_RUN = "not run"
 NOTHING = "–"
 # By task, further metrics with a column of their own.
-SECONDARY = {"avel": {"event_f1": "Event F1", "background_f1": "Background F1"}}
+SECONDARY = {
+    "avel": {"event_f1": "Event F1", "background_f1": "Background F1"},
+    "cml": {"a2v": "A2V", "v2a": "V2A", "a2v_iou": "A2V IoU", "v2a_iou": "V2A IoU"},
+}
 COLUMNS = [
     *("row", "task", "method", "features", "seeds", "metric", "mean", "std", "best", "best_seed", "paper", "to_paper"),
     *("parameters", "seconds", "difference", "low", "high", "paper_key", "source"),
