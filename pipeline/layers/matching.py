@@ -28,7 +28,8 @@ def sums_over_windows(values: Tensor) -> Tensor:
 
     (B, L, T start of the question, T) -> (B, L, T start of the question, T start of the answer); 0 where the answer does not fit.
     """
-    return torch.einsum("blst,lwt->blsw", values, windows(values.shape[-1], values.device).to(values.dtype))
+    with torch.autocast(values.device.type, enabled=False):
+        return torch.einsum("blst,lwt->blsw", values, windows(values.shape[-1], values.device).to(values.dtype))
 
 
 def sums_along(values: Tensor) -> Tensor:
