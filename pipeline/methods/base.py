@@ -77,7 +77,19 @@ class VideoTargets(Tensors):
     labels: Tensor
 
 
-Targets = AvelTargets | VideoTargets
+@dataclass
+class MatchingTargets(Tensors):
+    """The truth of cross-modality localization.
+
+    event: (B, T), bool; the segments whose sound and picture belong together.
+    labels: (B, C), float, multi-hot: the classes of the clip's events; zero in a clip without one.
+    """
+
+    event: Tensor
+    labels: Tensor
+
+
+Targets = AvelTargets | VideoTargets | MatchingTargets
 Labels = Literal["segments", "video", "proportions"]  # what the training split tells: AvelTargets, or one of two kinds of VideoTargets
 
 
@@ -97,6 +109,19 @@ class Scores(Tensors):
     event: Tensor | None = None
     classes: Tensor | None = None
     attention: Tensor | None = None
+
+
+@dataclass
+class MatchingScores(Tensors):
+    """How well any window of one modality fits any window of the same length of the other, higher is better.
+
+    audio_to_visual: (B, L, T, T), with L = T: by length - 1 and start of the window of sound, which is given, and start of that of the
+        picture, which is searched. Windows that reach beyond their clip have a number of no meaning.
+    visual_to_audio: the same with the roles exchanged.
+    """
+
+    audio_to_visual: Tensor
+    visual_to_audio: Tensor
 
 
 @dataclass
@@ -182,7 +207,7 @@ class Method(nn.Module):
         """
 
     @abstractmethod
-    def predict(self, batch: Batch) -> Scores:
+    def predict(self, batch: Batch) -> Scores | MatchingScores:
         """Scores of a batch; deterministic in eval mode, independent of the other clips of the batch."""
 
 
@@ -209,12 +234,34 @@ class LocalizationMethod(Method):
         raise TypeError(f"{type(self).__name__} with supervision: {self.config.supervision} does not train on {type(targets).__name__}")
 
     @abstractmethod
+    def predict(self, batch: Batch) -> Scores: ...
+
+    @abstractmethod
     def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
         """The losses under full supervision."""
 
     @abstractmethod
     def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
         """The losses under weak supervision."""
+
+
+class MatchingMethod(Method):
+    """A method of cross-modality localization. It encodes both modalities apart: of the searched one all is known, of the given one no
+    more than the window."""
+
+    tasks = frozenset({"cml"})
+
+    def losses(self, batch: Batch, targets: Targets, progress: Progress) -> dict[str, Tensor]:
+        if isinstance(targets, MatchingTargets):
+            return self.losses_of_matches(batch, targets)
+        raise TypeError(f"{type(self).__name__} does not train on {type(targets).__name__}")
+
+    @abstractmethod
+    def losses_of_matches(self, batch: Batch, targets: MatchingTargets) -> dict[str, Tensor]:
+        """The losses; clips without an event belong to nothing that must match."""
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> MatchingScores: ...
 
 
 METHODS: Registry[type[Method]] = Registry("method")

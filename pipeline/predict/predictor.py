@@ -82,6 +82,8 @@ class Predictor:
         check_trained(row, self.seed)
         self.method, self.facts = load_seed(RUNS / row, self.seed)
         self.task = TASKS.get(self.facts["task"])
+        if not hasattr(self.task, "tracks"):
+            raise PipelineError(f"row {row!r} is of the task {self.facts['task']!r}, which finds no events in a file; choose another row")
         self.device = choose_device(params.train.device)
         self.dtype = torch.float64 if params.train.precision == "64-true" else torch.float32
         self.method.to(device=self.device, dtype=self.dtype)

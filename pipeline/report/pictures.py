@@ -81,8 +81,8 @@ def pictures(
 
 
 def choose(results: list[RowResult]) -> Shown | None:
-    """What to draw; None where no row was run."""
-    ran = [result for result in results if result.scores and result.directory is not None]
+    """What to draw; None where no row was run whose task tells events of a clip."""
+    ran = [r for r in results if r.scores and r.directory is not None and hasattr(TASKS.get(r.run.task), "table_tracks")]
     if not ran:
         return None
     attending = [result for result in ran if "attention" in pq.read_schema(_predictions(result)).names]

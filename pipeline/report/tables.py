@@ -19,7 +19,8 @@ SECONDARY = {
     "avel": {
         "event_f1": "Event F1", "background_f1": "Background F1",
         "start_error_seconds": "Start error, s", "end_error_seconds": "End error, s",
-    }
+    },
+    "cml": {"a2v": "A2V", "v2a": "V2A", "a2v_iou": "A2V IoU", "v2a_iou": "V2A IoU"},
 }  # fmt: skip
 # The headline by other protocols than ours: chosen on validation, all test clips.
 PROTOCOLS = {

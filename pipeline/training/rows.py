@@ -152,7 +152,7 @@ def write_curves(directory: Path, seeds: Sequence[int]) -> None:
 
 
 def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, directory: Path) -> None:
-    """Write ``predictions.parquet`` (every segment of val and test, by seed) and ``metrics.json``.
+    """Write ``predictions.parquet`` (the task's table of val and test, by seed) and ``metrics.json``.
 
     Where test has rows whose clip stands in train as well (AVE has 8, under other labels), test is scored without them, too:
     ``test_unseen``.
@@ -178,9 +178,9 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
                 metrics[name][str(seed)] = score_rows(inputs.task, data, decided, torch.arange(len(data)))
                 if name == "test" and UNSEEN in metrics:
                     metrics[UNSEEN][str(seed)] = score_rows(inputs.task, data, decided, unseen)
-                tables.append(inputs.task.table(scores, decided, data.targets, data.features.mask).assign(
-                    seed=seed, split=name, clip=_per_segment(data.clips, data), row=_per_segment(data.rows, data)
-                ))  # fmt: skip
+                lines = inputs.task.table(scores, decided, data.targets, data.features.mask)
+                each = len(lines) // len(data)
+                tables.append(lines.assign(seed=seed, split=name, clip=_repeat(data.clips, each), row=_repeat(data.rows, each)))
     if not tables:
         raise PipelineError(f"{inputs.name}: neither val nor test has a row with features; there is nothing to evaluate")
     pd.concat(tables, ignore_index=True).to_parquet(directory / "predictions.parquet", index=False)
@@ -212,6 +212,6 @@ def score_rows(task: Task, data: SplitData, decided: Any, rows: Tensor) -> dict[
     return task.score(decided[rows], data.targets[rows], data.features.mask[rows], data.num_classes, data.segment_seconds)
 
 
-def _per_segment(values: Sequence[Any], data: SplitData) -> list[Any]:
-    """A per-row value for every segment of the row, in the order of a flattened (N, T) table."""
-    return [value for value in values for _ in range(data.features.mask.shape[1])]
+def _repeat(values: Sequence[Any], times: int) -> list[Any]:
+    """A per-row value for every line of the row in a table that goes row by row."""
+    return [value for value in values for _ in range(times)]

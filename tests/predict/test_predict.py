@@ -216,6 +216,18 @@ def test_a_row_on_imported_features_cannot_see_a_new_file(project, monkeypatch):
         facts.write_text(content)
 
 
+def test_a_row_whose_task_finds_no_events_of_a_file_is_refused(project):
+    """Cross-modality localization answers questions that a file alone does not ask."""
+    facts = Path("models/runs/cace/seed-1.json")
+    content = facts.read_text()
+    facts.write_text(json.dumps({**json.loads(content), "task": "cml"}))
+    try:
+        with pytest.raises(PipelineError, match="row 'cace' is of the task 'cml', which finds no events in a file"):
+            Predictor("cace")
+    finally:
+        facts.write_text(content)
+
+
 def test_differences_of_documents():
     assert differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1, "c": [2]}}) == []
     assert differences({"a": {"b": 1}, "d": None}, {"a": {"b": 2, "e": 3}, "d": None}) == [

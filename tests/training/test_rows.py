@@ -282,6 +282,7 @@ def weak_inputs(root, method, move=False, **settings):
             "intra_feedforward": 8,
             "cross_feedforward": 8,
         },
+        "ccln": {"visual_hidden": 8, "audio_hidden": 6, "attention_width": 4, "width": 8, "intra_feedforward": 8, "cross_feedforward": 8},
         "cmbs": {"visual_hidden": 8, "audio_hidden": 6, "attention_width": 4, "width": 8, "intra_feedforward": 8, "cross_feedforward": 8},
         "cmran": {"visual_hidden": 8, "width": 8, "feedforward": 8},
         "psp": {"attention_width": 8, "input_width": 6, "recurrent_width": 4, "classifier_width": 8},

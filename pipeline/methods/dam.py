@@ -1,0 +1,120 @@
+"""DAM-style matching for cross-modality localization: after Wu, Zhu, Yan, Yang, "Dual Attention Matching for Audio-Visual Event
+Localization", ICCV 2019. No code is public, and the widths are not in the notes we have: layers, widths and schedule are ours, no result
+is the paper's.
+
+Kept of the paper: of the given window, attended by itself and averaged over time, comes one vector psi of the event; local features f_t of
+the other modality say by p_t = sigmoid(<psi, f_t>) whether their segment belongs to it; binary cross-entropy of p_t against the event's
+segments, the mean of both directions. Ours: a map enters by its mean, because its attention would need the other modality, which is not
+given; a window is scored by the sum of the logits of p_t over its segments: the likeliest window if segments are taken to be independent.
+
+In training the window is the clip's event; clips without one train nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn.functional import binary_cross_entropy_with_logits
+
+from pipeline.layers.matching import sums_over_windows, windows
+from pipeline.layers.pooling import masked_mean
+from pipeline.layers.precision import at_least_float32
+from pipeline.layers.relation import check_heads
+from pipeline.methods.base import METHODS, Batch, MatchingMethod, MatchingScores, MatchingTargets, MethodConfig, Recipe
+from pipeline.methods.inputs import Inputs, method_inputs
+
+
+class DamRecipe(Recipe):
+    """Ours: Adam 1e-3, batches of 64, 60 epochs."""
+
+    learning_rate: float = Field(1e-3, gt=0)
+    batch_size: int = Field(64, ge=1)
+    epochs: int = Field(60, ge=1)
+
+
+class DamConfig(MethodConfig):
+    """All ours."""
+
+    width: int = Field(128, ge=1, description="of local features and of the event's vector")
+    heads: int = Field(4, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    recipe: DamRecipe = DamRecipe()
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        check_heads(self.width, heads=self.heads)
+        return self
+
+
+class EventVector(nn.Module):
+    """psi: the segments of a window attend to one another, LN(f + MHA(f)); their mean."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.attention = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, features: Tensor, window: Tensor) -> Tensor:
+        """(N, T, D), (N, T) bool -> (N, D); zero for an empty window."""
+        empty = ~window.any(dim=1, keepdim=True)
+        attended = self.attention(features, features, features, key_padding_mask=~(window | empty), need_weights=False)[0]
+        gathered = self.norm(features + attended).masked_fill(~window.unsqueeze(-1), 0.0).sum(dim=1)
+        return gathered / window.sum(dim=1, keepdim=True).clamp(min=1)
+
+
+class Modality(nn.Module):
+    """Local features of one modality and the event vector of its windows."""
+
+    def __init__(self, input_width: int, config: DamConfig) -> None:
+        super().__init__()
+        self.local = nn.Sequential(nn.Linear(input_width, config.width), nn.ReLU(), nn.Linear(config.width, config.width))
+        self.event = EventVector(config.width, config.heads, config.dropout)
+
+
+@METHODS.register("dam")
+class Dam(MatchingMethod):
+    """Both modalities, and how one's event vector fits the other's local features."""
+
+    Config = DamConfig
+    config: DamConfig
+
+    def __init__(self, config: DamConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__(config, visual_shape, audio_shape, num_classes)
+        self.visual, self.audio = Modality(self.visual_shape[-1], config), Modality(self.audio_shape[0], config)
+
+    def _local(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
+        """f_v, f_a (B, T, D)."""
+        return self.visual.local(inputs.visual.mean(dim=-2)), self.audio.local(inputs.audio)
+
+    def _logits(self, given: Modality, known: Tensor, window: Tensor, searched: Tensor) -> Tensor:
+        """Of p_t: what is known of the given modality (N, T, D), its window (N, T) bool, the other's local features (N, T, D) -> (N, T)."""
+        vector = given.event(known, window)
+        return at_least_float32((searched @ vector.unsqueeze(-1)).squeeze(-1)) / self.config.width**0.5
+
+    def losses_of_matches(self, batch: Batch, targets: MatchingTargets) -> dict[str, Tensor]:
+        """(``a2v`` + ``v2a``) / 2; each a mean over the valid segments of the clips with an event."""
+        inputs = method_inputs(self, batch)
+        visual, audio = self._local(inputs)
+        event = targets.event & batch.mask
+        counted = batch.mask & event.any(dim=1, keepdim=True)
+        terms = {}
+        for name, given, known, searched in (("a2v", self.audio, audio, visual), ("v2a", self.visual, visual, audio)):
+            logits = self._logits(given, known, event, searched)
+            terms[name] = masked_mean(binary_cross_entropy_with_logits(logits, event.to(logits.dtype), reduction="none"), counted)
+        return {**terms, "total": torch.stack(list(terms.values())).mean()}
+
+    def predict(self, batch: Batch) -> MatchingScores:
+        visual, audio = self._local(method_inputs(self, batch))
+        return MatchingScores(self._all_windows(self.audio, audio, visual), self._all_windows(self.visual, visual, audio))
+
+    def _all_windows(self, given: Modality, known: Tensor, searched: Tensor) -> Tensor:
+        """Every window of the given modality against every one of the other: (B, L, T, T)."""
+        clips, segments, width = known.shape
+        window = windows(segments, known.device).flatten(0, 1)  # (L*T, T)
+        count = len(window)
+        each, other = (x.unsqueeze(1).expand(-1, count, -1, -1).reshape(-1, segments, width) for x in (known, searched))
+        logits = self._logits(given, each, window.repeat(clips, 1), other)
+        return sums_over_windows(logits.view(clips, segments, segments, segments))
