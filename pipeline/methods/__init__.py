@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pipeline.methods.base import (  # isort: skip
-    METHODS, AvelTargets, Batch, Labels, LocalizationMethod, Method, MethodConfig, Progress, Recipe, Scores, SupervisionConfig, Targets,
-    VideoTargets, create,
+    METHODS, AvelTargets, Batch, Labels, LocalizationMethod, Method, MethodConfig, ParsingScores, ParsingTargets, Progress, Recipe, Scores,
+    SupervisionConfig, Targets, VideoTargets, create,
 )  # fmt: skip
-from pipeline.methods import avel, cace_net, cmbs, cmran, psp  # registers them
+from pipeline.methods import avel, cace_net, cmbs, cmran, han, psp  # registers them
 
 __all__ = [
-    "METHODS", "AvelTargets", "Batch", "Labels", "LocalizationMethod", "Method", "MethodConfig", "Progress", "Recipe", "Scores",
-    "SupervisionConfig", "Targets", "VideoTargets", "avel", "cace_net", "cmbs", "cmran", "create",
-    "psp",
+    "METHODS", "AvelTargets", "Batch", "Labels", "LocalizationMethod", "Method", "MethodConfig", "ParsingScores",
+    "ParsingTargets", "Progress", "Recipe", "Scores", "SupervisionConfig", "Targets", "VideoTargets", "avel", "cace_net", "cmbs", "cmran",
+    "create", "han", "psp",
 ]  # fmt: skip

@@ -10,9 +10,9 @@ right + false = predicted and right + missed = true.) Of each clip the F-scores 
 predicted in it are averaged, then all clips. ``Type@AV`` is the mean of A, V and AV, ``Type@AVo`` of Ao, Vo and AV; ``Event@AV`` adds the
 counts of A and V class by class before the F-score, ``Event@AVo`` those of Ao and Vo.
 
-A clip that neither holds nor is said to hold anything of a kind counts as perfect (``empty="perfect"``), as in every published number. Many
-clips have no segment that is only seen, so that predicting nothing at all scores 65.6 in Vo on LLP's test clips, more than most methods. With
-``empty="skip"`` such clips are left out, kind by kind.
+A clip that neither holds nor is said to hold anything of a kind counts as perfect (``empty="perfect"``), as in every published number.
+Many clips have no segment that is only seen, so that predicting nothing at all scores 65.6 in Vo on LLP's test clips, more than most
+methods. With ``empty="skip"`` such clips are left out, kind by kind.
 """
 
 from __future__ import annotations
@@ -52,7 +52,8 @@ def parsing_scores(
     Args:
         pred_audio, pred_visual, true_audio, true_visual: (N, C, T), bool.
         empty: what a clip without anything of a kind, true or predicted, counts: ``perfect`` 100, as published | ``skip`` nothing.
-        mask: (N, T), bool; where it is False nothing is true or predicted: an event that reaches over such a segment is two. None: all count.
+        mask: (N, T), bool; where it is False nothing is true or predicted: an event that reaches over such a segment is two. None: all
+            count.
 
     Returns:
         ``segment/A`` ... ``event/Event@AVo``; NaN where no clip counts.
@@ -84,9 +85,9 @@ def count(
     if any(table.shape != (clips, classes, segments) for table in tables) or valid.shape != (clips, segments):
         shapes = ", ".join(str(table.shape) for table in tables)
         raise ValueError(f"tables {shapes} must have one shape (N, C, T), and the mask {valid.shape} its (N, T)")
-    pred_audio, pred_visual, true_audio, true_visual = (table & valid[:, None] for table in tables)
-    pred, true = kinds(pred_audio, pred_visual), kinds(true_audio, true_visual)
-    counts = {}
+    heard, seen, true_heard, true_seen = (table & valid[:, None] for table in tables)
+    pred, true = kinds(heard, seen), kinds(true_heard, true_seen)
+    counts: dict[str, Counts] = {}
     for level, function in (("segment", _segment_counts), ("event", _event_counts)):
         of_kind = {kind: function(pred[kind], true[kind]) for kind in KINDS}
         counts |= {f"{level}/{kind}": of_kind[kind] for kind in KINDS}
@@ -187,6 +188,8 @@ def _f(counts: Counts) -> NDArray[np.float64]:
 def _with_means(scores: dict[str, Any]) -> dict[str, Any]:
     """The scores and their means Type@AV and Type@AVo, in the order of :data:`KEYS`."""
     means = {
-        f"{level}/{score}": sum(scores[f"{level}/{kind}"] for kind in parts) / len(parts) for level in LEVELS for score, parts in MEANS.items()
+        f"{level}/{score}": sum(scores[f"{level}/{kind}"] for kind in parts) / len(parts)
+        for level in LEVELS
+        for score, parts in MEANS.items()
     }
     return {key: scores[key] if key in scores else means[key] for key in KEYS}

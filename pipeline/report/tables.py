@@ -15,7 +15,14 @@ from pipeline.report.settings import ReportSettings
 NOT_RUN = "not run"
 NOTHING = "–"
 # By task, further metrics with a column of their own.
-SECONDARY = {"avel": {"event_f1": "Event F1", "background_f1": "Background F1"}}
+SECONDARY = {
+    "avel": {"event_f1": "Event F1", "background_f1": "Background F1"},
+    "avvp": {
+        "segment/A": "Segment A", "segment/V": "Segment V", "segment/AV": "Segment AV", "segment/Type@AVo": "Segment Type@AVo",
+        "event/Type@AV": "Event Type@AV", "present/segment/Ao": "Segment Ao, clips that have it",
+        "present/segment/Vo": "Segment Vo, clips that have it",
+    },
+}  # fmt: skip
 COLUMNS = [
     *("row", "task", "method", "features", "seeds", "metric", "mean", "std", "best", "best_seed", "paper", "to_paper"),
     *("parameters", "seconds", "difference", "low", "high", "paper_key", "source"),

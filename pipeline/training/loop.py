@@ -148,8 +148,9 @@ class Trainer:
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         score = float(state.epoch)  # without validation clips the last epoch is kept
         if len(self.validation):
-            score = evaluate(self.model, self.task, self.validation, self.dtype, self.recipe.batch_size)[self.task.HEADLINE]
-            record[f"val/{self.task.HEADLINE}"] = score
+            metrics = evaluate(self.model, self.task, self.validation, self.dtype, self.recipe.batch_size)
+            record[f"val/{self.task.HEADLINE}"] = metrics[self.task.HEADLINE]
+            score = metrics[self.task.HEADLINE] if self.recipe.selection is None else self._selected(metrics)
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             state.best_weights = {key: value.detach().cpu().clone() for key, value in self.method.state_dict().items()}
@@ -157,6 +158,13 @@ class Trainer:
         state.history.append({"epoch": state.epoch, **record})
         state.epoch, state.order, state.sums = state.epoch + 1, None, None
         return record
+
+    def _selected(self, metrics: dict[str, Any]) -> float:
+        score = metrics.get(str(self.recipe.selection))
+        if not isinstance(score, int | float):
+            known = ", ".join(key for key, value in metrics.items() if isinstance(value, int | float))
+            raise PipelineError(f"{self.name}: recipe.selection: no metric {self.recipe.selection!r} on validation; there are: {known}")
+        return float(score)
 
     def _content(self) -> dict[str, Any]:
         self.state.seconds = time.monotonic() - self.started

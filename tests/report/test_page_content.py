@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.report.page.assemble import embedded
 from pipeline.report.page.content import reliability
-from pipeline.report.page.gallery import choose
-from pipeline.report.page.lanes import avel_lanes, spans_of
+from pipeline.report.page.gallery import choose, main_classes
+from pipeline.report.page.lanes import LANES, avel_lanes, spans_of
 
 BACKGROUND = 3
 
@@ -66,9 +66,10 @@ def test_calibration_error_is_that_of_a_plain_loop():
 def test_the_gallery_takes_each_class_in_turn():
     classes = {10: 0, 11: 0, 12: 0, 13: 1, 14: 3, 15: 2, 16: 2}  # 3: no event
     table = pd.concat([segments([c, c, 3], [0, 0, 0]).assign(row=row, segment=range(3)) for row, c in classes.items()])
-    assert choose(table, BACKGROUND, 4) == [10, 13, 14, 15]
-    assert choose(table, BACKGROUND, 6) == [10, 11, 13, 14, 15, 16]
-    assert choose(table, BACKGROUND, 99) == sorted(classes)
+    assert main_classes(table, LANES["avel"], BACKGROUND) == classes
+    assert choose(classes, 4) == [10, 13, 14, 15]
+    assert choose(classes, 6) == [10, 11, 13, 14, 15, 16]
+    assert choose(classes, 99) == sorted(classes)
 
 
 def test_embedded_text_cannot_end_its_script_element():
