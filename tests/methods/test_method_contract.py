@@ -1,4 +1,4 @@
-"""What every registered method must do, in each of its main variants."""
+"""What every registered method of audio-visual event localization must do, in each of its main variants."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def assert_same(first: Scores, second: Scores, **tolerance) -> None:
 
 
 def test_every_registered_method_is_here():
-    assert set(NARROW) == set(VARIANTS) == set(METHODS.names())
+    assert set(NARROW) == set(VARIANTS) == {name for name in METHODS.names() if "avel" in METHODS.get(name).tasks}
 
 
 @every_case
@@ -352,7 +352,7 @@ def test_labels_of_another_supervision_are_refused(name, config):
         method.losses(batch, wrong, LATE)
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("name", NARROW)
 def test_features_of_another_shape_are_refused(name):
     method = build(name, NARROW[name])
     with pytest.raises(PipelineError, match=r"visual features of shape \(2, 2, 6\).*built for \(2, 3, 6\)"):
@@ -361,7 +361,7 @@ def test_features_of_another_shape_are_refused(name):
         method.predict(random_batch(audio_shape=(8,))[0])
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("name", NARROW)
 def test_settings_are_checked(name):
     with pytest.raises(ValidationError, match="no_such_setting"):
         build(name, {"no_such_setting": 1})
@@ -369,7 +369,7 @@ def test_settings_are_checked(name):
         build(name, {"recipe": {"learning_rate": 0}})
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("name", NARROW)
 def test_part_of_a_recipe_keeps_the_rest_of_the_papers(name):
     default = METHODS.get(name).Config().recipe
     changed = METHODS.get(name).Config(recipe={"epochs": 3}).recipe
