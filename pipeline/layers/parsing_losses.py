@@ -46,6 +46,6 @@ def stream_contrast(audio: Tensor, visual: Tensor, mask: Tensor, temperature: fl
         # Finite, not -inf: a clip of padding alone has no candidate, and its gradient must be 0 and not NaN.
         similarity = (a @ v.transpose(1, 2) / temperature).masked_fill(~mask.unsqueeze(1), torch.finfo(a.dtype).min)
         own = similarity.softmax(dim=-1).diagonal(dim1=1, dim2=2)  # (B, T)
-        others = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=1)
+        others = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=1).to(own.dtype)
         mixture = (1 - smoothing) * own + smoothing / others * (1 - own)
         return masked_mean(-mixture.clamp(min=MARGIN).log(), mask)

@@ -7,7 +7,7 @@ Shape letters: B batch, T segments of one clip, S spatial positions of the visua
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -181,6 +181,11 @@ class MethodConfig(Settings):
         """Streams of the feature set that the method wants beside the visual and the audio one."""
         return ()
 
+    @property
+    def first(self) -> Self | None:
+        """Settings of a network of the same method that is trained first, for :meth:`Method.prepare` to learn from; None without one."""
+        return None
+
 
 class SupervisionConfig(MethodConfig):
     """Settings of a method that learns from the labels of segments (full) or from those of clips alone (weak).
@@ -222,6 +227,14 @@ class Method(nn.Module):
         self.visual_shape = tuple(visual_shape)
         self.audio_shape = tuple(audio_shape)
         self.num_classes = num_classes
+
+    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Targets]]]) -> None:
+        """Fill buffers with what the training split tells, once, before training; most methods have none.
+
+        Args:
+            first: trained as ``config.first`` says, in eval mode; None where that is None.
+            batches: gives the training split, in its order, in batches of the recipe's size.
+        """
 
     @abstractmethod
     def losses(self, batch: Batch, targets: Targets, progress: Progress) -> dict[str, Tensor]:

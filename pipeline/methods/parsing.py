@@ -86,10 +86,17 @@ class ParsingMethod(Method):
         Raises:
             TypeError: targets that tell more than the labels of clips.
         """
+        return self.losses_of_clips(batch, self.labels(targets), batch.mask.any(dim=1), progress)
+
+    def labels(self, targets: Targets) -> Tensor:
+        """(B, C) in {0, 1}, in the dtype of the weights.
+
+        Raises:
+            TypeError: as in :meth:`losses`.
+        """
         if not isinstance(targets, VideoTargets):
             raise TypeError(f"{type(self).__name__} learns from the labels of clips and does not train on {type(targets).__name__}")
-        labels = targets.labels[:, : self.num_classes].to(next(self.parameters()).dtype)
-        return self.losses_of_clips(batch, labels, batch.mask.any(dim=1), progress)
+        return targets.labels[:, : self.num_classes].to(next(self.parameters()).dtype)
 
     @abstractmethod
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.errors import PipelineError
-from pipeline.methods import Method, Progress
+from pipeline.methods import Batch, Method, Progress
 from pipeline.methods.base import Recipe
 from pipeline.tasks import Task
 from pipeline.training.checkpoint import Checkpoints, load_checkpoint
@@ -99,6 +100,11 @@ class Trainer:
                 self.checkpoints.offer()
         self.state.seconds = time.monotonic() - self.started
         return self.state
+
+    def in_order(self) -> Iterator[tuple[Batch, Any]]:
+        """The training split from its first row to its last, in batches."""
+        for rows in torch.arange(len(self.train)).split(self.recipe.batch_size):
+            yield self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
 
     def _epoch(self) -> None:
         """The remaining steps of the current epoch. The last, smaller batch counts by its rows, in every mean."""

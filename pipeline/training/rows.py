@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pipeline.cache import file_sha256, fingerprint
@@ -81,18 +82,47 @@ def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live:
     train, validation = inputs.training_split().to(device), inputs.split("val").to(device)
     for seed in inputs.run.seeds:
         if not (directory / f"seed-{seed}.json").is_file():
+            split = (train, validation)
+            first, before = train_first(fabric, inputs, split, settings, directory, live, seed)
             torch.manual_seed(seed)
             method, name = inputs.build(), f"{inputs.name}, seed {seed}"
-            checkpoint = directory / f"seed-{seed}.checkpoint"
             trainer = Trainer(
-                fabric, method, inputs.task, train, validation, settings, checkpoint, live / f"seed-{seed}", name
-            )  # fmt: skip
+                fabric, method, inputs.task, *split, settings, directory / f"seed-{seed}.checkpoint", live / f"seed-{seed}", name
+            )
+            with torch.no_grad():
+                method.prepare(first, trainer.in_order)
             state = trainer.run()
             save_seed(directory, seed, inputs, state)
-            save_time(live / f"seed-{seed}", directory / f"seed-{seed}.safetensors", state.seconds, device.type)
-    for path in directory.glob("*.checkpoint"):
+            save_time(live / f"seed-{seed}", directory / f"seed-{seed}.safetensors", before + state.seconds, device.type)
+    for path in [*directory.glob("*.checkpoint"), *directory.glob("*.first*")]:
         path.unlink()
     write_curves(directory, inputs.run.seeds)
+
+
+def train_first(
+    fabric: Fabric, inputs: RowInputs, split: tuple[SplitData, SplitData], settings: TrainSettings, directory: Path, live: Path, seed: int
+) -> tuple[Method | None, float]:
+    """(the network that ``config.first`` asks for, in eval mode; seconds it took): trained under the same seed, or as an interrupted run
+    left it. (None, 0) where the method has none."""
+    config = inputs.config.first
+    if config is None:
+        return None, 0.0
+    torch.manual_seed(seed)
+    method, weights = (
+        build(inputs.run.method, inputs.store.shapes, len(inputs.classes), config.model_dump()),
+        directory / f"seed-{seed}.first",
+    )
+    name, checkpoint = f"{inputs.name}, seed {seed}, first network", directory / f"seed-{seed}.first-checkpoint"
+    trainer = Trainer(fabric, method, inputs.task, *split, settings, checkpoint, live / f"seed-{seed}-first", name)
+    if not weights.is_file():
+        state = trainer.run()
+        assert state.best_weights is not None
+        facts = {"seconds": str(state.seconds)}
+        save_file({key: value.contiguous() for key, value in state.best_weights.items()}, weights.with_suffix(".first-partial"), facts)
+        weights.with_suffix(".first-partial").replace(weights)
+    method.load_state_dict(load_file(weights))
+    with safe_open(weights, "pt") as file:
+        return method.eval(), float(file.metadata()["seconds"])
 
 
 def save_seed(directory: Path, seed: int, inputs: RowInputs, state: State) -> None:
