@@ -17,23 +17,40 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.layers.hybrid_attention import ParsingFrontEnd
 from pipeline.methods import METHODS, Batch, Progress, VideoTargets, create
+from pipeline.methods.inputs import method_inputs
+from pipeline.methods.parsing import ParsingInputs, ParsingMethod
 from pipeline.metrics.parsing import parsing_scores
 
 CLIPS, CLASSES, SEGMENTS = 1200, 25, 10
 SHAPES = {"visual": (8, 2048), "audio": (128,), "motion": (512,)}
 
 
-class UnpooledFrontEnd(ParsingFrontEnd):
-    """The frames averaged behind their linear layer."""
+class AveragedBehind(nn.Module):
+    """A linear layer of every frame, and the mean of the frames behind it."""
 
-    def forward(self, visual: Tensor, audio: Tensor, motion: Tensor | None) -> tuple[Tensor, Tensor]:
-        assert self.motion is not None
-        frames = self.visual(visual).mean(dim=2)
-        return self.audio(audio), self.fusion(torch.cat([frames, self.motion(motion)], dim=-1))
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, frames: Tensor) -> Tensor:
+        """(B, T, S, D_v) -> (B, T, D)."""
+        return self.layer(frames).mean(dim=2)
+
+
+def unpool(method: ParsingMethod) -> None:
+    """Make the method work on every frame, as released."""
+
+    def inputs(batch: Batch) -> ParsingInputs:
+        visual, audio, mask = method_inputs(method, batch)
+        return ParsingInputs(visual, audio, batch.others["motion"], mask)
+
+    method.inputs = inputs  # type: ignore[method-assign]
+    front_end = next(part for part in method.children() if isinstance(part, ParsingFrontEnd))
+    front_end.visual = AveragedBehind(front_end.visual)  # type: ignore[assignment]
 
 
 def cpu_seconds(action: Callable[[], object], rounds: int) -> float:
@@ -60,10 +77,9 @@ def training(name: str, pooled: bool, clips: int, rounds: int) -> float:
     method = create(
         name, visual_shape=SHAPES["visual"], audio_shape=SHAPES["audio"], num_classes=CLASSES, other_shapes={"motion": SHAPES["motion"]}
     ).train()
+    assert isinstance(method, ParsingMethod)
     if not pooled:
-        for part in method.children():
-            if isinstance(part, ParsingFrontEnd):
-                part.__class__ = UnpooledFrontEnd
+        unpool(method)
     optimizer = torch.optim.Adam(method.parameters(), 1e-4)
 
     def step() -> None:

@@ -1,7 +1,7 @@
 """The hybrid attention network's blocks: Tian, Li, Xu, "Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing",
 ECCV 2020, as released; inherited by MA, JoMoLD, CMPAE, CoLeaF.
 
-B batch, T segments, S positions or frames of a segment, C classes, D width.
+B batch, T segments, C classes, D width.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from pipeline.layers.precision import at_least_float32
 class ParsingFrontEnd(nn.Module):
     """Features of a segment -> audio and visual streams of one width, linearly.
 
-    Audio: a linear layer. Visual: a linear layer of the frames, their mean, and, with a motion stream, that beside a linear layer of the
-    motion through a third. Without a non-linearity between, the frames can be averaged before their layer: the same up to rounding, and
-    S times less to do.
+    Audio: a linear layer. Visual: a linear layer of the frames' mean and, with a motion stream, that beside a linear layer of the motion
+    through a third. The papers apply the first to every frame and average then; without a non-linearity between, it is the same up to
+    rounding.
 
     Args:
-        visual_width, audio_width: of a frame and of a segment of sound.
+        visual_width, audio_width: of a segment.
         motion_width: of a segment's motion; None without that stream.
         width: D.
     """
@@ -37,11 +37,11 @@ class ParsingFrontEnd(nn.Module):
             self.fusion = nn.Linear(2 * width, width)
 
     def forward(self, visual: Tensor, audio: Tensor, motion: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, T, S, D_v), (B, T, D_a), (B, T, D_m) or None -> audio, visual (B, T, D)."""
-        frames = self.visual(visual.mean(dim=2))
+        """(B, T, D_v), (B, T, D_a), (B, T, D_m) or None -> audio, visual (B, T, D)."""
+        seen = self.visual(visual)
         if self.motion is not None:
-            frames = self.fusion(torch.cat([frames, self.motion(motion)], dim=-1))
-        return self.audio(audio), frames
+            seen = self.fusion(torch.cat([seen, self.motion(motion)], dim=-1))
+        return self.audio(audio), seen
 
 
 class HybridAttention(nn.Module):

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.methods.base import Batch, Labels, Method, MethodConfig, Progress, Targets, VideoTargets
-from pipeline.methods.inputs import method_inputs
+from pipeline.methods.inputs import check_shapes
 
 
 class ParsingConfig(MethodConfig):
@@ -30,7 +30,8 @@ class ParsingConfig(MethodConfig):
 
 
 class ParsingInputs(NamedTuple):
-    """visual (B, T, S, D_v), audio (B, T, D_a), motion (B, T, D_m) or None, mask (B, T) bool with at least one True per clip."""
+    """visual (B, T, D_v), the mean of a segment's frames or positions, audio (B, T, D_a), motion (B, T, D_m) or None, mask (B, T) bool with
+    at least one True per clip."""
 
     visual: Tensor
     audio: Tensor
@@ -65,20 +66,26 @@ class ParsingMethod(Method):
         return None if self.motion_shape is None else self.motion_shape[0]
 
     def inputs(self, batch: Batch) -> ParsingInputs:
-        """Features in the dtype of the weights; as :func:`pipeline.methods.inputs.method_inputs`, with the motion stream.
+        """Features in the dtype of the weights, padded segments zero; a clip that is nothing but padding is shown as T segments of zeros.
+
+        The frames are averaged before the linear layer that the papers have there: equal up to rounding, and a fraction of the work.
 
         Raises:
             PipelineError: features of another shape than the method was built for, or no motion.
         """
-        visual, audio, mask = method_inputs(self, batch)
+        check_shapes(self, batch)
+        dtype, padding = next(self.parameters()).dtype, ~batch.mask.unsqueeze(-1)
+        visual = batch.visual.to(dtype).reshape(*batch.mask.shape, -1, self.visual_shape[-1]).mean(dim=2)
         motion = None
         if self.config.motion is not None:
             stream = batch.others.get(self.config.motion)
             if stream is None or tuple(stream.shape[2:]) != self.motion_shape:
                 shape = "none" if stream is None else f"of shape {tuple(stream.shape[2:])}"
                 raise PipelineError(f"{self.config.motion} features: {shape}, but this {type(self).__name__} needs {self.motion_shape}")
-            motion = stream.to(audio.dtype).masked_fill(~batch.mask[:, :, None], 0.0)
-        return ParsingInputs(visual, audio, motion, mask)
+            motion = stream.to(dtype).masked_fill(padding, 0.0)
+        # Zeroed, not only masked: a padded segment may hold anything, and 0 * NaN is NaN.
+        visual, audio = visual.masked_fill(padding, 0.0), batch.audio.to(dtype).masked_fill(padding, 0.0)
+        return ParsingInputs(visual, audio, motion, batch.mask | ~batch.mask.any(dim=1, keepdim=True))
 
     def losses(self, batch: Batch, targets: Targets, progress: Progress) -> dict[str, Tensor]:
         """``total`` and its terms; clips of padding alone carry no weight.

@@ -9,7 +9,7 @@ import pytest
 from pipeline.report.page.assemble import embedded
 from pipeline.report.page.content import reliability
 from pipeline.report.page.gallery import choose, main_classes
-from pipeline.report.page.lanes import LANES, avel_lanes, spans_of
+from pipeline.report.page.lanes import LANES, avel_lanes, avvp_lanes, spans_of
 
 BACKGROUND = 3
 
@@ -32,6 +32,22 @@ def test_padded_segments_show_nothing():
     assert lane["truth"] == [[0, 2, 0, "true"]]
     assert lane["spans"] == [[0, 2, 0, "right"]]
     assert lane["scores"] == [1.0, 1.0, 0.0]
+
+
+def test_parsing_has_a_lane_for_each_sense_in_which_classes_overlap():
+    table = pd.DataFrame({
+        "valid": [True, True, True, False],
+        "true_heard": [[0], [0, 2], [], [1]], "heard": [[0, 1], [0], [], [1]], "scores_heard": [[0.9, 0.8, 0.1]] * 4,
+        "true_seen": [[], [], [1], []], "seen": [[], [], [1], [1]], "scores_seen": [[0.1, 0.25, 0.2]] * 4,
+    })  # fmt: skip
+    heard, seen = avvp_lanes(table, BACKGROUND)
+    assert heard["track"] == "heard"
+    assert heard["truth"] == [[0, 2, 0, "true"], [1, 2, 2, "true"]]
+    assert heard["spans"] == [[0, 2, 0, "right"], [0, 1, 1, "false"], [1, 2, 2, "missed"]]
+    assert heard["scores"] == [0.9, 0.9, 0.9, 0.0]
+    assert seen == {"track": "seen", "truth": [[2, 3, 1, "true"]], "spans": [[2, 3, 1, "right"]], "scores": [0.25, 0.25, 0.25, 0.0]}
+    assert sorted(LANES["avvp"].events(table, BACKGROUND)) == [0, 0, 1, 2]
+    assert main_classes(table.assign(row=7), LANES["avvp"], BACKGROUND) == {7: 0}
 
 
 def test_equal_neighbours_are_joined_and_others_are_not():
