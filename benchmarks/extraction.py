@@ -76,7 +76,9 @@ class Bench:
 
     def features(self, precision: str = "float32") -> FeatureSet:
         visual = {"encoder": self.encoder, "weights": "none"}
-        return FeatureSet.model_validate({"visual": visual, "audio": {"encoder": "logmel"}, "precision": precision, "device": self.device})
+        return FeatureSet.model_validate(
+            {"visual": visual, "audio": {"encoder": "logmel"}, "dtype": "float32", "precision": precision, "device": self.device}
+        )
 
     def jobs(self, cache: Cache) -> dict[str, Job]:
         rows = [{"clip": file.name, "file": str(file), "sha256": file_sha256(file), "start": 0.0} for file in self.files]

@@ -74,6 +74,7 @@ def write_row(directory: Path, events: list, classes: int, seeds: int, epochs: i
         "clips": {"test": {"evaluated": len(events), "without features": []}}, "seeds": {"val": {}, "test": metrics},
     }  # fmt: skip
     (directory / "metrics.json").write_text(json.dumps(document))
+    (directory / "features.json").write_text(json.dumps({"segment_seconds": 1.0, "shapes": {"visual": [512]}, "encoders": {}}))
     epoch = np.tile(np.arange(epochs), seeds)
     curves = {
         "seed": np.repeat(np.arange(seeds), epochs),
@@ -92,13 +93,11 @@ def write_project(root: Path, arguments: argparse.Namespace) -> None:
         Row(f"clip{n}", "test", films[n % FILES], tuple(Event("av", names[label], onset, offset) for label, onset, offset in of_clip))
         for n, of_clip in enumerate(events)
     ]
-    for part in ("index", "clips"):
-        (root / "data" / part).mkdir(parents=True)
+    (root / "data/index").mkdir(parents=True)
     cwd = Path.cwd()
     os.chdir(root)  # the index holds paths as the stages see them
     write_index(Index(rows, names), Path("data/index"))
     os.chdir(cwd)
-    (root / "data/clips/summary.json").write_text(json.dumps({"clips": arguments.clips, "ok": arguments.clips}))
     runs = {f"row{n:02d}": {"task": "avel", "method": "avel", "features": "lite0_logmel", "seeds": list(range(arguments.seeds))}
             for n in range(arguments.rows)}  # fmt: skip
     for number, name in enumerate(runs):
@@ -121,15 +120,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         root = arguments.directory or Path(scratch) / "project"
         write_project(root, arguments)
-        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "stages.report"], cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
-        wall = time.perf_counter() - started
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "AVEL_CACHE": str(Path(scratch) / "cache")}
+
+        def stage(name: str) -> None:
+            subprocess.run([sys.executable, "-m", f"stages.{name}"], cwd=root, env=environment, check=True, stdout=subprocess.DEVNULL)
+
+        stage("decode")
+        before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+        stage("report")
+        wall, used = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
         page = (root / "data/results/report/index.html").stat().st_size / 1e6
         print(
             f"report of {arguments.rows} rows x {arguments.seeds} seeds x {arguments.clips} clips: {wall:.1f} s wall,"
-            f" {used.ru_utime + used.ru_stime:.1f} s CPU, peak {used.ru_maxrss / 1024:.0f} MiB, page {page:.1f} MB"
+            f" {cpu:.1f} s CPU, peak {used.ru_maxrss / 1024:.0f} MiB, page {page:.1f} MB"
             f" ({platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f})"
         )
 

@@ -130,9 +130,10 @@ def visible_share(transform: Mapping[str, Any], height: int, width: int) -> tupl
     """Shares (0, 1] of the height and of the width of a frame that the network sees; the part lies in the middle.
 
     Args:
-        transform: as :meth:`ImageTransform.spec` writes it, and with it the spec of an encoder or of a feature store.
+        transform: as :meth:`ImageTransform.spec` writes it, and with it the spec of an encoder or of a feature store. An encoder whose
+            transform does not speak of a crop sees the whole frame.
     """
-    if not transform["crop"]:
+    if not transform.get("crop", False):
         return 1.0, 1.0
     side = transform["size"] / transform["resize"] * min(height, width)  # of the crop, in pixels of the frame
     return min(1.0, side / height), min(1.0, side / width)

@@ -44,7 +44,8 @@ class FeatureStore:
         self._entries = pd.read_parquet(directory / "index.parquet")
         self.index = self._entries.drop_duplicates("clip").set_index("clip")  # where rows have entries of their own: a clip's first
         self._by_clip = pd.Series(self._entries.index, index=self._entries["clip"])[~self._entries["clip"].duplicated().to_numpy()]
-        self.shapes = {stream: tuple(shape) for stream, shape in self.spec["shapes"].items()}
+        streams = sorted(self.spec["shapes"], key=lambda stream: (*MODALITIES, stream).index(stream))  # the two modalities first
+        self.shapes = {stream: tuple(self.spec["shapes"][stream]) for stream in streams}
         self.segments = int(self.spec["segments"])
         self._shards: dict[tuple[str, int], np.ndarray] = {}
 
