@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pipeline.methods.base import (  # isort: skip
     METHODS, AvelTargets, Batch, Labels, LocalizationMethod, MatchingMethod, MatchingScores, MatchingTargets, Method, MethodConfig,
-    Progress, Recipe, Scores, SupervisionConfig, Targets, VideoTargets, create,
+    ParsingScores, ParsingTargets, Progress, Recipe, Scores, SupervisionConfig, Targets, VideoTargets, create,
 )  # fmt: skip
-from pipeline.methods import avdln, avel, cace_net, ccln, ccln_matching, cmbs, cmran, dam, psp  # registers them
+from pipeline.methods import avdln, avel, cace_net, ccln, ccln_matching, cmbs, cmran, dam, han, jomold, psp  # registers them
 
 __all__ = [
     "METHODS", "AvelTargets", "Batch", "Labels", "LocalizationMethod", "MatchingMethod", "MatchingScores", "MatchingTargets", "Method",
-    "MethodConfig", "Progress", "Recipe", "Scores", "SupervisionConfig", "Targets", "VideoTargets", "avdln", "avel", "cace_net", "ccln",
-    "ccln_matching", "cmbs", "cmran", "create", "dam", "psp",
+    "MethodConfig", "ParsingScores", "ParsingTargets", "Progress", "Recipe", "Scores", "SupervisionConfig", "Targets", "VideoTargets",
+    "avdln", "avel", "cace_net", "ccln", "ccln_matching", "cmbs", "cmran", "create", "dam", "han", "jomold", "psp",
 ]  # fmt: skip

@@ -7,14 +7,15 @@ Shape letters: B batch, T segments of one clip, S spatial positions of the visua
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from pipeline.errors import PipelineError
 from pipeline.registry import Registry
 from pipeline.settings import Settings, merge
 
@@ -24,7 +25,7 @@ class Tensors:
     """A bundle of tensors that moves, and is sliced along the batch, as one. Not frozen: Fabric refuses frozen dataclasses as inputs."""
 
     def _map(self, function) -> Self:
-        changes = {f.name: function(getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None}
+        changes = {f.name: _each(function, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None}
         return replace(self, **changes)
 
     def to(self, device: torch.device | str) -> Self:
@@ -37,7 +38,18 @@ class Tensors:
     def concatenate(cls, parts: Sequence[Self]) -> Self:
         """Bundles joined along the batch; a field that is None in the first is None in the result."""
         present = [f.name for f in fields(cls) if getattr(parts[0], f.name) is not None]
-        return replace(parts[0], **{name: torch.cat([getattr(part, name) for part in parts]) for name in present})
+        return replace(parts[0], **{name: _joined([getattr(part, name) for part in parts]) for name in present})
+
+
+def _each(function, value):
+    """Of a tensor, or of every tensor of a dict."""
+    return {name: function(tensor) for name, tensor in value.items()} if isinstance(value, dict) else function(value)
+
+
+def _joined(values):
+    if isinstance(values[0], dict):
+        return {name: torch.cat([value[name] for value in values]) for name in values[0]}
+    return torch.cat(values)
 
 
 @dataclass
@@ -47,11 +59,13 @@ class Batch(Tensors):
     visual: (B, T, h, w, D_v) or (B, T, D_v), float, as the feature store holds it.
     audio: (B, T, D_a), float.
     mask: (B, T), bool; False where a segment lies beyond the end of its clip (padding).
+    others: further streams of the feature set by name (``motion``), (B, T, ...) each; those that the method's settings name, no more.
     """
 
     visual: Tensor
     audio: Tensor
     mask: Tensor
+    others: dict[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass
@@ -89,8 +103,21 @@ class MatchingTargets(Tensors):
     labels: Tensor
 
 
-Targets = AvelTargets | VideoTargets | MatchingTargets
-Labels = Literal["segments", "video", "proportions"]  # what the training split tells: AvelTargets, or one of two kinds of VideoTargets
+@dataclass
+class ParsingTargets(Tensors):
+    """The truth of audio-visual video parsing.
+
+    heard, seen: (B, T, C), bool.
+    labels: (B, C), bool; the weak labels of the clips, which need not be the classes of the two.
+    """
+
+    heard: Tensor
+    seen: Tensor
+    labels: Tensor
+
+
+Targets = AvelTargets | VideoTargets | MatchingTargets | ParsingTargets
+Labels = Literal["segments", "video", "proportions"]  # what the training split tells: all, or one of two kinds of VideoTargets
 
 
 @dataclass
@@ -125,6 +152,22 @@ class MatchingScores(Tensors):
 
 
 @dataclass
+class ParsingScores(Tensors):
+    """What a parsing method says of B clips, with the thresholds that belong to it; the task decides by them.
+
+    heard, seen: (B, T, C), probability that a class is heard, seen, in a segment.
+    clip_heard, clip_seen: (B, C), the probability for the whole clip that opens the gate; both the same where a method has one gate.
+    thresholds: (B, 2, 2, C), of [heard, seen] x [segment, clip]: on from there.
+    """
+
+    heard: Tensor
+    seen: Tensor
+    clip_heard: Tensor
+    clip_seen: Tensor
+    thresholds: Tensor
+
+
+@dataclass
 class Progress:
     """Where training stands: ``epoch`` of ``epochs``, counted from 0."""
 
@@ -145,6 +188,7 @@ class Recipe(Settings):
     iteration_milestones: tuple[int, ...] = Field((), description="the same, counted in steps of the optimizer")
     iteration_decay: float = Field(0.1, gt=0, le=1, description="factor at each of those")
     clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
+    selection: str | None = Field(None, description="metric on validation that picks the epoch; null: the task's headline")
 
 
 class MethodConfig(Settings):
@@ -156,6 +200,16 @@ class MethodConfig(Settings):
     def training_labels(self) -> Labels:
         """What the method's training split may tell it."""
         return "segments"
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        """Streams of the feature set that the method wants beside the visual and the audio one."""
+        return ()
+
+    @property
+    def first(self) -> Self | None:
+        """Settings of a network of the same method that is trained first, for :meth:`Method.prepare` to learn from; None without one."""
+        return None
 
 
 class SupervisionConfig(MethodConfig):
@@ -199,6 +253,14 @@ class Method(nn.Module):
         self.audio_shape = tuple(audio_shape)
         self.num_classes = num_classes
 
+    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Targets]]]) -> None:
+        """Fill buffers with what the training split tells, once, before training; most methods have none.
+
+        Args:
+            first: trained as ``config.first`` says, in eval mode; None where that is None.
+            batches: gives the training split, in its order, in batches of the recipe's size.
+        """
+
     @abstractmethod
     def losses(self, batch: Batch, targets: Targets, progress: Progress) -> dict[str, Tensor]:
         """Named scalar terms and their weighted sum ``"total"``. Masked segments carry no weight in any term.
@@ -207,7 +269,7 @@ class Method(nn.Module):
         """
 
     @abstractmethod
-    def predict(self, batch: Batch) -> Scores | MatchingScores:
+    def predict(self, batch: Batch) -> Scores | MatchingScores | ParsingScores:
         """Scores of a batch; deterministic in eval mode, independent of the other clips of the batch."""
 
 
@@ -267,12 +329,30 @@ class MatchingMethod(Method):
 METHODS: Registry[type[Method]] = Registry("method")
 
 
-def create(name: str, *, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int, **config) -> Method:
+def create(
+    name: str, *, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int,
+    other_shapes: Mapping[str, tuple[int, ...]] | None = None, **config,
+) -> Method:  # fmt: skip
     """Build the registered method ``name`` with its settings.
+
+    Args:
+        other_shapes: of one segment, by name, of the further streams that the feature set has; the method takes those it wants, as the
+            keyword ``other_shapes``.
 
     Raises:
         UnknownName: no such method.
         pydantic.ValidationError: a setting that the method does not know, or out of range.
+        PipelineError: the method wants a stream that the feature set does not have.
     """
     method_class = METHODS.get(name)
-    return method_class(method_class.Config(**config), visual_shape, audio_shape, num_classes)
+    settings = method_class.Config(**config)
+    if not settings.streams:
+        return method_class(settings, visual_shape, audio_shape, num_classes)
+    have = other_shapes or {}
+    if missing := [stream for stream in settings.streams if stream not in have]:
+        raise PipelineError(
+            f"{name} wants the stream {', '.join(missing)}, and the feature set has {', '.join(['visual', 'audio', *have])}; choose another"
+            " feature set, or settings of the method that do without"
+        )
+    wanted = {stream: have[stream] for stream in settings.streams}
+    return method_class(settings, visual_shape, audio_shape, num_classes, other_shapes=wanted)  # type: ignore[call-arg]

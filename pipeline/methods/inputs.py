@@ -27,12 +27,7 @@ def method_inputs(method: Method, batch: Batch) -> Inputs:
     Raises:
         PipelineError: features of another shape than the method was built for.
     """
-    for kind, features, expected in (("visual", batch.visual, method.visual_shape), ("audio", batch.audio, method.audio_shape)):
-        if tuple(features.shape[2:]) != expected:
-            raise PipelineError(
-                f"{kind} features of shape {tuple(features.shape[2:])} per segment, but this {type(method).__name__} "
-                f"was built for {expected}; train it on this feature set, or choose the set it was trained on"
-            )
+    check_shapes(method, batch)
     dtype = next(method.parameters()).dtype
     batch_size, segments = batch.mask.shape
     visual = batch.visual.to(dtype).reshape(batch_size, segments, -1, method.visual_shape[-1])
@@ -40,6 +35,16 @@ def method_inputs(method: Method, batch: Batch) -> Inputs:
     visual = visual.masked_fill(~batch.mask[:, :, None, None], 0.0)
     audio = batch.audio.to(dtype).masked_fill(~batch.mask[:, :, None], 0.0)
     return Inputs(visual, audio, batch.mask | ~batch.mask.any(dim=1, keepdim=True))
+
+
+def check_shapes(method: Method, batch: Batch) -> None:
+    """PipelineError for features of another shape than the method was built for."""
+    for kind, features, expected in (("visual", batch.visual, method.visual_shape), ("audio", batch.audio, method.audio_shape)):
+        if tuple(features.shape[2:]) != expected:
+            raise PipelineError(
+                f"{kind} features of shape {tuple(features.shape[2:])} per segment, but this {type(method).__name__} "
+                f"was built for {expected}; train it on this feature set, or choose the set it was trained on"
+            )
 
 
 def positions(visual_shape: tuple[int, ...]) -> int:

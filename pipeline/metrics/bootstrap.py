@@ -1,11 +1,11 @@
-"""Is one row better than another, or was it the choice of test clips? Paired bootstrap over clips."""
+"""Is one row better than another, or was it the choice of test clips? Bootstrap over clips, paired and of single scores."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 BLOCK = 2_000_000  # drawn indices held in memory at once
 
@@ -53,3 +53,30 @@ def paired_bootstrap(
         means.append((difference * weight)[drawn].sum(axis=1) / weight[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return Difference(float(np.average(difference, weights=weight)), float(low), float(high))
+
+
+def mean_intervals(scores: ArrayLike, seed: int = 0, resamples: int = 10_000, level: float = 0.95) -> NDArray[np.float64]:
+    """Percentile intervals of the means of K scores when the N clips are drawn again with replacement, all K on the same draws.
+
+    Args:
+        scores: (N, K), finite; N >= 1.
+        seed, resamples, level: as in :func:`paired_bootstrap`.
+
+    Returns:
+        (K, 2), the lower and the upper bound, in the unit of the scores.
+
+    Raises:
+        ValueError: scores that are not finite, or none.
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    if values.ndim != 2 or not len(values) or not np.isfinite(values).all():
+        raise ValueError(f"scores of shape {values.shape} must be (N, K), finite, and of at least one clip")
+    generator = np.random.default_rng(seed)
+    clips, means = len(values), []
+    step = max(1, BLOCK // clips)
+    for start in range(0, resamples, step):
+        drawn = generator.integers(clips, size=(min(step, resamples - start), clips))
+        slots = drawn + np.arange(len(drawn))[:, None] * clips
+        times = np.bincount(slots.ravel(), minlength=len(drawn) * clips).reshape(len(drawn), clips)  # each clip was drawn
+        means.append(times @ values / clips)
+    return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T

@@ -17,7 +17,7 @@ from pipeline.media.decoding import Job, load_decoded
 from pipeline.report import attention, timeline
 from pipeline.report.preview import preview
 from pipeline.report.results import RowResult
-from pipeline.tasks import TASKS
+from pipeline.tasks import TASKS, Task
 from pipeline.tasks.tracks import named
 
 STRIP_PICTURES = 5
@@ -89,17 +89,18 @@ def choose(results: list[RowResult]) -> Shown | None:
     result = (attending or ran)[-1]
     lines = pd.read_parquet(_predictions(result))
     lines = lines[(lines["split"] == "test") & (lines["seed"] == result.best_seed)]
-    row = typical_clip(lines)
+    row = typical_clip(lines, TASKS.get(result.run.task))
     return Shown(result, result.best_seed, lines[lines["row"] == row].sort_values("segment"))
 
 
-def typical_clip(lines: pd.DataFrame) -> int:
-    """The row of median accuracy (the lower of two, the first of equals) among those where something changes: an event that does not fill
+def typical_clip(lines: pd.DataFrame, task: Task) -> int:
+    """The row of median score (the lower of two, the first of equals) among those where something changes: an event that does not fill
     the clip; among all where there is none."""
     valid = lines[lines["valid"]]
-    changing = valid.groupby("row")["true"].nunique()
+    truth = valid.filter(regex="^true").map(lambda label: tuple(np.atleast_1d(label)))  # one label, or lists of class numbers
+    changing = truth.apply(lambda column: column.groupby(valid["row"]).nunique()).max(axis=1)
     candidates = changing.index[changing > 1] if (changing > 1).any() else changing.index
-    right = (valid["true"] == valid["predicted"]).groupby(valid["row"]).mean()[candidates].sort_values(kind="stable")
+    right = task.clip_scores(lines)["score"][candidates].sort_values(kind="stable")
     return int(right.index[(len(right) - 1) // 2])
 
 

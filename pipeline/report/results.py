@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
+from pipeline.tasks import TASKS
 from pipeline.training.settings import Run
 
 
@@ -117,13 +119,11 @@ def read_rows(runs: dict[str, Run], rows: Path, live: Path) -> list[RowResult]:
 
 
 def clip_scores(result: RowResult) -> pd.DataFrame:
-    """By test row: ``score``, the share of its valid segments that are right (percent, mean over seeds); ``segments``, their number."""
+    """By test row: ``score``, its headline (percent, mean over seeds); ``segments``, its weight in that of all rows."""
     assert result.directory is not None
-    columns = ["row", "valid", "true", "predicted"]
-    table = pd.read_parquet(result.directory / "predictions.parquet", columns=columns, filters=[("split", "==", "test")])
-    table = table[table["valid"]]
-    by_row = (table["true"] == table["predicted"]).groupby(table["row"])
-    return pd.DataFrame({"score": by_row.mean() * 100, "segments": by_row.size() // len(result.run.seeds)})
+    path = result.directory / "predictions.parquet"
+    columns = [name for name in pq.read_schema(path).names if not name.startswith(("scores", "attention"))]  # the large ones
+    return TASKS.get(result.run.task).clip_scores(pd.read_parquet(path, columns=columns, filters=[("split", "==", "test")]))
 
 
 def validation_curves(results: list[RowResult]) -> pd.DataFrame:

@@ -21,6 +21,11 @@ SECONDARY = {
         "start_error_seconds": "Start error, s", "end_error_seconds": "End error, s",
     },
     "cml": {"a2v": "A2V", "v2a": "V2A", "a2v_iou": "A2V IoU", "v2a_iou": "V2A IoU"},
+    "avvp": {
+        "segment/A": "Segment A", "segment/V": "Segment V", "segment/AV": "Segment AV", "segment/Type@AVo": "Segment Type@AVo",
+        "event/Type@AV": "Event Type@AV", "present/segment/Ao": "Segment Ao, clips that have it",
+        "present/segment/Vo": "Segment Vo, clips that have it",
+    },
 }  # fmt: skip
 # The headline by other protocols than ours: chosen on validation, all test clips.
 PROTOCOLS = {

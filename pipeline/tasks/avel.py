@@ -151,9 +151,16 @@ def _oracle_class(true: NDArray[np.int64], mask: NDArray[np.bool_], num_classes:
 
 
 def row_targets(
-    events: Sequence[Sequence[Mapping[str, Any]]], classes: Sequence[str], segments: int, segment_seconds: float
+    events: Sequence[Sequence[Mapping[str, Any]]],
+    classes: Sequence[str],
+    segments: int,
+    segment_seconds: float,
+    clip_labels: Sequence[Sequence[str]] | None = None,
 ) -> AvelTargets:
     """Truth of N annotation rows from their indexed events (modality, label, onset, offset): what is seen and heard together counts.
+
+    Args:
+        clip_labels: classes of the clips, which say nothing of segments: not read.
 
     Raises:
         InputProblems: labels that are not in ``classes``.
@@ -230,6 +237,15 @@ def table(scores: Scores, decided: Tensor, truth: AvelTargets, mask: Tensor) -> 
     if scores.attention is not None:
         lines["attention"] = list(scores.attention.float().flatten(0, 1).numpy())
     return lines
+
+
+def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
+    """By annotation row of :func:`table`'s lines, of one seed or several (column ``seed``): ``score``, the share of its valid segments that
+    are right (percent, mean over seeds); ``segments``, their number."""
+    valid = lines[lines["valid"]]
+    by_row = (valid["true"] == valid["predicted"]).groupby(valid["row"])
+    seeds = valid["seed"].nunique() if "seed" in valid else 1
+    return pd.DataFrame({"score": by_row.mean() * 100, "segments": by_row.size() // seeds})
 
 
 def tracks(scores: Scores, mask: Tensor, classes: Sequence[str]) -> Tracks:

@@ -22,6 +22,7 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.layers.matching import fits
 from pipeline.methods.base import MatchingScores, MatchingTargets
 from pipeline.metrics.matching import exact_starts, mean_overlap, trivial_answers
+from pipeline.tasks import avel
 
 HEADLINE = "accuracy"
 DIRECTIONS = ("a2v", "v2a")
@@ -37,7 +38,11 @@ class Questions(NamedTuple):
 
 
 def row_targets(
-    events: Sequence[Sequence[Mapping[str, Any]]], classes: Sequence[str], segments: int, segment_seconds: float
+    events: Sequence[Sequence[Mapping[str, Any]]],
+    classes: Sequence[str],
+    segments: int,
+    segment_seconds: float,
+    clip_labels: Sequence[Sequence[str]] | None = None,  # the events tell all
 ) -> MatchingTargets:
     """Truth of N annotation rows, from what is seen and heard together: a segment is the event's if the event covers half of it.
 
@@ -115,3 +120,9 @@ def table(scores: MatchingScores, decided: Tensor, truth: MatchingTargets, mask:
         "predicted": _answers(decided, asking).ravel(),
         "length": asking.length.repeat(2),
     })  # fmt: skip
+
+
+def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
+    """By annotation row that asks: ``score``, the share of its two questions answered exactly (percent, mean over seeds); ``segments``,
+    their number."""
+    return avel.clip_scores(lines)

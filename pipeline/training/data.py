@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,17 +43,20 @@ class SplitData:
     def batch(self, rows: Tensor, dtype: torch.dtype) -> tuple[Batch, Any]:
         """Features (in the working ``dtype``) and targets of some rows."""
         part = self.features[rows]
-        return Batch(part.visual.to(dtype), part.audio.to(dtype), part.mask), self.targets[rows]
+        others = {name: stream.to(dtype) for name, stream in part.others.items()}
+        return Batch(part.visual.to(dtype), part.audio.to(dtype), part.mask, others), self.targets[rows]
 
 
 def load_split(
-    store: FeatureStore, index: pd.DataFrame, classes: list[str], split: str, task: Task, labels: Labels = "segments"
+    store: FeatureStore, index: pd.DataFrame, classes: list[str], split: str, task: Task, labels: Labels = "segments",
+    streams: Sequence[str] = (),
 ) -> SplitData:  # fmt: skip
     """Features and targets of one split, in annotation order. An empty split gives N = 0.
 
     Args:
         labels: what is told of each row. Weak ones (all but ``segments``) of the training split come with the split ``negative``:
             clips of other categories, without an event, that some data sets add for weak supervision.
+        streams: of the feature set, to be read beside the visual and the audio one.
     """
     of_split = index[index["split"].isin([split] if labels == "segments" or split != "train" else [split, "negative"])]
     entries = store.entries(of_split)
@@ -62,12 +66,14 @@ def load_split(
         torch.from_numpy(store.read_entries("visual", entries)),
         torch.from_numpy(store.read_entries("audio", entries)),
         torch.from_numpy(store.valid_entries(entries)),
+        {name: torch.from_numpy(store.read_entries(name, entries)) for name in streams},
     )
     missing = sorted(set(of_split["clip"]) - set(clips))
     seconds = store.spec["segment_seconds"]
     truth = (list(present["events"]), classes, store.segments, seconds)
+    told = list(present["labels"])
     if labels == "segments":
-        targets = task.row_targets(*truth)
+        targets = task.row_targets(*truth, clip_labels=told)
     else:
-        targets = task.video_targets(*truth, clip_labels=list(present["labels"]), proportions=labels == "proportions")
+        targets = task.video_targets(*truth, clip_labels=told, proportions=labels == "proportions")
     return SplitData(features, targets, [int(row) for row in present["row"]], clips, missing, len(classes), seconds)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MethodType
@@ -21,7 +22,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.errors import PipelineError
-from pipeline.methods import Method, Progress
+from pipeline.methods import Batch, Method, Progress
 from pipeline.methods.base import Recipe
 from pipeline.tasks import Task
 from pipeline.training.checkpoint import Checkpoints, load_checkpoint
@@ -105,6 +106,11 @@ class Trainer:
         self.state.seconds = time.monotonic() - self.started
         return self.state
 
+    def in_order(self) -> Iterator[tuple[Batch, Any]]:
+        """The training split from its first row to its last, in batches."""
+        for rows in torch.arange(len(self.train)).split(self.recipe.batch_size):
+            yield self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
+
     def _epoch(self) -> None:
         """The remaining steps of the current epoch. The last, smaller batch counts by its rows, in every mean."""
         state = self.state
@@ -153,9 +159,11 @@ class Trainer:
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         score = float(state.epoch)  # without validation clips the last epoch is kept
         if len(self.validation):
-            score = record[f"val/{self.task.HEADLINE}"] = self._headline(self.validation)
+            metrics = self._metrics(self.validation)
+            record[f"val/{self.task.HEADLINE}"] = metrics[self.task.HEADLINE]
+            score = metrics[self.task.HEADLINE] if self.recipe.selection is None else self._selected(metrics)
         if self.watched is not None and len(self.watched):
-            record[f"test/{self.task.HEADLINE}"] = self._headline(self.watched)
+            record[f"test/{self.task.HEADLINE}"] = self._metrics(self.watched)[self.task.HEADLINE]
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             state.best_weights = {key: value.detach().cpu().clone() for key, value in self.method.state_dict().items()}
@@ -164,8 +172,15 @@ class Trainer:
         state.epoch, state.order, state.sums = state.epoch + 1, None, None
         return record
 
-    def _headline(self, data: SplitData) -> float:
-        return evaluate(self.model, self.task, data, self.dtype, self.recipe.batch_size)[self.task.HEADLINE]
+    def _metrics(self, data: SplitData) -> dict[str, Any]:
+        return evaluate(self.model, self.task, data, self.dtype, self.recipe.batch_size)
+
+    def _selected(self, metrics: dict[str, Any]) -> float:
+        score = metrics.get(str(self.recipe.selection))
+        if not isinstance(score, int | float):
+            known = ", ".join(key for key, value in metrics.items() if isinstance(value, int | float))
+            raise PipelineError(f"{self.name}: recipe.selection: no metric {self.recipe.selection!r} on validation; there are: {known}")
+        return float(score)
 
     def _content(self) -> dict[str, Any]:
         self.state.seconds = time.monotonic() - self.started

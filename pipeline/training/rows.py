@@ -6,7 +6,7 @@ import csv
 import inspect
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,15 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from pipeline.cache import file_sha256, fingerprint
 from pipeline.devices import choose_device
 from pipeline.errors import PipelineError
-from pipeline.features.store import FeatureStore
-from pipeline.methods import METHODS, Method, create
+from pipeline.features.store import MODALITIES, FeatureStore
+from pipeline.methods import METHODS, Method, MethodConfig, create
 from pipeline.tasks import TASKS, Task
 from pipeline.training.data import SplitData, load_split
 from pipeline.training.loop import State, Trainer, predictions
@@ -46,19 +47,19 @@ class RowInputs:
         return TASKS.get(self.run.task)
 
     def build(self) -> Method:
-        shapes = self.store.shapes
-        return create(
-            self.run.method, visual_shape=shapes["visual"], audio_shape=shapes["audio"], num_classes=len(self.classes), **self.settings
-        )
+        return build(self.run.method, self.store.shapes, len(self.classes), self.settings)
+
+    @property
+    def config(self) -> MethodConfig:
+        return METHODS.get(self.run.method).Config(**self.settings)
 
     def split(self, name: str) -> SplitData:
         """A split to predict and to score: its targets tell everything."""
-        return load_split(self.store, self.index, self.classes, name, self.task)
+        return load_split(self.store, self.index, self.classes, name, self.task, streams=self.config.streams)
 
     def training_split(self) -> SplitData:
         """The split to train on: its targets tell what the method's supervision allows, and nothing else."""
-        labels = METHODS.get(self.run.method).Config(**self.settings).training_labels
-        return load_split(self.store, self.index, self.classes, "train", self.task, labels)
+        return load_split(self.store, self.index, self.classes, "train", self.task, self.config.training_labels, self.config.streams)
 
     def fingerprint(self, train: TrainSettings) -> str:
         """Changes whenever weights trained before would not be the weights trained now."""
@@ -66,6 +67,14 @@ class RowInputs:
         rows = self.index[["clip", "split"]].to_csv() + repr([[dict(event) for event in events] for events in self.index["events"]])
         code = file_sha256(inspect.getfile(METHODS.get(self.run.method)))
         return fingerprint(code, self.run.model_dump(), self.settings, train.model_dump(), content, rows, self.classes)
+
+
+def build(name: str, shapes: Mapping[str, tuple[int, ...]], num_classes: int, settings: Mapping[str, Any]) -> Method:
+    """A method for the streams of a feature set, by name the shape of one segment."""
+    others = {stream: shape for stream, shape in shapes.items() if stream not in MODALITIES}
+    return create(
+        name, visual_shape=shapes["visual"], audio_shape=shapes["audio"], num_classes=num_classes, other_shapes=others, **settings
+    )  # fmt: skip
 
 
 def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live: Path) -> None:
@@ -77,18 +86,47 @@ def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live:
     watched = inputs.split("test").to(device) if settings.published_protocol else None
     for seed in inputs.run.seeds:
         if not (directory / f"seed-{seed}.json").is_file():
+            split = (train, validation)
+            first, before = train_first(fabric, inputs, split, settings, directory, live, seed)
             torch.manual_seed(seed)
             method, name = inputs.build(), f"{inputs.name}, seed {seed}"
-            checkpoint = directory / f"seed-{seed}.checkpoint"
             trainer = Trainer(
-                fabric, method, inputs.task, train, validation, settings, checkpoint, live / f"seed-{seed}", name, watched
-            )  # fmt: skip
+                fabric, method, inputs.task, *split, settings, directory / f"seed-{seed}.checkpoint", live / f"seed-{seed}", name, watched
+            )
+            with torch.no_grad():
+                method.prepare(first, trainer.in_order)
             state = trainer.run()
             save_seed(directory, seed, inputs, state)
-            save_time(live / f"seed-{seed}", directory / f"seed-{seed}.safetensors", state.seconds, device.type)
-    for path in directory.glob("*.checkpoint"):
+            save_time(live / f"seed-{seed}", directory / f"seed-{seed}.safetensors", before + state.seconds, device.type)
+    for path in [*directory.glob("*.checkpoint"), *directory.glob("*.first*")]:
         path.unlink()
     write_curves(directory, inputs.run.seeds)
+
+
+def train_first(
+    fabric: Fabric, inputs: RowInputs, split: tuple[SplitData, SplitData], settings: TrainSettings, directory: Path, live: Path, seed: int
+) -> tuple[Method | None, float]:
+    """(the network that ``config.first`` asks for, in eval mode; seconds it took): trained under the same seed, or as an interrupted run
+    left it. (None, 0) where the method has none."""
+    config = inputs.config.first
+    if config is None:
+        return None, 0.0
+    torch.manual_seed(seed)
+    method, weights = (
+        build(inputs.run.method, inputs.store.shapes, len(inputs.classes), config.model_dump()),
+        directory / f"seed-{seed}.first",
+    )
+    name, checkpoint = f"{inputs.name}, seed {seed}, first network", directory / f"seed-{seed}.first-checkpoint"
+    trainer = Trainer(fabric, method, inputs.task, *split, settings, checkpoint, live / f"seed-{seed}-first", name)
+    if not weights.is_file():
+        state = trainer.run()
+        assert state.best_weights is not None
+        facts = {"seconds": str(state.seconds)}
+        save_file({key: value.contiguous() for key, value in state.best_weights.items()}, weights.with_suffix(".first-partial"), facts)
+        weights.with_suffix(".first-partial").replace(weights)
+    method.load_state_dict(load_file(weights))
+    with safe_open(weights, "pt") as file:
+        return method.eval(), float(file.metadata()["seconds"])
 
 
 def save_seed(directory: Path, seed: int, inputs: RowInputs, state: State) -> None:
@@ -129,11 +167,8 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
     if not path.is_file():
         raise PipelineError(f"{directory}: seed {seed} was not trained; run `dvc repro`")
     facts = json.loads(path.read_text())
-    shapes = facts["shapes"]
-    method = create(
-        facts["method"], visual_shape=tuple(shapes["visual"]), audio_shape=tuple(shapes["audio"]), num_classes=len(facts["classes"]),
-        **facts["settings"],
-    )  # fmt: skip
+    shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
+    method = build(facts["method"], shapes, len(facts["classes"]), facts["settings"])
     try:
         method.load_state_dict(load_file(directory / f"seed-{seed}.safetensors"))
     except RuntimeError as error:

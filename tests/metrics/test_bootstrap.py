@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import pipeline.metrics.bootstrap as bootstrap
-from pipeline.metrics.bootstrap import paired_bootstrap
+from pipeline.metrics.bootstrap import mean_intervals, paired_bootstrap
 
 
 @pytest.fixture
@@ -61,3 +61,26 @@ def test_weights_count_segments():
 def test_scores_that_do_not_pair(first, second, message):
     with pytest.raises(ValueError, match=message):
         paired_bootstrap(first, second)
+
+
+def test_intervals_of_means_are_those_of_the_normal_approximation(scores):
+    intervals = mean_intervals(np.stack(scores, axis=1))
+    for (low, high), of_clips in zip(intervals, scores, strict=True):
+        half = 1.96 * of_clips.std() / np.sqrt(len(of_clips))
+        assert (low, high) == (pytest.approx(of_clips.mean() - half, abs=0.06), pytest.approx(of_clips.mean() + half, abs=0.06))
+
+
+def test_intervals_of_means_come_from_draws_of_whole_clips(scores, monkeypatch):
+    """Two scores with a constant sum, on the same draws, mirror each other; and blocks of draws change nothing."""
+    first = scores[0]
+    intervals = mean_intervals(np.stack([first, 100 - first], axis=1), resamples=500)
+    np.testing.assert_allclose(intervals[0], 100 - intervals[1][::-1])
+    monkeypatch.setattr(bootstrap, "BLOCK", 7 * len(first))
+    np.testing.assert_allclose(mean_intervals(first[:, None], resamples=500), intervals[:1])
+
+
+def test_intervals_of_nothing_are_refused():
+    with pytest.raises(ValueError, match="at least one clip"):
+        mean_intervals(np.zeros((0, 3)))
+    with pytest.raises(ValueError, match="finite"):
+        mean_intervals([[np.nan]])

@@ -8,6 +8,7 @@ from pipeline import config
 from pipeline.cache import Cache
 from pipeline.report.pictures import choose, pictures, typical_clip
 from pipeline.report.results import read_rows
+from pipeline.tasks import avel
 from stages.clips import read_clips
 from stages.paths import INDEX, LIVE, PARAMS, ROWS
 
@@ -62,4 +63,4 @@ def test_the_typical_clip_is_that_of_median_accuracy_where_something_changes(rig
     rows = [pd.DataFrame({"row": row, "valid": True, "true": labels[row], "hits": hits[row]}) for row in range(len(right))]
     lines = pd.concat(rows, ignore_index=True)
     lines["predicted"] = lines["true"].where(lines["hits"], 9)
-    assert typical_clip(lines) == expected
+    assert typical_clip(lines, avel) == expected

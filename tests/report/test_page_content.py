@@ -8,8 +8,8 @@ import pytest
 
 from pipeline.report.page.assemble import embedded
 from pipeline.report.page.content import reliability
-from pipeline.report.page.gallery import choose
-from pipeline.report.page.lanes import avel_lanes, spans_of
+from pipeline.report.page.gallery import choose, main_classes
+from pipeline.report.page.lanes import LANES, avel_lanes, avvp_lanes, spans_of
 
 BACKGROUND = 3
 
@@ -32,6 +32,22 @@ def test_padded_segments_show_nothing():
     assert lane["truth"] == [[0, 2, 0, "true"]]
     assert lane["spans"] == [[0, 2, 0, "right"]]
     assert lane["scores"] == [1.0, 1.0, 0.0]
+
+
+def test_parsing_has_a_lane_for_each_sense_in_which_classes_overlap():
+    table = pd.DataFrame({
+        "valid": [True, True, True, False],
+        "true_heard": [[0], [0, 2], [], [1]], "heard": [[0, 1], [0], [], [1]], "scores_heard": [[0.9, 0.8, 0.1]] * 4,
+        "true_seen": [[], [], [1], []], "seen": [[], [], [1], [1]], "scores_seen": [[0.1, 0.25, 0.2]] * 4,
+    })  # fmt: skip
+    heard, seen = avvp_lanes(table, BACKGROUND)
+    assert heard["track"] == "heard"
+    assert heard["truth"] == [[0, 2, 0, "true"], [1, 2, 2, "true"]]
+    assert heard["spans"] == [[0, 2, 0, "right"], [0, 1, 1, "false"], [1, 2, 2, "missed"]]
+    assert heard["scores"] == [0.9, 0.9, 0.9, 0.0]
+    assert seen == {"track": "seen", "truth": [[2, 3, 1, "true"]], "spans": [[2, 3, 1, "right"]], "scores": [0.25, 0.25, 0.25, 0.0]}
+    assert sorted(LANES["avvp"].events(table, BACKGROUND)) == [0, 0, 1, 2]
+    assert main_classes(table.assign(row=7), LANES["avvp"], BACKGROUND) == {7: 0}
 
 
 def test_equal_neighbours_are_joined_and_others_are_not():
@@ -66,9 +82,10 @@ def test_calibration_error_is_that_of_a_plain_loop():
 def test_the_gallery_takes_each_class_in_turn():
     classes = {10: 0, 11: 0, 12: 0, 13: 1, 14: 3, 15: 2, 16: 2}  # 3: no event
     table = pd.concat([segments([c, c, 3], [0, 0, 0]).assign(row=row, segment=range(3)) for row, c in classes.items()])
-    assert choose(table, BACKGROUND, 4) == [10, 13, 14, 15]
-    assert choose(table, BACKGROUND, 6) == [10, 11, 13, 14, 15, 16]
-    assert choose(table, BACKGROUND, 99) == sorted(classes)
+    assert main_classes(table, LANES["avel"], BACKGROUND) == classes
+    assert choose(classes, 4) == [10, 13, 14, 15]
+    assert choose(classes, 6) == [10, 11, 13, 14, 15, 16]
+    assert choose(classes, 99) == sorted(classes)
 
 
 def test_embedded_text_cannot_end_its_script_element():

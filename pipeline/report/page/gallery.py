@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from pipeline.report.page.lanes import LANES
+from pipeline.report.page.lanes import LANES, Reader
 from pipeline.report.page.media import take_along
 from pipeline.report.results import RowResult
 from pipeline.report.settings import ReportSettings
+from pipeline.tasks import TASKS
 
-NEEDED = ["row", "clip", "segment", "valid", "true", "predicted", "event"]
+NEEDED = ["row", "clip", "segment", "valid"]
 
 
 def gallery(
@@ -28,25 +31,27 @@ def gallery(
     if not answers or not settings.gallery:
         return []
     tasks = {result.name: result.run.task for result in results}
-    everything = pd.concat(answers.values()).drop_duplicates(["row", "segment"])
-    chosen = choose(everything, background, settings.gallery)
+    of_row: dict[int, int] = {}
+    for name, table in answers.items():
+        of_row |= main_classes(table[~table["row"].isin(list(of_row))], LANES[tasks[name]], background)
+    chosen = choose(of_row, settings.gallery)
     files = index.set_index("row").loc[chosen]
-    segments = int(everything["segment"].max()) + 1
+    segments = max(int(table["segment"].max()) for table in answers.values()) + 1
     media = take_along(files, segments * segment_seconds, settings.media_megabytes, directory)
     by_row = {name: dict(tuple(table.groupby("row"))) for name, table in answers.items()}
     clips = []
     for row in chosen:
         said = {name: of_rows[row] for name, of_rows in by_row.items() if row in of_rows}
-        some = next(iter(said.values()))
+        name, some = next(iter(said.items()))
         clips.append({
             "row": int(row),
             "clip": files.loc[row, "clip"],
             "media": media[row],
             "segments": len(some),
             "seconds": segment_seconds,
-            "classes": sorted({int(label) for label in some.loc[some["valid"], "true"]} - {background}) or [background],
-            "right": {name: share_right(table) for name, table in said.items()},
-            "lanes": {name: LANES[tasks[name]](table, background) for name, table in said.items()},
+            "classes": sorted(set(LANES[tasks[name]].events(some, background))) or [background],
+            "right": {name: round(float(TASKS.get(tasks[name]).clip_scores(table)["score"].iloc[0]), 1) for name, table in said.items()},
+            "lanes": {name: LANES[tasks[name]].lanes(table, background) for name, table in said.items()},
         })  # fmt: skip
     return clips
 
@@ -55,23 +60,23 @@ def answers_of(result: RowResult) -> pd.DataFrame:
     """Every test segment as the row's shown seed labelled it, in order."""
     assert result.directory is not None
     only = [("split", "==", "test"), ("seed", "==", result.shown_seed)]
-    return pd.read_parquet(result.directory / "predictions.parquet", columns=NEEDED, filters=only).sort_values(["row", "segment"])
+    columns = [*NEEDED, *LANES[result.run.task].columns]
+    return pd.read_parquet(result.directory / "predictions.parquet", columns=columns, filters=only).sort_values(["row", "segment"])
 
 
-def share_right(segments: pd.DataFrame) -> float:
-    """Percent of the valid segments of one annotation row that have the true label."""
-    valid = segments[segments["valid"]]
-    return round(100 * float((valid["true"] == valid["predicted"]).mean()), 1)
+def main_classes(segments: pd.DataFrame, reader: Reader, background: int) -> dict[int, int]:
+    """By annotation row, the class of most of its event segments, the background where it has none."""
+    classes = {}
+    for row, of_row in segments.groupby("row"):
+        events = reader.events(of_row, background)
+        classes[int(str(row))] = int(np.bincount(events).argmax()) if events else background
+    return classes
 
 
-def choose(segments: pd.DataFrame, background: int, count: int) -> list[int]:
-    """Annotation rows spread over the classes: the first of each class, then the second of each, until there are enough; in index order.
-
-    The class of a row is that of most of its event segments, the background's where it has none.
-    """
-    events = segments[(segments["true"] != background) & segments["valid"]]
-    classes = events.groupby("row")["true"].agg(lambda labels: int(labels.mode().iloc[0]))
-    of_row = classes.reindex(sorted(segments["row"].unique())).fillna(background).astype(int)
+def choose(classes: Mapping[int, int], count: int) -> list[int]:
+    """Annotation rows, known by their class, spread over the classes: the first of each, then the second of each, until there are enough;
+    in index order."""
+    of_row = pd.Series(classes).sort_index()
     turn = of_row.groupby(of_row).cumcount()
     order = pd.DataFrame({"turn": turn, "class": of_row}).sort_values(["turn", "class"], kind="stable")
     return sorted(int(row) for row in order.index[:count])

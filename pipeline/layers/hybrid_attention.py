@@ -1,0 +1,103 @@
+"""The hybrid attention network's blocks: Tian, Li, Xu, "Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing",
+ECCV 2020, as released; inherited by MA, JoMoLD, CMPAE, CoLeaF.
+
+B batch, T segments, C classes, D width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.layers.precision import at_least_float32
+
+
+class ParsingFrontEnd(nn.Module):
+    """Features of a segment -> audio and visual streams of one width, linearly.
+
+    Audio: a linear layer. Visual: a linear layer of the frames' mean and, with a motion stream, that beside a linear layer of the motion
+    through a third. The papers apply the first to every frame and average then; without a non-linearity between, it is the same up to
+    rounding.
+
+    Args:
+        visual_width, audio_width: of a segment.
+        motion_width: of a segment's motion; None without that stream.
+        width: D.
+    """
+
+    def __init__(self, visual_width: int, audio_width: int, motion_width: int | None, width: int) -> None:
+        super().__init__()
+        self.audio = nn.Linear(audio_width, width)
+        self.visual = nn.Linear(visual_width, width)
+        self.motion: nn.Linear | None = None
+        if motion_width is not None:
+            self.motion = nn.Linear(motion_width, width)
+            self.fusion = nn.Linear(2 * width, width)
+
+    def forward(self, visual: Tensor, audio: Tensor, motion: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, T, D_v), (B, T, D_a), (B, T, D_m) or None -> audio, visual (B, T, D)."""
+        seen = self.visual(visual)
+        if self.motion is not None:
+            seen = self.fusion(torch.cat([seen, self.motion(motion)], dim=-1))
+        return self.audio(audio), seen
+
+
+class HybridAttention(nn.Module):
+    """HAN: h = LN(q + Drop(MHA(q, o, o)) + Drop(MHA(q, q, q))), LN(h + Drop(FFN(h))), for a stream q with the other one o.
+
+    One layer serves both streams, and both see the other as it came in. No positional encoding.
+
+    Args:
+        width: D; feedforward: hidden width of the FFN; heads: of both attentions; dropout: on attention weights and on every branch.
+    """
+
+    def __init__(self, width: int, heads: int = 1, feedforward: int = 512, dropout: float = 0.1) -> None:
+        super().__init__()
+        self.cross, self.own = (nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True) for _ in range(2))
+        self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feedforward, width))
+        self.attention_norm, self.feedforward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, audio: Tensor, visual: Tensor, mask: Tensor, cross: bool = True) -> tuple[Tensor, Tensor]:
+        """(B, T, D), (B, T, D), (B, T) bool -> the same two; without ``cross`` each stream sees itself alone, with the same weights."""
+        return self._stream(audio, visual if cross else None, mask), self._stream(visual, audio if cross else None, mask)
+
+    def _stream(self, query: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
+        hidden = query + self.dropout(self.own(query, query, query, key_padding_mask=~mask, need_weights=False)[0])
+        if other is not None:
+            hidden = hidden + self.dropout(self.cross(query, other, other, key_padding_mask=~mask, need_weights=False)[0])
+        hidden = self.attention_norm(hidden)
+        return self.feedforward_norm(hidden + self.dropout(self.feedforward(hidden)))
+
+
+class Pooled(NamedTuple):
+    """Probabilities of the segments, (B, T, C), heard and seen; of the clip, (B, C): heard, seen, and whichever (which may exceed 1)."""
+
+    heard: Tensor
+    seen: Tensor
+    clip_heard: Tensor
+    clip_seen: Tensor
+    clip: Tensor
+
+
+class AttentivePooling(nn.Module):
+    """MMIL: multimodal multiple-instance learning by attention over time and over the modalities, class by class.
+
+    p = sigmoid(L x); W_t: softmax over time, of each modality; W_m: softmax over the two modalities, of each segment.
+    P^a, P^v = sum_t W_t p; P = sum_t sum_m W_t W_m p. The weights of P do not sum to 1 (to between 0 and 2), so P may exceed 1.
+    """
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.classifier, self.over_time, self.over_modalities = (nn.Linear(width, num_classes) for _ in range(3))
+
+    def forward(self, audio: Tensor, visual: Tensor, mask: Tensor) -> Pooled:
+        """(B, T, D), (B, T, D), (B, T) bool with at least one True a clip -> probabilities in float32 at least."""
+        both = torch.stack([audio, visual], dim=2)  # (B, T, 2, D)
+        p = at_least_float32(self.classifier(both)).sigmoid()
+        over_time = at_least_float32(self.over_time(both)).masked_fill(~mask[:, :, None, None], float("-inf")).softmax(dim=1)
+        over_modalities = at_least_float32(self.over_modalities(both)).softmax(dim=2)
+        clips = (over_time * p).sum(dim=1)  # (B, 2, C)
+        return Pooled(p[:, :, 0], p[:, :, 1], clips[:, 0], clips[:, 1], (over_time * over_modalities * p).sum(dim=(1, 2)))

@@ -1,0 +1,82 @@
+"""HAN: Tian, Li, Xu, "Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing", ECCV 2020: the baseline of the task.
+
+A linear front end, one hybrid attention layer, attentive MMIL pooling, and binary cross-entropy of what is heard, what is seen and what is
+either in the clip, the label of what is seen smoothed. Published on LLP, segment level: A 60.1, V 52.9, AV 48.9, Type@AV 54.0, Event@AV
+55.4; event level: 51.3, 48.9, 43.0, 47.7, 48.0.
+
+Where this differs from the released code, deliberately: its further encoder layers, registered and never used, do not exist here (9,307,723
+parameters there, of which 4,569,675 are used), which moves the random initialization; the eight frames of a segment are averaged before
+their linear layer (equal up to rounding); of epochs with equal validation scores the first is kept (released: the last).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd, Pooled
+from pipeline.layers.parsing_losses import binary_loss, smoothed
+from pipeline.methods.base import METHODS, Batch, ParsingScores, Progress, Recipe
+from pipeline.methods.parsing import ParsingConfig, ParsingMethod, gates
+
+
+class HanRecipe(Recipe):
+    """Adam 3e-4, a tenth of it every ten epochs, 40 epochs, batches of 16, as released."""
+
+    learning_rate: float = Field(3e-4, gt=0)
+    milestones: tuple[int, ...] = (10, 20, 30)
+    decay: float = Field(0.1, gt=0, le=1)
+    batch_size: int = Field(16, ge=1)
+    epochs: int = Field(40, ge=1)
+
+
+class HanConfig(ParsingConfig):
+    """Defaults are the paper's network."""
+
+    width: int = Field(512, ge=1)
+    feedforward: int = Field(512, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    heard_share: float = Field(1.0, ge=0, le=1, description="of the label in the target of what is heard, the rest being 1/2")
+    seen_share: float = Field(0.9, ge=0, le=1, description="the same of what is seen")
+    segment_threshold: float = Field(0.5, ge=0, le=1, description="a class is on in a segment from this probability on")
+    clip_threshold: float = Field(0.5, ge=0, le=1, description="and if the clip has it, heard or seen, from this one on")
+    recipe: HanRecipe = HanRecipe()
+
+
+@METHODS.register("han")
+class Han(ParsingMethod):
+    """Hybrid attention network with MMIL pooling. Parameters at 8x2048, 128 and a motion stream of 512, C = 25: 4,569,675."""
+
+    Config = HanConfig
+    config: HanConfig
+
+    def __init__(
+        self, config: HanConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int,
+        other_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(config, visual_shape, audio_shape, num_classes, other_shapes)
+        self.front_end = ParsingFrontEnd(self.visual_shape[-1], self.audio_shape[0], self.motion_width, config.width)
+        self.attention = HybridAttention(config.width, feedforward=config.feedforward, dropout=config.dropout)
+        self.pooling = AttentivePooling(config.width, num_classes)
+
+    def _pooled(self, batch: Batch) -> Pooled:
+        visual, audio, motion, mask = self.inputs(batch)
+        heard, seen = self.attention(*self.front_end(visual, audio, motion), mask)
+        return self.pooling(heard, seen, mask)
+
+    def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
+        """``heard``, ``seen``, ``clip`` and their sum."""
+        pooled = self._pooled(batch)
+        terms = {
+            "heard": binary_loss(pooled.clip_heard, smoothed(labels, self.config.heard_share), counted),
+            "seen": binary_loss(pooled.clip_seen, smoothed(labels, self.config.seen_share), counted),
+            "clip": binary_loss(pooled.clip, labels, counted),
+        }
+        return {**terms, "total": terms["heard"] + terms["seen"] + terms["clip"]}
+
+    def predict(self, batch: Batch) -> ParsingScores:
+        pooled = self._pooled(batch)
+        thresholds = (self.config.segment_threshold, self.config.clip_threshold)
+        return ParsingScores(pooled.heard, pooled.seen, pooled.clip, pooled.clip, gates(pooled.clip, thresholds, thresholds))

@@ -1,0 +1,123 @@
+"""What methods of audio-visual video parsing share: their inputs, their settings, and that they learn from the labels of clips alone."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.errors import PipelineError
+from pipeline.methods.base import Batch, Labels, Method, MethodConfig, Progress, Targets, VideoTargets
+from pipeline.methods.inputs import check_shapes
+
+
+class ParsingConfig(MethodConfig):
+    """Settings of every parsing method."""
+
+    motion: str | None = Field("motion", description="name of the stream of motion features beside the visual one; null: none is used")
+
+    @property
+    def training_labels(self) -> Labels:
+        return "video"
+
+    @property
+    def streams(self) -> tuple[str, ...]:
+        return () if self.motion is None else (self.motion,)
+
+
+class ParsingInputs(NamedTuple):
+    """visual (B, T, D_v), the mean of a segment's frames or positions, audio (B, T, D_a), motion (B, T, D_m) or None, mask (B, T) bool with
+    at least one True per clip."""
+
+    visual: Tensor
+    audio: Tensor
+    motion: Tensor | None
+    mask: Tensor
+
+
+class ParsingMethod(Method):
+    """A method that is told the classes of a clip and says in which segments each is heard and seen.
+
+    Args:
+        other_shapes: of one segment, of the motion stream where the settings name one: (D_m,).
+
+    Raises:
+        PipelineError: a motion stream of another form.
+    """
+
+    tasks = frozenset({"avvp"})
+    config: ParsingConfig
+
+    def __init__(
+        self, config: ParsingConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int,
+        other_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(config, visual_shape, audio_shape, num_classes)
+        self.motion_shape = None if config.motion is None else tuple((other_shapes or {})[config.motion])
+        if self.motion_shape is not None and len(self.motion_shape) != 1:
+            raise PipelineError(f"the stream {config.motion} has the shape {self.motion_shape} per segment; one vector is needed")
+
+    @property
+    def motion_width(self) -> int | None:
+        return None if self.motion_shape is None else self.motion_shape[0]
+
+    def inputs(self, batch: Batch) -> ParsingInputs:
+        """Features in the dtype of the weights, padded segments zero; a clip that is nothing but padding is shown as T segments of zeros.
+
+        The frames are averaged before the linear layer that the papers have there: equal up to rounding, and a fraction of the work.
+
+        Raises:
+            PipelineError: features of another shape than the method was built for, or no motion.
+        """
+        check_shapes(self, batch)
+        dtype, padding = next(self.parameters()).dtype, ~batch.mask.unsqueeze(-1)
+        visual = batch.visual.to(dtype).reshape(*batch.mask.shape, -1, self.visual_shape[-1]).mean(dim=2)
+        motion = None
+        if self.config.motion is not None:
+            stream = batch.others.get(self.config.motion)
+            if stream is None or tuple(stream.shape[2:]) != self.motion_shape:
+                shape = "none" if stream is None else f"of shape {tuple(stream.shape[2:])}"
+                raise PipelineError(f"{self.config.motion} features: {shape}, but this {type(self).__name__} needs {self.motion_shape}")
+            motion = stream.to(dtype).masked_fill(padding, 0.0)
+        # Zeroed, not only masked: a padded segment may hold anything, and 0 * NaN is NaN.
+        visual, audio = visual.masked_fill(padding, 0.0), batch.audio.to(dtype).masked_fill(padding, 0.0)
+        return ParsingInputs(visual, audio, motion, batch.mask | ~batch.mask.any(dim=1, keepdim=True))
+
+    def losses(self, batch: Batch, targets: Targets, progress: Progress) -> dict[str, Tensor]:
+        """``total`` and its terms; clips of padding alone carry no weight.
+
+        Raises:
+            TypeError: targets that tell more than the labels of clips.
+        """
+        return self.losses_of_clips(batch, self.labels(targets), batch.mask.any(dim=1), progress)
+
+    def labels(self, targets: Targets) -> Tensor:
+        """(B, C) in {0, 1}, in the dtype of the weights.
+
+        Raises:
+            TypeError: as in :meth:`losses`.
+        """
+        if not isinstance(targets, VideoTargets):
+            raise TypeError(f"{type(self).__name__} learns from the labels of clips and does not train on {type(targets).__name__}")
+        return targets.labels[:, : self.num_classes].to(next(self.parameters()).dtype)
+
+    @abstractmethod
+    def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
+        """The losses from the clips' labels (B, C) in {0, 1}; ``counted`` (B,) bool: clips that are not all padding."""
+
+
+def gates(like: Tensor, heard: tuple[float, float], seen: tuple[float, float]) -> Tensor:
+    """(segment, clip) thresholds of what is heard and seen, the same for all classes, as :class:`ParsingScores` wants them.
+
+    Args:
+        like: (B, C).
+
+    Returns:
+        (B, 2, 2, C).
+    """
+    values = torch.tensor([heard, seen], dtype=like.dtype, device=like.device)
+    return values[None, :, :, None].expand(len(like), 2, 2, like.shape[1])

@@ -1,0 +1,225 @@
+"""Audio-visual video parsing: for every segment of a clip, which classes are heard and which are seen, each on its own.
+
+Learned from the labels of whole clips, which do not say whether a class is heard, seen or both (Tian, Li, Xu, ECCV 2020). Shape letters: N
+clips, T segments, C classes; the two modalities stand in the order heard, seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.datasets.base import Event, Modality
+from pipeline.datasets.segments import occupied
+from pipeline.errors import InputProblems
+from pipeline.methods.base import ParsingScores, ParsingTargets, VideoTargets
+from pipeline.metrics.bootstrap import mean_intervals
+from pipeline.metrics.parsing import ParsingCounts, class_scores, count, micro_scores, scores_of
+from pipeline.metrics.parsing import clip_scores as scores_of_clips
+from pipeline.tasks.tracks import Perceived, Tracks
+
+HEADLINE = "segment/Type@AV"
+RESAMPLES = 2_000  # of the intervals: they are computed at every validation
+PERCEIVED: tuple[Perceived, Perceived] = ("heard", "seen")
+SENSES: tuple[tuple[Perceived, Modality], ...] = (("heard", "audio"), ("seen", "visual"))
+
+IndexedEvents = Sequence[Sequence[Mapping[str, Any]]]
+
+
+def row_targets(
+    events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: Sequence[Sequence[str]] | None = None
+) -> ParsingTargets:
+    """Truth of N annotation rows from their indexed events (modality, label, onset, offset); an ``av`` event is heard and seen.
+
+    A class is on in a segment that one of its events covers to at least half.
+
+    Args:
+        clip_labels: weak labels of the rows; those of their events where None.
+
+    Raises:
+        InputProblems: labels that are not in ``classes``.
+    """
+    told = clip_labels if clip_labels is not None else [[event["label"] for event in of_row] for of_row in events]
+    labels = _multi_hot(told, classes, events)
+    tables = torch.zeros(2, len(events), segments, len(classes), dtype=torch.bool)
+    for number, of_row in enumerate(events):
+        spans = [Event(**event) for event in of_row]
+        both = occupied(spans, classes, "av", segments, segment_seconds)
+        for table, (_, modality) in zip(tables, SENSES, strict=True):
+            table[number] = torch.from_numpy((both | occupied(spans, classes, modality, segments, segment_seconds)).T)
+    return ParsingTargets(heard=tables[0], seen=tables[1], labels=labels)
+
+
+def video_targets(
+    events: IndexedEvents,
+    classes: Sequence[str],
+    segments: int,
+    segment_seconds: float,
+    clip_labels: Sequence[Sequence[str]] | None = None,
+    proportions: bool = False,
+) -> VideoTargets:
+    """Weak labels of N annotation rows: the classes of the clip, heard or seen or both, and no time.
+
+    Args:
+        clip_labels: classes of the clips; those of their events where None.
+        proportions: not of this task.
+
+    Raises:
+        InputProblems: labels that are not in ``classes``.
+        ValueError: proportions asked for.
+    """
+    if proportions:
+        raise ValueError("video parsing has no labels by proportion")
+    told = clip_labels if clip_labels is not None else [[event["label"] for event in of_row] for of_row in events]
+    labels = _multi_hot(told, classes, events)
+    return VideoTargets(torch.cat([labels, ~labels.any(dim=1, keepdim=True)], dim=1).float())
+
+
+def _multi_hot(names: Sequence[Sequence[str]], classes: Sequence[str], events: IndexedEvents) -> Tensor:
+    """(N, C) bool.
+
+    Raises:
+        InputProblems: labels, of the clips or of events, that are not in ``classes``.
+    """
+    number = {name: position for position, name in enumerate(classes)}
+    used = {name for of_row in names for name in of_row} | {event["label"] for of_row in events for event in of_row}
+    if unknown := sorted(used - set(number)):
+        raise InputProblems("events", [f"the label {label!r} is not in the class list {', '.join(classes)}" for label in unknown])
+    labels = torch.zeros(len(names), len(classes), dtype=torch.bool)
+    for row, of_row in zip(labels, names, strict=True):
+        row[[number[name] for name in of_row]] = True
+    return labels
+
+
+def decide(scores: ParsingScores, mask: Tensor) -> Tensor:
+    """What is heard and seen: where the segment's probability and the clip's both reach their thresholds. Nothing in padded segments.
+
+    Returns:
+        (N, 2, T, C), bool.
+    """
+    segments = torch.stack([scores.heard, scores.seen], dim=1)
+    clips = torch.stack([scores.clip_heard, scores.clip_seen], dim=1)
+    on = (segments >= scores.thresholds[:, :, 0].unsqueeze(2)) & (clips >= scores.thresholds[:, :, 1]).unsqueeze(2)
+    return on & mask[:, None, :, None]
+
+
+def score(decided: Tensor, truth: ParsingTargets, mask: Tensor, num_classes: int, segment_seconds: float) -> dict[str, Any]:
+    """Every number of the task, as plain JSON, in percent; None where nothing can be scored.
+
+    Args:
+        decided: (N, 2, T, C), bool; mask: (N, T), bool; on the CPU.
+
+    Returns:
+        ``segment/A`` ... ``event/Event@AVo``: as published (:mod:`pipeline.metrics.parsing`), an empty clip counting as perfect.
+        ``present/KEY``: the same over the clips that hold, or are said to hold, anything of the kind; ``micro/KEY``: F-scores of the counts
+        of all clips and classes together.
+        ``intervals``: [low, high] by KEY, 95 %, clips drawn again. ``classes``: C F-scores by KEY, each over all clips.
+        ``trivial``: by KEY and ``present/KEY``, of ``nothing`` and of ``weak_label``, the clip's true label on everywhere, heard and seen;
+        ``baseline_nothing``, ``baseline_weak_label``: the headline of each.
+    """
+    heard, seen = (table.transpose(1, 2).numpy() for table in (truth.heard, truth.seen))
+    said = decided.transpose(2, 3).numpy()
+    valid = mask.numpy()
+    counts = count(said[:, 0], said[:, 1], heard, seen, valid)
+    nothing = np.zeros_like(heard)
+    everywhere = np.broadcast_to(truth.labels.numpy()[:, :, None], heard.shape)
+    trivial = {
+        name: _both_rules(count(answer, answer, heard, seen, valid)) for name, answer in (("nothing", nothing), ("weak_label", everywhere))
+    }
+    return {
+        **_both_rules(counts),
+        **{f"micro/{key}": _number(value) for key, value in micro_scores(counts).items()},
+        **{f"baseline_{name}": scores[HEADLINE] for name, scores in trivial.items()},
+        "intervals": intervals(counts),
+        "classes": {key: [_number(value) for value in values] for key, values in class_scores(counts).items()},
+        "trivial": trivial,
+    }
+
+
+def _both_rules(counts: ParsingCounts) -> dict[str, float | None]:
+    """The published scores, and under ``present/`` those of the clips that have something of the kind."""
+    present = scores_of(counts, empty="skip")
+    return {key: _number(value) for key, value in scores_of(counts).items()} | {
+        f"present/{key}": _number(value) for key, value in present.items()
+    }
+
+
+def intervals(counts: ParsingCounts) -> dict[str, list[float]]:
+    """[low, high] of every published score; none without clips."""
+    of_clips = scores_of_clips(counts)
+    table = np.stack(list(of_clips.values()), axis=1)
+    return dict(zip(of_clips, mean_intervals(table, resamples=RESAMPLES).tolist(), strict=True)) if len(table) else {}
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def table(scores: ParsingScores, decided: Tensor, truth: ParsingTargets, mask: Tensor) -> pd.DataFrame:
+    """One line per segment, clip by clip: segment, valid; true_heard, true_seen, heard, seen, the class numbers that are on; scores_heard,
+    scores_seen, (C,) each."""
+    rows, segments = mask.shape
+    lines: dict[str, Any] = {"segment": np.tile(np.arange(segments), rows), "valid": mask.flatten().numpy()}
+    for position, name in enumerate(PERCEIVED):
+        lines[f"true_{name}"] = _numbers(getattr(truth, name))
+        lines[name] = _numbers(decided[:, position])
+        lines[f"scores_{name}"] = list(getattr(scores, name).float().flatten(0, 1).numpy())
+    return pd.DataFrame(lines)
+
+
+def _numbers(on: Tensor) -> list[NDArray[np.int64]]:
+    """(N, T, C) bool -> the numbers of the classes that are on, by segment."""
+    return [np.flatnonzero(line) for line in on.flatten(0, 1).numpy()]
+
+
+def tracks(scores: ParsingScores, mask: Tensor, classes: Sequence[str]) -> Tracks:
+    """What is said of one clip (scores and mask with N = 1), on the tracks ``heard`` and ``seen``."""
+    decided = decide(scores, mask)[0].numpy()
+    valid = mask[0].numpy().copy()
+    return Tracks(
+        classes=tuple(classes),
+        scores={name: getattr(scores, name)[0].float().numpy() * valid[:, None] for name in PERCEIVED},
+        active=dict(zip(PERCEIVED, decided, strict=True)),
+        valid=valid,
+    )
+
+
+def table_tracks(lines: pd.DataFrame, classes: Sequence[str]) -> tuple[Tracks, dict[Perceived, NDArray[np.bool_]]]:
+    """What :func:`table` says of one clip (its T lines, by segment) as tracks, and the truth by track, (T, C) bool."""
+    valid = lines["valid"].to_numpy(dtype=bool)
+    scores = {name: np.stack(list(lines[f"scores_{name}"])).astype(np.float32) * valid[:, None] for name in PERCEIVED}
+    active = {name: switched_on(lines[name], len(classes)) for name in PERCEIVED}
+    true = {name: switched_on(lines[f"true_{name}"], len(classes)) & valid[:, None] for name in PERCEIVED}
+    return Tracks(tuple(classes), scores, active, valid), true
+
+
+def switched_on(numbers: Sequence[NDArray[np.int64]], num_classes: int) -> NDArray[np.bool_]:
+    """Class numbers by segment -> (T, C) bool."""
+    on = np.zeros((len(numbers), num_classes), dtype=bool)
+    for line, of_segment in zip(on, numbers, strict=True):
+        line[np.asarray(of_segment, dtype=np.int64)] = True
+    return on
+
+
+def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
+    """By annotation row of :func:`table`'s lines, of one seed or several (column ``seed``): ``score``, the clip's headline (percent, mean
+    over seeds); ``segments``, 1 for every row, since all clips weigh the same in the headline."""
+    ordered = lines.sort_values([*(["seed"] if "seed" in lines else []), "row", "segment"])
+    segments = int(ordered["segment"].max()) + 1
+    columns = ("heard", "seen", "true_heard", "true_seen")
+    named = [np.concatenate([*ordered[column], np.zeros(1, np.int64)]) for column in columns]
+    num_classes = 1 + int(max(numbers.max() for numbers in named))  # a class that nobody names counts in no clip
+    heard, seen, true_heard, true_seen = (
+        switched_on(ordered[column], num_classes).reshape(-1, segments, num_classes).transpose(0, 2, 1) for column in columns
+    )
+    valid = ordered["valid"].to_numpy(dtype=bool).reshape(-1, segments)
+    of_clips = scores_of_clips(count(heard, seen, true_heard, true_seen, valid))[HEADLINE]
+    scores = pd.Series(of_clips).groupby(ordered["row"].to_numpy()[::segments]).mean()
+    return pd.DataFrame({"score": scores, "segments": 1}).rename_axis("row")

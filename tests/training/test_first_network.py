@@ -1,0 +1,103 @@
+"""A row of parsing: a motion stream reaches its method, and a network trained first is not trained twice, wherever the run is killed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from pipeline.errors import PipelineError
+from pipeline.features.store import FeatureStore, shard_name, write_documents
+from pipeline.training import loop
+from pipeline.training.rows import RowInputs, evaluate_row, train_row
+from pipeline.training.settings import Run, TrainSettings
+
+CLASSES, T = ["Speech", "Dog", "Car"], 4
+SPLITS = ["train"] * 10 + ["val"] * 4 + ["test"] * 4
+SHAPES = {"visual": (2, 5), "audio": (6,), "motion": (3,)}
+EVERY_STEP = TrainSettings(device="cpu", checkpoint_seconds=0)
+STEPS = 3 * 3  # of each network: epochs x batches
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    directory = tmp_path / "features"
+    directory.mkdir()
+    generator = np.random.default_rng(0)
+    for stream, shape in SHAPES.items():
+        np.save(directory / shard_name(stream, 0), generator.normal(size=(len(SPLITS), T, *shape)).astype(np.float32))
+    facts = {"shard": 0, "status": "ok", "valid": [True] * T, "visual_valid": [True] * T, "audio_valid": [True] * T}
+    keys = {f"{stream}_key": "" for stream in SHAPES}
+    records = [{"clip": f"clip{n}", "offset": n, **facts, **keys} for n in range(len(SPLITS))]
+    spec = {"segments": T, "segment_seconds": 1.0, "dtype": "float32", "shapes": {name: list(shape) for name, shape in SHAPES.items()}}
+    write_documents(directory, records, spec)
+    labels = [[CLASSES[n % 3]] for n in range(len(SPLITS))]
+    events = [
+        [] if split == "train" else [{"modality": "audio", "label": label, "onset": 0.0, "offset": 2.0}]
+        for split, (label,) in zip(SPLITS, labels, strict=True)
+    ]
+    index = pd.DataFrame({"row": range(len(SPLITS)), "clip": [f"clip{n}" for n in range(len(SPLITS))], "split": SPLITS})
+    index["events"], index["labels"] = events, labels
+    settings = {"width": 8, "feedforward": 8, "recipe": {"learning_rate": 0.01, "batch_size": 4, "epochs": 3}}
+    run = Run(task="avvp", method="jomold", features="published", seeds=[3])
+    return RowInputs("row", run, settings, FeatureStore(directory), index, CLASSES)
+
+
+def train(inputs, directory):
+    directory.mkdir(exist_ok=True)
+    train_row(inputs, EVERY_STEP, directory, directory.parent / "live")
+    return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+@pytest.mark.parametrize("after", [2, STEPS, STEPS + 4])  # in the first network, between the two, in the second
+def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, after):
+    step, done = loop.Trainer._step, []
+
+    def counted(trainer, rows, progress):
+        if len(done) == after and not (tmp_path / "resuming").exists():
+            raise KeyboardInterrupt
+        done.append(trainer.name)
+        step(trainer, rows, progress)
+
+    expected = train(inputs, tmp_path / "whole")
+    assert list(expected) == ["curves.csv", "seed-3.json", "seed-3.safetensors"]
+    monkeypatch.setattr(loop.Trainer, "_step", counted)
+    with pytest.raises(KeyboardInterrupt):
+        train(inputs, tmp_path / "killed")
+    (tmp_path / "resuming").touch()
+    assert train(inputs, tmp_path / "killed") == expected
+    assert done == ["row, seed 3, first network"] * STEPS + ["row, seed 3"] * STEPS  # none twice
+
+
+def test_the_ratios_are_kept_with_the_weights_and_every_stream_counts(inputs, tmp_path):
+    train(inputs, tmp_path / "models")
+    weights = load_file(tmp_path / "models" / "seed-3.safetensors")
+    assert 0 < weights["noise_seen"].max() <= 1
+    (tmp_path / "results").mkdir()
+    evaluate_row(inputs, tmp_path / "models", EVERY_STEP, tmp_path / "results")
+    metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
+    assert metrics["parameters"] == sum(value.numel() for name, value in weights.items() if not name.startswith("noise"))
+    assert metrics["seeds"]["test"]["3"]["segment/Vo"] is not None
+    data = inputs.split("test")
+    assert set(data.features.others) == {"motion"}
+    batch, _ = data.batch(torch.tensor([2, 0]), torch.float64)
+    expected = inputs.store.read("motion", [data.clips[2], data.clips[0]])
+    np.testing.assert_array_equal(batch.others["motion"].numpy(), expected)
+    assert batch.others["motion"].dtype == torch.float64
+
+
+def test_a_selection_that_is_no_metric_is_refused(inputs, tmp_path):
+    inputs.settings["recipe"]["selection"] = "event/B"
+    with pytest.raises(PipelineError, match=r"recipe\.selection: no metric 'event/B' on validation; there are: segment/A, "):
+        train(inputs, tmp_path / "models")
+
+
+def test_the_epoch_is_picked_by_the_metric_of_the_recipe(inputs, tmp_path, monkeypatch):
+    scores = iter([1.0, 3.0, 2.0] * 2)
+    monkeypatch.setattr(loop, "evaluate", lambda *_: {"segment/Type@AV": 0.0, "event/A": next(scores)})
+    train(inputs, tmp_path / "models")
+    assert json.loads((tmp_path / "models" / "seed-3.json").read_text())["best_epoch"] == 1
