@@ -160,7 +160,12 @@ def report_problems(report: Mapping[str, Any], runs: Mapping[str, Any]) -> list[
     named = [("report.baseline", baseline)] if baseline is not None else []
     named += [(f"report.{block}", row) for block in ("papers", "notes") for row in _mapping(report.get(block))]
     named += [("report.shown", row) for row in shown or []]
+    comparisons = {row: others for row, others in _mapping(report.get("comparisons")).items() if isinstance(others, list)}
+    named += [(f"report.comparisons.{row}", name) for row, others in comparisons.items() for name in [row, *others]]
     problems = [f"{path}: unknown row {row!r}{suggest(str(row), runs)}" for path, row in named if row not in runs]
+    for row, other in ((row, other) for row, others in comparisons.items() for other in others if {row, other} <= set(runs)):
+        if (task := _mapping(runs[row]).get("task")) != (its := _mapping(runs[other]).get("task")):
+            problems.append(f"report.comparisons.{row}: {other} is of the task {its}, {row} of {task}; only rows of one task compare")
     for row, key in papers.items():
         if isinstance(key, str) and key not in (published := load_published()):
             near = ", ".join(map(repr, get_close_matches(key, published, n=3, cutoff=0.4))) or "none"

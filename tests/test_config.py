@@ -105,16 +105,21 @@ def test_rows_and_papers_that_the_report_names(tmp_path, demo):
         "papers": {"avel": "avel/AVE supervise", "aveel": "avel/AVE supervised"},
         "notes": {"nobody": "x"},
         "shown": ["avel", "x"],
+        "comparisons": {"cace_net": ["avel", "cace"], "avel": ["matching"]},
     }
+    demo["runs"]["matching"] = {**demo["runs"]["avel"], "task": "cml", "method": "avdln"}
+    demo["methods"]["avdln"] = {}
     found = problems(tmp_path, demo)
     for words in (
         "report.papers.avel: no published number has the key 'avel/AVE supervise'; near it: 'avel/AVE supervised'",
         "report.papers: unknown row 'aveel'; did you mean 'avel'?",
         "report.notes: unknown row 'nobody'",
         "report.shown: unknown row 'x'",
+        "report.comparisons.cace_net: unknown row 'cace'",
+        "report.comparisons.avel: matching is of the task cml, avel of avel",
     ):
         assert [problem for problem in found if problem.startswith(words)], (words, found)
-    assert len(found) == 4
+    assert len(found) == 6
 
 
 def test_a_seed_named_twice(tmp_path, demo):

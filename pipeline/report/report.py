@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.report.comparisons import comparison_table
 from pipeline.report.figures import draw_curves, draw_rows
 from pipeline.report.footnotes import Footnotes
 from pipeline.report.formats import latex, markdown
@@ -43,20 +44,24 @@ def write_report(
     results = read_rows(runs, sources.rows, sources.live)
     numbers = results_table(results, settings)
     table = as_read(numbers, results, Footnotes(results, settings, methods), settings.baseline)
-    papers, parsing, baselines = against_papers(results, settings), parsing_table(results), baselines_text(results)
-    further = [further for further in (papers, parsing) if further.heads]
+    named = {
+        "Paired differences": comparison_table(results, settings),
+        "Against the papers, metric by metric": against_papers(results, settings),
+        "Parsing, every score beside trivial answers": parsing_table(results),
+    }
+    further, baselines = {title: one for title, one in named.items() if one.heads}, baselines_text(results)
     main = markdown(table) or "No rows: the block `runs` is empty.\n"
-    text = "\n".join([main, *map(markdown, further), baselines + "\n"])
+    text = "\n".join([main, *map(markdown, further.values()), baselines + "\n"])
     curves = validation_curves(results)
     (directory / "table.md").write_text(text)
-    (directory / "table.tex").write_text("\n".join(map(latex, [table, *further])))
+    (directory / "table.tex").write_text("\n".join(map(latex, [table, *further.values()])))
     numbers.to_csv(directory / "table.csv", index=False)
     numbers[["row", "mean", "std"]].dropna(subset=["mean"]).round(2).to_csv(directory / "rows.csv", index=False)
     curves.to_csv(directory / "validation.csv", index=False)
     (directory / "metrics.json").write_text(json.dumps(experiment_metrics(results, settings.shown), indent=1) + "\n")
     draw_rows(results, directory / "rows.png")
     draw_curves(curves, directory / "curves.png")
-    write_page(settings, results, (table, papers, parsing, baselines), sources.index, sources.clips, sources.segment_seconds, directory)
+    write_page(settings, results, (table, further, baselines), sources.index, sources.clips, sources.segment_seconds, directory)
     return text
 
 

@@ -10,6 +10,9 @@ from pipeline.settings import Settings
 class ReportSettings(Settings):
     title: str = Field("Results", description="heading of the tables and of the page")
     baseline: str | None = Field(None, description="row of `runs` against which the others' paired difference is shown")
+    comparisons: dict[str, list[str]] = Field(
+        {}, description="row of `runs` -> rows without one of its parts or of another kind, whose paired difference to it is shown"
+    )
     papers: dict[str, str] = Field(
         {}, description="row of `runs` -> key in pipeline/report/published.yaml whose numbers it is compared with"
     )

@@ -61,7 +61,7 @@ def results_table(results: list[RowResult], settings: ReportSettings) -> pd.Data
             line |= numbers_of(result) | {metric: result.mean_of(metric) for metric in secondary}
             if line.get("paper") is not None:
                 line["to_paper"] = result.mean - line["paper"]
-            if reference is not None and reference.scores and result is not reference:
+            if reference is not None and reference.scores and result is not reference and result.run.task == reference.run.task:
                 line |= difference(result, reference)
         lines.append(line)
     return pd.DataFrame(lines, columns=[*COLUMNS, *secondary])

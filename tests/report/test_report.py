@@ -46,6 +46,25 @@ def test_mean_std_and_paired_difference_are_those_computed_by_hand(world, rows, 
     assert "Paper" not in text  # no row names one, so no column is there to be empty
 
 
+def test_named_comparisons_have_a_table_with_interval_and_seeds(world, rows, helpers):
+    run = helpers[1]
+    rows("whole", {0: 30, 1: 34})
+    rows("part", {0: 28, 1: 24})
+    rows("one_seed", {0: 20})
+    runs = {"whole": run(), "part": run(), "one_seed": run([0]), "never": run()}
+    text = world.report(runs, comparisons={"whole": ["part", "one_seed", "never"]})
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| whole |")][1:]
+    # 40 segments in all: 75 and 85 % against 70 and 60, and against 50
+    assert [cells[:2] for cells in lines] == [["whole", "part"], ["whole", "one_seed"], ["whole", "never"]]
+    assert lines[0][2].startswith("+15.00 [")
+    assert lines[0][3] == "+5.00, +25.00"
+    assert lines[1][2].startswith("+30.00 [")
+    assert lines[1][3] == "+30.00 in the mean; other seeds"
+    assert lines[2][2:] == ["not run", "–"]
+    assert "Paired differences" in (world.out / "index.html").read_text()
+    assert "+5.00, +25.00" in (world.out / "table.tex").read_text()
+
+
 def test_a_row_that_was_not_run_says_so_and_shows_nothing_old(world, rows, helpers):
     run = helpers[1]
     rows("done", {0: 20})

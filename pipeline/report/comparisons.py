@@ -1,0 +1,32 @@
+"""What a part of a method is worth: the paired difference of a row to rows that lack the part, clip by clip and seed by seed."""
+
+from __future__ import annotations
+
+from statistics import fmean
+
+from pipeline.report.results import RowResult
+from pipeline.report.settings import ReportSettings
+from pipeline.report.tables import NOT_RUN, NOTHING, Table, difference
+
+
+def comparison_table(results: list[RowResult], settings: ReportSettings) -> Table:
+    """A line for every pair that ``report.comparisons`` names. Empty where it names none.
+
+    The interval is over test clips, the seeds' means compared; how far seeds scatter stands beside it, where both rows have the same seeds.
+    """
+    by_name = {result.name: result for result in results}
+    lines = [[row, other, *_cells(by_name[row], by_name[other])] for row, others in settings.comparisons.items() for other in others]
+    if not lines:
+        return Table([], [])
+    note = "Row minus the other, in points of the headline. The interval is over test clips (paired bootstrap) and knows nothing of seeds."
+    return Table(["Row", "Against", "Difference [95 %]", "By seed"], lines, [note])
+
+
+def _cells(result: RowResult, other: RowResult) -> list[str]:
+    if not result.scores or not other.scores:
+        return [NOT_RUN, NOTHING]
+    known = difference(result, other)
+    interval = f"{known['difference']:+.2f} [{known['low']:+.2f}, {known['high']:+.2f}]" if known else NOTHING
+    if result.run.seeds != other.run.seeds:
+        return [interval, f"{fmean(result.scores) - fmean(other.scores):+.2f} in the mean; other seeds"]
+    return [interval, ", ".join(f"{ours - theirs:+.2f}" for ours, theirs in zip(result.scores, other.scores, strict=True))]
