@@ -46,6 +46,28 @@ def test_mean_std_and_paired_difference_are_those_computed_by_hand(world, rows, 
     assert "Paper" not in text  # no row names one, so no column is there to be empty
 
 
+def test_rows_of_two_tasks_say_which_and_have_the_trivial_answers_of_both(world, rows, helpers):
+    run = helpers[1]
+    rows("labels", {0: 20, 1: 24})
+    rows("starts", {0: 20, 1: 24}, method="avdln")
+    path = world.root / "rows" / "starts" / "metrics.json"
+    document = json.loads(path.read_text()) | {"task": "cml"}
+    answers = {"accuracy": 40.0, "a2v": 30.0, "v2a": 50.0, "baseline_first": 12.5, "baseline_last": 37.5, "baseline_chance": 20.0}
+    document["seeds"]["test"] = {"0": answers, "1": answers}
+    path.write_text(json.dumps(document))
+    both = {"labels": run(), "starts": run(method="avdln").model_copy(update={"task": "cml"})}
+    text = world.report(both)
+    assert text.startswith("| Row | Task | Method | Features | Test")
+    assert table_lines(text)["starts"].startswith("| starts | cml | avdln | f | **40.00** ± 0.00 (2) |")
+    assert table_lines(text)["labels"].startswith("| labels | avel | avel | f | **55.00** ± 7.07 (2) |")
+    of_labels = "Trivial answers on the same clips (avel): background 0.00, oracle class 100.00."
+    of_starts = "Trivial answers on the same clips (cml): first 12.50, last 37.50, chance 20.00."
+    assert f"{of_labels} {of_starts}\n" in text
+    assert of_starts in (world.out / "index.html").read_text()
+    assert r"\begin{tabular}{llllr" in (world.out / "table.tex").read_text()
+    assert "Task" not in world.report({"labels": run()})
+
+
 def test_named_comparisons_have_a_table_with_interval_and_seeds(world, rows, helpers):
     run = helpers[1]
     rows("whole", {0: 30, 1: 34})
