@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.report.footnotes import departures_of
 from pipeline.report.report import experiment_metrics
 from pipeline.report.results import RowResult
 
@@ -119,7 +120,7 @@ def test_a_row_stands_beside_its_paper_with_source_and_departures(world, rows, h
     for words in (
         'CACE-Net (ACM MM 2024), Table 5, row "CACE-Net (ours)", AVE. Features: VGG-like, VGG-19.',
         "best of 200 epochs on the test split",
-        "recipe.epochs 20 (200), lambda_contrast 0.4 (0.6)",
+        "Settings other than the defaults of cace_net, which stand in brackets: recipe.epochs 20 (200), lambda_contrast 0.4 (0.6).",
         "2 labelled test clips have no features and are not scored (scored: 8 rows): lost1, lost2.",
         "My own remark, 5 % \\| x.",
     ):
@@ -136,6 +137,13 @@ def test_a_row_stands_beside_its_paper_with_source_and_departures(world, rows, h
     assert table.loc["ours", "to_paper"] == pytest.approx(55.0 - 80.8)
     assert table.loc["later", "paper"] == 72.7
     assert pd.isna(table.loc["later", "mean"])
+
+
+def test_departures_are_from_the_defaults_of_the_rows_own_supervision():
+    weak = {"supervision": "weak", "recipe": {"epochs": 20, "milestones": [10, 20, 40]}, "video_loss": "soft_margin"}
+    assert list(departures_of("cmbs", weak)) == ["recipe.epochs 20 (200)", "video_loss soft_margin (cross_entropy)"]
+    assert list(departures_of("cmbs", {"supervision": "full", "alpha": 0.2})) == ["alpha 0.2 (0.1)"]
+    assert list(departures_of("avdln", {"margin": 1.0})) == ["margin 1 (2)"]
 
 
 def test_every_metric_that_a_paper_prints_is_compared(world, rows, helpers):
