@@ -24,7 +24,7 @@ T = 6
 SPLITS = ["train"] * 16 + ["val"] * 8 + ["test"] * 9
 METHODS_HERE = {"avdln": {}, "dam": {"width": 8, "heads": 2}, "ccln_matching": {"width": 8, "heads": 2, "feedforward": 8}}
 SPANS = [(number % 3, 2 + number // 3 % 3) for number in range(len(SPLITS) - 1)] + [(0, T)]  # start, length; the last fills its clip
-SETTINGS = TrainSettings(device="cpu")
+SETTINGS = TrainSettings(device="cpu", published_protocol=True)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,10 @@ def test_every_matching_method_goes_from_features_to_the_table(world, tmp_path):
             assert json.loads((tmp_path / "rows" / result.name / "metrics.json").read_text())["seeds"]["test"][str(seed)][
                 "accuracy"
             ] == pytest.approx(right)
+        for seed, last, best in zip((0, 1), result.last_epoch, result.best_test_epoch, strict=True):
+            curve = json.loads((tmp_path / "models" / result.name / f"seed-{seed}.json").read_text())["history"]
+            of_test = [record["test/accuracy"] for record in curve]
+            assert (len(of_test), last, best) == (12, pytest.approx(of_test[-1]), pytest.approx(max(of_test)))
         assert result.mean > max(result.values_of("baseline_first")[0], result.values_of("baseline_last")[0])  # it did learn
     table = results_table(results, ReportSettings(title="CML", baseline="avdln"))
     assert table["a2v"].notna().all()
