@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.report import figures
 from pipeline.report.footnotes import departures_of
 from pipeline.report.report import experiment_metrics
 from pipeline.report.results import RowResult
@@ -67,6 +68,19 @@ def test_rows_of_two_tasks_say_which_and_have_the_trivial_answers_of_both(world,
     assert of_starts in (world.out / "index.html").read_text()
     assert r"\begin{tabular}{llllr" in (world.out / "table.tex").read_text()
     assert "Task" not in world.report({"labels": run()})
+
+
+def test_the_figure_of_rows_of_two_tasks_names_task_and_metric(monkeypatch, tmp_path, helpers):
+    run, drawn = helpers[1], []
+    monkeypatch.setattr(figures.plt, "close", lambda figure: drawn.append(figure.axes[0]))
+    labels, parsing = (
+        RowResult(name, run([0]), metric, scores=[50.0]) for name, metric in (("labels", "accuracy"), ("parsing", "segment/A"))
+    )
+    parsing.run = parsing.run.model_copy(update={"task": "avvp"})
+    figures.draw_rows([labels, parsing], tmp_path / "both.png")
+    figures.draw_rows([labels], tmp_path / "one.png")
+    assert [[text.get_text() for text in axes.get_yticklabels()] for axes in drawn] == [["labels (avel)", "parsing (avvp)"], ["labels"]]
+    assert [axes.get_xlabel().split(" on test")[0] for axes in drawn] == ["accuracy, segment/A", "accuracy"]
 
 
 def test_named_comparisons_have_a_table_with_interval_and_seeds(world, rows, helpers):
