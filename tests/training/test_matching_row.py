@@ -97,6 +97,22 @@ def test_every_matching_method_goes_from_features_to_the_table(world, tmp_path):
     assert "ccln_matching" in (tmp_path / "report" / "index.html").read_text()
 
 
+def test_a_row_is_scored_where_the_clips_that_train_does_not_hold_ask_nothing(world, tmp_path):
+    store, index = world
+    for name, repeated in (("nothing", slice(24, 32)), ("something", slice(24, 30))):  # the last test clip, which asks nothing, stays
+        rows = pd.concat([index, index.iloc[repeated].assign(split="train")])
+        run = Run(task="cml", method="avdln", features="plain", seeds=[0])
+        inputs = RowInputs(name, run, {"recipe": {"epochs": 1}}, store, rows, CLASSES)
+        models, out = made(tmp_path / f"models-{name}"), made(tmp_path / name)
+        train_row(inputs, SETTINGS, models, tmp_path / "live")
+        evaluate_row(inputs, models, SETTINGS, out)
+    nothing, something = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("nothing", "something"))
+    assert nothing["seeds"]["test"]["0"]["asked"] == 8
+    assert "test_unseen" not in nothing["seeds"]
+    assert "test_unseen" not in nothing["clips"]
+    assert something["seeds"]["test_unseen"]["0"]["asked"] == 2
+
+
 def made(directory):
     directory.mkdir()
     return directory
