@@ -81,6 +81,8 @@ def test_the_figure_of_rows_of_two_tasks_names_task_and_metric(monkeypatch, tmp_
     figures.draw_rows([labels], tmp_path / "one.png")
     assert [[text.get_text() for text in axes.get_yticklabels()] for axes in drawn] == [["labels (avel)", "parsing (avvp)"], ["labels"]]
     assert [axes.get_xlabel().split(" on test")[0] for axes in drawn] == ["accuracy, segment/A", "accuracy"]
+    monkeypatch.undo()
+    figures.plt.close("all")
 
 
 def test_named_comparisons_have_a_table_with_interval_and_seeds(world, rows, helpers):
