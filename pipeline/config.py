@@ -110,7 +110,8 @@ def schema_problems(model: type[BaseModel], content: Any, prefix: str) -> Iterat
                 yield f"{path}: this key is needed"
             else:
                 message = finding["msg"].removeprefix("Value error, ")
-                yield f"{path}: {message[:1].lower()}{message[1:]} (here: {finding['input']!r})"
+                whole = finding["type"] == "value_error" and isinstance(finding["input"], Mapping)  # the message names what of the block
+                yield f"{path}: {message[:1].lower()}{message[1:]}" + ("" if whole else f" (here: {finding['input']!r})")
 
 
 def known_keys(model: Any, keys: Iterable[str]) -> list[str]:

@@ -122,6 +122,11 @@ def test_rows_and_papers_that_the_report_names(tmp_path, demo):
     assert len(found) == 6
 
 
+def test_settings_that_do_not_fit_together_are_named_without_the_whole_block(tmp_path, demo):
+    demo["runs"]["avel"]["overrides"] = {"fusion": "dmrn", "modality": "audio"}
+    assert problems(tmp_path, demo) == ["runs.avel.overrides: fusion: dmrn needs modality: both (here: audio)"]
+
+
 def test_a_seed_named_twice(tmp_path, demo):
     demo["runs"]["avel"]["seeds"] = [1, 1]
     assert "runs.avel.seeds: a seed is named twice" in problems(tmp_path, demo)[0]

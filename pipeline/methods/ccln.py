@@ -9,8 +9,8 @@ result of this method is the paper's. What the abstract says, and how we read it
   other's segments, then both are merged. Before them come CMBS's audio-guided attention, BiLSTMs, and self-attention within each modality.
 * "the Self-constrained Bi-modal Interaction (SBI) module is a bi-modal attention structure integrated with audio-visual fusion
   information, and through gated processing of the audio-visual correlation matrix, it effectively captures inter-modal correlation":
-  :class:`pipeline.layers.self_constrained_interaction.SelfConstrainedInteraction`, in the place of CMBS's cross-modal relation. "New noise
-  ... introduced during the audio-visual fusion process" is what the gate may keep out. ``interaction``: gated, plain, none.
+  :class:`pipeline.layers.self_constrained_interaction.SelfConstrainedInteraction`, in the place of CMBS's cross-modal relation. "New
+  noise is introduced during the audio-visual fusion process": what the gate may keep out. ``interaction``: gated, plain, none.
 * "The Foreground Event Enhancement (FEE) module emphasizes the significance of event-level boundaries by elongating the distance between
   scene events during training through adaptive weights": a loss on the merged features, event against background segments of a clip,
   :func:`pipeline.layers.foreground_enhancement.foreground_enhancement`. ``foreground_enhancement: false`` leaves it out.
@@ -22,6 +22,7 @@ result of this method is the paper's. What the abstract says, and how we read it
 * "for both fully supervised and weakly supervised event localization": fully supervised, the losses of CMBS's heads are kept, the gates'
   in its corrected form. Weakly supervised, both clip-level heads know the background as one label more, the clip's logits are
   max_t(sigmoid(event_t) r), r the class logits, and FEE takes for events what the event head takes for events. WCCL is the same in both.
+* "as well as Cross-Modal Localization (CML) tasks": a network of its own, :mod:`pipeline.methods.ccln_matching`.
 
 Widths and schedule are CMBS's; margin, temperatures and weights of FEE and WCCL are ours, and no search was made for them.
 """

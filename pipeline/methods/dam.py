@@ -3,9 +3,10 @@ Localization", ICCV 2019. No code is public, and the widths are not in the notes
 is the paper's.
 
 Kept of the paper: of the given window, attended by itself and averaged over time, comes one vector psi of the event; local features f_t of
-the other modality say by p_t = sigmoid(<psi, f_t>) whether their segment belongs to it; binary cross-entropy of p_t against the event's
-segments, the mean of both directions. Ours: a map enters by its mean, because its attention would need the other modality, which is not
-given; a window is scored by the sum of the logits of p_t over its segments: the likeliest window if segments are taken to be independent.
+the other modality say by p_t = sigmoid(<psi, f_t>) whether their segment belongs to it; binary cross-entropy against the event's segments.
+Ours: <psi, f_t> over sqrt(D); the loss of each direction apart, and their mean (paper: of the mean of both p_t, which needs both windows);
+a map enters by its mean, because its attention would need the other modality, which is not given; a window is scored by the sum of the
+logits of p_t over its segments: the likeliest window if segments are taken to be independent.
 
 In training the window is the clip's event; clips without one train nothing.
 """

@@ -1,5 +1,6 @@
 """PSP: Zhou, Zheng, Zhong, Hao, Wang, "Positive Sample Propagation along the Audio-Visual Event Line", CVPR 2021.
-Published on AVE, VGG-19 + VGGish features: supervised 77.8, weak 73.5 % of segments (the weak figure with labels ``proportions``, below).
+Published on AVE, VGG-19 + VGGish features: supervised 77.8 % of segments. Its weak figure, of training with the labels
+``proportions`` (below), could not be verified.
 
 AVEL's audio-guided attention, BiLSTMs, propagation of positive samples, the mean of both modalities, and one softmax over C classes and
 background for each segment.

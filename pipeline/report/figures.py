@@ -19,12 +19,14 @@ def draw_rows(results: list[RowResult], path: Path) -> None:
     """Horizontal bars: mean over seeds of the headline metric, with the single seeds as dots."""
     ran = [result for result in results if result.scores]
     figure, axes = plt.subplots(figsize=(7, 0.6 + 0.45 * max(1, len(ran))), layout="constrained")
-    names = [result.name for result in ran]
+    several = len({result.run.task for result in ran}) > 1  # whose headlines are not the same number
+    names = [f"{result.name} ({result.run.task})" if several else result.name for result in ran]
     axes.barh(names, [result.mean for result in ran], color="#7aa6c2", zorder=1)
     for position, result in enumerate(ran):
         axes.scatter(result.scores, [position] * len(result.scores), s=14, color="#1b3a4b", zorder=2)
     axes.invert_yaxis()
-    axes.set_xlabel(f"{ran[0].headline} on test (bar: mean, dots: seeds)" if ran else "no row was run")
+    metrics = ", ".join(dict.fromkeys(result.headline for result in ran))
+    axes.set_xlabel(f"{metrics} on test (bar: mean, dots: seeds)" if ran else "no row was run")
     figure.savefig(path, dpi=120, metadata=METADATA)
     plt.close(figure)
 

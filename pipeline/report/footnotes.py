@@ -40,7 +40,7 @@ def remarks(result: RowResult, settings: ReportSettings, method: Mapping[str, An
     if result.name in settings.papers:
         yield from load_published()[settings.papers[result.name]].remarks()
         if departures := list(departures_of(result.run.method, method)):
-            yield f"Settings other than the defaults of {result.run.method}, which are its paper's: {', '.join(departures)}."
+            yield f"Settings other than the defaults of {result.run.method}, which stand in brackets: {', '.join(departures)}."
     for split, clips in result.missing.items():
         if clips and split == "test":
             of = result.evaluated.get(split, 0)
@@ -51,9 +51,11 @@ def remarks(result: RowResult, settings: ReportSettings, method: Mapping[str, An
 
 
 def departures_of(method: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    """``recipe.epochs 20 (200)``: every setting of a row that is not the method's default, with the default in brackets."""
+    """``recipe.epochs 20 (200)``: every setting of a row that is not the method's default under the row's supervision, with that default in
+    brackets."""
     config = METHODS.get(method).Config
-    yield from _departures(config(**settings), config(), "")
+    supervision = {key: value for key, value in settings.items() if key == "supervision"}
+    yield from _departures(config(**settings), config(**supervision), "")
 
 
 def _departures(ours: BaseModel, default: BaseModel, prefix: str) -> Iterator[str]:

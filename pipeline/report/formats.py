@@ -36,10 +36,11 @@ def _escape(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """A ``tabular`` for a paper that loads booktabs, with its notes as small print below; the first three columns hold words."""
+    """A ``tabular`` for a paper that loads booktabs, with its notes as small print below; three columns hold words, four with the task."""
     if not table.heads:
         return "% no rows\n"
-    columns = "lll" + "r" * (len(table.heads) - 3)
+    words = 4 if "Task" in table.heads else 3
+    columns = "l" * words + "r" * (len(table.heads) - words)
     lines = [" & ".join(cell.translate(LATEX) for cell in cells) + r" \\" for cells in (table.heads, *table.lines)]
     notes = [rf"\par {{\footnotesize [{number}] {note.translate(LATEX)}}}" for number, note in enumerate(table.notes, start=1)]
     body = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule", r"\end{tabular}"]

@@ -109,16 +109,18 @@ def difference(result: RowResult, reference: RowResult) -> dict[str, float]:
 
 
 def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes, baseline: str | None) -> Table:
-    """The table as people read it. A column that no row has anything to say in is left out."""
+    """The table as people read it. A column that no row has anything to say in is left out, and the task where all rows have one."""
     if table.empty:
         return Table([], [])
+    several = table["task"].nunique() > 1  # whose headlines share a column and are not the same number
     secondary = {name: head for task in table["task"].unique() for name, head in SECONDARY.get(task, {}).items()}
     devices = " or ".join(sorted({result.device for result in results if result.device}))
     training = f"Training (one seed, {devices})"
     lines = []
     for line, result in zip(table.to_dict("records"), results, strict=True):
         known = {key: value for key, value in line.items() if not pd.isna(value)}
-        cells = {"Row": footnotes.marked(line["row"]), "Method": line["method"], "Features": line["features"]}
+        cells = {"Row": footnotes.marked(line["row"]), "Task": line["task"] if several else ""}
+        cells |= {"Method": line["method"], "Features": line["features"]}
         cells["Test, mean ± std (seeds)"] = spread(known, result.run.seeds) if "mean" in known else NOT_RUN
         cells["Best seed"] = f"{known['best']:.2f} (seed {known['best_seed']:.0f})" if "best" in known else ""
         for name, head in PROTOCOLS.items():
@@ -184,11 +186,12 @@ def duration(seconds: float) -> str:
 
 
 def baselines_text(results: list[RowResult]) -> str:
-    """What the trivial answers score on the same test clips, so that the table can be read against them."""
+    """What the trivial answers score on the same test clips, so that the table can be read against them: one sentence a task."""
+    by_task: dict[str, str] = {}
     for result in results:
         for metrics in result.metrics.get("test", {}).values():
             trivial = {key.removeprefix("baseline_"): value for key, value in metrics.items() if key.startswith("baseline_")}
             if trivial:
-                scores = ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in trivial.items())
-                return f"Trivial answers on the same clips: {scores}."
-    return ""
+                by_task.setdefault(result.run.task, ", ".join(f"{name.replace('_', ' ')} {value:.2f}" for name, value in trivial.items()))
+    named = {f" ({task})" if len(by_task) > 1 else "": scores for task, scores in by_task.items()}
+    return " ".join(f"Trivial answers on the same clips{task}: {scores}." for task, scores in named.items())

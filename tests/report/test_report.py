@@ -6,6 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.report import figures
+from pipeline.report.footnotes import departures_of
 from pipeline.report.report import experiment_metrics
 from pipeline.report.results import RowResult
 
@@ -44,6 +46,43 @@ def test_mean_std_and_paired_difference_are_those_computed_by_hand(world, rows, 
     }
     assert "Trivial answers on the same clips: background 0.00, oracle class 100.00." in text
     assert "Paper" not in text  # no row names one, so no column is there to be empty
+
+
+def test_rows_of_two_tasks_say_which_and_have_the_trivial_answers_of_both(world, rows, helpers):
+    run = helpers[1]
+    rows("labels", {0: 20, 1: 24})
+    rows("starts", {0: 20, 1: 24}, method="avdln")
+    path = world.root / "rows" / "starts" / "metrics.json"
+    document = json.loads(path.read_text()) | {"task": "cml"}
+    answers = {"accuracy": 40.0, "a2v": 30.0, "v2a": 50.0, "baseline_first": 12.5, "baseline_last": 37.5, "baseline_chance": 20.0}
+    document["seeds"]["test"] = {"0": answers, "1": answers}
+    path.write_text(json.dumps(document))
+    both = {"labels": run(), "starts": run(method="avdln").model_copy(update={"task": "cml"})}
+    text = world.report(both)
+    assert text.startswith("| Row | Task | Method | Features | Test")
+    assert table_lines(text)["starts"].startswith("| starts | cml | avdln | f | **40.00** ± 0.00 (2) |")
+    assert table_lines(text)["labels"].startswith("| labels | avel | avel | f | **55.00** ± 7.07 (2) |")
+    of_labels = "Trivial answers on the same clips (avel): background 0.00, oracle class 100.00."
+    of_starts = "Trivial answers on the same clips (cml): first 12.50, last 37.50, chance 20.00."
+    assert f"{of_labels} {of_starts}\n" in text
+    assert of_starts in (world.out / "index.html").read_text()
+    assert r"\begin{tabular}{llllr" in (world.out / "table.tex").read_text()
+    assert "Task" not in world.report({"labels": run()})
+
+
+def test_the_figure_of_rows_of_two_tasks_names_task_and_metric(monkeypatch, tmp_path, helpers):
+    run, drawn = helpers[1], []
+    monkeypatch.setattr(figures.plt, "close", lambda figure: drawn.append(figure.axes[0]))
+    labels, parsing = (
+        RowResult(name, run([0]), metric, scores=[50.0]) for name, metric in (("labels", "accuracy"), ("parsing", "segment/A"))
+    )
+    parsing.run = parsing.run.model_copy(update={"task": "avvp"})
+    figures.draw_rows([labels, parsing], tmp_path / "both.png")
+    figures.draw_rows([labels], tmp_path / "one.png")
+    assert [[text.get_text() for text in axes.get_yticklabels()] for axes in drawn] == [["labels (avel)", "parsing (avvp)"], ["labels"]]
+    assert [axes.get_xlabel().split(" on test")[0] for axes in drawn] == ["accuracy, segment/A", "accuracy"]
+    monkeypatch.undo()
+    figures.plt.close("all")
 
 
 def test_named_comparisons_have_a_table_with_interval_and_seeds(world, rows, helpers):
@@ -97,7 +136,7 @@ def test_a_row_stands_beside_its_paper_with_source_and_departures(world, rows, h
     for words in (
         'CACE-Net (ACM MM 2024), Table 5, row "CACE-Net (ours)", AVE. Features: VGG-like, VGG-19.',
         "best of 200 epochs on the test split",
-        "recipe.epochs 20 (200), lambda_contrast 0.4 (0.6)",
+        "Settings other than the defaults of cace_net, which stand in brackets: recipe.epochs 20 (200), lambda_contrast 0.4 (0.6).",
         "2 labelled test clips have no features and are not scored (scored: 8 rows): lost1, lost2.",
         "My own remark, 5 % \\| x.",
     ):
@@ -114,6 +153,13 @@ def test_a_row_stands_beside_its_paper_with_source_and_departures(world, rows, h
     assert table.loc["ours", "to_paper"] == pytest.approx(55.0 - 80.8)
     assert table.loc["later", "paper"] == 72.7
     assert pd.isna(table.loc["later", "mean"])
+
+
+def test_departures_are_from_the_defaults_of_the_rows_own_supervision():
+    weak = {"supervision": "weak", "recipe": {"epochs": 20, "milestones": [10, 20, 40]}, "video_loss": "soft_margin"}
+    assert list(departures_of("cmbs", weak)) == ["recipe.epochs 20 (200)", "video_loss soft_margin (cross_entropy)"]
+    assert list(departures_of("cmbs", {"supervision": "full", "alpha": 0.2})) == ["alpha 0.2 (0.1)"]
+    assert list(departures_of("avdln", {"margin": 1.0})) == ["margin 1 (2)"]
 
 
 def test_every_metric_that_a_paper_prints_is_compared(world, rows, helpers):

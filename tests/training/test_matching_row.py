@@ -24,7 +24,7 @@ T = 6
 SPLITS = ["train"] * 16 + ["val"] * 8 + ["test"] * 9
 METHODS_HERE = {"avdln": {}, "dam": {"width": 8, "heads": 2}, "ccln_matching": {"width": 8, "heads": 2, "feedforward": 8}}
 SPANS = [(number % 3, 2 + number // 3 % 3) for number in range(len(SPLITS) - 1)] + [(0, T)]  # start, length; the last fills its clip
-SETTINGS = TrainSettings(device="cpu")
+SETTINGS = TrainSettings(device="cpu", published_protocol=True)
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +78,10 @@ def test_every_matching_method_goes_from_features_to_the_table(world, tmp_path):
             assert json.loads((tmp_path / "rows" / result.name / "metrics.json").read_text())["seeds"]["test"][str(seed)][
                 "accuracy"
             ] == pytest.approx(right)
+        for seed, last, best in zip((0, 1), result.last_epoch, result.best_test_epoch, strict=True):
+            curve = json.loads((tmp_path / "models" / result.name / f"seed-{seed}.json").read_text())["history"]
+            of_test = [record["test/accuracy"] for record in curve]
+            assert (len(of_test), last, best) == (12, pytest.approx(of_test[-1]), pytest.approx(max(of_test)))
         assert result.mean > max(result.values_of("baseline_first")[0], result.values_of("baseline_last")[0])  # it did learn
     table = results_table(results, ReportSettings(title="CML", baseline="avdln"))
     assert table["a2v"].notna().all()
@@ -91,6 +95,22 @@ def test_every_matching_method_goes_from_features_to_the_table(world, tmp_path):
     text = write_report(runs, {}, ReportSettings(title="CML", baseline="avdln"), sources, made(tmp_path / "report"))
     assert "| A2V | V2A | A2V IoU | V2A IoU |" in text
     assert "ccln_matching" in (tmp_path / "report" / "index.html").read_text()
+
+
+def test_a_row_is_scored_where_the_clips_that_train_does_not_hold_ask_nothing(world, tmp_path):
+    store, index = world
+    for name, repeated in (("nothing", slice(24, 32)), ("something", slice(24, 30))):  # the last test clip, which asks nothing, stays
+        rows = pd.concat([index, index.iloc[repeated].assign(split="train")])
+        run = Run(task="cml", method="avdln", features="plain", seeds=[0])
+        inputs = RowInputs(name, run, {"recipe": {"epochs": 1}}, store, rows, CLASSES)
+        models, out = made(tmp_path / f"models-{name}"), made(tmp_path / name)
+        train_row(inputs, SETTINGS, models, tmp_path / "live")
+        evaluate_row(inputs, models, SETTINGS, out)
+    nothing, something = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("nothing", "something"))
+    assert nothing["seeds"]["test"]["0"]["asked"] == 8
+    assert "test_unseen" not in nothing["seeds"]
+    assert "test_unseen" not in nothing["clips"]
+    assert something["seeds"]["test_unseen"]["0"]["asked"] == 2
 
 
 def made(directory):
