@@ -23,11 +23,11 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
-from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd, Pooled
+from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd
 from pipeline.layers.label_denoising import absent_labels, noise_ratio
-from pipeline.layers.parsing_losses import binary_loss, binary_terms, smoothed, stream_contrast
+from pipeline.layers.parsing_losses import binary_terms, smoothed, stream_contrast
 from pipeline.methods.base import METHODS, Batch, Method, ParsingScores, Progress, Recipe, Targets
-from pipeline.methods.parsing import ParsingConfig, ParsingInputs, ParsingMethod, gates
+from pipeline.methods.parsing import Anchored, AnchorMethod, AnchorTargets, ParsingConfig, ParsingInputs, clip_losses, gates
 
 
 class JomoldRecipe(Recipe):
@@ -71,7 +71,7 @@ class JomoldConfig(ParsingConfig):
 
 
 @METHODS.register("jomold")
-class Jomold(ParsingMethod):
+class Jomold(AnchorMethod):
     """HAN with contrast and label denoising. Parameters at 8x2048, 128 and a motion stream of 512, C = 25: 4,569,675."""
 
     Config = JomoldConfig
@@ -87,6 +87,7 @@ class Jomold(ParsingMethod):
         self.front_end = ParsingFrontEnd(self.visual_shape[-1], self.audio_shape[0], self.motion_width, config.width)
         self.attention = HybridAttention(config.width, feedforward=config.feedforward, dropout=config.dropout)
         self.dropout = nn.Dropout(config.seen_dropout)
+        self.token_width = config.width
         self.pooling = AttentivePooling(config.width, num_classes)
         for name in ("noise_heard", "noise_seen"):
             self.register_buffer(name, torch.zeros(num_classes))
@@ -102,10 +103,10 @@ class Jomold(ParsingMethod):
         elif isinstance(first, Jomold):
             heard, seen = [], []
             for batch, targets in batches():
-                pooled, counted = first._forward(first.inputs(batch), cross=False)[0], batch.mask.any(dim=1)
+                said, counted = first.anchor_forward(first.inputs(batch), cross=False), batch.mask.any(dim=1)
                 labels = self.labels(targets)[counted]
-                heard.append((pooled.clip_heard[counted], labels, labels))
-                seen.append((pooled.clip_seen[counted], smoothed(labels, self.config.seen_share), labels))
+                heard.append((said.clip_heard[counted], labels, labels))
+                seen.append((said.clip_seen[counted], smoothed(labels, self.config.seen_share), labels))
             self.noise_heard.copy_(noise_ratio(heard, self.config.heard_threshold))
             self.noise_seen.copy_(noise_ratio(seen, self.config.seen_threshold))
 
@@ -122,41 +123,47 @@ class Jomold(ParsingMethod):
                 )
             buffer.copy_(torch.from_numpy(values))
 
-    def _forward(self, inputs: ParsingInputs, cross: bool) -> tuple[Pooled, Tensor, Tensor]:
-        """What is said of the segments and clips, and the two streams behind the attention."""
+    @property
+    def crosses(self) -> bool:
+        return self.config.cross_attention
+
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        return {"heard": self.config.heard_weight}
+
+    def anchor_forward(self, inputs: ParsingInputs, cross: bool = True) -> Anchored:
         visual, audio, motion, mask = inputs
         heard, seen = self.attention(*self.front_end(visual, audio, motion), mask, cross)
-        return self.pooling(heard, self.dropout(seen), mask), heard, seen
+        return Anchored(heard, seen, *self.pooling(heard, self.dropout(seen), mask))
 
-    def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
-        """``heard``, ``seen``, ``clip``, ``contrast`` and their weighted sum."""
-        inputs = self.inputs(batch)
-        heard_target, seen_target = labels, smoothed(labels, self.config.seen_share)
+    def anchor_targets(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor, progress: Progress) -> AnchorTargets:
+        """What is seen smoothed; from the second epoch on without what is denoised."""
+        heard, seen = labels, smoothed(labels, self.config.seen_share)
         if self.config.denoise and progress.epoch > 0:
             not_heard, not_seen = self._absent(inputs, labels, counted)
-            heard_target, seen_target = heard_target.masked_fill(not_heard, 0.0), seen_target.masked_fill(not_seen, 0.0)
-        pooled, heard, seen = self._forward(inputs, self.config.cross_attention)
-        terms = {
-            "heard": binary_loss(pooled.clip_heard, heard_target, counted),
-            "seen": binary_loss(pooled.clip_seen, seen_target, counted),
-            "clip": binary_loss(pooled.clip, labels, counted),
-            "contrast": stream_contrast(heard, seen, batch.mask),
-        }
-        return {**terms, "total": self.config.heard_weight * terms["heard"] + terms["seen"] + terms["clip"] + terms["contrast"]}
+            heard, seen = heard.masked_fill(not_heard, 0.0), seen.masked_fill(not_seen, 0.0)
+        return AnchorTargets(labels, heard, seen)
+
+    def anchor_losses(
+        self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """``heard``, ``seen``, ``clip``, ``contrast``."""
+        contrast = stream_contrast(anchored.heard_tokens, anchored.seen_tokens, mask)
+        return {**clip_losses(anchored, targets, counted), "contrast": contrast}
 
     @torch.no_grad()
     def _absent(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
         """Labels to remove from what is heard and what is seen: (B, C) bool each. In train mode, dropout included, as released."""
-        pooled = self._forward(inputs, cross=False)[0]
+        said = self.anchor_forward(inputs, cross=False)
         positive = (labels > 0.5) & counted.unsqueeze(1)
-        heard_terms = binary_terms(pooled.clip_heard, labels)
-        seen_terms = binary_terms(pooled.clip_seen, smoothed(labels, self.config.seen_share))
+        heard_terms = binary_terms(said.clip_heard, labels)
+        seen_terms = binary_terms(said.clip_seen, smoothed(labels, self.config.seen_share))
         return (
             absent_labels(heard_terms, seen_terms, positive, self.noise_heard),
             absent_labels(seen_terms, heard_terms, positive, self.noise_seen),
         )
 
     def predict(self, batch: Batch) -> ParsingScores:
-        pooled = self._forward(self.inputs(batch), self.config.cross_attention)[0]
+        said = self.anchor_forward(self.inputs(batch), self.crosses)
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(pooled.heard, pooled.seen, pooled.clip_heard, pooled.clip_seen, gates(pooled.clip, thresholds, thresholds))
+        return ParsingScores(said.heard, said.seen, said.clip_heard, said.clip_seen, gates(said.clip, thresholds, thresholds))

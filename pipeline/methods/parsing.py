@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -11,6 +12,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.errors import PipelineError
+from pipeline.layers.parsing_losses import binary_loss
 from pipeline.methods.base import Batch, Labels, Method, MethodConfig, Progress, Targets, VideoTargets
 from pipeline.methods.inputs import check_shapes
 
@@ -108,6 +110,92 @@ class ParsingMethod(Method):
     @abstractmethod
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
         """The losses from the clips' labels (B, C) in {0, 1}; ``counted`` (B,) bool: clips that are not all padding."""
+
+
+@dataclass
+class Anchored:
+    """What a network of audio-visual video parsing says of B clips; a method that needs more for its losses adds fields in a subclass.
+
+    heard_tokens, seen_tokens: (B, T, D), the streams behind all attention, before any dropout of the classifier.
+    heard, seen: (B, T, C), probabilities of the segments.
+    clip_heard, clip_seen, clip: (B, C), of the clip: heard, seen, and whichever, which may exceed 1.
+    """
+
+    heard_tokens: Tensor
+    seen_tokens: Tensor
+    heard: Tensor
+    seen: Tensor
+    clip_heard: Tensor
+    clip_seen: Tensor
+    clip: Tensor
+
+
+class AnchorTargets(NamedTuple):
+    """labels (B, C) in {0, 1}, of the clip, and what the modalities are taught, each (B, C) in [0, 1], smoothed or denoised."""
+
+    labels: Tensor
+    heard: Tensor
+    seen: Tensor
+
+
+class AnchorMethod(ParsingMethod):
+    """A parsing method whose tokens, probabilities and losses others can use: CoLeaF trains any as its Anchor.
+
+    ``token_width``: D of its tokens.
+    """
+
+    token_width: int
+
+    @property
+    def crosses(self) -> bool:
+        """Whether training and inference attend across the modalities."""
+        return True
+
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        """Of the terms of :meth:`anchor_losses`; those not named have 1."""
+        return {}
+
+    @abstractmethod
+    def anchor_forward(self, inputs: ParsingInputs, cross: bool = True) -> Anchored:
+        """The network's pass; without ``cross`` no attention across the modalities, the weights being the same."""
+
+    @abstractmethod
+    def anchor_targets(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor, progress: Progress) -> AnchorTargets:
+        """What each modality is taught, from the labels (B, C) of the clips; ``counted`` (B,) as in :meth:`losses_of_clips`."""
+
+    @abstractmethod
+    def anchor_losses(
+        self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """The terms, unweighted: ``heard``, ``seen``, ``clip``, cross-entropies of the three probabilities of the clip, and any others.
+
+        Args:
+            anchored: of :meth:`anchor_forward`.
+            mask: (B, T), bool, of the batch itself: a clip of padding alone has none.
+        """
+
+    def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
+        """The terms of :meth:`anchor_losses` and their weighted sum."""
+        inputs = self.inputs(batch)
+        targets = self.anchor_targets(inputs, labels, counted, progress)
+        anchored = self.anchor_forward(inputs, self.crosses)
+        terms = self.anchor_losses(anchored, targets, batch.mask, counted, progress)
+        return {**terms, "total": weighted_sum(terms, self.loss_weights)}
+
+
+def clip_losses(anchored: Anchored, targets: AnchorTargets, counted: Tensor) -> dict[str, Tensor]:
+    """``heard``, ``seen``, ``clip``: cross-entropy of the three probabilities of a clip, mean over the clips that count and the classes."""
+    return {
+        "heard": binary_loss(anchored.clip_heard, targets.heard, counted),
+        "seen": binary_loss(anchored.clip_seen, targets.seen, counted),
+        "clip": binary_loss(anchored.clip, targets.labels, counted),
+    }
+
+
+def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """Sum of the terms; those without a weight have 1."""
+    return torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
 
 
 def gates(like: Tensor, heard: tuple[float, float], seen: tuple[float, float]) -> Tensor:
