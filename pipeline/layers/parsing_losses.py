@@ -30,22 +30,33 @@ def binary_loss(probability: Tensor, target: Tensor, counted: Tensor) -> Tensor:
     return masked_mean(binary_terms(probability, target), counted.unsqueeze(1).expand_as(probability))
 
 
-def stream_contrast(audio: Tensor, visual: Tensor, mask: Tensor, temperature: float = 0.2, smoothing: float = 0.1) -> Tensor:
-    """-log(0.9 q_t + (0.1 / (T - 1)) sum_{n != t} q_n), q = softmax over n of cos(a_t, v_n) / temperature: what is heard in a segment is
-    nearer to what is seen in it than to what is seen in the clip's other segments (JoMoLD, as released: the logarithm of the mixture).
+def mixture_terms(queries: Tensor, keys: Tensor, mask: Tensor, temperature: float = 0.2, smoothing: float = 0.1) -> Tensor:
+    """-log(0.9 q_t + (0.1 / (T - 1)) sum_{n != t} q_n), q = softmax over n of cos(query_t, key_n) / temperature (JoMoLD, as released: the
+    logarithm of the mixture).
 
     Args:
-        audio, visual: (B, T, D).
+        queries, keys: (B, T, D).
         mask: (B, T), bool; T is the number of valid segments of each clip.
 
     Returns:
-        Scalar, mean over valid segments; 0 without any.
+        (B, T), of no meaning in padded segments.
     """
-    with torch.autocast(audio.device.type, enabled=False):
-        a, v = (torch.nn.functional.normalize(at_least_float32(stream), dim=-1) for stream in (audio, visual))
+    with torch.autocast(queries.device.type, enabled=False):
+        a, v = (torch.nn.functional.normalize(at_least_float32(stream), dim=-1) for stream in (queries, keys))
         # Finite, not -inf: a clip of padding alone has no candidate, and its gradient must be 0 and not NaN.
         similarity = (a @ v.transpose(1, 2) / temperature).masked_fill(~mask.unsqueeze(1), torch.finfo(a.dtype).min)
         own = similarity.softmax(dim=-1).diagonal(dim1=1, dim2=2)  # (B, T)
         others = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=1).to(own.dtype)
         mixture = (1 - smoothing) * own + smoothing / others * (1 - own)
-        return masked_mean(-mixture.clamp(min=MARGIN).log(), mask)
+        return -mixture.clamp(min=MARGIN).log()
+
+
+def stream_contrast(audio: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
+    """What is heard in a segment is nearer to what is seen in it than to what is seen in the clip's other segments: the mean of
+    :func:`mixture_terms` over valid segments, 0 without any.
+
+    Args:
+        audio, visual: (B, T, D).
+        mask: (B, T), bool.
+    """
+    return masked_mean(mixture_terms(audio, visual, mask), mask)

@@ -7,7 +7,7 @@ Shape letters: B batch, T segments of one clip, S spatial positions of the visua
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -207,6 +207,11 @@ class MethodConfig(Settings):
         return ()
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of registered methods whose networks this one holds."""
+        return ()
+
+    @property
     def first(self) -> Self | None:
         """Settings of a network of the same method that is trained first, for :meth:`Method.prepare` to learn from; None without one."""
         return None
@@ -267,6 +272,21 @@ class Method(nn.Module):
 
         ``targets`` are what ``config.training_labels`` says; others raise a TypeError.
         """
+
+    def steps(self, batch: Batch, targets: Targets, progress: Progress) -> Iterator[dict[str, Tensor]]:
+        """What the loop does with a batch: a backward pass through each ``"total"`` and a step of the optimizer, before the next is asked
+        for. Parameters that one does not reach are left alone by its step, so that alternating optimizers of equal settings over disjoint
+        parameters are the one optimizer over several steps. Terms of the same name are recorded as their sum.
+        """
+        yield self.losses(batch, targets, progress)
+
+    def kept_weights(self) -> dict[str, Tensor]:
+        """What is stored of the trained method: all that prediction needs."""
+        return self.state_dict()
+
+    def load_kept(self, weights: Mapping[str, Tensor]) -> None:
+        """Take :meth:`kept_weights` back, for prediction; networks that only training needs are dropped."""
+        self.load_state_dict(weights)
 
     @abstractmethod
     def predict(self, batch: Batch) -> Scores | MatchingScores | ParsingScores:

@@ -67,9 +67,9 @@ class Han(AnchorMethod):
         heard, seen = self.attention(*self.front_end(visual, audio, motion), mask, cross)
         return Anchored(heard, seen, *self.pooling(heard, seen, mask))
 
-    def anchor_targets(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor, progress: Progress) -> AnchorTargets:
-        """Smoothed."""
-        return AnchorTargets(labels, smoothed(labels, self.config.heard_share), smoothed(labels, self.config.seen_share))
+    def modality_targets(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+        """The smoothed labels."""
+        return smoothed(labels, self.config.heard_share), smoothed(labels, self.config.seen_share)
 
     def anchor_losses(
         self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress

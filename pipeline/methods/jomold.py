@@ -136,13 +136,13 @@ class Jomold(AnchorMethod):
         heard, seen = self.attention(*self.front_end(visual, audio, motion), mask, cross)
         return Anchored(heard, seen, *self.pooling(heard, self.dropout(seen), mask))
 
-    def anchor_targets(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor, progress: Progress) -> AnchorTargets:
+    def modality_targets(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
         """What is seen smoothed; from the second epoch on without what is denoised."""
         heard, seen = labels, smoothed(labels, self.config.seen_share)
         if self.config.denoise and progress.epoch > 0:
             not_heard, not_seen = self._absent(inputs, labels, counted)
             heard, seen = heard.masked_fill(not_heard, 0.0), seen.masked_fill(not_seen, 0.0)
-        return AnchorTargets(labels, heard, seen)
+        return heard, seen
 
     def anchor_losses(
         self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress

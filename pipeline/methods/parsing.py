@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 from pipeline.layers.parsing_losses import binary_loss
-from pipeline.methods.base import Batch, Labels, Method, MethodConfig, Progress, Targets, VideoTargets
+from pipeline.methods.base import Batch, Labels, Method, MethodConfig, ParsingScores, Progress, Targets, VideoTargets
 from pipeline.methods.inputs import check_shapes
 
 
@@ -108,6 +108,9 @@ class ParsingMethod(Method):
         return targets.labels[:, : self.num_classes].to(next(self.parameters()).dtype)
 
     @abstractmethod
+    def predict(self, batch: Batch) -> ParsingScores: ...
+
+    @abstractmethod
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
         """The losses from the clips' labels (B, C) in {0, 1}; ``counted`` (B,) bool: clips that are not all padding."""
 
@@ -161,8 +164,9 @@ class AnchorMethod(ParsingMethod):
         """The network's pass; without ``cross`` no attention across the modalities, the weights being the same."""
 
     @abstractmethod
-    def anchor_targets(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor, progress: Progress) -> AnchorTargets:
-        """What each modality is taught, from the labels (B, C) of the clips; ``counted`` (B,) as in :meth:`losses_of_clips`."""
+    def modality_targets(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+        """What is to be heard and seen, (B, C) each, from the labels (B, C) of the clips, smoothed or denoised; ``counted`` (B,) as in
+        :meth:`losses_of_clips`."""
 
     @abstractmethod
     def anchor_losses(
@@ -178,7 +182,7 @@ class AnchorMethod(ParsingMethod):
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
         """The terms of :meth:`anchor_losses` and their weighted sum."""
         inputs = self.inputs(batch)
-        targets = self.anchor_targets(inputs, labels, counted, progress)
+        targets = AnchorTargets(labels, *self.modality_targets(inputs, labels, counted, progress))
         anchored = self.anchor_forward(inputs, self.crosses)
         terms = self.anchor_losses(anchored, targets, batch.mask, counted, progress)
         return {**terms, "total": weighted_sum(terms, self.loss_weights)}

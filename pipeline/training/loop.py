@@ -126,20 +126,30 @@ class Trainer:
                 self.checkpoints.offer()
 
     def _step(self, rows: Tensor, progress: Progress) -> None:
+        """All that the method does with one batch; a loss that is not finite ends it there."""
         batch, targets = self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
-        terms = self.model.losses(batch, targets, progress)
-        self.optimizer.zero_grad(set_to_none=True)
-        if not torch.isfinite(terms["total"]):
-            self._skip(rows, terms)
-            return
-        self.fabric.backward(terms["total"])
+        steps, taken = self.method.steps(batch, targets, progress), []
+        while True:
+            with self.fabric.autocast():  # not around the whole: the backward pass has its own precision
+                terms = next(steps, None)
+            if terms is None:
+                break
+            self.optimizer.zero_grad(set_to_none=True)
+            if not torch.isfinite(terms["total"]):
+                self._skip(rows, terms)
+                return
+            self._update(terms["total"])
+            taken.append({key: float(value.detach()) for key, value in terms.items()})
+        self.by_iteration.step()
+        assert self.state.sums is not None
+        for key, value in (item for record in taken for item in record.items()):
+            self.state.sums[key] = self.state.sums.get(key, 0.0) + value * len(rows)
+
+    def _update(self, total: Tensor) -> None:
+        self.fabric.backward(total)
         if self.recipe.clip_norm is not None:
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.recipe.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
-        self.by_iteration.step()
-        assert self.state.sums is not None
-        for key, value in terms.items():
-            self.state.sums[key] = self.state.sums.get(key, 0.0) + float(value.detach()) * len(rows)
 
     def _skip(self, rows: Tensor, terms: dict[str, Tensor]) -> None:
         self.state.skipped += 1
@@ -166,7 +176,7 @@ class Trainer:
             record[f"test/{self.task.HEADLINE}"] = self._metrics(self.watched)[self.task.HEADLINE]
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
-            state.best_weights = {key: value.detach().cpu().clone() for key, value in self.method.state_dict().items()}
+            state.best_weights = {key: value.detach().cpu().clone() for key, value in self.method.kept_weights().items()}
         self.by_epoch.step()
         state.history.append({"epoch": state.epoch, **record})
         state.epoch, state.order, state.sums = state.epoch + 1, None, None

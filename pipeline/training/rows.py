@@ -65,7 +65,7 @@ class RowInputs:
         """Changes whenever weights trained before would not be the weights trained now."""
         content = file_sha256(self.store.directory / "index.parquet")  # holds the cache key of every clip's features
         rows = self.index[["clip", "split"]].to_csv() + repr([[dict(event) for event in events] for events in self.index["events"]])
-        code = file_sha256(inspect.getfile(METHODS.get(self.run.method)))
+        code = [file_sha256(inspect.getfile(METHODS.get(name))) for name in (self.run.method, *self.config.parts)]
         return fingerprint(code, self.run.model_dump(), self.settings, train.model_dump(), content, rows, self.classes)
 
 
@@ -124,7 +124,7 @@ def train_first(
         facts = {"seconds": str(state.seconds)}
         save_file({key: value.contiguous() for key, value in state.best_weights.items()}, weights.with_suffix(".first-partial"), facts)
         weights.with_suffix(".first-partial").replace(weights)
-    method.load_state_dict(load_file(weights))
+    method.load_kept(load_file(weights))
     with safe_open(weights, "pt") as file:
         return method.eval(), float(file.metadata()["seconds"])
 
@@ -170,7 +170,7 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
     shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
     method = build(facts["method"], shapes, len(facts["classes"]), facts["settings"])
     try:
-        method.load_state_dict(load_file(directory / f"seed-{seed}.safetensors"))
+        method.load_kept(load_file(directory / f"seed-{seed}.safetensors"))
     except RuntimeError as error:
         raise PipelineError(f"{directory}/seed-{seed}.safetensors does not fit {facts['method']}: {error}") from None
     return method.eval(), facts

@@ -11,15 +11,23 @@ from pipeline.errors import PipelineError
 from pipeline.methods import METHODS, AvelTargets, Batch, Method, ParsingScores, ParsingTargets, Progress, VideoTargets, create
 from pipeline.tasks import avvp
 
-NARROW = {"han": {"width": 16, "feedforward": 24}, "jomold": {"width": 16, "feedforward": 24}}
-VARIANTS = {"han": [{}, {"motion": None}], "jomold": [{}, {"motion": None}, {"denoise": False}]}
+SMALL = {"width": 16, "feedforward": 24}
+NARROW = {"han": SMALL, "jomold": SMALL, "coleaf": {"feedforward": 24, "anchor_settings": {**SMALL, "dropout": 0.0}}}
+VARIANTS = {
+    "han": [{}, {"motion": None}],
+    "jomold": [{}, {"motion": None}, {"denoise": False}],
+    "coleaf": [
+        {}, {"variant": "paper"}, {"motion": None}, {"token_head": "none"}, {"contrast": "plain", "variant": "paper"},
+        {"contrast": "pseudo_labels"}, {"contrast": "none", "self_modality": False, "co_occurrence": False}, {"anchor": "jomold"},
+    ],
+}  # fmt: skip
 CASES = [
     pytest.param(name, {**NARROW[name], **variant}, id="-".join([name, *(f"{key}={value}" for key, value in variant.items())]))
     for name, variants in VARIANTS.items()
     for variant in variants
 ]
 every_case = pytest.mark.parametrize(("name", "config"), CASES)
-DROPOUTS = {"han": ("dropout",), "jomold": ("dropout", "seen_dropout")}
+DROPOUTS = {"han": ("dropout",), "jomold": ("dropout", "seen_dropout"), "coleaf": ("dropout", "head_dropout")}
 CLASSES, VISUAL, AUDIO, MOTION = 3, (2, 6), (7,), (5,)
 EARLY, LATE = Progress(0, 80), Progress(79, 80)
 
