@@ -11,15 +11,19 @@ from pipeline.errors import PipelineError
 from pipeline.methods import METHODS, AvelTargets, Batch, Method, ParsingScores, ParsingTargets, Progress, VideoTargets, create
 from pipeline.tasks import avvp
 
-NARROW = {"han": {"width": 16, "feedforward": 24}, "jomold": {"width": 16, "feedforward": 24}}
-VARIANTS = {"han": [{}, {"motion": None}], "jomold": [{}, {"motion": None}, {"denoise": False}]}
+NARROW = {name: {"width": 16, "feedforward": 24} for name in ("han", "jomold", "cmpae")}
+VARIANTS = {
+    "han": [{}, {"motion": None}],
+    "jomold": [{}, {"motion": None}, {"denoise": False}],
+    "cmpae": [{}, {"motion": None}, {"denoise": False}],
+}
 CASES = [
     pytest.param(name, {**NARROW[name], **variant}, id="-".join([name, *(f"{key}={value}" for key, value in variant.items())]))
     for name, variants in VARIANTS.items()
     for variant in variants
 ]
 every_case = pytest.mark.parametrize(("name", "config"), CASES)
-DROPOUTS = {"han": ("dropout",), "jomold": ("dropout", "seen_dropout")}
+DROPOUTS = {"han": ("dropout",), "jomold": ("dropout", "seen_dropout"), "cmpae": ("dropout", "seen_dropout", "absence_dropout")}
 CLASSES, VISUAL, AUDIO, MOTION = 3, (2, 6), (7,), (5,)
 EARLY, LATE = Progress(0, 80), Progress(79, 80)
 
