@@ -93,7 +93,7 @@ def trusted_co_occurrence_loss(reference: Tensor, anchor: Tensor, trust: Tensor,
     """
     taught = trust * reference + (1 - trust) * anchor.detach()
     gaps = torch.where(counted, _pair_gaps(taught, anchor).sum(dim=(1, 2)), 0.0)
-    return counted.sum() / anchor.shape[1] * gaps.sum()
+    return gaps.sum() * counted.sum() / anchor.shape[1]
 
 
 def confidence(probability: Tensor, target: Tensor, high: float, low: float) -> Tensor:

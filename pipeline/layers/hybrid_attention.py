@@ -15,20 +15,22 @@ from pipeline.layers.precision import at_least_float32
 
 
 class ParsingFrontEnd(nn.Module):
-    """Features of a segment -> audio and visual streams of one width, linearly.
+    """Features of a segment -> audio and visual streams of one width.
 
     Audio: a linear layer. Visual: a linear layer of the frames' mean and, with a motion stream, that beside a linear layer of the motion
     through a third. The papers apply the first to every frame and average then; without a non-linearity between, it is the same up to
-    rounding.
+    rounding. CMPAE has one, an ELU behind each of the four layers: there every frame goes through its layer.
 
     Args:
         visual_width, audio_width: of a segment.
         motion_width: of a segment's motion; None without that stream.
         width: D.
+        elu: behind every layer; the frames of a segment are then given apart and averaged behind theirs.
     """
 
-    def __init__(self, visual_width: int, audio_width: int, motion_width: int | None, width: int) -> None:
+    def __init__(self, visual_width: int, audio_width: int, motion_width: int | None, width: int, elu: bool = False) -> None:
         super().__init__()
+        self.elu = elu
         self.audio = nn.Linear(audio_width, width)
         self.visual = nn.Linear(visual_width, width)
         self.motion: nn.Linear | None = None
@@ -37,19 +39,24 @@ class ParsingFrontEnd(nn.Module):
             self.fusion = nn.Linear(2 * width, width)
 
     def forward(self, visual: Tensor, audio: Tensor, motion: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, T, D_v), (B, T, D_a), (B, T, D_m) or None -> audio, visual (B, T, D)."""
+        """(B, T, D_v), with ``elu`` (B, T, S, D_v), (B, T, D_a), (B, T, D_m) or None -> audio, visual (B, T, D)."""
         return self.hear(audio), self.see(visual, motion)
 
     def hear(self, audio: Tensor) -> Tensor:
         """(B, T, D_a) -> (B, T, D)."""
-        return self.audio(audio)
+        return self._activated(self.audio(audio))
 
     def see(self, visual: Tensor, motion: Tensor | None) -> Tensor:
-        """(B, T, D_v), (B, T, D_m) or None -> (B, T, D)."""
-        seen = self.visual(visual)
+        """(B, T, D_v) or (B, T, S, D_v), (B, T, D_m) or None -> (B, T, D)."""
+        seen = self._activated(self.visual(visual))
+        if self.elu:
+            seen = seen.mean(dim=2)
         if self.motion is not None:
-            seen = self.fusion(torch.cat([seen, self.motion(motion)], dim=-1))
+            seen = self._activated(self.fusion(torch.cat([seen, self._activated(self.motion(motion))], dim=-1)))
         return seen
+
+    def _activated(self, hidden: Tensor) -> Tensor:
+        return torch.nn.functional.elu(hidden) if self.elu else hidden
 
 
 class HybridAttention(nn.Module):

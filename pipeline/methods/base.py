@@ -169,10 +169,11 @@ class ParsingScores(Tensors):
 
 @dataclass
 class Progress:
-    """Where training stands: ``epoch`` of ``epochs``, counted from 0."""
+    """Where training stands: ``epoch`` of ``epochs``, and the ``batch`` of the epoch, counted from 0."""
 
     epoch: int
     epochs: int
+    batch: int = 0
 
 
 class Recipe(Settings):
@@ -212,8 +213,13 @@ class MethodConfig(Settings):
         return ()
 
     @property
-    def first(self) -> Self | None:
-        """Settings of a network of the same method that is trained first, for :meth:`Method.prepare` to learn from; None without one."""
+    def first(self) -> MethodConfig | None:
+        """Settings of a network that is trained first, for :meth:`Method.prepare` to learn from; None without one."""
+        return None
+
+    @property
+    def first_method(self) -> str | None:
+        """Name of that network's method; None: it is the same one."""
         return None
 
 

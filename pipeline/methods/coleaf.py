@@ -50,7 +50,7 @@ from pipeline.layers.collaborative_losses import (
     unaligned_shares,
 )  # fmt: skip
 from pipeline.layers.parsing_losses import binary_loss
-from pipeline.methods.base import METHODS, Batch, Method, ParsingScores, Progress, Recipe, Targets
+from pipeline.methods.base import METHODS, Batch, Method, MethodConfig, ParsingScores, Progress, Recipe, Targets
 from pipeline.methods.parsing import Anchored, AnchorMethod, AnchorTargets, ParsingConfig, ParsingInputs, ParsingMethod, gates, weighted_sum
 from pipeline.settings import merge
 
@@ -58,6 +58,7 @@ EARLY_EPOCHS = 3  # released: in which the References learn from the labels alon
 TOKENS_EARLY, TOKENS_LATE = {"heard": 1.2, "seen": 1.0}, {"heard": 0.001, "seen": 0.0}  # released: weights of the class tokens' loss
 REFERENCE_LATE = 0.5  # released: weight of the References' loss after those epochs
 TRUSTED = {"heard": (0.8, 0.1), "seen": (0.6, 0.4)}  # released: a Reference is sure of a class from there, and of its absence up to there
+RELEASED_GATE = 0.52  # of the clip, with CMPAE as Anchor; of the segment CMPAE's own, 0.25
 SENSES: tuple[Literal["heard"], Literal["seen"]] = ("heard", "seen")
 
 
@@ -82,7 +83,7 @@ class ColeafConfig(ParsingConfig):
     }  # fmt: skip
 
     variant: Literal["released", "paper"] = "released"
-    anchor: str = Field("han", description="parsing method that is trained and kept")
+    anchor: str = Field("cmpae", description="parsing method that is trained and kept")
     anchor_settings: dict[str, Any] = Field({}, description="its settings, except for the recipe and the motion stream")
     token_head: TokenHead = Field("mean", description="what reads the class tokens: mean (inert) | linear | none: no class tokens")
     feedforward: int = Field(512, ge=1, description="of the References, as the next two")
@@ -107,14 +108,22 @@ class ColeafConfig(ParsingConfig):
     contrast_weight_seen: float = Field(1.0, ge=0)
     co_occurrence_weight: float = Field(1e-4, ge=0)
     segment_threshold: float | None = Field(None, ge=0, le=1, description="a class is on in a segment from there; null: the Anchor's own")
-    clip_threshold: float | None = Field(None, ge=0, le=1, description="and if it is so in the clip, of the same modality; null: the same")
+    clip_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="and if it is so in the clip, of the same modality; null: the Anchor's own; released, of CMPAE: 0.52",
+    )
     recipe: ColeafRecipe = ColeafRecipe()
 
     @model_validator(mode="before")
     @classmethod
     def _variant_defaults(cls, given: Any) -> Any:
-        paper = isinstance(given, Mapping) and given.get("variant") == "paper"
-        return merge(cls.paper_defaults, given) if paper else given
+        if not isinstance(given, Mapping):
+            return given
+        if given.get("variant") == "paper":
+            return merge(cls.paper_defaults, given)
+        return merge({"clip_threshold": RELEASED_GATE}, given) if given.get("anchor", "cmpae") == "cmpae" else given
 
     @model_validator(mode="after")
     def _anchor_exists(self) -> ColeafConfig:
@@ -129,9 +138,18 @@ class ColeafConfig(ParsingConfig):
     @property
     def anchor_config(self) -> ParsingConfig:
         """Settings of the Anchor."""
-        config = METHODS.get(self.anchor).Config(**{**self.anchor_settings, "motion": self.motion})
+        config = METHODS.get(self.anchor).Config(**{**self.anchor_settings, "motion": self.motion, "recipe": self.recipe.model_dump()})
         assert isinstance(config, ParsingConfig)
         return config
+
+    @property
+    def first(self) -> MethodConfig | None:
+        """What the Anchor wants, trained by the recipe here."""
+        return self.anchor_config.first
+
+    @property
+    def first_method(self) -> str:
+        return self.anchor_config.first_method or self.anchor
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -202,7 +220,7 @@ class Coleaf(ParsingMethod):
 
     def _steps(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> Iterator[dict[str, Tensor]]:
         inputs = self.inputs(batch)
-        anchored = self.anchor.inputs(batch)
+        anchored = self.anchor.inputs(batch) if self.anchor.every_frame else inputs
         targets = AnchorTargets(labels, *self.anchor.modality_targets(anchored, labels, counted, progress))
         taught = Taught(inputs, anchored, batch.mask, counted, targets, progress)
         if self.config.variant == "paper":

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from pydantic import Field
@@ -32,8 +32,8 @@ class ParsingConfig(MethodConfig):
 
 
 class ParsingInputs(NamedTuple):
-    """visual (B, T, D_v), the mean of a segment's frames or positions, audio (B, T, D_a), motion (B, T, D_m) or None, mask (B, T) bool with
-    at least one True per clip."""
+    """visual (B, T, D_v), the mean of a segment's frames or positions, or with ``every_frame`` (B, T, S, D_v), audio (B, T, D_a), motion
+    (B, T, D_m) or None, mask (B, T) bool with at least one True per clip."""
 
     visual: Tensor
     audio: Tensor
@@ -52,6 +52,7 @@ class ParsingMethod(Method):
     """
 
     tasks = frozenset({"avvp"})
+    every_frame: ClassVar[bool] = False  # whether the network wants the frames, or positions, of a segment apart
     config: ParsingConfig
 
     def __init__(
@@ -70,14 +71,17 @@ class ParsingMethod(Method):
     def inputs(self, batch: Batch) -> ParsingInputs:
         """Features in the dtype of the weights, padded segments zero; a clip that is nothing but padding is shown as T segments of zeros.
 
-        The frames are averaged before the linear layer that the papers have there: equal up to rounding, and a fraction of the work.
+        Without ``every_frame`` the frames are averaged before the linear layer that the papers have there: equal up to rounding, and a
+        fraction of the work.
 
         Raises:
             PipelineError: features of another shape than the method was built for, or no motion.
         """
         check_shapes(self, batch)
         dtype, padding = next(self.parameters()).dtype, ~batch.mask.unsqueeze(-1)
-        visual = batch.visual.to(dtype).reshape(*batch.mask.shape, -1, self.visual_shape[-1]).mean(dim=2)
+        # Zeroed, not only masked: a padded segment may hold anything, and 0 * NaN is NaN.
+        visual = batch.visual.to(dtype).reshape(*batch.mask.shape, -1, self.visual_shape[-1])
+        visual = visual.masked_fill(padding.unsqueeze(-1), 0.0) if self.every_frame else visual.mean(dim=2).masked_fill(padding, 0.0)
         motion = None
         if self.config.motion is not None:
             stream = batch.others.get(self.config.motion)
@@ -85,8 +89,7 @@ class ParsingMethod(Method):
                 shape = "none" if stream is None else f"of shape {tuple(stream.shape[2:])}"
                 raise PipelineError(f"{self.config.motion} features: {shape}, but this {type(self).__name__} needs {self.motion_shape}")
             motion = stream.to(dtype).masked_fill(padding, 0.0)
-        # Zeroed, not only masked: a padded segment may hold anything, and 0 * NaN is NaN.
-        visual, audio = visual.masked_fill(padding, 0.0), batch.audio.to(dtype).masked_fill(padding, 0.0)
+        audio = batch.audio.to(dtype).masked_fill(padding, 0.0)
         return ParsingInputs(visual, audio, motion, batch.mask | ~batch.mask.any(dim=1, keepdim=True))
 
     def losses(self, batch: Batch, targets: Targets, progress: Progress) -> dict[str, Tensor]:

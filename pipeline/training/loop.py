@@ -117,10 +117,9 @@ class Trainer:
         if state.order is None:
             state.order, state.position, state.sums = torch.randperm(len(self.train)), 0, {}
         self.model.train()
-        progress = Progress(state.epoch, self.recipe.epochs)
         while state.position < len(self.train):
             rows = state.order[state.position : state.position + self.recipe.batch_size]
-            self._step(rows, progress)
+            self._step(rows, Progress(state.epoch, self.recipe.epochs, state.position // self.recipe.batch_size))
             state.position += len(rows)
             if self.checkpoints.stopping or state.position < len(self.train):
                 self.checkpoints.offer()

@@ -53,6 +53,11 @@ class RowInputs:
     def config(self) -> MethodConfig:
         return METHODS.get(self.run.method).Config(**self.settings)
 
+    @property
+    def first_method(self) -> str:
+        """Method of the network that ``config.first`` asks for."""
+        return self.config.first_method or self.run.method
+
     def split(self, name: str) -> SplitData:
         """A split to predict and to score: its targets tell everything."""
         return load_split(self.store, self.index, self.classes, name, self.task, streams=self.config.streams)
@@ -65,7 +70,8 @@ class RowInputs:
         """Changes whenever weights trained before would not be the weights trained now."""
         content = file_sha256(self.store.directory / "index.parquet")  # holds the cache key of every clip's features
         rows = self.index[["clip", "split"]].to_csv() + repr([[dict(event) for event in events] for events in self.index["events"]])
-        code = [file_sha256(inspect.getfile(METHODS.get(name))) for name in (self.run.method, *self.config.parts)]
+        names = dict.fromkeys((self.run.method, self.first_method, *self.config.parts))
+        code = [file_sha256(inspect.getfile(METHODS.get(name))) for name in names]
         return fingerprint(code, self.run.model_dump(), self.settings, train.model_dump(), content, rows, self.classes)
 
 
@@ -113,7 +119,7 @@ def train_first(
         return None, 0.0
     torch.manual_seed(seed)
     method, weights = (
-        build(inputs.run.method, inputs.store.shapes, len(inputs.classes), config.model_dump()),
+        build(inputs.first_method, inputs.store.shapes, len(inputs.classes), config.model_dump()),
         directory / f"seed-{seed}.first",
     )
     name, checkpoint = f"{inputs.name}, seed {seed}, first network", directory / f"seed-{seed}.first-checkpoint"

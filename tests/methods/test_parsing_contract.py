@@ -12,13 +12,18 @@ from pipeline.methods import METHODS, AvelTargets, Batch, Method, ParsingScores,
 from pipeline.tasks import avvp
 
 SMALL = {"width": 16, "feedforward": 24}
-NARROW = {"han": SMALL, "jomold": SMALL, "coleaf": {"feedforward": 24, "anchor_settings": {**SMALL, "dropout": 0.0}}}
+NARROW = {
+    **dict.fromkeys(("han", "jomold", "cmpae"), SMALL),
+    "coleaf": {"feedforward": 24, "anchor": "han", "anchor_settings": {**SMALL, "dropout": 0.0}},
+}
 VARIANTS = {
     "han": [{}, {"motion": None}],
     "jomold": [{}, {"motion": None}, {"denoise": False}],
+    "cmpae": [{}, {"motion": None}, {"denoise": False}],
     "coleaf": [
-        {}, {"variant": "paper"}, {"motion": None}, {"token_head": "none"}, {"contrast": "plain", "variant": "paper"},
-        {"contrast": "pseudo_labels"}, {"contrast": "none", "self_modality": False, "co_occurrence": False}, {"anchor": "jomold"},
+        {}, {"variant": "paper"}, {"motion": None, "token_head": "none", "contrast": "plain"}, {"contrast": "pseudo_labels"},
+        {"contrast": "none", "self_modality": False, "co_occurrence": False}, {"anchor": "jomold", "variant": "paper"},
+        {"anchor": "cmpae"},
     ],
 }  # fmt: skip
 CASES = [
@@ -27,7 +32,10 @@ CASES = [
     for variant in variants
 ]
 every_case = pytest.mark.parametrize(("name", "config"), CASES)
-DROPOUTS = {"han": ("dropout",), "jomold": ("dropout", "seen_dropout"), "coleaf": ("dropout", "head_dropout")}
+DROPOUTS = {
+    "han": ("dropout",), "jomold": ("dropout", "seen_dropout"), "cmpae": ("dropout", "seen_dropout", "absence_dropout"),
+    "coleaf": ("dropout", "head_dropout"),
+}  # fmt: skip
 CLASSES, VISUAL, AUDIO, MOTION = 3, (2, 6), (7,), (5,)
 EARLY, LATE = Progress(0, 80), Progress(79, 80)
 

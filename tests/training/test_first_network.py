@@ -42,9 +42,12 @@ def inputs(tmp_path):
     ]
     index = pd.DataFrame({"row": range(len(SPLITS)), "clip": [f"clip{n}" for n in range(len(SPLITS))], "split": SPLITS})
     index["events"], index["labels"] = events, labels
+    return row("jomold", FeatureStore(directory), index)
+
+
+def row(method, store, index):
     settings = {"width": 8, "feedforward": 8, "recipe": {"learning_rate": 0.01, "batch_size": 4, "epochs": 3}}
-    run = Run(task="avvp", method="jomold", features="published", seeds=[3])
-    return RowInputs("row", run, settings, FeatureStore(directory), index, CLASSES)
+    return RowInputs("row", Run(task="avvp", method=method, features="published", seeds=[3]), settings, store, index, CLASSES)
 
 
 def train(inputs, directory):
@@ -53,14 +56,17 @@ def train(inputs, directory):
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-@pytest.mark.parametrize("after", [2, STEPS, STEPS + 4])  # in the first network, between the two, in the second
-def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, after):
-    step, done = loop.Trainer._step, []
+# In the first network, between the two, in the second; CMPAE, whose first network is JoMoLD's, within an epoch, whose batches it counts.
+@pytest.mark.parametrize(("method", "after"), [("jomold", 2), ("jomold", STEPS), ("jomold", STEPS + 4), ("cmpae", STEPS + 4)])
+def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, method, after):
+    inputs = row(method, inputs.store, inputs.index)
+    step, done, batches = loop.Trainer._step, [], []
 
     def counted(trainer, rows, progress):
         if len(done) == after and not (tmp_path / "resuming").exists():
             raise KeyboardInterrupt
         done.append(trainer.name)
+        batches.append(progress.batch)
         step(trainer, rows, progress)
 
     expected = train(inputs, tmp_path / "whole")
@@ -71,6 +77,7 @@ def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path
     (tmp_path / "resuming").touch()
     assert train(inputs, tmp_path / "killed") == expected
     assert done == ["row, seed 3, first network"] * STEPS + ["row, seed 3"] * STEPS  # none twice
+    assert batches == [0, 1, 2] * 6
 
 
 def test_the_ratios_are_kept_with_the_weights_and_every_stream_counts(inputs, tmp_path):
