@@ -10,10 +10,12 @@ import pytest
 import torch
 from pydantic import ValidationError
 from restatement import Restatement, binary, relu, scatter, sigmoid, softmax
+from ruamel.yaml import YAML
 from test_han import CLASSES, LENGTHS, example
 from test_han import Reference as HanRestated
 
 from pipeline.methods import METHODS, Progress, create
+from pipeline.methods.parsing import AnchorMethod
 
 SENSES = ("heard", "seen")
 
@@ -325,3 +327,13 @@ def test_what_the_variants_and_anchors_set():
 def test_settings_that_make_no_anchor_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         METHODS.get("coleaf").Config(**settings)
+
+
+def test_rows_depend_on_the_code_of_every_anchor(repository):
+    """DVC knows a row's method and not what its settings name."""
+    stages = YAML(typ="safe").load(repository / "dvc.yaml")["stages"]
+    anchors = [name for name in METHODS.names() if issubclass(METHODS.get(name), AnchorMethod)]
+    bases = {base.__module__ for name in anchors for base in METHODS.get(name).__mro__ if base.__module__.startswith("pipeline.methods.")}
+    files = {f"{module.replace('.', '/')}.py" for module in bases}
+    for stage in ("train", "evaluate"):
+        assert files <= set(stages[stage]["do"]["deps"])

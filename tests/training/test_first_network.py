@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore, shard_name, write_documents
+from pipeline.methods import METHODS
 from pipeline.training import loop
 from pipeline.training.rows import RowInputs, evaluate_row, train_row
 from pipeline.training.settings import Run, TrainSettings
@@ -46,7 +47,9 @@ def inputs(tmp_path):
 
 
 def row(method, store, index):
-    settings = {"width": 8, "feedforward": 8, "recipe": {"learning_rate": 0.01, "batch_size": 4, "epochs": 3}}
+    small, recipe = {"width": 8, "feedforward": 8}, {"learning_rate": 0.01, "batch_size": 4, "epochs": 3}
+    settings = {"feedforward": 8, "anchor_settings": small} if method == "coleaf" else small
+    settings = {**settings, "recipe": recipe}
     return RowInputs("row", Run(task="avvp", method=method, features="published", seeds=[3]), settings, store, index, CLASSES)
 
 
@@ -56,8 +59,11 @@ def train(inputs, directory):
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-# In the first network, between the two, in the second; CMPAE, whose first network is JoMoLD's, within an epoch, whose batches it counts.
-@pytest.mark.parametrize(("method", "after"), [("jomold", 2), ("jomold", STEPS), ("jomold", STEPS + 4), ("cmpae", STEPS + 4)])
+# In the first network, between the two, in the second; CMPAE, whose first network is JoMoLD's, within an epoch, whose batches it counts;
+# CoLeaF around CMPAE, with three steps a batch.
+@pytest.mark.parametrize(
+    ("method", "after"), [("jomold", 2), ("jomold", STEPS), ("jomold", STEPS + 4), ("cmpae", STEPS + 4), ("coleaf", STEPS + 4)]
+)
 def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, method, after):
     inputs = row(method, inputs.store, inputs.index)
     step, done, batches = loop.Trainer._step, [], []
@@ -108,3 +114,45 @@ def test_the_epoch_is_picked_by_the_metric_of_the_recipe(inputs, tmp_path, monke
     monkeypatch.setattr(loop, "evaluate", lambda *_: {"segment/Type@AV": 0.0, "event/A": next(scores)})
     train(inputs, tmp_path / "models")
     assert json.loads((tmp_path / "models" / "seed-3.json").read_text())["best_epoch"] == 1
+
+
+def test_of_coleaf_the_anchor_is_kept_and_all_its_steps_are_recorded(inputs, tmp_path):
+    inputs = row("coleaf", inputs.store, inputs.index)
+    train(inputs, tmp_path / "models")
+    weights = load_file(tmp_path / "models" / "seed-3.safetensors")
+    anchor = row("cmpae", inputs.store, inputs.index).build()
+    assert set(weights) == {f"anchor.{name}" for name in anchor.state_dict()}
+    assert weights["anchor.noise_seen"].max() > 0  # of the first network
+    (tmp_path / "results").mkdir()
+    evaluate_row(inputs, tmp_path / "models", EVERY_STEP, tmp_path / "results")
+    metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
+    assert metrics["parameters"] == sum(weight.numel() for weight in anchor.parameters())
+    last = json.loads((tmp_path / "models" / "seed-3.json").read_text())["history"][-1]
+    weighted = {
+        "reference_heard": 1, "reference_seen": 1, "tokens_heard": 1.2, "tokens_seen": 1, "heard": 2, "seen": 1, "clip": 2, "contrast": 1,
+        "mutual": 1, "event_heard": 0.009, "event_seen": 1, "co_occurrence_heard": 1e-4, "co_occurrence_seen": 1e-4,
+    }  # fmt: skip
+    total = sum(weight * last[f"train/{name}"] for name, weight in weighted.items())
+    assert last["train/total"] == pytest.approx(total, rel=1e-5)
+
+
+def test_a_step_without_a_finite_loss_ends_its_batch(inputs, tmp_path, monkeypatch):
+    """The step before it stands, none comes after it, and nothing of the batch is recorded."""
+    taken = []
+
+    def steps(method, batch, targets, progress):
+        for number in range(3):
+            taken.append((progress.epoch, progress.batch, number))
+            poison = float("nan") if taken[-1] == (1, 1, 1) else 0.0
+            terms = method.losses(batch, targets, progress)
+            yield {**terms, "total": terms["total"] + poison}
+
+    monkeypatch.setattr(METHODS.get("jomold"), "steps", steps)
+    inputs.settings["denoise"] = False
+    train(inputs, tmp_path / "models")
+    facts = json.loads((tmp_path / "models" / "seed-3.json").read_text())
+    assert facts["skipped_steps"] == 1
+    expected = {(epoch, batch, number) for epoch in range(3) for batch in range(3) for number in range(3)} - {(1, 1, 2)}
+    assert set(taken) == expected
+    assert len(taken) == len(expected)
+    assert facts["history"][1]["train/total"] < 0.8 * facts["history"][0]["train/total"]  # ten clips' mean, of which four have none
