@@ -282,7 +282,8 @@ class Method(nn.Module):
     def steps(self, batch: Batch, targets: Targets, progress: Progress) -> Iterator[dict[str, Tensor]]:
         """What the loop does with a batch: a backward pass through each ``"total"`` and a step of the optimizer, before the next is asked
         for. Parameters that one does not reach are left alone by its step, so that alternating optimizers of equal settings over disjoint
-        parameters are the one optimizer over several steps. Terms of the same name are recorded as their sum.
+        parameters are the one optimizer over several steps. Schedules count the batch once; terms of the same name are recorded as their
+        sum.
         """
         yield self.losses(batch, targets, progress)
 

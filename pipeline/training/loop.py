@@ -72,11 +72,10 @@ class Trainer:
         self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
         optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         if settings.compile:
-            # What trains alone: the loop calls losses, never forward. Bound to this instance, because Fabric takes nothing but methods.
+            # What trains alone: the loop calls losses, by way of steps, and never forward.
             method.__dict__["losses"] = MethodType(torch.compile(type(method).losses), method)
         self.method = method
         self.model, self.optimizer = fabric.setup(method, optimizer)
-        self.model.mark_forward_method("losses")
         self.model.mark_forward_method("predict")
         self.by_epoch, self.by_iteration = (
             torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(milestones), decay)  # each multiplies the rate as it stands

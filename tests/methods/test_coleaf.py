@@ -1,199 +1,41 @@
-"""CoLeaF: every term of a batch from the restated networks of HAN and of the References, NumPy, float64, and who learns from what."""
+"""CoLeaF: who learns from what and in which order, what is kept, and what its settings say."""
 
 from __future__ import annotations
 
 import itertools
-import math
 
-import numpy as np
 import pytest
 import torch
 from pydantic import ValidationError
-from restatement import Restatement, binary, relu, scatter, sigmoid, softmax
 from ruamel.yaml import YAML
-from test_han import CLASSES, LENGTHS, example
-from test_han import Reference as HanRestated
+from test_coleaf_losses import SENSES, build
+from test_han import CLASSES, example
 
 from pipeline.methods import METHODS, Progress, create
 from pipeline.methods.parsing import AnchorMethod
 
-SENSES = ("heard", "seen")
 
+def test_the_passes_of_a_released_batch_and_their_order(monkeypatch):
+    """All in train mode; those that only tell, without a gradient; the teachers after their own steps."""
+    method, (batch, targets), passes = build(anchor="cmpae").train(), example(), []
 
-def build(variant="released", anchor="han", limit=0.7, seed=1, **config):
-    torch.manual_seed(seed)
-    dropouts = {"han": {}, "jomold": {"seen_dropout": 0.0}, "cmpae": {"seen_dropout": 0.0, "absence_dropout": 0.0}}[anchor]
-    method = create(
-        "coleaf", visual_shape=(2, 4), audio_shape=(7,), num_classes=CLASSES, other_shapes={"motion": (5,)}, variant=variant, anchor=anchor,
-        anchor_settings={"width": 6, "feedforward": 8, "dropout": 0.0, **dropouts}, feedforward=8, dropout=0.0, head_dropout=0.0, **config,
-    )  # fmt: skip
-    return scatter(method, limit)
+    def watch(network, name, label):
+        original = getattr(network, name)
 
+        def watched(*arguments, **keywords):
+            told = "" if label != "anchor" or (keywords or {"cross": arguments[-1]})["cross"] else " alone"
+            passes.append(f"{label}{told}{'' if torch.is_grad_enabled() else ', no gradient'}{'' if network.training else ', evaluating'}")
+            return original(*arguments, **keywords)
 
-class ReferencesRestated(Restatement):
-    """One clip -> by modality tokens (T, D), P (C,), probabilities of the class tokens (C,)."""
+        monkeypatch.setattr(network, name, watched)
 
-    def __call__(self, visual, audio, motion):
-        heard = self.linear("front_end.audio", audio)
-        seen = self.linear("front_end.visual", visual).mean(axis=1)
-        seen = self.linear("front_end.fusion", np.concatenate([seen, self.linear("front_end.motion", motion)], axis=1))
-        return {"heard": self.branch("heard", heard), "seen": self.branch("seen", seen)}
-
-    def branch(self, name, stream):
-        x = np.concatenate([self.state[f"{name}.class_tokens"], stream])
-        layer = f"{name}.attention"
-        h = self.norm(f"{layer}.attention_norm", x + self.multi_head(f"{layer}.own", x, x, heads=1))
-        out = self.norm(
-            f"{layer}.feedforward_norm", h + self.linear(f"{layer}.feedforward.3", relu(self.linear(f"{layer}.feedforward.0", h)))
-        )
-        tokens, p = out[CLASSES:], sigmoid(self.linear(f"{name}.classifier", out[CLASSES:]))
-        clip = (softmax(self.linear(f"{name}.over_time", tokens).T).T * p).sum(axis=0)
-        weight = self.state.get(f"{name}.token_classifier.weight")
-        if weight is None:
-            return tokens, clip, sigmoid(out[:CLASSES].mean(axis=1))
-        return tokens, clip, sigmoid((out[:CLASSES] * weight).sum(axis=1) + self.state[f"{name}.token_classifier.bias"])
-
-
-class AnchorRestated(HanRestated):
-    """HAN with the tokens in front."""
-
-    def mmil(self, heard, seen):
-        return heard, seen, *super().mmil(heard, seen)
-
-
-def restated(method, batch):
-    """Of each clip (tokens, P) of the Anchor and (tokens, P, class tokens) of the References by modality, and the Anchor's P of all."""
-    anchor, references = AnchorRestated(method.anchor), ReferencesRestated(method.references)
-    for clip, length in enumerate(LENGTHS):
-        streams = [stream[clip, :length].numpy() for stream in (batch.visual, batch.audio, batch.others["motion"])]
-        heard, seen, _, _, of_heard, of_seen, whole = anchor(*streams)
-        yield {"heard": (heard, of_heard), "seen": (seen, of_seen)}, references(*streams), whole
-
-
-def asymmetric(p, y):
-    absent = min(1 - p + 0.05, 1)
-    return -(1 - (p * y + absent * (1 - y))) * (y * math.log(p) + (1 - y) * math.log(absent))
-
-
-def unit_products(a, b):
-    return (a / np.linalg.norm(a, axis=1, keepdims=True)) @ (b / np.linalg.norm(b, axis=1, keepdims=True)).T
-
-
-def share(references, sense, threshold):
-    """Eqs. 9-11 of one clip."""
-    own, other = (references[name][1] >= threshold for name in (sense, "seen" if sense == "heard" else "heard"))
-    alone, both = sum(own & ~other), sum(own & other)
-    return alone / (alone + both) if alone + both else 0.0
-
-
-def targets_of(labels, number):
-    y = labels[number].numpy()[:CLASSES]
-    return {"heard": y, "seen": 0.9 * y + 0.05}
-
-
-def expected_anchor(said, labels):
-    """The cross-entropies of HAN, means over clips and classes."""
-    terms = {"heard": [], "seen": [], "clip": []}
-    for number, (anchor, _, whole) in enumerate(said):
-        for c in range(CLASSES):
-            for sense in SENSES:
-                terms[sense].append(binary(anchor[sense][1][c], targets_of(labels, number)[sense][c]))
-            terms["clip"].append(binary(min(whole[c], 1 - 1e-7), labels[number, c].item()))
-    return {name: np.mean(values) for name, values in terms.items()}
-
-
-# Thresholds and seeds with which every decision comes out both ways.
-THRESHOLDS = {"event_threshold": 0.5, "pseudo_threshold_heard": 0.45, "pseudo_threshold_seen": 0.5}
-
-
-@pytest.mark.parametrize("epoch", [0, 1, 2, 3])
-def test_the_released_steps_equal_the_restatement(epoch):
-    batch, targets = example()
-    method = build(**THRESHOLDS, seed=5, limit=1.0)
-    said = list(restated(method, batch))
-    steps = list(method.steps(batch, targets, Progress(epoch, 10)))
-    assert len(steps) == 3
-    late, fired = epoch >= 3, []
-    for sense, terms in zip(SENSES, steps, strict=False):
-        of_labels = of_tokens = of_pseudo = 0.0
-        for number, (anchor, references, _) in enumerate(said):
-            _, p, tokens = references[sense]
-            for c in range(CLASSES):
-                y = targets_of(targets.labels, number)[sense][c]
-                g = y * (anchor[sense][1][c] >= THRESHOLDS[f"pseudo_threshold_{sense}"])
-                fired.append((y > 0.5, g > 0.5))
-                of_labels, of_tokens, of_pseudo = (
-                    total + asymmetric(*pair)
-                    for total, pair in ((of_labels, (p[c], y)), (of_tokens, (tokens[c], y)), (of_pseudo, (p[c], g)))
-                )
-        token_weight = {("heard", False): 1.2, ("seen", False): 1.0, ("heard", True): 0.001, ("seen", True): 0.0}[sense, late]
-        total = (0.5 if late else 1) * of_labels + token_weight * of_tokens + (0.5 * of_pseudo if late else 0)
-        assert terms["total"].item() == pytest.approx(total, abs=1e-9)
-    assert {pseudo for positive, pseudo in fired if positive} == {True, False}
-    assert steps[2]["total"].item() == pytest.approx(released_anchor_total(said, targets.labels, epoch), abs=1e-9)
-
-
-def released_anchor_total(said, labels, epoch):
-    terms = expected_anchor(said, labels)
-    total = 2 * terms["heard"] + terms["seen"] + 2 * terms["clip"]
-    if epoch == 0:
-        return total
-    contrast, pairs = dict.fromkeys(SENSES, 0.0), 0.0
-    limits = {"heard": (0.8, 0.1), "seen": (0.6, 0.4)}
-    for (number, (anchor, references, _)), sense in itertools.product(enumerate(said), SENSES):
-        tokens, teacher, _ = references[sense]
-        weight, length = share(references, sense, 0.5), len(tokens)
-        s = np.exp(unit_products(tokens, anchor[sense][0]) / 0.2)  # the Reference asks
-        for t in range(length):
-            q = s[t] / s[t].sum()
-            others = sum(q[n] for n in range(length) if n != t)
-            contrast[sense] -= weight * math.log(0.9 * q[t] + (0.1 / (length - 1) * others if length > 1 else 0)) / sum(LENGTHS)
-        p, y = anchor[sense][1], targets_of(labels, number)[sense]
-        m = [((teacher[c] >= limits[sense][0]) + (teacher[c] <= limits[sense][1])) * y[c] for c in range(CLASSES)]
-        t = [m[c] * teacher[c] + (1 - m[c]) * p[c] for c in range(CLASSES)]
-        pairs += sum((t[i] * t[j] - p[i] * p[j]) ** 2 for i in range(CLASSES) for j in range(CLASSES))
-    assert min(contrast.values()) > 0.01
-    assert pairs > 1e-3
-    return total + 0.009 * contrast["heard"] + contrast["seen"] + 1e-4 * len(LENGTHS) / CLASSES * pairs
-
-
-WEIGHTS = {
-    "token_weight": 0.3, "self_modality_weight": 0.7, "co_occurrence_weight": 0.9, "contrast_weight_heard": 0.2,
-    "contrast_weight_seen": 0.6,
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("contrast", ["event_aware", "plain", "pseudo_labels", "none"])
-def test_the_papers_objective_equals_the_restatement(contrast):
-    batch, targets = example()
-    method = build("paper", contrast=contrast, **THRESHOLDS, **WEIGHTS, seed=35)
-    said = list(restated(method, batch))
-    assert all(0 < sum(share(references, sense, 0.5) for _, references, _ in said[:2]) < 2 for sense in SENSES)
-    steps = list(method.steps(batch, targets, Progress(0, 15)))
-    assert len(steps) == 1
-    total = sum(expected_anchor(said, targets.labels).values())  # HAN's own weights
-    for (number, (anchor, references, _)), sense in itertools.product(enumerate(said), SENSES):
-        _, p, of_tokens = references[sense]
-        learner, y = anchor[sense][1], targets.labels[number].numpy()
-        for c in range(CLASSES):
-            g = float(learner[c] >= THRESHOLDS[f"pseudo_threshold_{sense}"])
-            total += (binary(p[c], y[c]) + 0.3 * binary(of_tokens[c], y[c]) + 0.7 * binary(p[c], g)) / (3 * CLASSES)
-        pairs = [(p[i] * p[j] - learner[i] * learner[j]) ** 2 for i in range(CLASSES) for j in range(CLASSES)]
-        total += 0.9 * np.mean(pairs) / 3
-        total += {"heard": 0.2, "seen": 0.6}[sense] * printed_contrast(contrast, anchor[sense], references, sense) / 3
-    assert steps[0]["total"].item() == pytest.approx(total, abs=1e-9)
-
-
-def printed_contrast(contrast, anchor, references, sense):
-    """Of one clip: Eq. 8, with its share or with 1, or the References' decisions as labels."""
-    if contrast == "none":
-        return 0.0
-    if contrast == "pseudo_labels":
-        return np.mean([binary(p, float(r >= 0.5)) for p, r in zip(anchor[1], references[sense][1], strict=True)])
-    s = np.exp(unit_products(anchor[0], references[sense][0]) / 0.2)
-    length = len(s)
-    terms = [math.log(s[t, t] / sum(s[t, n] for n in range(length) if n != t)) for t in range(length)] if length > 1 else [0.0]
-    return -(share(references, sense, 0.5) if contrast == "event_aware" else 1) * sum(terms) / length
+    watch(method.anchor, "anchor_forward", "anchor")
+    watch(method.references, "hear", "heard")
+    watch(method.references, "see", "seen")
+    for _ in method.steps(batch, targets, Progress(3, 10)):
+        passes.append("step")
+    told = ["anchor alone, no gradient", "anchor, no gradient"]
+    assert passes == [*told, "heard", "step", "seen", "step", "heard, no gradient", "seen, no gradient", "anchor", "step"]
 
 
 def reached(method, terms):
