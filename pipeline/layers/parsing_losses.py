@@ -42,14 +42,30 @@ def stream_contrast(audio: Tensor, visual: Tensor, mask: Tensor, temperature: fl
     Returns:
         Scalar, mean over valid segments; 0 without any.
     """
+    own = _similarity(audio, visual, mask, temperature).softmax(dim=-1).diagonal(dim1=1, dim2=2)  # (B, T)
+    mixture = (1 - smoothing) * own + smoothing / _others(mask, own.dtype) * (1 - own)
+    return masked_mean(-mixture.clamp(min=MARGIN).log(), mask)
+
+
+def smoothed_stream_contrast(audio: Tensor, visual: Tensor, mask: Tensor, temperature: float = 0.2, smoothing: float = 0.1) -> Tensor:
+    """-0.9 log q_t - (0.1 / (T - 1)) sum_{n != t} log q_n, the rest as in :func:`stream_contrast`: cross-entropy with smoothed labels (MA,
+    as released)."""
+    log_q = _similarity(audio, visual, mask, temperature).log_softmax(dim=-1).masked_fill(~mask.unsqueeze(1), 0.0)
+    own = log_q.diagonal(dim1=1, dim2=2)
+    return masked_mean(-(1 - smoothing) * own - smoothing / _others(mask, own.dtype) * (log_q.sum(dim=-1) - own), mask)
+
+
+def _similarity(audio: Tensor, visual: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """cos(a_t, v_n) / temperature, (B, T, T), in float32 at least; the least finite number where n is padding."""
     with torch.autocast(audio.device.type, enabled=False):
         a, v = (torch.nn.functional.normalize(at_least_float32(stream), dim=-1) for stream in (audio, visual))
         # Finite, not -inf: a clip of padding alone has no candidate, and its gradient must be 0 and not NaN.
-        similarity = (a @ v.transpose(1, 2) / temperature).masked_fill(~mask.unsqueeze(1), torch.finfo(a.dtype).min)
-        own = similarity.softmax(dim=-1).diagonal(dim1=1, dim2=2)  # (B, T)
-        others = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=1).to(own.dtype)
-        mixture = (1 - smoothing) * own + smoothing / others * (1 - own)
-        return masked_mean(-mixture.clamp(min=MARGIN).log(), mask)
+        return (a @ v.transpose(1, 2) / temperature).masked_fill(~mask.unsqueeze(1), torch.finfo(a.dtype).min)
+
+
+def _others(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1), how many valid segments a clip has beside each; 1 where it has none."""
+    return (mask.sum(dim=1, keepdim=True) - 1).clamp(min=1).to(dtype)
 
 
 def mutual_loss(

@@ -6,10 +6,10 @@ from pipeline.methods.base import (  # isort: skip
     METHODS, AvelTargets, Batch, Labels, LocalizationMethod, MatchingMethod, MatchingScores, MatchingTargets, Method, MethodConfig,
     ParsingScores, ParsingTargets, Progress, Recipe, Scores, SupervisionConfig, Targets, VideoTargets, create,
 )  # fmt: skip
-from pipeline.methods import avdln, avel, cace_net, ccln, ccln_matching, cmbs, cmpae, cmran, dam, han, jomold, psp  # registers them
+from pipeline.methods import avdln, avel, cace_net, ccln, ccln_matching, cmbs, cmpae, cmran, dam, han, jomold, ma, psp  # registers them
 
 __all__ = [
     "METHODS", "AvelTargets", "Batch", "Labels", "LocalizationMethod", "MatchingMethod", "MatchingScores", "MatchingTargets", "Method",
     "MethodConfig", "ParsingScores", "ParsingTargets", "Progress", "Recipe", "Scores", "SupervisionConfig", "Targets", "VideoTargets",
-    "avdln", "avel", "cace_net", "ccln", "ccln_matching", "cmbs", "cmpae", "cmran", "create", "dam", "han", "jomold", "psp",
+    "avdln", "avel", "cace_net", "ccln", "ccln_matching", "cmbs", "cmpae", "cmran", "create", "dam", "han", "jomold", "ma", "psp",
 ]  # fmt: skip

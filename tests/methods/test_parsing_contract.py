@@ -11,9 +11,10 @@ from pipeline.errors import PipelineError
 from pipeline.methods import METHODS, AvelTargets, Batch, Method, ParsingScores, ParsingTargets, Progress, VideoTargets, create
 from pipeline.tasks import avvp
 
-NARROW = {name: {"width": 16, "feedforward": 24} for name in ("han", "jomold", "cmpae")}
+NARROW = {name: {"width": 16, "feedforward": 24} for name in ("han", "ma", "jomold", "cmpae")}
 VARIANTS = {
     "han": [{}, {"motion": None}],
+    "ma": [{}, {"motion": None}],
     "jomold": [{}, {"motion": None}, {"denoise": False}],
     "cmpae": [{}, {"motion": None}, {"denoise": False}],
 }
@@ -23,7 +24,12 @@ CASES = [
     for variant in variants
 ]
 every_case = pytest.mark.parametrize(("name", "config"), CASES)
-DROPOUTS = {"han": ("dropout",), "jomold": ("dropout", "seen_dropout"), "cmpae": ("dropout", "seen_dropout", "absence_dropout")}
+DROPOUTS = {
+    "han": ("dropout",),
+    "ma": ("dropout",),
+    "jomold": ("dropout", "seen_dropout"),
+    "cmpae": ("dropout", "seen_dropout", "absence_dropout"),
+}
 CLASSES, VISUAL, AUDIO, MOTION = 3, (2, 6), (7,), (5,)
 EARLY, LATE = Progress(0, 80), Progress(79, 80)
 
