@@ -141,7 +141,7 @@ def test_labels_are_removed_by_exchanging_tracks():
             method = build(variant=variant)
             torch.manual_seed(seed)
             first = METHODS.get("ma")(method.config.first, (2, 4), (7,), CLASSES, {"motion": (5,)}).eval()
-            scatter(first, 0.3)
+            scatter(first, 0.6)
             batches = [(batch[part], targets[part]) for part in (slice(0, 16), slice(16, 24))]
             torch.manual_seed(seed)
             partners = unrelated(torch.tensor(labels), batch.mask).tolist()
