@@ -84,7 +84,7 @@ def training(name: str, pooled: bool, clips: int, rounds: int) -> float:
     optimizer = torch.optim.Adam(method.parameters(), 1e-4)
 
     def step() -> None:
-        for terms in method.steps(batch, targets, Progress(1, 2)):
+        for terms in method.steps(batch, targets, Progress(1, 2, 1)):
             optimizer.zero_grad(set_to_none=True)
             terms["total"].backward()
             optimizer.step()

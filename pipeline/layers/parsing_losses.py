@@ -42,14 +42,9 @@ def mixture_terms(queries: Tensor, keys: Tensor, mask: Tensor, temperature: floa
     Returns:
         (B, T), of no meaning in padded segments.
     """
-    with torch.autocast(queries.device.type, enabled=False):
-        a, v = (torch.nn.functional.normalize(at_least_float32(stream), dim=-1) for stream in (queries, keys))
-        # Finite, not -inf: a clip of padding alone has no candidate, and its gradient must be 0 and not NaN.
-        similarity = (a @ v.transpose(1, 2) / temperature).masked_fill(~mask.unsqueeze(1), torch.finfo(a.dtype).min)
-        own = similarity.softmax(dim=-1).diagonal(dim1=1, dim2=2)  # (B, T)
-        others = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=1).to(own.dtype)
-        mixture = (1 - smoothing) * own + smoothing / others * (1 - own)
-        return -mixture.clamp(min=MARGIN).log()
+    own = _similarity(queries, keys, mask, temperature).softmax(dim=-1).diagonal(dim1=1, dim2=2)  # (B, T)
+    mixture = (1 - smoothing) * own + smoothing / _others(mask, own.dtype) * (1 - own)
+    return -mixture.clamp(min=MARGIN).log()
 
 
 def stream_contrast(audio: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
@@ -61,6 +56,27 @@ def stream_contrast(audio: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
         mask: (B, T), bool.
     """
     return masked_mean(mixture_terms(audio, visual, mask), mask)
+
+
+def smoothed_stream_contrast(audio: Tensor, visual: Tensor, mask: Tensor, temperature: float = 0.2, smoothing: float = 0.1) -> Tensor:
+    """-0.9 log q_t - (0.1 / (T - 1)) sum_{n != t} log q_n, the rest as in :func:`stream_contrast`: cross-entropy with smoothed labels (MA,
+    as released)."""
+    log_q = _similarity(audio, visual, mask, temperature).log_softmax(dim=-1).masked_fill(~mask.unsqueeze(1), 0.0)
+    own = log_q.diagonal(dim1=1, dim2=2)
+    return masked_mean(-(1 - smoothing) * own - smoothing / _others(mask, own.dtype) * (log_q.sum(dim=-1) - own), mask)
+
+
+def _similarity(queries: Tensor, keys: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """cos(query_t, key_n) / temperature, (B, T, T), in float32 at least; the least finite number where n is padding."""
+    with torch.autocast(queries.device.type, enabled=False):
+        a, v = (torch.nn.functional.normalize(at_least_float32(stream), dim=-1) for stream in (queries, keys))
+        # Finite, not -inf: a clip of padding alone has no candidate, and its gradient must be 0 and not NaN.
+        return (a @ v.transpose(1, 2) / temperature).masked_fill(~mask.unsqueeze(1), torch.finfo(a.dtype).min)
+
+
+def _others(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1), how many valid segments a clip has beside each; 1 where it has none."""
+    return (mask.sum(dim=1, keepdim=True) - 1).clamp(min=1).to(dtype)
 
 
 def mutual_loss(

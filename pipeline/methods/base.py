@@ -86,9 +86,11 @@ class VideoTargets(Tensors):
 
     labels: (B, C+1), float, multi-hot: 1 for each class that the clip holds; 1 at C, and nowhere else, for a clip without an event. With
         labels ``proportions``: the share of the clip's segments of each class and of the background, summing to 1.
+    rows: (B,), int64, the clips' annotation rows, for methods that keep something of every training clip; None where nobody tells.
     """
 
     labels: Tensor
+    rows: Tensor | None = None
 
 
 @dataclass
@@ -189,7 +191,7 @@ class Recipe(Settings):
     iteration_milestones: tuple[int, ...] = Field((), description="the same, counted in steps of the optimizer")
     iteration_decay: float = Field(0.1, gt=0, le=1, description="factor at each of those")
     clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
-    selection: str | None = Field(None, description="metric on validation that picks the epoch; null: the task's headline")
+    selection: str | None = Field(None, description="metric on validation that picks the epoch | last: the last one; null: the headline")
 
 
 class MethodConfig(Settings):

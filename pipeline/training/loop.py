@@ -165,11 +165,12 @@ class Trainer:
         assert state.sums is not None
         record: dict[str, float] = {f"train/{key}": value / len(self.train) for key, value in state.sums.items()}
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        score = float(state.epoch)  # without validation clips the last epoch is kept
+        score = float(state.epoch)  # without validation clips, or where the recipe says so, the last epoch is kept
         if len(self.validation):
             metrics = self._metrics(self.validation)
             record[f"val/{self.task.HEADLINE}"] = metrics[self.task.HEADLINE]
-            score = metrics[self.task.HEADLINE] if self.recipe.selection is None else self._selected(metrics)
+            if self.recipe.selection != "last":
+                score = metrics[self.task.HEADLINE] if self.recipe.selection is None else self._selected(metrics)
         if self.watched is not None and len(self.watched):
             record[f"test/{self.task.HEADLINE}"] = self._metrics(self.watched)[self.task.HEADLINE]
         if score > state.best_score:

@@ -70,8 +70,9 @@ class RowInputs:
         """Changes whenever weights trained before would not be the weights trained now."""
         content = file_sha256(self.store.directory / "index.parquet")  # holds the cache key of every clip's features
         rows = self.index[["clip", "split"]].to_csv() + repr([[dict(event) for event in events] for events in self.index["events"]])
-        names = dict.fromkeys((self.run.method, self.first_method, *self.config.parts))
-        code = [file_sha256(inspect.getfile(METHODS.get(name))) for name in names]
+        names = (self.run.method, self.first_method, *self.config.parts)
+        parts = {part for name in names for part in METHODS.get(name).__mro__ if issubclass(part, Method)}
+        code = sorted({file_sha256(inspect.getfile(part)) for part in parts})
         return fingerprint(code, self.run.model_dump(), self.settings, train.model_dump(), content, rows, self.classes)
 
 

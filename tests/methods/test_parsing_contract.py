@@ -13,11 +13,12 @@ from pipeline.tasks import avvp
 
 SMALL = {"width": 16, "feedforward": 24}
 NARROW = {
-    **dict.fromkeys(("han", "jomold", "cmpae"), SMALL),
+    **dict.fromkeys(("han", "ma", "jomold", "cmpae"), SMALL),
     "coleaf": {"feedforward": 24, "anchor": "han", "anchor_settings": {**SMALL, "dropout": 0.0}},
 }
 VARIANTS = {
     "han": [{}, {"motion": None}],
+    "ma": [{}, {"motion": None}],
     "jomold": [{}, {"motion": None}, {"denoise": False}],
     "cmpae": [{}, {"motion": None}, {"denoise": False}],
     "coleaf": [
@@ -33,9 +34,12 @@ CASES = [
 ]
 every_case = pytest.mark.parametrize(("name", "config"), CASES)
 DROPOUTS = {
-    "han": ("dropout",), "jomold": ("dropout", "seen_dropout"), "cmpae": ("dropout", "seen_dropout", "absence_dropout"),
+    "han": ("dropout",),
+    "ma": ("dropout",),
+    "jomold": ("dropout", "seen_dropout"),
+    "cmpae": ("dropout", "seen_dropout", "absence_dropout"),
     "coleaf": ("dropout", "head_dropout"),
-}  # fmt: skip
+}
 CLASSES, VISUAL, AUDIO, MOTION = 3, (2, 6), (7,), (5,)
 EARLY, LATE = Progress(0, 80), Progress(79, 80)
 

@@ -60,9 +60,10 @@ def train(inputs, directory):
 
 
 # In the first network, between the two, in the second; CMPAE, whose first network is JoMoLD's, within an epoch, whose batches it counts;
-# CoLeaF around CMPAE, with three steps a batch.
+# MA, which keeps something of every clip; CoLeaF around CMPAE, with three steps a batch.
 @pytest.mark.parametrize(
-    ("method", "after"), [("jomold", 2), ("jomold", STEPS), ("jomold", STEPS + 4), ("cmpae", STEPS + 4), ("coleaf", STEPS + 4)]
+    ("method", "after"),
+    [("jomold", 2), ("jomold", STEPS), ("jomold", STEPS + 4), ("cmpae", STEPS + 4), ("ma", STEPS + 4), ("coleaf", STEPS + 4)],
 )
 def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, method, after):
     inputs = row(method, inputs.store, inputs.index)
@@ -101,6 +102,19 @@ def test_the_ratios_are_kept_with_the_weights_and_every_stream_counts(inputs, tm
     expected = inputs.store.read("motion", [data.clips[2], data.clips[0]])
     np.testing.assert_array_equal(batch.others["motion"].numpy(), expected)
     assert batch.others["motion"].dtype == torch.float64
+
+
+def test_removed_labels_are_kept_by_annotation_row_and_the_last_epoch_is_taken(inputs, tmp_path):
+    inputs = row("ma", inputs.store, inputs.index.iloc[::-1])
+    data = inputs.training_split()
+    assert data.targets.rows.tolist() == data.rows == list(range(9, -1, -1))
+    train(inputs, tmp_path / "models")
+    removed = load_file(tmp_path / "models" / "seed-3.safetensors")["removed_seen"]
+    labels = torch.zeros(10, len(CLASSES), dtype=torch.bool)
+    labels[data.targets.rows] = data.targets.labels[:, : len(CLASSES)] > 0.5
+    assert removed.shape == labels.shape
+    assert not (removed & ~labels).any()
+    assert json.loads((tmp_path / "models" / "seed-3.json").read_text())["best_epoch"] == 2
 
 
 def test_a_selection_that_is_no_metric_is_refused(inputs, tmp_path):
