@@ -5,35 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from restatement import Restatement, relu, scatter, sigmoid, softmax
+from restatement import Restatement, scatter
 
 from pipeline.layers.class_tokens import ReferenceBranch, References
 
 CLASSES, WIDTH, LENGTHS = 3, 6, (4, 2, 1)
 MASK = torch.arange(4) < torch.tensor(LENGTHS)[:, None]
-
-
-class BranchRestated(Restatement):
-    """One clip's stream (T, D) -> tokens (T, D), p (T, C), P (C,), probabilities of the class tokens (C,) or None, from Eqs. 5-7."""
-
-    def __call__(self, stream, prefix=""):
-        tokens = self.state.get(f"{prefix}class_tokens", np.zeros((0, stream.shape[1])))
-        x = np.concatenate([tokens, stream])
-        name = f"{prefix}attention"
-        h = self.norm(f"{name}.attention_norm", x + self.multi_head(f"{name}.own", x, x, heads=1))
-        hidden = self.linear(f"{name}.feedforward.3", relu(self.linear(f"{name}.feedforward.0", h)))
-        attended = self.norm(f"{name}.feedforward_norm", h + hidden)
-        classes, segments = attended[: len(tokens)], attended[len(tokens) :]
-        p = sigmoid(self.linear(f"{prefix}classifier", segments))
-        clip = (softmax(self.linear(f"{prefix}over_time", segments).T).T * p).sum(axis=0)
-        return segments, p, clip, self.heads_of(classes, prefix) if len(tokens) else None
-
-    def heads_of(self, classes, prefix):
-        weight = self.state.get(f"{prefix}token_classifier.weight")
-        if weight is None:
-            return sigmoid(np.array([token.mean() for token in classes]))
-        bias = self.state[f"{prefix}token_classifier.bias"]
-        return sigmoid(np.array([token @ weight[c] + bias[c] for c, token in enumerate(classes)]))
 
 
 def build(token_head):
@@ -44,11 +21,11 @@ def build(token_head):
 @pytest.mark.parametrize("token_head", ["mean", "linear", "none"])
 def test_a_pass_equals_the_numpy_restatement(token_head):
     branch = scatter(build(token_head))
-    restated = BranchRestated(branch)
+    restated = Restatement(branch)
     stream = torch.randn(3, 4, WIDTH, dtype=torch.float64)
     said = branch(stream, MASK)
     for clip, length in enumerate(LENGTHS):
-        tokens, p, whole, classes = restated(stream[clip, :length].numpy())
+        tokens, p, whole, classes = restated.reference_branch("", stream[clip, :length].numpy())
         np.testing.assert_allclose(said.tokens[clip, :length].detach(), tokens, atol=1e-10)
         np.testing.assert_allclose(said.segments[clip, :length].detach(), p, atol=1e-10)
         np.testing.assert_allclose(said.clip[clip].detach(), whole, atol=1e-10)

@@ -9,7 +9,7 @@ from copy import deepcopy
 import numpy as np
 import pytest
 import torch
-from restatement import Restatement, binary, relu, scatter, sigmoid, softmax
+from restatement import Restatement, binary, scatter
 from test_han import CLASSES, LENGTHS, example
 from test_han import Reference as HanRestated
 
@@ -35,21 +35,8 @@ class ReferencesRestated(Restatement):
         heard = self.linear("front_end.audio", audio)
         seen = self.linear("front_end.visual", visual).mean(axis=1)
         seen = self.linear("front_end.fusion", np.concatenate([seen, self.linear("front_end.motion", motion)], axis=1))
-        return {"heard": self.branch("heard", heard), "seen": self.branch("seen", seen)}
-
-    def branch(self, name, stream):
-        x = np.concatenate([self.state[f"{name}.class_tokens"], stream])
-        layer = f"{name}.attention"
-        h = self.norm(f"{layer}.attention_norm", x + self.multi_head(f"{layer}.own", x, x, heads=1))
-        out = self.norm(
-            f"{layer}.feedforward_norm", h + self.linear(f"{layer}.feedforward.3", relu(self.linear(f"{layer}.feedforward.0", h)))
-        )
-        tokens, p = out[CLASSES:], sigmoid(self.linear(f"{name}.classifier", out[CLASSES:]))
-        clip = (softmax(self.linear(f"{name}.over_time", tokens).T).T * p).sum(axis=0)
-        weight = self.state.get(f"{name}.token_classifier.weight")
-        if weight is None:
-            return tokens, clip, sigmoid(out[:CLASSES].mean(axis=1))
-        return tokens, clip, sigmoid((out[:CLASSES] * weight).sum(axis=1) + self.state[f"{name}.token_classifier.bias"])
+        said = {"heard": self.reference_branch("heard.", heard), "seen": self.reference_branch("seen.", seen)}
+        return {sense: (tokens, clip, classes) for sense, (tokens, _, clip, classes) in said.items()}
 
 
 class AnchorRestated(HanRestated):
