@@ -15,20 +15,22 @@ from pipeline.layers.precision import at_least_float32
 
 
 class ParsingFrontEnd(nn.Module):
-    """Features of a segment -> audio and visual streams of one width, linearly.
+    """Features of a segment -> audio and visual streams of one width.
 
     Audio: a linear layer. Visual: a linear layer of the frames' mean and, with a motion stream, that beside a linear layer of the motion
     through a third. The papers apply the first to every frame and average then; without a non-linearity between, it is the same up to
-    rounding.
+    rounding. CMPAE has one, an ELU behind each of the four layers: there every frame goes through its layer.
 
     Args:
         visual_width, audio_width: of a segment.
         motion_width: of a segment's motion; None without that stream.
         width: D.
+        elu: behind every layer; the frames of a segment are then given apart and averaged behind theirs.
     """
 
-    def __init__(self, visual_width: int, audio_width: int, motion_width: int | None, width: int) -> None:
+    def __init__(self, visual_width: int, audio_width: int, motion_width: int | None, width: int, elu: bool = False) -> None:
         super().__init__()
+        self.elu = elu
         self.audio = nn.Linear(audio_width, width)
         self.visual = nn.Linear(visual_width, width)
         self.motion: nn.Linear | None = None
@@ -37,11 +39,24 @@ class ParsingFrontEnd(nn.Module):
             self.fusion = nn.Linear(2 * width, width)
 
     def forward(self, visual: Tensor, audio: Tensor, motion: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, T, D_v), (B, T, D_a), (B, T, D_m) or None -> audio, visual (B, T, D)."""
-        seen = self.visual(visual)
+        """(B, T, D_v), with ``elu`` (B, T, S, D_v), (B, T, D_a), (B, T, D_m) or None -> audio, visual (B, T, D)."""
+        return self.hear(audio), self.see(visual, motion)
+
+    def hear(self, audio: Tensor) -> Tensor:
+        """(B, T, D_a) -> (B, T, D)."""
+        return self._activated(self.audio(audio))
+
+    def see(self, visual: Tensor, motion: Tensor | None) -> Tensor:
+        """(B, T, D_v) or (B, T, S, D_v), (B, T, D_m) or None -> (B, T, D)."""
+        seen = self._activated(self.visual(visual))
+        if self.elu:
+            seen = seen.mean(dim=2)
         if self.motion is not None:
-            seen = self.fusion(torch.cat([seen, self.motion(motion)], dim=-1))
-        return self.audio(audio), seen
+            seen = self._activated(self.fusion(torch.cat([seen, self._activated(self.motion(motion))], dim=-1)))
+        return seen
+
+    def _activated(self, hidden: Tensor) -> Tensor:
+        return torch.nn.functional.elu(hidden) if self.elu else hidden
 
 
 class HybridAttention(nn.Module):
@@ -50,23 +65,29 @@ class HybridAttention(nn.Module):
     One layer serves both streams, and both see the other as it came in. No positional encoding.
 
     Args:
-        width: D; feedforward: hidden width of the FFN; heads: of both attentions; dropout: on attention weights and on every branch.
+        width: D; feedforward: hidden width of the FFN; heads: of both attentions; dropout: on attention weights and on every branch;
+        crosses: whether it can see another stream at all.
     """
 
-    def __init__(self, width: int, heads: int = 1, feedforward: int = 512, dropout: float = 0.1) -> None:
+    cross: nn.MultiheadAttention | None
+
+    def __init__(self, width: int, heads: int = 1, feedforward: int = 512, dropout: float = 0.1, crosses: bool = True) -> None:
         super().__init__()
-        self.cross, self.own = (nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True) for _ in range(2))
+        self.cross = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True) if crosses else None
+        self.own = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
         self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feedforward, width))
         self.attention_norm, self.feedforward_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor, cross: bool = True) -> tuple[Tensor, Tensor]:
         """(B, T, D), (B, T, D), (B, T) bool -> the same two; without ``cross`` each stream sees itself alone, with the same weights."""
-        return self._stream(audio, visual if cross else None, mask), self._stream(visual, audio if cross else None, mask)
+        return self.stream(audio, visual if cross else None, mask), self.stream(visual, audio if cross else None, mask)
 
-    def _stream(self, query: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
+    def stream(self, query: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
+        """One stream (B, T, D), the other one or None, (B, T) bool -> (B, T, D)."""
         hidden = query + self.dropout(self.own(query, query, query, key_padding_mask=~mask, need_weights=False)[0])
         if other is not None:
+            assert self.cross is not None
             hidden = hidden + self.dropout(self.cross(query, other, other, key_padding_mask=~mask, need_weights=False)[0])
         hidden = self.attention_norm(hidden)
         return self.feedforward_norm(hidden + self.dropout(self.feedforward(hidden)))

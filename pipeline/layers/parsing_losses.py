@@ -12,6 +12,7 @@ from pipeline.layers.pooling import masked_mean
 from pipeline.layers.precision import at_least_float32
 
 MARGIN = 1e-7  # as released: a probability counts as no nearer to 0 or 1, and has no gradient beyond
+LEAST_UNCERTAINTY = 0.9  # of the clip, in the mutual loss
 
 
 def smoothed(labels: Tensor, share: float) -> Tensor:
@@ -30,22 +31,80 @@ def binary_loss(probability: Tensor, target: Tensor, counted: Tensor) -> Tensor:
     return masked_mean(binary_terms(probability, target), counted.unsqueeze(1).expand_as(probability))
 
 
-def stream_contrast(audio: Tensor, visual: Tensor, mask: Tensor, temperature: float = 0.2, smoothing: float = 0.1) -> Tensor:
-    """-log(0.9 q_t + (0.1 / (T - 1)) sum_{n != t} q_n), q = softmax over n of cos(a_t, v_n) / temperature: what is heard in a segment is
-    nearer to what is seen in it than to what is seen in the clip's other segments (JoMoLD, as released: the logarithm of the mixture).
+def mixture_terms(queries: Tensor, keys: Tensor, mask: Tensor, temperature: float = 0.2, smoothing: float = 0.1) -> Tensor:
+    """-log(0.9 q_t + (0.1 / (T - 1)) sum_{n != t} q_n), q = softmax over n of cos(query_t, key_n) / temperature (JoMoLD, as released: the
+    logarithm of the mixture).
 
     Args:
-        audio, visual: (B, T, D).
+        queries, keys: (B, T, D).
         mask: (B, T), bool; T is the number of valid segments of each clip.
 
     Returns:
-        Scalar, mean over valid segments; 0 without any.
+        (B, T), of no meaning in padded segments.
     """
-    with torch.autocast(audio.device.type, enabled=False):
-        a, v = (torch.nn.functional.normalize(at_least_float32(stream), dim=-1) for stream in (audio, visual))
+    own = _similarity(queries, keys, mask, temperature).softmax(dim=-1).diagonal(dim1=1, dim2=2)  # (B, T)
+    mixture = (1 - smoothing) * own + smoothing / _others(mask, own.dtype) * (1 - own)
+    return -mixture.clamp(min=MARGIN).log()
+
+
+def stream_contrast(audio: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
+    """What is heard in a segment is nearer to what is seen in it than to what is seen in the clip's other segments: the mean of
+    :func:`mixture_terms` over valid segments, 0 without any.
+
+    Args:
+        audio, visual: (B, T, D).
+        mask: (B, T), bool.
+    """
+    return masked_mean(mixture_terms(audio, visual, mask), mask)
+
+
+def smoothed_stream_contrast(audio: Tensor, visual: Tensor, mask: Tensor, temperature: float = 0.2, smoothing: float = 0.1) -> Tensor:
+    """-0.9 log q_t - (0.1 / (T - 1)) sum_{n != t} log q_n, the rest as in :func:`stream_contrast`: cross-entropy with smoothed labels (MA,
+    as released)."""
+    log_q = _similarity(audio, visual, mask, temperature).log_softmax(dim=-1).masked_fill(~mask.unsqueeze(1), 0.0)
+    own = log_q.diagonal(dim1=1, dim2=2)
+    return masked_mean(-(1 - smoothing) * own - smoothing / _others(mask, own.dtype) * (log_q.sum(dim=-1) - own), mask)
+
+
+def _similarity(queries: Tensor, keys: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """cos(query_t, key_n) / temperature, (B, T, T), in float32 at least; the least finite number where n is padding."""
+    with torch.autocast(queries.device.type, enabled=False):
+        a, v = (torch.nn.functional.normalize(at_least_float32(stream), dim=-1) for stream in (queries, keys))
         # Finite, not -inf: a clip of padding alone has no candidate, and its gradient must be 0 and not NaN.
-        similarity = (a @ v.transpose(1, 2) / temperature).masked_fill(~mask.unsqueeze(1), torch.finfo(a.dtype).min)
-        own = similarity.softmax(dim=-1).diagonal(dim1=1, dim2=2)  # (B, T)
-        others = (mask.sum(dim=1, keepdim=True) - 1).clamp(min=1).to(own.dtype)
-        mixture = (1 - smoothing) * own + smoothing / others * (1 - own)
-        return masked_mean(-mixture.clamp(min=MARGIN).log(), mask)
+        return (a @ v.transpose(1, 2) / temperature).masked_fill(~mask.unsqueeze(1), torch.finfo(a.dtype).min)
+
+
+def _others(mask: Tensor, dtype: torch.dtype) -> Tensor:
+    """(B, 1), how many valid segments a clip has beside each; 1 where it has none."""
+    return (mask.sum(dim=1, keepdim=True) - 1).clamp(min=1).to(dtype)
+
+
+def mutual_loss(
+    heard: tuple[Tensor, Tensor], seen: tuple[Tensor, Tensor], clip: tuple[Tensor, Tensor], labels: Tensor, counted: Tensor,
+    into_clip: bool,
+) -> Tensor:  # fmt: skip
+    """The modalities and the whole clip learn of each other (CMPAE, as released): where the clip has the class, of the modality that is
+    surer of it, elsewhere of the mean of the two.
+
+    q [(1 - u_max) (P - sg P_max)^2 y + (1 - u_mean) (P - sg P_mean)^2 (1 - y)] with q = max(u, 0.9) where the clip learns; with 1 - q for
+    q, and sg about P alone, where the modalities do. Uncertainties pass gradients too, as released.
+
+    Args:
+        heard, seen: probability P^m and uncertainty u^m of each class, (B, C) each.
+        clip: P (B, C) and u (B, 1) of the whole clip.
+        labels: (B, C) in {0, 1}; counted: (B,), bool, clips that count.
+        into_clip: whether the clip learns of the modalities, or they of it.
+
+    Returns:
+        Scalar, mean over the clips that count and all classes; 0 where none counts.
+    """
+    p, u = (torch.stack(pair) for pair in zip(heard, seen, strict=True))  # (2, B, C) each
+    p_max, surer = p.max(dim=0)
+    u_max, p_mean, u_mean = u.gather(0, surer.unsqueeze(0))[0], p.mean(dim=0), u.mean(dim=0)
+    whole, share = clip[0], clip[1].clamp(min=LEAST_UNCERTAINTY)
+    if into_clip:
+        p_max, p_mean = p_max.detach(), p_mean.detach()
+    else:
+        whole, share = whole.detach(), 1 - share
+    terms = (1 - u_max) * (whole - p_max) ** 2 * labels + (1 - u_mean) * (whole - p_mean) ** 2 * (1 - labels)
+    return masked_mean(share * terms, counted.unsqueeze(1).expand_as(terms))

@@ -7,7 +7,7 @@ Shape letters: B batch, T segments of one clip, S spatial positions of the visua
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
@@ -86,9 +86,11 @@ class VideoTargets(Tensors):
 
     labels: (B, C+1), float, multi-hot: 1 for each class that the clip holds; 1 at C, and nowhere else, for a clip without an event. With
         labels ``proportions``: the share of the clip's segments of each class and of the background, summing to 1.
+    rows: (B,), int64, the clips' annotation rows, for methods that keep something of every training clip; None where nobody tells.
     """
 
     labels: Tensor
+    rows: Tensor | None = None
 
 
 @dataclass
@@ -169,10 +171,11 @@ class ParsingScores(Tensors):
 
 @dataclass
 class Progress:
-    """Where training stands: ``epoch`` of ``epochs``, counted from 0."""
+    """Where training stands: ``epoch`` of ``epochs``, and the ``batch`` of the epoch, counted from 0."""
 
     epoch: int
     epochs: int
+    batch: int = 0
 
 
 class Recipe(Settings):
@@ -188,7 +191,7 @@ class Recipe(Settings):
     iteration_milestones: tuple[int, ...] = Field((), description="the same, counted in steps of the optimizer")
     iteration_decay: float = Field(0.1, gt=0, le=1, description="factor at each of those")
     clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
-    selection: str | None = Field(None, description="metric on validation that picks the epoch; null: the task's headline")
+    selection: str | None = Field(None, description="metric on validation that picks the epoch | last: the last one; null: the headline")
 
 
 class MethodConfig(Settings):
@@ -207,8 +210,18 @@ class MethodConfig(Settings):
         return ()
 
     @property
-    def first(self) -> Self | None:
-        """Settings of a network of the same method that is trained first, for :meth:`Method.prepare` to learn from; None without one."""
+    def parts(self) -> tuple[str, ...]:
+        """Names of registered methods whose networks this one holds."""
+        return ()
+
+    @property
+    def first(self) -> MethodConfig | None:
+        """Settings of a network that is trained first, for :meth:`Method.prepare` to learn from; None without one."""
+        return None
+
+    @property
+    def first_method(self) -> str | None:
+        """Name of that network's method; None: it is the same one."""
         return None
 
 
@@ -267,6 +280,22 @@ class Method(nn.Module):
 
         ``targets`` are what ``config.training_labels`` says; others raise a TypeError.
         """
+
+    def steps(self, batch: Batch, targets: Targets, progress: Progress) -> Iterator[dict[str, Tensor]]:
+        """What the loop does with a batch: a backward pass through each ``"total"`` and a step of the optimizer, before the next is asked
+        for. Parameters that one does not reach are left alone by its step, so that alternating optimizers of equal settings over disjoint
+        parameters are the one optimizer over several steps. Schedules count the batch once; terms of the same name are recorded as their
+        sum.
+        """
+        yield self.losses(batch, targets, progress)
+
+    def kept_weights(self) -> dict[str, Tensor]:
+        """What is stored of the trained method: all that prediction needs."""
+        return self.state_dict()
+
+    def load_kept(self, weights: Mapping[str, Tensor]) -> None:
+        """Take :meth:`kept_weights` back, for prediction; networks that only training needs are dropped."""
+        self.load_state_dict(weights)
 
     @abstractmethod
     def predict(self, batch: Batch) -> Scores | MatchingScores | ParsingScores:

@@ -16,10 +16,10 @@ from collections.abc import Mapping
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd, Pooled
-from pipeline.layers.parsing_losses import binary_loss, smoothed
+from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd
+from pipeline.layers.parsing_losses import smoothed
 from pipeline.methods.base import METHODS, Batch, ParsingScores, Progress, Recipe
-from pipeline.methods.parsing import ParsingConfig, ParsingMethod, gates
+from pipeline.methods.parsing import Anchored, AnchorMethod, AnchorTargets, ParsingConfig, ParsingInputs, clip_losses, gates
 
 
 class HanRecipe(Recipe):
@@ -46,7 +46,7 @@ class HanConfig(ParsingConfig):
 
 
 @METHODS.register("han")
-class Han(ParsingMethod):
+class Han(AnchorMethod):
     """Hybrid attention network with MMIL pooling. Parameters at 8x2048, 128 and a motion stream of 512, C = 25: 4,569,675."""
 
     Config = HanConfig
@@ -59,24 +59,25 @@ class Han(ParsingMethod):
         super().__init__(config, visual_shape, audio_shape, num_classes, other_shapes)
         self.front_end = ParsingFrontEnd(self.visual_shape[-1], self.audio_shape[0], self.motion_width, config.width)
         self.attention = HybridAttention(config.width, feedforward=config.feedforward, dropout=config.dropout)
+        self.token_width = config.width
         self.pooling = AttentivePooling(config.width, num_classes)
 
-    def _pooled(self, batch: Batch) -> Pooled:
-        visual, audio, motion, mask = self.inputs(batch)
-        heard, seen = self.attention(*self.front_end(visual, audio, motion), mask)
-        return self.pooling(heard, seen, mask)
+    def anchor_forward(self, inputs: ParsingInputs, cross: bool = True) -> Anchored:
+        visual, audio, motion, mask = inputs
+        heard, seen = self.attention(*self.front_end(visual, audio, motion), mask, cross)
+        return Anchored(heard, seen, *self.pooling(heard, seen, mask))
 
-    def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
-        """``heard``, ``seen``, ``clip`` and their sum."""
-        pooled = self._pooled(batch)
-        terms = {
-            "heard": binary_loss(pooled.clip_heard, smoothed(labels, self.config.heard_share), counted),
-            "seen": binary_loss(pooled.clip_seen, smoothed(labels, self.config.seen_share), counted),
-            "clip": binary_loss(pooled.clip, labels, counted),
-        }
-        return {**terms, "total": terms["heard"] + terms["seen"] + terms["clip"]}
+    def modality_targets(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+        """The smoothed labels."""
+        return smoothed(labels, self.config.heard_share), smoothed(labels, self.config.seen_share)
+
+    def anchor_losses(
+        self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """``heard``, ``seen``, ``clip``."""
+        return clip_losses(anchored, targets, counted)
 
     def predict(self, batch: Batch) -> ParsingScores:
-        pooled = self._pooled(batch)
+        said = self.anchor_forward(self.inputs(batch))
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(pooled.heard, pooled.seen, pooled.clip, pooled.clip, gates(pooled.clip, thresholds, thresholds))
+        return ParsingScores(said.heard, said.seen, said.clip, said.clip, gates(said.clip, thresholds, thresholds))

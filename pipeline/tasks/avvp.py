@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,12 @@ from pipeline.datasets.segments import occupied
 from pipeline.errors import InputProblems
 from pipeline.methods.base import ParsingScores, ParsingTargets, VideoTargets
 from pipeline.metrics.bootstrap import mean_intervals
-from pipeline.metrics.parsing import ParsingCounts, class_scores, count, micro_scores, scores_of
+from pipeline.metrics.parsing import LEVELS, ParsingCounts, class_scores, count, micro_scores, scores_of
 from pipeline.metrics.parsing import clip_scores as scores_of_clips
 from pipeline.tasks.tracks import Perceived, Tracks
 
 HEADLINE = "segment/Type@AV"
+MEANS_OF_TEN = {"mean_of_ten": ("A", "V", "AV", "Type@AV", "Event@AV"), "mean_of_ten_new": ("Ao", "Vo", "AV", "Type@AVo", "Event@AVo")}
 RESAMPLES = 2_000  # of the intervals: they are computed at every validation
 PERCEIVED: tuple[Perceived, Perceived] = ("heard", "seen")
 SENSES: tuple[tuple[Perceived, Modality], ...] = (("heard", "audio"), ("seen", "visual"))
@@ -119,7 +121,8 @@ def score(decided: Tensor, truth: ParsingTargets, mask: Tensor, num_classes: int
     Returns:
         ``segment/A`` ... ``event/Event@AVo``: as published (:mod:`pipeline.metrics.parsing`), an empty clip counting as perfect.
         ``present/KEY``: the same over the clips that hold, or are said to hold, anything of the kind; ``micro/KEY``: F-scores of the counts
-        of all clips and classes together.
+        of all clips and classes together. ``mean_of_ten``, ``mean_of_ten_new``: the means by which CMPAE and CoLeaF pick an epoch, of the
+        scores of A, V, AV, Type@AV, Event@AV, or of those of Ao, Vo, AV, Type@AVo, Event@AVo, at both levels.
         ``intervals``: [low, high] by KEY, 95 %, clips drawn again. ``classes``: C F-scores by KEY, each over all clips.
         ``trivial``: by KEY and ``present/KEY``, of ``nothing`` and of ``weak_label``, the clip's true label on everywhere, heard and seen;
         ``baseline_nothing``, ``baseline_weak_label``: the headline of each.
@@ -133,8 +136,10 @@ def score(decided: Tensor, truth: ParsingTargets, mask: Tensor, num_classes: int
     trivial = {
         name: _both_rules(count(answer, answer, heard, seen, valid)) for name, answer in (("nothing", nothing), ("weak_label", everywhere))
     }
+    scores = _both_rules(counts)
     return {
-        **_both_rules(counts),
+        **scores,
+        **{name: _mean([scores[f"{level}/{key}"] for level in LEVELS for key in keys]) for name, keys in MEANS_OF_TEN.items()},
         **{f"micro/{key}": _number(value) for key, value in micro_scores(counts).items()},
         **{f"baseline_{name}": scores[HEADLINE] for name, scores in trivial.items()},
         "intervals": intervals(counts),
@@ -156,6 +161,11 @@ def intervals(counts: ParsingCounts) -> dict[str, list[float]]:
     of_clips = scores_of_clips(counts)
     table = np.stack(list(of_clips.values()), axis=1)
     return dict(zip(of_clips, mean_intervals(table, resamples=RESAMPLES).tolist(), strict=True)) if len(table) else {}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
 
 
 def _number(value: float) -> float | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.features.store import FeatureStore
-from pipeline.methods import Batch, Labels
+from pipeline.methods import Batch, Labels, VideoTargets
 from pipeline.tasks import Task
 
 
@@ -76,4 +76,7 @@ def load_split(
         targets = task.row_targets(*truth, clip_labels=told)
     else:
         targets = task.video_targets(*truth, clip_labels=told, proportions=labels == "proportions")
-    return SplitData(features, targets, [int(row) for row in present["row"]], clips, missing, len(classes), seconds)
+    rows = [int(row) for row in present["row"]]
+    if isinstance(targets, VideoTargets):
+        targets = replace(targets, rows=torch.tensor(rows, dtype=torch.int64))
+    return SplitData(features, targets, rows, clips, missing, len(classes), seconds)

@@ -72,11 +72,10 @@ class Trainer:
         self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
         optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         if settings.compile:
-            # What trains alone: the loop calls losses, never forward. Bound to this instance, because Fabric takes nothing but methods.
+            # What trains alone: the loop calls losses, by way of steps, and never forward.
             method.__dict__["losses"] = MethodType(torch.compile(type(method).losses), method)
         self.method = method
         self.model, self.optimizer = fabric.setup(method, optimizer)
-        self.model.mark_forward_method("losses")
         self.model.mark_forward_method("predict")
         self.by_epoch, self.by_iteration = (
             torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(milestones), decay)  # each multiplies the rate as it stands
@@ -117,29 +116,38 @@ class Trainer:
         if state.order is None:
             state.order, state.position, state.sums = torch.randperm(len(self.train)), 0, {}
         self.model.train()
-        progress = Progress(state.epoch, self.recipe.epochs)
         while state.position < len(self.train):
             rows = state.order[state.position : state.position + self.recipe.batch_size]
-            self._step(rows, progress)
+            self._step(rows, Progress(state.epoch, self.recipe.epochs, state.position // self.recipe.batch_size))
             state.position += len(rows)
             if self.checkpoints.stopping or state.position < len(self.train):
                 self.checkpoints.offer()
 
     def _step(self, rows: Tensor, progress: Progress) -> None:
+        """All that the method does with one batch; a loss that is not finite ends it there."""
         batch, targets = self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
-        terms = self.model.losses(batch, targets, progress)
-        self.optimizer.zero_grad(set_to_none=True)
-        if not torch.isfinite(terms["total"]):
-            self._skip(rows, terms)
-            return
-        self.fabric.backward(terms["total"])
+        steps, taken = self.method.steps(batch, targets, progress), []
+        while True:
+            with self.fabric.autocast():  # not around the whole: the backward pass has its own precision
+                terms = next(steps, None)
+            if terms is None:
+                break
+            self.optimizer.zero_grad(set_to_none=True)
+            if not torch.isfinite(terms["total"]):
+                self._skip(rows, terms)
+                return
+            self._update(terms["total"])
+            taken.append({key: float(value.detach()) for key, value in terms.items()})
+        self.by_iteration.step()
+        assert self.state.sums is not None
+        for key, value in (item for record in taken for item in record.items()):
+            self.state.sums[key] = self.state.sums.get(key, 0.0) + value * len(rows)
+
+    def _update(self, total: Tensor) -> None:
+        self.fabric.backward(total)
         if self.recipe.clip_norm is not None:
             self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.recipe.clip_norm, error_if_nonfinite=False)
         self.optimizer.step()
-        self.by_iteration.step()
-        assert self.state.sums is not None
-        for key, value in terms.items():
-            self.state.sums[key] = self.state.sums.get(key, 0.0) + float(value.detach()) * len(rows)
 
     def _skip(self, rows: Tensor, terms: dict[str, Tensor]) -> None:
         self.state.skipped += 1
@@ -157,16 +165,17 @@ class Trainer:
         assert state.sums is not None
         record: dict[str, float] = {f"train/{key}": value / len(self.train) for key, value in state.sums.items()}
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        score = float(state.epoch)  # without validation clips the last epoch is kept
+        score = float(state.epoch)  # without validation clips, or where the recipe says so, the last epoch is kept
         if len(self.validation):
             metrics = self._metrics(self.validation)
             record[f"val/{self.task.HEADLINE}"] = metrics[self.task.HEADLINE]
-            score = metrics[self.task.HEADLINE] if self.recipe.selection is None else self._selected(metrics)
+            if self.recipe.selection != "last":
+                score = metrics[self.task.HEADLINE] if self.recipe.selection is None else self._selected(metrics)
         if self.watched is not None and len(self.watched):
             record[f"test/{self.task.HEADLINE}"] = self._metrics(self.watched)[self.task.HEADLINE]
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
-            state.best_weights = {key: value.detach().cpu().clone() for key, value in self.method.state_dict().items()}
+            state.best_weights = {key: value.detach().cpu().clone() for key, value in self.method.kept_weights().items()}
         self.by_epoch.step()
         state.history.append({"epoch": state.epoch, **record})
         state.epoch, state.order, state.sums = state.epoch + 1, None, None

@@ -54,6 +54,11 @@ class RowInputs:
     def config(self) -> MethodConfig:
         return METHODS.get(self.run.method).Config(**self.settings)
 
+    @property
+    def first_method(self) -> str:
+        """Method of the network that ``config.first`` asks for."""
+        return self.config.first_method or self.run.method
+
     def split(self, name: str) -> SplitData:
         """A split to predict and to score: its targets tell everything."""
         return load_split(self.store, self.index, self.classes, name, self.task, streams=self.config.streams)
@@ -66,7 +71,9 @@ class RowInputs:
         """Changes whenever weights trained before would not be the weights trained now."""
         content = file_sha256(self.store.directory / "index.parquet")  # holds the cache key of every clip's features
         rows = self.index[["clip", "split"]].to_csv() + repr([[dict(event) for event in events] for events in self.index["events"]])
-        code = file_sha256(inspect.getfile(METHODS.get(self.run.method)))
+        names = (self.run.method, self.first_method, *self.config.parts)
+        parts = {part for name in names for part in METHODS.get(name).__mro__ if issubclass(part, Method)}
+        code = sorted({file_sha256(inspect.getfile(part)) for part in parts})
         return fingerprint(code, self.run.model_dump(), self.settings, train.model_dump(), content, rows, self.classes)
 
 
@@ -114,7 +121,7 @@ def train_first(
         return None, 0.0
     torch.manual_seed(seed)
     method, weights = (
-        build(inputs.run.method, inputs.store.shapes, len(inputs.classes), config.model_dump()),
+        build(inputs.first_method, inputs.store.shapes, len(inputs.classes), config.model_dump()),
         directory / f"seed-{seed}.first",
     )
     name, checkpoint = f"{inputs.name}, seed {seed}, first network", directory / f"seed-{seed}.first-checkpoint"
@@ -125,7 +132,7 @@ def train_first(
         facts = {"seconds": str(state.seconds)}
         save_file({key: value.contiguous() for key, value in state.best_weights.items()}, weights.with_suffix(".first-partial"), facts)
         weights.with_suffix(".first-partial").replace(weights)
-    method.load_state_dict(load_file(weights))
+    method.load_kept(load_file(weights))
     with safe_open(weights, "pt") as file:
         return method.eval(), float(file.metadata()["seconds"])
 
@@ -171,7 +178,7 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
     shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
     method = build(facts["method"], shapes, len(facts["classes"]), facts["settings"])
     try:
-        method.load_state_dict(load_file(directory / f"seed-{seed}.safetensors"))
+        method.load_kept(load_file(directory / f"seed-{seed}.safetensors"))
     except RuntimeError as error:
         raise PipelineError(f"{directory}/seed-{seed}.safetensors does not fit {facts['method']}: {error}") from None
     return method.eval(), facts

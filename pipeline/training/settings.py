@@ -16,7 +16,9 @@ class TrainSettings(Settings):
     precision: Literal["32-true", "bf16-mixed", "64-true"] = Field("32-true", description="as Lightning Fabric names it")
     checkpoint_seconds: float = Field(60.0, ge=0, description="a checkpoint at the first epoch end after so many seconds; 0 = every epoch")
     compile: bool = Field(
-        False, description="torch.compile the losses; needs a C++ compiler (CPU) or Triton (GPU), and minutes at the start"
+        False,
+        description="torch.compile the losses; needs a C++ compiler (CPU) or Triton (GPU), and minutes at the start; a method of several"
+        " steps a batch (coleaf) runs as it is",
     )
     published_protocol: bool = Field(
         False,

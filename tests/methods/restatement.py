@@ -159,3 +159,17 @@ class Restatement:
     def interaction(self, name, x, y, heads=None):
         joint = x * y
         return self.norm(f"{name}.norm", joint + self.multi_head(f"{name}.attention", joint, np.concatenate([y, x]), heads))
+
+    def reference_branch(self, prefix, stream):
+        """CoLeaF's Eqs. 5-7: (T, D) -> tokens (T, D), p (T, C), P (C,), probabilities of the class tokens (C,), None without any."""
+        before = self.state.get(f"{prefix}class_tokens", np.zeros((0, stream.shape[1])))
+        x, layer = np.concatenate([before, stream]), f"{prefix}attention"
+        h = self.norm(f"{layer}.attention_norm", x + self.multi_head(f"{layer}.own", x, x, heads=1))
+        hidden = self.linear(f"{layer}.feedforward.3", relu(self.linear(f"{layer}.feedforward.0", h)))
+        attended = self.norm(f"{layer}.feedforward_norm", h + hidden)
+        classes, tokens = attended[: len(before)], attended[len(before) :]
+        p = sigmoid(self.linear(f"{prefix}classifier", tokens))
+        clip = (softmax(self.linear(f"{prefix}over_time", tokens).T).T * p).sum(axis=0)
+        weight = self.state.get(f"{prefix}token_classifier.weight")
+        scores = classes.mean(axis=1) if weight is None else (classes * weight).sum(axis=1) + self.state[f"{prefix}token_classifier.bias"]
+        return tokens, p, clip, sigmoid(scores) if len(before) else None

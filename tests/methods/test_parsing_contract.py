@@ -11,15 +11,35 @@ from pipeline.errors import PipelineError
 from pipeline.methods import METHODS, AvelTargets, Batch, Method, ParsingScores, ParsingTargets, Progress, VideoTargets, create
 from pipeline.tasks import avvp
 
-NARROW = {"han": {"width": 16, "feedforward": 24}, "jomold": {"width": 16, "feedforward": 24}}
-VARIANTS = {"han": [{}, {"motion": None}], "jomold": [{}, {"motion": None}, {"denoise": False}]}
+SMALL = {"width": 16, "feedforward": 24}
+NARROW = {
+    **dict.fromkeys(("han", "ma", "jomold", "cmpae"), SMALL),
+    "coleaf": {"feedforward": 24, "anchor": "han", "anchor_settings": {**SMALL, "dropout": 0.0}},
+}
+VARIANTS = {
+    "han": [{}, {"motion": None}],
+    "ma": [{}, {"motion": None}],
+    "jomold": [{}, {"motion": None}, {"denoise": False}],
+    "cmpae": [{}, {"motion": None}, {"denoise": False}],
+    "coleaf": [
+        {}, {"variant": "paper"}, {"motion": None, "token_head": "none", "contrast": "plain"}, {"contrast": "pseudo_labels"},
+        {"contrast": "none", "self_modality": False, "co_occurrence": False}, {"anchor": "jomold", "variant": "paper"},
+        {"anchor": "cmpae"},
+    ],
+}  # fmt: skip
 CASES = [
     pytest.param(name, {**NARROW[name], **variant}, id="-".join([name, *(f"{key}={value}" for key, value in variant.items())]))
     for name, variants in VARIANTS.items()
     for variant in variants
 ]
 every_case = pytest.mark.parametrize(("name", "config"), CASES)
-DROPOUTS = {"han": ("dropout",), "jomold": ("dropout", "seen_dropout")}
+DROPOUTS = {
+    "han": ("dropout",),
+    "ma": ("dropout",),
+    "jomold": ("dropout", "seen_dropout"),
+    "cmpae": ("dropout", "seen_dropout", "absence_dropout"),
+    "coleaf": ("dropout", "head_dropout"),
+}
 CLASSES, VISUAL, AUDIO, MOTION = 3, (2, 6), (7,), (5,)
 EARLY, LATE = Progress(0, 80), Progress(79, 80)
 

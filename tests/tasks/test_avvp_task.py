@@ -110,6 +110,9 @@ def test_metrics_are_plain_json_and_say_what_trivial_answers_score():
         low, high = metrics["intervals"][key]
         assert low <= metrics[key] <= high
         assert len(metrics["classes"][key]) == len(CLASSES)
+    for name, keys in (("mean_of_ten", "A V AV Type@AV Event@AV"), ("mean_of_ten_new", "Ao Vo AV Type@AVo Event@AVo")):
+        ten = [expected[f"{level}/{key}"] for level in ("segment", "event") for key in keys.split()]
+        assert metrics[name] == pytest.approx(np.mean(ten))
     nothing = torch.zeros_like(decided)
     assert metrics["trivial"]["nothing"] == {
         key: value for key, value in avvp.score(nothing, truth, mask, 3, 1.0).items() if key in metrics["trivial"]["nothing"]

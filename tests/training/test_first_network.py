@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore, shard_name, write_documents
+from pipeline.methods import METHODS
 from pipeline.training import loop
 from pipeline.training.rows import RowInputs, evaluate_row, train_row
 from pipeline.training.settings import Run, TrainSettings
@@ -42,9 +43,14 @@ def inputs(tmp_path):
     ]
     index = pd.DataFrame({"row": range(len(SPLITS)), "clip": [f"clip{n}" for n in range(len(SPLITS))], "split": SPLITS})
     index["events"], index["labels"] = events, labels
-    settings = {"width": 8, "feedforward": 8, "recipe": {"learning_rate": 0.01, "batch_size": 4, "epochs": 3}}
-    run = Run(task="avvp", method="jomold", features="published", seeds=[3])
-    return RowInputs("row", run, settings, FeatureStore(directory), index, CLASSES)
+    return row("jomold", FeatureStore(directory), index)
+
+
+def row(method, store, index):
+    small, recipe = {"width": 8, "feedforward": 8}, {"learning_rate": 0.01, "batch_size": 4, "epochs": 3}
+    settings = {"feedforward": 8, "anchor_settings": small} if method == "coleaf" else small
+    settings = {**settings, "recipe": recipe}
+    return RowInputs("row", Run(task="avvp", method=method, features="published", seeds=[3]), settings, store, index, CLASSES)
 
 
 def train(inputs, directory):
@@ -53,14 +59,21 @@ def train(inputs, directory):
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
-@pytest.mark.parametrize("after", [2, STEPS, STEPS + 4])  # in the first network, between the two, in the second
-def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, after):
-    step, done = loop.Trainer._step, []
+# In the first network, between the two, in the second; CMPAE, whose first network is JoMoLD's, within an epoch, whose batches it counts;
+# MA, which keeps something of every clip; CoLeaF around CMPAE, with three steps a batch.
+@pytest.mark.parametrize(
+    ("method", "after"),
+    [("jomold", 2), ("jomold", STEPS), ("jomold", STEPS + 4), ("cmpae", STEPS + 4), ("ma", STEPS + 4), ("coleaf", STEPS + 4)],
+)
+def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, method, after):
+    inputs = row(method, inputs.store, inputs.index)
+    step, done, batches = loop.Trainer._step, [], []
 
     def counted(trainer, rows, progress):
         if len(done) == after and not (tmp_path / "resuming").exists():
             raise KeyboardInterrupt
         done.append(trainer.name)
+        batches.append(progress.batch)
         step(trainer, rows, progress)
 
     expected = train(inputs, tmp_path / "whole")
@@ -71,6 +84,7 @@ def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path
     (tmp_path / "resuming").touch()
     assert train(inputs, tmp_path / "killed") == expected
     assert done == ["row, seed 3, first network"] * STEPS + ["row, seed 3"] * STEPS  # none twice
+    assert batches == [0, 1, 2] * 6
 
 
 def test_the_ratios_are_kept_with_the_weights_and_every_stream_counts(inputs, tmp_path):
@@ -90,6 +104,19 @@ def test_the_ratios_are_kept_with_the_weights_and_every_stream_counts(inputs, tm
     assert batch.others["motion"].dtype == torch.float64
 
 
+def test_removed_labels_are_kept_by_annotation_row_and_the_last_epoch_is_taken(inputs, tmp_path):
+    inputs = row("ma", inputs.store, inputs.index.iloc[::-1])
+    data = inputs.training_split()
+    assert data.targets.rows.tolist() == data.rows == list(range(9, -1, -1))
+    train(inputs, tmp_path / "models")
+    removed = load_file(tmp_path / "models" / "seed-3.safetensors")["removed_seen"]
+    labels = torch.zeros(10, len(CLASSES), dtype=torch.bool)
+    labels[data.targets.rows] = data.targets.labels[:, : len(CLASSES)] > 0.5
+    assert removed.shape == labels.shape
+    assert not (removed & ~labels).any()
+    assert json.loads((tmp_path / "models" / "seed-3.json").read_text())["best_epoch"] == 2
+
+
 def test_a_selection_that_is_no_metric_is_refused(inputs, tmp_path):
     inputs.settings["recipe"]["selection"] = "event/B"
     with pytest.raises(PipelineError, match=r"recipe\.selection: no metric 'event/B' on validation; there are: segment/A, "):
@@ -101,3 +128,45 @@ def test_the_epoch_is_picked_by_the_metric_of_the_recipe(inputs, tmp_path, monke
     monkeypatch.setattr(loop, "evaluate", lambda *_: {"segment/Type@AV": 0.0, "event/A": next(scores)})
     train(inputs, tmp_path / "models")
     assert json.loads((tmp_path / "models" / "seed-3.json").read_text())["best_epoch"] == 1
+
+
+def test_of_coleaf_the_anchor_is_kept_and_all_its_steps_are_recorded(inputs, tmp_path):
+    inputs = row("coleaf", inputs.store, inputs.index)
+    train(inputs, tmp_path / "models")
+    weights = load_file(tmp_path / "models" / "seed-3.safetensors")
+    anchor = row("cmpae", inputs.store, inputs.index).build()
+    assert set(weights) == {f"anchor.{name}" for name in anchor.state_dict()}
+    assert weights["anchor.noise_seen"].max() > 0  # of the first network
+    (tmp_path / "results").mkdir()
+    evaluate_row(inputs, tmp_path / "models", EVERY_STEP, tmp_path / "results")
+    metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
+    assert metrics["parameters"] == sum(weight.numel() for weight in anchor.parameters())
+    last = json.loads((tmp_path / "models" / "seed-3.json").read_text())["history"][-1]
+    weighted = {
+        "reference_heard": 1, "reference_seen": 1, "tokens_heard": 1.2, "tokens_seen": 1, "heard": 2, "seen": 1, "clip": 2, "contrast": 1,
+        "mutual": 1, "event_heard": 0.009, "event_seen": 1, "co_occurrence_heard": 1e-4, "co_occurrence_seen": 1e-4,
+    }  # fmt: skip
+    total = sum(weight * last[f"train/{name}"] for name, weight in weighted.items())
+    assert last["train/total"] == pytest.approx(total, rel=1e-5)
+
+
+def test_a_step_without_a_finite_loss_ends_its_batch(inputs, tmp_path, monkeypatch):
+    """The step before it stands, none comes after it, and nothing of the batch is recorded."""
+    taken = []
+
+    def steps(method, batch, targets, progress):
+        for number in range(3):
+            taken.append((progress.epoch, progress.batch, number))
+            poison = float("nan") if taken[-1] == (1, 1, 1) else 0.0
+            terms = method.losses(batch, targets, progress)
+            yield {**terms, "total": terms["total"] + poison}
+
+    monkeypatch.setattr(METHODS.get("jomold"), "steps", steps)
+    inputs.settings["denoise"] = False
+    train(inputs, tmp_path / "models")
+    facts = json.loads((tmp_path / "models" / "seed-3.json").read_text())
+    assert facts["skipped_steps"] == 1
+    expected = {(epoch, batch, number) for epoch in range(3) for batch in range(3) for number in range(3)} - {(1, 1, 2)}
+    assert set(taken) == expected
+    assert len(taken) == len(expected)
+    assert facts["history"][1]["train/total"] < 0.8 * facts["history"][0]["train/total"]  # ten clips' mean, of which four have none

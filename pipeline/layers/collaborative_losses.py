@@ -1,0 +1,107 @@
+"""What CoLeaF's Anchor and Reference branches teach each other: Sardari et al., ECCV 2024, Eqs. 8-13, as printed and as released.
+
+B batch, T segments, C classes, D width. Every loss is of one modality. Clips that do not count, (B,) bool ``counted``, and padded segments,
+(B, T) bool ``mask``, have no weight.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from pipeline.layers.parsing_losses import mixture_terms
+from pipeline.layers.pooling import masked_mean
+from pipeline.layers.precision import at_least_float32
+
+LEAST = 1e-8
+
+
+def asymmetric_loss(probability: Tensor, target: Tensor, counted: Tensor, margin: float = 0.05) -> Tensor:
+    """-sum over clips and classes of (1 - p_t) (y log p + (1 - y) log p_n): p_n = min(1 - p + margin, 1), p_t = p y + p_n (1 - y) without a
+    gradient. In the released code in the place of the paper's cross-entropy; a sum, not a mean.
+
+    Args:
+        probability, target: (B, C).
+    """
+    p = at_least_float32(probability)
+    absent = (1 - p + margin).clamp(max=1)
+    weight = 1 - (p * target + absent * (1 - target)).detach()
+    terms = -weight * (target * p.clamp(min=LEAST).log() + (1 - target) * absent.clamp(min=LEAST).log())
+    return torch.where(counted.unsqueeze(1), terms, 0.0).sum()
+
+
+def unaligned_shares(heard: Tensor, seen: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Eqs. 9-11: of the classes that are heard, the share that is not seen, and the other way about; 0 where none is.
+
+    Args:
+        heard, seen: (B, C), probabilities of the Reference branches.
+        threshold: a class is heard, or seen, from there.
+
+    Returns:
+        (B,), (B,).
+    """
+    on_heard, on_seen = heard >= threshold, seen >= threshold
+    both = (on_heard & on_seen).sum(dim=1)
+    alone = ((on_heard & ~on_seen).sum(dim=1), (on_seen & ~on_heard).sum(dim=1))
+    first, second = (number / (number + both).clamp(min=1) for number in alone)
+    return first.to(heard.dtype), second.to(seen.dtype)
+
+
+def event_aware_contrast(
+    anchor: Tensor, reference: Tensor, mask: Tensor, share: Tensor, counted: Tensor, temperature: float
+) -> Tensor:  # fmt: skip
+    """Eq. 8: -share / T sum_t log(exp(f_t x_t / tau) / sum_{n != t} exp(f_t x_n / tau)), mean over clips: an Anchor's token f_t is nearer
+    to the Reference's x_t of its segment than to those of the others. Tokens are brought to unit length, as the released code does:
+    products of any length would have no lower bound. A clip of one segment has nothing to tell apart, and no loss.
+
+    Args:
+        anchor, reference: (B, T, D); share: (B,), in [0, 1].
+    """
+    with torch.autocast(anchor.device.type, enabled=False):
+        f, x = (torch.nn.functional.normalize(at_least_float32(tokens), dim=-1) for tokens in (anchor, reference))
+        similarity = f @ x.transpose(1, 2) / temperature
+        own = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
+        # Finite, not -inf: without candidates the gradient must be 0 and not NaN.
+        others = similarity.masked_fill(own | ~mask.unsqueeze(1), torch.finfo(f.dtype).min).logsumexp(dim=-1)
+        told_apart = mask & (mask.sum(dim=1, keepdim=True) > 1)
+        terms = torch.where(told_apart, others - similarity.diagonal(dim1=1, dim2=2), 0.0)
+        return masked_mean(share * terms.sum(dim=1) / mask.sum(dim=1).clamp(min=1), counted)
+
+
+def reversed_contrast(anchor: Tensor, reference: Tensor, mask: Tensor, share: Tensor, temperature: float) -> Tensor:
+    """Eq. 8 as released: the Reference's segment asks, the Anchor's answer; the logarithm of the smoothed mixture with the own segment
+    among the candidates (:func:`pipeline.layers.parsing_losses.mixture_terms`); mean over all valid segments of share times that.
+
+    Args: as of :func:`event_aware_contrast`.
+    """
+    return masked_mean(share.unsqueeze(1) * mixture_terms(reference, anchor, mask, temperature), mask)
+
+
+def co_occurrence_loss(reference: Tensor, anchor: Tensor, counted: Tensor) -> Tensor:
+    """Eq. 13: mean over clips and pairs of classes of (R_i R_j - P_i P_j)^2: (B, C), (B, C), (B,) bool -> scalar."""
+    return masked_mean(_pair_gaps(reference, anchor).mean(dim=(1, 2)), counted)
+
+
+def trusted_co_occurrence_loss(reference: Tensor, anchor: Tensor, trust: Tensor, counted: Tensor) -> Tensor:
+    """Eq. 13 as released: (B / C) sum over clips and pairs of classes of (t_i t_j - P_i P_j)^2, t = m R + (1 - m) P without a gradient.
+
+    B / C, where 1 / (B C) may have been meant; B are the clips that count.
+
+    Args:
+        reference, anchor: (B, C), R and P.
+        trust: (B, C), m: how much of a class comes from the Reference; what is left of it is the Anchor itself.
+    """
+    taught = trust * reference + (1 - trust) * anchor.detach()
+    gaps = torch.where(counted, _pair_gaps(taught, anchor).sum(dim=(1, 2)), 0.0)
+    return gaps.sum() * counted.sum() / anchor.shape[1]
+
+
+def confidence(probability: Tensor, target: Tensor, high: float, low: float) -> Tensor:
+    """([R >= high] + [R <= low]) y: which of a Reference's probabilities the released code trusts, (B, C), (B, C) -> (B, C)."""
+    return ((probability >= high) | (probability <= low)).to(target.dtype) * target
+
+
+def _pair_gaps(first: Tensor, second: Tensor) -> Tensor:
+    """(a_i a_j - b_i b_j)^2: (B, C), (B, C) -> (B, C, C)."""
+    products = [at_least_float32(p).unsqueeze(2) * at_least_float32(p).unsqueeze(1) for p in (first, second)]
+    return (products[0] - products[1]) ** 2

@@ -1,0 +1,83 @@
+"""Evidence that a class is there and evidence that it is not: Gao, Chen, Xu, "Collecting Cross-Modal Presence-Absence Evidence for
+Weakly-Supervised Audio-Visual Event Perception" (CMPAE), CVPR 2023, as released.
+
+B batch, T segments, C classes, D width.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.layers.pooling import mean_over_time
+from pipeline.layers.precision import at_least_float32
+
+LIMIT, TEMPERATURE, SLOPE = 10.0, 0.8, 0.2  # of the logits; of their exponential; of the leaky ReLUs
+
+
+def evidence(logits: Tensor) -> Tensor:
+    """exp(logit / 0.8), the logit kept within -10..10."""
+    return (at_least_float32(logits).clamp(-LIMIT, LIMIT) / TEMPERATURE).exp()
+
+
+class Belief(NamedTuple):
+    """Of one modality: probabilities of its segments (B, T, C) and of the clip (B, C), and the clip's uncertainty (B, C) in (0, 1)."""
+
+    segments: Tensor
+    clip: Tensor
+    uncertainty: Tensor
+
+
+def opinion(presence: Tensor, absence: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits of the two -> (probability of presence, uncertainty): a+ / (a+ + a-) and 2 / (a+ + a-) with a = evidence + 1."""
+    positive, negative = evidence(presence) + 1, evidence(absence) + 1
+    total = positive + negative
+    return positive / total, 2 / total
+
+
+class EvidencePooling(nn.Module):
+    """Presence and absence of each class in each segment, and in the clip by attention over time.
+
+    Presence is read from the modality's own stream x; absence from x and what both modalities have, L(x + m(x_a + x_v)), m a layer of its
+    own for each modality. Attention over time, one for presence and one for absence, pools the logits; there is none over modalities.
+    """
+
+    def __init__(self, width: int, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.presence, self.absence = nn.Linear(width, num_classes), nn.Linear(width, num_classes)
+        self.over_time = nn.Linear(width, 2 * num_classes)
+        self.both_for_heard, self.both_for_seen = (
+            nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout), nn.LeakyReLU(SLOPE)) for _ in range(2)
+        )
+
+    def forward(self, heard: Tensor, seen: Tensor, mask: Tensor) -> tuple[Belief, Belief]:
+        """(B, T, D), (B, T, D), (B, T) bool with at least one True a clip -> what is heard, what is seen; in float32 at least."""
+        both = heard + seen
+        return self._belief(heard, self.both_for_heard(both), mask), self._belief(seen, self.both_for_seen(both), mask)
+
+    def _belief(self, stream: Tensor, context: Tensor, mask: Tensor) -> Belief:
+        logits = torch.stack([self.presence(stream), self.absence(stream + context)], dim=-1)  # (B, T, C, 2)
+        logits = at_least_float32(logits)
+        attention = at_least_float32(self.over_time(stream)).unflatten(-1, (-1, 2))
+        attention = attention.masked_fill(~mask[:, :, None, None], float("-inf")).softmax(dim=1)
+        pooled = (attention * logits).sum(dim=1)
+        segments, _ = opinion(*logits.unbind(dim=-1))
+        return Belief(segments, *opinion(*pooled.unbind(dim=-1)))
+
+
+class GlobalEvidence(nn.Module):
+    """What the clip has in either modality, from both streams: g = L(c(x_a) + c(x_v)), c a layer that they share."""
+
+    def __init__(self, width: int, num_classes: int) -> None:
+        super().__init__()
+        self.shared = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(SLOPE))
+        self.classifier = nn.Linear(width, num_classes)
+
+    def forward(self, heard: Tensor, seen: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, D), (B, T, D), (B, T) bool -> the mean over time of sigmoid(g), (B, C), and the uncertainty C / sum(evidence + 1) of the
+        mean of g, (B, 1)."""
+        logits = at_least_float32(self.classifier(self.shared(heard) + self.shared(seen)))
+        strength = evidence(mean_over_time(logits, mask)) + 1
+        return mean_over_time(logits.sigmoid(), mask), logits.shape[-1] / strength.sum(dim=-1, keepdim=True)
