@@ -13,13 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import torch
 from pydantic import Field
 from torch import Tensor
 
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd, Pooled
 from pipeline.layers.parsing_losses import binary_loss, smoothed
 from pipeline.methods.base import METHODS, Batch, ParsingScores, Progress, Recipe
-from pipeline.methods.parsing import ParsingConfig, ParsingMethod, gates
+from pipeline.methods.parsing import ParsingConfig, ParsingMethod
 
 
 class HanRecipe(Recipe):
@@ -67,16 +68,18 @@ class Han(ParsingMethod):
         return self.pooling(heard, seen, mask)
 
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
-        """``heard``, ``seen``, ``clip`` and their sum."""
+        """``heard``, ``seen``, ``clip``, those of pseudo-labels, and their sum."""
         pooled = self._pooled(batch)
+        heard, seen = self.told(batch, labels)
         terms = {
-            "heard": binary_loss(pooled.clip_heard, smoothed(labels, self.config.heard_share), counted),
-            "seen": binary_loss(pooled.clip_seen, smoothed(labels, self.config.seen_share), counted),
+            "heard": binary_loss(pooled.clip_heard, smoothed(heard, self.config.heard_share), counted),
+            "seen": binary_loss(pooled.clip_seen, smoothed(seen, self.config.seen_share), counted),
             "clip": binary_loss(pooled.clip, labels, counted),
+            **self.segment_losses(batch, pooled.heard, pooled.seen),
         }
-        return {**terms, "total": terms["heard"] + terms["seen"] + terms["clip"]}
+        return {**terms, "total": sum(terms.values(), start=torch.zeros_like(terms["clip"]))}
 
     def predict(self, batch: Batch) -> ParsingScores:
         pooled = self._pooled(batch)
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(pooled.heard, pooled.seen, pooled.clip, pooled.clip, gates(pooled.clip, thresholds, thresholds))
+        return ParsingScores(pooled.heard, pooled.seen, pooled.clip, pooled.clip, self.gates(pooled.clip, thresholds, thresholds))

@@ -27,7 +27,7 @@ from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, 
 from pipeline.layers.label_denoising import absent_labels, noise_ratio
 from pipeline.layers.parsing_losses import binary_loss, binary_terms, smoothed, stream_contrast
 from pipeline.methods.base import METHODS, Batch, Method, ParsingScores, Progress, Recipe, Targets
-from pipeline.methods.parsing import ParsingConfig, ParsingInputs, ParsingMethod, gates
+from pipeline.methods.parsing import ParsingConfig, ParsingInputs, ParsingMethod
 
 
 class JomoldRecipe(Recipe):
@@ -67,7 +67,7 @@ class JomoldConfig(ParsingConfig):
     def first(self) -> Self | None:
         if not self.denoise or self.noise_ratios is not None:
             return None
-        return self.model_copy(update={"denoise": False, "cross_attention": False, "heard_weight": 1.0})
+        return self.model_copy(update={"denoise": False, "cross_attention": False, "heard_weight": 1.0, "thresholds": "fixed"})
 
 
 @METHODS.register("jomold")
@@ -103,9 +103,9 @@ class Jomold(ParsingMethod):
             heard, seen = [], []
             for batch, targets in batches():
                 pooled, counted = first._forward(first.inputs(batch), cross=False)[0], batch.mask.any(dim=1)
-                labels = self.labels(targets)[counted]
-                heard.append((pooled.clip_heard[counted], labels, labels))
-                seen.append((pooled.clip_seen[counted], smoothed(labels, self.config.seen_share), labels))
+                heard_labels, seen_labels = (of_sense[counted] for of_sense in self.told(batch, self.labels(targets)))
+                heard.append((pooled.clip_heard[counted], heard_labels, heard_labels))
+                seen.append((pooled.clip_seen[counted], smoothed(seen_labels, self.config.seen_share), seen_labels))
             self.noise_heard.copy_(noise_ratio(heard, self.config.heard_threshold))
             self.noise_seen.copy_(noise_ratio(seen, self.config.seen_threshold))
 
@@ -129,11 +129,11 @@ class Jomold(ParsingMethod):
         return self.pooling(heard, self.dropout(seen), mask), heard, seen
 
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
-        """``heard``, ``seen``, ``clip``, ``contrast`` and their weighted sum."""
-        inputs = self.inputs(batch)
-        heard_target, seen_target = labels, smoothed(labels, self.config.seen_share)
+        """``heard``, ``seen``, ``clip``, ``contrast``, those of pseudo-labels, and their weighted sum."""
+        inputs, (heard_labels, seen_labels) = self.inputs(batch), self.told(batch, labels)
+        heard_target, seen_target = heard_labels, smoothed(seen_labels, self.config.seen_share)
         if self.config.denoise and progress.epoch > 0:
-            not_heard, not_seen = self._absent(inputs, labels, counted)
+            not_heard, not_seen = self._absent(inputs, heard_labels, seen_labels, counted)
             heard_target, seen_target = heard_target.masked_fill(not_heard, 0.0), seen_target.masked_fill(not_seen, 0.0)
         pooled, heard, seen = self._forward(inputs, self.config.cross_attention)
         terms = {
@@ -142,21 +142,23 @@ class Jomold(ParsingMethod):
             "clip": binary_loss(pooled.clip, labels, counted),
             "contrast": stream_contrast(heard, seen, batch.mask),
         }
-        return {**terms, "total": self.config.heard_weight * terms["heard"] + terms["seen"] + terms["clip"] + terms["contrast"]}
+        guessed = self.segment_losses(batch, pooled.heard, pooled.seen)
+        total = self.config.heard_weight * terms["heard"] + terms["seen"] + terms["clip"] + terms["contrast"]
+        return {**terms, **guessed, "total": sum(guessed.values(), start=total)}
 
     @torch.no_grad()
-    def _absent(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+    def _absent(self, inputs: ParsingInputs, heard: Tensor, seen: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
         """Labels to remove from what is heard and what is seen: (B, C) bool each. In train mode, dropout included, as released."""
         pooled = self._forward(inputs, cross=False)[0]
-        positive = (labels > 0.5) & counted.unsqueeze(1)
-        heard_terms = binary_terms(pooled.clip_heard, labels)
-        seen_terms = binary_terms(pooled.clip_seen, smoothed(labels, self.config.seen_share))
+        heard_terms = binary_terms(pooled.clip_heard, heard)
+        seen_terms = binary_terms(pooled.clip_seen, smoothed(seen, self.config.seen_share))
         return (
-            absent_labels(heard_terms, seen_terms, positive, self.noise_heard),
-            absent_labels(seen_terms, heard_terms, positive, self.noise_seen),
+            absent_labels(heard_terms, seen_terms, (heard > 0.5) & counted.unsqueeze(1), self.noise_heard),
+            absent_labels(seen_terms, heard_terms, (seen > 0.5) & counted.unsqueeze(1), self.noise_seen),
         )
 
     def predict(self, batch: Batch) -> ParsingScores:
         pooled = self._forward(self.inputs(batch), self.config.cross_attention)[0]
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(pooled.heard, pooled.seen, pooled.clip_heard, pooled.clip_seen, gates(pooled.clip, thresholds, thresholds))
+        gates = self.gates(pooled.clip, thresholds, thresholds)
+        return ParsingScores(pooled.heard, pooled.seen, pooled.clip_heard, pooled.clip_seen, gates)
