@@ -68,5 +68,5 @@ def test_equals_a_loop_over_whole_answers(dtype):
 @pytest.mark.parametrize(("shapes", "grid"), [(((0, 2, 3), (0, 2)), GRID), (((2, 2, 3), (2, 3)), GRID), (((2, 2, 3), (2, 2)), (0.5, 0.4))])
 def test_what_does_not_fit_is_refused(shapes, grid):
     segments, clips = shapes
-    with pytest.raises(ValueError, match="fit|rise"):
+    with pytest.raises(ValueError, match=r"fit|rise"):
         select_thresholds(np.zeros(segments, bool), np.zeros(clips), np.zeros(2), np.zeros(segments, bool), grid)

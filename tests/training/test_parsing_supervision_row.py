@@ -42,9 +42,9 @@ def again(row: RowInputs, **settings) -> RowInputs:
     return RowInputs(row.name, row.run, {**row.settings, **settings}, FeatureStore(row.store.directory), row.index, row.classes)
 
 
-def scored(inputs, models, directory):
+def scored(row, models, directory):
     directory.mkdir()
-    evaluate_row(inputs, models, EVERY_STEP, directory)
+    evaluate_row(row, models, EVERY_STEP, directory)
     return (directory / "metrics.json").read_bytes(), (directory / "predictions.parquet").read_bytes()
 
 
