@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.datasets import read_index
 from pipeline.report.figures import draw_curves, draw_rows
 from pipeline.report.footnotes import Footnotes
 from pipeline.report.formats import latex, markdown
 from pipeline.report.page.assemble import write_page
-from pipeline.report.parsing import parsing_table
+from pipeline.report.parsing import class_table, parsing_table
 from pipeline.report.results import RowResult, read_rows, validation_curves
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import against_papers, as_read, baselines_text, results_table
@@ -42,11 +43,15 @@ def write_report(
     """
     results = read_rows(runs, sources.rows, sources.live)
     numbers = results_table(results, settings)
-    table = as_read(numbers, results, Footnotes(results, settings, methods), settings.baseline)
-    papers, parsing, baselines = against_papers(results, settings), parsing_table(results), baselines_text(results)
+    table = as_read(numbers, results, Footnotes(results, settings, methods), settings)
+    papers, parsing, baselines = against_papers(results, settings), parsing_table(results, settings), baselines_text(results)
     further = [further for further in (papers, parsing) if further.heads]
     main = markdown(table) or "No rows: the block `runs` is empty.\n"
     text = "\n".join([main, *map(markdown, further), baselines + "\n"])
+    classes = class_table(results, read_index(sources.index)[1])
+    if classes.heads:
+        (directory / "classes.md").write_text(markdown(classes))
+        (directory / "classes.tex").write_text(latex(classes))
     curves = validation_curves(results)
     (directory / "table.md").write_text(text)
     (directory / "table.tex").write_text("\n".join(map(latex, [table, *further])))
@@ -56,7 +61,9 @@ def write_report(
     (directory / "metrics.json").write_text(json.dumps(experiment_metrics(results, settings.shown), indent=1) + "\n")
     draw_rows(results, directory / "rows.png")
     draw_curves(curves, directory / "curves.png")
-    write_page(settings, results, (table, papers, parsing, baselines), sources.index, sources.clips, sources.segment_seconds, directory)
+    write_page(
+        settings, results, (table, papers, parsing, classes, baselines), sources.index, sources.clips, sources.segment_seconds, directory
+    )
     return text
 
 

@@ -21,13 +21,13 @@ SCRIPTS = ["choices.js", "charts.js", "gallery.js", "main.js"]
 
 
 def write_page(
-    settings: ReportSettings, results: list[RowResult], tables: tuple[Table, Table, Table, str], index: Path, clips: Path,
+    settings: ReportSettings, results: list[RowResult], tables: tuple[Table, Table, Table, Table, str], index: Path, clips: Path,
     segment_seconds: float, directory: Path,
 ) -> None:  # fmt: skip
     """Write ``index.html`` and ``media/`` into ``directory``.
 
     Args:
-        tables: the results, the comparison with the papers, the scores of parsing, what trivial answers score.
+        tables: the results, the comparison with the papers, the scores of parsing, these by class, what trivial answers score.
     """
     rows, classes = read_index(index)
     data: dict[str, Any] = {
@@ -36,13 +36,14 @@ def write_page(
         "rows": [row_content(result) for result in results],
         "clips": gallery(results, settings, rows, len(classes), segment_seconds, directory),
     }
-    results_table, papers, parsing, baselines = tables
+    results_table, papers, parsing, parsing_classes, baselines = tables
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOM), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("page.html.jinja").render(
         title=settings.title,
         table=results_table,
         papers=papers,
         parsing=parsing,
+        parsing_classes=parsing_classes,
         not_run=NOT_RUN,
         baselines=baselines,
         ran=sum(bool(result.scores) for result in results),
