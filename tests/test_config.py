@@ -236,9 +236,9 @@ def test_a_row_is_compared_with_one_of_its_own_task(tmp_path, demo):
     YAML(typ="safe").dump(demo, tmp_path / "params.yaml")
     assert config.load(tmp_path / "params.yaml").report.baselines == {"avvp": "han", "cace_net": "avel_audio"}
     demo["report"]["baselines"] = {"avvp": "avel", "han": "avel", "cace_net": "cace", "avv": "han"}
-    assert [problem.split("; did")[0].split(" (known")[0] for problem in problems(tmp_path, demo)] == [
+    assert {problem.split("; did")[0].split(" (known")[0] for problem in problems(tmp_path, demo)} == {
         "report.baselines.cace_net: unknown row 'cace'",
         "report.baselines.avvp: avel is a row of avel, not of avvp; their scores cannot be compared",
         "report.baselines.han: avel is a row of avel, not of avvp; their scores cannot be compared",
         "report.baselines.avv: neither a row nor a task",
-    ]
+    }
