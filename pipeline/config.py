@@ -155,7 +155,7 @@ def reference_problems(content: Mapping[str, Any]) -> list[str]:
 
 
 def report_problems(report: Mapping[str, Any], runs: Mapping[str, Any]) -> list[str]:
-    """Rows that the report names, and the published numbers it compares them with."""
+    """Rows that the report names, rows of one task where they are compared, and the published numbers it compares them with."""
     baseline, papers = report.get("baseline"), _mapping(report.get("papers"))
     shown = report.get("shown") if isinstance(report.get("shown"), list) else []
     named = [("report.baseline", baseline)] if baseline is not None else []
@@ -163,14 +163,29 @@ def report_problems(report: Mapping[str, Any], runs: Mapping[str, Any]) -> list[
     named += [("report.shown", row) for row in shown or []]
     comparisons = {row: others for row, others in _mapping(report.get("comparisons")).items() if isinstance(others, list)}
     named += [(f"report.comparisons.{row}", name) for row, others in comparisons.items() for name in [row, *others]]
+    named += [(f"report.baselines.{key}", row) for key, row in _mapping(report.get("baselines")).items()]
     problems = [f"{path}: unknown row {row!r}{suggest(str(row), runs)}" for path, row in named if row not in runs]
     for row, other in ((row, other) for row, others in comparisons.items() for other in others if {row, other} <= set(runs)):
         if (task := _mapping(runs[row]).get("task")) != (its := _mapping(runs[other]).get("task")):
             problems.append(f"report.comparisons.{row}: {other} is of the task {its}, {row} of {task}; only rows of one task compare")
+    problems += baseline_problems(_mapping(report.get("baselines")), runs)
     for row, key in papers.items():
         if isinstance(key, str) and key not in (published := load_published()):
             near = ", ".join(map(repr, get_close_matches(key, published, n=3, cutoff=0.4))) or "none"
             problems.append(f"report.papers.{row}: no published number has the key {key!r}; near it: {near} (all: {PUBLISHED})")
+    return problems
+
+
+def baseline_problems(baselines: Mapping[str, Any], runs: Mapping[str, Any]) -> list[str]:
+    """A key is a row or a task, and the row it is compared with is of the same task."""
+    problems = []
+    for key, row in baselines.items():
+        task = _mapping(runs[key]).get("task") if key in runs else key
+        other = _mapping(runs.get(row)).get("task")
+        if key not in runs and key not in TASKS.names():
+            problems.append(f"report.baselines.{key}: neither a row nor a task{suggest(str(key), [*runs, *TASKS.names()])}")
+        elif row in runs and task != other:
+            problems.append(f"report.baselines.{key}: {row} is a row of {other}, not of {task}; their scores cannot be compared")
     return problems
 
 

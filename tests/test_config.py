@@ -237,3 +237,18 @@ def test_without_raw_clips_nothing_can_be_extracted(tmp_path, demo):
 def test_a_setting_of_another_kind_of_data_set(tmp_path, demo):
     demo["dataset"] |= {"kind": "folder", "split": "match"}
     assert problems(tmp_path, demo) == ["dataset.split: only the data set kind ave has this setting (here: 'match')"]
+
+
+def test_a_row_is_compared_with_one_of_its_own_task(tmp_path, demo):
+    demo["methods"]["han"] = {"motion": None}
+    demo["runs"]["han"] = {"task": "avvp", "method": "han", "features": "lite0_logmel"}
+    demo["report"]["baselines"] = {"avvp": "han", "cace_net": "avel_audio"}
+    YAML(typ="safe").dump(demo, tmp_path / "params.yaml")
+    assert config.load(tmp_path / "params.yaml").report.baselines == {"avvp": "han", "cace_net": "avel_audio"}
+    demo["report"]["baselines"] = {"avvp": "avel", "han": "avel", "cace_net": "cace", "avv": "han"}
+    assert {problem.split("; did")[0].split(" (known")[0] for problem in problems(tmp_path, demo)} == {
+        "report.baselines.cace_net: unknown row 'cace'",
+        "report.baselines.avvp: avel is a row of avel, not of avvp; their scores cannot be compared",
+        "report.baselines.han: avel is a row of avel, not of avvp; their scores cannot be compared",
+        "report.baselines.avv: neither a row nor a task",
+    }

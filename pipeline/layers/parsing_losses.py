@@ -1,4 +1,4 @@
-"""Losses of audio-visual video parsing that see nothing but the labels of clips, and the contrast of the two streams.
+"""Losses of audio-visual video parsing, from labels of clips or of segments, and the contrast of the two streams.
 
 B batch, T segments, C classes, D width.
 """
@@ -29,6 +29,11 @@ def binary_terms(probability: Tensor, target: Tensor) -> Tensor:
 def binary_loss(probability: Tensor, target: Tensor, counted: Tensor) -> Tensor:
     """Mean of :func:`binary_terms` over the clips that count and all classes: (B, C), (B, C), (B,) bool -> scalar; 0 where none counts."""
     return masked_mean(binary_terms(probability, target), counted.unsqueeze(1).expand_as(probability))
+
+
+def segment_loss(probability: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    """Mean of :func:`binary_terms` over valid segments and all classes: (B, T, C), (B, T, C), (B, T) bool -> scalar; 0 without any."""
+    return masked_mean(binary_terms(probability, target), mask.unsqueeze(-1).expand_as(probability))
 
 
 def mixture_terms(queries: Tensor, keys: Tensor, mask: Tensor, temperature: float = 0.2, smoothing: float = 0.1) -> Tensor:

@@ -210,6 +210,17 @@ class MethodConfig(Settings):
         return ()
 
     @property
+    def label_streams(self) -> tuple[str, ...]:
+        """Streams of the feature set with labels of segments, (C,) in 0..1 each: batches of the training split hold them, and no others."""
+        return ()
+
+    @property
+    def calibrated_after(self) -> int | None:
+        """After which epoch, counted from 1, :meth:`Method.calibrated` sees validation; 0: after the last, with the weights that are kept;
+        None: never."""
+        return None
+
+    @property
     def parts(self) -> tuple[str, ...]:
         """Names of registered methods whose networks this one holds."""
         return ()
@@ -273,6 +284,16 @@ class Method(nn.Module):
             first: trained as ``config.first`` says, in eval mode; None where that is None.
             batches: gives the training split, in its order, in batches of the recipe's size.
         """
+
+    def calibrated(self, scores: Any, truth: Any, mask: Tensor) -> dict[str, Tensor]:
+        """Buffers, by name, to be stored with the weights: what they are, given what the method says of validation and what is true there.
+
+        Called where ``config.calibrated_after`` says; most methods have none.
+
+        Args:
+            scores: of all clips of validation, as :meth:`predict` gives them; truth: the task's targets; mask: (N, T), bool; on the CPU.
+        """
+        return {}
 
     @abstractmethod
     def losses(self, batch: Batch, targets: Targets, progress: Progress) -> dict[str, Tensor]:

@@ -29,10 +29,11 @@ from torch import Tensor, nn
 from pipeline.layers.evidence import Belief, EvidencePooling, GlobalEvidence
 from pipeline.layers.hybrid_attention import HybridAttention, ParsingFrontEnd
 from pipeline.layers.parsing_losses import binary_loss, mutual_loss, stream_contrast
+from pipeline.methods.anchor import Anchored, AnchorTargets
 from pipeline.methods.base import METHODS, Batch, MethodConfig, ParsingScores, Progress, Recipe
 from pipeline.methods.denoising import DenoisingConfig, DenoisingMethod
 from pipeline.methods.jomold import JomoldConfig, JomoldRecipe
-from pipeline.methods.parsing import Anchored, AnchorTargets, ParsingInputs, gates
+from pipeline.methods.parsing import ParsingInputs
 
 Streams = tuple[Tensor, Tensor]  # of what is heard and seen, (B, T, D) each
 
@@ -69,7 +70,7 @@ class CmpaeConfig(DenoisingConfig):
     def first(self) -> MethodConfig | None:
         if not self.denoise or self.noise_ratios is not None:
             return None
-        network = self.model_dump(include={"motion", "width", "feedforward", "dropout", "seen_dropout", "seen_share"})
+        network = self.model_dump(include={"motion", "width", "feedforward", "dropout", "seen_dropout", "seen_share", "pseudo_labels"})
         recipe = JomoldRecipe(**self.recipe.model_dump())
         return JomoldConfig(**network, recipe=recipe, denoise=False, cross_attention=False, heard_weight=1.0)
 
@@ -180,4 +181,4 @@ class Cmpae(DenoisingMethod):
             for one, other in ((across.heard, alone.heard), (across.seen, alone.seen))
         )
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(heard[0], seen[0], heard[1], seen[1], gates(heard[1], thresholds, thresholds))
+        return ParsingScores(heard[0], seen[0], heard[1], seen[1], self.gates(heard[1], thresholds, thresholds))

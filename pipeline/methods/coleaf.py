@@ -50,8 +50,9 @@ from pipeline.layers.collaborative_losses import (
     unaligned_shares,
 )  # fmt: skip
 from pipeline.layers.parsing_losses import binary_loss
+from pipeline.methods.anchor import Anchored, AnchorMethod, AnchorTargets, weighted_sum
 from pipeline.methods.base import METHODS, Batch, Method, MethodConfig, ParsingScores, Progress, Recipe, Targets
-from pipeline.methods.parsing import Anchored, AnchorMethod, AnchorTargets, ParsingConfig, ParsingInputs, ParsingMethod, gates, weighted_sum
+from pipeline.methods.parsing import ParsingConfig, ParsingInputs, ParsingMethod
 from pipeline.settings import merge
 
 EARLY_EPOCHS = 3  # released: in which the References learn from the labels alone
@@ -84,7 +85,9 @@ class ColeafConfig(ParsingConfig):
 
     variant: Literal["released", "paper"] = "released"
     anchor: str = Field("cmpae", description="parsing method that is trained and kept")
-    anchor_settings: dict[str, Any] = Field({}, description="its settings, except for the recipe and the motion stream")
+    anchor_settings: dict[str, Any] = Field(
+        {}, description="its settings, but for recipe, motion, pseudo_labels, thresholds"
+    )
     token_head: TokenHead = Field("mean", description="what reads the class tokens: mean (inert) | linear | none: no class tokens")
     feedforward: int = Field(512, ge=1, description="of the References, as the next two")
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -130,7 +133,7 @@ class ColeafConfig(ParsingConfig):
         known = [name for name in METHODS.names() if issubclass(METHODS.get(name), AnchorMethod)]
         if self.anchor not in known:
             raise ValueError(f"anchor: {self.anchor!r} is no method that can be one; there are: {', '.join(known)}")
-        if own := sorted({"recipe", "motion"} & set(self.anchor_settings)):
+        if own := sorted({"recipe", "motion", "pseudo_labels", "thresholds"} & set(self.anchor_settings)):
             raise ValueError(f"anchor_settings: {', '.join(own)}: set it in this method's own settings")
         _ = self.anchor_config  # its own complaints
         return self
@@ -138,7 +141,8 @@ class ColeafConfig(ParsingConfig):
     @property
     def anchor_config(self) -> ParsingConfig:
         """Settings of the Anchor."""
-        config = METHODS.get(self.anchor).Config(**{**self.anchor_settings, "motion": self.motion, "recipe": self.recipe.model_dump()})
+        shared = self.model_dump(include={"motion", "pseudo_labels", "recipe"})
+        config = METHODS.get(self.anchor).Config(**{**self.anchor_settings, **shared})
         assert isinstance(config, ParsingConfig)
         return config
 
@@ -157,9 +161,10 @@ class ColeafConfig(ParsingConfig):
 
 
 class Taught(NamedTuple):
-    """A batch as the networks see it, and what they learn from: inputs of the References and of the Anchor, the valid segments (B, T), the
-    clips that count (B,), the targets, and where training stands."""
+    """A batch, how the networks see it, and what they learn from: inputs of the References and of the Anchor, the valid segments (B, T),
+    the clips that count (B,), the targets, and where training stands."""
 
+    batch: Batch
     referred: ParsingInputs
     anchored: ParsingInputs
     mask: Tensor
@@ -191,8 +196,8 @@ class Coleaf(ParsingMethod):
         self.anchor.prepare(first, batches)
 
     def kept_weights(self) -> dict[str, Tensor]:
-        """Those of the Anchor."""
-        return {name: weight for name, weight in self.state_dict().items() if name.startswith("anchor.")}
+        """All but the References'."""
+        return {name: weight for name, weight in self.state_dict().items() if not name.startswith("references.")}
 
     def load_kept(self, weights: Mapping[str, Tensor]) -> None:
         self.references = None
@@ -202,9 +207,9 @@ class Coleaf(ParsingMethod):
         scores = self.anchor.predict(batch)
         for position, threshold in enumerate((self.config.segment_threshold, self.config.clip_threshold)):
             if threshold is not None:
-                replaced = gates(scores.clip_heard, (threshold, threshold), (threshold, threshold))
-                kept = torch.arange(2, device=replaced.device) == position
-                scores.thresholds = torch.where(kept[None, None, :, None], replaced, scores.thresholds)
+                scores.thresholds = scores.thresholds.clone()
+                scores.thresholds[:, :, position] = threshold
+        scores.thresholds = self.with_selected(scores.thresholds)
         return scores
 
     def steps(self, batch: Batch, targets: Targets, progress: Progress) -> Iterator[dict[str, Tensor]]:
@@ -221,8 +226,9 @@ class Coleaf(ParsingMethod):
     def _steps(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> Iterator[dict[str, Tensor]]:
         inputs = self.inputs(batch)
         anchored = self.anchor.inputs(batch) if self.anchor.every_frame else inputs
-        targets = AnchorTargets(labels, *self.anchor.modality_targets(anchored, labels, counted, progress))
-        taught = Taught(inputs, anchored, batch.mask, counted, targets, progress)
+        told = self.anchor.told(batch, labels)
+        targets = AnchorTargets(labels, *self.anchor.modality_targets(anchored, told, counted, progress))
+        taught = Taught(batch, inputs, anchored, batch.mask, counted, targets, progress)
         if self.config.variant == "paper":
             yield self._joint(taught)
         else:
@@ -233,7 +239,7 @@ class Coleaf(ParsingMethod):
         anchored, references = self._anchor(taught), self._references(taught)
         labels, counted = taught.targets.labels, taught.counted
         pseudo = self._pseudo_labels(anchored)
-        terms = self.anchor.anchor_losses(anchored, taught.targets, taught.mask, counted, taught.progress)
+        terms = self._anchor_terms(anchored, taught)
         weights = self._anchor_weights()
         for sense, said in references.items():
             terms[f"reference_{sense}"] = binary_loss(said.clip, labels, counted)
@@ -259,7 +265,7 @@ class Coleaf(ParsingMethod):
         with torch.no_grad():
             teachers = self._references(taught)
         anchored = self._anchor(taught)
-        terms = self.anchor.anchor_losses(anchored, taught.targets, taught.mask, taught.counted, taught.progress)
+        terms = self._anchor_terms(anchored, taught)
         if taught.progress.epoch > 0:
             terms |= self._contrasts(anchored, teachers, taught) | self._co_occurrences(anchored, teachers, taught)
         yield {**terms, "total": weighted_sum(terms, self._anchor_weights() | self._teaching_weights())}
@@ -279,6 +285,11 @@ class Coleaf(ParsingMethod):
 
     def _anchor(self, taught: Taught) -> Anchored:
         return self.anchor.anchor_forward(taught.anchored, self.anchor.crosses)
+
+    def _anchor_terms(self, anchored: Anchored, taught: Taught) -> dict[str, Tensor]:
+        """The Anchor's own losses, those of pseudo-labels among them."""
+        terms = self.anchor.anchor_losses(anchored, taught.targets, taught.mask, taught.counted, taught.progress)
+        return terms | self.anchor.segment_losses(taught.batch, anchored.heard, anchored.seen)
 
     def _reference(self, sense: Literal["heard", "seen"], taught: Taught) -> Referred:
         assert self.references is not None, "loaded for prediction; build the method anew to train it"

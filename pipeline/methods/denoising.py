@@ -20,8 +20,9 @@ from torch import Tensor
 from pipeline.errors import PipelineError
 from pipeline.layers.label_denoising import absent_labels, noise_ratio
 from pipeline.layers.parsing_losses import binary_terms, smoothed
+from pipeline.methods.anchor import AnchorMethod
 from pipeline.methods.base import Batch, Method, Progress, Targets
-from pipeline.methods.parsing import AnchorMethod, ParsingConfig, ParsingInputs
+from pipeline.methods.parsing import ParsingConfig, ParsingInputs
 
 
 class DenoisingConfig(ParsingConfig):
@@ -70,9 +71,9 @@ class DenoisingMethod(AnchorMethod):
             heard, seen = [], []
             for batch, targets in batches():
                 counted, (of_heard, of_seen) = batch.mask.any(dim=1), first.alone(first.inputs(batch))
-                labels = self.labels(targets)[counted]
-                heard.append((of_heard[counted], labels, labels))
-                seen.append((of_seen[counted], smoothed(labels, self.config.seen_share), labels))
+                of_sound, of_picture = (of_sense[counted] for of_sense in self.told(batch, self.labels(targets)))
+                heard.append((of_heard[counted], of_sound, of_sound))
+                seen.append((of_seen[counted], smoothed(of_picture, self.config.seen_share), of_picture))
             self.noise_heard.copy_(noise_ratio(heard, self.config.heard_threshold))
             self.noise_seen.copy_(noise_ratio(seen, self.config.seen_threshold))
 
@@ -89,22 +90,23 @@ class DenoisingMethod(AnchorMethod):
                 )
             buffer.copy_(torch.from_numpy(values))
 
-    def modality_targets(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+    def modality_targets(
+        self, inputs: ParsingInputs, told: tuple[Tensor, Tensor], counted: Tensor, progress: Progress
+    ) -> tuple[Tensor, Tensor]:
         """What to learn of the clips as heard and as seen, (B, C) each: the labels, those of what is seen smoothed, and from the second
         epoch on without those that the network now holds to be absent from the modality."""
-        heard, seen = labels, smoothed(labels, self.config.seen_share)
+        heard, seen = told[0], smoothed(told[1], self.config.seen_share)
         if not self.config.denoise or progress.epoch == 0:
             return heard, seen
-        not_heard, not_seen = self._absent(inputs, labels, seen, counted)
+        not_heard, not_seen = self._absent(inputs, heard, seen, counted)
         return heard.masked_fill(not_heard, 0.0), seen.masked_fill(not_seen, 0.0)
 
     @torch.no_grad()
     def _absent(self, inputs: ParsingInputs, heard: Tensor, seen: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
         """Labels to remove from what is heard and what is seen: (B, C) bool each. In train mode, dropout included, as released."""
         of_heard, of_seen = self.alone(inputs)
-        positive = (heard > 0.5) & counted.unsqueeze(1)
         heard_terms, seen_terms = binary_terms(of_heard, heard), binary_terms(of_seen, seen)
         return (
-            absent_labels(heard_terms, seen_terms, positive, self.noise_heard),
-            absent_labels(seen_terms, heard_terms, positive, self.noise_seen),
+            absent_labels(heard_terms, seen_terms, (heard > 0.5) & counted.unsqueeze(1), self.noise_heard),
+            absent_labels(seen_terms, heard_terms, (seen > 0.5) & counted.unsqueeze(1), self.noise_seen),
         )

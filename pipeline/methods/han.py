@@ -18,8 +18,9 @@ from torch import Tensor
 
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd
 from pipeline.layers.parsing_losses import smoothed
+from pipeline.methods.anchor import Anchored, AnchorMethod, AnchorTargets, clip_losses
 from pipeline.methods.base import METHODS, Batch, ParsingScores, Progress, Recipe
-from pipeline.methods.parsing import Anchored, AnchorMethod, AnchorTargets, ParsingConfig, ParsingInputs, clip_losses, gates
+from pipeline.methods.parsing import ParsingConfig, ParsingInputs
 
 
 class HanRecipe(Recipe):
@@ -67,9 +68,11 @@ class Han(AnchorMethod):
         heard, seen = self.attention(*self.front_end(visual, audio, motion), mask, cross)
         return Anchored(heard, seen, *self.pooling(heard, seen, mask))
 
-    def modality_targets(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
+    def modality_targets(
+        self, inputs: ParsingInputs, told: tuple[Tensor, Tensor], counted: Tensor, progress: Progress
+    ) -> tuple[Tensor, Tensor]:
         """The smoothed labels."""
-        return smoothed(labels, self.config.heard_share), smoothed(labels, self.config.seen_share)
+        return smoothed(told[0], self.config.heard_share), smoothed(told[1], self.config.seen_share)
 
     def anchor_losses(
         self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress
@@ -80,4 +83,4 @@ class Han(AnchorMethod):
     def predict(self, batch: Batch) -> ParsingScores:
         said = self.anchor_forward(self.inputs(batch))
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(said.heard, said.seen, said.clip, said.clip, gates(said.clip, thresholds, thresholds))
+        return ParsingScores(said.heard, said.seen, said.clip, said.clip, self.gates(said.clip, thresholds, thresholds))

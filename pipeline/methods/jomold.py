@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd
 from pipeline.layers.parsing_losses import stream_contrast
+from pipeline.methods.anchor import Anchored, AnchorTargets, clip_losses
 from pipeline.methods.base import METHODS, Batch, ParsingScores, Progress, Recipe
 from pipeline.methods.denoising import DenoisingConfig, DenoisingMethod
-from pipeline.methods.parsing import Anchored, AnchorTargets, ParsingInputs, clip_losses, gates
+from pipeline.methods.parsing import ParsingInputs
 
 
 class JomoldRecipe(Recipe):
@@ -52,7 +53,7 @@ class JomoldConfig(DenoisingConfig):
     def first(self) -> Self | None:
         if not self.denoise or self.noise_ratios is not None:
             return None
-        return self.model_copy(update={"denoise": False, "cross_attention": False, "heard_weight": 1.0})
+        return self.model_copy(update={"denoise": False, "cross_attention": False, "heard_weight": 1.0, "thresholds": "fixed"})
 
 
 @METHODS.register("jomold")
@@ -96,4 +97,4 @@ class Jomold(DenoisingMethod):
     def predict(self, batch: Batch) -> ParsingScores:
         said = self.anchor_forward(self.inputs(batch), self.crosses)
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(said.heard, said.seen, said.clip_heard, said.clip_seen, gates(said.clip, thresholds, thresholds))
+        return ParsingScores(said.heard, said.seen, said.clip_heard, said.clip_seen, self.gates(said.clip, thresholds, thresholds))

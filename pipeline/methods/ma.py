@@ -32,7 +32,7 @@ from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, 
 from pipeline.layers.parsing_losses import binary_loss, smoothed, smoothed_stream_contrast
 from pipeline.layers.track_exchange import Exchanged, mistaken, not_shown, unrelated
 from pipeline.methods.base import METHODS, Batch, Method, ParsingScores, Progress, Recipe, Targets, VideoTargets
-from pipeline.methods.parsing import ParsingConfig, ParsingMethod, gates
+from pipeline.methods.parsing import ParsingConfig, ParsingMethod
 
 REMOVED = ("removed_heard", "removed_seen")
 
@@ -71,7 +71,7 @@ class MaConfig(ParsingConfig):
     def first(self) -> Self | None:
         if not self.refine or self.removed_labels is not None:
             return None
-        return self.model_copy(update={"refine": False})
+        return self.model_copy(update={"refine": False, "thresholds": "fixed"})
 
 
 class TrainingClips(NamedTuple):
@@ -219,12 +219,13 @@ class Ma(ParsingMethod):
         sound, picture = self.front_end(visual, audio, motion)
         heard, seen = self.attention(sound, picture, mask)
         pooled, counted = self.pooling(heard, seen, mask), batch.mask.any(dim=1)
-        heard_target = labels.masked_fill(not_heard, 0.0)
+        of_sound, of_picture = self.told(batch, labels)
         terms = {
-            "heard": binary_loss(pooled.clip_heard, heard_target, counted),
-            "seen": binary_loss(pooled.clip_seen, smoothed(labels, self.config.seen_share).masked_fill(not_seen, 0.0), counted),
-            "clip": binary_loss(pooled.clip, heard_target if self.config.variant == "released" else labels, counted),
+            "heard": binary_loss(pooled.clip_heard, of_sound.masked_fill(not_heard, 0.0), counted),
+            "seen": binary_loss(pooled.clip_seen, smoothed(of_picture, self.config.seen_share).masked_fill(not_seen, 0.0), counted),
+            "clip": binary_loss(pooled.clip, labels.masked_fill(not_heard, 0.0) if self.config.variant == "released" else labels, counted),
             "contrast": smoothed_stream_contrast(heard, picture, batch.mask),
+            **self.segment_losses(batch, pooled.heard, pooled.seen),
         }
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
@@ -232,4 +233,4 @@ class Ma(ParsingMethod):
         visual, audio, motion, mask = self.inputs(batch)
         pooled = self.pooling(*self.attention(*self.front_end(visual, audio, motion), mask), mask)
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(pooled.heard, pooled.seen, pooled.clip, pooled.clip, gates(pooled.clip, thresholds, thresholds))
+        return ParsingScores(pooled.heard, pooled.seen, pooled.clip, pooled.clip, self.gates(pooled.clip, thresholds, thresholds))

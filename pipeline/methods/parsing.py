@@ -1,26 +1,52 @@
-"""What methods of audio-visual video parsing share: their inputs, their settings, and that they learn from the labels of clips alone."""
+"""What methods of audio-visual video parsing share: their inputs, their settings, and that they learn from the labels of clips alone, or
+beside them from guessed labels of segments."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from pipeline.errors import PipelineError
-from pipeline.layers.parsing_losses import binary_loss
-from pipeline.methods.base import Batch, Labels, Method, MethodConfig, ParsingScores, Progress, Targets, VideoTargets
+from pipeline.layers.parsing_losses import segment_loss
+from pipeline.methods.base import Batch, Labels, Method, MethodConfig, ParsingScores, ParsingTargets, Progress, Targets, VideoTargets
 from pipeline.methods.inputs import check_shapes
+from pipeline.metrics.parsing_thresholds import select_thresholds
+from pipeline.settings import Settings
+
+SENSES = ("heard", "seen")  # in the order of ParsingScores.thresholds
+
+
+class PseudoLabels(Settings):
+    """Streams of the feature set that hold guessed labels of segments, (C,) in 0..1, classes in the data set's order: VALOR's, by CLAP and
+    by CLIP, in CoLeaF's Table 6."""
+
+    heard: str = Field(description="name of the stream that says what is heard")
+    seen: str = Field(description="name of the stream that says what is seen")
 
 
 class ParsingConfig(MethodConfig):
     """Settings of every parsing method."""
 
     motion: str | None = Field("motion", description="name of the stream of motion features beside the visual one; null: none is used")
+    pseudo_labels: PseudoLabels | None = Field(None, description="labels of segments to learn from beside those of clips; null: none")
+    thresholds: Literal["fixed", "selected"] = Field(
+        "fixed", description="of the clip: the method's own | by class, by the event-level F of the modality on validation"
+    )
+    selected_for: tuple[Literal["heard", "seen"], ...] = Field(("seen",), min_length=1, description="modalities to select them for")
+    threshold_epoch: int | None = Field(
+        None, ge=1, description="select by the weights after so many epochs, as CMPAE does (8); null: by the weights that are kept"
+    )
+
+    @model_validator(mode="after")
+    def _epoch_is_reached(self) -> Self:
+        if self.threshold_epoch is not None and self.threshold_epoch > self.recipe.epochs:
+            raise ValueError(f"threshold_epoch {self.threshold_epoch} lies beyond the last epoch, recipe.epochs {self.recipe.epochs}")
+        return self
 
     @property
     def training_labels(self) -> Labels:
@@ -29,6 +55,14 @@ class ParsingConfig(MethodConfig):
     @property
     def streams(self) -> tuple[str, ...]:
         return () if self.motion is None else (self.motion,)
+
+    @property
+    def label_streams(self) -> tuple[str, ...]:
+        return () if self.pseudo_labels is None else (self.pseudo_labels.heard, self.pseudo_labels.seen)
+
+    @property
+    def calibrated_after(self) -> int | None:
+        return None if self.thresholds == "fixed" else (self.threshold_epoch or 0)
 
 
 class ParsingInputs(NamedTuple):
@@ -54,6 +88,7 @@ class ParsingMethod(Method):
     tasks = frozenset({"avvp"})
     every_frame: ClassVar[bool] = False  # whether the network wants the frames, or positions, of a segment apart
     config: ParsingConfig
+    selected_thresholds: Tensor
 
     def __init__(
         self, config: ParsingConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int,
@@ -63,6 +98,8 @@ class ParsingMethod(Method):
         self.motion_shape = None if config.motion is None else tuple((other_shapes or {})[config.motion])
         if self.motion_shape is not None and len(self.motion_shape) != 1:
             raise PipelineError(f"the stream {config.motion} has the shape {self.motion_shape} per segment; one vector is needed")
+        if config.thresholds == "selected":  # (heard and seen, C); NaN where the method's own holds
+            self.register_buffer("selected_thresholds", torch.full((2, num_classes), float("nan")))
 
     @property
     def motion_width(self) -> int | None:
@@ -97,8 +134,12 @@ class ParsingMethod(Method):
 
         Raises:
             TypeError: targets that tell more than the labels of clips.
+            PipelineError: pseudo-labels that the batch does not hold, or that the method does not learn from.
         """
-        return self.losses_of_clips(batch, self.labels(targets), batch.mask.any(dim=1), progress)
+        terms = self.losses_of_clips(batch, self.labels(targets), batch.mask.any(dim=1), progress)
+        if self.config.pseudo_labels is not None and "heard_segments" not in terms:
+            raise PipelineError(f"pseudo_labels: {type(self).__name__} does not learn from labels of segments; set it to null")
+        return terms
 
     def labels(self, targets: Targets) -> Tensor:
         """(B, C) in {0, 1}, in the dtype of the weights.
@@ -115,104 +156,78 @@ class ParsingMethod(Method):
 
     @abstractmethod
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
-        """The losses from the clips' labels (B, C) in {0, 1}; ``counted`` (B,) bool: clips that are not all padding."""
+        """The losses from the clips' labels (B, C) in {0, 1}; ``counted`` (B,) bool: clips that are not all padding.
 
-
-@dataclass
-class Anchored:
-    """What a network of audio-visual video parsing says of B clips; a method that needs more for its losses adds fields in a subclass.
-
-    heard_tokens, seen_tokens: (B, T, D), the streams behind all attention, before any dropout of the classifier.
-    heard, seen: (B, T, C), probabilities of the segments.
-    clip_heard, clip_seen, clip: (B, C), of the clip: heard, seen, and whichever, which may exceed 1.
-    """
-
-    heard_tokens: Tensor
-    seen_tokens: Tensor
-    heard: Tensor
-    seen: Tensor
-    clip_heard: Tensor
-    clip_seen: Tensor
-    clip: Tensor
-
-
-class AnchorTargets(NamedTuple):
-    """labels (B, C) in {0, 1}, of the clip, and what the modalities are taught, each (B, C) in [0, 1], smoothed or denoised."""
-
-    labels: Tensor
-    heard: Tensor
-    seen: Tensor
-
-
-class AnchorMethod(ParsingMethod):
-    """A parsing method whose tokens, probabilities and losses others can use: CoLeaF trains any as its Anchor.
-
-    ``token_width``: D of its tokens.
-    """
-
-    token_width: int
-
-    @property
-    def crosses(self) -> bool:
-        """Whether training and inference attend across the modalities."""
-        return True
-
-    @property
-    def loss_weights(self) -> Mapping[str, float]:
-        """Of the terms of :meth:`anchor_losses`; those not named have 1."""
-        return {}
-
-    @abstractmethod
-    def anchor_forward(self, inputs: ParsingInputs, cross: bool = True) -> Anchored:
-        """The network's pass; without ``cross`` no attention across the modalities, the weights being the same."""
-
-    @abstractmethod
-    def modality_targets(self, inputs: ParsingInputs, labels: Tensor, counted: Tensor, progress: Progress) -> tuple[Tensor, Tensor]:
-        """What is to be heard and seen, (B, C) each, from the labels (B, C) of the clips, smoothed or denoised; ``counted`` (B,) as in
-        :meth:`losses_of_clips`."""
-
-    @abstractmethod
-    def anchor_losses(
-        self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress
-    ) -> dict[str, Tensor]:
-        """The terms, unweighted: ``heard``, ``seen``, ``clip``, cross-entropies of the three probabilities of the clip, and any others.
-
-        Args:
-            anchored: of :meth:`anchor_forward`.
-            mask: (B, T), bool, of the batch itself: a clip of padding alone has none.
+        A method that learns from pseudo-labels asks :meth:`told` what to learn of each modality, and adds :meth:`segment_losses`.
         """
 
-    def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
-        """The terms of :meth:`anchor_losses` and their weighted sum."""
-        inputs = self.inputs(batch)
-        targets = AnchorTargets(labels, *self.modality_targets(inputs, labels, counted, progress))
-        anchored = self.anchor_forward(inputs, self.crosses)
-        terms = self.anchor_losses(anchored, targets, batch.mask, counted, progress)
-        return {**terms, "total": weighted_sum(terms, self.loss_weights)}
+    def pseudo_labels(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
+        """(heard, seen), (B, T, C) each, in the dtype of the weights, zero in padded segments; None where the settings name none.
 
+        Raises:
+            PipelineError: the batch does not hold them, or not one for each class.
+        """
+        if self.config.pseudo_labels is None:
+            return None
+        expected, dtype = (*batch.mask.shape, self.num_classes), next(self.parameters()).dtype
+        for name in self.config.label_streams:
+            if name not in batch.others or tuple(batch.others[name].shape) != expected:
+                shape = f"of shape {tuple(batch.others[name].shape)}" if name in batch.others else "none"
+                raise PipelineError(f"pseudo_labels: stream {name}: {shape}, and {expected} is needed, one label for each class")
+        heard, seen = (batch.others[name].to(dtype).masked_fill(~batch.mask.unsqueeze(-1), 0.0) for name in self.config.label_streams)
+        return heard, seen
 
-def clip_losses(anchored: Anchored, targets: AnchorTargets, counted: Tensor) -> dict[str, Tensor]:
-    """``heard``, ``seen``, ``clip``: cross-entropy of the three probabilities of a clip, mean over the clips that count and the classes."""
-    return {
-        "heard": binary_loss(anchored.clip_heard, targets.heard, counted),
-        "seen": binary_loss(anchored.clip_seen, targets.seen, counted),
-        "clip": binary_loss(anchored.clip, targets.labels, counted),
-    }
+    def told(self, batch: Batch, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The labels (B, C) of what is heard and what is seen: of pseudo-labels the largest over the segments, else those of the clip.
 
+        No paper prints how CoLeaF trains on VALOR's labels; this, and :meth:`segment_losses`, is how VALOR and LEAP do.
+        """
+        guessed = self.pseudo_labels(batch)
+        return (labels, labels) if guessed is None else (guessed[0].amax(dim=1), guessed[1].amax(dim=1))
 
-def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Sum of the terms; those without a weight have 1."""
-    return torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()
+    def segment_losses(self, batch: Batch, heard: Tensor, seen: Tensor) -> dict[str, Tensor]:
+        """``heard_segments``, ``seen_segments``: binary cross-entropy of the segments' probabilities (B, T, C) with the pseudo-labels, mean
+        over valid segments and classes; nothing where the settings name none."""
+        guessed = self.pseudo_labels(batch)
+        if guessed is None:
+            return {}
+        return {
+            f"{sense}_segments": segment_loss(probability, target, batch.mask)
+            for sense, probability, target in zip(SENSES, (heard, seen), guessed, strict=True)
+        }
 
+    def gates(self, like: Tensor, heard: tuple[float, float], seen: tuple[float, float]) -> Tensor:
+        """Thresholds as :class:`ParsingScores` wants them: the method's own, the same for all classes, and the clip's selected ones in
+        their place where there are any.
 
-def gates(like: Tensor, heard: tuple[float, float], seen: tuple[float, float]) -> Tensor:
-    """(segment, clip) thresholds of what is heard and seen, the same for all classes, as :class:`ParsingScores` wants them.
+        Args:
+            like: (B, C).
+            heard, seen: (segment, clip), the method's own.
 
-    Args:
-        like: (B, C).
+        Returns:
+            (B, 2, 2, C).
+        """
+        values = torch.tensor([heard, seen], dtype=like.dtype, device=like.device)[:, :, None].repeat(1, 1, self.num_classes)
+        return self.with_selected(values.expand(len(like), -1, -1, -1))
 
-    Returns:
-        (B, 2, 2, C).
-    """
-    values = torch.tensor([heard, seen], dtype=like.dtype, device=like.device)
-    return values[None, :, :, None].expand(len(like), 2, 2, like.shape[1])
+    def with_selected(self, thresholds: Tensor) -> Tensor:
+        """(B, 2, 2, C) thresholds, those of the clip replaced by the selected ones, where there are any."""
+        if self.config.thresholds == "fixed":
+            return thresholds
+        selected = self.selected_thresholds.to(thresholds.dtype)
+        own = thresholds[:, :, 1]
+        return torch.stack([thresholds[:, :, 0], torch.where(selected.isnan(), own, selected)], dim=2)
+
+    def calibrated(self, scores: ParsingScores, truth: ParsingTargets, mask: Tensor) -> dict[str, Tensor]:
+        """``selected_thresholds`` (2, C) of :func:`pipeline.metrics.parsing_thresholds.select_thresholds`, around the method's own ones."""
+        selected = torch.full((2, self.num_classes), float("nan"))
+        for number, sense in enumerate(SENSES):
+            if sense in self.config.selected_for:
+                segment, own = scores.thresholds[0, number]
+                on = (getattr(scores, sense) >= segment) & mask.unsqueeze(-1)
+                chosen = select_thresholds(
+                    on.transpose(1, 2).numpy(), getattr(scores, f"clip_{sense}").numpy(), own.numpy(),
+                    (getattr(truth, sense) & mask.unsqueeze(-1)).transpose(1, 2).numpy(),
+                )  # fmt: skip
+                selected[number] = torch.from_numpy(chosen)
+        return {"selected_thresholds": selected}

@@ -88,7 +88,7 @@ def count(
     heard, seen, true_heard, true_seen = (table & valid[:, None] for table in tables)
     pred, true = kinds(heard, seen), kinds(true_heard, true_seen)
     counts: dict[str, Counts] = {}
-    for level, function in (("segment", _segment_counts), ("event", _event_counts)):
+    for level, function in (("segment", _segment_counts), ("event", event_counts)):
         of_kind = {kind: function(pred[kind], true[kind]) for kind in KINDS}
         counts |= {f"{level}/{kind}": of_kind[kind] for kind in KINDS}
         for score, (first, second) in SUMS.items():
@@ -105,7 +105,7 @@ def _segment_counts(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> Counts:
     return Counts(*(table.sum(axis=-1) for table in (pred & true, pred & ~true, true & ~pred)))
 
 
-def _event_counts(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> Counts:
+def event_counts(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> Counts:
     """(N, C, T), (N, C, T) -> counts of events.
 
     A true run that shares half of their union with a predicted one covers at least half of that one, hence one of its middle segments (the
@@ -145,7 +145,7 @@ def _shifted(table: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def clip_scores(counts: ParsingCounts) -> dict[str, NDArray[np.float64]]:
     """Every score of each clip in percent, (N,); a clip without anything of a kind has 100. Their means are the scores of the data set."""
-    scores = {key: np.nan_to_num(_clip_f(of_key), nan=100.0) for key, of_key in counts.items()}
+    scores = {key: np.nan_to_num(clip_f(of_key), nan=100.0) for key, of_key in counts.items()}
     return _with_means(scores)
 
 
@@ -153,7 +153,7 @@ def scores_of(counts: ParsingCounts, empty: Empty = "perfect") -> dict[str, floa
     """:func:`parsing_scores` of counts."""
     scores = {}
     for key, of_key in counts.items():
-        of_clips = _clip_f(of_key)
+        of_clips = clip_f(of_key)
         of_clips = np.nan_to_num(of_clips, nan=100.0) if empty == "perfect" else of_clips[~np.isnan(of_clips)]
         scores[key] = float(of_clips.mean()) if len(of_clips) else float("nan")
     return _with_means(scores)
@@ -170,7 +170,7 @@ def class_scores(counts: ParsingCounts) -> dict[str, NDArray[np.float64]]:
     return _with_means({key: _f(Counts(*(part.sum(axis=0) for part in of_key))) for key, of_key in counts.items()})
 
 
-def _clip_f(counts: Counts) -> NDArray[np.float64]:
+def clip_f(counts: Counts) -> NDArray[np.float64]:
     """(N,) mean F-score over the classes that a clip has, true or predicted; NaN without any."""
     scores = _f(counts)
     present = ~np.isnan(scores)

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.datasets import read_index
 from pipeline.report.comparisons import comparison_table
 from pipeline.report.figures import draw_curves, draw_rows
 from pipeline.report.footnotes import Footnotes
 from pipeline.report.formats import latex, markdown
 from pipeline.report.page.assemble import write_page
-from pipeline.report.parsing import parsing_table
+from pipeline.report.parsing import class_table, parsing_table
 from pipeline.report.results import RowResult, read_rows, validation_curves
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import against_papers, as_read, baselines_text, results_table
@@ -43,15 +44,19 @@ def write_report(
     """
     results = read_rows(runs, sources.rows, sources.live)
     numbers = results_table(results, settings)
-    table = as_read(numbers, results, Footnotes(results, settings, methods), settings.baseline)
+    table = as_read(numbers, results, Footnotes(results, settings, methods), settings)
+    classes = class_table(results, read_index(sources.index)[1])
     named = {
         "Paired differences": comparison_table(results, settings),
         "Against the papers, metric by metric": against_papers(results, settings),
-        "Parsing, every score beside trivial answers": parsing_table(results),
+        "Parsing, every score beside trivial answers": parsing_table(results, settings),
     }
     further, baselines = {title: one for title, one in named.items() if one.heads}, baselines_text(results)
     main = markdown(table) or "No rows: the block `runs` is empty.\n"
     text = "\n".join([main, *map(markdown, further.values()), baselines + "\n"])
+    if classes.heads:  # long: in files of its own, and on the page
+        (directory / "classes.md").write_text(markdown(classes))
+        (directory / "classes.tex").write_text(latex(classes))
     curves = validation_curves(results)
     (directory / "table.md").write_text(text)
     (directory / "table.tex").write_text("\n".join(map(latex, [table, *further.values()])))
@@ -61,7 +66,8 @@ def write_report(
     (directory / "metrics.json").write_text(json.dumps(experiment_metrics(results, settings.shown), indent=1) + "\n")
     draw_rows(results, directory / "rows.png")
     draw_curves(curves, directory / "curves.png")
-    write_page(settings, results, (table, further, baselines), sources.index, sources.clips, sources.segment_seconds, directory)
+    shown = {**further, "Parsing, class by class": classes} if classes.heads else further
+    write_page(settings, results, (table, shown, baselines), sources.index, sources.clips, sources.segment_seconds, directory)
     return text
 
 

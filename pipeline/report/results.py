@@ -120,10 +120,15 @@ def read_rows(runs: dict[str, Run], rows: Path, live: Path) -> list[RowResult]:
 
 def clip_scores(result: RowResult) -> pd.DataFrame:
     """By test row: ``score``, its headline (percent, mean over seeds); ``segments``, its weight in that of all rows."""
+    return TASKS.get(result.run.task).clip_scores(lines_of_test(result))
+
+
+def lines_of_test(result: RowResult) -> pd.DataFrame:
+    """What was said of test, every seed, without the large columns of scores."""
     assert result.directory is not None
     path = result.directory / "predictions.parquet"
-    columns = [name for name in pq.read_schema(path).names if not name.startswith(("scores", "attention"))]  # the large ones
-    return TASKS.get(result.run.task).clip_scores(pd.read_parquet(path, columns=columns, filters=[("split", "==", "test")]))
+    columns = [name for name in pq.read_schema(path).names if not name.startswith(("scores", "attention"))]
+    return pd.read_parquet(path, columns=columns, filters=[("split", "==", "test")])
 
 
 def validation_curves(results: list[RowResult]) -> pd.DataFrame:

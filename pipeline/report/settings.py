@@ -13,6 +13,9 @@ class ReportSettings(Settings):
     comparisons: dict[str, list[str]] = Field(
         {}, description="row of `runs` -> rows without one of its parts or of another kind, whose paired difference to it is shown"
     )
+    baselines: dict[str, str] = Field(
+        {}, description="row of `runs`, or a task -> row of that task to compare it, or all rows of the task, with instead of `baseline`"
+    )
     papers: dict[str, str] = Field(
         {}, description="row of `runs` -> key in pipeline/report/published.yaml whose numbers it is compared with"
     )
@@ -20,3 +23,7 @@ class ReportSettings(Settings):
     shown: list[str] | None = Field(None, description="rows in `dvc exp show`; null: all, while they take no more than a dozen columns")
     gallery: int = Field(24, ge=0, le=500, description="test clips in the page's gallery, spread over the classes")
     media_megabytes: float = Field(8.0, ge=0, description="largest file the page takes along for a clip; a larger one is made smaller")
+
+    def baseline_of(self, row: str, task: str) -> str | None:
+        """The row that a row is to be compared with; whether it is of the same task, the caller must see."""
+        return self.baselines.get(row, self.baselines.get(task, self.baseline))

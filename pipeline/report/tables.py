@@ -51,8 +51,7 @@ class Table:
 
 def results_table(results: list[RowResult], settings: ReportSettings) -> pd.DataFrame:
     """All rows with numbers unrounded; a row that was not run has none but the paper's."""
-    by_name = {result.name: result for result in results}
-    reference = by_name.get(settings.baseline) if settings.baseline else None
+    references = references_of(results, settings)
     secondary = list(dict.fromkeys(metric for result in results for metric in SECONDARY.get(result.run.task, {})))
     lines = []
     for result in results:
@@ -61,10 +60,21 @@ def results_table(results: list[RowResult], settings: ReportSettings) -> pd.Data
             line |= numbers_of(result) | {metric: result.mean_of(metric) for metric in secondary}
             if line.get("paper") is not None:
                 line["to_paper"] = result.mean - line["paper"]
-            if reference is not None and reference.scores and result is not reference and result.run.task == reference.run.task:
+            if reference := references.get(result.name):
                 line |= difference(result, reference)
         lines.append(line)
     return pd.DataFrame(lines, columns=[*COLUMNS, *secondary])
+
+
+def references_of(results: list[RowResult], settings: ReportSettings) -> dict[str, RowResult]:
+    """By row, where both were run, the row that it is compared with: never one of another task, whose headline says something else."""
+    by_name = {result.name: result for result in results if result.scores}
+    found = {name: by_name.get(settings.baseline_of(name, result.run.task) or "") for name, result in by_name.items()}
+    return {
+        name: reference
+        for name, reference in found.items()
+        if reference is not None and reference.name != name and reference.run.task == by_name[name].run.task
+    }
 
 
 def facts_of(result: RowResult) -> dict:
@@ -108,8 +118,11 @@ def difference(result: RowResult, reference: RowResult) -> dict[str, float]:
     return {"difference": mean, "low": low, "high": high}
 
 
-def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes, baseline: str | None) -> Table:
+def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes, settings: ReportSettings) -> Table:
     """The table as people read it. A column that no row has anything to say in is left out, and the task where all rows have one."""
+    references = references_of(results, settings)
+    names = {reference.name for reference in references.values()}
+    to = f"to {next(iter(names))}" if len(names) == 1 else "to the row named"
     if table.empty:
         return Table([], [])
     several = table["task"].nunique() > 1  # whose headlines share a column and are not the same number
@@ -131,7 +144,8 @@ def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes,
         cells["Parameters"] = f"{known['parameters']:,.0f}" if "parameters" in known else ""
         cells[training] = duration(known["seconds"]) if "seconds" in known else ""
         interval = f"{known['difference']:+.2f} [{known['low']:+.2f}, {known['high']:+.2f}]" if "difference" in known else ""
-        cells[f"Difference to {baseline} [95 %]"] = interval
+        named = f" ({references[result.name].name})" if interval and len(names) > 1 else ""
+        cells[f"Difference {to} [95 %]"] = interval + named
         lines.append(cells)
     heads = [head for head in lines[0] if any(cells[head] for cells in lines)]
     return Table(heads, [[cells[head] or NOTHING for head in heads] for cells in lines], footnotes.texts)

@@ -221,6 +221,11 @@ def switched_on(numbers: Sequence[NDArray[np.int64]], num_classes: int) -> NDArr
 def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
     """By annotation row of :func:`table`'s lines, of one seed or several (column ``seed``): ``score``, the clip's headline (percent, mean
     over seeds); ``segments``, 1 for every row, since all clips weigh the same in the headline."""
+    return all_clip_scores(lines)[[HEADLINE]].rename(columns={HEADLINE: "score"}).assign(segments=1)
+
+
+def all_clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
+    """The same, every published score of a clip in a column of its own."""
     ordered = lines.sort_values([*(["seed"] if "seed" in lines else []), "row", "segment"])
     segments = int(ordered["segment"].max()) + 1
     columns = ("heard", "seen", "true_heard", "true_seen")
@@ -230,6 +235,5 @@ def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
         switched_on(ordered[column], num_classes).reshape(-1, segments, num_classes).transpose(0, 2, 1) for column in columns
     )
     valid = ordered["valid"].to_numpy(dtype=bool).reshape(-1, segments)
-    of_clips = scores_of_clips(count(heard, seen, true_heard, true_seen, valid))[HEADLINE]
-    scores = pd.Series(of_clips).groupby(ordered["row"].to_numpy()[::segments]).mean()
-    return pd.DataFrame({"score": scores, "segments": 1}).rename_axis("row")
+    of_clips = pd.DataFrame(scores_of_clips(count(heard, seen, true_heard, true_seen, valid)))
+    return of_clips.groupby(ordered["row"].to_numpy()[::segments]).mean().rename_axis("row")

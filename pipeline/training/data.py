@@ -10,6 +10,8 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pipeline.datasets.base import count_lines
+from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.methods import Batch, Labels, VideoTargets
 from pipeline.tasks import Task
@@ -57,7 +59,12 @@ def load_split(
         labels: what is told of each row. Weak ones (all but ``segments``) of the training split come with the split ``negative``:
             clips of other categories, without an event, that some data sets add for weak supervision.
         streams: of the feature set, to be read beside the visual and the audio one.
+
+    Raises:
+        PipelineError: a stream that the feature set does not have.
     """
+    if unknown := [name for name in streams if name not in store.shapes]:
+        raise PipelineError(f"{store.directory} has no stream {', '.join(unknown)} (there are: {', '.join(store.shapes)})")
     of_split = index[index["split"].isin([split] if labels == "segments" or split != "train" else [split, "negative"])]
     entries = store.entries(of_split)
     present, entries = of_split[entries >= 0], entries[entries >= 0]
@@ -80,3 +87,17 @@ def load_split(
     if isinstance(targets, VideoTargets):
         targets = replace(targets, rows=torch.tensor(rows, dtype=torch.int64))
     return SplitData(features, targets, rows, clips, missing, len(classes), seconds)
+
+
+def label_stream_problems(data: SplitData, names: Sequence[str]) -> list[str]:
+    """What is wrong with streams that are to hold labels of segments, (C,) in 0..1, and in which clips."""
+    problems = []
+    for name in names:
+        stream = data.features.others[name]
+        if stream.shape[2:] != (data.num_classes,):
+            problems.append(f"{name}: {tuple(stream.shape[2:])} a segment, and one label for each of {data.num_classes} classes is needed")
+            continue
+        right = ((stream >= 0) & (stream <= 1)).all(dim=-1) | ~data.features.mask  # false for NaN, too
+        clips = [clip for clip, good in zip(data.clips, right.all(dim=1).tolist(), strict=True) if not good]
+        problems += count_lines(f"{name}: clips with a label that is missing or not in 0..1", clips, limit=10)
+    return problems

@@ -45,6 +45,7 @@ class State:
     best_epoch: int = -1
     best_weights: dict[str, Tensor] | None = None
     history: list[dict[str, Any]] = field(default_factory=list)
+    calibrated: dict[str, Tensor] | None = None  # buffers of the method, where an epoch before the last is to give them
     seconds: float = 0.0  # of training; the time between an interruption and its resumption is not counted
 
 
@@ -69,6 +70,8 @@ class Trainer:
         recipe: Recipe = method.config.recipe
         self.fabric, self.task, self.train, self.validation, self.settings, self.recipe = fabric, task, train, validation, settings, recipe
         self.live, self.name, self.watched = live, name, watched
+        if method.config.calibrated_after is not None and not len(validation):
+            raise PipelineError(f"{name}: thresholds are to be selected on validation, and no clip of it has features")
         self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
         optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         if settings.compile:
@@ -102,6 +105,12 @@ class Trainer:
                 live.log(self._close_epoch())
                 bar.update()
                 self.checkpoints.offer()
+        if self.method.config.calibrated_after == 0:
+            assert self.state.best_weights is not None
+            self.method.load_kept(self.state.best_weights)
+            self.state.calibrated = self._calibrated()
+        if self.state.best_weights is not None and self.state.calibrated is not None:
+            self.state.best_weights |= self.state.calibrated
         self.state.seconds = time.monotonic() - self.started
         return self.state
 
@@ -176,6 +185,8 @@ class Trainer:
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             state.best_weights = {key: value.detach().cpu().clone() for key, value in self.method.kept_weights().items()}
+        if state.epoch + 1 == self.method.config.calibrated_after:
+            state.calibrated = self._calibrated()
         self.by_epoch.step()
         state.history.append({"epoch": state.epoch, **record})
         state.epoch, state.order, state.sums = state.epoch + 1, None, None
@@ -183,6 +194,10 @@ class Trainer:
 
     def _metrics(self, data: SplitData) -> dict[str, Any]:
         return evaluate(self.model, self.task, data, self.dtype, self.recipe.batch_size)
+
+    def _calibrated(self) -> dict[str, Tensor]:
+        scores, _ = predictions(self.model, self.task, self.validation, self.dtype, self.recipe.batch_size)
+        return self.method.calibrated(scores, self.validation.targets.to("cpu"), self.validation.features.mask.cpu())
 
     def _selected(self, metrics: dict[str, Any]) -> float:
         score = metrics.get(str(self.recipe.selection))

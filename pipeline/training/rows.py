@@ -21,11 +21,11 @@ from torch import Tensor
 
 from pipeline.cache import file_sha256, fingerprint
 from pipeline.devices import choose_device
-from pipeline.errors import PipelineError
+from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.methods import METHODS, Method, MethodConfig, create
 from pipeline.tasks import TASKS, Task
-from pipeline.training.data import SplitData, load_split
+from pipeline.training.data import SplitData, label_stream_problems, load_split
 from pipeline.training.loop import State, Trainer, predictions
 from pipeline.training.settings import Run, TrainSettings
 
@@ -65,7 +65,13 @@ class RowInputs:
 
     def training_split(self) -> SplitData:
         """The split to train on: its targets tell what the method's supervision allows, and nothing else."""
-        return load_split(self.store, self.index, self.classes, "train", self.task, self.config.training_labels, self.config.streams)
+        streams, labels = self.config.streams, self.config.label_streams
+        data = load_split(
+            self.store, self.index, self.classes, "train", self.task, self.config.training_labels, (*streams, *labels)
+        )  # fmt: skip
+        if problems := label_stream_problems(data, labels):
+            raise InputProblems(f"{self.name}: labels of segments in {self.store.directory}", problems)
+        return data
 
     def fingerprint(self, train: TrainSettings) -> str:
         """Changes whenever weights trained before would not be the weights trained now."""

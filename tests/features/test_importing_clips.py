@@ -200,3 +200,30 @@ def test_a_file_cut_off_between_check_and_reading_is_an_error_with_its_name(tmp_
     with pytest.raises(PipelineError, match=rf"vggish/{CLIPS[1]}\.npy: was it changed meanwhile"):
         importing.run(tmp_path / "store")
     assert not (tmp_path / "store" / "spec.json").exists()
+
+
+def test_labels_of_training_clips_are_asked_of_no_other(tmp_path):
+    """A clip that is not trained on needs no file of them, and one that it has is not read: -1 stands in its place."""
+    held = write_llp(tmp_path)
+    rows = index().assign(split=["val", "train", "test"])
+    labels = {**LLP["others"]["visual_labels"], "training_only": True}
+    settings = ImportSet(directory=tmp_path, **{**LLP, "others": {**LLP["others"], "visual_labels": labels}})
+    file = str(labels["file"])
+    (tmp_path / file.replace("{id}", CLIPS[0])).unlink()
+    (tmp_path / file.replace("{id}", CLIPS[2])).write_bytes(b"no array")
+    importing = Import(settings, dataset(), rows)
+    importing.check()
+    (tmp_path / "store").mkdir()
+    importing.run(tmp_path / "store")
+    stored = FeatureStore(tmp_path / "store").read("visual_labels", CLIPS)
+    np.testing.assert_array_equal(stored[1], held[CLIPS[1]]["visual_labels"])
+    assert (stored[[0, 2]] == -1).all()
+    (tmp_path / file.replace("{id}", CLIPS[1])).unlink()
+    with pytest.raises(InputProblems, match=r"clips without a file in every stream: 1 \(-bbbbbbbbbb\)"):
+        Import(settings, dataset(), rows).check()
+
+
+@pytest.mark.parametrize("stream", ["visual", "audio"])
+def test_features_are_needed_of_every_clip(tmp_path, stream):
+    with pytest.raises(ValueError, match="visual and audio features are needed of every clip"):
+        ImportSet(directory=tmp_path, **{**LLP, stream: {**LLP[stream], "training_only": True}})

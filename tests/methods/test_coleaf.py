@@ -12,7 +12,7 @@ from test_coleaf_losses import SENSES, build
 from test_han import CLASSES, example
 
 from pipeline.methods import METHODS, Progress, create
-from pipeline.methods.parsing import AnchorMethod
+from pipeline.methods.anchor import AnchorMethod
 
 
 def test_the_passes_of_a_released_batch_and_their_order(monkeypatch):

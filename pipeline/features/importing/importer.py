@@ -64,10 +64,14 @@ class Import:
         return index if self.settings.visual.negatives else index[index["split"] != "negative"]
 
     def _clips(self, index: pd.DataFrame) -> pd.DataFrame:
-        """Clips that have a file in every stream, in the order of their first row; the others are :attr:`missing`."""
+        """Clips that have a file in every stream that needs one, in the order of their first row; the others are :attr:`missing`."""
         clips = index[index["split"] != "negative"].drop_duplicates("clip")
-        sources = self.settings.sources.values()
-        has = [all(os.path.lexists(clip_path(source, self.settings.directory, clip)) for source in sources) for clip in clips["clip"]]
+        clips = clips.assign(trained=clips["clip"].isin(index.loc[index["split"] == "train", "clip"]))
+        sources, directory = self.settings.sources.values(), self.settings.directory
+        has = [
+            all(os.path.lexists(clip_path(source, directory, clip)) for source in sources if trained or not source.training_only)
+            for clip, trained in zip(clips["clip"], clips["trained"], strict=True)
+        ]
         self.missing = list(clips["clip"][~np.array(has, dtype=bool)])
         return clips[has]
 

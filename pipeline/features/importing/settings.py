@@ -22,6 +22,7 @@ class Source(Settings):
         "segments",
         description="segments: T as they are | average: any number, averaged to the clip's segments | clap_map: VALOR's (64, D)",
     )
+    training_only: bool = Field(False, description="labels to learn from: only training clips need their file; elsewhere every value is -1")
     negatives: str | None = Field(None, description="file of the clips of dataset.negatives, in the same layout (AVE: *_noisy.h5)")
 
     @field_validator("file", "negatives")
@@ -47,6 +48,8 @@ class Source(Settings):
             raise ValueError(f"time: {self.time} gives one vector a segment; shape is [width]")
         if self.per_clip and (self.negatives or not self.file.endswith(".npy")):
             raise ValueError("files of one clip each are .npy, and negatives have none: their ids are lost")
+        if self.training_only and not self.per_clip:
+            raise ValueError(f"training_only is for files of one clip each, named with {ID}")
         return self
 
     @property
@@ -70,6 +73,8 @@ class ImportSet(Settings):
             raise ValueError(f"others: {', '.join(taken)} is a name of its own")
         if bad := [name for name in self.others if not name.isidentifier()]:
             raise ValueError(f"others: {', '.join(bad)}: names are letters, digits and _")
+        if self.visual.training_only or self.audio.training_only:
+            raise ValueError("visual and audio features are needed of every clip; training_only is for streams under others")
         sources = self.sources.values()
         if len({source.per_clip for source in sources}) > 1:
             raise ValueError(f"either every file is one of a clip ({ID} in its name) or none is; make two entries")

@@ -19,6 +19,8 @@ from pipeline.errors import PipelineError
 from pipeline.features.importing.fitting import CLAP_ROWS, average, clap_map, segments_of
 from pipeline.features.importing.settings import ID, Source
 
+NO_LABEL = -1.0  # no label is: a training that is shown one refuses it
+
 
 class Reader(Protocol):
     """One stream's entries, 0 to N - 1, in the order of the store."""
@@ -125,11 +127,14 @@ class RowArray:
 
 
 class ClipFiles:
-    """One .npy file a clip. ``clips`` are the entries: only those that have their file in every stream."""
+    """One .npy file a clip. ``clips`` are the entries, only those that have every file they need; their column ``trained`` says which are
+    trained on. Of a stream for these alone, no file of the others is touched: they hold :data:`NO_LABEL`."""
 
     def __init__(self, source: Source, directory: Path, clips: pd.DataFrame, segments: int, segment_seconds: float) -> None:
         self.source, self.directory, self.segments = source, directory, segments
-        self.paths = [clip_path(source, directory, clip) for clip in clips["clip"]]
+        read = clips["trained"] | (not source.training_only)
+        self.files = [clip_path(source, directory, clip) if own else None for clip, own in zip(clips["clip"], read, strict=True)]
+        self.paths = [path for path in self.files if path is not None]
         self.own = [segments_of(seconds, segments, segment_seconds) for seconds in clips["seconds"]]
 
     def problems(self) -> list[str]:
@@ -157,10 +162,13 @@ class ClipFiles:
         return np.stack([self._read_one(entry) for entry in range(start, stop)])
 
     def _read_one(self, entry: int) -> np.ndarray:
+        path = self.files[entry]
+        if path is None:
+            return np.full((self.segments, *self.source.shape), NO_LABEL, np.float32)
         try:
-            values = np.load(self.paths[entry], allow_pickle=False)
+            values = np.load(path, allow_pickle=False)
         except (ValueError, OSError, EOFError) as error:  # its header was in order a moment ago
-            raise PipelineError(f"{self.paths[entry]}: was it changed meanwhile? ({error})") from None
+            raise PipelineError(f"{path}: was it changed meanwhile? ({error})") from None
         if self.source.time == "average":
             return average(values.astype(np.float32, copy=False), self.own[entry], self.segments)
         if self.source.time == "clap_map":
@@ -168,7 +176,7 @@ class ClipFiles:
         return values.reshape(self.segments, *self.source.shape)
 
     def name(self, entry: int) -> str:
-        return str(self.paths[entry])
+        return str(self.files[entry])
 
     def close(self) -> None:
         """Nothing stays open between two files."""

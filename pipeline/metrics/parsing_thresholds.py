@@ -1,0 +1,51 @@
+"""Thresholds of a parsing method's clip gate, class by class, selected on validation (CMPAE, CVPR 2023, as released)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.metrics.parsing import clip_f, event_counts
+
+GRID = tuple(round(0.05 * step, 2) for step in range(5, 15))  # .25, .30 ... .70
+
+
+def select_thresholds(
+    on: NDArray[np.bool_], clip: NDArray[np.floating], fixed: NDArray[np.floating], true: NDArray[np.bool_], grid: Sequence[float] = GRID
+) -> NDArray[np.float32]:
+    """For each class the threshold of ``grid`` with the highest event-level F of one modality, all other classes staying at ``fixed``; of
+    equal ones the highest.
+
+    F is that of :mod:`pipeline.metrics.parsing`, a clip without anything counting as perfect. A class that no clip shows, or that no
+    threshold lets through, has ten equal ones and gets the highest.
+
+    Args:
+        on: (N, C, T), the segments that reach the segment's threshold; clip: (N, C), probabilities of the clips: a class is on in the
+            segments of a clip from its threshold on; fixed: (C,); true: (N, C, T).
+
+    Raises:
+        ValueError: shapes that do not fit, no clip, or an empty or unsorted grid.
+
+    Example:
+        >>> on = np.ones((2, 1, 3), bool)
+        >>> select_thresholds(on, np.array([[0.6], [0.4]]), np.array([0.5]), on & np.array([True, False])[:, None, None]).tolist()
+        [0.6000000238418579]
+    """
+    if not len(on) or on.ndim != 3 or true.shape != on.shape or clip.shape != on.shape[:2] or fixed.shape != on.shape[1:2]:
+        raise ValueError(f"segments {on.shape}, truth {true.shape}, clips {clip.shape}, thresholds {fixed.shape}: they do not fit, N >= 1")
+    if not grid or list(grid) != sorted(set(grid)):
+        raise ValueError(f"the grid {list(grid)} must rise")
+    grid_values = np.asarray(grid, dtype=np.float32).astype(clip.dtype)  # as they are stored with the weights
+    own = event_counts(on & (clip >= fixed)[:, :, None], true)
+    scores = np.empty((len(grid), on.shape[1]))
+    for step, threshold in enumerate(grid_values):
+        moved = event_counts(on & (clip >= threshold)[:, :, None], true)
+        for c in range(on.shape[1]):  # only this class's column differs from the fixed answer
+            counts = type(own)(*(before.copy() for before in own))
+            for part, after in zip(counts, moved, strict=True):
+                part[:, c] = after[:, c]
+            scores[step, c] = np.nan_to_num(clip_f(counts), nan=100.0).mean()
+    best = len(grid) - 1 - scores[::-1].argmax(axis=0)
+    return grid_values[best].astype(np.float32)

@@ -1,0 +1,173 @@
+"""What any parsing method can learn beside the labels of clips (guessed labels of segments), and the thresholds it can be given."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from test_parsing_contract import CASES, CLASSES, LATE, build, losses, padded, random_batch
+
+from pipeline.errors import PipelineError
+from pipeline.methods import METHODS, Batch, ParsingScores, ParsingTargets
+from pipeline.methods.anchor import Anchored, AnchorMethod
+from pipeline.methods.parsing import ParsingMethod
+from pipeline.tasks import avvp
+
+GUESSED = {"pseudo_labels": {"heard": "audio_labels", "seen": "visual_labels"}}
+every_case = pytest.mark.parametrize(("name", "config"), CASES)
+
+
+def with_labels(batch: Batch, seed: int = 5) -> Batch:
+    """The batch with guessed labels of segments; what stands in the padding is not 0."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = [(torch.rand(*batch.mask.shape, CLASSES, generator=generator) < 0.4).float() for _ in range(2)]
+    for table in labels:
+        table[~batch.mask] = float("nan")
+    return Batch(batch.visual, batch.audio, batch.mask, {**batch.others, "audio_labels": labels[0], "visual_labels": labels[1]})
+
+
+def eval_mode(name: str, config: dict, **more) -> ParsingMethod:
+    method = build(name, {**config, **more}).eval()
+    for buffer in method.buffers():  # no label is removed, no threshold selected
+        buffer.fill_(0.0)
+    if more.get("thresholds") == "selected":
+        method.selected_thresholds.fill_(float("nan"))
+    return method
+
+
+def in_training(method: ParsingMethod, batch: Batch) -> Anchored | ParsingScores:
+    """Probabilities of the segments in the pass that training makes, which CMPAE fuses otherwise than prediction."""
+    method = getattr(method, "anchor", method)
+    return method.anchor_forward(method.inputs(batch), method.crosses) if isinstance(method, AnchorMethod) else method.predict(batch)
+
+
+@every_case
+def test_guessed_labels_of_segments_enter_the_loss(name, config):
+    """Their terms from the very probabilities of the segments, clip by clip and in float64, and added to the total with weight 1."""
+    method = eval_mode(name, config, **GUESSED).double()
+    batch, targets = padded(0.0)
+    batch = Batch(batch.visual.double(), batch.audio.double(), batch.mask, {"motion": batch.others["motion"].double()})
+    labelled = with_labels(batch)
+    with torch.no_grad():
+        terms, scores = losses(method, labelled, targets), in_training(method, batch)
+    for sense, stream in (("heard", "audio_labels"), ("seen", "visual_labels")):
+        expected = []
+        for clip in range(4):
+            for t in range(int(batch.mask[clip].sum())):
+                for c in range(CLASSES):
+                    p, y = getattr(scores, sense)[clip, t, c].item(), labelled.others[stream][clip, t, c].item()
+                    expected.append(-np.log(p) if y else -np.log(1 - p))
+        assert terms[f"{sense}_segments"].item() == pytest.approx(np.mean(expected), abs=1e-9)
+    nothing = {"audio_labels": torch.zeros(4, 6, CLASSES), "visual_labels": torch.zeros(4, 6, CLASSES)}
+    with torch.no_grad():
+        silent = losses(method, Batch(batch.visual, batch.audio, batch.mask, {**batch.others, **nothing}), targets)
+    rest = [part["total"] - part["heard_segments"] - part["seen_segments"] for part in (terms, silent)]
+    assert rest[0] != rest[1], "the targets of the clips are the largest of their segments"
+
+
+@every_case
+def test_the_targets_of_a_clip_are_the_largest_of_its_segments(name, config):
+    """Guessed labels that say in one segment what the clip's label says give the clip's own terms of a method without them."""
+    batch, targets = random_batch()
+    labels = targets.labels[:, :CLASSES]
+    guessed = torch.zeros(4, 6, CLASSES)
+    guessed[:, 2] = labels
+    others = {**batch.others, "audio_labels": guessed, "visual_labels": guessed}
+    plain, method = eval_mode(name, config), eval_mode(name, config, **GUESSED)
+    with torch.no_grad():
+        expected = losses(plain, batch, targets)
+        found = losses(method, Batch(batch.visual, batch.audio, batch.mask, others), targets)
+    for term, value in expected.items():
+        if term != "total":
+            torch.testing.assert_close(found[term], value)
+    torch.testing.assert_close(found["total"], expected["total"] + found["heard_segments"] + found["seen_segments"])
+
+
+@every_case
+def test_guessed_labels_reach_no_prediction(name, config):
+    method = eval_mode(name, config, **GUESSED)
+    batch, _ = random_batch()
+    with torch.no_grad():
+        alone, told, twisted = method.predict(batch), method.predict(with_labels(batch)), method.predict(with_labels(batch, seed=6))
+    for part in vars(alone):
+        assert torch.equal(getattr(alone, part), getattr(told, part))
+        assert torch.equal(getattr(alone, part), getattr(twisted, part))
+
+
+@every_case
+def test_guessed_labels_that_are_not_there_are_an_error(name, config):
+    method = eval_mode(name, config, **GUESSED)
+    batch, targets = random_batch()
+    with pytest.raises(PipelineError, match=r"pseudo_labels: stream audio_labels: none, and \(4, 6, 3\) is needed"):
+        losses(method, batch, targets)
+    others = {**batch.others, "audio_labels": torch.zeros(4, 6, CLASSES), "visual_labels": torch.zeros(4, 6, 25)}
+    with pytest.raises(PipelineError, match=r"visual_labels: of shape \(4, 6, 25\), and \(4, 6, 3\) is needed"):
+        losses(method, Batch(batch.visual, batch.audio, batch.mask, others), targets)
+
+
+def test_a_method_that_does_not_learn_from_them_says_so(monkeypatch):
+    method = eval_mode("han", {"width": 16, "feedforward": 24}, **GUESSED)
+    monkeypatch.setattr(type(method), "losses_of_clips", lambda *_: {"total": torch.zeros(())})
+    batch, targets = random_batch()
+    with pytest.raises(PipelineError, match="pseudo_labels: Han does not learn from labels of segments"):
+        method.losses(with_labels(batch), targets, LATE)
+
+
+def random_truth(batch: Batch) -> ParsingTargets:
+    generator = torch.Generator().manual_seed(8)
+    heard, seen = (torch.rand(*batch.mask.shape, CLASSES, generator=generator) < 0.5 for _ in range(2))
+    return ParsingTargets(heard, seen, (heard | seen).any(dim=1))
+
+
+@every_case
+@pytest.mark.parametrize("selected_for", [("seen",), ("heard",), ("heard", "seen")])
+def test_thresholds_are_selected_by_the_task_s_own_metric(name, config, selected_for):
+    """Every class and threshold tried by whole answers of the task: only the chosen modality's clip gate moves."""
+    batch, _ = random_batch(12)
+    batch = Batch(batch.visual, batch.audio, torch.arange(6) < torch.tensor([6] * 11 + [2])[:, None], batch.others)
+    method = eval_mode(name, config, thresholds="selected", selected_for=list(selected_for))
+    truth = random_truth(batch)
+    with torch.no_grad():
+        scores = method.predict(batch)
+    buffers = method.calibrated(scores, truth, batch.mask)
+    assert list(buffers) == ["selected_thresholds"]
+    found = buffers["selected_thresholds"]
+    for number, (sense, metric) in enumerate((("heard", "event/A"), ("seen", "event/V"))):
+        if sense not in selected_for:
+            assert found[number].isnan().all()
+            continue
+        for c in range(CLASSES):
+            tried = []
+            for step in range(5, 15):
+                gates = scores.thresholds.clone()
+                gates[:, number, 1, c] = torch.tensor(round(0.05 * step, 2), dtype=torch.float32)
+                said = avvp.decide(type(scores)(scores.heard, scores.seen, scores.clip_heard, scores.clip_seen, gates), batch.mask)
+                tried.append((avvp.score(said, truth, batch.mask, CLASSES, 1.0)[metric], step))
+            assert found[number, c].item() == pytest.approx(0.05 * max(tried)[1], abs=1e-6)
+
+
+@every_case
+def test_selected_thresholds_are_saved_and_take_the_place_of_the_method_s_own(name, config):
+    batch, _ = random_batch()
+    plain, method = eval_mode(name, config), eval_mode(name, config, thresholds="selected")
+    chosen = torch.tensor([[float("nan")] * CLASSES, [0.25, 0.6, 0.7]])
+    with torch.no_grad():
+        own, before = plain.predict(batch).thresholds, method.predict(batch).thresholds
+        method.load_state_dict({**method.state_dict(), "selected_thresholds": chosen})
+        after = method.predict(batch).thresholds
+    assert torch.equal(own, before), "nothing selected yet"
+    assert "selected_thresholds" not in plain.state_dict()
+    assert torch.equal(after[:, 0], own[:, 0])
+    assert torch.equal(after[:, 1, 0], own[:, 1, 0])
+    torch.testing.assert_close(after[:, 1, 1], chosen[1].expand(4, -1))
+
+
+@pytest.mark.parametrize("name", sorted({case.values[0] for case in CASES}))
+def test_an_epoch_that_is_never_reached_is_refused(name):
+    config = METHODS.get(name).Config
+    with pytest.raises(ValidationError, match=r"threshold_epoch 9 lies beyond the last epoch, recipe\.epochs 8"):
+        config(thresholds="selected", threshold_epoch=9, recipe={"epochs": 8})
+    assert config(thresholds="selected", threshold_epoch=8, recipe={"epochs": 8}).calibrated_after == 8
+    assert config(thresholds="selected").calibrated_after == 0
+    assert config(threshold_epoch=8, recipe={"epochs": 8}).calibrated_after is None

@@ -1,0 +1,152 @@
+"""Rows of parsing in the report: trivial answers, differences to another row, classes; and rows of several tasks side by side."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline.methods.base import ParsingScores, ParsingTargets
+from pipeline.metrics.parsing import parsing_scores
+from pipeline.tasks import avvp
+from pipeline.training.settings import Run
+
+N, T, CLASSES = 8, 5, 3
+
+
+def truth(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    heard, seen = (torch.rand(N, T, CLASSES, generator=generator) < 0.4 for _ in range(2))
+    heard[..., 2] = seen[..., 2] = False  # a class of no clip
+    return ParsingTargets(heard, seen, (heard | seen).any(dim=1))
+
+
+def answer(share, seed):
+    """(N, 2, T, C): the truth with a share of the classes' entries turned over."""
+    generator = torch.Generator().manual_seed(seed)
+    both = torch.stack([truth().heard, truth().seen], dim=1)
+    turned = torch.rand(both.shape, generator=generator) < share
+    turned[..., 2] = False
+    return both ^ turned
+
+
+@pytest.fixture
+def write_row(world):
+    def write(name, decided_by_seed):
+        directory = world.root / "rows" / name
+        directory.mkdir(parents=True)
+        mask, tables, seeds = torch.ones(N, T, dtype=torch.bool), [], {}
+        for seed, decided in decided_by_seed.items():
+            p = decided.float()
+            scores = ParsingScores(p[:, 0], p[:, 1], p[:, 0].amax(1), p[:, 1].amax(1), torch.full((N, 2, 2, CLASSES), 0.5))
+            lines = avvp.table(scores, decided, truth(), mask)
+            rows = np.repeat(np.arange(N), T)
+            tables.append(lines.assign(seed=seed, split="test", clip=[f"clip{row}" for row in rows], row=rows))
+            seeds[str(seed)] = avvp.score(decided, truth(), mask, CLASSES, 1.0)
+        pd.concat(tables).to_parquet(directory / "predictions.parquet")
+        document = {
+            "task": "avvp", "method": "han", "features": "f", "headline": avvp.HEADLINE, "parameters": 5, "seeds": {"test": seeds},
+            "weights": {}, "clips": {"test": {"evaluated": N, "without features": []}},
+        }  # fmt: skip
+        (directory / "metrics.json").write_text(json.dumps(document))
+        curves = [{"seed": seed, "epoch": 0, f"val/{avvp.HEADLINE}": 1.0} for seed in decided_by_seed]
+        pd.DataFrame(curves).to_csv(directory / "curves.csv", index=False)
+
+    return write
+
+
+def parsing_run(seeds=(0, 1)):
+    return Run(task="avvp", method="han", features="f", seeds=list(seeds))
+
+
+def cells(text, row, level, rule):
+    """Score -> cell of one line of the parsing table."""
+    heads = [head.strip() for head in next(line for line in text.splitlines() if line.startswith("| Row | Level |")).split("|")[1:-1]]
+    for line in text.splitlines():
+        found = [cell.strip() for cell in line.split("|")[1:-1]]
+        if found[:3] == [row, level, rule]:
+            return dict(zip(heads, found, strict=True))
+    raise AssertionError(f"no line of {row}, {level}, {rule}")
+
+
+def published(decided):
+    tables = (decided[:, 0], decided[:, 1], truth().heard, truth().seen)
+    return parsing_scores(*(table.transpose(1, 2).numpy() for table in tables))
+
+
+def test_audible_only_and_visible_only_stand_beside_trivial_answers_and_another_row(world, write_row):
+    plain = {0: answer(0.4, 1), 1: answer(0.4, 2)}
+    better = {0: answer(0.1, 3), 1: answer(0.1, 4)}
+    write_row("han", plain)
+    write_row("better", better)
+    text = world.report({"han": parsing_run(), "better": parsing_run()}, baseline="han", gallery=0)
+    means = {
+        name: {key: np.mean([published(decided)[key] for decided in by_seed.values()]) for key in published(plain[0])}
+        for name, by_seed in (("han", plain), ("better", better))
+    }
+    nothing = published(torch.zeros(N, 2, T, CLASSES, dtype=torch.bool))
+    everywhere = published(truth().labels[:, None, None].expand(N, 2, T, CLASSES))
+    for level in ("segment", "event"):
+        for score in ("Ao", "Vo", "AV", "Type@AV", "Event@AVo"):
+            key = f"{level}/{score}"
+            assert cells(text, "(nothing, always)", level, "as published")[score] == f"{nothing[key]:.1f}"
+            assert cells(text, "(the clip's true labels, always)", level, "as published")[score] == f"{everywhere[key]:.1f}"
+            assert cells(text, "better", level, "as published")[score].startswith(f"{means['better'][key]:.1f} ± ")
+            gain, interval = cells(text, "better - han", level, "difference [95 %]")[score].split(" ", 1)
+            low, high = (float(part) for part in interval.strip("[]").split(","))
+            assert float(gain) == pytest.approx(means["better"][key] - means["han"][key], abs=0.051)
+            assert low <= float(gain) <= high
+    table = pd.read_csv(world.out / "table.csv").set_index("row")
+    gain = cells(text, "better - han", "segment", "difference [95 %]")["Type@AV"]
+    assert gain == f"{table.loc['better', 'difference']:+.1f} [{table.loc['better', 'low']:+.1f}, {table.loc['better', 'high']:+.1f}]"
+    assert "(nothing, always)" in (world.out / "table.tex").read_text()
+    assert "better - han" in (world.out / "index.html").read_text()
+
+
+def test_classes_have_a_table_of_their_own(world, write_row):
+    decided = {0: answer(0.4, 1), 1: answer(0.4, 2)}
+    write_row("han", decided)
+    world.report({"han": parsing_run()}, gallery=0)
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (world.out / "classes.md").read_text().splitlines()]
+    heads, of_class = lines[0], {line[0]: line for line in lines[2:] if len(line) == 12}
+    assert heads[:7] == ["Class", "Row", "Segment A", "Segment Ao", "Segment V", "Segment Vo", "Segment AV"]
+    assert list(of_class) == ["Bell", "Dog &lt;b>", "Guitar"]
+    for number, name in enumerate(("Bell", "Dog &lt;b>")):
+        values = []
+        for said in decided.values():
+            pred, true = said[:, 0, :, number], truth().heard[..., number]
+            values.append(200 * (pred & true).sum().item() / (pred.sum() + true.sum()).item())
+        assert of_class[name][2] == f"{np.mean(values):.1f}"
+    assert of_class["Guitar"][2:] == ["–"] * 10
+    assert "Parsing, class by class" in (world.out / "index.html").read_text()
+    assert "Guitar & han &" in (world.out / "classes.tex").read_text()
+
+
+def test_rows_of_another_task_are_not_compared(world, write_row, helpers):
+    share, run, _ = helpers
+    for name, right in (("avel", 20), ("cace", 30)):
+        world.write_row(name, share(0)[0], {seed: share(right)[1] for seed in (0, 1)})
+    write_row("han", {0: answer(0.4, 1), 1: answer(0.4, 2)})
+    write_row("other", {0: answer(0.2, 3), 1: answer(0.2, 4)})
+    write_row("third", {0: answer(0.3, 3), 1: answer(0.3, 4)})
+    runs = {"avel": run(), "cace": run(), "han": parsing_run(), "other": parsing_run(), "third": parsing_run()}
+    text = world.report(runs, baseline="avel", gallery=0)
+    table = pd.read_csv(world.out / "table.csv").set_index("row")
+    assert table.index[table["difference"].notna()].tolist() == ["cace"]
+    assert "| Difference to avel [95 %] |" in text
+    assert "difference [95 %]" not in text
+    text = world.report(runs, baseline="avel", baselines={"avvp": "han", "third": "other"}, gallery=0)
+    table = pd.read_csv(world.out / "table.csv").set_index("row")
+    assert table.index[table["difference"].notna()].tolist() == ["cace", "other", "third"]
+    assert table.loc["third", "difference"] == pytest.approx(table.loc["third", "mean"] - table.loc["other", "mean"])
+    assert "| Difference to the row named [95 %] |" in text
+    ends = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
+    assert "] (other) |" in next(line for line in text.splitlines() if line.startswith("| third | han |"))
+    assert "other - han" in ends
+    assert "third - other" in ends
+    trivial = (torch.zeros(N, 2, T, CLASSES, dtype=torch.bool), truth().labels[:, None, None].expand(N, 2, T, CLASSES))
+    nothing, weak = (published(said)["segment/Type@AV"] for said in trivial)
+    assert f"avel: background 0.00, oracle class 100.00; avvp: nothing {nothing:.2f}, weak label {weak:.2f}." in text
