@@ -85,9 +85,7 @@ class ColeafConfig(ParsingConfig):
 
     variant: Literal["released", "paper"] = "released"
     anchor: str = Field("cmpae", description="parsing method that is trained and kept")
-    anchor_settings: dict[str, Any] = Field(
-        {}, description="its settings, but for recipe, motion, pseudo_labels, thresholds"
-    )
+    anchor_settings: dict[str, Any] = Field({}, description="its settings, but for recipe, motion, pseudo_labels, thresholds")
     token_head: TokenHead = Field("mean", description="what reads the class tokens: mean (inert) | linear | none: no class tokens")
     feedforward: int = Field(512, ge=1, description="of the References, as the next two")
     dropout: float = Field(0.1, ge=0, lt=1)

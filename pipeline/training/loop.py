@@ -39,7 +39,8 @@ class State:
     epoch: int = 0
     position: int = 0  # rows of this epoch's order that are done
     order: Tensor | None = None  # (N,) of the running epoch; None between epochs
-    sums: dict[str, float] | None = None  # loss terms of the running epoch, summed over its rows
+    sums: dict[str, float] | None = None  # loss terms of the running epoch, summed over the rows of its steps
+    taken: int = 0  # these rows; a step that was skipped has none
     skipped: int = 0  # steps left out for a non-finite loss
     best_score: float = -math.inf
     best_epoch: int = -1
@@ -124,6 +125,7 @@ class Trainer:
         state = self.state
         if state.order is None:
             state.order, state.position, state.sums = torch.randperm(len(self.train)), 0, {}
+            state.taken = 0
         self.model.train()
         while state.position < len(self.train):
             rows = state.order[state.position : state.position + self.recipe.batch_size]
@@ -149,6 +151,7 @@ class Trainer:
             taken.append({key: float(value.detach()) for key, value in terms.items()})
         self.by_iteration.step()
         assert self.state.sums is not None
+        self.state.taken += len(rows)
         for key, value in (item for record in taken for item in record.items()):
             self.state.sums[key] = self.state.sums.get(key, 0.0) + value * len(rows)
 
@@ -172,7 +175,7 @@ class Trainer:
         """Validate, keep the best weights, step the schedule; returns the epoch's record."""
         state = self.state
         assert state.sums is not None
-        record: dict[str, float] = {f"train/{key}": value / len(self.train) for key, value in state.sums.items()}
+        record: dict[str, float] = {f"train/{key}": value / state.taken for key, value in state.sums.items()}
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         score = float(state.epoch)  # without validation clips, or where the recipe says so, the last epoch is kept
         if len(self.validation):
@@ -200,10 +203,18 @@ class Trainer:
         return self.method.calibrated(scores, self.validation.targets.to("cpu"), self.validation.features.mask.cpu())
 
     def _selected(self, metrics: dict[str, Any]) -> float:
-        score = metrics.get(str(self.recipe.selection))
+        """The metric that the recipe selects by, higher being better.
+
+        Raises:
+            PipelineError: there is no such number, or it does not grow with what the method can do.
+        """
+        name = str(self.recipe.selection)
+        if name.startswith("baseline_") or "error" in name:
+            raise PipelineError(f"{self.name}: recipe.selection: {name} is no measure of the method that is better the higher it is")
+        score = metrics.get(name)
         if not isinstance(score, int | float):
             known = ", ".join(key for key, value in metrics.items() if isinstance(value, int | float))
-            raise PipelineError(f"{self.name}: recipe.selection: no metric {self.recipe.selection!r} on validation; there are: {known}")
+            raise PipelineError(f"{self.name}: recipe.selection: no metric {name!r} on validation; there are: {known}")
         return float(score)
 
     def _content(self) -> dict[str, Any]:

@@ -123,6 +123,12 @@ def test_a_selection_that_is_no_metric_is_refused(inputs, tmp_path):
         train(inputs, tmp_path / "models")
 
 
+def test_a_selection_by_what_trivial_answers_score_is_refused(inputs, tmp_path):
+    inputs.settings["recipe"]["selection"] = "baseline_nothing"
+    with pytest.raises(PipelineError, match=r"recipe\.selection: baseline_nothing is no measure of the method"):
+        train(inputs, tmp_path / "models")
+
+
 def test_the_epoch_is_picked_by_the_metric_of_the_recipe(inputs, tmp_path, monkeypatch):
     scores = iter([1.0, 3.0, 2.0] * 2)
     monkeypatch.setattr(loop, "evaluate", lambda *_: {"segment/Type@AV": 0.0, "event/A": next(scores)})
@@ -151,8 +157,8 @@ def test_of_coleaf_the_anchor_is_kept_and_all_its_steps_are_recorded(inputs, tmp
 
 
 def test_a_step_without_a_finite_loss_ends_its_batch(inputs, tmp_path, monkeypatch):
-    """The step before it stands, none comes after it, and nothing of the batch is recorded."""
-    taken = []
+    """The step before it stands, none comes after it, and nothing of the batch is recorded: means are over the other batches' clips."""
+    taken, totals = [], []
 
     def steps(method, batch, targets, progress):
         for number in range(3):
@@ -160,6 +166,8 @@ def test_a_step_without_a_finite_loss_ends_its_batch(inputs, tmp_path, monkeypat
             poison = float("nan") if taken[-1] == (1, 1, 1) else 0.0
             terms = method.losses(batch, targets, progress)
             yield {**terms, "total": terms["total"] + poison}
+            if progress.epoch == 1 and progress.batch != 1:
+                totals.append(float(terms["total"].detach()) * len(batch.mask))
 
     monkeypatch.setattr(METHODS.get("jomold"), "steps", steps)
     inputs.settings["denoise"] = False
@@ -169,4 +177,4 @@ def test_a_step_without_a_finite_loss_ends_its_batch(inputs, tmp_path, monkeypat
     expected = {(epoch, batch, number) for epoch in range(3) for batch in range(3) for number in range(3)} - {(1, 1, 2)}
     assert set(taken) == expected
     assert len(taken) == len(expected)
-    assert facts["history"][1]["train/total"] < 0.8 * facts["history"][0]["train/total"]  # ten clips' mean, of which four have none
+    assert facts["history"][1]["train/total"] == pytest.approx(sum(totals) / (4 + 2))
