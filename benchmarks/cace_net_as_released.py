@@ -135,7 +135,7 @@ def intra_modal(input_width: int, width: int, feedforward: int, dropout: float) 
 def contrast(query: Tensor, key: Tensor, event: Tensor) -> Tensor:
     """Eq. 7 as written, with exp; (B, T, D), (B, T, D), (B, T) bool -> scalar. Overflows float32 at this temperature."""
     rows = torch.cat([query / query.norm(dim=-1, keepdim=True), key / key.norm(dim=-1, keepdim=True)], dim=1)
-    own = torch.eye(rows.shape[1], dtype=torch.bool)
+    own = torch.eye(rows.shape[1], dtype=torch.bool, device=rows.device)
     events = event.repeat(1, 2)
     positives = ((events.unsqueeze(2) & events.unsqueeze(1)) & ~own) | (~events.unsqueeze(2) & own.roll(event.shape[1], dims=1))
     exponentials = torch.exp(torch.matmul(rows, rows.transpose(1, 2)) / TEMPERATURE)
