@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.layers.audio_guided_channel_spatial import AudioGuidedChannelSpatialAttention, PositionScore
+from pipeline.layers.map_dropout import MapDropout
 from pipeline.layers.pooling import mean_over_positions
 from pipeline.layers.unscaled_attention import UnscaledAttention
 
@@ -20,7 +21,7 @@ class Residual(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = MapDropout(dropout)
 
     def forward(self, features: Tensor, update: Tensor) -> Tensor:
         """(..., D), (..., D) -> (..., D)."""
