@@ -1,13 +1,15 @@
-"""Seconds and memory of a training step: every method in float32, beside CACE-Net in float64, as released, with the same formulas.
+"""Seconds and memory of a training step: every method in float32, beside CACE-Net in float64 as its formulas are written (as released).
 
 python -m benchmarks.training [--method NAME ...] [--supervision weak] [--batch 64] [--steps 3] [--rounds 3] [--threads 2] [--bfloat16]
 
 A step is what the loop does: losses (CACE-Net's contrast switched on), backward pass, clipping, optimizer, on a batch of random features
-that is already on the device. Every method runs in a fresh process, one after another, in ``rounds`` rounds, of which the fastest step and
-the median count; each process takes one step more before, which is not counted. ``--bfloat16`` measures each method under bfloat16
-autocast as well (``train.precision: bf16-mixed``). Memory is the process's peak on a CPU, and what torch allocated at most on a GPU. The
-last column is how often the step fits into CACE-Net's float64 step; wall time on a machine that others use is noise, and CPU seconds are
-the steadier figure.
+that is already on the device. The reference, ``as_released``, is benchmarks/cace_net_as_released.py in float64; beside it stand the same
+with the memory setting of our training stage (``float64 kept``; pipeline/training/memory.py), and our own code in float64, which has it, as
+every method has. Every line runs in a fresh process, one after another, in ``--rounds`` rounds; each process takes one step more before,
+which is not counted. Seconds are medians over all steps; ``faster`` is how often the step fits into the reference's, the median over the
+rounds of the ratio of their fastest steps, in wall time and in CPU seconds: on a machine that others use, wall time is noise and CPU
+seconds are the steadier figure. ``--bfloat16`` measures each method under bfloat16 autocast as well (``train.precision: bf16-mixed``).
+Memory is the process's peak on a CPU, and what torch allocated at most on a GPU.
 """
 
 from __future__ import annotations
@@ -25,10 +27,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from pipeline.methods import METHODS, AvelTargets, Batch, LocalizationMethod, Method, Progress, Targets, VideoTargets, create
+from benchmarks.cace_net_as_released import CaceNetAsReleased
+from pipeline.methods import METHODS, AvelTargets, Batch, LocalizationMethod, Progress, Targets, VideoTargets, create
+from pipeline.methods.base import Recipe
+from pipeline.methods.cace_net import CaceNetRecipe
 from pipeline.training.loop import OPTIMIZERS
+from pipeline.training.memory import keep_freed_memory
 
-REFERENCE = ("cace_net", "float64")
+REFERENCE = ("as_released", "float64")
+BESIDE = (("as_released", "float64 kept"), ("cace_net", "float64"))
 AVE_CLIPS, AVE_EPOCHS = 3339, 200
 
 
@@ -67,37 +74,48 @@ def random_batch(shapes: Shapes, weak: bool) -> tuple[Batch, Targets]:
     return batch, AvelTargets(segments, video)
 
 
-def one_step(method: Method, optimizer: torch.optim.Optimizer, batch: Batch, targets: Targets, bfloat16: bool) -> Tensor:
+def one_step(
+    network: torch.nn.Module, recipe: Recipe, optimizer: torch.optim.Optimizer, batch: Batch, targets: Targets, bfloat16: bool
+) -> Tensor:  # fmt: skip
     """What the loop does with a batch; returns the loss."""
     with torch.autocast(batch.visual.device.type, torch.bfloat16, enabled=bfloat16):
-        loss = method.losses(batch, targets, Progress(AVE_EPOCHS - 1, AVE_EPOCHS))["total"]
+        loss = network.losses(batch, targets, Progress(AVE_EPOCHS - 1, AVE_EPOCHS))["total"]
     optimizer.zero_grad(set_to_none=True)
     loss.backward()
-    limit = method.config.recipe.clip_norm
-    if limit is not None:
-        torch.nn.utils.clip_grad_norm_(method.parameters(), limit)
+    if recipe.clip_norm is not None:
+        torch.nn.utils.clip_grad_norm_(network.parameters(), recipe.clip_norm)
     optimizer.step()
     return loss
 
 
-def measure(name: str, precision: str, supervision: str, shapes: Shapes, steps: int, threads: int, device: str) -> Measured:
-    """Time one method; run in a process of its own, whose peak memory is the method's."""
-    torch.set_num_threads(threads)
-    dtype = torch.float64 if precision == "float64" else torch.float32
+def build(name: str, supervision: str, shapes: Shapes) -> tuple[torch.nn.Module, Recipe]:
+    """The network and how it is trained."""
+    if name == REFERENCE[0]:
+        return CaceNetAsReleased(shapes.visual_width, shapes.audio_width, shapes.classes), CaceNetRecipe()
     settings = {"supervision": supervision} if issubclass(METHODS.get(name), LocalizationMethod) else {}
     method = create(
         name, visual_shape=(shapes.map_size, shapes.map_size, shapes.visual_width), audio_shape=(shapes.audio_width,),
         num_classes=shapes.classes, **settings,
-    ).to(device=device, dtype=dtype).train()  # fmt: skip
-    recipe = method.config.recipe
-    optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    batch, targets = random_batch(shapes, supervision == "weak")
+    )  # fmt: skip
+    return method, method.config.recipe
+
+
+def measure(name: str, precision: str, supervision: str, shapes: Shapes, steps: int, threads: int, device: str) -> Measured:
+    """Time one line; run in a process of its own, whose peak memory is the line's."""
+    torch.set_num_threads(threads)
+    if (name, precision) != REFERENCE:
+        keep_freed_memory()
+    dtype = torch.float64 if precision.startswith("float64") else torch.float32
+    network, recipe = build(name, supervision, shapes)
+    network = network.to(device=device, dtype=dtype).train()
+    optimizer = OPTIMIZERS[recipe.optimizer](network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    batch, targets = random_batch(shapes, supervision == "weak" and name != REFERENCE[0])
     batch = Batch(batch.visual.to(device, dtype), batch.audio.to(device, dtype), batch.mask.to(device))
     targets = targets.to(device)
-    result = Measured(sum(parameter.numel() for parameter in method.parameters()))
+    result = Measured(sum(parameter.numel() for parameter in network.parameters()))
     for step in range(steps + 1):
         wall, cpu = time.perf_counter(), time.process_time()
-        loss = one_step(method, optimizer, batch, targets, precision == "bfloat16").item()  # waits for the device
+        loss = one_step(network, recipe, optimizer, batch, targets, precision == "bfloat16").item()  # waits for the device
         if step:
             result.wall.append(time.perf_counter() - wall)
             result.cpu.append(time.process_time() - cpu)
@@ -113,21 +131,25 @@ def apart(*arguments) -> Measured:
         return pool.submit(measure, *arguments).result()
 
 
-def report(results: dict[tuple[str, str], Measured], shapes: Shapes) -> None:
-    """One line per method; the reference's line last."""
-    print(
-        f"\n{'method':12} {'precision':9} {'parameters':>11} {'fastest s':>10} {'median s':>9} {'CPU s':>7} {'peak GiB':>9} {'faster':>7}"
-    )
-    reference = results.get(REFERENCE)
-    for (name, precision), result in results.items():
-        faster = f"{min(reference.wall) / min(result.wall):6.2f}x" if reference else ""
+def faster(reference: list[Measured], rounds: list[Measured], clock: str) -> float:
+    """Median over the rounds of the reference's fastest step over this one's."""
+    pairs = zip(reference, rounds, strict=True)
+    return statistics.median(min(getattr(ours, clock)) / min(getattr(this, clock)) for ours, this in pairs)
+
+
+def report(results: dict[tuple[str, str], list[Measured]], shapes: Shapes) -> None:
+    """One line per method; the reference's and what stands beside it last."""
+    print(f"\n{'method':14} {'precision':12} {'parameters':>10} {'wall s':>7} {'CPU s':>7} {'peak GiB':>8} {'faster: wall':>12} {'CPU':>6}")
+    for (name, precision), rounds in results.items():
+        wall, cpu = (statistics.median(second for each in rounds for second in getattr(each, clock)) for clock in ("wall", "cpu"))
+        ratios = [faster(results[REFERENCE], rounds, clock) for clock in ("wall", "cpu")]
         print(
-            f"{name:12} {precision:9} {result.parameters:11,} {min(result.wall):9.3f} {statistics.median(result.wall):9.3f}"
-            f" {statistics.median(result.cpu):9.2f} {result.peak:9.2f} {faster:>9}"
+            f"{name:14} {precision:12} {rounds[0].parameters:10,} {wall:7.3f} {cpu:7.2f} {max(each.peak for each in rounds):8.2f}"
+            f" {ratios[0]:11.2f}x {ratios[1]:5.2f}x"
         )
     if ("cace_net", "float32") in results:
         steps = -(-AVE_CLIPS // shapes.batch) * AVE_EPOCHS
-        minutes = statistics.median(results["cace_net", "float32"].wall) * steps / 60
+        minutes = statistics.median(second for each in results["cace_net", "float32"] for second in each.wall) * steps / 60
         print(
             f"CACE-Net, {AVE_EPOCHS} epochs of {AVE_CLIPS:,} clips, steps alone, from the median: {minutes:,.1f} minutes ({steps:,} steps)"
         )
@@ -157,16 +179,14 @@ def main() -> None:
     machine = torch.cuda.get_device_name() if device == "cuda" else f"{platform.machine()}, {arguments.threads} threads"
     print(f"{machine}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}, supervision {arguments.supervision}, {shapes}")
     precisions = ("float32", "bfloat16") if arguments.bfloat16 else ("float32",)
-    results: dict[tuple[str, str], Measured] = {}
+    lines = [(name, precision) for name in arguments.method for precision in precisions]
+    results: dict[tuple[str, str], list[Measured]] = {}
     for number in range(arguments.rounds):
         print(f"round {number}, load {os.getloadavg()[0]:.1f}", flush=True)
-        for name, precision in [*((name, precision) for name in arguments.method for precision in precisions), REFERENCE]:
+        for name, precision in dict.fromkeys([*lines, REFERENCE, *BESIDE]):
             measured = apart(name, precision, arguments.supervision, shapes, arguments.steps, arguments.threads, device)
-            total = results.setdefault((name, precision), Measured(measured.parameters))
-            total.wall += measured.wall
-            total.cpu += measured.cpu
-            total.peak = max(total.peak, measured.peak)
-            print(f"  {name} {precision}: {min(measured.wall):.3f} s", flush=True)
+            results.setdefault((name, precision), []).append(measured)
+            print(f"  {name} {precision}: {min(measured.wall):.3f} s, CPU {min(measured.cpu):.2f} s", flush=True)
     report(results, shapes)
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from pipeline.layers.pooling import mean_over_positions
+
 
 class PositionScore(nn.Module):
     """w = softmax_n tanh(u [ReLU(W_x x_n) * ReLU(W_g g)]): the weight of each position given a guide vector.
@@ -58,7 +60,7 @@ class AudioGuidedChannelSpatialAttention(nn.Module):
     def forward(self, visual: Tensor, reference: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """X (B, T, S, D), R (B, T, S, D), a (B, T, D_a) -> v (B, T, D), w (B, T, S)."""
         # ReLU(W_a a) is the same for every position: it leaves the mean.
-        query = torch.relu(self.audio_query(audio)) * torch.relu(self.visual_query(reference)).mean(dim=-2)
+        query = torch.relu(self.audio_query(audio)) * mean_over_positions(torch.relu(self.visual_query(reference)))
         gate = torch.sigmoid(self.up(torch.relu(self.down(query))))
         gated = visual * (1 + gate).unsqueeze(-2)
         weights = self.position_score(gated, audio)

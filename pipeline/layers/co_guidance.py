@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.layers.audio_guided_channel_spatial import AudioGuidedChannelSpatialAttention, PositionScore
+from pipeline.layers.map_dropout import MapDropout
+from pipeline.layers.pooling import mean_over_positions
 from pipeline.layers.unscaled_attention import UnscaledAttention
 
 Guidance = Literal["none", "audio", "visual", "both"]
@@ -19,7 +21,7 @@ class Residual(nn.Module):
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = MapDropout(dropout)
 
     def forward(self, features: Tensor, update: Tensor) -> Tensor:
         """(..., D), (..., D) -> (..., D)."""
@@ -38,7 +40,7 @@ class AudioGuidedVisual(nn.Module):
     def forward(self, visual: Tensor, refined: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
         """X, X^g (B, T, S, D), a (B, T, D_a) -> v (B, T, D), weights of the positions (B, T, S)."""
         attended, weights = self.channel_spatial(visual, refined, audio)
-        own_weights = self.calibration(refined, refined.mean(dim=-2))
+        own_weights = self.calibration(refined, mean_over_positions(refined))
         calibration = (own_weights.unsqueeze(-2) @ refined).squeeze(-2)
         return attended * (1 + self.beta * torch.sigmoid(calibration)), weights
 
@@ -100,14 +102,14 @@ class CoGuidance(nn.Module):
     def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         """X (B, T, S, D), a (B, T, D_a), (B, T) bool -> v (B, T, D), a (B, T, D_a), weights of the positions (B, T, S) or None."""
         if self.attention is None:
-            return visual.mean(dim=-2), audio, None
+            return mean_over_positions(visual), audio, None
         refined = self._refine(visual, self.attention)
-        guided_visual, weights = (visual.mean(dim=-2), None) if self.visual is None else self.visual(visual, refined, audio)
+        guided_visual, weights = (mean_over_positions(visual), None) if self.visual is None else self.visual(visual, refined, audio)
         if self.audio is None:
             return guided_visual, audio, weights
         if self.attention_for_audio is not None:
             refined = self._refine(visual, self.attention_for_audio)
-        return guided_visual, self.audio(audio, refined.mean(dim=-2), mask), weights
+        return guided_visual, self.audio(audio, mean_over_positions(refined), mask), weights
 
     def _refine(self, visual: Tensor, attention: UnscaledAttention) -> Tensor:
         """X (B, T, S, D) -> X^g, gathered over the positions of each segment."""

@@ -26,6 +26,12 @@ def mean_over_time(values: Tensor, mask: Tensor) -> Tensor:
     return values.masked_fill(~valid, 0.0).sum(dim=1) / valid.sum(dim=1)
 
 
+def mean_over_positions(values: Tensor) -> Tensor:
+    """(..., S, D) -> (..., D). A sum, divided: the backward pass of ``mean`` writes the divided gradient out at every position, this one's
+    only refers to it."""
+    return values.sum(dim=-2) / values.shape[-2]
+
+
 def max_over_time(values: Tensor, mask: Tensor) -> Tensor:
     """(B, T, D), (B, T) bool -> (B, D). Every clip needs at least one valid segment."""
     return values.masked_fill(~mask.unsqueeze(-1), float("-inf")).amax(dim=1)

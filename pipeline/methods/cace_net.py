@@ -40,6 +40,7 @@ from torch import Tensor, nn
 from pipeline.layers.background_suppression import BackgroundSuppression, GateLoss, gate_loss
 from pipeline.layers.co_guidance import CoGuidance, Guidance
 from pipeline.layers.contrast import Augmentation, augmented_twin, background_event_contrast
+from pipeline.layers.map_dropout import MapDropout
 from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
@@ -160,7 +161,7 @@ class CaceNet(LocalizationMethod):
     def __init__(self, config: CaceNetConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__(config, visual_shape, audio_shape, num_classes)
         visual, audio, width = config.visual_hidden, config.audio_hidden, config.width
-        self.visual_input = nn.Sequential(nn.Linear(self.visual_shape[-1], visual), nn.ReLU(), nn.Dropout(config.input_dropout))
+        self.visual_input = nn.Sequential(nn.Linear(self.visual_shape[-1], visual), nn.ReLU(), MapDropout(config.input_dropout))
         raw = self.audio_shape == (audio,)
         self.audio_input: nn.Module = nn.Identity() if raw else nn.Sequential(nn.Linear(self.audio_shape[0], audio), nn.ReLU())
         self.guidance = CoGuidance(

@@ -39,6 +39,7 @@ from torch.nn.functional import logsigmoid, one_hot
 from pipeline.layers.background_suppression import BackgroundSuppression, Suppressed, gate_loss
 from pipeline.layers.co_guidance import CoGuidance
 from pipeline.layers.foreground_enhancement import foreground_enhancement
+from pipeline.layers.map_dropout import MapDropout
 from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
@@ -147,7 +148,7 @@ class Ccln(LocalizationMethod):
     def __init__(self, config: CclnConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__(config, visual_shape, audio_shape, num_classes)
         visual, audio, width = config.visual_hidden, 2 * config.audio_hidden, config.width
-        self.visual_input = nn.Sequential(nn.Linear(self.visual_shape[-1], visual), nn.ReLU(), nn.Dropout(config.input_dropout))
+        self.visual_input = nn.Sequential(nn.Linear(self.visual_shape[-1], visual), nn.ReLU(), MapDropout(config.input_dropout))
         self.guidance = CoGuidance(
             visual, self.audio_shape[0], hidden=width, attention_width=config.attention_width, guidance="audio", released=True,
             beta=config.beta, psi=0.0, dropout=config.input_dropout,

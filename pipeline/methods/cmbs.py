@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from pipeline.layers.background_suppression import BackgroundSuppression, GateLoss, Suppressed, gate_loss
 from pipeline.layers.co_guidance import CoGuidance
+from pipeline.layers.map_dropout import MapDropout
 from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time, top_k_mean
 from pipeline.layers.precision import at_least_float32
@@ -147,7 +148,7 @@ class Cmbs(LocalizationMethod):
     def __init__(self, config: CmbsConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__(config, visual_shape, audio_shape, num_classes)
         visual, audio, width = config.visual_hidden, self.audio_shape[0], config.width
-        self.visual_input = nn.Sequential(nn.Linear(self.visual_shape[-1], visual), nn.ReLU(), nn.Dropout(config.input_dropout))
+        self.visual_input = nn.Sequential(nn.Linear(self.visual_shape[-1], visual), nn.ReLU(), MapDropout(config.input_dropout))
         self.guidance = CoGuidance(
             visual, audio, hidden=width, attention_width=config.attention_width, guidance="audio", released=True, beta=config.beta,
             psi=0.0, dropout=config.attention_dropout,

@@ -22,6 +22,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pipeline.layers.audio_guided_channel_spatial import AudioGuidedChannelSpatialAttention
+from pipeline.layers.map_dropout import MapDropout
 from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
@@ -93,7 +94,7 @@ class Cmran(LocalizationMethod):
     def __init__(self, config: CmranConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__(config, visual_shape, audio_shape, num_classes)
         visual, audio, width = config.visual_hidden, self.audio_shape[0], config.width
-        self.visual_input = nn.Sequential(nn.Linear(self.visual_shape[-1], visual), nn.ReLU(), nn.Dropout(config.input_dropout))
+        self.visual_input = nn.Sequential(nn.Linear(self.visual_shape[-1], visual), nn.ReLU(), MapDropout(config.input_dropout))
         self.attention = AudioGuidedChannelSpatialAttention(visual, audio, width)
         self.relation = BimodalRelation(visual, audio, width, config.heads, config.feedforward, config.feedforward, config.dropout)
         self.interaction = Interaction(width, config.interaction_heads, config.dropout, config.dropout)
