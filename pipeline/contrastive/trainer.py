@@ -130,10 +130,14 @@ class Finetuner:
         self._keep(mean_recall(self.state.before) if self.state.before else -math.inf, epoch=-1)
 
     def _train_heads(self) -> None:
-        """Over features computed once; every process does the same whole batches, and keeps the heads of the best validation."""
+        """Over features computed once; every process does the same whole batches, and keeps the heads of the best validation.
+
+        Where frames are drawn anew in every epoch, the heads see a frame of every segment, as validation does.
+        """
         self.raw.thaw(False)
         heads = self.raw.heads
-        features, audio = self._pooled([self.batches.draw(item, 0) for item in self.train.items], self.train)
+        once = self.settings.draw == "once"
+        features, audio = self._pooled([self.batches.draw(item, 0) if once else draw_middle(item) for item in self.train.items], self.train)
         held_out = self._pooled_validation() if len(self.validation) else None
         optimizer = make_optimizer(self.settings, (), heads.parameters())
         best, best_score, worse = _copy(heads.state_dict()), -math.inf, 0
