@@ -12,11 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.cache import Cache
-from pipeline.contrastive.data import Draw, Item, draw_random, load_frames, pooled_audio
+from pipeline.contrastive.data import Draw, Item, draw_random, pooled_audio
+from pipeline.contrastive.maps import Source
 from pipeline.contrastive.settings import FinetuneSettings
-from pipeline.encoders import VisualEncoder
-from pipeline.features.prefetch import ahead
 
 
 @dataclass
@@ -34,7 +32,8 @@ class Clips:
 class ClipBatch:
     """The frames and audio features of B clips.
 
-    frames: (F, 3, h, w), prepared by the encoder; owner: (F,) int64, ascending, the clip (0 to B - 1) of each.
+    frames: (F, 3, h, w), prepared by the encoder, or their frozen maps (F, c, y, x).
+    owner: (F,) int64, ascending, the clip (0 to B - 1) of each.
     audio: (B, D_a), mean of the frozen features over the same segments.
     groups: (B,) int64; equal where two rows show the same video.
     """
@@ -56,8 +55,8 @@ class ClipBatch:
 class Batches:
     """Order and frames follow from seed and epoch alone: the same in every process, and after a resume."""
 
-    def __init__(self, clips: Clips, settings: FinetuneSettings, cache: Cache, encoder: VisualEncoder) -> None:
-        self.clips, self.settings, self.cache, self.encoder = clips, settings, cache, encoder
+    def __init__(self, clips: Clips, settings: FinetuneSettings) -> None:
+        self.clips, self.settings = clips, settings
         files = {item.job.sha256: number for number, item in enumerate(clips.items)}
         self.groups = torch.tensor([files[item.job.sha256] for item in clips.items], dtype=torch.int64)  # (N,), equal for one file
 
@@ -70,8 +69,8 @@ class Batches:
         settings = self.settings
         return draw_random(item, settings.seed, 0 if settings.draw == "once" else epoch, settings.segments, settings.frames_per_segment)
 
-    def of_epoch(self, epoch: int, position: int, rank: int, processes: int) -> Iterator[tuple[Tensor, ClipBatch]]:
-        """(rows of all processes, the clips of this one's equal share of them), frames loaded ahead of the step.
+    def of_epoch(self, source: Source, epoch: int, position: int, rank: int, processes: int) -> Iterator[tuple[Tensor, ClipBatch]]:
+        """(rows of all processes, the clips of this one's equal share of them), read ahead of the step.
 
         Of a last batch that the processes cannot share equally, the surplus clips are left out.
 
@@ -81,7 +80,7 @@ class Batches:
         batches = self.order(epoch)[position:].split(self.settings.batch_size)
         shares = [rows[: len(rows) // processes * processes][rank::processes] for rows in batches]
         draws = [self.draw(self.clips.items[int(row)], epoch) for share in shares for row in share]
-        loaded = ahead(lambda draw: load_frames(self.cache, self.encoder, draw), draws)
+        loaded = source.of(draws)
         for rows, share in zip(batches, shares, strict=True):
             if len(share):
                 chosen = [next(loaded) for _ in share]

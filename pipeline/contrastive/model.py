@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from pipeline.contrastive.maps import Cut, cut_network
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.encoders import VisualEncoder
 from pipeline.errors import PipelineError
@@ -75,7 +76,11 @@ class ContrastiveModel(nn.Module):
 
     Args:
         encoder: its ``network`` is what is fine-tuned; ``train_last`` of the settings says which of its blocks.
+
+    With ``cut`` set, what stands for frames below are the maps that ``cut.begin`` makes of them, (F, c, y, x).
     """
+
+    cut: Cut | None = None
 
     def __init__(self, encoder: VisualEncoder, heads: Heads, settings: FinetuneSettings) -> None:
         super().__init__()
@@ -87,6 +92,11 @@ class ContrastiveModel(nn.Module):
     def network(self) -> nn.Module:
         network: Any = self.encoder.network
         return network
+
+    def find_cut(self) -> Cut | None:
+        """Where the network can be cut into what is frozen and what learns; None where it cannot."""
+        learning = {id(parameter) for block in self.blocks for parameter in block}
+        return cut_network(self.encoder, _units(self.network), _used_parameters(self.encoder), learning)
 
     def thaw(self, trained: bool = True) -> None:
         """Let the chosen blocks learn, or hold the whole encoder still while the heads learn."""
@@ -107,13 +117,13 @@ class ContrastiveModel(nn.Module):
         """Mean over the positions and frames of each clip.
 
         Args:
-            frames: (F, 3, h, w), prepared by the encoder.
+            frames: (F, 3, h, w), prepared by the encoder, or with ``cut`` their maps.
             owner: (F,) int64 in [0, clips), the clip each frame is of; each clip has at least one.
 
         Returns:
             (clips, D), float32.
         """
-        features = self.encoder.encode(frames)
+        features = self.cut.finish(frames).permute(0, 2, 3, 1) if self.cut is not None else self.encoder.encode(frames)
         features = at_least_float32(features.flatten(1, -2).mean(dim=1) if features.dim() > 2 else features)
         sums = features.new_zeros(clips, features.shape[1]).index_add(0, owner, features)
         return sums / torch.bincount(owner, minlength=clips)[:, None]

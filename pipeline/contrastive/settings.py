@@ -33,6 +33,9 @@ class FinetuneSettings(Settings):
     batch_norm: Literal["train", "frozen"] = Field(
         "train", description="train: statistics of the batch (of its own process), as released; frozen: those the weights came with"
     )
+    maps_gb: float = Field(
+        4.0, ge=0, description="largest file, in 10^9 bytes, for the frozen blocks' maps; a larger one is not made; 0: none"
+    )
     gradient_cache: int | None = Field(None, ge=1, description="clips in memory at a time, the step being that of the whole batch")
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -45,10 +48,14 @@ class FinetuneSettings(Settings):
     milestones: tuple[int, ...] = Field((15, 30), description="epochs of `step` at which the learning rate falls")
     decay: float = Field(0.1, gt=0, le=1, description="factor at each milestone")
     warmup_epochs: float = Field(0.0, ge=0, description="linear rise of the learning rate over so many epochs")
-    head_epochs: int = Field(0, ge=0, description="epochs of the heads alone on the untouched encoder's features, before the fine-tuning")
+    head_epochs: int = Field(
+        0, ge=0, description="at most so many epochs of the heads alone on the untouched encoder's features, before; the best are kept"
+    )
     epochs: int = Field(50, ge=0, description="of fine-tuning")
     batch_size: int = Field(128, ge=1, description="clips in one step, over all processes together")
-    patience: int | None = Field(None, ge=1, description="validations without a better retrieval before the training stops; null: never")
+    patience: int | None = Field(
+        None, ge=1, description="validations without a better retrieval before a training stops, the heads' too; null: never"
+    )
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
 
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,14 @@ from tqdm import tqdm
 
 from pipeline.cache import Cache
 from pipeline.contrastive.batches import Batches, ClipBatch, Clips
-from pipeline.contrastive.data import Draw, draw_middle, load_frames, pooled_audio
+from pipeline.contrastive.data import Draw, draw_middle, pooled_audio
 from pipeline.contrastive.loss import info_nce
+from pipeline.contrastive.maps import Cut, Frames, Maps, Source, draw_all, size_in_gb
 from pipeline.contrastive.model import ContrastiveModel
 from pipeline.contrastive.schedule import learning_rate_factor, make_optimizer, set_learning_rates
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.contrastive.steps import cached_step, plain_step
 from pipeline.errors import PipelineError
-from pipeline.features.prefetch import ahead
 from pipeline.metrics.retrieval import effective_rank, mean_recall, retrieval_metrics
 from pipeline.training.checkpoint import Checkpoints, load_checkpoint
 
@@ -64,9 +65,10 @@ class Finetuner:
         self, fabric: Fabric, model: ContrastiveModel, settings: FinetuneSettings, train: Clips, validation: Clips,
         cache: Cache, checkpoint: Path, name: str,
     ) -> None:  # fmt: skip
-        self.fabric, self.raw, self.settings, self.cache = fabric, model, settings, cache
+        self.fabric, self.raw, self.settings = fabric, model, settings
         self.train, self.validation, self.name = train, validation, name
-        self.batches = Batches(train, settings, cache, model.encoder)
+        self.batches = Batches(train, settings)
+        self.source = self._source(Frames(cache, model.encoder), checkpoint.parent)
         self.steps_per_epoch = -(-len(train) // settings.batch_size)
         self.state = State()
         self.checkpoints = Checkpoints(checkpoint, settings.checkpoint_seconds, self._content, writes=fabric.is_global_zero)
@@ -100,6 +102,26 @@ class Finetuner:
                 self.checkpoints.offer()
         return self.state
 
+    def _source(self, frames: Frames, directory: Path) -> Source:
+        """The frozen maps of all frames that may be drawn, where the network can be cut and their file is small enough; else frames."""
+        cut = self.raw.find_cut() if self.settings.maps_gb else None
+        if cut is None:
+            return frames
+        once = self.settings.draw == "once"
+        kept = {item.clip: self.batches.draw(item, 0) if once else draw_all(item) for item in self.train.items}
+        kept |= {item.clip: draw_middle(item) for item in self.validation.items}
+        grey = frames.encoder.prepare(torch.full((1, 32, 32, 3), 128, dtype=torch.uint8))
+        shape = tuple(self._begin_maps(cut, grey).shape[1:])
+        if size_in_gb(kept, shape) > self.settings.maps_gb:
+            return frames
+        self.raw.cut = cut
+        return Maps(frames, partial(self._begin_maps, cut), kept, shape, directory)
+
+    @torch.no_grad()
+    def _begin_maps(self, cut: Cut, frames: Tensor) -> Tensor:
+        with self.fabric.autocast():
+            return cut.begin(frames.to(self.fabric.device)).float().cpu()
+
     def _begin(self) -> None:
         """The heads alone for ``head_epochs``, then the metrics that fine-tuning is compared with."""
         if self.settings.head_epochs:
@@ -108,11 +130,17 @@ class Finetuner:
         self._keep(mean_recall(self.state.before) if self.state.before else -math.inf, epoch=-1)
 
     def _train_heads(self) -> None:
-        """Over features computed once; every process does the same whole batches."""
+        """Over features computed once; every process does the same whole batches, and keeps the heads of the best validation.
+
+        Where frames are drawn anew in every epoch, the heads see a frame of every segment, as validation does.
+        """
         self.raw.thaw(False)
         heads = self.raw.heads
-        features, audio = self._pooled([self.batches.draw(item, 0) for item in self.train.items], self.train)
+        once = self.settings.draw == "once"
+        features, audio = self._pooled([self.batches.draw(item, 0) if once else draw_middle(item) for item in self.train.items], self.train)
+        held_out = self._pooled_validation() if len(self.validation) else None
         optimizer = make_optimizer(self.settings, (), heads.parameters())
+        best, best_score, worse = _copy(heads.state_dict()), -math.inf, 0
         for epoch in range(self.settings.head_epochs):
             for rows in self.batches.order(-1 - epoch).split(self.settings.batch_size):
                 chosen = rows.to(features.device)
@@ -124,12 +152,19 @@ class Finetuner:
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
                 optimizer.step()
+            score = mean_recall(self._retrieval(*held_out)) if held_out is not None else float(epoch)
+            worse += 1
+            if score > best_score:
+                best, best_score, worse = _copy(heads.state_dict()), score, 0
+            if worse == self.settings.patience:
+                break
+        heads.load_state_dict(best)
 
     def _epoch(self) -> None:
         """The remaining steps of the current epoch."""
         self.raw.train()
         shares = self.fabric.global_rank, self.fabric.world_size
-        for rows, batch in self.batches.of_epoch(self.state.epoch, self.state.position, *shares):
+        for rows, batch in self.batches.of_epoch(self.source, self.state.epoch, self.state.position, *shares):
             self._step(rows, batch)
             self.state.position += len(rows)
             if self.checkpoints.stopping or self.state.position < len(self.train):
@@ -194,12 +229,19 @@ class Finetuner:
         """Retrieval metrics, loss (all N clips as one batch) and effective rank of the centred visual features; {} without clips."""
         if not len(self.validation):
             return {}
-        features, audio = self._pooled([draw_middle(item) for item in self.validation.items], self.validation)
+        features, audio = self._pooled_validation()
+        centred = features - features.mean(dim=0)
+        return self._retrieval(features, audio) | {"effective_rank": effective_rank(centred.cpu().numpy().astype(np.float64))}
+
+    @torch.no_grad()
+    def _retrieval(self, features: Tensor, audio: Tensor) -> dict[str, float]:
+        """Of (N, D_v) and (N, D_a), through the heads as they are."""
         visual, heard, temperature = self.raw.heads(features, audio)
         loss = info_nce(visual, heard, temperature, symmetric=self.settings.symmetric, gather=False)
-        metrics = {"loss": float(loss), **retrieval_metrics(visual.cpu().numpy(), heard.cpu().numpy())}
-        centred = features - features.mean(dim=0)
-        return metrics | {"effective_rank": effective_rank(centred.cpu().numpy().astype(np.float64))}
+        return {"loss": float(loss), **retrieval_metrics(visual.cpu().numpy(), heard.cpu().numpy())}
+
+    def _pooled_validation(self) -> tuple[Tensor, Tensor]:
+        return self._pooled([draw_middle(item) for item in self.validation.items], self.validation)
 
     @torch.no_grad()
     def _pooled(self, draws: list[Draw], clips: Clips) -> tuple[Tensor, Tensor]:
@@ -207,7 +249,7 @@ class Finetuner:
         self.raw.eval()
         device = self.fabric.device
         pooled = []
-        for _, frames in ahead(lambda draw: load_frames(self.cache, self.raw.encoder, draw), draws):
+        for _, frames in self.source.of(draws):
             with self.fabric.autocast():
                 pooled.append(self.raw.pool(frames.to(device), torch.zeros(len(frames), dtype=torch.int64, device=device), 1))
         return torch.cat(pooled), pooled_audio(clips.audio, draws).to(device)
