@@ -252,3 +252,18 @@ def test_a_row_is_compared_with_one_of_its_own_task(tmp_path, demo):
         "report.baselines.han: avel is a row of avel, not of avvp; their scores cannot be compared",
         "report.baselines.avv: neither a row nor a task",
     }
+
+
+def test_a_row_gets_the_streams_that_its_method_wants(tmp_path):
+    """Told before anything is decoded: features of one's own clips have no motion, and labels of training clips are no features."""
+    llp = YAML(typ="safe").load(ROOT / "suites" / "llp.yaml")
+    llp["runs"]["coleaf_han"]["overrides"]["motion"] = "motoin"
+    llp["runs"]["han"]["overrides"] = {"pseudo_labels": {"heard": "audio_labels", "seen": "visual_labels"}}
+    llp["runs"]["jomold"] |= {"features": "clip_clap", "overrides": {"motion": None}}
+    llp["runs"]["ma"] |= {"features": "r152_r2p1d_vggish_labels", "overrides": {"motion": "audio_labels"}}
+    assert {problem.split("; choose")[0] for problem in problems(tmp_path, llp)} == {
+        "runs.coleaf_han.features: r152_r2p1d_vggish has no stream 'motoin', which its method wants",
+        "runs.han.features: r152_r2p1d_vggish has no stream 'audio_labels', which its method wants",
+        "runs.han.features: r152_r2p1d_vggish has no stream 'visual_labels', which its method wants",
+        "runs.ma.features: the stream 'audio_labels' of r152_r2p1d_vggish_labels is there for training clips only, and no features",
+    }
