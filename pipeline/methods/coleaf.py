@@ -22,8 +22,9 @@ Where the two differ:
 9. Not in the paper: label denoising, contrast of the two streams, mutual loss, fusion of two passes, thresholds. They are the Anchor's own,
    in both variants; HAN has none. Released weighs the Anchor's losses 2, 1, 2.
 10. Released alternates three Adams; one Adam that leaves parameters without a gradient alone, over three steps, is the same.
-11. "Selected thresholds" have no code, and are none of this method's.
-12. HAN as Anchor has no code: it is trained as CMPAE is, with its own losses. UnAV-100 and labels of CLIP and CLAP have none either.
+11. "Selected thresholds" have no code: ``thresholds: selected`` selects them as CMPAE's are, by the weights that are kept.
+12. HAN as Anchor has no code: it is trained as CMPAE is, with its own losses. UnAV-100 and labels of CLIP and CLAP have none either; what
+   ``pseudo_labels`` makes of the latter, :meth:`ParsingMethod.told` says (as printed the References still learn the labels of clips).
 13. The released report's second AV is the first one, as it must be.
 
 Not taken over: the class tokens inside the Anchor, never used, and the random numbers drawn beside them; the References' unused attention
