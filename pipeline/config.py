@@ -24,7 +24,7 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.importing.settings import ImportSet
 from pipeline.features.settings import NOT_FINETUNED, EncoderChoice, FeatureSet
 from pipeline.media.settings import MediaSettings
-from pipeline.methods import METHODS
+from pipeline.methods import METHODS, MethodConfig
 from pipeline.registry import Registry, UnknownName, suggest
 from pipeline.report.published import PATH as PUBLISHED
 from pipeline.report.published import load_published
@@ -148,8 +148,9 @@ def reference_problems(content: Mapping[str, Any]) -> list[str]:
     for name, settings in methods.items():
         path = f"methods.{name}"
         problems += _unknown(path, name, METHODS) or list(schema_problems(METHODS.get(name).Config, settings or {}, path))
+    streams = {name: _mapping(_mapping(entry).get("others")) for name, entry in {**features, **imports}.items()}
     for name, run in runs.items():
-        problems += run_problems(f"runs.{name}", _mapping(run), [*features, *imports], methods)
+        problems += run_problems(f"runs.{name}", _mapping(run), streams, methods)
     problems += report_problems(_mapping(content.get("report")), runs)
     return problems
 
@@ -277,7 +278,8 @@ def _finetuned_name(choice: Mapping[str, Any]) -> str | None:
     return weights.removeprefix("finetuned/") if isinstance(weights, str) and weights.startswith("finetuned/") else None
 
 
-def run_problems(path: str, run: Mapping[str, Any], features: Iterable[str], methods: Mapping[str, Any]) -> list[str]:
+def run_problems(path: str, run: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]], methods: Mapping[str, Any]) -> list[str]:
+    """``features``: by feature set its streams beside the visual and the audio one, with their settings."""
     problems = _unknown(f"{path}.task", run.get("task"), TASKS) + _unknown(f"{path}.method", run.get("method"), METHODS)
     feature_set, method = run.get("features"), run.get("method")
     if isinstance(feature_set, str) and feature_set not in features:
@@ -294,7 +296,24 @@ def run_problems(path: str, run: Mapping[str, Any], features: Iterable[str], met
     own = _mapping(methods.get(method))
     if not list(schema_problems(METHODS.get(method).Config, own, "")):  # else named once, at the method
         settings = merge(own, _mapping(run.get("overrides")))
-        problems += schema_problems(METHODS.get(method).Config, settings, f"{path}.overrides")
+        found = list(schema_problems(METHODS.get(method).Config, settings, f"{path}.overrides"))
+        if not found and isinstance(feature_set, str) and feature_set in features:
+            found = stream_problems(path, METHODS.get(method).Config.model_validate(settings), feature_set, features[feature_set])
+        problems += found
+    return problems
+
+
+def stream_problems(path: str, config: MethodConfig, feature_set: str, others: Mapping[str, Any]) -> list[str]:
+    """Streams that a row's method wants and its feature set has not, or has for training clips alone."""
+    problems = [
+        f"{path}.features: {feature_set} has no stream {stream!r}, which its method wants; choose another feature set, or settings that do"
+        f" without{suggest(stream, others)}"
+        for stream in (*config.streams, *config.label_streams)
+        if stream not in others
+    ]
+    for stream in config.streams:
+        if _mapping(others.get(stream)).get("training_only"):
+            problems.append(f"{path}.features: the stream {stream!r} of {feature_set} is there for training clips only, and no features")
     return problems
 
 

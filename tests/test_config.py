@@ -10,6 +10,7 @@ from pipeline import config
 from pipeline.errors import InputProblems
 from pipeline.methods import METHODS
 from pipeline.registry import UnknownName
+from pipeline.report.published import load_published
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -252,3 +253,34 @@ def test_a_row_is_compared_with_one_of_its_own_task(tmp_path, demo):
         "report.baselines.han: avel is a row of avel, not of avvp; their scores cannot be compared",
         "report.baselines.avv: neither a row nor a task",
     }
+
+
+def test_a_row_gets_the_streams_that_its_method_wants(tmp_path):
+    """Told before anything is decoded: features of one's own clips have no motion, and labels of training clips are no features."""
+    llp = YAML(typ="safe").load(ROOT / "suites" / "llp.yaml")
+    llp["runs"]["coleaf_han"]["overrides"]["motion"] = "motoin"
+    llp["runs"]["han"]["overrides"] = {"pseudo_labels": {"heard": "audio_labels", "seen": "visual_labels"}}
+    llp["runs"]["jomold"] |= {"features": "clip_clap", "overrides": {"motion": None}}
+    llp["runs"]["ma"] |= {"features": "r152_r2p1d_vggish_labels", "overrides": {"motion": "audio_labels"}}
+    assert {problem.split("; choose")[0] for problem in problems(tmp_path, llp)} == {
+        "runs.coleaf_han.features: r152_r2p1d_vggish has no stream 'motoin', which its method wants",
+        "runs.han.features: r152_r2p1d_vggish has no stream 'audio_labels', which its method wants",
+        "runs.han.features: r152_r2p1d_vggish has no stream 'visual_labels', which its method wants",
+        "runs.ma.features: the stream 'audio_labels' of r152_r2p1d_vggish_labels is there for training clips only, and no features",
+    }
+
+
+def test_every_published_row_of_llp_that_we_have_the_method_for_is_a_row_of_its_suite():
+    """CoLeaF's Tables 5 and 6, each with the kind of thresholds and labels that its key names."""
+    llp = config.load(ROOT / "suites" / "llp.yaml")
+    wanted = {key for key, row in load_published().items() if row.table.paper == "coleaf" and row.table.table in "56" and "LLP" in key}
+    ours = {key for key in wanted if key.split("/")[0] in METHODS.names() and not key.startswith("avel")}
+    assert len(ours) == 10
+    assert ours <= set(llp.report.papers.values())
+    for row, key in llp.report.papers.items():
+        settings = llp.method_settings(row)
+        assert ("thresholds" in key) == ("thresholds" in settings), row
+        assert ("labels" in key) == ("pseudo_labels" in settings) == ("labels" in llp.runs[row].features), row
+        assert llp.runs[row].method == key.split("/")[0].split("_")[0]
+    assert METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["seen"][0] == 0.7
+    assert len(METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["seen"]) == 25

@@ -22,8 +22,9 @@ Where the two differ:
 9. Not in the paper: label denoising, contrast of the two streams, mutual loss, fusion of two passes, thresholds. They are the Anchor's own,
    in both variants; HAN has none. Released weighs the Anchor's losses 2, 1, 2.
 10. Released alternates three Adams; one Adam that leaves parameters without a gradient alone, over three steps, is the same.
-11. "Selected thresholds" have no code, and are none of this method's.
-12. HAN as Anchor has no code: it is trained as CMPAE is, with its own losses. UnAV-100 and labels of CLIP and CLAP have none either.
+11. "Selected thresholds" have no code: ``thresholds: selected`` selects them as CMPAE's are, by the weights that are kept.
+12. HAN as Anchor has no code: it is trained as CMPAE is, with its own losses. UnAV-100 and labels of CLIP and CLAP have none either; what
+   ``pseudo_labels`` makes of the latter, :meth:`ParsingMethod.told` says (as printed the References still learn the labels of clips).
 13. The released report's second AV is the first one, as it must be.
 
 Not taken over: the class tokens inside the Anchor, never used, and the random numbers drawn beside them; the References' unused attention
@@ -36,7 +37,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from pipeline.layers.class_tokens import References, Referred, TokenHead
@@ -53,6 +54,7 @@ from pipeline.layers.parsing_losses import binary_loss
 from pipeline.methods.anchor import Anchored, AnchorMethod, AnchorTargets, weighted_sum
 from pipeline.methods.base import METHODS, Batch, Method, MethodConfig, ParsingScores, Progress, Recipe, Targets
 from pipeline.methods.parsing import ParsingConfig, ParsingInputs, ParsingMethod
+from pipeline.registry import suggest
 from pipeline.settings import merge
 
 EARLY_EPOCHS = 3  # released: in which the References learn from the labels alone
@@ -61,6 +63,7 @@ REFERENCE_LATE = 0.5  # released: weight of the References' loss after those epo
 TRUSTED = {"heard": (0.8, 0.1), "seen": (0.6, 0.4)}  # released: a Reference is sure of a class from there, and of its absence up to there
 RELEASED_GATE = 0.52  # of the clip, with CMPAE as Anchor; of the segment CMPAE's own, 0.25
 SENSES: tuple[Literal["heard"], Literal["seen"]] = ("heard", "seen")
+OVER_THE_ANCHOR = ("heard_weight", "seen_weight", "clip_weight", "segment_threshold", "clip_threshold")  # its own where null
 
 
 class ColeafRecipe(Recipe):
@@ -85,7 +88,7 @@ class ColeafConfig(ParsingConfig):
 
     variant: Literal["released", "paper"] = "released"
     anchor: str = Field("cmpae", description="parsing method that is trained and kept")
-    anchor_settings: dict[str, Any] = Field({}, description="its settings, but for recipe, motion, pseudo_labels, thresholds")
+    anchor_settings: dict[str, Any] = Field({}, description="its settings, but for those that this method has of its own, as recipe")
     token_head: TokenHead = Field("mean", description="what reads the class tokens: mean (inert) | linear | none: no class tokens")
     feedforward: int = Field(512, ge=1, description="of the References, as the next two")
     dropout: float = Field(0.1, ge=0, lt=1)
@@ -131,9 +134,14 @@ class ColeafConfig(ParsingConfig):
         known = [name for name in METHODS.names() if issubclass(METHODS.get(name), AnchorMethod)]
         if self.anchor not in known:
             raise ValueError(f"anchor: {self.anchor!r} is no method that can be one; there are: {', '.join(known)}")
-        if own := sorted({"recipe", "motion", "pseudo_labels", "thresholds"} & set(self.anchor_settings)):
-            raise ValueError(f"anchor_settings: {', '.join(own)}: set it in this method's own settings")
-        _ = self.anchor_config  # its own complaints
+        own = {*ParsingConfig.model_fields, *(name for name in OVER_THE_ANCHOR if getattr(self, name) is not None)}
+        if idle := sorted(own & self.anchor_settings.keys()):  # they would have no effect
+            raise ValueError(f"anchor_settings: {', '.join(idle)}: set it in this method's own settings")
+        try:
+            _ = self.anchor_config
+        except ValidationError as error:  # as it stands, its places would be taken for settings of this method
+            its = METHODS.get(self.anchor).Config.model_fields.keys() - ParsingConfig.model_fields
+            raise ValueError("; ".join(_of_anchor(finding, its) for finding in error.errors())) from None
         return self
 
     @property
@@ -156,6 +164,14 @@ class ColeafConfig(ParsingConfig):
     @property
     def parts(self) -> tuple[str, ...]:
         return (self.anchor,)
+
+
+def _of_anchor(finding: Mapping[str, Any], known: Iterable[str]) -> str:
+    """What pydantic found in the Anchor's settings, with its place."""
+    place = ".".join(map(str, ("anchor_settings", *finding["loc"])))
+    if finding["type"] == "extra_forbidden":
+        return f"{place}: unknown key{suggest(str(finding['loc'][-1]), known)}"
+    return f"{place}: {finding['msg']}"
 
 
 class Taught(NamedTuple):

@@ -53,7 +53,9 @@ class JomoldConfig(DenoisingConfig):
     def first(self) -> Self | None:
         if not self.denoise or self.noise_ratios is not None:
             return None
-        return self.model_copy(update={"denoise": False, "cross_attention": False, "heard_weight": 1.0, "thresholds": "fixed"})
+        return self.model_copy(
+            update={"denoise": False, "cross_attention": False, "heard_weight": 1.0, "thresholds": "fixed", "given_thresholds": {}}
+        )
 
 
 @METHODS.register("jomold")

@@ -71,7 +71,7 @@ class MaConfig(ParsingConfig):
     def first(self) -> Self | None:
         if not self.refine or self.removed_labels is not None:
             return None
-        return self.model_copy(update={"refine": False, "thresholds": "fixed"})
+        return self.model_copy(update={"refine": False, "thresholds": "fixed", "given_thresholds": {}})
 
 
 class TrainingClips(NamedTuple):

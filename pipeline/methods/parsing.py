@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -34,8 +34,12 @@ class ParsingConfig(MethodConfig):
 
     motion: str | None = Field("motion", description="name of the stream of motion features beside the visual one; null: none is used")
     pseudo_labels: PseudoLabels | None = Field(None, description="labels of segments to learn from beside those of clips; null: none")
-    thresholds: Literal["fixed", "selected"] = Field(
-        "fixed", description="of the clip: the method's own | by class, by the event-level F of the modality on validation"
+    thresholds: Literal["fixed", "selected", "given"] = Field(
+        "fixed",
+        description="of the clip: the method's own | by class, by the event-level F of the modality on validation | given_thresholds",
+    )
+    given_thresholds: dict[Literal["heard", "seen"], tuple[Annotated[float, Field(ge=0, le=1)], ...]] = Field(
+        {}, description="of a modality, by class in the data set's order, as CMPAE publishes them; one not named keeps the method's own"
     )
     selected_for: tuple[Literal["heard", "seen"], ...] = Field(("seen",), min_length=1, description="modalities to select them for")
     threshold_epoch: int | None = Field(
@@ -46,6 +50,12 @@ class ParsingConfig(MethodConfig):
     def _epoch_is_reached(self) -> Self:
         if self.threshold_epoch is not None and self.threshold_epoch > self.recipe.epochs:
             raise ValueError(f"threshold_epoch {self.threshold_epoch} lies beyond the last epoch, recipe.epochs {self.recipe.epochs}")
+        return self
+
+    @model_validator(mode="after")
+    def _thresholds_are_given(self) -> Self:
+        if (self.thresholds == "given") != bool(self.given_thresholds):
+            raise ValueError("given_thresholds and `thresholds: given` go together")
         return self
 
     @property
@@ -62,7 +72,7 @@ class ParsingConfig(MethodConfig):
 
     @property
     def calibrated_after(self) -> int | None:
-        return None if self.thresholds == "fixed" else (self.threshold_epoch or 0)
+        return (self.threshold_epoch or 0) if self.thresholds == "selected" else None
 
 
 class ParsingInputs(NamedTuple):
@@ -82,7 +92,7 @@ class ParsingMethod(Method):
         other_shapes: of one segment, of the motion stream where the settings name one: (D_m,).
 
     Raises:
-        PipelineError: a motion stream of another form.
+        PipelineError: a motion stream of another form; given thresholds that are not one for each class.
     """
 
     tasks = frozenset({"avvp"})
@@ -98,8 +108,17 @@ class ParsingMethod(Method):
         self.motion_shape = None if config.motion is None else tuple((other_shapes or {})[config.motion])
         if self.motion_shape is not None and len(self.motion_shape) != 1:
             raise PipelineError(f"the stream {config.motion} has the shape {self.motion_shape} per segment; one vector is needed")
-        if config.thresholds == "selected":  # (heard and seen, C); NaN where the method's own holds
-            self.register_buffer("selected_thresholds", torch.full((2, num_classes), float("nan")))
+        if config.thresholds != "fixed":  # (heard and seen, C); NaN where the method's own holds
+            self.register_buffer("selected_thresholds", self._given_thresholds())
+
+    def _given_thresholds(self) -> Tensor:
+        table = torch.full((2, self.num_classes), float("nan"))
+        for sense, values in self.config.given_thresholds.items():
+            if len(values) != self.num_classes:
+                needed = f"{self.num_classes} are needed, one for each class in the data set's order"
+                raise PipelineError(f"given_thresholds.{sense}: {len(values)} thresholds; {needed}")
+            table[SENSES.index(sense)] = torch.tensor(values)
+        return table
 
     @property
     def motion_width(self) -> int | None:
@@ -197,8 +216,8 @@ class ParsingMethod(Method):
         }
 
     def gates(self, like: Tensor, heard: tuple[float, float], seen: tuple[float, float]) -> Tensor:
-        """Thresholds as :class:`ParsingScores` wants them: the method's own, the same for all classes, and the clip's selected ones in
-        their place where there are any.
+        """Thresholds as :class:`ParsingScores` wants them: the method's own, the same for all classes, and the clip's selected or
+        given ones in their place where there are any.
 
         Args:
             like: (B, C).
@@ -211,7 +230,7 @@ class ParsingMethod(Method):
         return self.with_selected(values.expand(len(like), -1, -1, -1))
 
     def with_selected(self, thresholds: Tensor) -> Tensor:
-        """(B, 2, 2, C) thresholds, those of the clip replaced by the selected ones, where there are any."""
+        """(B, 2, 2, C) thresholds, those of the clip replaced by the selected or given ones, where there are any."""
         if self.config.thresholds == "fixed":
             return thresholds
         selected = self.selected_thresholds.to(thresholds.dtype)

@@ -162,13 +162,26 @@ def test_what_the_variants_and_anchors_set():
         ({"anchor": "psp"}, "'psp' is no method that can be one; there are: cmpae, han, jomold"),
         ({"anchor": "coleaf"}, "'coleaf' is no method that can be one"),
         ({"anchor": "hann"}, "'hann' is no method"),
-        ({"anchor_settings": {"widht": 3}}, "widht"),
+        ({"anchor_settings": {"widht": 3}}, r"anchor_settings\.widht: unknown key; did you mean 'width'\? \(known: absence_dropout, clip_"),
+        ({"anchor_settings": {"width": -3, "dropout": 2}}, r"settings\.width: .* greater than or equal to 1; anchor_settings\.dropout: "),
         ({"anchor_settings": {"recipe": {}}}, "anchor_settings: recipe: set it in this method's own settings"),
+        ({"anchor_settings": {"threshold_epoch": 2, "selected_for": ["heard"]}}, "anchor_settings: selected_for, threshold_epoch: set it"),
+        ({"anchor_settings": {"heard_weight": 9.0, "clip_threshold": 0.3}}, "anchor_settings: clip_threshold, heard_weight: set it"),
     ],
 )
 def test_settings_that_make_no_anchor_are_refused(settings, message):
     with pytest.raises(ValidationError, match=message):
         METHODS.get("coleaf").Config(**settings)
+
+
+def test_what_is_left_to_the_anchor_is_set_in_its_settings():
+    """As printed the Anchor weighs its own losses, and has its own thresholds; what is set there counts."""
+    batch, _ = example()
+    config = {"variant": "paper", "anchor_settings": {"heard_weight": 9.0, "clip_threshold": 0.3}}
+    method = create("coleaf", visual_shape=(2, 4), audio_shape=(7,), num_classes=CLASSES, other_shapes={"motion": (5,)}, **config)
+    assert method._anchor_weights() == {"heard": 9.0, "seen": 0.6, "clip": 0.6}
+    thresholds = method.double().eval().predict(batch).thresholds[0, :, :, 0]
+    torch.testing.assert_close(thresholds, torch.tensor([[0.25, 0.3], [0.25, 0.3]], dtype=thresholds.dtype))
 
 
 def test_rows_depend_on_the_code_of_every_anchor(repository):

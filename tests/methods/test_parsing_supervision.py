@@ -163,6 +163,48 @@ def test_selected_thresholds_are_saved_and_take_the_place_of_the_method_s_own(na
     torch.testing.assert_close(after[:, 1, 1], chosen[1].expand(4, -1))
 
 
+@every_case
+@pytest.mark.parametrize("given", [{"seen": (0.7, 0.4, 0.55)}, {"heard": (0.0, 1.0, 0.3), "seen": (0.7, 0.4, 0.55)}], ids=list)
+def test_given_thresholds_take_the_place_of_the_method_s_own(name, config, given):
+    """They are there without any validation, are saved, and are none of the first network's."""
+    batch, _ = random_batch()
+    plain, method = build(name, config), build_given(name, config, given)
+    with torch.no_grad():
+        own, found = plain.eval().predict(batch).thresholds, method.eval().predict(batch).thresholds
+    for number, sense in enumerate(("heard", "seen")):
+        expected = torch.tensor(given[sense]).expand(4, -1) if sense in given else own[:, number, 1]
+        torch.testing.assert_close(found[:, number, 1], expected)
+    assert torch.equal(found[:, :, 0], own[:, :, 0])
+    assert "selected_thresholds" in method.kept_weights()
+    assert method.config.calibrated_after is None
+    if method.config.first is not None:
+        again = type(method.config.first)(**method.config.first.model_dump())  # as the first network's row builds it
+        assert again == plain.config.first
+        assert again.thresholds == "fixed"
+
+
+def build_given(name, config, given):
+    torch.manual_seed(0)
+    method_class = METHODS.get(name)
+    settings = method_class.Config(**config, thresholds="given", given_thresholds=given)
+    wanted = {stream: (5,) for stream in settings.streams}
+    return method_class(settings, (2, 6), (7,), CLASSES, wanted)
+
+
+@pytest.mark.parametrize("name", sorted({case.values[0] for case in CASES}))
+def test_given_thresholds_that_do_not_fit_are_refused(name):
+    config = METHODS.get(name).Config
+    for wrong in ({"thresholds": "given"}, {"given_thresholds": {"seen": [0.5]}}):
+        with pytest.raises(ValidationError, match="given_thresholds and `thresholds: given` go together"):
+            config(**wrong)
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        config(thresholds="given", given_thresholds={"seen": [0.5, 1.2, 0.5]})
+    with pytest.raises(
+        PipelineError, match=r"given_thresholds\.heard: 2 thresholds; 3 are needed, one for each class in the data set's order"
+    ):
+        build_given(name, {}, {"heard": [0.5, 0.5]})
+
+
 @pytest.mark.parametrize("name", sorted({case.values[0] for case in CASES}))
 def test_an_epoch_that_is_never_reached_is_refused(name):
     config = METHODS.get(name).Config

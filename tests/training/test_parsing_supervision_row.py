@@ -98,6 +98,35 @@ def test_selected_thresholds_are_stored_and_nothing_else_changes(row, tmp_path):
         torch.testing.assert_close(method.predict(batch).thresholds[:, 1, 1], thresholds[1].expand(2, -1))
 
 
+@pytest.mark.parametrize("epoch", [None, 1])
+def test_coleaf_keeps_its_anchor_and_the_thresholds_selected_for_it(row, tmp_path, epoch):
+    """With guessed labels of segments, which reach the Anchor; the thresholds are those of the answers of the epoch asked for."""
+    row.run = row.run.model_copy(update={"method": "coleaf"})
+    small = {"feedforward": 8, "anchor": "han", "anchor_settings": {"width": 8, "feedforward": 8}}
+    plain = RowInputs(row.name, row.run, {**small, "recipe": row.settings["recipe"]}, row.store, row.index, row.classes)
+    train(plain, tmp_path / "fixed")
+    selected = again(plain, thresholds="selected", threshold_epoch=epoch)
+    train(selected, tmp_path / "selected")
+    weights, own = (load_file(tmp_path / name / "seed-3.safetensors") for name in ("selected", "fixed"))
+    thresholds = weights.pop("selected_thresholds")
+    assert own.keys() == weights.keys() == {name for name in own if name.startswith("anchor.")}
+    assert all(torch.equal(own[name], weights[name]) for name in own)
+    method, _ = load_seed(tmp_path / "selected", 3)
+    assert method.references is None
+    if epoch is None:
+        fixed, _ = load_seed(tmp_path / "fixed", 3)
+        scores, _ = loop.predictions(fixed, plain.task, plain.split("val"), torch.float32, 4)
+        data = plain.split("val")
+        expected = fixed.calibrated(scores, data.targets, data.features.mask)["selected_thresholds"]
+        torch.testing.assert_close(thresholds, expected, equal_nan=True)
+    batch, _ = plain.split("test").batch(torch.arange(2), torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(method.predict(batch).thresholds[:, 1, 1], thresholds[1].expand(2, -1))
+    train(again(selected, pseudo_labels=GUESSED), tmp_path / "guessed")
+    history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text())["history"]
+    assert all(record["train/seen_segments"] > 0 and record["train/heard_segments"] > 0 for record in history)
+
+
 def test_the_epoch_that_is_asked_for_selects_also_after_a_kill(row, tmp_path, monkeypatch):
     """By the weights after epoch 1 of 3, not by those that are kept; and the same bytes when the run was killed after that epoch."""
     early, seen = again(row, thresholds="selected", threshold_epoch=1, selected_for=["heard", "seen"]), []

@@ -1,0 +1,101 @@
+"""What restatements without dropout and with settings of their own cannot see of video parsing: where a training step drops out and how
+much, and the numbers of the released codes among the defaults."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+import torch
+from test_published_settings import build, dropouts
+
+from pipeline.methods import METHODS, Batch
+
+# Of one stream: behind its own attention, behind the other modality's, in the FFN and behind it; and the weights of both attentions.
+ACROSS, ALONE = (
+    Counter({("attention", 0.1): 4, ("attention, attention", 0.1): 2}),
+    Counter({("attention", 0.1): 3, ("attention, attention", 0.1): 1}),
+)
+
+
+def times(number: int, calls: Counter) -> Counter:
+    return Counter({place: number * count for place, count in calls.items()})
+
+
+def within(part: str, calls: Counter) -> Counter:
+    """The same calls, in a network that is a part of the method."""
+    return Counter({(place.replace("attention", part, 1), rate): count for (place, rate), count in calls.items()})
+
+
+@pytest.mark.parametrize(
+    ("name", "config", "expected"),
+    [
+        ("han", {}, times(2, ACROSS)),
+        ("ma", {}, times(2, ACROSS)),
+        ("jomold", {}, times(2, ACROSS) + Counter({("dropout", 0.5): 1})),
+        ("cmpae", {}, times(2, ACROSS) + times(2, ALONE) + Counter({("dropout", 0.5): 1, ("pooling", 0.2): 2})),
+        # Both References twice, to learn and to teach.
+        (
+            "coleaf",
+            {"anchor": "han"},
+            within("anchor", times(2, ACROSS)) + within("references", times(4, ALONE)) + Counter({("references", 0.5): 4}),
+        ),
+        (
+            "coleaf",
+            {"anchor": "han", "variant": "paper"},
+            within("anchor", times(2, ACROSS)) + within("references", times(2, ALONE)) + Counter({("references", 0.5): 2}),
+        ),
+    ],
+    ids=str,
+)
+def test_dropout_stands_where_it_is_published(name, config, expected):
+    assert dropouts(build(name, motion=None, **config)) == expected
+
+
+@pytest.mark.parametrize("name", ["jomold", "cmpae"])
+def test_half_of_what_is_seen_is_dropped_before_pooling_and_nothing_of_what_is_heard(name):
+    """Behind the tokens that contrast and CoLeaF take."""
+    method, pooled = build(name, motion=None).train(), []
+    method.pooling.register_forward_hook(lambda _module, inputs, _output: pooled.extend(inputs[:2]))
+    batch = Batch(torch.randn(2, 4, 2, 2, 8), torch.randn(2, 4, 128), torch.ones(2, 4, dtype=torch.bool))
+    said = method.anchor_forward(method.inputs(batch))
+    heard, seen = pooled
+    assert torch.equal(heard, said.heard_tokens)
+    kept = seen != 0
+    assert 0.4 < kept.float().mean() < 0.6
+    torch.testing.assert_close(seen[kept], 2 * said.seen_tokens[kept])
+
+
+# Learning rate, epochs at which it falls, factor, batch, epochs, what picks the epoch; thresholds of segment and clip.
+RECIPES = {
+    "han": (3e-4, (10, 20, 30), 0.1, 16, 40, None, 0.5, 0.5),
+    "ma": (3e-4, (10,), 0.1, 16, 12, "last", 0.5, 0.5),
+    "jomold": (5e-4, (6, 12, 18, 24), 0.25, 128, 25, "event/A", 0.5, 0.5),
+    "cmpae": (5e-4, (6, 12, 18), 0.25, 128, 20, "mean_of_ten", 0.25, 0.45),
+    "coleaf": (5e-4, (6, 12), 0.25, 128, 10, "mean_of_ten_new", None, 0.52),
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_released_recipes_and_thresholds_are_the_defaults(name):
+    config = METHODS.get(name).Config()
+    recipe = config.recipe
+    found = (recipe.learning_rate, recipe.milestones, recipe.decay, recipe.batch_size, recipe.epochs, recipe.selection)
+    assert (*found, config.segment_threshold, config.clip_threshold) == RECIPES[name]
+    assert (recipe.optimizer, recipe.weight_decay, recipe.clip_norm) == ("adam", 0.0, None)
+
+
+def test_the_released_weights_and_shares_are_the_defaults():
+    of = {name: METHODS.get(name).Config().model_dump() for name in RECIPES}
+    assert {name: of[name]["seen_share"] for name in ("han", "ma", "jomold", "cmpae")} == dict.fromkeys(
+        ("han", "ma", "jomold", "cmpae"), 0.9
+    )
+    assert {(of[name]["heard_threshold"], of[name]["seen_threshold"]) for name in ("jomold", "cmpae")} == {(0.6, 1.8)}
+    assert [of["cmpae"][name] for name in ("heard_weight", "seen_weight", "clip_weight", "cross_share", "cross_share_in_inference")] == [
+        2.0, 0.6, 0.6, 0.8, 0.7,
+    ]  # fmt: skip
+    coleaf = of["coleaf"]
+    assert (coleaf["heard_weight"], coleaf["seen_weight"], coleaf["clip_weight"]) == (2.0, 1.0, 2.0)
+    assert (coleaf["contrast_weight_heard"], coleaf["contrast_weight_seen"], coleaf["co_occurrence_weight"]) == (0.009, 1.0, 1e-4)
+    assert (coleaf["pseudo_threshold_heard"], coleaf["pseudo_threshold_seen"], coleaf["event_threshold"]) == (0.5, 0.6, 0.5)
+    assert (coleaf["temperature"], coleaf["self_modality_weight"], coleaf["token_weight"]) == (0.2, 0.5, 1.0)
