@@ -1,6 +1,7 @@
 """Seconds and memory of a training step: every method in float32, beside CACE-Net in float64 as its formulas are written (as released).
 
 python -m benchmarks.training [--method NAME ...] [--supervision weak] [--batch 64] [--steps 3] [--rounds 3] [--threads 2] [--bfloat16]
+The methods of audio-visual video parsing, at LLP's shapes: python -m benchmarks.parsing.
 
 A step is what the loop does: losses (CACE-Net's contrast switched on), backward pass, clipping, optimizer, on a batch of random features
 that is already on the device. The reference, ``as_released``, is benchmarks/cace_net_as_released.py in float64; beside it stand the same
