@@ -13,8 +13,9 @@ from pipeline.errors import PipelineError
 from pipeline.features.store import Entry, FeatureStore, write_store
 from pipeline.methods import METHODS, AvelTargets, Batch, LocalizationMethod
 from pipeline.training import loop
-from pipeline.training.rows import RowInputs, evaluate_row, load_seed, train_row
+from pipeline.training.rows import RowInputs, evaluate_row, load_seed
 from pipeline.training.settings import Run, TrainSettings
+from pipeline.training.train import train_row
 
 CLASSES = ["Dog", "Cat", "Bell"]
 T = 4
