@@ -243,6 +243,7 @@ def test_the_fingerprint_follows_everything_that_moves_the_weights(inputs, tmp_p
     first = inputs.fingerprint(EVERY_STEP)
     assert first == inputs.fingerprint(EVERY_STEP)
     assert first != inputs.fingerprint(TrainSettings(precision="64-true"))
+    assert first != inputs.fingerprint(EVERY_STEP.model_copy(update={"threads": 1}))
     others = [make_inputs(tmp_path / "o1"), make_inputs(tmp_path / "o2", epochs=5), make_inputs(tmp_path / "o3")]
     others[0].index.at[0, "events"] = []
     index = pd.read_parquet(others[2].store.directory / "index.parquet")
