@@ -43,6 +43,17 @@ class CacheSettings(Settings):
     dir: Path | None = Field(None, description="absolute path; null: $AVEL_CACHE, else ~/.cache/avel-pipeline")
 
 
+class MachineSettings(Settings):
+    """What the machine can bear; it changes no number, and no stage depends on it."""
+
+    seeds_at_once: int = Field(
+        1,
+        ge=1,
+        description="seeds of a row trained side by side, on the CPU or on one GPU; above 1 each in a process of its own, which loads the"
+        " row's splits for itself: so many times the memory. For speed, at most cores / train.threads",
+    )
+
+
 class Params(Settings):
     """params.yaml, one block per stage. Every block that a stage of dvc.yaml tracks is needed, be it empty: {}."""
 
@@ -57,6 +68,7 @@ class Params(Settings):
     runs: dict[str, Run] = Field(description="rows of the results table, by a name of your choice")
     report: ReportSettings
     cache: CacheSettings = CacheSettings()
+    machine: MachineSettings = MachineSettings()
 
     def method_settings(self, row: str) -> dict[str, Any]:
         """The settings of a row's method: its own block with the row's overrides laid over it."""

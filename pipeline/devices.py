@@ -1,4 +1,4 @@
-"""Where tensors live: ``auto``, ``cpu`` or ``cuda``."""
+"""Where tensors live, ``auto``, ``cpu`` or ``cuda``, and on how many threads a CPU works on them."""
 
 from __future__ import annotations
 
@@ -17,3 +17,12 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not available:
         raise PipelineError("device: cuda was asked for, but torch finds no usable GPU here; set device: auto or cpu")
     return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def use_threads(number: int | None) -> None:
+    """Let this process work on so many CPU threads, in OpenMP and MKL alike, whatever ``OMP_NUM_THREADS`` says; None: torch's own choice.
+
+    Sums are cut into as many parts, so that their last digits depend on the number.
+    """
+    if number is not None:
+        torch.set_num_threads(number)

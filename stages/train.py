@@ -2,7 +2,7 @@
 
 from pipeline.stage import publishing, run
 from pipeline.training.memory import keep_freed_memory
-from pipeline.training.rows import train_row
+from pipeline.training.train import train_row
 from stages.paths import LIVE, RUNS
 from stages.rows import read_row
 
@@ -11,7 +11,7 @@ def main(name: str) -> None:
     keep_freed_memory()
     inputs, params = read_row(name)
     with publishing(RUNS / name, resume=inputs.fingerprint(params.train)) as directory:
-        train_row(inputs, params.train, directory, LIVE / name)
+        train_row(inputs, params.train, directory, LIVE / name, params.machine.seeds_at_once)
 
 
 if __name__ == "__main__":

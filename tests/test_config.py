@@ -37,6 +37,18 @@ def test_every_suite_is_valid(suite):
     assert params.features or params.imports
 
 
+def test_what_the_machine_can_bear_is_checked_and_may_be_absent(tmp_path, demo):
+    demo["machine"] = {"seeds_at_once": 0, "seeds_at_one": 2}
+    demo["train"]["threads"] = 0
+    found = problems(tmp_path, demo)
+    assert [problem.split(":")[0] for problem in found] == ["train.threads", "machine.seeds_at_once", "machine.seeds_at_one"]
+    assert "did you mean 'seeds_at_once'?" in found[2]
+    del demo["machine"], demo["train"]["threads"]
+    YAML(typ="safe").dump(demo, tmp_path / "params.yaml")
+    params = config.load(tmp_path / "params.yaml")
+    assert (params.machine.seeds_at_once, params.train.threads) == (1, None)
+
+
 def test_the_active_params_are_the_demo():
     assert (ROOT / "params.yaml").read_text() == (ROOT / "suites" / "demo.yaml").read_text()
 

@@ -1,32 +1,29 @@
 """Run a function over many jobs in child processes that may crash, hang or eat memory without harm to the parent.
 
-A child is a fresh interpreter (nothing of the parent's is forked), serves many jobs, and is replaced when it dies. It ends with the
-parent: at the end of its pipe, and, should a decoder hang in native code, by an alarm a little after the job's time limit.
+A child (of :mod:`pipeline.children`) serves many jobs, and is replaced when it dies. It ends with the parent, and, should a decoder hang in
+native code, by an alarm a little after the job's time limit.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import os
 import pickle
 import resource
 import signal
 import subprocess
-import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Connection, wait
 from typing import Any, ClassVar
 
+from pipeline.children import exit_reason, start
 from pipeline.errors import PipelineError
 
 START_SECONDS = 120.0  # to start a child and import the function's module, on a busy machine
 ALARM_GRACE_SECONDS = 10.0  # the parent is first to end a job; the alarm is for children without a parent
-COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pipeline.media.guard import serve; serve(*map(int, sys.argv[2:]))"
 
 
 @dataclass(frozen=True)
@@ -57,21 +54,18 @@ class _Worker:
     """One child process, the pipe to it, and the job it has or gets as soon as it is ready."""
 
     def __init__(self, function: bytes, timeout_seconds: float, memory_mb: int, job: Any) -> None:
-        self.connection, theirs = Pipe()
         self.job = job
         self.ready = False
         self.timeout_seconds = timeout_seconds
         self.deadline = time.monotonic() + START_SECONDS
         single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # as many cores as workers
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND, json.dumps(sys.path), str(theirs.fileno()), str(os.getpid())],
-            pass_fds=[theirs.fileno()],
+        self.process, self.connection = start(
+            serve,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,  # FFmpeg's complaints; what matters comes back as a reason
             env={**os.environ, **single},
         )
-        theirs.close()
         self._send((function, timeout_seconds + ALARM_GRACE_SECONDS, memory_mb))
 
     def give(self, job: Any) -> None:
@@ -104,8 +98,8 @@ class _Worker:
             kind, content = self.connection.recv()
         except (EOFError, OSError):
             if not self.ready:
-                raise PipelineError(f"a child process died while starting: {self._exit_reason()}") from None
-            return (Crashed(self._exit_reason()),)
+                raise PipelineError(f"a child process died while starting: {exit_reason(self.process)}") from None
+            return (Crashed(exit_reason(self.process)),)
         if kind == "broken":
             raise PipelineError(f"a child process cannot import the function to run: {content}")
         if kind == "ready":
@@ -113,13 +107,6 @@ class _Worker:
             self.give(self.job)
             return None
         return (content,) if kind == "done" else (Failed(content),)
-
-    def _exit_reason(self) -> str:
-        try:
-            code = self.process.wait(timeout=5.0)
-        except subprocess.TimeoutExpired:
-            return "the child process closed its pipe"
-        return f"the child process was ended by {signal.Signals(-code).name}" if code < 0 else f"the child process exited with code {code}"
 
 
 def run_guarded(
@@ -170,11 +157,8 @@ def _stirring(running: list[_Worker]) -> list[_Worker]:
     return [worker for worker in running if worker.connection in ready or worker.deadline <= time.monotonic()]
 
 
-def serve(descriptor: int, parent: int) -> None:
-    """What a child does: answer jobs from the pipe ``descriptor`` until it closes or process ``parent`` is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    connection = Connection(descriptor)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+def serve(connection: Connection) -> None:
+    """What a child does: answer jobs from its pipe until that closes."""
     with contextlib.suppress(EOFError, OSError):  # the parent has closed the pipe
         pickled, alarm_seconds, memory_mb = connection.recv()
         try:
@@ -197,12 +181,6 @@ def _answer(function: Callable[[Any], Any], job: Any) -> bytes:
         return pickle.dumps(("done", function(job)))
     except Exception as error:
         return pickle.dumps(("failed", " ".join(f"{type(error).__name__}: {error}".split())[:500]))
-
-
-def _end_with(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(0.5)
-    os._exit(1)
 
 
 def _limit_memory(memory_mb: int) -> None:

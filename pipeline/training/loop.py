@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MethodType
@@ -60,17 +60,18 @@ class Trainer:
         watched: a split (test) whose headline is recorded after every epoch and decides nothing: the papers' protocol, beside ours.
         checkpoint: file to resume from and to write to.
         live: directory of the live metrics (DVCLive).
+        bar: makes the progress bar, as tqdm does.
     """
 
     def __init__(
         self, fabric: Fabric, method: Method, task: Task, train: SplitData, validation: SplitData, settings: TrainSettings,
-        checkpoint: Path, live: Path, name: str, watched: SplitData | None = None,
+        checkpoint: Path, live: Path, name: str, watched: SplitData | None = None, bar: Callable[..., Any] = tqdm,
     ) -> None:  # fmt: skip
         if not len(train):
             raise PipelineError(f"{name}: no row of the training split has features; look at the index and at the status of the clips")
         recipe: Recipe = method.config.recipe
         self.fabric, self.task, self.train, self.validation, self.settings, self.recipe = fabric, task, train, validation, settings, recipe
-        self.live, self.name, self.watched = live, name, watched
+        self.live, self.name, self.watched, self.bar = live, name, watched, bar
         if method.config.calibrated_after is not None and not len(validation):
             raise PipelineError(f"{name}: thresholds are to be selected on validation, and no clip of it has features")
         self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
@@ -99,7 +100,7 @@ class Trainer:
         self._restore()
         self.started = time.monotonic() - self.state.seconds
         live = LiveMetrics(self.live, resume=self.state.epoch > 0)
-        bar = tqdm(desc=self.name, total=self.recipe.epochs, initial=self.state.epoch, disable=None)
+        bar = self.bar(desc=self.name, total=self.recipe.epochs, initial=self.state.epoch, disable=None)
         with self.checkpoints.watching(), live, bar:
             while self.state.epoch < self.recipe.epochs:
                 self._epoch()

@@ -1,8 +1,7 @@
-"""One row of ``runs``: its seeds trained, stored with all that prediction needs, and evaluated."""
+"""One row of ``runs``: what it is trained and evaluated on, its trained seeds read back, and their evaluation."""
 
 from __future__ import annotations
 
-import csv
 import inspect
 import json
 import shutil
@@ -14,19 +13,17 @@ from typing import Any
 
 import pandas as pd
 import torch
-from lightning.fabric import Fabric
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.cache import file_sha256, fingerprint
-from pipeline.devices import choose_device
+from pipeline.devices import choose_device, use_threads
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.methods import METHODS, Method, MethodConfig, create
 from pipeline.tasks import TASKS, Task
 from pipeline.training.data import SplitData, label_stream_problems, load_split
-from pipeline.training.loop import State, Trainer, predictions
+from pipeline.training.loop import predictions
 from pipeline.training.settings import Run, TrainSettings
 
 UNSEEN = "test_unseen"  # test without the clips that stand in train as well
@@ -91,86 +88,6 @@ def build(name: str, shapes: Mapping[str, tuple[int, ...]], num_classes: int, se
     )  # fmt: skip
 
 
-def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live: Path) -> None:
-    """Train every seed into ``directory``; seeds that an interrupted run finished there are kept, and checkpoints resumed."""
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    device = choose_device(settings.device)
-    fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.precision)
-    train, validation = inputs.training_split().to(device), inputs.split("val").to(device)
-    watched = inputs.split("test").to(device) if settings.published_protocol else None
-    for seed in inputs.run.seeds:
-        if not (directory / f"seed-{seed}.json").is_file():
-            split = (train, validation)
-            first, before = train_first(fabric, inputs, split, settings, directory, live, seed)
-            torch.manual_seed(seed)
-            method, name = inputs.build(), f"{inputs.name}, seed {seed}"
-            trainer = Trainer(
-                fabric, method, inputs.task, *split, settings, directory / f"seed-{seed}.checkpoint", live / f"seed-{seed}", name, watched
-            )
-            with torch.no_grad():
-                method.prepare(first, trainer.in_order)
-            state = trainer.run()
-            save_seed(directory, seed, inputs, state)
-            save_time(live / f"seed-{seed}", directory / f"seed-{seed}.safetensors", before + state.seconds, device.type)
-    for path in [*directory.glob("*.checkpoint"), *directory.glob("*.first*")]:
-        path.unlink()
-    write_curves(directory, inputs.run.seeds)
-
-
-def train_first(
-    fabric: Fabric, inputs: RowInputs, split: tuple[SplitData, SplitData], settings: TrainSettings, directory: Path, live: Path, seed: int
-) -> tuple[Method | None, float]:
-    """(the network that ``config.first`` asks for, in eval mode; seconds it took): trained under the same seed, or as an interrupted run
-    left it. (None, 0) where the method has none."""
-    config = inputs.config.first
-    if config is None:
-        return None, 0.0
-    torch.manual_seed(seed)
-    method, weights = (
-        build(inputs.first_method, inputs.store.shapes, len(inputs.classes), config.model_dump()),
-        directory / f"seed-{seed}.first",
-    )
-    name, checkpoint = f"{inputs.name}, seed {seed}, first network", directory / f"seed-{seed}.first-checkpoint"
-    trainer = Trainer(fabric, method, inputs.task, *split, settings, checkpoint, live / f"seed-{seed}-first", name)
-    if not weights.is_file():
-        state = trainer.run()
-        assert state.best_weights is not None
-        facts = {"seconds": str(state.seconds)}
-        save_file({key: value.contiguous() for key, value in state.best_weights.items()}, weights.with_suffix(".first-partial"), facts)
-        weights.with_suffix(".first-partial").replace(weights)
-    method.load_kept(load_file(weights))
-    with safe_open(weights, "pt") as file:
-        return method.eval(), float(file.metadata()["seconds"])
-
-
-def save_seed(directory: Path, seed: int, inputs: RowInputs, state: State) -> None:
-    """``seed-K.safetensors`` and, last, ``seed-K.json`` with what rebuilds the method around it."""
-    assert state.best_weights is not None
-    save_file({key: value.contiguous() for key, value in state.best_weights.items()}, directory / f"seed-{seed}.safetensors")
-    facts = {
-        "task": inputs.run.task,
-        "method": inputs.run.method,
-        "settings": inputs.settings,
-        "features": inputs.run.features,
-        "feature_spec": inputs.store.spec,  # so that prediction can tell whether it makes the same features
-        "shapes": {name: list(shape) for name, shape in inputs.store.shapes.items()},
-        "classes": inputs.classes,
-        "best_epoch": state.best_epoch,
-        "skipped_steps": state.skipped,
-        "history": state.history,
-    }
-    partial = directory / f"seed-{seed}.json.partial"
-    partial.write_text(json.dumps(facts, indent=1) + "\n")
-    partial.replace(directory / f"seed-{seed}.json")
-
-
-def save_time(live: Path, weights: Path, seconds: float, device: str) -> None:
-    """``time.json`` beside the live metrics: how long these very weights took. Outside the outs, whose bytes must not depend on it."""
-    live.mkdir(parents=True, exist_ok=True)
-    facts = {"weights": file_sha256(weights), "seconds": round(seconds, 1), "device": device}
-    (live / "time.json").write_text(json.dumps(facts, indent=1) + "\n")
-
-
 def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
     """(method in eval mode with its trained weights, the facts stored beside them).
 
@@ -190,22 +107,13 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
     return method.eval(), facts
 
 
-def write_curves(directory: Path, seeds: Sequence[int]) -> None:
-    """``curves.csv``: seed, epoch and every recorded quantity, one line per epoch."""
-    lines = [{"seed": seed, **line} for seed in seeds for line in json.loads((directory / f"seed-{seed}.json").read_text())["history"]]
-    columns = list(dict.fromkeys(key for line in lines for key in line))
-    with open(directory / "curves.csv", "w", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
-
-
 def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, directory: Path) -> None:
     """Write ``predictions.parquet`` (the task's table of val and test, by seed) and ``metrics.json``.
 
     Where test has rows whose clip stands in train as well (AVE has 8, under other labels), test is scored without them, too:
     ``test_unseen``.
     """
+    use_threads(settings.threads)
     device = choose_device(settings.device)
     dtype = torch.float64 if settings.precision == "64-true" else torch.float32
     splits = {name: inputs.split(name) for name in ("val", "test")}

@@ -13,6 +13,12 @@ class TrainSettings(Settings):
     """What all rows share; what belongs to a method (learning rate, epochs ...) stands in its ``recipe``."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(
+        None,
+        ge=1,
+        description="CPU threads of a training and an evaluation; null: torch's own choice (cores, or $OMP_NUM_THREADS). The last digits of"
+        " sums depend on their number; small networks are fastest on one",
+    )
     precision: Literal["32-true", "bf16-mixed", "64-true"] = Field("32-true", description="as Lightning Fabric names it")
     checkpoint_seconds: float = Field(60.0, ge=0, description="a checkpoint at the first epoch end after so many seconds; 0 = every epoch")
     compile: bool = Field(

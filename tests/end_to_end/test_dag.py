@@ -76,6 +76,11 @@ def test_the_place_of_the_cache_reruns_nothing(project):
     assert project.repro()[0] == set()
 
 
+def test_what_the_machine_can_bear_reruns_nothing(project):
+    project.write_params({**TINY, "machine": {"seeds_at_once": 2}})
+    assert project.repro()[0] == set()
+
+
 def test_one_more_clip_is_decoded_and_encoded_alone(project):
     project.write_params(changed(synth__tiny__train_clips=13))
     ran, output = project.repro()

@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of extract and of train, then `dvc repro`: the same bytes as a run that nothing disturbed."""
+"""SIGKILL in the middle of extract and of train, then `dvc repro`: the same bytes as a run that nothing disturbed, seed after seed."""
 
 import csv
 import io
@@ -30,6 +30,8 @@ def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(tiny, tmp_path, 
     (work,) = partial.glob(".avel_first.*.partial")
     first_seed = (work / "seed-0.safetensors").stat().st_mtime_ns
 
+    project.write_params({**TINY, "machine": {"seeds_at_once": 2}})  # the one that is left goes on, and other rows' go side by side
+    project.kill_when(lambda: len(list(partial.glob(".avel_second.*.partial/seed-*.checkpoint"))) == 2, "dvc", "repro")
     _, output = project.repro()
     assert (partial / "avel_first" / "seed-0.safetensors").stat().st_mtime_ns == first_seed  # a finished seed is not trained again
     assert "22 clips stored" not in output or "22 encoded" not in output

@@ -14,8 +14,9 @@ from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore, shard_name, write_documents
 from pipeline.methods import METHODS
 from pipeline.training import loop
-from pipeline.training.rows import RowInputs, evaluate_row, train_row
+from pipeline.training.rows import RowInputs, evaluate_row
 from pipeline.training.settings import Run, TrainSettings
+from pipeline.training.train import train_row
 
 CLASSES, T = ["Speech", "Dog", "Car"], 4
 SPLITS = ["train"] * 10 + ["val"] * 4 + ["test"] * 4

@@ -16,8 +16,9 @@ from pipeline.report.report import Sources, write_report
 from pipeline.report.results import read_rows
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import baselines_text, results_table
-from pipeline.training.rows import RowInputs, evaluate_row, train_row
+from pipeline.training.rows import RowInputs, evaluate_row
 from pipeline.training.settings import Run, TrainSettings
+from pipeline.training.train import train_row
 
 CLASSES = ["Dog", "Cat"]
 T = 6

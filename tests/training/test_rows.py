@@ -13,8 +13,9 @@ from pipeline.errors import PipelineError
 from pipeline.features.store import Entry, FeatureStore, write_store
 from pipeline.methods import METHODS, AvelTargets, Batch, LocalizationMethod
 from pipeline.training import loop
-from pipeline.training.rows import RowInputs, evaluate_row, load_seed, train_row
+from pipeline.training.rows import RowInputs, evaluate_row, load_seed
 from pipeline.training.settings import Run, TrainSettings
+from pipeline.training.train import train_row
 
 CLASSES = ["Dog", "Cat", "Bell"]
 T = 4
@@ -242,6 +243,7 @@ def test_the_fingerprint_follows_everything_that_moves_the_weights(inputs, tmp_p
     first = inputs.fingerprint(EVERY_STEP)
     assert first == inputs.fingerprint(EVERY_STEP)
     assert first != inputs.fingerprint(TrainSettings(precision="64-true"))
+    assert first != inputs.fingerprint(EVERY_STEP.model_copy(update={"threads": 1}))
     others = [make_inputs(tmp_path / "o1"), make_inputs(tmp_path / "o2", epochs=5), make_inputs(tmp_path / "o3")]
     others[0].index.at[0, "events"] = []
     index = pd.read_parquet(others[2].store.directory / "index.parquet")

@@ -1,0 +1,172 @@
+"""The seeds of a row trained, one after the other or side by side, and stored with all that prediction needs."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from pipeline.cache import file_sha256
+from pipeline.devices import choose_device, use_threads
+from pipeline.errors import PipelineError
+from pipeline.features.store import FeatureStore
+from pipeline.methods import Method
+from pipeline.training.data import SplitData
+from pipeline.training.loop import State, Trainer
+from pipeline.training.memory import keep_freed_memory
+from pipeline.training.rows import RowInputs, build
+from pipeline.training.seeds import train_side_by_side
+from pipeline.training.settings import TrainSettings
+
+
+def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live: Path, seeds_at_once: int = 1) -> None:
+    """Train every seed into ``directory``; seeds that an interrupted run finished there are kept, and checkpoints resumed.
+
+    Args:
+        seeds_at_once: above 1 so many processes, or as many as there are seeds left to train; the weights are the same.
+
+    Raises:
+        PipelineError: of a seed; see :meth:`pipeline.training.loop.Trainer.run`.
+        SystemExit: 143 after SIGTERM, with checkpoints written.
+    """
+    left = [seed for seed in inputs.run.seeds if not (directory / f"seed-{seed}.json").is_file()]
+    if min(seeds_at_once, len(left)) > 1:
+        bare = replace(inputs, store=FeatureStore(inputs.store.directory))  # without opened shards, which would travel whole
+        train_side_by_side(partial(train_alone, bare, settings, directory, live), inputs.name, left, seeds_at_once)
+    elif left:
+        row = RowTraining.load(inputs, settings, directory, live)
+        for seed in left:
+            train_seed(row, seed)
+    for path in [*directory.glob("*.checkpoint"), *directory.glob("*.first*")]:
+        path.unlink()
+    write_curves(directory, inputs.run.seeds)
+
+
+def train_alone(
+    inputs: RowInputs, settings: TrainSettings, directory: Path, live: Path, seed: int, bar: Callable[..., Any]
+) -> None:  # fmt: skip
+    """One seed in a process of its own, which ends after it."""
+    keep_freed_memory()
+    try:
+        train_seed(RowTraining.load(inputs, settings, directory, live, bar), seed)
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise PipelineError(
+            f"{inputs.name}, seed {seed}: out of memory beside other seeds; lower machine.seeds_at_once ({' '.join(str(error).split())})"
+        ) from None
+
+
+@dataclass
+class RowTraining:
+    """What the trainings of a row's seeds share: settings, places, and the splits, on the device. ``bar`` makes their progress bars."""
+
+    inputs: RowInputs
+    settings: TrainSettings
+    directory: Path
+    live: Path
+    bar: Callable[..., Any]
+    fabric: Fabric
+    train: SplitData
+    validation: SplitData
+    watched: SplitData | None
+
+    @classmethod
+    def load(
+        cls, inputs: RowInputs, settings: TrainSettings, directory: Path, live: Path, bar: Callable[..., Any] = tqdm
+    ) -> RowTraining:  # fmt: skip
+        """Sets up torch in this process, for good, and reads the splits."""
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        use_threads(settings.threads)
+        device = choose_device(settings.device)
+        fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.precision)
+        train, validation = inputs.training_split().to(device), inputs.split("val").to(device)
+        watched = inputs.split("test").to(device) if settings.published_protocol else None
+        return cls(inputs, settings, directory, live, bar, fabric, train, validation, watched)
+
+    def trainer(self, method: Method, name: str, checkpoint: str, live: str, watched: SplitData | None = None) -> Trainer:
+        """``checkpoint``, ``live``: names of the training's checkpoint and of the directory of its live metrics."""
+        places = self.directory / checkpoint, self.live / live
+        splits = self.train, self.validation
+        return Trainer(self.fabric, method, self.inputs.task, *splits, self.settings, *places, name, watched, self.bar)
+
+
+def train_seed(row: RowTraining, seed: int) -> None:
+    """One seed, from its checkpoint if there is one, to ``seed-K.safetensors`` and ``seed-K.json``."""
+    first, before = train_first(row, seed)
+    torch.manual_seed(seed)
+    method = row.inputs.build()
+    trainer = row.trainer(method, f"{row.inputs.name}, seed {seed}", f"seed-{seed}.checkpoint", f"seed-{seed}", row.watched)
+    with torch.no_grad():
+        method.prepare(first, trainer.in_order)
+    state = trainer.run()
+    save_seed(row.directory, seed, row.inputs, state)
+    weights, device = row.directory / f"seed-{seed}.safetensors", row.train.features.visual.device.type
+    save_time(row.live / f"seed-{seed}", weights, before + state.seconds, device)
+
+
+def train_first(row: RowTraining, seed: int) -> tuple[Method | None, float]:
+    """(the network that ``config.first`` asks for, in eval mode; seconds it took): trained under the same seed, or as an interrupted run
+    left it. (None, 0) where the method has none."""
+    inputs, config = row.inputs, row.inputs.config.first
+    if config is None:
+        return None, 0.0
+    torch.manual_seed(seed)
+    method = build(inputs.first_method, inputs.store.shapes, len(inputs.classes), config.model_dump())
+    weights = row.directory / f"seed-{seed}.first"
+    trainer = row.trainer(method, f"{inputs.name}, seed {seed}, first network", f"seed-{seed}.first-checkpoint", f"seed-{seed}-first")
+    if not weights.is_file():
+        state = trainer.run()
+        assert state.best_weights is not None
+        facts = {"seconds": str(state.seconds)}
+        save_file({key: value.contiguous() for key, value in state.best_weights.items()}, weights.with_suffix(".first-partial"), facts)
+        weights.with_suffix(".first-partial").replace(weights)
+    method.load_kept(load_file(weights))
+    with safe_open(weights, "pt") as file:
+        return method.eval(), float(file.metadata()["seconds"])
+
+
+def save_seed(directory: Path, seed: int, inputs: RowInputs, state: State) -> None:
+    """``seed-K.safetensors`` and, last, ``seed-K.json`` with what rebuilds the method around it."""
+    assert state.best_weights is not None
+    save_file({key: value.contiguous() for key, value in state.best_weights.items()}, directory / f"seed-{seed}.safetensors")
+    facts = {
+        "task": inputs.run.task,
+        "method": inputs.run.method,
+        "settings": inputs.settings,
+        "features": inputs.run.features,
+        "feature_spec": inputs.store.spec,  # so that prediction can tell whether it makes the same features
+        "shapes": {name: list(shape) for name, shape in inputs.store.shapes.items()},
+        "classes": inputs.classes,
+        "best_epoch": state.best_epoch,
+        "skipped_steps": state.skipped,
+        "history": state.history,
+    }
+    partial = directory / f"seed-{seed}.json.partial"
+    partial.write_text(json.dumps(facts, indent=1) + "\n")
+    partial.replace(directory / f"seed-{seed}.json")
+
+
+def save_time(live: Path, weights: Path, seconds: float, device: str) -> None:
+    """``time.json`` beside the live metrics: how long these very weights took. Outside the outs, whose bytes must not depend on it."""
+    live.mkdir(parents=True, exist_ok=True)
+    facts = {"weights": file_sha256(weights), "seconds": round(seconds, 1), "device": device}
+    (live / "time.json").write_text(json.dumps(facts, indent=1) + "\n")
+
+
+def write_curves(directory: Path, seeds: Sequence[int]) -> None:
+    """``curves.csv``: seed, epoch and every recorded quantity, one line per epoch."""
+    lines = [{"seed": seed, **line} for seed in seeds for line in json.loads((directory / f"seed-{seed}.json").read_text())["history"]]
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    with open(directory / "curves.csv", "w", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
