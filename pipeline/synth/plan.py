@@ -3,6 +3,10 @@
 Each clip lasts ten seconds and holds exactly one audio-visual event: one class seen and heard at the same whole seconds.
 Around it the class may go on as a sound without its picture or the reverse, and another class may sound or be shown,
 so that neither modality alone tells where the event is.
+
+Every clip has a place of its own, too, which looks as it sounds: a ground of some red, some green and some blue, and a hum for each that
+is the louder the more of it there is. Place and event are drawn apart. As places do in real recordings, it tells which picture belongs
+to which sound, which is what contrastive fine-tuning learns from, and nothing about class or time.
 """
 
 from __future__ import annotations
@@ -19,10 +23,11 @@ from pipeline.synth.settings import SynthSettings
 CATEGORIES = ("Bell", "Helicopter", "Violin", "Clock", "Dog", "Truck", "Siren", "Guitar")
 SPLITS = ("train", "val", "test")
 SECONDS = 10
-WORLD_VERSION = 2  # raised by hand whenever a code change alters what is drawn or rendered; part of every clip's id
+WORLD_VERSION = 3  # raised by hand whenever a code change alters what is drawn or rendered; part of every clip's id
 SHORTEST = 2  # seconds of the main event, at least
 _ACCOMPANIED_SHARE = 0.15  # of the clips with distractors: another sound or picture lasts through the whole event
 _FILLED_SHARE = 0.8  # of their stretches without the event's class in a modality: another class there
+_PLACE = 6  # purpose of the clip's random numbers, beside those of the scene and the soundtrack
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class ClipPlan:
     """One clip: its name, its split, its audio-visual event and all that is heard and seen.
 
     ``spans`` holds, per modality and class, the longest possible runs: two spans of one class never touch.
+    ``place`` says how much red, green and blue there is, and of the hum of each; in [0, 1].
     """
 
     id: str
@@ -47,6 +53,7 @@ class ClipPlan:
     index: int  # within the split
     event: Span
     spans: tuple[Span, ...]
+    place: tuple[float, float, float]
 
     def of(self, modality: str) -> list[Span]:
         return [span for span in self.spans if span.modality == modality]
@@ -74,7 +81,8 @@ def draw_clip(settings: SynthSettings, split: str, index: int) -> ClipPlan:
     spans = [Span("audio", c, *run) for c in range(len(CATEGORIES)) for run in _runs(heard[c])]
     spans += [Span("visual", c, *run) for c in range(len(CATEGORIES)) for run in _runs(seen[c])]
     event = Span("av", category, onset, offset)
-    return ClipPlan(_clip_id(settings, split, index), split, index, event, tuple(spans))
+    red, green, blue = clip_generator(settings, split, index, _PLACE).random(3).tolist()
+    return ClipPlan(_clip_id(settings, split, index), split, index, event, tuple(spans), (red, green, blue))
 
 
 def _draw_event(rng: np.random.Generator, settings: SynthSettings) -> tuple[int, int]:

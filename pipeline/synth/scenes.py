@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,8 +19,11 @@ Frames = NDArray[np.float32]  # (F, H, W, 3), RGB in 0..255
 _BACKGROUND, _OBJECT, _CAMERA = 3, 4, 5  # purposes of the clip's random numbers
 
 
+GROUND = 40.0, 215.0  # of a place with nothing of a primary colour, and with all of it; RGB in 0..255
+
+
 @dataclass(frozen=True)
-class Place:
+class Spot:
     """Where an object is on the screen: centre in pixels, radius in pixels."""
 
     across: float
@@ -31,15 +35,15 @@ def render_scene(plan: ClipPlan, settings: SynthSettings, without_objects: bool 
     """The frames of a clip, (F, H, W, 3) uint8 RGB; ``without_objects`` leaves out all that belongs to a class."""
     size, rate = settings.picture_size, settings.video_rate
     drift = _drift(clip_generator(settings, plan.split, plan.index, _CAMERA, 0), SECONDS * rate, size / 12)
-    frames = _render_background(clip_generator(settings, plan.split, plan.index, _BACKGROUND), drift, size, settings.clutter)
+    frames = _render_background(clip_generator(settings, plan.split, plan.index, _BACKGROUND), drift, size, plan.place, settings.clutter)
     if not without_objects:
         categories = sorted({span.category for span in plan.of("visual")})
-        places = _draw_places(clip_generator(settings, plan.split, plan.index, _OBJECT), len(categories), size)
-        for category, place in zip(categories, places, strict=True):
+        spots = _draw_spots(clip_generator(settings, plan.split, plan.index, _OBJECT), len(categories), size)
+        for category, spot in zip(categories, spots, strict=True):
             rng = clip_generator(settings, plan.split, plan.index, _OBJECT, category)
             seconds = [second for span in plan.of("visual") if span.category == category for second in range(span.onset, span.offset)]
             shown = (np.array(seconds)[:, None] * rate + np.arange(rate)).ravel()
-            _paint_object(frames, rng, category, place, shown, drift[shown] * np.float32(0.3), rate)
+            _paint_object(frames, rng, category, spot, shown, drift[shown] * np.float32(0.3), rate)
     return _film(clip_generator(settings, plan.split, plan.index, _CAMERA), frames, settings.grain)
 
 
@@ -50,11 +54,11 @@ def _drift(rng: np.random.Generator, count: int, reach: float) -> Field:
     return np.stack([ndimage.map_coordinates(line, [at], order=3, mode="nearest") for line in knots], axis=1).astype(np.float32)
 
 
-def _render_background(rng: np.random.Generator, drift: Field, size: int, clutter: int) -> Frames:
-    """(F, H, W, 3): a still texture with shapes on it, larger than the screen, seen through the drifting camera."""
+def _render_background(rng: np.random.Generator, drift: Field, size: int, place: Sequence[float], clutter: int) -> Frames:
+    """(F, H, W, 3): a still texture of the place's colour with shapes on it, larger than the screen, seen through the drifting camera."""
     margin = size // 6
     wide = size + 2 * margin
-    canvas = np.zeros((wide, wide, 3), dtype=np.float32) + _colour(rng, rng.uniform(0.3, 0.7)).astype(np.float32)
+    canvas = np.zeros((wide, wide, 3), dtype=np.float32) + np.interp(place, (0, 1), GROUND).astype(np.float32)
     for cells in (3, 8, 24):
         blobs = rng.normal(0, 1, (cells, cells, 1)) * rng.uniform(0, 28) + rng.normal(0, 1, (cells, cells, 3)) * rng.uniform(0, 14)
         canvas += ndimage.zoom(blobs, (wide / cells, wide / cells, 1), order=1, grid_mode=True, mode="nearest").astype(np.float32)
@@ -83,37 +87,37 @@ def _draw_clutter(rng: np.random.Generator, across: Field, down: Field, wide: in
     return capsule(x, y, (-radius, 0.0), (radius, 0.0), radius * rng.uniform(0.1, 0.3))
 
 
-def _draw_places(rng: np.random.Generator, count: int, size: int) -> list[Place]:
+def _draw_spots(rng: np.random.Generator, count: int, size: int) -> list[Spot]:
     """Room for one object anywhere, or for two side by side in random order."""
     if count == 1:
         radius = rng.uniform(0.32, 0.42) * size
-        return [Place(rng.uniform(radius, size - radius), rng.uniform(radius, size - radius), radius)]
+        return [Spot(rng.uniform(radius, size - radius), rng.uniform(radius, size - radius), radius)]
     radii = rng.uniform(0.23, 0.25, count) * size
     columns = (np.arange(count) + 0.5) * size / count
     return [
-        Place(column, rng.uniform(radius, size - radius), radius) for column, radius in zip(rng.permutation(columns), radii, strict=True)
+        Spot(column, rng.uniform(radius, size - radius), radius) for column, radius in zip(rng.permutation(columns), radii, strict=True)
     ]
 
 
 def _paint_object(
-    frames: Frames, rng: np.random.Generator, category: int, place: Place, shown: NDArray[np.int_], drift: Field, rate: int
+    frames: Frames, rng: np.random.Generator, category: int, spot: Spot, shown: NDArray[np.int_], drift: Field, rate: int
 ) -> None:
     """Paint the class's picture into the ``shown`` frames, in place; only the box it can reach is touched."""
     size = frames.shape[1]
     look = Look(_draw_palette(rng), rng.uniform(0.5, 1.3), rng.random(), rng.random(), rng.random())
     tilt, mirror = rng.uniform(-0.35, 0.35), rng.choice([-1.0, 1.0])
     opacity = rng.uniform(0.9, 1.0)
-    reach = 1.25 * place.radius + np.abs(drift).max()
-    left, right = (int(np.clip(place.across + side * reach, 0, size)) for side in (-1, 1))
-    top, bottom = (int(np.clip(place.down + side * reach, 0, size)) for side in (-1, 1))
+    reach = 1.25 * spot.radius + np.abs(drift).max()
+    left, right = (int(np.clip(spot.across + side * reach, 0, size)) for side in (-1, 1))
+    top, bottom = (int(np.clip(spot.down + side * reach, 0, size)) for side in (-1, 1))
     down, across = np.mgrid[top:bottom, left:right].astype(np.float32)
-    x = np.float32(mirror) * (across - np.float32(place.across) + drift[:, 0, None, None]) / np.float32(place.radius)
-    y = (down - np.float32(place.down) + drift[:, 1, None, None]) / np.float32(place.radius)
+    x = np.float32(mirror) * (across - np.float32(spot.across) + drift[:, 0, None, None]) / np.float32(spot.radius)
+    y = (down - np.float32(spot.down) + drift[:, 1, None, None]) / np.float32(spot.radius)
     x, y = rotate(x, y, np.float32(tilt))
     time = (shown / rate).astype(np.float32)[:, None, None]
     patch = frames[shown, top:bottom, left:right]
     for distance, colour in PICTURES[CATEGORIES[category]](x, y, time, look):
-        _blend(patch, distance * np.float32(place.radius), colour, opacity)
+        _blend(patch, distance * np.float32(spot.radius), colour, opacity)
     frames[shown, top:bottom, left:right] = patch
 
 
@@ -124,12 +128,12 @@ def _blend(canvas: NDArray[np.float32], distance: Field, colour: NDArray, opacit
 
 
 def _film(rng: np.random.Generator, frames: Frames, grain: float) -> NDArray[np.uint8]:
-    """Light that flickers slowly, a random exposure, and film grain (one tile of noise, shifted every frame)."""
+    """Light that flickers slowly, a slightly random exposure, and film grain (one tile of noise, shifted every frame)."""
     count, size = frames.shape[:2]
     tile = rng.normal(0, rng.uniform(0, grain), (2 * size, 2 * size, 1)).astype(np.float32)
     shifts = rng.integers(0, size, (count, 2))
     turns = rng.uniform(1, 10) * np.linspace(0, 1, count)
-    light = rng.uniform(0.75, 1.15) * (1 + rng.uniform(0, 0.06) * np.sin(2 * np.pi * turns))
+    light = rng.uniform(0.9, 1.0) * (1 + rng.uniform(0, 0.06) * np.sin(2 * np.pi * turns))
     frames *= light.astype(np.float32)[:, None, None, None]
     for image, (y, x) in zip(frames, shifts, strict=True):
         image += tile[y : y + size, x : x + size]

@@ -1,7 +1,8 @@
-"""The sound of one clip: a bed of coloured noise and, over it, every class that is heard, at a known level."""
+"""The sound of one clip: a bed of coloured noise, the hums of its place and, over it, every class that is heard, at a known level."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,18 +13,26 @@ from pipeline.synth.settings import SynthSettings
 from pipeline.synth.sounds import SOUNDS, Wave
 
 FADE_SECONDS = 0.02
-_BED, _VOICE = 1, 2  # purposes of the clip's random numbers
+HUMS = 350.0, 1300.0, 4500.0  # Hz, of red, green and blue
+HUM_LEVELS = -52.0, -20.0  # dB re full scale (root mean square), where there is nothing of the colour, and all of it
+_HUM_WIDTH = 0.12  # octaves, standard deviation of a hum's spectrum
+_PEAK = 0.9
+_BED, _VOICE, _HUM = 1, 2, 7  # purposes of the clip's random numbers
 
 
 @dataclass(frozen=True)
 class Soundtrack:
-    """What is heard, still apart: ``bed`` (L,) and, by class index, the ``voices`` (L,), float32; their sum stays within +-0.9."""
+    """What is heard, still apart, each (L,) float32: ``bed``, ``hums`` of the place and, by class index, ``voices``.
+
+    Their sum stays within +-0.9.
+    """
 
     bed: Wave
+    hums: Wave
     voices: dict[int, Wave]
 
     def mixed(self) -> Wave:
-        return sum(self.voices.values(), start=self.bed)
+        return sum(self.voices.values(), start=self.bed + self.hums)
 
 
 def render_soundtrack(plan: ClipPlan, settings: SynthSettings) -> Soundtrack:
@@ -38,9 +47,11 @@ def render_soundtrack(plan: ClipPlan, settings: SynthSettings) -> Soundtrack:
         spans = [(span.onset, span.offset) for span in plan.of("audio") if span.category == category]
         wave = _colour(rng, wave, rate, 4.0) * _gate(spans, rate)
         voices[category] = wave * _gain(wave, bed, spans, level, rate)
+    hums = _render_hums(clip_generator(settings, plan.split, plan.index, _HUM), SECONDS * rate, rate, plan.place)
+    room = _PEAK - np.abs(hums).max()
     peak = np.abs(sum(voices.values(), start=bed)).max()
-    loudness = np.float32(0.9 / peak * 10 ** (clip_generator(settings, plan.split, plan.index, _BED, 0).uniform(-12, 0) / 20))
-    return Soundtrack(bed * loudness, {category: wave * loudness for category, wave in voices.items()})
+    loudness = np.float32(room / peak * 10 ** (clip_generator(settings, plan.split, plan.index, _BED, 0).uniform(-12, 0) / 20))
+    return Soundtrack(bed * loudness, hums, {category: wave * loudness for category, wave in voices.items()})
 
 
 def loudest(wave: Wave, rate: int) -> NDArray[np.float64]:
@@ -55,6 +66,17 @@ def _render_bed(rng: np.random.Generator, length: int, rate: int) -> Wave:
     noise = _colour(rng, rng.standard_normal(length).astype(np.float32), rate, 6.0)
     knots = np.arange(0, SECONDS + 1.5, 1.5)
     return noise * np.interp(np.arange(length) / rate, knots, rng.uniform(0.5, 1, len(knots))).astype(np.float32) / noise.std()
+
+
+def _render_hums(rng: np.random.Generator, length: int, rate: int, place: Sequence[float]) -> Wave:
+    """Narrow noise around three frequencies, each of the level that the place has of its colour."""
+    octave = np.log2(np.maximum(np.fft.rfftfreq(length, 1 / rate), 1))
+    hums = np.zeros(length)
+    for frequency, level in zip(HUMS, np.interp(place, (0, 1), HUM_LEVELS), strict=True):
+        spectrum = np.fft.rfft(rng.standard_normal(length)) * np.exp(-0.5 * ((octave - np.log2(frequency)) / _HUM_WIDTH) ** 2)
+        hum = np.fft.irfft(spectrum, length)
+        hums += hum / hum.std() * 10 ** (level / 20)
+    return hums.astype(np.float32)
 
 
 def _colour(rng: np.random.Generator, wave: Wave, rate: int, decibels: float) -> Wave:

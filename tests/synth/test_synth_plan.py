@@ -8,6 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from scipy.stats import kstest, spearmanr
 
 from pipeline.synth.plan import CATEGORIES, SECONDS, SHORTEST, SPLITS, ClipPlan, draw_clip, draw_world
 from pipeline.synth.settings import SynthSettings
@@ -87,6 +88,16 @@ def test_events_are_mostly_long_and_background_is_often_single_modality() -> Non
         heard, seen = timeline(plan, "audio")[plan.event.category], timeline(plan, "visual")[plan.event.category]
         alone += int((heard ^ seen).sum())
     assert alone > 0.6 * (SECONDS - lengths).sum(), "most background seconds hold the class in one modality"
+
+
+def test_a_place_is_drawn_apart_from_the_event_and_from_the_other_places() -> None:
+    places = np.array([plan.place for plan in WORLD])
+    assert len(np.unique(places, axis=0)) == len(WORLD)
+    for colour in places.T:
+        assert kstest(colour, "uniform").pvalue > 1e-3
+    facts = np.array([(plan.event.category, plan.event.onset, plan.event.offset, plan.index) for plan in WORLD])
+    ranks = spearmanr(places, facts).statistic
+    assert np.abs(ranks[:3] - np.eye(7)[:3]).max() < 0.15  # of 400 clips: three standard deviations
 
 
 def test_knobs_at_their_ends() -> None:

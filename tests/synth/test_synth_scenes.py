@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -49,6 +51,25 @@ def test_each_picture_stays_in_its_circle_covers_something_and_moves(name: str) 
         assert covered.mean(axis=(1, 2)).min() > 0.02
         assert (canvas[0] != canvas[1]).any()
         assert (canvas[1] != canvas[2]).any()
+
+
+def test_the_ground_has_the_colour_of_the_place() -> None:
+    settings = SynthSettings(train_clips=12, val_clips=1, test_clips=1, picture_size=64, video_rate=5)
+    plan = draw_world(settings)[0]
+
+    def scene(*place: float) -> np.ndarray:
+        return render_scene(replace(plan, place=place), settings, without_objects=True).astype(np.float64)
+
+    dark, middle = scene(0.2, 0.2, 0.2), scene(0.2, 0.6, 0.2)
+    inside = ((dark > 0) & (dark < 255) & (middle > 0) & (middle < 255)).all(axis=(0, -1))
+    assert inside.mean() > 0.5
+    change = (middle - dark)[:, inside]
+    assert not change[..., [0, 2]].any()
+    ground = change[..., 1] > 1  # clutter keeps its own colour
+    assert ground.mean() > 0.5
+    # 0.4 of the 175 between nothing and all, under light of 0.9 to 1 that flickers by up to 6 %, each rounded down
+    assert np.median(change[..., 1][ground]) >= 0.9 * 0.94 * 70 - 1
+    assert change[..., 1].max() <= 1.06 * 70 + 1
 
 
 def test_objects_show_in_their_seconds_and_nowhere_else() -> None:

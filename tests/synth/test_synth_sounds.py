@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipeline.synth.plan import CATEGORIES, SECONDS, draw_world
 from pipeline.synth.settings import SynthSettings
 from pipeline.synth.sounds import SOUNDS
-from pipeline.synth.soundtrack import loudest, render_soundtrack
+from pipeline.synth.soundtrack import HUM_LEVELS, HUMS, loudest, render_soundtrack
 
 RATES = (16000, 22050)
 
@@ -70,11 +72,26 @@ def test_the_weakest_second_has_the_level_asked_for() -> None:
             assert 20 * np.log10(min(ratios)) == pytest.approx(12.0, abs=0.01)
 
 
+@pytest.mark.parametrize("place", [(0.0, 0.5, 1.0), (1.0, 0.0, 0.25), (0.0, 0.0, 0.0)])
+@pytest.mark.parametrize("rate", RATES)
+def test_each_colour_of_the_place_hums_as_loud_as_there_is_of_it(place: tuple[float, float, float], rate: int) -> None:
+    settings = SynthSettings(train_clips=1, val_clips=1, test_clips=1, audio_rate=rate)
+    hums = render_soundtrack(replace(draw_world(settings)[0], place=place), settings).hums.astype(np.float64)
+    power = np.abs(np.fft.rfft(hums)) ** 2 * 2 / len(hums) ** 2  # by Parseval: sums to the mean square
+    frequency = np.fft.rfftfreq(len(hums), 1 / rate)
+    bands = [(frequency > centre / 1.5) & (frequency < centre * 1.5) for centre in HUMS]
+    levels = [10 * np.log10(power[band].sum()) for band in bands]
+    np.testing.assert_allclose(levels, HUM_LEVELS[0] + (HUM_LEVELS[1] - HUM_LEVELS[0]) * np.array(place), atol=0.05)
+    assert power[~np.any(bands, axis=0)].sum() < 1e-3 * power.sum()
+    for band, centre in zip(bands, HUMS, strict=True):
+        assert np.average(np.log2(frequency[band]), weights=power[band]) == pytest.approx(np.log2(centre), abs=0.02)
+
+
 def test_the_mix_is_the_sum_of_its_parts_and_does_not_clip() -> None:
     settings = SynthSettings(train_clips=8, val_clips=1, test_clips=1)
     for plan in draw_world(settings):
         track = render_soundtrack(plan, settings)
         mixed = track.mixed()
-        np.testing.assert_allclose(mixed, np.sum([track.bed, *track.voices.values()], axis=0), atol=1e-6)
+        np.testing.assert_allclose(mixed, np.sum([track.bed, track.hums, *track.voices.values()], axis=0), atol=1e-6)
         assert 0.1 < np.abs(mixed).max() <= 0.9001
         assert mixed.dtype == np.float32
