@@ -25,8 +25,6 @@ from pipeline.encoders import VisualEncoder
 from pipeline.encoders.images import ImageEncoder
 from pipeline.features.prefetch import ahead
 
-FRAMES_AT_ONCE = 32  # through the frozen blocks: the same parts in every run, so that a resumed one computes the same bytes
-
 
 @dataclass(frozen=True)
 class Cut:
@@ -120,13 +118,15 @@ class Maps:
         begin: frames of one pass -> their frozen maps, on the CPU.
         kept: the frames of each clip that may be asked for, by its id.
         shape: (c, y, x).
+        at_once: frames of one pass: the same in every run, so that a resumed one computes the same bytes.
         directory: where the file lies; it has no name there and goes with the process, however that ends.
     """
 
     def __init__(
-        self, frames: Frames, begin: Callable[[Tensor], Tensor], kept: Mapping[str, Draw], shape: tuple[int, ...], directory: Path
+        self, frames: Frames, begin: Callable[[Tensor], Tensor], kept: Mapping[str, Draw], shape: tuple[int, ...], at_once: int,
+        directory: Path,
     ) -> None:  # fmt: skip
-        self.frames, self.begin, self.kept = frames, begin, kept
+        self.frames, self.begin, self.kept, self.at_once = frames, begin, kept, at_once
         self.rows: dict[str, dict[int, int]] = {}  # clip -> frame -> row of the file
         self.done: set[str] = set()
         count = 0
@@ -140,7 +140,7 @@ class Maps:
             clip = draw.item.clip
             if frames is not None and clip not in self.done:
                 rows = list(self.rows[clip].values())
-                self.file[rows[0] : rows[-1] + 1] = torch.cat([self.begin(part) for part in frames.split(FRAMES_AT_ONCE)]).numpy()
+                self.file[rows[0] : rows[-1] + 1] = torch.cat([self.begin(part) for part in frames.split(self.at_once)]).numpy()
                 self.done.add(clip)
             yield draw, torch.from_numpy(self.file[[self.rows[clip][frame] for frame in draw.frames]])
 

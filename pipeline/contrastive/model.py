@@ -85,6 +85,7 @@ class ContrastiveModel(nn.Module):
     def __init__(self, encoder: VisualEncoder, heads: Heads, settings: FinetuneSettings) -> None:
         super().__init__()
         self.encoder, self.heads, self.settings = encoder, heads, settings
+        encoder.to(memory_format=encoder.memory_format)  # type: ignore[call-overload]
         self.blocks = trained_blocks(encoder, settings.train_last)
         self.thaw(False)
 
@@ -123,6 +124,7 @@ class ContrastiveModel(nn.Module):
         Returns:
             (clips, D), float32.
         """
+        frames = frames.contiguous(memory_format=self.encoder.memory_format)
         features = self.cut.finish(frames).permute(0, 2, 3, 1) if self.cut is not None else self.encoder.encode(frames)
         features = at_least_float32(features.flatten(1, -2).mean(dim=1) if features.dim() > 2 else features)
         sums = features.new_zeros(clips, features.shape[1]).index_add(0, owner, features)

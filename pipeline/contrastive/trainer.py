@@ -31,9 +31,11 @@ from pipeline.contrastive.schedule import learning_rate_factor, make_optimizer, 
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.contrastive.steps import cached_step, plain_step
 from pipeline.errors import PipelineError
+from pipeline.features.passes import CPU_PASS
 from pipeline.metrics.retrieval import effective_rank, mean_recall, retrieval_metrics
 from pipeline.training.checkpoint import Checkpoints, load_checkpoint
 
+GPU_PASS = 32  # frames through the frozen blocks at a time
 LAST_GOOD = "last_good.safetensors"
 
 
@@ -115,12 +117,14 @@ class Finetuner:
         if size_in_gb(kept, shape) > self.settings.maps_gb:
             return frames
         self.raw.cut = cut
-        return Maps(frames, partial(self._begin_maps, cut), kept, shape, directory)
+        at_once = CPU_PASS if self.fabric.device.type == "cpu" else GPU_PASS
+        return Maps(frames, partial(self._begin_maps, cut), kept, shape, at_once, directory)
 
     @torch.no_grad()
     def _begin_maps(self, cut: Cut, frames: Tensor) -> Tensor:
         with self.fabric.autocast():
-            return cut.begin(frames.to(self.fabric.device)).float().cpu()
+            frames = frames.to(self.fabric.device).contiguous(memory_format=self.raw.encoder.memory_format)
+            return cut.begin(frames).float().cpu()
 
     def _begin(self) -> None:
         """The heads alone for ``head_epochs``, then the metrics that fine-tuning is compared with."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from pipeline.encoders import Encoder
+from pipeline.encoders import Encoder, VisualEncoder
 from pipeline.errors import PipelineError
 
 CPU_PASS = 4  # rows; larger passes fall out of the processor's caches (EfficientNet-Lite0 in float32: 73 frames/s per core at 4, 54 at 8)
@@ -69,10 +69,8 @@ class PassEncoder:
 
     def __init__(self, encoder: Encoder, device: torch.device, precision: Literal["float32", "bfloat16"], batch_size: int) -> None:
         self.encoder = encoder.to(device)
-        # Images with their channels last: convolutions are up to twice as fast (benchmarks/RESULTS.md). Tensors of video have none.
-        self._channels_last = encoder.modality == "visual" and all(parameter.dim() < 5 for parameter in encoder.parameters())
-        if self._channels_last:
-            self.encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._memory_format = encoder.memory_format if isinstance(encoder, VisualEncoder) else torch.contiguous_format
+        self.encoder.to(memory_format=self._memory_format)  # type: ignore[call-overload]
         self.device = device
         self.precision = precision
         self.size = min(batch_size, CPU_PASS) if device.type == "cpu" else batch_size
@@ -108,9 +106,7 @@ class PassEncoder:
 
     def _one_pass(self, chunk: Tensor, size: int) -> Tensor:
         filled = chunk if len(chunk) == size else torch.cat([chunk, chunk.new_zeros(size - len(chunk), *chunk.shape[1:])])
-        filled = filled.to(self.device)
-        if self._channels_last:
-            filled = filled.contiguous(memory_format=torch.channels_last)
+        filled = filled.to(self.device).contiguous(memory_format=self._memory_format)
         encode = self._frozen_for(filled) if self._freezes else self.encoder.encode
         return encode(filled)[: len(chunk)].float().cpu()
 

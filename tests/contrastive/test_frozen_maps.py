@@ -96,11 +96,10 @@ def test_the_same_loss_and_gradients_as_from_frames():
         torch.testing.assert_close(gradients_of_maps[name], gradient, rtol=1e-5, atol=1e-7 + 1e-5 * float(gradient.abs().max()), msg=name)
 
 
-def test_maps_are_those_of_the_frames_and_made_once(world, tmp_path, monkeypatch):
+def test_maps_are_those_of_the_frames_and_made_once(world, tmp_path):
     model = build(train_last=1)
     model.eval()
     cut = model.find_cut()
-    monkeypatch.setattr(maps, "FRAMES_AT_ONCE", 4)
     frames, passes = Frames(world.cache, model.encoder), []
 
     @torch.no_grad()
@@ -110,7 +109,7 @@ def test_maps_are_those_of_the_frames_and_made_once(world, tmp_path, monkeypatch
 
     items = world.select().train
     kept, shape = {item.clip: draw_all(item) for item in items}, (192, 4, 4)
-    source = Maps(frames, begin, kept, shape, tmp_path)
+    source = Maps(frames, begin, kept, shape, 4, tmp_path)
     for epoch in (0, 1):
         draws = [draw_random(item, 5, epoch, 2, 1) for item in items]
         for (draw, got), (same, whole) in zip(source.of(draws), frames.of(draws), strict=True):
