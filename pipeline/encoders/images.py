@@ -15,8 +15,6 @@ from typing import Any, Literal
 import torch
 from pydantic import Field
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as image
 
 from pipeline.encoders.base import PretrainedConfig, VisualEncoder
 from pipeline.errors import PipelineError
@@ -76,6 +74,9 @@ class ImageTransform:
             raise PipelineError(f"expected RGB frames (F, H, W, 3) uint8, got {frames.dtype} of shape {tuple(frames.shape)}")
         if frames.shape[0] == 0:
             return torch.empty(0, 3, self.size, self.size)
+        from torchvision.transforms import InterpolationMode  # here, because it takes a second and every stage reads the settings
+        from torchvision.transforms.v2 import functional as image
+
         pixels = frames.permute(0, 3, 1, 2)
         mode = InterpolationMode(self.interpolation)
         if self.crop:

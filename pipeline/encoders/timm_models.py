@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import timm
 import torch
 from pydantic import Field
-from timm.models import PretrainedCfg
 from torch import Tensor, nn
 
 from pipeline.encoders import weights
@@ -18,6 +16,9 @@ from pipeline.encoders.known_weights import KNOWN, KnownWeights
 from pipeline.encoders.weights import State
 from pipeline.errors import PipelineError
 from pipeline.registry import UnknownName
+
+if TYPE_CHECKING:  # imported where it is used: it takes a second, and every stage reads the encoders' settings
+    from timm.models import PretrainedCfg
 
 _COUNTER = "num_batches_tracked"
 
@@ -43,6 +44,8 @@ def rename_by_position(state: State, network: nn.Module) -> State:
 
 
 def _efficientnet_lite0() -> Any:
+    import timm
+
     return timm.create_model("tf_efficientnet_lite0", pretrained=False)
 
 
@@ -93,6 +96,9 @@ def _stated(model: str) -> PretrainedCfg:
     Raises:
         UnknownName: no such model.
     """
+    import timm
+    from timm.models import PretrainedCfg
+
     if not timm.is_model(model):
         near = difflib.get_close_matches(model.split(".")[0], timm.list_models(), n=3)
         raise UnknownName(f"unknown timm model {model!r}; near it: {', '.join(near) or 'none'} (timm.list_models() has them all)")
@@ -105,6 +111,8 @@ def _create(model: str, image_size: int | None, stated: PretrainedCfg) -> Any:
     Raises:
         PipelineError: a tag or size it cannot be made for, or a model whose maps timm cannot take out.
     """
+    import timm
+
     options: dict[str, Any] = {"img_size": image_size} if stated.fixed_input_size and image_size is not None else {}
     try:
         network = timm.create_model(model, pretrained=False, num_classes=0, **options)

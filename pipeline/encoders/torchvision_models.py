@@ -7,18 +7,18 @@ file rather than expect these numbers to equal it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision import models
-from torchvision.models.vgg import cfgs, make_layers
 
 from pipeline.encoders import weights
 from pipeline.encoders.base import ENCODERS
 from pipeline.encoders.images import IMAGENET_MEAN, IMAGENET_STD, ImageConfig, ImageEncoder, ImageTransform, scaled_resize
 from pipeline.encoders.known_weights import KNOWN
+
+if TYPE_CHECKING:  # torchvision takes a second to import, and every stage reads the encoders' settings
+    from torchvision.models import ResNet
 
 
 class TorchvisionConfig(ImageConfig):
@@ -37,7 +37,7 @@ class _ResNet(ImageEncoder):
 
     Config = TorchvisionConfig
     config: TorchvisionConfig
-    architecture: ClassVar[Callable[..., models.ResNet]]
+    architecture: ClassVar[str]  # torchvision's name for it
     crop_share: ClassVar[float]  # 224 of the short side that the weights were tested with
 
     def __init__(self, config: TorchvisionConfig) -> None:
@@ -48,8 +48,10 @@ class _ResNet(ImageEncoder):
         self.output_shape = self._shape(side, side, 2048)
 
     @classmethod
-    def _make(cls) -> models.ResNet:
-        network = cls.architecture(weights=None)
+    def _make(cls) -> ResNet:
+        from torchvision import models
+
+        network: ResNet = getattr(models, cls.architecture)(weights=None)
         network.fc = nn.Identity()  # type: ignore[assignment]
         return network
 
@@ -64,7 +66,7 @@ class ResNet50(_ResNet):
     """ResNet-50 (He et al., CVPR 2016), IMAGENET1K_V2, the map before pooling: (7, 7, 2048), as CACE-Net uses it. Short side 232."""
 
     name = "resnet50"
-    architecture = staticmethod(models.resnet50)
+    architecture = "resnet50"
     crop_share = 224 / 232
 
 
@@ -86,7 +88,7 @@ class ResNet152(_ResNet):
     name = "resnet152"
     Config = ResNet152Config
     config: ResNet152Config
-    architecture = staticmethod(models.resnet152)
+    architecture = "resnet152"
     crop_share = 224 / 256
 
 
@@ -94,6 +96,8 @@ class Vgg19Features(nn.Module):
     """The convolutional part of VGG19, under torchvision's layer names (the classifier would be 480 MB of unused weights)."""
 
     def __init__(self) -> None:
+        from torchvision.models.vgg import cfgs, make_layers
+
         super().__init__()
         self.features = make_layers(cfgs["E"], batch_norm=False)
         weights.he_normal(self)

@@ -5,17 +5,19 @@ The weight file was out of reach when this was written: loader, names, shapes an
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 from torch import Tensor, nn
-from torchvision.models import video
 
 from pipeline.encoders import weights
 from pipeline.encoders.base import ENCODERS, VisualEncoder
 from pipeline.encoders.images import FrameConfig, ImageTransform, scaled_resize
 from pipeline.encoders.known_weights import KNOWN
 from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:  # imported where it is used: see torchvision_models
+    from torchvision.models.video import VideoResNet
 
 KINETICS_MEAN = (0.43216, 0.394666, 0.37645)
 KINETICS_STD = (0.22803, 0.22145, 0.216989)
@@ -28,7 +30,9 @@ class VideoConfig(FrameConfig):
     image_size: int = Field(112, ge=32, le=2048)
 
 
-def _r2plus1d_18() -> video.VideoResNet:
+def _r2plus1d_18() -> VideoResNet:
+    from torchvision.models import video
+
     network = video.r2plus1d_18(weights=None)
     network.fc = nn.Identity()  # type: ignore[assignment]
     return network

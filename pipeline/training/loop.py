@@ -27,6 +27,7 @@ from pipeline.methods.base import Recipe
 from pipeline.tasks import Task
 from pipeline.training.checkpoint import Checkpoints, load_checkpoint
 from pipeline.training.data import SplitData
+from pipeline.training.predictions import evaluate, predictions
 from pipeline.training.settings import TrainSettings
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -261,21 +262,3 @@ class LiveMetrics:
     def __exit__(self, *_: Any) -> None:
         if self.live is not None:
             self.live.end()
-
-
-@torch.no_grad()
-def predictions(model: Any, task: Task, data: SplitData, dtype: torch.dtype, batch_size: int) -> tuple[Any, Tensor]:
-    """(scores of all N rows, labels decided by the task), both on the CPU and in row order."""
-    model.eval()
-    parts = []
-    for rows in torch.arange(len(data)).split(batch_size):
-        batch, _ = data.batch(rows.to(data.features.visual.device), dtype)
-        parts.append(model.predict(batch).to("cpu"))
-    scores = type(parts[0]).concatenate(parts)
-    return scores, task.decide(scores, data.features.mask.cpu())
-
-
-def evaluate(model: Any, task: Task, data: SplitData, dtype: torch.dtype, batch_size: int) -> dict[str, Any]:
-    """The task's metrics on a split."""
-    _, decided = predictions(model, task, data, dtype, batch_size)
-    return task.score(decided, data.targets.to("cpu"), data.features.mask.cpu(), data.num_classes, data.segment_seconds)

@@ -23,7 +23,7 @@ from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.methods import METHODS, Method, MethodConfig, create
 from pipeline.tasks import TASKS, Task
 from pipeline.training.data import SplitData, label_stream_problems, load_split
-from pipeline.training.loop import predictions
+from pipeline.training.predictions import predictions
 from pipeline.training.settings import Run, TrainSettings
 
 UNSEEN = "test_unseen"  # test without the clips that stand in train as well

@@ -13,6 +13,7 @@ from test_first_network import CLASSES, EVERY_STEP, SPLITS, T, inputs, train  # 
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import FeatureStore, shard_name
 from pipeline.training import loop
+from pipeline.training.predictions import predictions
 from pipeline.training.rows import RowInputs, evaluate_row, load_seed
 
 
@@ -115,7 +116,7 @@ def test_coleaf_keeps_its_anchor_and_the_thresholds_selected_for_it(row, tmp_pat
     assert method.references is None
     if epoch is None:
         fixed, _ = load_seed(tmp_path / "fixed", 3)
-        scores, _ = loop.predictions(fixed, plain.task, plain.split("val"), torch.float32, 4)
+        scores, _ = predictions(fixed, plain.task, plain.split("val"), torch.float32, 4)
         data = plain.split("val")
         expected = fixed.calibrated(scores, data.targets, data.features.mask)["selected_thresholds"]
         torch.testing.assert_close(thresholds, expected, equal_nan=True)

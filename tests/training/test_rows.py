@@ -13,6 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.features.store import Entry, FeatureStore, write_store
 from pipeline.methods import METHODS, AvelTargets, Batch, LocalizationMethod
 from pipeline.training import loop
+from pipeline.training.predictions import predictions
 from pipeline.training.rows import RowInputs, evaluate_row, load_seed
 from pipeline.training.settings import Run, TrainSettings
 from pipeline.training.train import train_row
@@ -209,8 +210,8 @@ def test_prediction_in_batches_of_any_size_is_the_same(inputs):
     torch.manual_seed(0)
     method = inputs.build().eval()
     data = inputs.split("train")
-    whole, _ = loop.predictions(method, inputs.task, data, torch.float32, 64)
-    parts, _ = loop.predictions(method, inputs.task, data, torch.float32, 3)
+    whole, _ = predictions(method, inputs.task, data, torch.float32, 64)
+    parts, _ = predictions(method, inputs.task, data, torch.float32, 3)
     torch.testing.assert_close(whole.segments, parts.segments, rtol=1e-5, atol=1e-6)
 
 
