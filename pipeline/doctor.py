@@ -25,7 +25,7 @@ from pipeline.encoders.weights import find, fingerprint, list_known, resolve
 from pipeline.errors import PipelineError
 
 MATCHED = {"torch": "2.11.", "torchvision": "0.26.", "torchaudio": "2.11."}  # built for one another; see pyproject.toml
-PACKAGES = ("timm", "lightning", "av", "decord", "soundfile", "numpy", "pandas", "pyarrow", "pydantic", "dvc", "dvclive")
+PACKAGES = ("timm", "lightning-fabric", "av", "decord", "soundfile", "numpy", "pandas", "pyarrow", "pydantic", "dvc", "dvclive")
 LITTLE_SPACE = 5 * 2**30  # bytes; a few hundred decoded clips
 DVC_SECONDS = 120
 

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm

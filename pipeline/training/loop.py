@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from dvclive import Live
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from scmrepo.exceptions import SCMError
 from torch import Tensor
 from tqdm import tqdm

@@ -6,7 +6,7 @@ import copy
 
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 from torch.nn.functional import normalize
 
