@@ -57,6 +57,7 @@ def test_weights_that_a_feature_set_needs_are_a_problem_and_others_are_not(proje
     assert not any(finding.advice for finding in found.values())
     assert found["weights efficientnet_lite0"].found.startswith("579344248a93e230 ")
     assert found["weights vgg19"].found == "not here"
+    assert found["lite0_tuned_logmel.visual"].found == "efficientnet_lite0, finetuned/lite0: made by the stage finetune, not yet run"
     write_params(project, repository, weights="elsewhere.pth")
     found = by_name(doctor.weights(doctor.load_params(project / "params.yaml")[0]))
     assert "elsewhere.pth" in found["lite0_logmel.visual"].advice
