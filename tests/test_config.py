@@ -205,7 +205,7 @@ def test_picking_an_unknown_row_names_the_nearest():
 
 
 def test_an_encoder_that_sees_whole_segments_is_not_fine_tuned_on_frames(tmp_path, demo):
-    demo["finetune"] = {"eye": {"visual": {"encoder": "r2plus1d_18", "weights": "none"}, "audio": {"encoder": "logmel"}}}
+    demo["finetune"] |= {"eye": {"visual": {"encoder": "r2plus1d_18", "weights": "none"}, "audio": {"encoder": "logmel"}}}
     found = problems(tmp_path, demo)
     assert found == ["finetune.eye.visual.encoder: 'r2plus1d_18' sees the frames of a segment together; choose one of frames"]
 
@@ -242,8 +242,11 @@ def test_faults_of_imports_are_told_with_their_paths(tmp_path, demo):
 
 def test_without_raw_clips_nothing_can_be_extracted(tmp_path, demo):
     demo["dataset"]["clips"] = "data/none"
+    entries = {"finetune": ["lite0"], "features": ["lite0_logmel", "lite0_tuned_logmel"]}
     assert problems(tmp_path, demo) == [
-        "features.lite0_logmel: needs raw clips, but dataset.clips is data/none; point that at them, or empty the block: features: {}"
+        f"{block}.{name}: needs raw clips, but dataset.clips is data/none; point that at them, or empty the block: {block}: {{}}"
+        for block, names in entries.items()
+        for name in names
     ]
 
 

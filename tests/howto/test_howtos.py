@@ -81,6 +81,7 @@ class Copy(Project):
             params = YAML_12.load(stream)
         params["synth"]["demo"] |= {"train_clips": 8, "val_clips": 2, "test_clips": 3, "picture_size": 64}
         params["media"] |= {"frames_per_second": 1, "workers": 1}
+        params["finetune"], params["features"] = {}, {"lite0_logmel": params["features"]["lite0_logmel"]}
         params["features"]["lite0_logmel"]["visual"] |= {"image_size": 64, "resize": 64}
         params["runs"] = {"avel": {**params["runs"]["avel"], "seeds": [0]}}
         self.write_params({**params, "methods": {"avel": {}}})
