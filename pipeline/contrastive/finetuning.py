@@ -25,7 +25,7 @@ from pipeline.contrastive.data import Selection, audio_features
 from pipeline.contrastive.model import ContrastiveModel, Heads
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.contrastive.trainer import LAST_GOOD, Finetuner, State
-from pipeline.devices import choose_device
+from pipeline.devices import choose_device, use_threads
 from pipeline.encoders import AudioEncoder, VisualEncoder, create
 from pipeline.errors import PipelineError
 from pipeline.features.settings import EncoderChoice
@@ -53,6 +53,7 @@ class Finetuning:
         Raises:
             PipelineError: no usable clip, encoders that do not fit each other, a loss that is not finite.
         """
+        use_threads(self.settings.threads)
         device, settings = choose_device(self.settings.device), self.settings
         _check_devices(device, settings.devices)
         several = settings.devices > 1
@@ -73,6 +74,7 @@ class Finetuning:
     def train(self, fabric: Fabric, directory: Path) -> str:
         """One process' part; the first writes the results."""
         torch.use_deterministic_algorithms(True, warn_only=True)
+        use_threads(self.settings.threads)  # again: with several processes this is another than the one that runs them
         torch.manual_seed(self.settings.seed)
         features, items = self._audio(fabric.device), self.selection.train
         if not items:

@@ -60,6 +60,7 @@ class FinetuneSettings(Settings):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(1, ge=1, description="processes, one to a GPU")
+    threads: int | None = Field(None, ge=1, description="on the CPU; the weights' last bits depend on them; null: as many as torch likes")
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as Lightning Fabric names it; the loss is float32 in both")
     checkpoint_seconds: float = Field(60.0, ge=0, description="least time between two checkpoints; 0: one after every step")
 

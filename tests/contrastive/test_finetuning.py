@@ -75,6 +75,21 @@ def test_it_learns_and_only_where_it_may(world, tmp_path):
     assert all(torch.equal(frozen[name], original[name]) for name in original)
 
 
+def test_the_threads_of_the_settings_decide_whatever_the_process_had(world, tmp_path, monkeypatch):
+    seen = []
+    stop_after(monkeypatch, 0, lambda: seen.append(torch.get_num_threads()))
+    published = []
+    before = torch.get_num_threads()
+    try:
+        for had in (2, 1):
+            torch.set_num_threads(had)
+            published.append(world.run(tmp_path / f"had-{had}", threads=1))
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1]  # a process that had two
+    assert published[0] == published[1]
+
+
 def test_the_best_validation_is_kept_and_patience_ends_the_training(world, tmp_path):
     published = world.run(tmp_path / "a", epochs=9, learning_rate=1e-12, head_learning_rate=1e-12, patience=2)
     facts = json.loads(published["finetune.json"])
