@@ -122,8 +122,7 @@ def weights(params: config.Params | None) -> Iterator[Finding]:
                 place = resolve(settings.weights, KNOWN[choice.encoder])
                 yield Finding(f"{name}.{modality}", f"{choice.encoder}, {place or 'random weights, as asked for'}")
             except PipelineError as error:
-                made = params is not None and settings.weights.removeprefix("finetuned/") in params.finetune
-                if made and settings.weights.startswith("finetuned/"):
+                if params is not None and settings.weights in {f"finetuned/{entry}" for entry in params.finetune}:
                     yield Finding(f"{name}.{modality}", f"{choice.encoder}, {settings.weights}: made by the stage finetune, not yet run")
                 else:
                     yield Finding(f"{name}.{modality}", f"{choice.encoder}, no weights", str(error))
