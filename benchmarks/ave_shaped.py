@@ -126,11 +126,11 @@ def write_annotations(directory: Path, rows: list[Row], classes: list[str]) -> N
     for row in rows:
         onset, offset = (row.events[0].onset, row.events[0].offset) if row.events else (0, 0)
         lines.append(f"{row.clip_labels[0]}&{row.clip}&good&{onset:g}&{offset:g}\n")
-    (directory / "Annotations.txt").write_text("".join(lines))
-    (directory / "categories.txt").write_text("".join(f"{name}\n" for name in classes))
+    (directory / "Annotations.txt").write_text("".join(lines), encoding="utf-8")
+    (directory / "categories.txt").write_text("".join(f"{name}\n" for name in classes), encoding="utf-8")
     for split in ("train", "val", "test"):
         order = [position for position, row in enumerate(rows) if row.split == split]
-        (directory / f"{split}Set.txt").write_text("".join(lines[position] for position in order))
+        (directory / f"{split}Set.txt").write_text("".join(lines[position] for position in order), encoding="utf-8")
     write_orders(directory, "", rows)
     weak = np.eye(len(classes) + 1, dtype=np.float32)[weak_classes(rows, classes)]
     write_h5(directory / "mil_labels.h5", weak)

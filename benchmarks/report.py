@@ -73,8 +73,10 @@ def write_row(directory: Path, events: list, classes: int, seeds: int, epochs: i
         "task": "avel", "method": "avel", "features": "lite0_logmel", "headline": avel.HEADLINE, "parameters": 1_005_209, "weights": {},
         "clips": {"test": {"evaluated": len(events), "without features": []}}, "seeds": {"val": {}, "test": metrics},
     }  # fmt: skip
-    (directory / "metrics.json").write_text(json.dumps(document))
-    (directory / "features.json").write_text(json.dumps({"segment_seconds": 1.0, "shapes": {"visual": [512]}, "encoders": {}}))
+    (directory / "metrics.json").write_text(json.dumps(document), encoding="utf-8")
+    (directory / "features.json").write_text(
+        json.dumps({"segment_seconds": 1.0, "shapes": {"visual": [512]}, "encoders": {}}), encoding="utf-8"
+    )
     epoch = np.tile(np.arange(epochs), seeds)
     curves = {
         "seed": np.repeat(np.arange(seeds), epochs),
@@ -103,11 +105,11 @@ def write_project(root: Path, arguments: argparse.Namespace) -> None:
     for number, name in enumerate(runs):
         write_row(root / "data/results/rows" / name, events, arguments.classes, arguments.seeds, arguments.epochs, 3 + 0.1 * number)
     yaml = YAML(typ="safe")
-    with open(REPOSITORY / "suites" / "demo.yaml") as stream:
+    with open(REPOSITORY / "suites" / "demo.yaml", encoding="utf-8") as stream:
         params = yaml.load(stream)
     papers = dict.fromkeys(runs, "avel/AVE supervised")
     params |= {"runs": runs, "report": {"title": "Benchmark", "baseline": "row00", "papers": papers}}
-    with open(root / "params.yaml", "w") as stream:
+    with open(root / "params.yaml", "w", encoding="utf-8") as stream:
         yaml.dump(params, stream)
 
 

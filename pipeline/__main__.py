@@ -42,7 +42,7 @@ def results() -> str:
     path = REPORT / "table.md"
     if not path.is_file():
         raise PipelineError(f"{path} does not exist yet; `dvc repro` makes it")
-    return path.read_text()
+    return path.read_text(encoding="utf-8")
 
 
 def experiments(pattern: str, commits: int) -> str:
@@ -55,11 +55,11 @@ def experiments(pattern: str, commits: int) -> str:
 def insert(path: Path, mark: str, text: str) -> None:
     """Replace what stands between the two marks of a text file."""
     start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    content = path.read_text() if path.is_file() else ""
+    content = path.read_text(encoding="utf-8") if path.is_file() else ""
     if content.count(start) != 1 or content.count(end) != 1:
         raise PipelineError(f"{path}: needs the lines {start} and {end}, once each")
     before, rest = content.split(start)
-    path.write_text(f"{before}{start}\n{text}{end}{rest.split(end)[1]}")
+    path.write_text(f"{before}{start}\n{text}{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def weights(arguments: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ def main() -> None:
     with publishing(CLIPS) as directory:
         manifest.to_parquet(directory / "clips.parquet", index=False)
         counts = manifest["status"].value_counts().sort_index()
-        (directory / "summary.json").write_text(json.dumps({"clips": len(manifest), **counts.to_dict()}, indent=1) + "\n")
+        (directory / "summary.json").write_text(json.dumps({"clips": len(manifest), **counts.to_dict()}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

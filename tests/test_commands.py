@@ -39,7 +39,7 @@ def test_unpack(command, tmp_path):
 
 def test_download_needs_yt_dlp_only_for_what_is_not_there(command, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "yt_dlp", None)
-    (tmp_path / "ids.csv").write_text("id,start,end\n-abcdefghij,0,10\n")
+    (tmp_path / "ids.csv").write_text("id,start,end\n-abcdefghij,0,10\n", encoding="utf-8")
     code, _, err = command("download", "--kind", "csv", "--annotations", "ids.csv", "--into", "clips")
     assert code == 2
     assert err.count("\n") == 1

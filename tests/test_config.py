@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def problems(tmp_path, content) -> list[str]:
     path = tmp_path / "params.yaml"
     if isinstance(content, str):
-        path.write_text(content)
+        path.write_text(content, encoding="utf-8")
     else:
         YAML(typ="safe").dump(content, path)
     with pytest.raises(InputProblems) as caught:
@@ -50,7 +50,7 @@ def test_what_the_machine_can_bear_is_checked_and_may_be_absent(tmp_path, demo):
 
 
 def test_the_active_params_are_the_demo():
-    assert (ROOT / "params.yaml").read_text() == (ROOT / "suites" / "demo.yaml").read_text()
+    assert (ROOT / "params.yaml").read_text(encoding="utf-8") == (ROOT / "suites" / "demo.yaml").read_text(encoding="utf-8")
 
 
 def test_all_problems_are_told_at_once_each_with_its_path_and_the_nearest_name(tmp_path, demo):

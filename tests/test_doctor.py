@@ -24,9 +24,9 @@ def project(tmp_path, monkeypatch):
 
 def write_params(project, repository, **visual):
     yaml = YAML(typ="safe")
-    params = yaml.load((repository / "suites" / "demo.yaml").read_text())
+    params = yaml.load((repository / "suites" / "demo.yaml").read_text(encoding="utf-8"))
     params["features"]["lite0_logmel"]["visual"] |= visual
-    with open(project / "params.yaml", "w") as stream:
+    with open(project / "params.yaml", "w", encoding="utf-8") as stream:
         yaml.dump(params, stream)
 
 
@@ -47,7 +47,7 @@ def test_params_that_are_missing_or_wrong_are_told(project):
     params, finding = doctor.load_params(project / "params.yaml")
     assert params is None
     assert "copy one of suites" in finding.advice
-    (project / "params.yaml").write_text("synth: {}\nmedia: {frames: 2}\n")
+    (project / "params.yaml").write_text("synth: {}\nmedia: {frames: 2}\n", encoding="utf-8")
     assert "media.frames: unknown key" in doctor.load_params(project / "params.yaml")[1].advice
 
 
@@ -85,9 +85,9 @@ def test_the_cache_is_measured_and_a_full_disk_is_a_problem(project, monkeypatch
 def test_dvc_says_what_waits(project):
     assert "dvc init" in doctor.dvc(project).advice
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=project, check=True)
-    (project / "dvc.yaml").write_text("stages:\n  say:\n    cmd: echo hello > hello\n    outs: [hello]\n")
+    (project / "dvc.yaml").write_text("stages:\n  say:\n    cmd: echo hello > hello\n    outs: [hello]\n", encoding="utf-8")
     assert doctor.dvc(project) == Finding("dvc", "1 stages to run: say; `dvc repro` runs them")
-    (project / "dvc.yaml").write_text("stages: [")
+    (project / "dvc.yaml").write_text("stages: [", encoding="utf-8")
     assert "run `dvc status`" in doctor.dvc(project).advice
 
 

@@ -15,10 +15,10 @@ def _in_tmp(tmp_path, monkeypatch):
 def test_a_directory_is_published_whole_and_replaces_the_old_one(tmp_path):
     target = tmp_path / "out"
     target.mkdir()
-    (target / "old").write_text("old")
+    (target / "old").write_text("old", encoding="utf-8")
     with publishing(target) as directory:
-        (directory / "new").write_text("new")
-        assert (target / "old").read_text() == "old"
+        (directory / "new").write_text("new", encoding="utf-8")
+        assert (target / "old").read_text(encoding="utf-8") == "old"
     assert [path.name for path in target.iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -26,7 +26,7 @@ def test_a_directory_is_published_whole_and_replaces_the_old_one(tmp_path):
 def test_a_failure_publishes_nothing(tmp_path):
     target = tmp_path / "out"
     with pytest.raises(RuntimeError), publishing(target) as directory:
-        (directory / "half").write_text("half")
+        (directory / "half").write_text("half", encoding="utf-8")
         raise RuntimeError
     assert not target.exists()
 
@@ -35,10 +35,10 @@ def test_a_failure_publishes_nothing(tmp_path):
 def test_work_of_an_interrupted_run_is_found_again_by_the_same_fingerprint_alone(tmp_path, first, second, expected):
     target = tmp_path / "out"
     with pytest.raises(RuntimeError), publishing(target, resume=first) as directory:
-        (directory / "done").write_text("")
+        (directory / "done").write_text("", encoding="utf-8")
         raise RuntimeError
     with publishing(target, resume=second) as directory:
-        (directory / "new").write_text("")
+        (directory / "new").write_text("", encoding="utf-8")
     assert sorted(path.name for path in target.iterdir()) == expected
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 

@@ -111,7 +111,7 @@ class Finetuning:
             "epochs": len(state.history),
             "val": {"before": state.before, "after": after},
         }
-        (directory / "finetune.json").write_text(json.dumps(facts, indent=1) + "\n")
+        (directory / "finetune.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def _work(fabric: Fabric, job: Finetuning, directory: Path) -> tuple[str, str]:

@@ -162,8 +162,8 @@ def write_index(index: Index, directory: Path) -> None:
         for number, row in enumerate(index.rows)
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(records, SCHEMA), directory / "index.parquet")
-    (directory / "classes.json").write_text(json.dumps(index.classes, indent=1, ensure_ascii=False) + "\n")
-    (directory / "health.json").write_text(json.dumps(index.health, indent=1, ensure_ascii=False) + "\n")
+    (directory / "classes.json").write_text(json.dumps(index.classes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (directory / "health.json").write_text(json.dumps(index.health, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _readable_sha256(path: str) -> str | None:
@@ -176,7 +176,7 @@ def _readable_sha256(path: str) -> str | None:
 def read_index(directory: Path) -> tuple[pd.DataFrame, list[str]]:
     """(rows, class names) as written by :func:`write_index`."""
     rows = pq.read_table(directory / "index.parquet").to_pandas()
-    return rows, json.loads((directory / "classes.json").read_text())
+    return rows, json.loads((directory / "classes.json").read_text(encoding="utf-8"))
 
 
 def count_lines(title: str, entries: Sequence[str], limit: int = 20) -> list[str]:

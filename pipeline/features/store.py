@@ -40,7 +40,7 @@ class FeatureStore:
         if not (directory / "spec.json").is_file():
             raise PipelineError(f"{directory} is no feature store; `dvc repro` makes it")
         self.directory = directory
-        self.spec = json.loads((directory / "spec.json").read_text())
+        self.spec = json.loads((directory / "spec.json").read_text(encoding="utf-8"))
         self._entries = pd.read_parquet(directory / "index.parquet")
         self.index = self._entries.drop_duplicates("clip").set_index("clip")  # where rows have entries of their own: a clip's first
         self._by_clip = pd.Series(self._entries.index, index=self._entries["clip"])[~self._entries["clip"].duplicated().to_numpy()]
@@ -137,7 +137,7 @@ def write_documents(directory: Path, records: Iterable[dict[str, Any]], spec: di
     keys = [f"{stream}_key" for stream in spec["shapes"]]
     columns = ["clip", *(["row"] if with_rows else []), "shard", "offset", "status", "valid", "visual_valid", "audio_valid", *keys]
     pd.DataFrame(records, columns=columns).to_parquet(directory / "index.parquet", index=False)
-    (directory / "spec.json").write_text(json.dumps(spec, indent=1, sort_keys=True) + "\n")
+    (directory / "spec.json").write_text(json.dumps(spec, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _open_shard(directory: Path, modality: str, number: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:

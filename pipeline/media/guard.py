@@ -185,7 +185,7 @@ def _answer(function: Callable[[Any], Any], job: Any) -> bytes:
 
 def _limit_memory(memory_mb: int) -> None:
     """Cap the address space at what is mapped now (libraries map gigabytes they never touch) plus ``memory_mb`` MiB."""
-    with open("/proc/self/statm") as file:
+    with open("/proc/self/statm", encoding="utf-8") as file:
         mapped = int(file.read().split()[0]) * resource.getpagesize()
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     limit = mapped + memory_mb * 2**20

@@ -54,7 +54,7 @@ def _judged(layers: list[Layer]) -> list[Layer]:
 
 def as_text(out: Path, verdicts: list[Verdict]) -> str:
     """What a person reads first."""
-    content = json.loads((out / "parity.json").read_text())
+    content = json.loads((out / "parity.json").read_text(encoding="utf-8"))
     clips = content["clips"]
     lines = [
         f"{clips['both']} clips in both stores, {clips['only_ours']} only in ours, {clips['only_published']} only in the published ones"
@@ -81,7 +81,7 @@ def _write(out: Path, pairs: Pairs, measured: list[LayerMeasures], verdicts: lis
         "layers": {each.layer.name: {**each.summary(), "far": _far(each)} for each in measured},
         "verdicts": [verdict.as_json() for verdict in verdicts],
     }
-    (out / "parity.json").write_text(json.dumps(_plain(content), indent=1) + "\n")
+    (out / "parity.json").write_text(json.dumps(_plain(content), indent=1) + "\n", encoding="utf-8")
     pd.DataFrame([line for each in measured for line in each.histograms()]).to_csv(out / "histograms.csv", index=False)
     for name, tables in (("segments", [each.by_segment() for each in measured]), ("clips", [each.by_clip() for each in measured])):
         (pd.concat(tables) if tables else pd.DataFrame()).to_csv(out / f"{name}.csv", index=False)

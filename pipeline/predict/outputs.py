@@ -32,8 +32,10 @@ def write_prediction(prediction: Prediction, directory: Path) -> list[Path]:
     directory.mkdir(parents=True, exist_ok=True)
     title = f"{prediction.path.name}: {prediction.row}, seed {prediction.seed}"
     written = [
-        _whole(directory / "events.json", lambda path: path.write_text(json.dumps(document(prediction), indent=1) + "\n")),
-        _whole(directory / "segments.csv", lambda path: path.write_text(segment_lines(prediction))),
+        _whole(
+            directory / "events.json", lambda path: path.write_text(json.dumps(document(prediction), indent=1) + "\n", encoding="utf-8")
+        ),
+        _whole(directory / "segments.csv", lambda path: path.write_text(segment_lines(prediction), encoding="utf-8")),
         _whole(
             directory / "timeline.png",
             lambda path: timeline.draw(path, prediction.tracks, prediction.preview, prediction.segment_seconds, title=title),

@@ -79,7 +79,7 @@ def unpack(archives: Sequence[Path], into: Path, limits: UnpackLimits | None = N
         files = [record for path, plan in zip(archives, plans, strict=True) for record in _write(path, plan, directory)]
         left_out = [name for plan in plans for name in plan.left_out]
         content = {"archives": sources, "left_out": left_out, "files": sorted(files, key=lambda record: str(record["path"]))}
-        (directory / RECORD).write_text(json.dumps(content, indent=1) + "\n")
+        (directory / RECORD).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return f"{into}: {len(files)} files, {total} bytes, out of {len(archives)} archives; {len(left_out)} hidden entries left out"
 
 
@@ -91,7 +91,7 @@ def _already(into: Path, sources: list[dict]) -> str:
     """
     if not (into / RECORD).is_file():
         raise PipelineError(f"{into} exists and was not made by `unpack`; name another directory, or remove it")
-    record = json.loads((into / RECORD).read_text())
+    record = json.loads((into / RECORD).read_text(encoding="utf-8"))
     if record["archives"] != sources:
         names = ", ".join(source["name"] for source in record["archives"])
         raise PipelineError(f"{into} was unpacked from other archives ({names}); name them all in one command, or another directory")

@@ -51,7 +51,7 @@ def pictures(
     shown = choose(results)
     if shown is None:
         return []
-    classes = json.loads((index / "classes.json").read_text())
+    classes = json.loads((index / "classes.json").read_text(encoding="utf-8"))
     keys = dict(zip(manifest["clip"], manifest["key"], strict=True))
     if keys.get(shown.clip) is None:  # published features come without clips
         return []
@@ -62,7 +62,7 @@ def pictures(
         print(f"report: no pictures of a clip: {error}", flush=True)
         return []
     assert shown.result.directory is not None
-    spec = json.loads((shown.result.directory / "features.json").read_text())
+    spec = json.loads((shown.result.directory / "features.json").read_text(encoding="utf-8"))
     seconds, segments = float(spec["segment_seconds"]), len(shown.lines)
     tracks, truth = TASKS.get(shown.result.run.task).table_tracks(shown.lines, classes)
     small = preview(frames, waveform, rate, segments)

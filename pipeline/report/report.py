@@ -55,15 +55,15 @@ def write_report(
     main = markdown(table) or "No rows: the block `runs` is empty.\n"
     text = "\n".join([main, *map(markdown, further.values()), baselines + "\n"])
     if classes.heads:  # long: in files of its own, and on the page
-        (directory / "classes.md").write_text(markdown(classes))
-        (directory / "classes.tex").write_text(latex(classes))
+        (directory / "classes.md").write_text(markdown(classes), encoding="utf-8")
+        (directory / "classes.tex").write_text(latex(classes), encoding="utf-8")
     curves = validation_curves(results)
-    (directory / "table.md").write_text(text)
-    (directory / "table.tex").write_text("\n".join(map(latex, [table, *further.values()])))
+    (directory / "table.md").write_text(text, encoding="utf-8")
+    (directory / "table.tex").write_text("\n".join(map(latex, [table, *further.values()])), encoding="utf-8")
     numbers.to_csv(directory / "table.csv", index=False)
     numbers[["row", "mean", "std"]].dropna(subset=["mean"]).round(2).to_csv(directory / "rows.csv", index=False)
     curves.to_csv(directory / "validation.csv", index=False)
-    (directory / "metrics.json").write_text(json.dumps(experiment_metrics(results, settings.shown), indent=1) + "\n")
+    (directory / "metrics.json").write_text(json.dumps(experiment_metrics(results, settings.shown), indent=1) + "\n", encoding="utf-8")
     draw_rows(results, directory / "rows.png")
     draw_curves(curves, directory / "curves.png")
     shown = {**further, "Parsing, class by class": classes} if classes.heads else further

@@ -76,7 +76,7 @@ def read_row(name: str, run: Run, directory: Path, live: Path) -> RowResult:
     result = RowResult(name, run)
     if not path.is_file():
         return result
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text(encoding="utf-8"))
     same = (document["task"], document["method"], document["features"]) == (run.task, run.method, run.features)
     of_test = document["seeds"].get("test", {})
     if not same or set(of_test) != {str(seed) for seed in run.seeds}:
@@ -106,7 +106,7 @@ def training_times(seeds: list[int], weights: dict[str, str], live: Path) -> tup
     times = []
     for seed in seeds:
         path = live / f"seed-{seed}" / "time.json"
-        facts = json.loads(path.read_text()) if path.is_file() else {}
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         if facts.get("weights") != weights.get(str(seed), ""):
             return [], ""
         times.append(facts)

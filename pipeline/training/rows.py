@@ -97,7 +97,7 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
     path = directory / f"seed-{seed}.json"
     if not path.is_file():
         raise PipelineError(f"{directory}: seed {seed} was not trained; run `dvc repro`")
-    facts = json.loads(path.read_text())
+    facts = json.loads(path.read_text(encoding="utf-8"))
     shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
     method = build(facts["method"], shapes, len(facts["classes"]), facts["settings"])
     try:
@@ -155,7 +155,7 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
         | ({UNSEEN: {"evaluated": len(unseen), "without features": []}} if UNSEEN in metrics else {}),
         "seeds": metrics,
     }
-    (directory / "metrics.json").write_text(json.dumps(document, indent=1) + "\n")
+    (directory / "metrics.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     # so that the report needs neither weights nor features
     shutil.copyfile(models / "curves.csv", directory / "curves.csv")
     shutil.copyfile(inputs.store.directory / "spec.json", directory / "features.json")

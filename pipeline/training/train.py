@@ -151,7 +151,7 @@ def save_seed(directory: Path, seed: int, inputs: RowInputs, state: State) -> No
         "history": state.history,
     }
     partial = directory / f"seed-{seed}.json.partial"
-    partial.write_text(json.dumps(facts, indent=1) + "\n")
+    partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
     partial.replace(directory / f"seed-{seed}.json")
 
 
@@ -159,14 +159,18 @@ def save_time(live: Path, weights: Path, seconds: float, device: str) -> None:
     """``time.json`` beside the live metrics: how long these very weights took. Outside the outs, whose bytes must not depend on it."""
     live.mkdir(parents=True, exist_ok=True)
     facts = {"weights": file_sha256(weights), "seconds": round(seconds, 1), "device": device}
-    (live / "time.json").write_text(json.dumps(facts, indent=1) + "\n")
+    (live / "time.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 def write_curves(directory: Path, seeds: Sequence[int]) -> None:
     """``curves.csv``: seed, epoch and every recorded quantity, one line per epoch."""
-    lines = [{"seed": seed, **line} for seed in seeds for line in json.loads((directory / f"seed-{seed}.json").read_text())["history"]]
+    lines = [
+        {"seed": seed, **line}
+        for seed in seeds
+        for line in json.loads((directory / f"seed-{seed}.json").read_text(encoding="utf-8"))["history"]
+    ]
     columns = list(dict.fromkeys(key for line in lines for key in line))
-    with open(directory / "curves.csv", "w", newline="") as stream:
+    with open(directory / "curves.csv", "w", encoding="utf-8", newline="") as stream:
         writer = csv.DictWriter(stream, columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)

@@ -14,10 +14,10 @@ def write_ave(root, lines=LINES, header=True, splits=None, clips=None):
     root.mkdir(exist_ok=True)
     (root / "clips").mkdir(exist_ok=True)
     text = (["Category&VideoID&Quality&StartTime&EndTime"] if header else []) + list(lines)
-    (root / "Annotations.txt").write_text("\n".join(text) + "\n")
+    (root / "Annotations.txt").write_text("\n".join(text) + "\n", encoding="utf-8")
     splits = splits or {"trainSet": lines[:2], "valSet": lines[2:3], "testSet": lines[3:]}
     for name, of_split in splits.items():
-        (root / f"{name}.txt").write_text("\n".join(of_split) + "\n")
+        (root / f"{name}.txt").write_text("\n".join(of_split) + "\n", encoding="utf-8")
     for clip in clips if clips is not None else {line.split("&")[1] for line in lines if line.count("&") == 4}:
         (root / "clips" / f"{clip}.mp4").write_bytes(clip.encode())
     return DatasetSettings(kind="ave", clips=root / "clips", annotations=root, **TEN_SECONDS)
@@ -36,7 +36,7 @@ def test_rows_are_the_same_with_and_without_a_header_line(tmp_path, header):
 
 def test_classes_stand_in_the_order_of_the_categories_file(tmp_path):
     settings = write_ave(tmp_path / "ave")
-    (tmp_path / "ave" / "categories.txt").write_text("Cat\nBird\nDog\n")
+    (tmp_path / "ave" / "categories.txt").write_text("Cat\nBird\nDog\n", encoding="utf-8")
     assert build_index(settings).classes == ["Cat", "Bird", "Dog"]
 
 
@@ -53,7 +53,7 @@ def test_all_malformed_lines_are_told_at_once_with_file_and_line(tmp_path):
 
 def test_a_line_in_two_splits_or_in_no_annotation_and_an_unknown_class_are_problems(tmp_path):
     settings = write_ave(tmp_path / "ave", splits={"trainSet": LINES, "valSet": LINES[:1], "testSet": ["Dog&zzz&good&0&10"]})
-    (tmp_path / "ave" / "categories.txt").write_text("Dog\n")
+    (tmp_path / "ave" / "categories.txt").write_text("Dog\n", encoding="utf-8")
     with pytest.raises(InputProblems) as caught:
         build_index(settings)
     text = str(caught.value)

@@ -22,11 +22,13 @@ def write_h5(path, values, key="avadataset"):
 
 def write_published(root, texts=True, orders=ORDERS, suffix="", header=False):
     root.mkdir(exist_ok=True)
-    (root / "Annotations.txt").write_text("\n".join((["Category&VideoID&Quality&StartTime&EndTime"] if header else []) + LINES))
+    (root / "Annotations.txt").write_text(
+        "\n".join((["Category&VideoID&Quality&StartTime&EndTime"] if header else []) + LINES), encoding="utf-8"
+    )
     for split, order in orders.items():
         write_h5(root / f"{split}_order{suffix}.h5", np.array(order), "order")
     for split, name in SETS.items() if texts else ():
-        (root / name).write_text("\n".join(LINES[row] for row in ORDERS[split]))
+        (root / name).write_text("\n".join(LINES[row] for row in ORDERS[split]), encoding="utf-8")
     return root
 
 
@@ -147,7 +149,9 @@ def test_the_labels_that_training_sees_are_the_published_ones(tmp_path, ave, hea
         (root / path.name).symlink_to(path)
     if header:
         (root / "Annotations.txt").unlink()
-        (root / "Annotations.txt").write_text("Category&VideoID&Quality&StartTime&EndTime\n" + (ave / "Annotations.txt").read_text())
+        (root / "Annotations.txt").write_text(
+            "Category&VideoID&Quality&StartTime&EndTime\n" + (ave / "Annotations.txt").read_text(encoding="utf-8"), encoding="utf-8"
+        )
     index = build(root)
     assert (len(index.rows), len({row.clip for row in index.rows}), len(index.classes)) == (4143, 4097, 28)
     assert [sum(row.split == split for row in index.rows) for split in ("train", "val", "test")] == [3339, 402, 402]

@@ -32,7 +32,7 @@ def test_every_file_is_a_clip_and_equal_names_stay_apart(clips):
 
 def test_labels_come_from_a_csv(clips, tmp_path):
     labels = tmp_path / "labels.csv"
-    labels.write_text(HEADER + "a.mp4,train,Dog,0,4.5\na.mp4,train,Cat,5,10\ndeep/a.mp4,test,Cat,1,2\n")
+    labels.write_text(HEADER + "a.mp4,train,Dog,0,4.5\na.mp4,train,Cat,5,10\ndeep/a.mp4,test,Cat,1,2\n", encoding="utf-8")
     index = build_index(settings(clips, labels))
     rows = {row.clip: row for row in index.rows}
     assert index.classes == ["Cat", "Dog"]
@@ -42,14 +42,14 @@ def test_labels_come_from_a_csv(clips, tmp_path):
 
 def test_a_negative_clip_of_weak_supervision_has_no_event(clips, tmp_path):
     labels = tmp_path / "labels.csv"
-    labels.write_text(HEADER + "a.mp4,train,Dog,0,4.5\ndeep/a.mp4,negative,,,\n")
+    labels.write_text(HEADER + "a.mp4,train,Dog,0,4.5\ndeep/a.mp4,negative,,,\n", encoding="utf-8")
     index = build_index(settings(clips, labels))
     assert {row.clip: (row.split, len(row.events)) for row in index.rows if row.split != "none"} == {
         "a.mp4": ("train", 1),
         "deep/a.mp4": ("negative", 0),
     }
     assert index.classes == ["Dog"]
-    labels.write_text(HEADER + "a.mp4,negative,Dog,,\ndeep/a.mp4,negative,,0,1\n")
+    labels.write_text(HEADER + "a.mp4,negative,Dog,,\ndeep/a.mp4,negative,,0,1\n", encoding="utf-8")
     with pytest.raises(InputProblems) as caught:
         build_index(settings(clips, labels))
     assert [problem.split(";")[0] for problem in caught.value.problems] == [
@@ -61,7 +61,8 @@ def test_all_problems_of_the_labels_are_told_at_once(clips, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text(
         HEADER + "b.mp4,train,Dog,0,1\na.mp4,learn,Dog,0,1\na.mp4,train,,0,1\na.mp4,train,Dog,5,4\n"
-        "a.mp4,train,Dog,x,4\na.mp4,train,Dog,0,1\na.mp4,test,Dog,0,1\n"
+        "a.mp4,train,Dog,x,4\na.mp4,train,Dog,0,1\na.mp4,test,Dog,0,1\n",
+        encoding="utf-8",
     )
     with pytest.raises(InputProblems) as caught:
         build_index(settings(clips, labels))
@@ -72,7 +73,7 @@ def test_missing_columns_and_a_missing_file_are_named(clips, tmp_path):
     labels = tmp_path / "labels.csv"
     with pytest.raises(InputProblems, match="no such file"):
         build_index(settings(clips, labels))
-    labels.write_text("clip,label\n")
+    labels.write_text("clip,label\n", encoding="utf-8")
     with pytest.raises(InputProblems, match="columns split, onset, offset are missing"):
         build_index(settings(clips, labels))
 

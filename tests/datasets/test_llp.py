@@ -28,9 +28,9 @@ VISUAL = ["tes_id00001_30_40\t2\t5\tSpeech", "tes_id00001_30_400\t0\t10\tCat", "
 def write_llp(root, weak=WEAK, audio=AUDIO, visual=VISUAL):
     root.mkdir(exist_ok=True)
     for name, lines in weak.items():
-        (root / name).write_text("\n".join(["filename\tevent_labels", *lines]) + "\n")
+        (root / name).write_text("\n".join(["filename\tevent_labels", *lines]) + "\n", encoding="utf-8")
     for name, lines in {"audio": audio, "visual": visual}.items():
-        (root / f"AVVP_eval_{name}.csv").write_text("\n".join(["filename\tonset\toffset\tevent_labels", *lines]) + "\n")
+        (root / f"AVVP_eval_{name}.csv").write_text("\n".join(["filename\tonset\toffset\tevent_labels", *lines]) + "\n", encoding="utf-8")
     return root
 
 
@@ -61,7 +61,7 @@ def test_training_clips_have_labels_alone_and_the_others_spans_by_modality(tmp_p
 
 def test_every_defect_that_does_not_stop_is_counted_with_its_line(tmp_path):
     root = write_llp(tmp_path / "llp")
-    (root / "AVVP_dataset_full.csv").write_text("filename\tevent_labels\nnobody00001_0_10\tDog\n")
+    (root / "AVVP_dataset_full.csv").write_text("filename\tevent_labels\nnobody00001_0_10\tDog\n", encoding="utf-8")
     assert build(root, clips=None).health == [
         "audio truth: AVVP_eval_audio.csv, neither of LLP's two published versions",
         "clips cut at fractions of a second: 1 (val_id00001_8.5_18.5)",
@@ -88,7 +88,7 @@ def test_all_faults_are_told_at_once_with_file_and_line(tmp_path):
     }
     audio = ["tes_id00002_0_10\t0\t11\tDog", "tes_id00002_0_10\tx\t5\tDog", "tes_id00002_0_10\t0\t5\tBird", "tes_id00002_0_10\tnan\t5\tDog"]
     root = write_llp(tmp_path / "llp", weak, audio)
-    (root / "AVVP_eval_visual.csv").write_text("filename,onset,offset,event_labels\n")
+    (root / "AVVP_eval_visual.csv").write_text("filename,onset,offset,event_labels\n", encoding="utf-8")
     with pytest.raises(InputProblems) as caught:
         build(root)
     expected = [
@@ -120,7 +120,7 @@ def test_missing_files_are_all_named(tmp_path):
 def test_the_audio_truth_is_known_by_its_hash(tmp_path, monkeypatch):
     root = write_llp(tmp_path / "llp")
     new, old = root / "AVVP_eval_audio.csv", root / "AVVP_eval_audio_other.csv"
-    old.write_text(new.read_text().replace("\t6\t7\t", "\t6\t8\t"))
+    old.write_text(new.read_text(encoding="utf-8").replace("\t6\t7\t", "\t6\t8\t"), encoding="utf-8")
     versions = {hashlib.sha256(path.read_bytes()).hexdigest(): name for path, name in ((new, "corrected"), (old, "before_2024_04"))}
     monkeypatch.setattr(llp, "AUDIO_VERSIONS", versions)
     heard = {}

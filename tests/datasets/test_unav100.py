@@ -21,7 +21,7 @@ VIDEOS = {
 def build(root, content, segments=60):
     root.mkdir(exist_ok=True)
     text = content if isinstance(content, str) else json.dumps({"version": "unav100", "database": content})
-    (root / "unav100_annotations.json").write_text(text)
+    (root / "unav100_annotations.json").write_text(text, encoding="utf-8")
     return build_index(DatasetSettings(kind="unav100", clips=root, annotations=root, segments=segments, segment_seconds=1.0))
 
 

@@ -245,7 +245,9 @@ def test_cnn14_equals_the_panns_package(cnn14, monkeypatch, tmp_path):
 
     labels = tmp_path / "panns_data" / "class_labels_indices.csv"
     labels.parent.mkdir()
-    labels.write_text("index,mid,display_name\n" + "".join(f'{number},/m/{number},"class {number}"\n' for number in range(527)))
+    labels.write_text(
+        "index,mid,display_name\n" + "".join(f'{number},/m/{number},"class {number}"\n' for number in range(527)), encoding="utf-8"
+    )
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(os, "system", lambda command: pytest.fail(f"the import runs {command!r}"))
     from panns_inference.models import Cnn14 as Published

@@ -116,7 +116,7 @@ def test_experiments_compare_readably(project):
     assert len(changes) == 1 + 2 * len(ROWS)
     assert all(re.search(r" \w+\.(accuracy|std)( +-?\d+(\.\d{1,2})?){3}$", line) for line in changes[1:]), changes
     assert project.run("dvc", "plots", "diff", "HEAD")
-    assert "cace_first" in (project.root / "dvc_plots" / "index.html").read_text()
+    assert "cace_first" in (project.root / "dvc_plots" / "index.html").read_text(encoding="utf-8")
 
     project.run("dvc", "exp", "run", "--queue", "--name", "later", "-S", "methods.cace_net.lambda_contrast=0.2")
     table = project.run("python", "-m", "pipeline", "table", "--experiments", "l*")
@@ -131,4 +131,4 @@ def test_plots_can_be_drawn(project):
     output = project.run("dvc", "plots", "show")
     page = project.root / "dvc_plots" / "index.html"
     assert page.is_file(), output
-    assert "avel_second" in page.read_text()
+    assert "avel_second" in page.read_text(encoding="utf-8")

@@ -30,9 +30,9 @@ def project(tmp_path_factory, repository):
     annotations.mkdir()
     clips = [f"clip{max(number, 1):07d}" for number in range(20)]
     lines = [f"{CLASSES[number % 3]}&{clip}&good&{number % 4}&{6 + number % 5}" for number, clip in enumerate(clips)]
-    (annotations / "Annotations.txt").write_text("\n".join(lines))
+    (annotations / "Annotations.txt").write_text("\n".join(lines), encoding="utf-8")
     for name, rows in SPLITS.items():
-        (annotations / name).write_text("\n".join(lines[row] for row in rows))
+        (annotations / name).write_text("\n".join(lines[row] for row in rows), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.root)
         write(project.root / "data" / "published", annotations, 1, positions=3, visual=8, audio=6, dtype="float64", seed=0)
@@ -53,14 +53,14 @@ def test_published_features_become_a_table_without_any_clip(project):
     ran, output = project.repro()
     assert ran == {"index", "decode", "import_features@published", "train@avel", "evaluate@avel", "report"}, output
     assert "Traceback" not in output
-    assert json.loads((project.root / "data/clips/summary.json").read_text())["clips"] == 0
+    assert json.loads((project.root / "data/clips/summary.json").read_text(encoding="utf-8"))["clips"] == 0
     index = pd.read_parquet(project.root / "data/index/index.parquet")
     store = FeatureStore(project.root / "data/features/published")
     assert (len(index), len(store)) == (20 + 178, 19 + 178)  # rows, clips
     assert (store.entries(index) == index.index).all()
-    scored = json.loads((project.root / "data/results/rows/avel/metrics.json").read_text())["clips"]
+    scored = json.loads((project.root / "data/results/rows/avel/metrics.json").read_text(encoding="utf-8"))["clips"]
     assert scored["test"] == {"evaluated": 4, "without features": []}
-    assert set(json.loads((project.root / "data/results/report/metrics.json").read_text())) == {"avel"}
+    assert set(json.loads((project.root / "data/results/report/metrics.json").read_text(encoding="utf-8"))) == {"avel"}
     assert project.repro()[0] == set()
 
 

@@ -19,7 +19,7 @@ def clips(tmp_path_factory):
     (root / "clips" / "deep er").mkdir()
     second.rename(root / "clips" / "deep er" / first.name)
     (root / "clips" / "empty.mp4").write_bytes(b"")
-    (root / "clips" / "page.mp4").write_text("<html>video unavailable</html>")
+    (root / "clips" / "page.mp4").write_text("<html>video unavailable</html>", encoding="utf-8")
     (root / "clips" / "cut.mp4").write_bytes(first.read_bytes()[: first.stat().st_size // 2])
     return root / "clips"
 
@@ -46,7 +46,7 @@ def test_every_file_has_features_or_a_status_with_a_reason(clips, tmp_path, repo
     assert (bad["reason"].str.len() > 5).all()
     store = FeatureStore(project.root / "data/features/first")
     assert set(store.index.index) == set(manifest.index) - set(bad.index)
-    summary = json.loads((project.root / "data/clips/summary.json").read_text())
+    summary = json.loads((project.root / "data/clips/summary.json").read_text(encoding="utf-8"))
     assert summary["clips"] == 7
     assert summary["ok"] == 4
 

@@ -30,16 +30,16 @@ def test_clips_become_a_table_with_what_trivial_answers_score(project):
     ran, output = project.repro()
     assert {"train@han", "evaluate@han", "report"} <= ran, output
     assert "Traceback" not in output
-    metrics = json.loads((project.root / "data/results/rows/han/metrics.json").read_text())
+    metrics = json.loads((project.root / "data/results/rows/han/metrics.json").read_text(encoding="utf-8"))
     assert metrics["headline"] == "segment/Type@AV"
     of_test = metrics["seeds"]["test"]["0"]
     report = project.root / "data/results/report"
-    text = (report / "table.md").read_text()
+    text = (report / "table.md").read_text(encoding="utf-8")
     assert f"**{of_test['segment/Type@AV']:.2f}**" in text
     assert "| (nothing, always) | segment | as published |" in text
     assert f"nothing {of_test['baseline_nothing']:.2f}, weak label {of_test['baseline_weak_label']:.2f}" in text
-    assert "Parsing, every score beside trivial answers" in (report / "index.html").read_text()
-    assert '"track":"heard"' in (report / "index.html").read_text()
+    assert "Parsing, every score beside trivial answers" in (report / "index.html").read_text(encoding="utf-8")
+    assert '"track":"heard"' in (report / "index.html").read_text(encoding="utf-8")
     assert (report / "timeline.png").stat().st_size > 10_000
     lines = pd.read_parquet(project.root / "data/results/rows/han/predictions.parquet")
     assert len(lines[lines["split"] == "test"]) == 6 * 10

@@ -72,7 +72,7 @@ class Project:
         self.environment |= {f"GIT_{who}_{what}": "test@test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
     def write_params(self, params: dict) -> None:
-        with open(self.root / "params.yaml", "w") as stream:
+        with open(self.root / "params.yaml", "w", encoding="utf-8") as stream:
             YAML_12.dump(params, stream)
 
     def run(self, *command: str, code: int | None = 0) -> str:

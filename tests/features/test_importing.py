@@ -137,7 +137,7 @@ def test_all_faults_of_all_files_are_told_at_once_before_any_work(tmp_path, publ
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda path: path.write_text("<html>quota exceeded</html>"), "not a whole HDF5 file"),
+        (lambda path: path.write_text("<html>quota exceeded</html>", encoding="utf-8"), "not a whole HDF5 file"),
         (lambda path: write_h5(path, [b"text"] * ROWS), "numbers are needed"),
         (lambda path: h5py.File(path, "w").close(), "found: nothing"),
         (lambda path: two_arrays(path), "found: one, two"),
@@ -284,7 +284,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path):
     assert float(done.stdout.split()[-1]) < 130  # MiB
     store = FeatureStore(tmp_path / "store")
     assert store.read("visual", ["149"])[0, 9, 17499] == 150
-    assert json.loads((tmp_path / "store" / "spec.json").read_text())["published"]["visual"]["file"] == "visual_feature.h5"
+    assert json.loads((tmp_path / "store" / "spec.json").read_text(encoding="utf-8"))["published"]["visual"]["file"] == "visual_feature.h5"
 
 
 def test_the_one_published_feature_file_that_is_here(tmp_path, shared):

@@ -49,7 +49,7 @@ class Step:
 
 
 def steps_of(path: Path) -> list[Step]:
-    content = path.read_text()
+    content = path.read_text(encoding="utf-8")
     found = [
         Step(
             match["verb"] or ("Insert" if match["into"] else "Run"),
@@ -77,7 +77,7 @@ class Copy(Project):
     """A small copy of the demo, on which the how-tos are followed one after the other; what takes long is run once, at the end."""
 
     def prepare(self, repository: Path) -> None:
-        with open(repository / "suites" / "demo.yaml") as stream:
+        with open(repository / "suites" / "demo.yaml", encoding="utf-8") as stream:
             params = YAML_12.load(stream)
         params["synth"]["demo"] |= {"train_clips": 8, "val_clips": 2, "test_clips": 3, "picture_size": 64}
         params["media"] |= {"frames_per_second": 1, "workers": 1}
@@ -105,14 +105,14 @@ class Copy(Project):
         if step.verb == "Create":
             assert not path.exists()
             path.parent.mkdir(exist_ok=True)
-            path.write_text(step.text)
+            path.write_text(step.text, encoding="utf-8")
         elif step.verb == "Append to":
-            path.write_text(path.read_text() + step.text)
+            path.write_text(path.read_text(encoding="utf-8") + step.text, encoding="utf-8")
         elif step.verb == "Insert":
-            assert path.read_text().count(step.anchor) == 1, f"{step.path}: {step.anchor}"
-            path.write_text(path.read_text().replace(step.anchor, f"{step.anchor}\n{step.text}"))
+            assert path.read_text(encoding="utf-8").count(step.anchor) == 1, f"{step.path}: {step.anchor}"
+            path.write_text(path.read_text(encoding="utf-8").replace(step.anchor, f"{step.anchor}\n{step.text}"), encoding="utf-8")
         elif step.verb == "Merge into":
-            with open(path) as stream:
+            with open(path, encoding="utf-8") as stream:
                 params = merge(YAML_12.load(stream), YAML_12.load(step.text))
             params["methods"] = {name: merge(settings, QUICK) for name, settings in params["methods"].items()}
             self.write_params(params)

@@ -28,7 +28,7 @@ def cache(tmp_path):
 def test_every_clip_gets_a_verdict_and_good_ones_their_arrays(make_clip, cache, tmp_path):
     good = make_clip("good.mp4", seconds=3, audio_seconds=3)
     bad = tmp_path / "bad.mp4"
-    bad.write_text("<html>")
+    bad.write_text("<html>", encoding="utf-8")
     jobs = [job(good, cache), job(bad, cache)]
     manifest = decode_clips(jobs, ["gone"], SETTINGS).set_index("clip")
     assert manifest["status"].to_dict() == {"bad.mp4": "unreadable", "gone": "missing", "good.mp4": "ok"}
@@ -44,7 +44,7 @@ def test_every_clip_gets_a_verdict_and_good_ones_their_arrays(make_clip, cache, 
 
 def test_what_is_in_the_cache_is_not_decoded_again_bad_verdicts_included(make_clip, cache, tmp_path, monkeypatch):
     bad = tmp_path / "bad.mp4"
-    bad.write_text("<html>")
+    bad.write_text("<html>", encoding="utf-8")
     jobs = [job(make_clip("good.mp4", seconds=3, audio_seconds=3), cache), job(bad, cache)]
     first = decode_clips(jobs, [], SETTINGS)
     given = []

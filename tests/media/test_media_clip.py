@@ -265,7 +265,7 @@ def test_importing_the_decoder_does_not_import_torch():
 def manifest_rows() -> list[dict[str, str]]:
     if not (SHARED / "manifest.csv").is_file():
         return []
-    with open(SHARED / "manifest.csv", newline="") as file:
+    with open(SHARED / "manifest.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 

@@ -100,7 +100,7 @@ def test_children_die_with_a_killed_parent():
     parent.kill()
     parent.wait()
     for _ in range(100):
-        if not Path(f"/proc/{child}").exists() or "Z (zombie)" in Path(f"/proc/{child}/status").read_text():
+        if not Path(f"/proc/{child}").exists() or "Z (zombie)" in Path(f"/proc/{child}/status").read_text(encoding="utf-8"):
             return
         time.sleep(0.1)
     pytest.fail("the child outlived its parent")

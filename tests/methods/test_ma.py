@@ -184,7 +184,7 @@ def test_removed_labels_are_stored_with_the_weights(tmp_path):
 @pytest.mark.parametrize(("name", "heard", "seen"), [("cvcms", 1583, 3509), ("dhhn", 1528, 3591)])
 def test_published_labels_are_read_for_the_rows_they_belong_to(shared, name, heard, seen):
     directory = shared / "annotations" / "llp"
-    with open(directory / "AVVP_train.csv", newline="") as stream:
+    with open(directory / "AVVP_train.csv", encoding="utf-8", newline="") as stream:
         listed = [line["event_labels"].split(",") for line in csv.DictReader(stream, delimiter="\t")]
     labels = torch.tensor([[float(label in of_clip) for label in (*LLP_CLASSES, "none")] for of_clip in listed])
     config = {"removed_labels": str(directory / f"removed_labels_{name}.npz"), "motion": None, "width": 8, "feedforward": 8}

@@ -104,12 +104,12 @@ def test_encoding_again_gives_what_the_store_has_and_each_change_what_it_says(wo
 
 def test_the_command_encodes_again_what_params_yaml_names(world, repository, monkeypatch, capsys):
     monkeypatch.chdir(world.root)
-    params = YAML(typ="safe").load((repository / "suites" / "demo.yaml").read_text())
+    params = YAML(typ="safe").load((repository / "suites" / "demo.yaml").read_text(encoding="utf-8"))
     features = world.settings.model_dump(exclude_none=True)
     params |= {"features": {"ours": features}, "runs": {}, "finetune": {}, "methods": {}, "report": {"title": "x"}}
     params["media"] = {"frames_per_second": 2, "workers": 1}
     params["cache"] = {"dir": str(world.cache.root)}
-    with open("params.yaml", "w") as stream:
+    with open("params.yaml", "w", encoding="utf-8") as stream:
         YAML().dump(params, stream)
     encoder, why = commands._reencoder("ours", 2)
     assert (encoder, "data/index" in why) == (None, True)

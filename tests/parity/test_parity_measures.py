@@ -65,7 +65,7 @@ def test_the_report_holds_every_number(stores, tmp_path):
     out = tmp_path / "out"
     verdicts = compare(ours, published, out)
     assert [(verdict.layer, verdict.kind) for verdict in verdicts] == [("visual", "explained"), ("audio", "same")]
-    content = json.loads((out / "parity.json").read_text())
+    content = json.loads((out / "parity.json").read_text(encoding="utf-8"))
     assert content["clips"] == {"both": 20, "only_ours": 0, "only_published": 0}
     assert content["layers"]["visual"]["relative_error"]["median"] == pytest.approx(0.5, rel=1e-5)
     assert content["layers"]["visual"]["cosine"]["p05"] == pytest.approx(1)

@@ -101,7 +101,7 @@ def films() -> SimpleNamespace:
 def write_params(params: dict) -> None:
     yaml = YAML(typ="safe")
     yaml.default_flow_style = False
-    with open("params.yaml", "w") as stream:
+    with open("params.yaml", "w", encoding="utf-8") as stream:
         yaml.dump(params, stream)
 
 

@@ -138,7 +138,7 @@ def test_the_scratch_directory_goes_with_the_predictor(project):
 def test_files_that_cannot_be_predicted_are_refused_in_one_sentence(predictor, films, minute, tmp_path):
     frames, waveform = np.zeros((8, 64, 64, 3), np.uint8), np.zeros(2 * films.rate, np.float32)
     text = tmp_path / "notes.mp4"
-    text.write_text("not a video")
+    text.write_text("not a video", encoding="utf-8")
     reasons = {
         tmp_path / "absent.mp4": "no such file",
         text: "is not a video that can be read",
@@ -205,27 +205,27 @@ def test_missing_weights_are_named(edit_params):
 
 def test_a_row_on_imported_features_cannot_see_a_new_file(project, monkeypatch):
     facts = Path("models/runs/cace/seed-1.json")
-    content = facts.read_text()
+    content = facts.read_text(encoding="utf-8")
     document = json.loads(content)
     document["feature_spec"]["encoders"] = {}
-    facts.write_text(json.dumps(document))
+    facts.write_text(json.dumps(document), encoding="utf-8")
     try:
         with pytest.raises(PipelineError, match="does not say which encoders made its features"):
             Predictor("cace")
     finally:
-        facts.write_text(content)
+        facts.write_text(content, encoding="utf-8")
 
 
 def test_a_row_whose_task_finds_no_events_of_a_file_is_refused(project):
     """Cross-modality localization answers questions that a file alone does not ask."""
     facts = Path("models/runs/cace/seed-1.json")
-    content = facts.read_text()
-    facts.write_text(json.dumps({**json.loads(content), "task": "cml"}))
+    content = facts.read_text(encoding="utf-8")
+    facts.write_text(json.dumps({**json.loads(content), "task": "cml"}), encoding="utf-8")
     try:
         with pytest.raises(PipelineError, match="row 'cace' is of the task 'cml', which finds no events in a file"):
             Predictor("cace")
     finally:
-        facts.write_text(content)
+        facts.write_text(content, encoding="utf-8")
 
 
 def test_differences_of_documents():

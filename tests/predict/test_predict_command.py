@@ -39,7 +39,7 @@ def test_a_file_gives_its_folder_of_answers(run, clips, tmp_path):
     assert (code, err) == (0, "")
     directory = tmp_path / clips[0].stem
     assert {path.name for path in directory.iterdir()} == {"events.json", "segments.csv", "timeline.png", "attention.png", "overlay.mp4"}
-    document = json.loads((directory / "events.json").read_text())
+    document = json.loads((directory / "events.json").read_text(encoding="utf-8"))
     assert (document["row"], document["seed"], document["file"], document["seconds"]) == ("cace", 1, clips[0].name, 10.0)
     assert document["windows"] == [{"start": 0.0, "segments": 10, "status": "ok", "reason": "", "good": True}]
     for event in document["events"]:
@@ -47,7 +47,7 @@ def test_a_file_gives_its_folder_of_answers(run, clips, tmp_path):
         assert event["perceived"] == "both"
         assert 0 <= event["start"] < event["end"] <= 10
         assert f"{event['score']:5.2f}  both   {event['label']}" in out
-    with open(directory / "segments.csv", newline="") as stream:
+    with open(directory / "segments.csv", encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [float(line["start"]) for line in lines] == list(range(10))
     covered = {second for event in document["events"] for second in range(int(event["start"]), int(event["end"]))}
@@ -96,7 +96,7 @@ def sound(path):
 
 def test_a_file_that_fails_keeps_no_other_from_its_answer(run, clips, tmp_path):
     text = tmp_path / "notes.mp4"
-    text.write_text("not a video")
+    text.write_text("not a video", encoding="utf-8")
     code, out, err = run(text, clips[0], tmp_path / "absent.mp4", "--run", "avel", "--seed", "0", "--out", tmp_path / "out")
     assert code == 1
     assert [path.name for path in (tmp_path / "out").iterdir()] == [clips[0].stem]
@@ -128,9 +128,9 @@ def test_a_file_answered_in_part_is_written_and_code_1(run, clips, films, tmp_pa
     assert code == 1
     assert "not answered from 10 s to 20 s: truncated" in err
     assert "Traceback" not in err
-    document = json.loads((tmp_path / "out/film/events.json").read_text())
+    document = json.loads((tmp_path / "out/film/events.json").read_text(encoding="utf-8"))
     assert [window["good"] for window in document["windows"]] == [True, False]
-    lines = (tmp_path / "out/film/segments.csv").read_text().splitlines()
+    lines = (tmp_path / "out/film/segments.csv").read_text(encoding="utf-8").splitlines()
     assert lines[15].startswith("14.000,15.000,0,,,")
     with av.open(str(tmp_path / "out/film/overlay.mp4")) as overlay:
         pictures = [frame.to_ndarray(format="rgb24") for frame in overlay.decode(video=0)]

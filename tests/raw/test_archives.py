@@ -118,7 +118,7 @@ def test_a_zip_with_a_link_and_an_encrypted_entry_is_refused(tmp_path):
 def test_hidden_files_are_left_out_and_said_and_a_name_twice_is_refused(tmp_path):
     path = write(tmp_path, "zip", {"a.mp4": b"a", "__MACOSX/._a.mp4": b"x", ".DS_Store": b"x"})
     assert unpack([path], tmp_path / "ave").endswith("1 files, 1 bytes, out of 1 archives; 2 hidden entries left out")
-    assert json.loads((tmp_path / "ave" / RECORD).read_text())["left_out"] == ["__MACOSX/._a.mp4", ".DS_Store"]
+    assert json.loads((tmp_path / "ave" / RECORD).read_text(encoding="utf-8"))["left_out"] == ["__MACOSX/._a.mp4", ".DS_Store"]
     twice = write_tar(tmp_path / "twice.tar", [entry("a.mp4", b"1"), entry("./a.mp4", b"2"), entry("b", b"3"), entry("b/c.mp4", b"4")])
     with pytest.raises(InputProblems, match=r"(?s)'./a.mp4' stands twice.*'b/c.mp4' is a file and a directory"):
         unpack([twice], tmp_path / "b")
@@ -196,7 +196,7 @@ def test_an_interrupted_run_goes_on_at_the_file_it_was_at(tmp_path, monkeypatch,
     assert {name: files[name] for name in CONTENTS} == CONTENTS
     straight = tmp_path / "straight"
     unpack([path], straight)
-    assert record == json.loads((straight / RECORD).read_text())
+    assert record == json.loads((straight / RECORD).read_text(encoding="utf-8"))
 
 
 def test_a_directory_that_holds_something_else_is_left_alone(tmp_path):

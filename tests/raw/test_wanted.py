@@ -6,7 +6,9 @@ from pipeline.raw.wanted import Wanted, read_wanted
 
 def test_the_spans_of_llp_stand_in_its_ids(tmp_path):
     file = tmp_path / "AVVP_dataset_full.csv"
-    file.write_text("filename\tevent_labels\n-jCEuf_lX-4_20_30\tSpeech,Dog\nAP0061o0Nvk_101.8_111.8\tDog\n-jCEuf_lX-4_20_30\tSpeech\n")
+    file.write_text(
+        "filename\tevent_labels\n-jCEuf_lX-4_20_30\tSpeech,Dog\nAP0061o0Nvk_101.8_111.8\tDog\n-jCEuf_lX-4_20_30\tSpeech\n", encoding="utf-8"
+    )
     expected = [
         Wanted("-jCEuf_lX-4_20_30", "-jCEuf_lX-4", 20.0, 30.0),
         Wanted("AP0061o0Nvk_101.8_111.8", "AP0061o0Nvk", 101.8, 111.8),
@@ -17,7 +19,7 @@ def test_the_spans_of_llp_stand_in_its_ids(tmp_path):
 
 def test_a_csv_gives_spans_or_whole_videos(tmp_path):
     file = tmp_path / "ids.csv"
-    file.write_text("id,start,end,label\n-abcdefghij,1.5,4,x\n-abcdefghij,10,20,x\nabcdefghijk,,,x\n")
+    file.write_text("id,start,end,label\n-abcdefghij,1.5,4,x\n-abcdefghij,10,20,x\nabcdefghijk,,,x\n", encoding="utf-8")
     assert read_wanted("csv", file) == [
         Wanted("-abcdefghij_1.5_4", "-abcdefghij", 1.5, 4.0),
         Wanted("-abcdefghij_10_20", "-abcdefghij", 10.0, 20.0),
@@ -37,19 +39,19 @@ def test_every_bad_line_of_a_csv_is_told(tmp_path):
         "abcdefghijk,3,",
         ",,",
     ]
-    file.write_text("\n".join(["id,start,end", *bad]) + "\n")
+    file.write_text("\n".join(["id,start,end", *bad]) + "\n", encoding="utf-8")
     with pytest.raises(InputProblems) as caught:
         read_wanted("csv", file)
     assert [problem.split(": ")[0] for problem in caught.value.problems] == [f"{file}:{number}" for number in range(2, 10)]
-    file.write_text("video,start\n")
+    file.write_text("video,start\n", encoding="utf-8")
     with pytest.raises(InputProblems, match="the columns id, end are missing"):
         read_wanted("csv", file)
 
 
 def test_bad_ids_of_every_kind_are_told_at_once(tmp_path):
-    (tmp_path / "llp.csv").write_text("filename\n../x_0_10\nBjCEufrlXm4_30_20\nBjCEufrlXm4\n")
-    (tmp_path / "ave.txt").write_text("Dog&-rCEufrlXm4&good&0&10\nDog&../../etc&good&0&5\nDog&short&good&0&5\n")
-    (tmp_path / "unav.json").write_text('{"database": {"a/b": {}, "-Rjmgv0O_p0": {}, "x": {}}}')
+    (tmp_path / "llp.csv").write_text("filename\n../x_0_10\nBjCEufrlXm4_30_20\nBjCEufrlXm4\n", encoding="utf-8")
+    (tmp_path / "ave.txt").write_text("Dog&-rCEufrlXm4&good&0&10\nDog&../../etc&good&0&5\nDog&short&good&0&5\n", encoding="utf-8")
+    (tmp_path / "unav.json").write_text('{"database": {"a/b": {}, "-Rjmgv0O_p0": {}, "x": {}}}', encoding="utf-8")
     for kind, name, count, more in (("llp", "llp.csv", 3, {}), ("ave", "ave.txt", 2, {"whole": True}), ("unav100", "unav.json", 2, {})):
         with pytest.raises(InputProblems) as caught:
             read_wanted(kind, tmp_path / name, **more)
@@ -57,7 +59,7 @@ def test_bad_ids_of_every_kind_are_told_at_once(tmp_path):
         with pytest.raises(InputProblems, match="nowhere"):
             read_wanted(kind, tmp_path / "nowhere", **more)
     for content in ("{", "[]", "{}"):
-        (tmp_path / "unav.json").write_text(content)
+        (tmp_path / "unav.json").write_text(content, encoding="utf-8")
         with pytest.raises(InputProblems, match="no UnAV-100 annotations"):
             read_wanted("unav100", tmp_path / "unav.json")
 
@@ -73,9 +75,10 @@ zzzzzzzzzzz, 0.000, 10.000, "/m/09x0r"
 def test_ave_takes_its_spans_from_audiosets_lists_or_is_told_to_do_without(tmp_path):
     annotations = tmp_path / "Annotations.txt"
     annotations.write_text(
-        "Category&VideoID&Quality&StartTime&EndTime\nDog&-rCEufrlXm4&good&0&10\nCat&-rCEufrlXm4&good&2&5\nCat&7nSYwyaP4QE&good&0&9\n"
+        "Category&VideoID&Quality&StartTime&EndTime\nDog&-rCEufrlXm4&good&0&10\nCat&-rCEufrlXm4&good&2&5\nCat&7nSYwyaP4QE&good&0&9\n",
+        encoding="utf-8",
     )
-    (tmp_path / "eval_segments.csv").write_text(AUDIOSET)
+    (tmp_path / "eval_segments.csv").write_text(AUDIOSET, encoding="utf-8")
     assert read_wanted("ave", tmp_path, [tmp_path / "eval_segments.csv"]) == [
         Wanted("-rCEufrlXm4", "-rCEufrlXm4", 30.0, 40.0),
         Wanted("7nSYwyaP4QE", "7nSYwyaP4QE", problem="its span is in none of eval_segments.csv"),

@@ -25,7 +25,7 @@ class World:
         self.out.mkdir()
         self.sources = Sources(root / "rows", root / "index", root / "clips", root / "live", 1.0)
         (root / "clips").mkdir()
-        (root / "clips" / "summary.json").write_text('{"clips": 9, "ok": 8, "truncated": 1}')
+        (root / "clips" / "summary.json").write_text('{"clips": 9, "ok": 8, "truncated": 1}', encoding="utf-8")
         self.write_index(annotation_rows([None] * 8))
 
     def write_index(self, rows, health=("clips with several rows: 1 (<a&b>)",)):
@@ -62,7 +62,7 @@ class World:
         if seen:
             document["seeds"]["test_unseen"] = unseen
             document["clips"]["test_unseen"] = {"evaluated": len(true) - seen, "without features": []}
-        (directory / "metrics.json").write_text(json.dumps(document))
+        (directory / "metrics.json").write_text(json.dumps(document), encoding="utf-8")
         curves = [
             {"seed": seed, "epoch": epoch, "train/total": 2.0 - epoch, "val/accuracy": 10.0 * epoch + seed}
             | ({"test/accuracy": test_curves[seed][epoch]} if test_curves else {})
@@ -75,7 +75,7 @@ class World:
         directory = self.root / "live" / name / f"seed-{seed}"
         directory.mkdir(parents=True)
         facts = {"weights": weights or f"sha-{name}-{seed}", "seconds": seconds, "device": "cpu"}
-        (directory / "time.json").write_text(json.dumps(facts))
+        (directory / "time.json").write_text(json.dumps(facts), encoding="utf-8")
 
     def report(self, runs, methods=None, **settings):
         for path in self.out.glob("media/*"):

@@ -96,7 +96,7 @@ def test_embedded_text_cannot_end_its_script_element():
 
 
 def page_data(world):
-    page = (world.out / "index.html").read_text()
+    page = (world.out / "index.html").read_text(encoding="utf-8")
     return page, json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
 
 
@@ -135,9 +135,9 @@ def test_a_row_of_a_task_without_labels_and_scores_is_shown_without_them(world, 
     share, run, _ = helpers
     world.write_row("base", share(0)[0], {0: share(20)[1]})
     directory = world.root / "rows" / "base"
-    document = json.loads((directory / "metrics.json").read_text())
+    document = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
     document["seeds"]["test"]["0"] = {"accuracy": 50.0}
-    (directory / "metrics.json").write_text(json.dumps(document))
+    (directory / "metrics.json").write_text(json.dumps(document), encoding="utf-8")
     path = directory / "predictions.parquet"
     pd.read_parquet(path).drop(columns=["scores"]).to_parquet(path)
     world.report({"base": run([0])})

@@ -51,7 +51,7 @@ def write_row(world):
             "task": "avvp", "method": "han", "features": "f", "headline": avvp.HEADLINE, "parameters": 5, "seeds": {"test": seeds},
             "weights": {}, "clips": {"test": {"evaluated": N, "without features": []}},
         }  # fmt: skip
-        (directory / "metrics.json").write_text(json.dumps(document))
+        (directory / "metrics.json").write_text(json.dumps(document), encoding="utf-8")
         curves = [{"seed": seed, "epoch": 0, f"val/{avvp.HEADLINE}": 1.0} for seed in decided_by_seed]
         pd.DataFrame(curves).to_csv(directory / "curves.csv", index=False)
 
@@ -102,15 +102,17 @@ def test_audible_only_and_visible_only_stand_beside_trivial_answers_and_another_
     table = pd.read_csv(world.out / "table.csv").set_index("row")
     gain = cells(text, "better - han", "segment", "difference [95 %]")["Type@AV"]
     assert gain == f"{table.loc['better', 'difference']:+.1f} [{table.loc['better', 'low']:+.1f}, {table.loc['better', 'high']:+.1f}]"
-    assert "(nothing, always)" in (world.out / "table.tex").read_text()
-    assert "better - han" in (world.out / "index.html").read_text()
+    assert "(nothing, always)" in (world.out / "table.tex").read_text(encoding="utf-8")
+    assert "better - han" in (world.out / "index.html").read_text(encoding="utf-8")
 
 
 def test_classes_have_a_table_of_their_own(world, write_row):
     decided = {0: answer(0.4, 1), 1: answer(0.4, 2)}
     write_row("han", decided)
     world.report({"han": parsing_run()}, gallery=0)
-    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in (world.out / "classes.md").read_text().splitlines()]
+    lines = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in (world.out / "classes.md").read_text(encoding="utf-8").splitlines()
+    ]
     heads, of_class = lines[0], {line[0]: line for line in lines[2:] if len(line) == 12}
     assert heads[:7] == ["Class", "Row", "Segment A", "Segment Ao", "Segment V", "Segment Vo", "Segment AV"]
     assert list(of_class) == ["Bell", "Dog &lt;b>", "Guitar"]
@@ -121,8 +123,8 @@ def test_classes_have_a_table_of_their_own(world, write_row):
             values.append(200 * (pred & true).sum().item() / (pred.sum() + true.sum()).item())
         assert of_class[name][2] == f"{np.mean(values):.1f}"
     assert of_class["Guitar"][2:] == ["–"] * 10
-    assert "Parsing, class by class" in (world.out / "index.html").read_text()
-    assert "Guitar & han &" in (world.out / "classes.tex").read_text()
+    assert "Parsing, class by class" in (world.out / "index.html").read_text(encoding="utf-8")
+    assert "Guitar & han &" in (world.out / "classes.tex").read_text(encoding="utf-8")
 
 
 def test_rows_of_another_task_are_not_compared(world, write_row, helpers):

@@ -40,7 +40,7 @@ def test_mean_std_and_paired_difference_are_those_computed_by_hand(world, rows, 
     assert table.loc["better", "difference"] == pytest.approx(20.0)
     assert table.loc["better", "low"] <= 20 <= table.loc["better", "high"]
     assert table.loc["better", "low"] > -1e-9
-    assert json.loads((world.out / "metrics.json").read_text()) == {
+    assert json.loads((world.out / "metrics.json").read_text(encoding="utf-8")) == {
         "base": {"accuracy": 55.0, "std": 7.07},
         "better": {"accuracy": 75.0, "std": 0.0},
     }
@@ -53,10 +53,10 @@ def test_rows_of_two_tasks_say_which_and_have_the_trivial_answers_of_both(world,
     rows("labels", {0: 20, 1: 24})
     rows("starts", {0: 20, 1: 24}, method="avdln")
     path = world.root / "rows" / "starts" / "metrics.json"
-    document = json.loads(path.read_text()) | {"task": "cml"}
+    document = json.loads(path.read_text(encoding="utf-8")) | {"task": "cml"}
     answers = {"accuracy": 40.0, "a2v": 30.0, "v2a": 50.0, "baseline_first": 12.5, "baseline_last": 37.5, "baseline_chance": 20.0}
     document["seeds"]["test"] = {"0": answers, "1": answers}
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(document), encoding="utf-8")
     both = {"labels": run(), "starts": run(method="avdln").model_copy(update={"task": "cml"})}
     text = world.report(both)
     assert text.startswith("| Row | Task | Method | Features | Test")
@@ -65,8 +65,8 @@ def test_rows_of_two_tasks_say_which_and_have_the_trivial_answers_of_both(world,
     of_labels = "Trivial answers on the same clips (avel): background 0.00, oracle class 100.00."
     of_starts = "Trivial answers on the same clips (cml): first 12.50, last 37.50, chance 20.00."
     assert f"{of_labels} {of_starts}\n" in text
-    assert of_starts in (world.out / "index.html").read_text()
-    assert r"\begin{tabular}{llllr" in (world.out / "table.tex").read_text()
+    assert of_starts in (world.out / "index.html").read_text(encoding="utf-8")
+    assert r"\begin{tabular}{llllr" in (world.out / "table.tex").read_text(encoding="utf-8")
     assert "Task" not in world.report({"labels": run()})
 
 
@@ -100,8 +100,8 @@ def test_named_comparisons_have_a_table_with_interval_and_seeds(world, rows, hel
     assert lines[1][2].startswith("+30.00 [")
     assert lines[1][3] == "+30.00 in the mean; other seeds"
     assert lines[2][2:] == ["not run", "–"]
-    assert "Paired differences" in (world.out / "index.html").read_text()
-    assert "+5.00, +25.00" in (world.out / "table.tex").read_text()
+    assert "Paired differences" in (world.out / "index.html").read_text(encoding="utf-8")
+    assert "+5.00, +25.00" in (world.out / "table.tex").read_text(encoding="utf-8")
 
 
 def test_a_row_that_was_not_run_says_so_and_shows_nothing_old(world, rows, helpers):
@@ -118,9 +118,9 @@ def test_a_row_that_was_not_run_says_so_and_shows_nothing_old(world, rows, helpe
     for name in ("never", "seed_missing", "seed_dropped", "other_method"):
         assert "not run" in lines[name]
         assert "50.00" not in lines[name]
-    assert list(json.loads((world.out / "metrics.json").read_text())) == ["done"]
-    assert "not run" in (world.out / "table.tex").read_text()
-    assert (world.out / "index.html").read_text().count(">not run<") == 4
+    assert list(json.loads((world.out / "metrics.json").read_text(encoding="utf-8"))) == ["done"]
+    assert "not run" in (world.out / "table.tex").read_text(encoding="utf-8")
+    assert (world.out / "index.html").read_text(encoding="utf-8").count(">not run<") == 4
 
 
 def test_a_row_stands_beside_its_paper_with_source_and_departures(world, rows, helpers):
@@ -145,7 +145,7 @@ def test_a_row_stands_beside_its_paper_with_source_and_departures(world, rows, h
     numbers = [int(number) for number in marked.split("[")[1].split("]")[0].split(",")]
     assert numbers == list(range(1, len(numbers) + 1))
     assert all(f"\n[{number}] " in text for number in numbers)
-    latex = (world.out / "table.tex").read_text()
+    latex = (world.out / "table.tex").read_text(encoding="utf-8")
     assert "5 \\% | x." in latex
     assert latex.count("{") == latex.count("}")
     assert latex.count(r" \\") == 1 + len(runs)
@@ -166,10 +166,10 @@ def test_every_metric_that_a_paper_prints_is_compared(world, rows, helpers):
     run = helpers[1]
     rows("parsing", {0: 20, 1: 24}, method="cace_net")
     path = world.root / "rows" / "parsing" / "metrics.json"
-    document = json.loads(path.read_text())
+    document = json.loads(path.read_text(encoding="utf-8"))
     for seed, value in (("0", 60.0), ("1", 64.0)):
         document["seeds"]["test"][seed] |= {"segment/Type@AV": value, "event/AV": value - 10}
-    path.write_text(json.dumps(document))
+    path.write_text(json.dumps(document), encoding="utf-8")
     text = world.report({"parsing": run(method="cace_net")}, papers={"parsing": "coleaf/LLP weak"})
     assert "| parsing | segment/Type@AV | **62.00** ± 2.83 (2) | 62.1 | -0.10 | Segment-level (%): T@ |" in text
     assert "| parsing | event/AV | **52.00** ± 2.83 (2) | 52.1 | -0.10 |" in text
@@ -211,8 +211,8 @@ def test_rows_with_no_clip_in_common_have_no_difference(world, rows, helpers):
 
 def test_a_suite_without_rows_has_a_report_too(world):
     assert world.report({}).startswith("No rows")
-    assert json.loads((world.out / "metrics.json").read_text()) == {}
-    assert "<h1>Demo</h1>" in (world.out / "index.html").read_text()
+    assert json.loads((world.out / "metrics.json").read_text(encoding="utf-8")) == {}
+    assert "<h1>Demo</h1>" in (world.out / "index.html").read_text(encoding="utf-8")
 
 
 def test_exp_show_gets_at_most_a_dozen_columns(helpers):
@@ -243,7 +243,7 @@ def test_other_protocols_have_columns_of_their_own_and_are_not_the_headline(worl
     assert plain["Last epoch"] == plain["Best test epoch, as published"] == plain["Without test clips that stand in train"] == "–"
     table = pd.read_csv(world.out / "table.csv").set_index("row")
     assert table.loc["watched", ["last_epoch_mean", "best_test_epoch_mean", "unseen_mean"]].tolist() == pytest.approx([55.0, 60.5, 40.0])
-    assert json.loads((world.out / "metrics.json").read_text())["watched"] == {"accuracy": 55.0, "std": 7.07}
+    assert json.loads((world.out / "metrics.json").read_text(encoding="utf-8"))["watched"] == {"accuracy": 55.0, "std": 7.07}
 
 
 def test_without_another_protocol_there_is_no_column_of_it(world, rows, helpers):

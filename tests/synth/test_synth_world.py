@@ -118,12 +118,12 @@ def test_media_hold_ten_seconds_of_both_streams_and_the_rendered_sound(tiny_root
 
 
 def rows(path: Path, separator: str) -> list[list[str]]:
-    return list(csv.reader(path.read_text().splitlines(), delimiter=separator, quoting=csv.QUOTE_NONE))
+    return list(csv.reader(path.read_text(encoding="utf-8").splitlines(), delimiter=separator, quoting=csv.QUOTE_NONE))
 
 
 def test_ave_files_agree_with_the_plan(annotated: tuple[Path, list[ClipPlan]]) -> None:
     root, plans = annotated
-    assert (root / "categories.txt").read_text().splitlines() == list(CATEGORIES)
+    assert (root / "categories.txt").read_text(encoding="utf-8").splitlines() == list(CATEGORIES)
     header, *everything = rows(root / "Annotations.txt", "&")
     assert header == ["Category", "VideoID", "Quality", "StartTime", "EndTime"]
     truth = {plan.id: [CATEGORIES[plan.event.category], plan.id, "good", str(plan.event.onset), str(plan.event.offset)] for plan in plans}
@@ -164,7 +164,7 @@ def test_the_av_span_is_the_overlap_of_the_other_two(annotated: tuple[Path, list
 def test_layout_is_that_of_realmix(annotated: tuple[Path, list[ClipPlan]]) -> None:
     root, _ = annotated
     for path in root.iterdir():
-        real, own = (REALMIX / path.name).read_text().splitlines(), path.read_text().splitlines()
+        real, own = (REALMIX / path.name).read_text(encoding="utf-8").splitlines(), path.read_text(encoding="utf-8").splitlines()
         if path.name.endswith("Set.txt"):
             assert [line.count("&") for line in (real[0], own[0])] == [4, 4]
         elif path.name != "categories.txt":

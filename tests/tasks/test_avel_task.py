@@ -130,7 +130,7 @@ def test_registered_by_name():
 @pytest.mark.skipif(not AVE.is_dir(), reason="the published AVE annotations (../shared/annotations/ave) are not here")
 def test_the_trivial_baselines_of_the_ave_test_set():
     """17.79 and 82.21 of 4,020 segments, as counted from the annotation files."""
-    lines = [line.split("&") for line in (AVE / "testSet.txt").read_text().splitlines() if line]
+    lines = [line.split("&") for line in (AVE / "testSet.txt").read_text(encoding="utf-8").splitlines() if line]
     names = sorted({line[0] for line in lines})
     assert len(lines) == 402
     assert len(names) == 28

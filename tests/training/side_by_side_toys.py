@@ -22,7 +22,7 @@ def stoppable(directory: Path, seed: int, bar) -> None:
     with bar(desc=f"seed {seed}", total=3, initial=0, disable=None) as steps:
         steps.update()
         partial = directory / f"{seed}.partial"
-        partial.write_text(str(os.getpid()))
+        partial.write_text(str(os.getpid()), encoding="utf-8")
         partial.rename(directory / f"{seed}.running")
         time.sleep(120)
 
@@ -32,7 +32,7 @@ def finishing(directory: Path, seed: int, bar) -> None:
     mark = directory / f"{seed}.here"
     mark.touch()
     time.sleep(0.3)
-    (directory / f"{seed}.count").write_text(f"{len(list(directory.glob('*.here')))} {os.getpid()}")
+    (directory / f"{seed}.count").write_text(f"{len(list(directory.glob('*.here')))} {os.getpid()}", encoding="utf-8")
     mark.unlink()
 
 

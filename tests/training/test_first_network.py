@@ -94,7 +94,7 @@ def test_the_ratios_are_kept_with_the_weights_and_every_stream_counts(inputs, tm
     assert 0 < weights["noise_seen"].max() <= 1
     (tmp_path / "results").mkdir()
     evaluate_row(inputs, tmp_path / "models", EVERY_STEP, tmp_path / "results")
-    metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "results" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["parameters"] == sum(value.numel() for name, value in weights.items() if not name.startswith("noise"))
     assert metrics["seeds"]["test"]["3"]["segment/Vo"] is not None
     data = inputs.split("test")
@@ -115,7 +115,7 @@ def test_removed_labels_are_kept_by_annotation_row_and_the_last_epoch_is_taken(i
     labels[data.targets.rows] = data.targets.labels[:, : len(CLASSES)] > 0.5
     assert removed.shape == labels.shape
     assert not (removed & ~labels).any()
-    assert json.loads((tmp_path / "models" / "seed-3.json").read_text())["best_epoch"] == 2
+    assert json.loads((tmp_path / "models" / "seed-3.json").read_text(encoding="utf-8"))["best_epoch"] == 2
 
 
 def test_a_selection_that_is_no_metric_is_refused(inputs, tmp_path):
@@ -134,7 +134,7 @@ def test_the_epoch_is_picked_by_the_metric_of_the_recipe(inputs, tmp_path, monke
     scores = iter([1.0, 3.0, 2.0] * 2)
     monkeypatch.setattr(loop, "evaluate", lambda *_: {"segment/Type@AV": 0.0, "event/A": next(scores)})
     train(inputs, tmp_path / "models")
-    assert json.loads((tmp_path / "models" / "seed-3.json").read_text())["best_epoch"] == 1
+    assert json.loads((tmp_path / "models" / "seed-3.json").read_text(encoding="utf-8"))["best_epoch"] == 1
 
 
 def test_of_coleaf_the_anchor_is_kept_and_all_its_steps_are_recorded(inputs, tmp_path):
@@ -146,9 +146,9 @@ def test_of_coleaf_the_anchor_is_kept_and_all_its_steps_are_recorded(inputs, tmp
     assert weights["anchor.noise_seen"].max() > 0  # of the first network
     (tmp_path / "results").mkdir()
     evaluate_row(inputs, tmp_path / "models", EVERY_STEP, tmp_path / "results")
-    metrics = json.loads((tmp_path / "results" / "metrics.json").read_text())
+    metrics = json.loads((tmp_path / "results" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["parameters"] == sum(weight.numel() for weight in anchor.parameters())
-    last = json.loads((tmp_path / "models" / "seed-3.json").read_text())["history"][-1]
+    last = json.loads((tmp_path / "models" / "seed-3.json").read_text(encoding="utf-8"))["history"][-1]
     weighted = {
         "reference_heard": 1, "reference_seen": 1, "tokens_heard": 1.2, "tokens_seen": 1, "heard": 2, "seen": 1, "clip": 2, "contrast": 1,
         "mutual": 1, "event_heard": 0.009, "event_seen": 1, "co_occurrence_heard": 1e-4, "co_occurrence_seen": 1e-4,
@@ -173,7 +173,7 @@ def test_a_step_without_a_finite_loss_ends_its_batch(inputs, tmp_path, monkeypat
     monkeypatch.setattr(METHODS.get("jomold"), "steps", steps)
     inputs.settings["denoise"] = False
     train(inputs, tmp_path / "models")
-    facts = json.loads((tmp_path / "models" / "seed-3.json").read_text())
+    facts = json.loads((tmp_path / "models" / "seed-3.json").read_text(encoding="utf-8"))
     assert facts["skipped_steps"] == 1
     expected = {(epoch, batch, number) for epoch in range(3) for batch in range(3) for number in range(3)} - {(1, 1, 2)}
     assert set(taken) == expected

@@ -76,11 +76,11 @@ def test_every_matching_method_goes_from_features_to_the_table(world, tmp_path):
             assert sorted(set(asked["row"])) == list(range(24, 32))
             assert all((line.true, line.length) == SPANS[line.row] for line in asked.itertuples())
             right = 100 * (asked["true"] == asked["predicted"]).mean()
-            assert json.loads((tmp_path / "rows" / result.name / "metrics.json").read_text())["seeds"]["test"][str(seed)][
+            assert json.loads((tmp_path / "rows" / result.name / "metrics.json").read_text(encoding="utf-8"))["seeds"]["test"][str(seed)][
                 "accuracy"
             ] == pytest.approx(right)
         for seed, last, best in zip((0, 1), result.last_epoch, result.best_test_epoch, strict=True):
-            curve = json.loads((tmp_path / "models" / result.name / f"seed-{seed}.json").read_text())["history"]
+            curve = json.loads((tmp_path / "models" / result.name / f"seed-{seed}.json").read_text(encoding="utf-8"))["history"]
             of_test = [record["test/accuracy"] for record in curve]
             assert (len(of_test), last, best) == (12, pytest.approx(of_test[-1]), pytest.approx(max(of_test)))
         assert result.mean > max(result.values_of("baseline_first")[0], result.values_of("baseline_last")[0])  # it did learn
@@ -91,11 +91,11 @@ def test_every_matching_method_goes_from_features_to_the_table(world, tmp_path):
     assert "first" in baselines_text(results)
     assert pictures.choose(results) is None  # no events of a clip to draw
     write_index(Index([Row(f"clip{n}", split, None) for n, split in enumerate(SPLITS)], CLASSES, []), made(tmp_path / "index"))
-    (made(tmp_path / "clips") / "summary.json").write_text('{"clips": 0}')
+    (made(tmp_path / "clips") / "summary.json").write_text('{"clips": 0}', encoding="utf-8")
     sources = Sources(tmp_path / "rows", tmp_path / "index", tmp_path / "clips", tmp_path / "live", 1.0)
     text = write_report(runs, {}, ReportSettings(title="CML", baseline="avdln"), sources, made(tmp_path / "report"))
     assert "| A2V | V2A | A2V IoU | V2A IoU |" in text
-    assert "ccln_matching" in (tmp_path / "report" / "index.html").read_text()
+    assert "ccln_matching" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
 
 
 def test_a_row_is_scored_where_the_clips_that_train_does_not_hold_ask_nothing(world, tmp_path):
@@ -107,7 +107,7 @@ def test_a_row_is_scored_where_the_clips_that_train_does_not_hold_ask_nothing(wo
         models, out = made(tmp_path / f"models-{name}"), made(tmp_path / name)
         train_row(inputs, SETTINGS, models, tmp_path / "live")
         evaluate_row(inputs, models, SETTINGS, out)
-    nothing, something = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("nothing", "something"))
+    nothing, something = (json.loads((tmp_path / name / "metrics.json").read_text(encoding="utf-8")) for name in ("nothing", "something"))
     assert nothing["seeds"]["test"]["0"]["asked"] == 8
     assert "test_unseen" not in nothing["seeds"]
     assert "test_unseen" not in nothing["clips"]

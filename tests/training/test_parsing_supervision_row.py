@@ -23,11 +23,11 @@ def row(inputs):  # noqa: F811
     inputs.run = inputs.run.model_copy(update={"method": "han"})
     directory = inputs.store.directory
     generator = np.random.default_rng(4)
-    spec = json.loads((directory / "spec.json").read_text())
+    spec = json.loads((directory / "spec.json").read_text(encoding="utf-8"))
     for stream in ("audio_labels", "visual_labels"):
         write_labels(directory, stream, (generator.random((len(SPLITS), T, len(CLASSES))) < 0.4).astype(np.float32))
         spec["shapes"][stream] = [len(CLASSES)]
-    (directory / "spec.json").write_text(json.dumps(spec))
+    (directory / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     inputs.store = FeatureStore(directory)
     return inputs
 
@@ -55,7 +55,7 @@ def test_guessed_labels_change_the_training_and_no_prediction(row, tmp_path):
     assert set(guessed.training_split().features.others) == {"motion", *GUESSED.values()}
     assert set(guessed.split("val").features.others) == {"motion"}
     assert train(guessed, tmp_path / "guessed")["seed-3.safetensors"] != plain["seed-3.safetensors"]
-    history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text())["history"]
+    history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text(encoding="utf-8"))["history"]
     assert all(epoch["train/seen_segments"] > 0 for epoch in history)
     before = scored(guessed, tmp_path / "guessed", tmp_path / "first")
     for stream in GUESSED.values():  # as where no label of the clips to be scored can be had
@@ -77,9 +77,9 @@ def test_streams_that_are_not_there_or_hold_no_labels_are_named(row, tmp_path):
         train(again(row, pseudo_labels={**GUESSED, "seen": "clip_labels"}), tmp_path / "models")
     motion = torch.rand(len(SPLITS), T, 5).numpy()
     write_labels(row.store.directory, "visual_labels", motion)
-    spec = json.loads((row.store.directory / "spec.json").read_text())
+    spec = json.loads((row.store.directory / "spec.json").read_text(encoding="utf-8"))
     spec["shapes"]["visual_labels"] = [5]
-    (row.store.directory / "spec.json").write_text(json.dumps(spec))
+    (row.store.directory / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
     with pytest.raises(InputProblems, match=r"visual_labels: \(5,\) a segment, and one label for each of 3 classes is needed"):
         train(again(row, pseudo_labels=GUESSED), tmp_path / "models")
 
@@ -124,7 +124,7 @@ def test_coleaf_keeps_its_anchor_and_the_thresholds_selected_for_it(row, tmp_pat
     with torch.no_grad():
         torch.testing.assert_close(method.predict(batch).thresholds[:, 1, 1], thresholds[1].expand(2, -1))
     train(again(selected, pseudo_labels=GUESSED), tmp_path / "guessed")
-    history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text())["history"]
+    history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text(encoding="utf-8"))["history"]
     assert all(record["train/seen_segments"] > 0 and record["train/heard_segments"] > 0 for record in history)
 
 

@@ -104,7 +104,7 @@ def test_training_times_go_with_the_weights_and_outlive_an_interruption(inputs, 
     clock = iter(range(10**6))
     monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
     train(inputs, tmp_path / "whole")
-    times = {seed: json.loads((tmp_path / "live" / f"seed-{seed}" / "time.json").read_text()) for seed in inputs.run.seeds}
+    times = {seed: json.loads((tmp_path / "live" / f"seed-{seed}" / "time.json").read_text(encoding="utf-8")) for seed in inputs.run.seeds}
     for seed, facts in times.items():
         assert facts["weights"] == file_sha256(tmp_path / "whole" / f"seed-{seed}.safetensors")
         assert facts["device"] == "cpu"
@@ -124,7 +124,7 @@ def test_training_times_go_with_the_weights_and_outlive_an_interruption(inputs, 
     for _ in range(3600):
         next(clock)
     train(inputs, tmp_path / "killed")
-    again = json.loads((tmp_path / "live" / "seed-3" / "time.json").read_text())
+    again = json.loads((tmp_path / "live" / "seed-3" / "time.json").read_text(encoding="utf-8"))
     assert again["weights"] == times[3]["weights"]
     assert times[3]["seconds"] / 2 < again["seconds"] < times[3]["seconds"] + 60  # neither from zero nor with the hour
 
@@ -154,7 +154,7 @@ def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(inputs, 
 def test_the_best_validation_epoch_is_kept(inputs, tmp_path):
     train(inputs, tmp_path / "row")
     for seed in inputs.run.seeds:
-        facts = json.loads((tmp_path / "row" / f"seed-{seed}.json").read_text())
+        facts = json.loads((tmp_path / "row" / f"seed-{seed}.json").read_text(encoding="utf-8"))
         scores = [record["val/accuracy"] for record in facts["history"]]
         assert facts["best_epoch"] == int(np.argmax(scores))  # the first of equals
         method, _ = load_seed(tmp_path / "row", seed)
@@ -174,7 +174,7 @@ def test_the_last_smaller_batch_counts_by_its_rows(inputs, tmp_path, monkeypatch
     monkeypatch.setattr(type(inputs.build()), "losses", losses)
     train(inputs, tmp_path / "row")
     assert seen[:3] == [4, 4, 2]
-    record = json.loads((tmp_path / "row" / "seed-3.json").read_text())["history"][0]
+    record = json.loads((tmp_path / "row" / "seed-3.json").read_text(encoding="utf-8"))["history"][0]
     assert record["train/total"] == pytest.approx((1 * 4 + 2 * 4 + 3 * 2) / 10)
 
 
@@ -190,7 +190,7 @@ def test_evaluation_agrees_with_a_count_by_hand(tmp_path):
     train(inputs, tmp_path / "row")
     (tmp_path / "out").mkdir()
     evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / "out")
-    document = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    document = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     table = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
     assert document["clips"]["test"] == {"evaluated": 5, "without features": ["clip20"]}
     assert document["parameters"] == sum(weight.numel() for weight in inputs.build().parameters())
@@ -381,8 +381,8 @@ def test_test_is_scored_without_the_clips_that_train_holds_too(tmp_path):
         inputs.index = pd.concat([inputs.index.iloc[: len(SPLITS)], *(inputs.index.iloc[[n]].assign(split=split) for split, n in again)])
         (tmp_path / name).mkdir()
         evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / name)
-    assert "test_unseen" not in json.loads((tmp_path / "plain" / "metrics.json").read_text())["seeds"]
-    document = json.loads((tmp_path / "repeated" / "metrics.json").read_text())
+    assert "test_unseen" not in json.loads((tmp_path / "plain" / "metrics.json").read_text(encoding="utf-8"))["seeds"]
+    document = json.loads((tmp_path / "repeated" / "metrics.json").read_text(encoding="utf-8"))
     assert document["clips"]["test_unseen"] == {"evaluated": 4, "without features": []}
     table = pd.read_parquet(tmp_path / "repeated" / "predictions.parquet")
     for seed in (3, 4):

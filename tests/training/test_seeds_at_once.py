@@ -39,13 +39,13 @@ def until(condition, seconds=60):
 
 def has_ended(pid):
     try:
-        return "Z (zombie)" in Path(f"/proc/{pid}/status").read_text()
+        return "Z (zombie)" in Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
     except FileNotFoundError:
         return True
 
 
 def children_of(pid):
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="utf-8").split()]
 
 
 def soon(condition, action):
@@ -60,7 +60,7 @@ def soon(condition, action):
 
 def test_never_more_processes_than_wanted_and_each_seed_in_its_own(tmp_path):
     train_side_by_side(partial(toys.finishing, tmp_path), "row", range(5), at_once=2)
-    counts, pids = zip(*((tmp_path / f"{seed}.count").read_text().split() for seed in range(5)), strict=True)
+    counts, pids = zip(*((tmp_path / f"{seed}.count").read_text(encoding="utf-8").split() for seed in range(5)), strict=True)
     assert max(map(int, counts)) == 2
     assert len({*pids, str(os.getpid())}) == 6
 
@@ -75,7 +75,7 @@ def test_a_request_to_stop_reaches_every_child_and_no_further_seed_starts(tmp_pa
     assert number == signal.SIGINT or stop.value.code == 143
     assert sorted(path.name for path in tmp_path.glob("*.checkpoint")) == ["0.checkpoint", "1.checkpoint"]
     assert not (tmp_path / "2.running").exists()
-    assert all(has_ended(path.read_text()) for path in tmp_path.glob("*.running"))
+    assert all(has_ended(path.read_text(encoding="utf-8")) for path in tmp_path.glob("*.running"))
     assert capfd.readouterr().err == ""  # nor a progress bar where there is no terminal
     assert signal.getsignal(number) is before
 
@@ -101,13 +101,13 @@ def test_a_failure_is_told_once_and_the_others_leave_their_checkpoint(tmp_path, 
         train_side_by_side(partial(toys.failing, tmp_path), "row", [0, 1, 2], at_once=2)
     assert sorted(path.name for path in tmp_path.glob("*.checkpoint")) == ["0.checkpoint"]
     assert not (tmp_path / "2.running").exists()
-    assert has_ended((tmp_path / "0.running").read_text())
+    assert has_ended((tmp_path / "0.running").read_text(encoding="utf-8"))
     assert capfd.readouterr().err == ""
 
 
 def test_a_child_killed_from_outside_is_told_with_row_seed_signal_and_advice(tmp_path):
     def kill():
-        os.kill(int((tmp_path / "1.running").read_text()), signal.SIGKILL)
+        os.kill(int((tmp_path / "1.running").read_text(encoding="utf-8")), signal.SIGKILL)
 
     killer = soon(lambda: len(list(tmp_path.glob("*.running"))) == 2, kill)
     with pytest.raises(PipelineError, match=r"^row, seed 1: .*SIGKILL.*lower machine\.seeds_at_once \(here 2\)"):
@@ -117,7 +117,9 @@ def test_a_child_killed_from_outside_is_told_with_row_seed_signal_and_advice(tmp
 
 
 def test_a_child_asked_alone_to_stop_stops_the_row(tmp_path):
-    asker = soon((tmp_path / "1.running").exists, lambda: os.kill(int((tmp_path / "1.running").read_text()), signal.SIGTERM))
+    asker = soon(
+        (tmp_path / "1.running").exists, lambda: os.kill(int((tmp_path / "1.running").read_text(encoding="utf-8")), signal.SIGTERM)
+    )
     with pytest.raises(SystemExit) as stop:
         train_side_by_side(partial(toys.stoppable, tmp_path), "row", [0, 1], at_once=2)
     asker.join()
@@ -151,7 +153,7 @@ def project(inputs, tmp_path, monkeypatch):  # noqa: F811
     shutil.copytree(inputs.store.directory, root / "data/features/published")
     (root / "data/index").mkdir()
     inputs.index.to_parquet(root / "data/index/index.parquet", index=False)
-    (root / "data/index/classes.json").write_text(json.dumps(CLASSES))
+    (root / "data/index/classes.json").write_text(json.dumps(CLASSES), encoding="utf-8")
     streams = {name: {"file": f"{name}/{{id}}.npy", "shape": list(shape)} for name, shape in SHAPES.items()}
     others = {"others": {"motion": streams.pop("motion")}}
     params = TINY | {
@@ -163,7 +165,7 @@ def project(inputs, tmp_path, monkeypatch):  # noqa: F811
         "report": {"title": "One row"},
         "machine": {"seeds_at_once": 2},
     }
-    with open(root / "params.yaml", "w") as stream:
+    with open(root / "params.yaml", "w", encoding="utf-8") as stream:
         YAML(typ="safe").dump(params, stream)
     monkeypatch.chdir(root)
     return root

@@ -140,10 +140,10 @@ class Import:
                 notes = path.with_suffix(".checked.json")
                 if not path.is_file():
                     checked = self._shard(name, start, stop, path, bar)
-                    notes.write_text(json.dumps(vars(checked)))
+                    notes.write_text(json.dumps(vars(checked)), encoding="utf-8")
                     os.replace(path.with_suffix(".partial"), path)
                 else:
-                    checked = Checked(**json.loads(notes.read_text()))
+                    checked = Checked(**json.loads(notes.read_text(encoding="utf-8")))
                     bar.update(stop - start)
                 whole.keys += checked.keys
                 whole.zero += checked.zero

@@ -46,13 +46,13 @@ def write_page(
         baselines=baselines,
         ran=sum(bool(result.scores) for result in results),
         has_clips=bool(data["clips"]),
-        clips=json.loads((clips / "summary.json").read_text()),
-        health=json.loads((index / "health.json").read_text()),
-        styles=Markup((ROOM / "page.css").read_text()),
-        scripts=Markup("\n".join((ROOM / name).read_text() for name in SCRIPTS)),
+        clips=json.loads((clips / "summary.json").read_text(encoding="utf-8")),
+        health=json.loads((index / "health.json").read_text(encoding="utf-8")),
+        styles=Markup((ROOM / "page.css").read_text(encoding="utf-8")),
+        scripts=Markup("\n".join((ROOM / name).read_text(encoding="utf-8") for name in SCRIPTS)),
         data=embedded(data),
     )
-    (directory / "index.html").write_text(page)
+    (directory / "index.html").write_text(page, encoding="utf-8")
 
 
 def embedded(data: dict[str, Any]) -> Markup:
