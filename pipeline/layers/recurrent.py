@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from pipeline.layers.precision import processor_has_lstm
 
 
 class SegmentLSTM(nn.Module):
@@ -22,7 +25,16 @@ class SegmentLSTM(nn.Module):
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
         """(B, T, input_width), (B, T) bool with padding at the end only, at least one valid segment -> (B, T, output_width)."""
         if bool(mask.all()):
-            return self.lstm(features)[0]
+            return self._unpadded(features)
         # Packed, so that the backward direction starts at a clip's own last segment and not in its padding.
         packed = pack_padded_sequence(features, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)
         return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=features.shape[1])[0]
+
+    def _unpadded(self, features: Tensor) -> Tensor:
+        """Runs in float32 where autocast asks for what the processor lacks; the output has autocast's dtype all the same."""
+        if features.is_cpu and torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+            if not processor_has_lstm(dtype):
+                with torch.autocast("cpu", enabled=False):
+                    return self.lstm(features.float())[0].to(dtype)
+        return self.lstm(features)[0]

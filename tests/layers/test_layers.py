@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from pipeline.layers import recurrent
 from pipeline.layers.audio_guided_channel_spatial import AudioGuidedChannelSpatialAttention
 from pipeline.layers.audio_guided_spatial import AudioGuidedSpatialAttention
 from pipeline.layers.pooling import masked_mean, max_over_time, mean_over_time, top_k_mean
-from pipeline.layers.precision import at_least_float32
+from pipeline.layers.precision import at_least_float32, processor_has_lstm
 from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.layers.relation import CrossModalRelation, Interaction, IntraModalRelation
 from pipeline.layers.unscaled_attention import UnscaledAttention
@@ -53,6 +54,37 @@ def test_segment_lstm_ends_where_the_clip_ends(bidirectional):
     for clip, length in enumerate([5, 3, 1]):
         alone = lstm(features[clip : clip + 1, :length], torch.ones(1, length, dtype=torch.bool))
         torch.testing.assert_close(output[clip, :length], alone[0])
+
+
+@pytest.mark.parametrize("fed", [torch.float32, torch.bfloat16])
+def test_where_the_processor_lacks_the_lstm_in_bfloat16_it_runs_in_float32_and_answers_in_bfloat16(fed, monkeypatch):
+    lstm, features = SegmentLSTM(3, 8), torch.randn(2, 5, 3).to(fed)
+    exact = lstm(features.float(), MASK[:1].expand(2, -1))
+    monkeypatch.setattr(recurrent, "processor_has_lstm", lambda dtype: dtype != torch.bfloat16)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        output = lstm(features, MASK[:1].expand(2, -1))
+        assert (features.float() @ features.float().mT).dtype == torch.bfloat16  # autocast is on again
+    assert output.dtype == torch.bfloat16
+    assert torch.equal(output, exact.bfloat16())
+    output.float().sum().backward()
+    assert all(weight.grad.dtype == torch.float32 and weight.grad.any() for weight in lstm.parameters())
+
+
+def test_asking_the_processor_is_done_once_draws_nothing_and_does_not_move_what_it_can_do():
+    processor_has_lstm.cache_clear()
+    before = torch.get_rng_state()
+    with torch.inference_mode():
+        answer = processor_has_lstm(torch.bfloat16)
+    processor_has_lstm(torch.bfloat16)
+    assert processor_has_lstm.cache_info().misses == 1
+    assert torch.equal(torch.get_rng_state(), before)
+    lstm, features = SegmentLSTM(3, 8), torch.randn(2, 5, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        if answer:
+            assert torch.equal(lstm(features, MASK[:1].expand(2, -1)), lstm.lstm(features)[0])
+        else:
+            with pytest.raises(RuntimeError, match="LSTM"):
+                lstm.lstm(features)
 
 
 def test_unscaled_attention_is_softmax_of_plain_dot_products():

@@ -392,6 +392,20 @@ def test_test_is_scored_without_the_clips_that_train_holds_too(tmp_path):
         assert len(rest) == 4 * T
 
 
+@pytest.mark.parametrize("method", WEAK)
+def test_a_row_trained_in_bfloat16_has_finite_float32_weights_and_scores(tmp_path, method):
+    """Every method of the task, those with an LSTM among them, on whatever processor runs this."""
+    inputs = weak_inputs(tmp_path, method, supervision="full")
+    settings = EVERY_STEP.model_copy(update={"precision": "bf16-mixed"})
+    train(inputs, tmp_path / "row", settings)
+    weights = load_file(tmp_path / "row" / "seed-3.safetensors")
+    assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in weights.values() if weight.is_floating_point())
+    (tmp_path / "scores").mkdir()
+    evaluate_row(inputs, tmp_path / "row", settings, tmp_path / "scores")
+    table = pd.read_parquet(tmp_path / "scores" / "predictions.parquet")
+    assert len(table) == 10 * T  # 5 clips of val, 5 of test
+
+
 def test_compiled_losses_train_the_same_weights_and_store_them_under_the_same_names(tmp_path, monkeypatch):
     """With a back end that runs every graph as it is, which changes no number; graphs there must be, or nothing was compiled."""
     inputs, graphs, compile_function = make_inputs(tmp_path, epochs=2, seeds=(3,)), [], torch.compile
