@@ -74,7 +74,7 @@ def test_finite_at_the_released_temperature(events, dtype):
     loss = background_event_contrast(query, torch.ones(2, T, 3, dtype=dtype), event, mask, 0.01)
     loss.backward()
     assert loss.dtype == torch.float32
-    assert loss.item() == pytest.approx(math.log(2 * T - 1), rel=1e-5)  # every candidate alike
+    assert loss.item() == pytest.approx(math.log(2 * T - 1), abs=1e-3)  # every candidate alike, up to 1e-7 of rounding / 0.01
     assert query.grad.isfinite().all()
 
 
@@ -103,7 +103,7 @@ def test_gradient_equals_the_one_on_paper(events, temperature):
     unit = raw / lengths
     of_unit = gradient_of_rows(unit, EVENTS[events], temperature)
     expected = (of_unit - unit * (unit * of_unit).sum(axis=1, keepdims=True)) / lengths  # through the normalisation
-    np.testing.assert_allclose(np.concatenate([query.grad.numpy()[0], key.grad.numpy()[0]]), expected, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(np.concatenate([query.grad.numpy()[0], key.grad.numpy()[0]]), expected, rtol=1e-9, atol=1e-9)
     assert (np.abs(expected).max() > 1e-3) == (
         events != "all"
     )  # where every candidate is a positive, the loss is log(2T - 1) whatever the rows

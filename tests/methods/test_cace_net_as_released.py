@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from flat_gradients import assert_all_but_flat
 
 from benchmarks.cace_net_as_released import CaceNetAsReleased, pairs
 from pipeline.methods import AvelTargets, Batch, Progress, create
@@ -13,7 +14,7 @@ CLASSES, SHAPE = 3, (4, 6)  # B, T
 
 
 def both(epoch: int):
-    """Total and parameters of the reference and of the method, after their backward passes, in float64 on the same noise."""
+    """Totals of the reference and of the method, their parameters, the method; after backward passes in float64 on the same noise."""
     torch.manual_seed(3)
     method = create(
         "cace_net", visual_shape=(2, 3, 12), audio_shape=(6,), num_classes=CLASSES, gate_loss="faithful", visual_hidden=10,
@@ -34,18 +35,18 @@ def both(epoch: int):
         torch.manual_seed(5)
         totals.append(network.losses(batch, targets, Progress(epoch, 80))["total"])
         totals[-1].backward()
-    return *totals, pairs(reference, method)
+    return *totals, pairs(reference, method), method
 
 
 def test_loss_and_gradients_are_the_registered_methods():
     for epoch in (0, 10):  # before and after the contrast is switched on
-        ours, theirs, parameters = both(epoch)
+        ours, theirs, parameters, method = both(epoch)
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)
         for one, other in parameters:
             assert (one.grad is None) == (other.grad is None)
             if one.grad is not None:
                 torch.testing.assert_close(one.grad, other.grad, rtol=0, atol=1e-7)
-    assert all(one.grad is not None and one.grad.abs().max() > 0 for one, _ in parameters if one.numel() > 1)
+    assert_all_but_flat(method, {name: parameter.grad for name, parameter in method.named_parameters()})
     assert sum(one.numel() for one, _ in parameters) == sum(
         p.numel() for p in CaceNetAsReleased(12, 6, CLASSES, visual=10, **WIDTHS).parameters()
     )

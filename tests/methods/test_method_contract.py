@@ -7,6 +7,7 @@ import itertools
 import pytest
 import safetensors.torch
 import torch
+from flat_gradients import assert_all_but_flat, doubled
 from pydantic import ValidationError
 
 from pipeline.errors import PipelineError
@@ -152,20 +153,17 @@ def test_shapes_and_ranges(name, config, visual_shape, audio_shape):
 
 @every_case
 def test_every_parameter_gets_a_gradient(name, config):
-    method = build(name, config)
-    reached: dict[str, float] = {}
+    method = build(name, config).double()
+    reached: dict[str, torch.Tensor] = {}
     for progress, seed in itertools.product((EARLY, LATE), range(3)):
         batch, targets = random_batch(seed=seed)
         method.zero_grad()
-        losses(method, batch, targets, progress)["total"].backward()
+        losses(method, doubled(batch), targets, progress)["total"].backward()
         for parameter_name, parameter in method.named_parameters():
             if parameter.grad is not None:
-                assert parameter.grad.isfinite().all(), parameter_name
-                reached[parameter_name] = max(reached.get(parameter_name, 0.0), parameter.grad.abs().max().item())
-    assert set(reached) == {parameter_name for parameter_name, _ in method.named_parameters()}
-    # A bias of softmax attention's keys moves no output: its gradient is zero but for rounding.
-    flat = [parameter_name for parameter_name, largest in reached.items() if largest == 0 and not parameter_name.endswith("key.bias")]
-    assert flat == []
+                largest = torch.maximum(reached.get(parameter_name, parameter.grad).abs(), parameter.grad.abs())
+                reached[parameter_name] = largest
+    assert_all_but_flat(method, reached)
 
 
 @every_case
@@ -310,7 +308,7 @@ def test_float16_features_as_the_store_holds_them(name, config):
         assert_same(method.predict(half), method.predict(batch), atol=0.01, rtol=0)
 
 
-# The slowest test: those variants whose loss or inputs differ. AVEL's released loss is nearly flat: below, with more steps.
+# The slowest test: those variants whose loss or inputs differ.
 LEARNS = [
     case for case in CASES
     if case.id in {
@@ -322,33 +320,33 @@ LEARNS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("name", "config"), LEARNS)
+@pytest.mark.parametrize(("name", "config"), [*LEARNS, pytest.param("avel", {**NARROW["avel"], "variant": "released"}, id="avel-released")])
 def test_learns_sixteen_random_clips_by_heart(name, config):
-    assert memorise(name, config, steps=100) >= 95
-
-
-def test_the_flat_released_loss_of_avel_learns_too():
-    assert memorise("avel", {**NARROW["avel"], "variant": "released"}, steps=250) >= 95
-
-
-def memorise(name: str, config: dict, steps: int) -> float:
-    """Accuracy on the clips trained on (of segments; weakly supervised: of clips), without dropout; the commonest label gets under 50."""
+    """Up to 95% of what it is told, without dropout (the commonest label gets under 50), sooner or later: after how many steps is
+    rounding's, most need 75."""
     method = build(name, {**config, **dict.fromkeys(DROPOUTS[name], 0.0)}).train()
     batch, targets = random_batch(16, segments=4)
     optimizer = torch.optim.Adam(method.parameters(), 1e-2)
-    for step in range(steps):
+    for step in range(500):
         optimizer.zero_grad()
-        method.losses(batch, told(method, targets), Progress(step, steps))["total"].backward()
+        method.losses(batch, told(method, targets), Progress(step, 500))["total"].backward()
         torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
         optimizer.step()
+        if step % 25 == 24 and learned(method, batch, targets) >= 95:
+            return
+    pytest.fail(f"{learned(method, batch, targets):.1f} % after 500 steps")
+
+
+def learned(method: Method, batch: Batch, targets: AvelTargets) -> float:
+    """Accuracy without dropout, of segments; weakly supervised: of clips."""
     method.eval()
     with torch.no_grad():
         scores = method.predict(batch)
+    method.train()
     if isinstance(told(method, targets), VideoTargets):
         clips = scores.segments.mean(dim=1) if scores.classes is None else scores.classes
         return 100 * (clips.argmax(dim=-1) == targets.video).float().mean().item()
-    labels = task.decide(scores, batch.mask)
-    return task.evaluate(labels, targets.segments, batch.mask, CLASSES)["accuracy"]
+    return task.evaluate(task.decide(scores, batch.mask), targets.segments, batch.mask, CLASSES)["accuracy"]
 
 
 @every_case

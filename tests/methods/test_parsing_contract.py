@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import safetensors.torch
 import torch
+from flat_gradients import assert_all_but_flat, doubled
 from pydantic import ValidationError
 
 from pipeline.errors import PipelineError
@@ -94,15 +95,12 @@ def test_shapes_and_ranges(name, config, visual):
 
 @every_case
 def test_every_parameter_gets_a_gradient(name, config):
-    method = build(name, config)
+    method = build(name, config).double()
     batch, targets = random_batch()
+    targets = VideoTargets(targets.labels.double())
     for progress in (EARLY, LATE):
-        losses(method, batch, targets, progress)["total"].backward()
-    # A bias of softmax attention's keys moves no output, and over one softmax the biases of pooling neither: zero but for rounding.
-    for parameter_name, parameter in method.named_parameters():
-        assert parameter.grad is not None, parameter_name
-        assert parameter.grad.isfinite().all(), parameter_name
-        assert parameter.grad.abs().max() > 0, parameter_name
+        losses(method, doubled(batch), targets, progress)["total"].backward()
+    assert_all_but_flat(method, {key: parameter.grad for key, parameter in method.named_parameters() if parameter.grad is not None})
 
 
 def padded(fill: float) -> tuple[Batch, VideoTargets]:
@@ -211,14 +209,20 @@ def test_learns_the_labels_of_sixteen_random_clips_by_heart(name, config):
         buffer.zero_()
     batch, targets = random_batch(16, segments=4)
     optimizer = torch.optim.Adam(method.parameters(), 1e-2)
-    for step in range(150):
+    right = 0.0
+    for step in range(600):
         optimizer.zero_grad()
-        method.losses(batch, targets, Progress(step, 150))["total"].backward()
+        method.losses(batch, targets, Progress(step, 600))["total"].backward()
         optimizer.step()
-    with torch.no_grad():
-        scores = method.eval().predict(batch)
-    said = torch.stack([scores.clip_heard, scores.clip_seen], dim=1) >= scores.thresholds[:, :, 1]
-    assert (said == targets.labels[:, None, :CLASSES].bool()).float().mean() >= 0.95
+        if step % 25 == 24:  # after how many steps it knows them is rounding's; that it will is not
+            with torch.no_grad():
+                scores = method.eval().predict(batch)
+            said = torch.stack([scores.clip_heard, scores.clip_seen], dim=1) >= scores.thresholds[:, :, 1]
+            right = (said == targets.labels[:, None, :CLASSES].bool()).float().mean().item()
+            if right >= 0.95:
+                break
+            method.train()
+    assert right >= 0.95
 
 
 @every_case

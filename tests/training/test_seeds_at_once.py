@@ -58,6 +58,14 @@ def soon(condition, action):
 # The processes
 
 
+@pytest.fixture
+def _hears_ctrl_c():
+    """SIGINT as in a terminal: what a script starts in the background would ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_never_more_processes_than_wanted_and_each_seed_in_its_own(tmp_path):
     train_side_by_side(partial(toys.finishing, tmp_path), "row", range(5), at_once=2)
     counts, pids = zip(*((tmp_path / f"{seed}.count").read_text(encoding="utf-8").split() for seed in range(5)), strict=True)
@@ -65,6 +73,7 @@ def test_never_more_processes_than_wanted_and_each_seed_in_its_own(tmp_path):
     assert len({*pids, str(os.getpid())}) == 6
 
 
+@pytest.mark.usefixtures("_hears_ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_request_to_stop_reaches_every_child_and_no_further_seed_starts(tmp_path, number, capfd):
     before = signal.getsignal(number)

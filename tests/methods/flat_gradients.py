@@ -1,0 +1,31 @@
+"""Which parameters a loss does not depend on, told apart from rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.methods import Batch
+
+# Constant along a softmax, and so without any effect on it: the bias of attention's keys shifts all scores of a query alike, the biases of
+# attentive pooling all segments of a class or both of its modalities.
+FLAT = ("key.bias", "over_time.bias", "over_modalities.bias")
+
+
+def doubled(batch: Batch) -> Batch:
+    return Batch(batch.visual.double(), batch.audio.double(), batch.mask, {name: stream.double() for name, stream in batch.others.items()})
+
+
+def assert_all_but_flat(method: nn.Module, reached: Mapping[str, Tensor]) -> None:
+    """Every parameter of a method in float64 has a gradient, and those named above, they alone, one that is rounding.
+
+    Rounding is 1e-16 of the largest gradient at most, and exactly zero on some processors; the smallest true one was 4e-9 of it.
+    """
+    parameters = dict(method.named_parameters())
+    assert reached.keys() == parameters.keys()
+    assert all(gradient.dtype == torch.float64 and gradient.isfinite().all() for gradient in reached.values())
+    sizes = {name: gradient.abs().max().item() for name, gradient in reached.items()}
+    largest = max(sizes.values())
+    assert {name for name, size in sizes.items() if size <= 1e-12 * largest} == {name for name in parameters if name.endswith(FLAT)}
