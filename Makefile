@@ -1,10 +1,11 @@
 # make demo: own environment, `dvc repro` on the demo suite, the results table.  make test: own environment, the whole test suite.
+# make test-processors: tests marked `processor`, in as much of this processor as older ones have: AVX2 (most laptops), then SSE4.1.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo test environment lock check
+.PHONY: demo test test-processors environment lock check
 
 environment: $(VENV)/.installed
 
@@ -25,6 +26,11 @@ test: environment
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# Both libraries that compute here read their limit when a process starts: oneDNN the first variable, PyTorch's own kernels the second.
+test-processors: environment
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -n 2 --dist loadgroup -m processor
+	ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -n 2 --dist loadgroup -m processor
 
 # Fix the versions that a fresh machine installs, for Python 3.11 and 3.12 alike.
 lock:

@@ -13,6 +13,8 @@ from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.encoders import ENCODERS, VisualEncoder, create
 from pipeline.errors import PipelineError
 
+pytestmark = pytest.mark.processor
+
 SMALL = {"weights": "none", "image_size": 32, "resize": 32}
 # name: options, the children (opened once) that hold the last three blocks, number of blocks
 NETWORKS = {

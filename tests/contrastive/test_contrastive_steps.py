@@ -17,6 +17,8 @@ from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.contrastive.steps import cached_step, plain_step
 from pipeline.encoders import create
 
+pytestmark = pytest.mark.processor
+
 FABRIC = Fabric(accelerator="cpu", devices=1)
 
 

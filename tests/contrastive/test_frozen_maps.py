@@ -22,6 +22,8 @@ from pipeline.contrastive.steps import plain_step
 from pipeline.encoders import create
 from pipeline.metrics.retrieval import mean_recall
 
+pytestmark = pytest.mark.processor
+
 SMALL = {"weights": "none", "image_size": 64, "resize": 64}
 # encoder, options, train_last, children (opened once) on both sides of the cut
 CUTS = [

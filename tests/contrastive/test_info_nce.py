@@ -11,6 +11,8 @@ from torch.nn.functional import normalize
 
 from pipeline.contrastive.loss import info_nce
 
+pytestmark = pytest.mark.processor
+
 
 def by_hand(visual, audio, tau, groups=None):
     """Eq. 9, term by term."""

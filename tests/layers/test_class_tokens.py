@@ -9,6 +9,8 @@ from restatement import Restatement, scatter
 
 from pipeline.layers.class_tokens import ReferenceBranch, References
 
+pytestmark = pytest.mark.processor
+
 CLASSES, WIDTH, LENGTHS = 3, 6, (4, 2, 1)
 MASK = torch.arange(4) < torch.tensor(LENGTHS)[:, None]
 

@@ -18,6 +18,8 @@ from pipeline.layers.collaborative_losses import (
     unaligned_shares,
 )  # fmt: skip
 
+pytestmark = pytest.mark.processor
+
 CLIPS, SEGMENTS, CLASSES, WIDTH = 3, 4, 3, 5
 LENGTHS = (4, 2, 1)
 MASK = torch.arange(SEGMENTS) < torch.tensor(LENGTHS)[:, None]

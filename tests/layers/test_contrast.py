@@ -10,6 +10,8 @@ import torch
 
 from pipeline.layers.contrast import augmented_twin, background_event_contrast
 
+pytestmark = pytest.mark.processor
+
 T = 4
 EVENTS = {"none": [0, 0, 0, 0], "one": [0, 1, 0, 0], "some": [0, 1, 1, 1], "all": [1, 1, 1, 1]}
 

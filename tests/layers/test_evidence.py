@@ -11,6 +11,8 @@ import torch
 from pipeline.layers.evidence import GlobalEvidence, opinion
 from pipeline.layers.parsing_losses import mutual_loss
 
+pytestmark = pytest.mark.processor
+
 
 def test_an_opinion_is_the_share_of_evidence_and_no_logit_counts_for_more_than_ten():
     p, u = opinion(torch.tensor([0.0, 0.8, 50.0], dtype=torch.float64), torch.tensor([0.0, 0.0, -50.0], dtype=torch.float64))

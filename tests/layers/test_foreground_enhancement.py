@@ -10,6 +10,8 @@ import torch
 
 from pipeline.layers.foreground_enhancement import foreground_enhancement
 
+pytestmark = pytest.mark.processor
+
 EVENTS = torch.tensor([[0, 1, 1, 0, 0], [1, 1, 0, 1, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 0]], dtype=torch.bool)
 MASK = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 1, 0], [1, 1, 1, 1, 1], [1, 1, 1, 1, 0]], dtype=torch.bool)  # the last: no background
 SETTINGS = {"margin": 1.2, "temperature": 0.3, "reach": 1.5}

@@ -11,6 +11,8 @@ import torch
 from pipeline.layers.label_denoising import absent_labels, noise_ratio
 from pipeline.layers.parsing_losses import binary_loss, smoothed, stream_contrast
 
+pytestmark = pytest.mark.processor
+
 
 def test_noise_is_counted_where_a_class_is_weak_for_what_it_usually_is():
     generator = torch.Generator().manual_seed(0)

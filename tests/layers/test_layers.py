@@ -15,6 +15,8 @@ from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.layers.relation import CrossModalRelation, Interaction, IntraModalRelation
 from pipeline.layers.unscaled_attention import UnscaledAttention
 
+pytestmark = pytest.mark.processor
+
 MASK = torch.tensor([[True] * 5, [True, True, True, False, False], [True, False, False, False, False]])
 
 

@@ -7,6 +7,8 @@ import torch
 
 from pipeline.layers.map_dropout import LEVELS, MapDropout
 
+pytestmark = pytest.mark.processor
+
 
 def draw(probability: float, *shape: int, dtype=torch.float32, seed: int = 0) -> torch.Tensor:
     torch.manual_seed(seed)

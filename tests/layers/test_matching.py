@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from pipeline.layers.matching import fits, sums_along, sums_over_windows, windows
+
+pytestmark = pytest.mark.processor
 
 T = 5
 

@@ -10,6 +10,8 @@ import torch
 from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
 
+pytestmark = pytest.mark.processor
+
 
 def test_the_clips_logits_by_hand():
     """max_t(g_t r): the most open gate where r > 0, the most closed one where r < 0; padding has no gate."""

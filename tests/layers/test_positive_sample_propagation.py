@@ -7,6 +7,8 @@ import torch
 
 from pipeline.layers.positive_sample_propagation import PositiveSamplePropagation
 
+pytestmark = pytest.mark.processor
+
 
 @pytest.mark.parametrize("refined", [True, False])
 def test_connections_by_hand(refined):

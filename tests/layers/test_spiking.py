@@ -10,6 +10,8 @@ import torch
 
 from pipeline.layers.spiking import Spike, SpikingSegments
 
+pytestmark = pytest.mark.processor
+
 
 def layer(steps, time_constant, weight=((1.0,),), bias=None):
     built = SpikingSegments(len(weight[0]), len(weight), steps, time_constant).double()

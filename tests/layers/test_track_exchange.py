@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from pipeline.layers.track_exchange import PART, Exchanged, mistaken, not_shown, unrelated
+
+pytestmark = pytest.mark.processor
 
 
 def test_partners_share_no_class_and_at_least_a_segment():

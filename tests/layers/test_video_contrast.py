@@ -10,6 +10,8 @@ import torch
 
 from pipeline.layers.video_contrast import video_contrast
 
+pytestmark = pytest.mark.processor
+
 LABELS = torch.tensor([[1, 0, 0], [0, 1, 0], [1, 0, 0], [0, 0, 0], [1, 1, 0], [0, 0, 1]])  # clip 3 has no event, clip 4 two classes
 
 

@@ -69,6 +69,7 @@ def test_shapes_and_other_targets(name, switches):
         build(name, switches, no_such=1)
 
 
+@pytest.mark.processor
 @every_case
 def test_every_parameter_gets_a_gradient(name, switches):
     method = build(name, switches, dropout=0.1).double().train()
@@ -78,6 +79,7 @@ def test_every_parameter_gets_a_gradient(name, switches):
     assert_all_but_flat(method, {key: weight.grad for key, weight in method.named_parameters() if weight.grad is not None})
 
 
+@pytest.mark.processor
 @every_case
 def test_alone_as_in_a_batch_cut_short_as_padded_and_blind_to_padding(name, switches):
     method = build(name, switches).train()
@@ -147,6 +149,7 @@ def test_saved_and_trained_alike_and_finite_without_events(name, switches, tmp_p
     assert torch.equal(one.visual_to_audio, other.visual_to_audio)
 
 
+@pytest.mark.processor
 @every_case
 def test_learns_sixteen_clips_by_heart(name, switches):
     method = build(name, switches).train()
@@ -169,6 +172,7 @@ def test_learns_sixteen_clips_by_heart(name, switches):
     assert max(metrics["baseline_first"], metrics["baseline_last"], metrics["baseline_chance"]) < 60
 
 
+@pytest.mark.processor
 @every_case
 def test_bfloat16_autocast(name, switches):
     method = build(name, switches).train()

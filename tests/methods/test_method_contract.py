@@ -151,6 +151,7 @@ def test_shapes_and_ranges(name, config, visual_shape, audio_shape):
     assert all(term.shape == () and term.isfinite() for term in terms.values())
 
 
+@pytest.mark.processor
 @every_case
 def test_every_parameter_gets_a_gradient(name, config):
     method = build(name, config).double()
@@ -166,6 +167,7 @@ def test_every_parameter_gets_a_gradient(name, config):
     assert_all_but_flat(method, reached)
 
 
+@pytest.mark.processor
 @every_case
 def test_a_clip_is_scored_alone_as_in_a_batch(name, config):
     method = build(name, config).eval()
@@ -186,6 +188,7 @@ def padded(fill: float):
     return Batch(visual, audio, mask), AvelTargets(labels, targets.video)
 
 
+@pytest.mark.processor
 @every_case
 @pytest.mark.parametrize("fill", [7.0, float("nan")])
 def test_what_stands_in_the_padding_changes_nothing(name, config, fill):
@@ -207,6 +210,7 @@ def test_what_stands_in_the_padding_changes_nothing(name, config, fill):
     torch.testing.assert_close(one.segments[zeros.mask], other.segments[zeros.mask])
 
 
+@pytest.mark.processor
 @every_case
 def test_a_padded_clip_is_the_clip_cut_short(name, config):
     method = build(name, config).eval()
@@ -233,6 +237,7 @@ def test_a_clip_of_padding_alone_has_no_weight(name, config):
         assert method.predict(empty).segments.isfinite().all()
 
 
+@pytest.mark.processor
 @every_case
 def test_the_same_seed_trains_the_same_weights(name, config):
     def trained():
@@ -281,6 +286,7 @@ def test_odd_batches(name, config):
             assert all(parameter.grad.isfinite().all() for parameter in method.parameters() if parameter.grad is not None)
 
 
+@pytest.mark.processor
 @every_case
 def test_bfloat16_autocast(name, config):
     method = build(name, config).train()
@@ -299,6 +305,7 @@ def test_bfloat16_autocast(name, config):
     assert_same(exact, rough, atol=0.05, rtol=0)
 
 
+@pytest.mark.processor
 @every_case
 def test_float16_features_as_the_store_holds_them(name, config):
     method = build(name, config).eval()
@@ -320,6 +327,7 @@ LEARNS = [
 ]  # fmt: skip
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize(("name", "config"), [*LEARNS, pytest.param("avel", {**NARROW["avel"], "variant": "released"}, id="avel-released")])
 def test_learns_sixteen_random_clips_by_heart(name, config):
     """Up to 95% of what it is told, without dropout (the commonest label gets under 50), sooner or later: after how many steps is

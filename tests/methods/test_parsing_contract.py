@@ -93,6 +93,7 @@ def test_shapes_and_ranges(name, config, visual):
     assert all(term.shape == () and term.isfinite() for term in terms.values())
 
 
+@pytest.mark.processor
 @every_case
 def test_every_parameter_gets_a_gradient(name, config):
     method = build(name, config).double()
@@ -114,6 +115,7 @@ def padded(fill: float) -> tuple[Batch, VideoTargets]:
     return Batch(filled[0], filled[1], mask, {"motion": filled[2]}), targets
 
 
+@pytest.mark.processor
 @every_case
 @pytest.mark.parametrize("fill", [7.0, float("nan")])
 def test_what_stands_in_the_padding_changes_nothing(name, config, fill):
@@ -131,6 +133,7 @@ def test_what_stands_in_the_padding_changes_nothing(name, config, fill):
         assert first.isfinite().all()
 
 
+@pytest.mark.processor
 @every_case
 def test_a_clip_is_scored_alone_and_cut_short_as_in_a_batch(name, config):
     method = build(name, config).eval()
@@ -185,6 +188,7 @@ def test_odd_batches(name, config):
             assert all(parameter.grad.isfinite().all() for parameter in method.parameters() if parameter.grad is not None)
 
 
+@pytest.mark.processor
 @every_case
 def test_half_precision(name, config):
     method = build(name, config).train()
@@ -202,6 +206,7 @@ def test_half_precision(name, config):
             assert_same(method.predict(batch), exact, atol=0.05, rtol=0)
 
 
+@pytest.mark.processor
 @every_case
 def test_learns_the_labels_of_sixteen_random_clips_by_heart(name, config):
     method = build(name, {**config, **dict.fromkeys(DROPOUTS[name], 0.0)}).train()

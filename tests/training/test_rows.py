@@ -392,6 +392,7 @@ def test_test_is_scored_without_the_clips_that_train_holds_too(tmp_path):
         assert len(rest) == 4 * T
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("method", WEAK)
 def test_a_row_trained_in_bfloat16_has_finite_float32_weights_and_scores(tmp_path, method):
     """Every method of the task, those with an LSTM among them, on whatever processor runs this."""
