@@ -97,7 +97,7 @@ def rewrap(
     **options: str,
 ) -> Path:
     """``target`` with the packets of ``source`` that ``keep`` (stream index, seconds) accepts, each moved by ``shift`` seconds."""
-    with av.open(str(source)) as reader, av.open(str(target), "w", options={"avoid_negative_ts": "disabled"} | options) as writer:
+    with av.open(str(source)) as reader, av.open(str(target), "w", options=options) as writer:
         streams = {stream.index: writer.add_stream_from_template(stream) for stream in reader.streams}
         for packet in reader.demux():
             if packet.dts is None:
