@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.media.container import MediaError
 from pipeline.media.guard import Failure, run_guarded
-from pipeline.media.probe import MediaError, probe
+from pipeline.media.probe import probe
 from pipeline.media.stream import TICK
 from pipeline.media.video import read_frames
 

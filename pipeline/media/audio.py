@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.media.probe import MediaError, Probe
-from pipeline.media.stream import Packets, decoded_frames
+from pipeline.media.container import MediaError, lists_every_packet
+from pipeline.media.probe import Probe
+from pipeline.media.stream import TICK, Packets, decoded_frames
 
 JITTER_SECONDS = 0.1  # times that wander by less do not tear the waveform apart; FFmpeg's own tools ignore such wandering altogether
 
@@ -22,12 +23,14 @@ class Audio:
     sample_rate: Hz, the file's own.
     covered: (L,) bool, True where a sample was decoded.
     errors: what the decoder complained about, one line each.
+    pauses: (from, to) in seconds on the clip's clock where the file itself says that there is no sound.
     """
 
     waveform: np.ndarray
     sample_rate: int
     covered: np.ndarray
     errors: tuple[str, ...] = ()
+    pauses: tuple[tuple[float, float], ...] = ()
 
     @property
     def covered_seconds(self) -> float:
@@ -52,9 +55,10 @@ def read_audio(path: str | os.PathLike[str], probe: Probe, start: float, seconds
     length = round(seconds * rate)
     waveform, covered = np.zeros(length, np.float32), np.zeros(length, bool)
     decoded, upcoming = 0, None
+    spans: list[tuple[float, float]] = []
     # A second of run-up after a seek: the first frames of MP3 and AAC depend on the ones before.
     begin = max(0.0, start - 1.0)
-    for moment, frame in decoded_frames(path, probe.audio.index, probe.clock, begin, frame_seconds(rate), packets):
+    for moment, frame in decoded_frames(path, probe.audio.index, probe.clock, begin, frame_seconds(rate), packets, probe.audio.track):
         if decoded == 0 and frame.sample_rate != rate and frame.sample_rate > 0:
             rate = frame.sample_rate  # implicit SBR: the header states half of what the decoder gives
             length = round(seconds * rate)
@@ -64,6 +68,7 @@ def read_audio(path: str | os.PathLike[str], probe: Probe, start: float, seconds
             continue
         samples = mono(frame)
         decoded += len(samples)
+        spans.append((moment, moment + len(samples) / rate))
         position = round((moment - start) * rate)
         if upcoming is not None and abs(position - upcoming) <= JITTER_SECONDS * rate:
             position = upcoming
@@ -76,7 +81,32 @@ def read_audio(path: str | os.PathLike[str], probe: Probe, start: float, seconds
             break
     if not decoded:
         raise MediaError("unreadable", f"no sample of its {probe.audio.codec} stream decodes: {(packets.errors or ['no packet'])[0]}")
-    return Audio(waveform, rate, covered, tuple(packets.errors))
+    return Audio(waveform, rate, covered, tuple(packets.errors), _pauses(path, probe, packets, spans))
+
+
+def _pauses(
+    path: str | os.PathLike[str], found: Probe, packets: Packets, spans: list[tuple[float, float]]
+) -> tuple[tuple[float, float], ...]:
+    """Where the file itself says that there is no sound: between the parts of a joined one, and where an MP4's table leaves a gap.
+
+    Such a gap is a packet that lasts longer than most and than its sound (``spans``), or one that is due later than the one before ends.
+    """
+    assert found.audio is not None
+    joins = [(start - found.clock, end - found.clock) for start, end in (found.audio.track.pauses if found.audio.track else ())]
+    due = packets.times
+    if len(due) < 2 or not spans:
+        return tuple(joins)
+    edges = np.append(due, due[-1] + packets.lasting[int(np.argmax(packets.due))])
+    lasts = np.diff(edges)
+    starts, ends = np.asarray(spans).T
+    gaps = []
+    for place in np.flatnonzero(lasts > 1.5 * np.median(lasts[:-1])):
+        inside = ends[(starts >= edges[place] - TICK) & (starts < edges[place + 1] - TICK)]
+        if len(inside) and inside.max() < edges[place + 1] - TICK:
+            gaps.append((float(inside.max()), float(edges[place + 1])))
+    if gaps and lists_every_packet(path, found.container, found.audio.index):
+        return (*joins, *gaps)
+    return tuple(joins)
 
 
 def frame_seconds(rate: int) -> float:

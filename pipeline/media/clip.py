@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.media.audio import Audio, read_audio
+from pipeline.media.container import MediaError, describe
 from pipeline.media.coverage import Coverage, Window, measure
-from pipeline.media.probe import MediaError, Probe, describe, probe
+from pipeline.media.probe import Probe, probe
 from pipeline.media.settings import MediaSettings
 from pipeline.media.video import read_frames, scaled_size
 
@@ -24,7 +25,7 @@ SILENT_RATE = 16000  # Hz of the zeros that stand in for a stream that does not 
 class DecodedClip:
     """What was read of one window of T segments.
 
-    status: ``ok`` | ``padded`` (the clip, or one of its streams, ends inside the window: last frame repeated, silence, masked) |
+    status: ``ok`` | ``padded`` (the clip, or one of its streams, ends or pauses inside the window: last frame repeated, silence, masked) |
         ``silent`` (no sound, or none that decodes: zeros) | ``partial`` (less decoded than the file says, yet enough), or one of BAD.
     reason: one line; empty for ``ok``.
     frames: (T*F, H, W, 3) uint8 RGB; None for a bad clip.
@@ -32,7 +33,7 @@ class DecodedClip:
     visual_valid, audio_valid: (T,) bool, False where at least half of the segment lies beyond what the stream holds.
     video_coverage, audio_coverage: decoded share, in [0, 1], of what the file says lies inside the window.
     seconds: part of the window that lies inside the clip.
-    facts: width, height (upright, before scaling), fps, duration, rotation, container, codecs: plain JSON.
+    facts: width, height (upright, before scaling), fps, duration, rotation, container, codecs, tracks ("1 of 2"): plain JSON.
     """
 
     status: str
@@ -115,7 +116,7 @@ def _verdict(coverage: Coverage, audio: Audio | None, silence: str, errors: tupl
         return "partial", decoded + damage
     if not (coverage.visual_valid.all() and coverage.audio_valid.all()):
         total, picture, sound = len(coverage.visual_valid), int(coverage.visual_valid.sum()), int(coverage.audio_valid.sum())
-        return "padded", f"the file ends inside the window: picture in {picture}, sound in {sound} of {total} segments"
+        return "padded", f"the file {coverage.lack}: picture in {picture}, sound in {sound} of {total} segments"
     return "ok", ""
 
 
@@ -128,6 +129,8 @@ def facts(found: Probe) -> dict[str, int | float | str | bool | None]:
         "width": width,
         "height": height,
         "fps": found.video.rate if found.video else None,
+        "video_track": found.video.choice if found.video else None,
+        "audio_track": found.audio.choice if found.audio else None,
         "rotation": found.video.rotation if found.video else None,
         "video_codec": found.video.codec if found.video else None,
         "audio_codec": found.audio.codec if found.audio else None,

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.media.audio import Audio
-from pipeline.media.probe import AudioStream, Probe, VideoStream
+from pipeline.media.probe import SLACK_SECONDS, AudioStream, Probe, VideoStream
 from pipeline.media.video import Frames
-
-SLACK_SECONDS = 0.1  # encoder delay and rounded headers: a stream that ends before its stated end by less is whole
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,8 @@ class Window:
 class Coverage:
     """``video``, ``audio``: decoded share, in [0, 1], of what the file states for the window (1 where it states nothing, 0 for audio
     that is absent); ``whole``: nothing stated is missing from the streams that were read; ``seconds``: part of the window inside the
-    clip; ``visual_valid``, ``audio_valid``: (T,) bool, at least half of the segment was decoded."""
+    clip; ``visual_valid``, ``audio_valid``: (T,) bool, at least half of the segment was decoded; ``lack``: what the file does where not
+    all of them are."""
 
     video: float
     audio: float
@@ -53,6 +52,7 @@ class Coverage:
     seconds: float
     visual_valid: np.ndarray
     audio_valid: np.ndarray
+    lack: str = ""
 
 
 def measure(found: Probe, window: Window, frames: Frames, audio: Audio | None) -> Coverage:
@@ -60,7 +60,7 @@ def measure(found: Probe, window: Window, frames: Frames, audio: Audio | None) -
     assert found.video is not None  # read_frames has refused such a file
     audio_read_to = window.start + audio.end if audio else 0.0
     video_end = _stated_end(found, found.video, window, frames.end, audio_read_to)
-    video, video_whole = _video_share(found.video, window, frames, video_end)
+    video, video_whole = _video_share(found, found.video, window, frames, video_end)
     visual_valid = _majority(frames.covered, window.segments)
     clip_end = found.duration if found.duration is not None else max(frames.end, audio_read_to)
     seconds = float(np.clip(clip_end - window.start, 0.0, window.seconds))
@@ -72,7 +72,8 @@ def measure(found: Probe, window: Window, frames: Frames, audio: Audio | None) -
         audio_valid = _majority(audio.covered, window.segments)
         audio_valid[0] |= seconds < window.segment_seconds / 2 and bool(audio.covered.any())
     visual_valid[0] |= seconds < window.segment_seconds / 2  # a clip shorter than half a segment still shows something
-    return Coverage(video, audio_share, video_whole and audio_whole, seconds, visual_valid, audio_valid)
+    lack = "ends inside the window" if seconds < window.seconds - SLACK_SECONDS else "has no picture or no sound in a part of the window"
+    return Coverage(video, audio_share, video_whole and audio_whole, seconds, visual_valid, audio_valid, lack)
 
 
 def _stated_end(found: Probe, stream: VideoStream | AudioStream, window: Window, read_to: float, other_read_to: float) -> float:
@@ -88,10 +89,12 @@ def _stated_end(found: Probe, stream: VideoStream | AudioStream, window: Window,
     return found.duration
 
 
-def _video_share(video: VideoStream, window: Window, frames: Frames, stated_end: float) -> tuple[float, bool]:
-    """Covered share of the sampled times inside [stream start, stated end), and whether all of them are covered."""
+def _video_share(found: Probe, video: VideoStream, window: Window, frames: Frames, stated_end: float) -> tuple[float, bool]:
+    """Covered share of the sampled times inside [stream start, stated end) and outside stated pauses, and whether all are covered."""
     times = window.times()
     expected = (times >= video.start) & (times < stated_end - max(SLACK_SECONDS, 1 / video.rate))
+    for start, end in video.track.pauses if video.track else ():
+        expected &= (times < start - found.clock) | (times >= end - found.clock)
     if not expected.any():
         return 1.0, True
     covered = frames.covered[expected]
@@ -104,9 +107,18 @@ def _audio_share(stream: AudioStream, window: Window, audio: Audio, stated_end: 
     expected = float(last - first)
     if expected <= SLACK_SECONDS:
         return 1.0, True
-    inside = audio.covered[round(first * audio.sample_rate) : round(last * audio.sample_rate)]
-    covered = float(inside.sum()) / audio.sample_rate
-    return min(1.0, covered / expected), expected - covered <= SLACK_SECONDS
+    covered = audio.covered[round(first * audio.sample_rate) : round(last * audio.sample_rate)]
+    heard = float(covered.sum()) / audio.sample_rate
+    if expected - heard > SLACK_SECONDS and audio.pauses:  # the file itself says that there is nothing
+        covered = covered.copy()
+        for pause in audio.pauses:
+            begin, stop = (float(np.clip(edge - window.start, first, last)) for edge in pause)
+            expected -= stop - begin
+            covered[round((begin - first) * audio.sample_rate) : round((stop - first) * audio.sample_rate)] = False
+        heard = float(covered.sum()) / audio.sample_rate
+        if expected <= SLACK_SECONDS:
+            return 1.0, True
+    return min(1.0, heard / expected), expected - heard <= SLACK_SECONDS
 
 
 def _majority(covered: np.ndarray, segments: int) -> np.ndarray:

@@ -7,44 +7,32 @@ so that sound and picture stay aligned (start offsets and edit lists are resolve
 from __future__ import annotations
 
 import os
-import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import av
 import av.error
-import av.logging
 
+from pipeline.media.container import CLOCK_MAY_JUMP, MediaError, fragments, open_container
+from pipeline.media.orientation import orientation
 from pipeline.media.settings import MediaSettings
+from pipeline.media.timeline import Track, read_tracks
 
-av.logging.set_level(None)  # FFmpeg's complaints about damaged files go to the clip's status, not to the terminal
-
-# Demuxers that read one file and nothing else. Playlists (hls, concat, dash, sdp) would open other files or the network;
-# picture and text "demuxers" would turn a renamed JPEG or page into a one-frame video.
-CONTAINERS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,flv,live_flv,mpeg,mpegts,mpegvideo,h264,hevc,m4v,ivf,asf,nut,ogg,wav,w64,rf64,aiff,au,caf,"
-    "flac,mp3,aac,ac3,eac3,amr,wv,ape,tta,dv,mxf,rm,swf,gif"
-)
 # These state no duration: FFmpeg guesses one from the bit rate, which can be wrong by any factor.
 GUESSED_DURATION = frozenset({"mpegvideo", "h264", "hevc", "m4v", "mp3", "aac", "ac3", "eac3", "amr"})
 FALLBACK_RATE = Fraction(25)  # frames per second of a stream that states none
-
-
-class MediaError(Exception):
-    """A clip that cannot be used: ``status`` is one of :data:`pipeline.media.clip.BAD`, ``reason`` one line."""
-
-    def __init__(self, status: str, reason: str) -> None:
-        super().__init__(f"{status}: {reason}")
-        self.status = status
-        self.reason = " ".join(reason.split())
+SLACK_SECONDS = 0.1  # encoder delay and rounded headers: a stream that ends before its stated end by less is whole
 
 
 @dataclass(frozen=True)
 class VideoStream:
-    """The first moving-picture stream. ``start`` and ``duration`` in seconds (None where the container does not say);
-    ``width`` and ``height`` in pixels as coded, before ``orientation`` is applied; ``rate`` in frames per second, averaged."""
+    """The moving-picture stream that players show. ``start`` and ``duration`` in seconds (None where the container does not say);
+    ``width`` and ``height`` in pixels as coded, before ``orientation`` is applied; ``rate`` in frames per second, averaged;
+    ``choice`` says which of the file's usable streams it is ("1 of 2");
+    ``track`` is what its packets tell, where they were walked through."""
 
     index: int
     codec: str
@@ -55,6 +43,8 @@ class VideoStream:
     start: float
     duration: float | None
     orientation: tuple[int, bool] = (0, False)
+    choice: str = "1 of 1"
+    track: Track | None = None
 
     @property
     def rotation(self) -> int:
@@ -74,7 +64,7 @@ class VideoStream:
 
 @dataclass(frozen=True)
 class AudioStream:
-    """The first usable audio stream; ``start`` and ``duration`` in seconds, ``rate`` in Hz."""
+    """The usable audio stream that players play; ``start`` and ``duration`` in seconds, ``rate`` in Hz; else as in :class:`VideoStream`."""
 
     index: int
     codec: str
@@ -82,6 +72,11 @@ class AudioStream:
     channels: int
     start: float
     duration: float | None
+    choice: str = "1 of 1"
+    track: Track | None = None
+
+
+Stream = TypeVar("Stream", VideoStream, AudioStream)
 
 
 @dataclass(frozen=True)
@@ -96,59 +91,96 @@ class Probe:
     audio: AudioStream | None
 
 
-def open_container(path: str | os.PathLike[str], **options: str) -> Any:
-    """PyAV container of a local media file.
-
-    Args:
-        options: of FFmpeg's demuxer.
-
-    Raises:
-        MediaError: ``missing`` or ``unreadable``.
-    """
-    # The absolute path starts with "/", so that a name like "concat:x" or "-i" is never taken for a protocol or an option.
-    absolute = os.path.abspath(path)
-    if not os.path.isfile(absolute):
-        raise MediaError("missing", "no such file" if not os.path.exists(absolute) else "not a regular file")
-    if os.path.getsize(absolute) == 0:
-        raise MediaError("unreadable", "the file is empty (0 bytes)")
-    options |= {"protocol_whitelist": "file", "format_whitelist": CONTAINERS}
-    try:
-        return av.open(absolute, options=options, metadata_errors="replace")
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        raise MediaError("unreadable", f"no readable media container: {describe(error)}") from error
-
-
-def describe(error: BaseException) -> str:
-    """One short line for an exception of a decoder, without the path it repeats."""
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    lines = [line.strip() for line in str(text).splitlines() if line.strip()]
-    return (lines[0] if lines else type(error).__name__)[:200]
-
-
 def probe(path: str | os.PathLike[str], settings: MediaSettings | None = None) -> Probe:
     """Header of ``path``; decodes one frame, after the limits of ``settings`` are checked, because only frames carry the display matrix.
 
     Raises:
-        MediaError: ``missing``, ``unreadable`` (no media container, no stream in it, or a damaged clock of its pictures) or ``refused``
-            (beyond a limit).
+        MediaError: ``missing``, ``unreadable`` (no media container, no stream in it, or a damaged clock) or ``refused`` (beyond a limit).
     """
     limits = settings or MediaSettings()
     with open_container(path) as container:
         clock = (container.start_time or 0) / av.time_base
         name = container.format.name
         duration = None if name in GUESSED_DURATION or container.duration is None else max(0.0, container.duration / av.time_base)
-        if duration is not None and duration > limits.max_seconds:
-            raise MediaError("refused", f"lasts {duration:.0f} s, over media.max_seconds = {limits.max_seconds:g}")
+        may_jump = bool(container.format.flags & CLOCK_MAY_JUMP)
+        if not may_jump:  # else the last time stamp says nothing before the jumps are known
+            _check_length(duration, limits)
         if not len(container.streams):
             raise MediaError("unreadable", f"the {name} container holds no stream")
-        stated = name not in GUESSED_DURATION
-        video = next(filter(None, (_video_stream(stream, clock, stated) for stream in container.streams.video)), None)
-        audio = next(filter(None, (_audio_stream(stream, clock, stated) for stream in container.streams.audio)), None)
+        video = preferred(container.streams.video, [_video_stream(stream, clock, name) for stream in container.streams.video])
+        audio = preferred(container.streams.audio, [_audio_stream(stream, clock, name) for stream in container.streams.audio])
         if video is not None:
             _check_size(video, limits)
-            _check_clock(path, container, video)
-            video = _oriented(container, video)
-    return Probe(str(Path(path)), name, clock, duration, video, audio)
+        found = Probe(str(Path(path)), name, clock, duration, video, audio)
+        if not name.startswith("mov,") or fragments(path)[0]:  # the one table of an MP4 file lists its packets by their times
+            found = _by_packets(found, may_jump)
+            _check_length(found.duration, limits)
+        if found.video is not None:
+            _check_clock(path, container, found.video)
+            found = replace(found, video=_oriented(container, found.video))
+    return found
+
+
+def preferred(streams: Any, usable: Sequence[Stream | None]) -> Stream | None:
+    """The first usable stream that is marked as the default, as players choose; the first usable one where none is."""
+    kept = [(stream, facts) for stream, facts in zip(streams, usable, strict=True) if facts is not None]
+    marked = [number for number, (stream, _) in enumerate(kept) if stream.disposition & av.stream.Disposition.default]
+    if not kept:
+        return None
+    number = marked[0] if marked else 0
+    return replace(kept[number][1], choice=f"{number + 1} of {len(kept)}")
+
+
+def _by_packets(found: Probe, may_jump: bool) -> Probe:
+    """``found`` with what only its packets tell: the parts of a joined file, and the length of one whose clock starts late."""
+    streams = [stream for stream in (found.video, found.audio) if stream is not None]
+    tracks = read_tracks(found.path, tuple(stream.index for stream in streams)) if streams else {}
+    if not tracks:
+        return found
+    joined = any(len(track.parts) > 1 for track in tracks.values())
+    clock = min(track.start for track in tracks.values()) if joined else found.clock
+    reached = max(track.end for track in tracks.values()) - clock
+    duration = found.duration
+    if joined:
+        duration = reached
+    elif not (found.container.startswith("mov,") or may_jump):
+        duration = _meant(duration, clock, reached)
+        if duration is not None and duration < reached - SLACK_SECONDS:  # as after ``cat a.avi b.avi``
+            duration = reached
+    return replace(
+        found,
+        clock=clock,
+        duration=duration,
+        video=_told_by(found.video, tracks, joined, clock),
+        audio=_told_by(found.audio, tracks, joined, clock),
+    )
+
+
+def _told_by(stream: Stream | None, tracks: dict[int, Track], joined: bool, clock: float) -> Stream | None:
+    track = None if stream is None else tracks.get(stream.index)
+    if stream is None or track is None:
+        return stream
+    if joined:
+        return replace(stream, track=track, start=track.start - clock, duration=track.end - track.start)
+    if stream.duration is None or clock <= SLACK_SECONDS:
+        return replace(stream, track=track)
+    end = _meant(stream.start + stream.duration, clock, track.end - clock)
+    return replace(stream, track=track, duration=None if end is None else max(0.0, end - stream.start))
+
+
+def _meant(stated: float | None, clock: float, reached: float) -> float | None:
+    """The stated end, in seconds on the clip's clock, of a file whose clock starts at ``clock``.
+
+    One muxer counts it from zero, another from the first time stamp. Both hold that no packet lies beyond it (``reached``).
+    """
+    if stated is None or clock <= SLACK_SECONDS or stated - clock < reached - SLACK_SECONDS:
+        return stated
+    return stated - clock
+
+
+def _check_length(duration: float | None, limits: MediaSettings) -> None:
+    if duration is not None and duration > limits.max_seconds:
+        raise MediaError("refused", f"lasts {duration:.0f} s, over media.max_seconds = {limits.max_seconds:g}")
 
 
 def _check_size(video: VideoStream, limits: MediaSettings) -> None:
@@ -174,30 +206,31 @@ def _outlasts(pictures: float, file: float) -> bool:
     return pictures > 1.5 * file + 1.0
 
 
-def _video_stream(stream: Any, clock: float, stated: bool) -> VideoStream | None:
+def _video_stream(stream: Any, clock: float, container: str) -> VideoStream | None:
     """Facts of a video stream; None for cover art, thumbnails, and streams without a decoder or a picture size."""
     context = stream.codec_context
     stills = av.stream.Disposition.attached_pic | av.stream.Disposition.still_image | av.stream.Disposition.timed_thumbnails
     if context is None or stream.disposition & stills or context.width < 1 or context.height < 1:
         return None
     rate = stream.average_rate or stream.guessed_rate or stream.base_rate or FALLBACK_RATE
-    start, duration = _extent(stream, clock, stated)
+    start, duration = _extent(stream, clock, container)
     return VideoStream(stream.index, context.name, context.width, context.height, context.pix_fmt, float(rate), start, duration)
 
 
-def _audio_stream(stream: Any, clock: float, stated: bool) -> AudioStream | None:
+def _audio_stream(stream: Any, clock: float, container: str) -> AudioStream | None:
     """Facts of an audio stream; None where there is no decoder, rate or channel."""
     context = stream.codec_context
     if context is None or context.sample_rate < 1 or context.channels < 1:
         return None
-    start, duration = _extent(stream, clock, stated)
+    start, duration = _extent(stream, clock, container)
     return AudioStream(stream.index, context.name, context.sample_rate, context.channels, start, duration)
 
 
-def _extent(stream: Any, clock: float, stated: bool) -> tuple[float, float | None]:
+def _extent(stream: Any, clock: float, container: str) -> tuple[float, float | None]:
     """Start on the common clock and duration, in seconds; Matroska keeps the duration of a stream in a tag, if at all."""
     start = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base) - clock
-    if stream.duration and stated:
+    # FFmpeg lends the container's length to a Matroska stream that it cannot time otherwise, as to a single picture.
+    if stream.duration and container not in GUESSED_DURATION and container != "matroska,webm":
         return start, float(stream.duration * stream.time_base)
     tag = stream.metadata.get("DURATION", "")
     try:
@@ -222,29 +255,3 @@ def _oriented(container: Any, video: VideoStream) -> VideoStream:
         if count > 64:
             break
     return video
-
-
-def orientation(frame: Any) -> tuple[int, bool]:
-    """(degrees counter-clockwise to turn, then whether to flip left to right) that stand a decoded frame upright.
-
-    The display matrix (ISO 14496-12, 6.2.2; 16.16 fixed point, row vectors) maps a decoded pixel (x, y) to
-    (a*x + c*y, b*x + d*y) with y downwards; cameras write one of its eight axis-aligned forms.
-    """
-    side_data = frame.side_data.get("DISPLAYMATRIX")
-    if side_data is None:
-        return 0, False
-    a, b, _, c, d = struct.unpack("<5i", bytes(side_data)[:20])
-    signs = tuple((value > 0) - (value < 0) for value in (a, b, c, d))
-    return ORIENTATIONS.get(signs, (0, False))
-
-
-ORIENTATIONS: dict[tuple[int, ...], tuple[int, bool]] = {
-    (1, 0, 0, 1): (0, False),
-    (0, 1, -1, 0): (270, False),
-    (-1, 0, 0, -1): (180, False),
-    (0, -1, 1, 0): (90, False),
-    (-1, 0, 0, 1): (0, True),
-    (0, 1, 1, 0): (270, True),
-    (1, 0, 0, -1): (180, True),
-    (0, -1, -1, 0): (90, True),
-}

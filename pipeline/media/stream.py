@@ -11,23 +11,35 @@ import av
 import av.error
 import numpy as np
 
-from pipeline.media.probe import describe, open_container
+from pipeline.media.container import demuxed, describe, open_container
+from pipeline.media.timeline import Track
 
 SEEK_FROM = 5.0  # seconds; a window that starts earlier is reached faster by decoding from the start
 TICK = 5e-4  # seconds; half a tick of Matroska's millisecond clock, the coarsest in common use: times closer than this are equal
-DEMUX_RETRIES = 16  # read errors of one file after which it counts as ended
 
 
 @dataclass
 class Packets:
-    """What passed by while decoding: presentation times of all packets (seconds on the clip's clock) and the errors met."""
+    """What passed by, in the order of the file: when each packet is due (seconds on the clip's clock), how long it lasts by the
+    container's account (seconds, 0 where it says nothing), and the errors met."""
 
     due: list[float] = field(default_factory=list)
+    lasting: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
     def clear(self) -> None:
         self.due.clear()
+        self.lasting.clear()
         self.errors.clear()
+
+    @property
+    def times(self) -> np.ndarray:
+        """(P,) seconds, ascending: when the packets are due."""
+        return np.sort(np.asarray(self.due, dtype=np.float64))
+
+    def note(self, packet: Any, clock: float) -> None:
+        self.due.append(float(packet.pts * packet.time_base) - clock)
+        self.lasting.append(float((packet.duration or 0) * packet.time_base))
 
     @property
     def interval(self) -> float:
@@ -36,28 +48,30 @@ class Packets:
 
 
 def decoded_frames(
-    path: str | os.PathLike[str], index: int, clock: float, start: float, interval: float, packets: Packets
+    path: str | os.PathLike[str], index: int, clock: float, start: float, interval: float, packets: Packets, track: Track | None = None
 ) -> Iterator[tuple[float, Any]]:
     """(time, frame) of stream ``index`` in presentation order, from the frame shown at ``start`` or earlier to the end of the stream.
 
     Packets that do not decode are noted in ``packets`` and passed over. ``interval`` (seconds) numbers frames that carry no time.
+    ``track`` says where the stream's clock jumps, if it was walked through.
 
     Raises:
         MediaError: the file cannot be opened.
     """
-    if start > SEEK_FROM:
-        frames = _frames_from(path, index, clock, start, interval, packets)
+    bent = track if track is not None and not track.plain else None
+    if start > SEEK_FROM and bent is None:  # a seek counts in the times that are to be mended
+        frames = _frames_from(path, index, clock, start, interval, packets, None)
         first = next(frames, None)
         if first is not None and first[0] <= start + TICK:
             yield first
             yield from frames
             return
         packets.clear()  # the index led past the start, or nowhere: the honest way is from the beginning
-    yield from _frames_from(path, index, clock, None, interval, packets)
+    yield from _frames_from(path, index, clock, None, interval, packets, bent)
 
 
 def _frames_from(
-    path: str | os.PathLike[str], index: int, clock: float, seek_to: float | None, interval: float, packets: Packets
+    path: str | os.PathLike[str], index: int, clock: float, seek_to: float | None, interval: float, packets: Packets, bent: Track | None
 ) -> Iterator[tuple[float, Any]]:
     with open_container(path) as container:
         stream = container.streams[index]
@@ -70,10 +84,19 @@ def _frames_from(
                 container.seek(int((seek_to + clock) / stream.time_base), stream=stream)
             except av.error.FFmpegError:
                 return
-        upcoming = 0.0
-        for packet in _packets(container, stream, packets):
+        upcoming, latest = 0.0, None
+        for number, packet in enumerate(demuxed(container, stream, packets.errors)):
+            if bent is not None:
+                if number in bent.strays:
+                    packets.errors.append(f"packet {number} of the {stream.type} is off the clock")
+                bent.straighten(number, packet, stream.time_base)
+            if packet.pts is not None and not packet.size and latest is not None and not stream.codec_context.has_b_frames:
+                # An empty packet repeats the picture (Theora); to FFmpeg's decoders it would be an error.
+                packets.note(packet, clock)
+                yield float(packet.pts * stream.time_base) - clock, latest
+                continue
             if packet.pts is not None and packet.size and not packet.is_discard:
-                packets.due.append(float(packet.pts * stream.time_base) - clock)
+                packets.note(packet, clock)
             try:
                 frames = packet.decode()
             except av.error.EOFError:
@@ -84,30 +107,20 @@ def _frames_from(
             for frame in frames:
                 moment = upcoming if frame.pts is None else float(frame.pts * stream.time_base) - clock
                 upcoming = moment + (float(frame.duration * stream.time_base) if frame.duration else interval)
+                latest = frame if stream.type == "video" else None
                 yield moment, frame
 
 
-def _packets(container: Any, stream: Any, packets: Packets) -> Iterator[Any]:
-    """Packets of ``stream`` and the closing flush, going on after read errors, which FFmpeg's demuxers often recover from."""
-    for _ in range(DEMUX_RETRIES):
-        try:
-            yield from container.demux(stream)
-            return
-        except av.error.FFmpegError as error:
-            packets.errors.append(describe(error))
-
-
-def packet_times(path: str | os.PathLike[str], index: int, clock: float, until: float) -> np.ndarray:
-    """Presentation times (P,) in seconds, ascending, of a stream's packets up to ``until`` (at least the first), without decoding."""
-    found: list[float] = []
+def packet_times(path: str | os.PathLike[str], index: int, clock: float, until: float) -> Packets:
+    """The packets of a stream up to ``until`` seconds (and about a second more, at least the first), without decoding."""
+    found = Packets()
     with open_container(path) as container:
         stream = container.streams[index]
-        for packet in _packets(container, stream, Packets()):
+        for packet in demuxed(container, stream, []):
             if packet.pts is None or not packet.size or packet.is_discard:
                 continue
-            found.append(float(packet.pts * stream.time_base) - clock)
+            found.note(packet, clock)
             decode_time = packet.dts if packet.dts is not None else packet.pts
             if float(decode_time * stream.time_base) - clock > until + 1.0:  # frames are stored at most about a second out of order
                 break
-    times = np.sort(np.asarray(found, dtype=np.float64))
-    return times[: max(1, int(np.searchsorted(times, until + TICK, "right")))]  # later ones may not all have been read
+    return found

@@ -16,10 +16,12 @@ from typing import Any, Literal
 import av
 import numpy as np
 
-from pipeline.media.probe import MediaError, Probe, VideoStream, describe
+from pipeline.media.container import MediaError, describe, lists_every_packet
+from pipeline.media.probe import Probe, VideoStream
 from pipeline.media.stream import TICK, Packets, decoded_frames, packet_times
 
 HOLE_SECONDS = 1.0  # a picture that stays longer than this and than its container says is a loss, not a slow video
+REORDER_DEPTH = 16  # pictures by which H.264 and HEVC store one out of order at most
 REGULAR_SHARE = 0.1  # of gaps between packets that are longer than usual, up to which a stream counts as regular
 
 
@@ -99,7 +101,7 @@ def _read_pyav(path: str | os.PathLike[str], times: np.ndarray, found: Probe, vi
     shown, lasts = np.empty(len(times)), np.empty(len(times))
     current: tuple[float, Any] | None = None
     done = 0
-    for moment, frame in decoded_frames(path, video.index, found.clock, float(times[0]), 1 / video.rate, packets):
+    for moment, frame in decoded_frames(path, video.index, found.clock, float(times[0]), 1 / video.rate, packets, video.track):
         if current is not None:
             if moment < current[0]:
                 continue  # a time stamp that runs backwards is damage
@@ -117,14 +119,32 @@ def _read_pyav(path: str | os.PathLike[str], times: np.ndarray, found: Probe, vi
         images[done:] = picture(current[1], video, size)
         shown[done:], lasts[done:] = current[0], _lasts(current[1])
     interval = packets.interval or 1 / video.rate
-    due = np.sort(np.asarray(packets.due))
-    covered = _covered(times, shown, lasts, current[0], due, interval, _hole(found, due, interval))
+    covered = _covered(times, shown, lasts, current[0], packets.times, interval, _hole(found, packets.times, interval))
+    if not covered.all() and lists_every_packet(path, found.container, video.index):
+        lasts = np.maximum(lasts, _stands(packets, shown, interval))
+        covered = _covered(times, shown, lasts, current[0], packets.times, interval, _hole(found, packets.times, interval))
     return Frames(images, shown, covered, current[0] + max(_lasts(current[1]), interval), "pyav", tuple(packets.errors))
 
 
 def _lasts(frame: Any) -> float:
     """Seconds the container says a frame is shown; 0 where it does not say."""
     return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
+
+
+def _stands(packets: Packets, shown: np.ndarray, interval: float) -> np.ndarray:
+    """Seconds that each of the pictures begun at ``shown`` (F,) may stand by the durations that the container states; 0 for the usual.
+
+    Durations follow the order of decoding: where pictures are stored out of order, the one that stands and the packet that states it lie
+    as far apart as reordering goes.
+    """
+    due, lasting = np.asarray(packets.due), np.asarray(packets.lasting)
+    stands = np.zeros(len(shown))
+    for place, moment in enumerate(shown):
+        nearest = int(np.argmin(np.abs(due - moment)))
+        longest = float(lasting[max(0, nearest - REORDER_DEPTH) : nearest + REORDER_DEPTH + 1].max())
+        if longest > 1.5 * interval:
+            stands[place] = longest + interval
+    return stands
 
 
 def _checked_decord(path: str | os.PathLike[str], times: np.ndarray, found: Probe, video: VideoStream, size: tuple[int, int]) -> Frames:
@@ -138,7 +158,10 @@ def _read_decord(path: str | os.PathLike[str], times: np.ndarray, found: Probe, 
     import decord  # x86-64 wheels only; loaded only when asked for
 
     decord.logging.set_level(decord.logging.QUIET)
-    due = packet_times(path, video.index, found.clock, float(times[-1]))
+    if video.choice != "1 of 1" or (video.track and not video.track.plain):
+        raise Untrusted("it chooses among several tracks by rules of its own, and knows of no clock that jumps")
+    packets = packet_times(path, video.index, found.clock, float(times[-1]))
+    due = packets.times[: max(1, int(np.searchsorted(packets.times, times[-1] + TICK, "right")))]  # of later ones some may be unread
     # fault_tol=1: the first picture that decord would stand in for a lost one is an error instead
     reader = decord.VideoReader(os.path.abspath(path), num_threads=1, fault_tol=1)
     spans = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
@@ -152,7 +175,11 @@ def _read_decord(path: str | os.PathLike[str], times: np.ndarray, found: Probe, 
             raise Untrusted(f"pictures of {image.shape[:2]}, expected {video.upright_size}")  # another stream, or turned otherwise
         images[chosen == wanted] = _shrunk(image, size)
     interval = float(np.median(np.diff(starts))) if len(starts) > 1 else 1 / video.rate
-    covered = _covered(times, starts[chosen], (ends - starts)[chosen], starts[-1], starts, interval, _hole(found, starts, interval))
+    lasts = (ends - starts)[chosen]
+    covered = _covered(times, starts[chosen], lasts, starts[-1], starts, interval, _hole(found, starts, interval))
+    if not covered.all() and lists_every_packet(path, found.container, video.index):
+        lasts = np.maximum(lasts, _stands(packets, starts[chosen], interval))
+        covered = _covered(times, starts[chosen], lasts, starts[-1], starts, interval, _hole(found, starts, interval))
     end = starts[-1] + max(ends[-1] - starts[-1], interval)
     return Frames(images, starts[chosen], covered, float(end), "decord")
 

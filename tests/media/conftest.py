@@ -46,6 +46,8 @@ def write_clip(
     waveform: Callable[[np.ndarray], np.ndarray] | None = None,
     rotation: int = 0,
     fast_start: bool = False,
+    first_number: int = 0,
+    time_base: int = 1000,
 ) -> Path:
     """A clip with numbered pictures at ``times`` (default every 1/fps) and a tone; a codec of None leaves that stream out."""
     options = {"movflags": "faststart"} if fast_start else {}
@@ -55,7 +57,7 @@ def write_clip(
             video = container.add_stream(codec, rate=Fraction(fps).limit_denominator(1001))
             video.height, video.width = size
             video.pix_fmt = pixel_format
-            video.codec_context.time_base = Fraction(1, 1000)
+            video.codec_context.time_base = Fraction(1, time_base)
             if codec == "libx264":
                 video.options = {"crf": "12", "preset": "ultrafast", "g": "12", "bf": "2"}
             if rotation:
@@ -64,9 +66,9 @@ def write_clip(
             audio = container.add_stream(audio_codec, rate=rate, layout=layout)
         moments = times if times is not None else [index / fps for index in range(round(seconds * fps))]
         if video is not None:
-            for number, moment in enumerate(moments):
+            for number, moment in enumerate(moments, first_number):
                 frame = av.VideoFrame.from_ndarray(numbered(number, *size), format="rgb24")
-                frame.pts, frame.time_base = round(moment * 1000), Fraction(1, 1000)
+                frame.pts, frame.time_base = round(moment * time_base), Fraction(1, time_base)
                 container.mux(video.encode(frame))
             container.mux(video.encode(None))
         if audio is not None:
@@ -84,6 +86,36 @@ def write_clip(
                 container.mux(audio.encode(piece))
             container.mux(audio.encode(None))
     return path
+
+
+def rewrap(
+    source: Path,
+    target: Path,
+    *,
+    shift: Callable[[int, float], float] = lambda index, moment: 0.0,
+    keep: Callable[[int, float], bool] = lambda index, moment: True,
+    **options: str,
+) -> Path:
+    """``target`` with the packets of ``source`` that ``keep`` (stream index, seconds) accepts, each moved by ``shift`` seconds."""
+    with av.open(str(source)) as reader, av.open(str(target), "w", options=options) as writer:
+        streams = {stream.index: writer.add_stream_from_template(stream) for stream in reader.streams}
+        for packet in reader.demux():
+            if packet.dts is None:
+                continue
+            index, moment = packet.stream.index, float(packet.pts * packet.time_base)
+            if keep(index, moment):
+                ticks = round(shift(index, moment) / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts + ticks, packet.dts + ticks, streams[index]
+                writer.mux(packet)
+    return target
+
+
+def loudest(samples: np.ndarray, rate: int) -> int:
+    """Frequency in Hz, to 20 Hz, of the strongest tone in ``samples``; 0 for silence."""
+    if not len(samples) or np.abs(samples).max() < 1e-3:
+        return 0
+    spectrum = np.abs(np.fft.rfft(samples * np.hanning(len(samples))))
+    return round(float(spectrum.argmax()) * rate / len(samples) / 20) * 20
 
 
 @pytest.fixture

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pipeline.media.audio import mono, read_audio
-from pipeline.media.probe import MediaError, probe
+from pipeline.media.container import MediaError
+from pipeline.media.probe import probe
 
 
 def click_at(moment: float):

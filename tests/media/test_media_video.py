@@ -5,7 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from pipeline.media.probe import MediaError, probe
+from pipeline.media.container import MediaError
+from pipeline.media.probe import probe
 from pipeline.media.video import read_frames, scaled_size
 
 DECODERS = ("pyav", "decord")
