@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
@@ -178,12 +178,15 @@ class Progress:
     batch: int = 0
 
 
+LARGEST_RATE = 10.0  # of learning; beyond it any of the optimizers leaves the numbers of float32 in a few steps
+
+
 class Recipe(Settings):
     """How a method is trained; each method sets its paper's values as defaults."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, le=10)
     batch_size: int = Field(64, ge=1)
     epochs: int = Field(100, ge=1)
     milestones: tuple[int, ...] = ()
@@ -193,9 +196,19 @@ class Recipe(Settings):
     clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
     selection: str | None = Field(None, description="metric on validation that picks the epoch | last: the last one; null: the headline")
 
+    @field_validator("learning_rate")
+    @classmethod
+    def _a_rate_that_can_learn(cls, value: float) -> float:
+        """Here, not as a bound of the field, which every paper's recipe states anew."""
+        if value > LARGEST_RATE:
+            raise ValueError(f"input should be less than or equal to {LARGEST_RATE:g}")
+        return value
+
 
 class MethodConfig(Settings):
     """Base of a method's own settings; ``recipe`` is overridden with the paper's defaults."""
+
+    largest_integer: ClassVar[int] = 2**16  # widths, heads, segments: a matrix of that width takes 16 GiB
 
     recipe: Recipe = Recipe()
 

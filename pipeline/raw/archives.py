@@ -38,8 +38,8 @@ _CHUNK = 2**20
 class UnpackLimits(Settings):
     """What all archives of one call may come to."""
 
-    max_bytes: int = Field(500 * 2**30, ge=1, description="bytes of all files once unpacked")
-    max_files: int = Field(500_000, ge=1, description="entries of all archives")
+    max_bytes: int = Field(500 * 2**30, ge=1, le=2**60, description="bytes of all files once unpacked")
+    max_files: int = Field(500_000, ge=1, le=10**9, description="entries of all archives")
     max_ratio: float = Field(20.0, gt=0, description="unpacked bytes for each byte of an archive; video hardly compresses at all")
 
 
