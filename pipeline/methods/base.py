@@ -16,6 +16,7 @@ from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
+from pipeline.layers.matching import fits
 from pipeline.registry import Registry
 from pipeline.settings import Settings, merge
 
@@ -30,6 +31,16 @@ class Tensors:
 
     def to(self, device: torch.device | str) -> Self:
         return self._map(lambda tensor: tensor.to(device))
+
+    def finite(self, mask: Tensor) -> Tensor:
+        """(B,) bool: whether every number of a clip is finite; what it says of segments outside of ``mask`` (B, T) does not count."""
+        good = torch.ones(len(mask), dtype=torch.bool, device=mask.device)
+        for value in (getattr(self, f.name) for f in fields(self)):
+            for tensor in value.values() if isinstance(value, dict) else () if value is None else (value,):
+                counts = mask if tensor.shape[: mask.ndim] == mask.shape else mask.any(dim=1)
+                right = torch.isfinite(tensor).reshape(*counts.shape, -1).all(dim=-1)
+                good &= (right | ~counts).reshape(len(mask), -1).all(dim=1)
+        return good
 
     def __getitem__(self, rows) -> Self:
         return self._map(lambda tensor: tensor[rows])
@@ -151,6 +162,12 @@ class MatchingScores(Tensors):
 
     audio_to_visual: Tensor
     visual_to_audio: Tensor
+
+    def finite(self, mask: Tensor) -> Tensor:
+        within = fits(mask)
+        both = within.unsqueeze(3) & within.unsqueeze(2)
+        right = torch.isfinite(self.audio_to_visual) & torch.isfinite(self.visual_to_audio)
+        return (right | ~both).flatten(start_dim=1).all(dim=1)
 
 
 @dataclass
@@ -282,6 +299,7 @@ class Method(nn.Module):
 
     tasks: ClassVar[frozenset[str]]
     Config: ClassVar[type[MethodConfig]]
+    nan_if_unset: ClassVar[frozenset[str]] = frozenset()  # buffers in which NaN has a meaning
 
     def __init__(self, config: MethodConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
@@ -326,6 +344,11 @@ class Method(nn.Module):
     def kept_weights(self) -> dict[str, Tensor]:
         """What is stored of the trained method: all that prediction needs."""
         return self.state_dict()
+
+    def not_finite(self, weights: Mapping[str, Tensor]) -> list[str]:
+        """Names of stored tensors with a number that is not finite: such weights are neither kept nor used."""
+        suspects = {name: value for name, value in weights.items() if name.rpartition(".")[2] not in self.nan_if_unset}
+        return [name for name, value in suspects.items() if not torch.isfinite(value).all()]
 
     def load_kept(self, weights: Mapping[str, Tensor]) -> None:
         """Take :meth:`kept_weights` back, for prediction; networks that only training needs are dropped."""
