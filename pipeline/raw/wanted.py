@@ -151,7 +151,7 @@ def _csv_clip(record: dict[str, str]) -> Wanted:
 
 def _with_spans(wanted: list[Wanted], lists: Sequence[Path]) -> list[Wanted]:
     """The spans of AudioSet's lists laid over bare ids; an id that no list holds cannot be downloaded."""
-    ids, spans = {each.video for each in wanted}, {}
+    ids, spans = {each.video for each in wanted}, dict[str, tuple[float, float]]()
     problems = []
     for path in lists:
         try:
