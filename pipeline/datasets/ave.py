@@ -113,7 +113,7 @@ def read_ave(settings: DatasetSettings) -> Index:
         for line, split in zip(lines, splits, strict=True)
     ]
     report = findings + health(lines, rows, settings.has_clips)
-    report += label_report(directory, rows, classes, settings.segments, settings.segment_seconds)
+    report += label_report(directory, rows, classes, settings)
     rows += [Row(f"negative-{number:03d}", "negative", None) for number in range(settings.negatives)]
     return Index(rows, classes, report)
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.arrays import read_array
-from pipeline.datasets.base import Row, Split, count_lines
+from pipeline.datasets.base import DatasetSettings, Row, Split, count_lines
 from pipeline.datasets.segments import occupied
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -55,7 +55,7 @@ def negative_problems(directory: Path, negatives: int, classes: int) -> list[str
     return problems + [f"{path}: {line}" for line in count_lines("clips that are not background", list(map(str, others)))]
 
 
-def label_report(directory: Path, rows: list[Row], classes: list[str], segments: int, segment_seconds: float) -> list[str]:
+def label_report(directory: Path, rows: list[Row], classes: list[str], settings: DatasetSettings) -> list[str]:
     """How far the published label files that lie in ``directory`` agree with the labels rebuilt from the text; disagreeing rows by number.
 
     ``labels_closs.h5``: (N, T) is there an event; ``mil_labels.h5``: (N, C+1) classes of the clip; ``labels.h5`` and
@@ -63,7 +63,8 @@ def label_report(directory: Path, rows: list[Row], classes: list[str], segments:
     """
     if not rows:
         return []
-    known = [occupied(row.events, classes, "av", segments, segment_seconds).T for row in rows]  # (T, C) each
+    grid = settings.segments, settings.segment_seconds, settings.segment_rule
+    known = [occupied(row.events, classes, "av", *grid).T for row in rows]  # (T, C) each
     full = np.stack([np.concatenate([table, ~table.any(axis=1, keepdims=True)], axis=1) for table in known])
     weak = np.array([[name in row.clip_labels for name in classes] + [not row.clip_labels] for row in rows])
     rebuilt = {"labels_closs.h5": ~full[:, :, -1], "mil_labels.h5": weak, "labels.h5": full, "right_labels.h5": full}

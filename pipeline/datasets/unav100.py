@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Row, Split, count_lines, find_files, unsafe_id
+from pipeline.datasets.segments import occupied
 from pipeline.errors import InputProblems
 
 FILE = "unav100_annotations.json"
@@ -137,9 +138,16 @@ def health(rows: list[Row], settings: DatasetSettings) -> list[str]:
     report += count_lines("videos with overlapping events of one class", [row.clip for row in rows if _overlapping(row)])
     longer = [row.clip for row in rows if row.seconds is not None and row.seconds > window]
     report += count_lines(f"videos cut off at dataset.segments, {window:g} s", longer)
+    short = [(row, event) for row in rows for event in row.events if _covers_none(event, settings)]
+    lost = [f"{row.clip} {event.label} {event.onset:g}-{event.offset:g}" for row, event in short]
+    report += count_lines(f"events that cover no segment (dataset.segment_rule: {settings.segment_rule})", lost)
     if settings.has_clips:
         report += count_lines("rows without a file", [row.clip for row in rows if row.file is None])
     return report
+
+
+def _covers_none(event: Event, settings: DatasetSettings) -> bool:
+    return not occupied([event], [event.label], "av", settings.segments, settings.segment_seconds, settings.segment_rule).any()
 
 
 def _repeated(row: Row) -> list[Event]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from pipeline.cache import file_sha256, fingerprint
 from pipeline.datasets.base import count_lines
+from pipeline.datasets.segments import rule_of
 from pipeline.devices import choose_device, use_threads
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
@@ -75,6 +76,7 @@ class RowInputs:
         """Changes whenever weights trained before would not be the weights trained now."""
         content = file_sha256(self.store.directory / "index.parquet")  # holds the cache key of every clip's features
         rows = self.index[["clip", "split"]].to_csv() + repr([[dict(event) for event in events] for events in self.index["events"]])
+        rows += rule_of(self.index)
         names = (self.run.method, self.first_method, *self.config.parts)
         parts = {part for name in names for part in METHODS.get(name).__mro__ if issubclass(part, Method)}
         code = sorted({file_sha256(inspect.getfile(part)) for part in parts})

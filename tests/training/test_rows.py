@@ -257,6 +257,8 @@ def test_the_fingerprint_follows_everything_that_moves_the_weights(inputs, tmp_p
     index.to_parquet(others[2].store.directory / "index.parquet", index=False)
     assert len({first, *(other.fingerprint(EVERY_STEP) for other in others)}) == 4
     assert make_inputs(tmp_path / "same").fingerprint(EVERY_STEP) == first
+    inputs.index["segment_rule"] = "touch"
+    assert inputs.fingerprint(EVERY_STEP) != first
 
 
 def test_the_features_keep_their_stored_type_until_a_batch_is_made(inputs):
