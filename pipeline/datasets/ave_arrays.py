@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -26,15 +27,15 @@ def read_orders(directory: Path, suffix: str, rows: int, problems: list[str]) ->
     seen: dict[int, str] = {}
     for split, path in paths.items():
         try:
-            values = read_array(path, (None,))
+            values = read_array(path, (None,), longest=10 * rows + 1000)
         except ValueError as error:
             problems.append(f"{path}: {error}")
             continue
-        outside = [value for value in values.tolist() if not (0 <= value < rows and value == int(value))]
-        orders[split] = [int(value) for value in values.tolist() if value not in outside]
+        good = (values >= 0) & (values < rows) & (values == np.floor(values))
+        outside, orders[split] = values[~good].tolist(), values[good].astype(np.int64).tolist()
         problems += [f"{path}: {line}" for line in count_lines(f"no rows of Annotations.txt (0 to {rows - 1})", list(map(str, outside)))]
         twice = [row for row in orders[split] if seen.setdefault(row, path.name) != path.name]
-        twice += [row for row in set(orders[split]) if orders[split].count(row) > 1] if len(set(orders[split])) < len(orders[split]) else []
+        twice += [row for row, times in Counter(orders[split]).items() if times > 1]
         problems += [f"{path}: {line}" for line in count_lines("rows named twice in the order files", list(map(str, twice)))]
     return orders
 
@@ -45,7 +46,7 @@ def negative_problems(directory: Path, negatives: int, classes: int) -> list[str
     if not negatives or not path.is_file():
         return []
     try:
-        labels = read_array(path, (None, classes + 1))
+        labels = read_array(path, (None, classes + 1), longest=10 * negatives + 1000)
     except ValueError as error:
         return [f"{path}: {error}"]
     problems = []

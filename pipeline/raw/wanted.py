@@ -111,7 +111,7 @@ def _unav100(path: Path, problems: list[str]) -> list[Wanted]:
     file = path / "unav100_annotations.json" if path.is_dir() else path
     try:
         videos = list(json.loads(file.read_text(encoding="utf-8"))["database"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problems.append(f"{file}: no UnAV-100 annotations ({type(error).__name__}: {error})")
         return []
     problems += [f"{file}: {video!r} is no YouTube id" for video in videos if not _VIDEO.fullmatch(video)]
