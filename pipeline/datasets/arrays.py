@@ -33,7 +33,7 @@ def open_dataset(path: Path) -> Iterator[h5py.Dataset]:
         arrays = [key for key in file if isinstance(file.get(key, getlink=True), h5py.HardLink) and isinstance(file[key], h5py.Dataset)]
         chosen = [key for key in KEYS if key in arrays] or arrays
         if len(chosen) != 1:
-            found = ", ".join([*map(repr, islice(file, MOST_NAMED)), *(["..."] if len(file) > MOST_NAMED else [])]) or "nothing"
+            found = ", ".join([*map(str, islice(file, MOST_NAMED)), *(["..."] if len(file) > MOST_NAMED else [])]) or "nothing"
             raise ValueError(f"one array under one of the keys {', '.join(KEYS)} is needed; found: {found}")
         dataset = file[chosen[0]]
         if dataset.is_virtual or dataset.external:

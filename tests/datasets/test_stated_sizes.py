@@ -103,7 +103,7 @@ def test_a_file_of_many_keys_is_answered_in_a_sentence(tmp_path):
     with h5py.File(path, "w") as file:
         for number in range(500):
             file[f"k{number:03d}"] = [0]
-    with pytest.raises(ValueError, match=r"found: 'k000', 'k001', .*'k019', \.\.\.$"), open_dataset(path):
+    with pytest.raises(ValueError, match=r"found: k000, k001, .*k019, \.\.\.$"), open_dataset(path):
         pass
 
 
