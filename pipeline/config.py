@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.datasets import DATASETS, DatasetSettings
@@ -29,12 +27,14 @@ from pipeline.registry import Registry, UnknownName, suggest
 from pipeline.report.published import PATH as PUBLISHED
 from pipeline.report.published import load_published
 from pipeline.report.settings import ReportSettings
-from pipeline.settings import Settings, merge
+from pipeline.settings import Name, Settings, merge
 from pipeline.synth.settings import SynthSettings
 from pipeline.tasks import TASKS
 from pipeline.training.settings import Run, TrainSettings
+from pipeline.yaml_files import read_yaml
 
 Entry = TypeVar("Entry")
+LONGEST_SHOWN = 200  # characters of a value in a message
 
 
 class CacheSettings(Settings):
@@ -49,6 +49,7 @@ class MachineSettings(Settings):
     seeds_at_once: int = Field(
         1,
         ge=1,
+        le=1024,
         description="seeds of a row trained side by side, on the CPU or on one GPU; above 1 each in a process of its own, which loads the"
         " row's splits for itself: so many times the memory. For speed, at most cores / train.threads",
     )
@@ -57,15 +58,15 @@ class MachineSettings(Settings):
 class Params(Settings):
     """params.yaml, one block per stage. Every block that a stage of dvc.yaml tracks is needed, be it empty: {}."""
 
-    synth: dict[str, SynthSettings] = Field(description="worlds to write below data/raw/; {} with clips of your own")
+    synth: dict[Name, SynthSettings] = Field(description="worlds to write below data/raw/; {} with clips of your own")
     dataset: DatasetSettings
     media: MediaSettings
-    finetune: dict[str, FinetuneSettings] = Field(description="encoders to fine-tune, by a name of your choice")
-    features: dict[str, FeatureSet] = Field(description="feature sets, by a name of your choice")
-    imports: dict[str, ImportSet] = Field(description="published features to import, by a name of your choice")
-    methods: dict[str, dict[str, Any]] = Field(description="settings of each method, by its registered name")
+    finetune: dict[Name, FinetuneSettings] = Field(description="encoders to fine-tune, by a name of your choice")
+    features: dict[Name, FeatureSet] = Field(description="feature sets, by a name of your choice")
+    imports: dict[Name, ImportSet] = Field(description="published features to import, by a name of your choice")
+    methods: dict[Name, dict[str, Any]] = Field(description="settings of each method, by its registered name")
     train: TrainSettings
-    runs: dict[str, Run] = Field(description="rows of the results table, by a name of your choice")
+    runs: dict[Name, Run] = Field(description="rows of the results table, by a name of your choice")
     report: ReportSettings
     cache: CacheSettings = CacheSettings()
     machine: MachineSettings = MachineSettings()
@@ -96,12 +97,14 @@ def load(path: Path) -> Params:
     if not path.is_file():
         raise InputProblems(str(path), ["no such file; copy one of suites/*.yaml to params.yaml"])
     try:
-        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))  # YAML 1.2, as DVC reads it; refuses duplicate keys
-    except YAMLError as error:
-        raise InputProblems(str(path), [" ".join(str(error).split())]) from None
+        content = read_yaml(path)
+    except ValueError as error:
+        raise InputProblems(str(path), [str(error)]) from None
     if not isinstance(content, Mapping):
         raise InputProblems(str(path), ["the file holds no mapping of blocks (synth, dataset, media, ...)"])
-    problems = list(schema_problems(Params, content, ""))
+    problems: list[str] = []
+    content = with_named_keys(content, "", problems)
+    problems += schema_problems(Params, content, "")
     problems += reference_problems(content)
     if problems:
         raise InputProblems(str(path), problems)
@@ -114,7 +117,7 @@ def schema_problems(model: type[BaseModel], content: Any, prefix: str) -> Iterat
         model.model_validate(content)
     except ValidationError as error:
         for finding in error.errors():
-            keys = [str(part) for part in finding["loc"]]
+            keys = [str(part) for part in finding["loc"] if part != "[key]"]  # pydantic's word for: the key itself, not what it stands for
             path = ".".join(([prefix] if prefix else []) + keys) or "the file"
             if finding["type"] == "extra_forbidden":
                 yield f"{path}: unknown key{suggest(keys[-1], known_keys(model, keys[:-1]))}"
@@ -123,7 +126,33 @@ def schema_problems(model: type[BaseModel], content: Any, prefix: str) -> Iterat
             else:
                 message = finding["msg"].removeprefix("Value error, ")
                 whole = finding["type"] == "value_error" and isinstance(finding["input"], Mapping)  # the message names what of the block
-                yield f"{path}: {message[:1].lower()}{message[1:]}" + ("" if whole else f" (here: {finding['input']!r})")
+                named = finding["loc"][-1:] == ("[key]",)  # the message quotes it
+                yield f"{path}: {message[:1].lower()}{message[1:]}" + ("" if whole or named else f" (here: {shown(finding['input'])})")
+
+
+def shown(value: Any) -> str:
+    """A value for a message, cut where it is long."""
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        text = f"a number of {value.bit_length()} bits"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]} ..."
+
+
+def with_named_keys(content: Any, prefix: str, problems: list[str]) -> Any:
+    """``content`` with every key a text; a key that YAML takes for something else (1, true, null) goes to ``problems``."""
+    if isinstance(content, list):
+        return [with_named_keys(part, f"{prefix}.{place}" if prefix else str(place), problems) for place, part in enumerate(content)]
+    if not isinstance(content, Mapping):
+        return content
+    named: dict[str, Any] = {}
+    for key, value in content.items():
+        spelled = key if isinstance(key, str) else "null" if key is None else str(key).lower() if isinstance(key, bool) else str(key)
+        path = f"{prefix}.{spelled}" if prefix else spelled
+        if not isinstance(key, str):
+            problems.append(f'{path}: YAML reads this key as {type(key).__name__}, and a name is needed; put it in quotes: "{spelled}"')
+        named[spelled] = with_named_keys(value, path, problems)
+    return named
 
 
 def known_keys(model: Any, keys: Iterable[str]) -> list[str]:
@@ -248,7 +277,7 @@ def encoder_problems(path: str, choice: Mapping[str, Any], modality: str) -> lis
 def finetune_problems(path: str, name: str, settings: Mapping[str, Any]) -> list[str]:
     """A fine-tuning's name, its two encoders, and the weights they start from."""
     problems = []
-    if name == NOT_FINETUNED or "/" in name:
+    if name == NOT_FINETUNED:
         problems.append(f"{path}: the name {name!r} cannot be used for a fine-tuned encoder; choose another")
     for modality in ("visual", "audio"):
         choice = _mapping(settings.get(modality))
@@ -296,9 +325,6 @@ def run_problems(path: str, run: Mapping[str, Any], features: Mapping[str, Mappi
     feature_set, method = run.get("features"), run.get("method")
     if isinstance(feature_set, str) and feature_set not in features:
         problems.append(f"{path}.features: unknown feature set {feature_set!r}{suggest(feature_set, features)}")
-    seeds = run.get("seeds")
-    if isinstance(seeds, list) and len(set(map(str, seeds))) < len(seeds):
-        problems.append(f"{path}.seeds: a seed is named twice (here: {seeds!r})")
     if method not in METHODS.names():
         return problems
     if method not in methods:

@@ -1,17 +1,81 @@
-"""Base of everything that is read from params.yaml."""
+"""Base of everything that is read from params.yaml: settings with bounds, and the rule for names of the user's choice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+import annotated_types
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+LONGEST_NAME = 64  # characters: a name becomes part of file names, whose length the system limits
+LARGEST_SEED = 2**32 - 1  # torch's generators take the seed modulo 2^32: a larger one would be another name of a smaller
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class Settings(BaseModel):
-    """An unknown key is an error, never ignored; a value read once does not change."""
+    """An unknown key is an error, never ignored; a value read once does not change; numbers are finite and have bounds.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    A field that states no upper bound of its own has that of its class: :attr:`largest_integer` or :attr:`largest_number` (in both
+    directions), also inside of tuples and lists.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    largest_integer: ClassVar[int] = 10**6
+    largest_number: ClassVar[float] = 1e6
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, bool) and cls.model_fields[str(info.field_name)].annotation in (int, float, int | None, float | None):
+            raise ValueError("a number is needed")
+        return value
+
+    @field_validator("*")
+    @classmethod
+    def _within_bounds(cls, value: Any, info: ValidationInfo) -> Any:
+        field = cls.model_fields[str(info.field_name)]
+        if not any(isinstance(bound, annotated_types.Le | annotated_types.Lt) for bound in field.metadata):
+            for number in _numbers(value):
+                limit = cls.largest_integer if isinstance(number, int) else cls.largest_number
+                if abs(number) > limit:
+                    raise ValueError(f"beyond what makes sense; at most {limit:g}")
+        return value
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    """The numbers of a field's value. What a mapping holds, other settings check."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        yield value
+    elif isinstance(value, tuple | list):
+        yield from (number for part in value for number in _numbers(part))
+
+
+def name_problem(name: str) -> str | None:
+    """Why a name of the user's choice cannot be used, with a spelling that can; None for a good one.
+
+    Names become names of stages, files and directories, and arguments of commands.
+    """
+    if _NAME.fullmatch(name) and len(name) <= LONGEST_NAME:
+        return None
+    plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
+    spelled = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-")[:LONGEST_NAME] or "name"
+    return (
+        f"the name {name[: 2 * LONGEST_NAME]!r} cannot be used: letters, digits, _ and - of ASCII are needed, - not first, at most"
+        f" {LONGEST_NAME} of them; for instance {spelled!r}"
+    )
+
+
+def _good_name(name: str) -> str:
+    if problem := name_problem(name):
+        raise ValueError(problem)
+    return name
+
+
+Name = Annotated[str, AfterValidator(_good_name)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import PipelineError
+from pipeline.settings import name_problem
 
 LOCKS = Path(".locks")
 
@@ -71,6 +72,9 @@ def run(name: str, body: Callable[..., None], takes: str | None = None) -> None:
     if len(arguments) != (takes is not None):
         print(f"usage: python -m stages.{name}{f' {takes.upper()}' if takes else ''}", file=sys.stderr)
         sys.exit(2)
+    for problem in filter(None, map(name_problem, arguments)):  # before it names a lock
+        print(f"{name}: {problem}", file=sys.stderr)
+        sys.exit(1)
     try:
         with only_one("-".join([name, *arguments])):
             body(*arguments)

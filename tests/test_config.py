@@ -140,9 +140,128 @@ def test_settings_that_do_not_fit_together_are_named_without_the_whole_block(tmp
     assert problems(tmp_path, demo) == ["runs.avel.overrides: fusion: dmrn needs modality: both (here: audio)"]
 
 
-def test_a_seed_named_twice(tmp_path, demo):
-    demo["runs"]["avel"]["seeds"] = [1, 1]
-    assert "runs.avel.seeds: a seed is named twice" in problems(tmp_path, demo)[0]
+@pytest.mark.parametrize(
+    ("seeds", "words"),
+    [
+        ([1, 1], "runs.avel.seeds: a seed is named twice (here: [1, 1])"),
+        ([0, 0.0], "runs.avel.seeds.1: input should be a valid integer (here: 0.0)"),
+        ([1, True], "runs.avel.seeds.1: input should be a valid integer (here: True)"),
+        ([3, 2**32 + 3], "runs.avel.seeds.1: input should be less than or equal to 4294967295 (here: 4294967299)"),  # torch's stream of 3
+        ([-1], "runs.avel.seeds.0: input should be greater than or equal to 0 (here: -1)"),
+        ([], "runs.avel.seeds: list should have at least 1 item"),
+    ],
+    ids=str,
+)
+def test_every_seed_is_another(tmp_path, demo, seeds, words):
+    demo["runs"]["avel"]["seeds"] = seeds
+    (found,) = problems(tmp_path, demo)
+    assert found.startswith(words)
+
+
+def test_the_largest_seed_is_taken(tmp_path, demo):
+    demo["runs"]["avel"]["seeds"] = [0, 2**32 - 1]
+    YAML(typ="safe").dump(demo, tmp_path / "params.yaml")
+    assert config.load(tmp_path / "params.yaml").runs["avel"].seeds == [0, 2**32 - 1]
+
+
+BLOCKS = {"runs": "avel", "features": "lite0_logmel", "finetune": "lite0", "synth": "demo"}
+
+
+BAD_NAMES = {
+    "cace_0.4": "cace_0_4",
+    "my row": "my_row",
+    "v1.0": "v1_0",
+    "a;touch x": "a_touch_x",
+    "x; touch y; true ": "x_touch_y_true",
+    "../../precious": "precious",
+    "-x": "x",
+    "größe": "gro_e",
+    "a\nb": "a_b",
+    "$(id)": "id",
+    "": "name",
+    "n" * 65: "n" * 64,
+    "٣": "name",  # a digit, though not of ours
+}
+
+
+@pytest.mark.parametrize("block", [*BLOCKS, "imports", "methods"])
+def test_names_of_entries_are_letters_digits_underscores_and_dashes(tmp_path, demo, block):
+    entries = {**demo, "imports": {"published": {"directory": "x", **STREAMS}}, "methods": {"avel": {}}}[block]
+    entry = entries[BLOCKS.get(block, {"imports": "published", "methods": "avel"}.get(block))]
+    demo[block] = {**demo[block], **{name: copy.deepcopy(entry) for name in BAD_NAMES}}
+    found = [problem for problem in problems(tmp_path, demo) if "cannot be used" in problem]
+    assert len(found) == len(BAD_NAMES)
+    for name, spelled in BAD_NAMES.items():
+        assert any(
+            problem.startswith(f"{block}.{name}: the name {name!r} cannot be used") and problem.endswith(f"for instance {spelled!r}")
+            for problem in found
+        ), (name, found)
+
+
+def test_all_bad_names_are_told_at_once_and_good_ones_pass(tmp_path, demo):
+    demo["runs"] |= {"2024-11_A": demo["runs"]["avel"], "_": demo["runs"]["avel"], "n" * 64: demo["runs"]["avel"]}
+    YAML(typ="safe").dump(demo, tmp_path / "params.yaml")
+    assert {"2024-11_A", "_"} < set(config.load(tmp_path / "params.yaml").runs)
+    demo["runs"] |= {"a b": demo["runs"]["avel"], "c.d": demo["runs"]["avel"]}
+    demo["synth"]["e/f"] = {}
+    assert len(problems(tmp_path, demo)) == 3
+
+
+def test_names_of_streams_follow_the_same_rule(tmp_path, demo):
+    demo["imports"] = {"published": {"directory": "x", **STREAMS, "others": {"mo tion": {"file": "m.h5", "shape": [8]}}}}
+    (found,) = problems(tmp_path, demo)
+    assert found.startswith("imports.published.others.mo tion: the name 'mo tion' cannot be used")
+
+
+@pytest.mark.parametrize(("key", "spelled"), [("1", "1"), ("true", "true"), ("null", "null"), ("1.5", "1.5"), ("~", "null")])
+def test_keys_that_are_no_names_in_yaml_are_told_with_all_else(tmp_path, demo, key, spelled):
+    text = (ROOT / "suites" / "demo.yaml").read_text(encoding="utf-8")
+    text = text.replace("  avel_audio:\n", f"  {key}:\n").replace("seed: 0", "sead: 0").replace("    segments: 3", f"    {key}: 3")
+    found = problems(tmp_path, text)
+    for path in (f"runs.{spelled}", f"finetune.lite0.{spelled}"):
+        assert any(problem.startswith(f"{path}: YAML reads this key as ") for problem in found), found
+    assert any(problem.startswith("synth.demo.sead: unknown key") for problem in found)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "words"),
+    [
+        ("methods.avel.recipe.learning_rate", float("inf"), "finite"),
+        ("methods.avel.recipe.learning_rate", float("nan"), "finite"),
+        ("methods.avel.recipe.learning_rate", 1e38, "at most 1e+06"),
+        ("methods.avel.recipe.learning_rate", 11, "less than or equal to 10"),
+        ("methods.avel.recipe.learning_rate", True, "a number is needed"),
+        ("methods.avel.recipe.weight_decay", 1e30, "less than or equal to 10"),
+        ("methods.avel.recipe.batch_size", 10**12, "at most 1e+06"),
+        ("methods.avel.recipe.epochs", 10**10, "at most 1e+06"),
+        ("methods.avel.recipe.milestones", [10**400], "at most 1e+06"),
+        ("methods.avel.attention_width", 10**6, "at most 65536"),
+        ("methods.cace_net.lambda_contrast", 1e30, "at most 1e+06"),
+        ("methods.cace_net.contrast_temperature", 1e-30, "greater than or equal to 0.0001"),
+        ("finetune.lite0.learning_rate", 1e38, "less than or equal to 10"),
+        ("finetune.lite0.seed", True, "a number is needed"),
+        ("finetune.lite0.checkpoint_seconds", float("inf"), "finite"),
+        ("train.checkpoint_seconds", float("inf"), "finite"),
+        ("train.threads", 10**6, "less than or equal to 1024"),
+        ("media.timeout_seconds", float("inf"), "finite"),
+        ("media.timeout_seconds", 1e12, "less than or equal to 86400"),
+        ("media.max_decoded_bytes", 10**18, "less than or equal to"),
+        ("features.lite0_logmel.batch_size", 10**12, "less than or equal to"),
+        ("dataset.segment_seconds", float("nan"), "finite"),
+        ("synth.demo.seed", 2**40, "less than or equal to"),
+        ("report.media_megabytes", float("inf"), "finite"),
+    ],
+)
+def test_numbers_are_finite_and_within_what_makes_sense(tmp_path, demo, path, value, words):
+    *blocks, key = path.split(".")
+    block = demo
+    for name in blocks:
+        block = block[name]
+    block[key] = value
+    found = problems(tmp_path, demo)
+    assert len(found) == 1, found
+    assert found[0].startswith(f"{path}: ")
+    assert words in found[0]
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,14 @@ def test_params_that_are_missing_or_wrong_are_told(project):
     assert "media.frames: unknown key" in doctor.load_params(project / "params.yaml")[1].advice
 
 
+def test_names_that_fail_hours_later_are_told(project, repository):
+    text = (repository / "suites" / "demo.yaml").read_text(encoding="utf-8")
+    (project / "params.yaml").write_text(text.replace("  cace_net:\n    task", "  cace_0.4:\n    task"), encoding="utf-8")
+    params, finding = doctor.load_params(project / "params.yaml")
+    assert params is None
+    assert "runs.cace_0.4: the name 'cace_0.4' cannot be used" in finding.advice
+
+
 def test_weights_that_a_feature_set_needs_are_a_problem_and_others_are_not(project, repository):
     write_params(project, repository)
     found = by_name(doctor.weights(doctor.load_params(project / "params.yaml")[0]))

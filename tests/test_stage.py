@@ -79,3 +79,13 @@ def test_a_stage_called_with_the_wrong_number_of_arguments_says_how(capsys, monk
         run("train", print, takes="row")
     assert stop.value.code == 2
     assert "usage: python -m stages.train ROW" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["../../precious", "-x", "a b", "a;touch x", ""])
+def test_an_argument_that_is_no_name_is_refused_before_it_names_anything(tmp_path, monkeypatch, capsys, name):
+    monkeypatch.setattr(sys, "argv", ["stage", name])
+    with pytest.raises(SystemExit) as caught:
+        run("train", lambda _: pytest.fail("the stage ran"), takes="row")
+    assert caught.value.code == 1
+    assert "cannot be used" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.features.settings import EncoderChoice
-from pipeline.settings import Settings
+from pipeline.settings import Seed, Settings
 
 
 class FinetuneSettings(Settings):
@@ -19,12 +19,12 @@ class FinetuneSettings(Settings):
     visual: EncoderChoice
     audio: EncoderChoice
     variant: Literal["released", "paper"] = "released"
-    width: int = Field(128, ge=1, description="of the space both modalities are projected to; `paper` projects nothing")
+    width: int = Field(128, ge=1, le=65_536, description="of the space both modalities are projected to; `paper` projects nothing")
     standardize_audio: bool = Field(False, description="bring each audio feature to mean 0, deviation 1 over the training clips first")
-    temperature: float = Field(0.2, gt=0, description="tau; the released value, the paper gives none")
+    temperature: float = Field(0.2, ge=1e-3, le=1000, description="tau; the released value, the paper gives none")
     learnable_temperature: bool = Field(False, description="learn tau from there, never under 0.01")
 
-    seed: int = Field(0, ge=0)
+    seed: Seed = 0
     segments: int | None = Field(None, ge=1, description="segments of a clip in one step, drawn at random; null: all of them")
     frames_per_segment: int = Field(1, ge=1, description="random frames of each segment, at most as many as were decoded")
     draw: Literal["once", "every_epoch"] = Field("once", description="released: frames are drawn once for the whole training")
@@ -39,10 +39,10 @@ class FinetuneSettings(Settings):
     gradient_cache: int | None = Field(None, ge=1, description="clips in memory at a time, the step being that of the whole batch")
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
-    learning_rate: float = Field(1e-3, gt=0, description="of the encoder")
-    head_learning_rate: float | None = Field(None, gt=0, description="of the projections and the temperature; null: as the encoder's")
+    learning_rate: float = Field(1e-3, gt=0, le=10, description="of the encoder")
+    head_learning_rate: float | None = Field(None, gt=0, le=10, description="of projections and temperature; null: as the encoder's")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
-    weight_decay: float = Field(1e-4, ge=0)
+    weight_decay: float = Field(1e-4, ge=0, le=10)
     clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
     schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = Field((15, 30), description="epochs of `step` at which the learning rate falls")
@@ -59,8 +59,10 @@ class FinetuneSettings(Settings):
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    devices: int = Field(1, ge=1, description="processes, one to a GPU")
-    threads: int | None = Field(None, ge=1, description="on the CPU; the weights' last bits depend on them; null: as many as torch likes")
+    devices: int = Field(1, ge=1, le=1024, description="processes, one to a GPU")
+    threads: int | None = Field(
+        None, ge=1, le=1024, description="on the CPU; the weights' last bits depend on them; null: as many as torch likes"
+    )
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as Lightning Fabric names it; the loss is float32 in both")
     checkpoint_seconds: float = Field(60.0, ge=0, description="least time between two checkpoints; 0: one after every step")
 

@@ -30,6 +30,7 @@ from pipeline.contrastive.model import ContrastiveModel
 from pipeline.contrastive.schedule import learning_rate_factor, make_optimizer, set_learning_rates
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.contrastive.steps import cached_step, plain_step
+from pipeline.datasets.base import count_lines
 from pipeline.errors import PipelineError
 from pipeline.features.passes import CPU_PASS
 from pipeline.metrics.retrieval import effective_rank, mean_recall, retrieval_metrics
@@ -155,7 +156,11 @@ class Finetuner:
                     self._stop_for(rows, f"the loss of the heads is {float(loss):g}")
                 optimizer.zero_grad(set_to_none=True)
                 loss.backward()
+                norm = torch.nn.utils.get_total_norm([weight.grad for weight in heads.parameters() if weight.grad is not None])
+                if not torch.isfinite(norm):
+                    self._stop_for(rows, f"the loss of the heads is {float(loss):g}, its gradient's norm {float(norm):g}")
                 optimizer.step()
+            self._check_weights(f"epoch {epoch} of the heads")
             score = mean_recall(self._retrieval(*held_out)) if held_out is not None else float(epoch)
             worse += 1
             if score > best_score:
@@ -203,12 +208,20 @@ class Finetuner:
             f" The encoder as it was before this step: {self.checkpoints.path.with_name(LAST_GOOD)}. Clips of the step: {clips}"
         )
 
+    def _check_weights(self, when: str) -> None:
+        """Weights that are not finite are never kept."""
+        bad = [name for name, value in self.raw.state_dict().items() if not torch.isfinite(value).all()]
+        if bad:
+            (line,) = count_lines(f"{self.name}: after {when} weights are not finite", bad)
+            raise PipelineError(f"{line}; lower learning_rate, set warmup_epochs or clip_norm. Nothing is published")
+
     def _close_epoch(self) -> None:
         """Record the epoch, validate, keep the best weights."""
         state, settings = self.state, self.settings
         record = {"epoch": state.epoch, "train/loss": state.loss_sum / len(self.train)}
         record |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "temperature": self.raw.heads.log_temperature.exp().item()}
         last = state.epoch + 1 == settings.epochs
+        self._check_weights(f"epoch {state.epoch}")
         if len(self.validation) and (last or (state.epoch + 1) % settings.validate_every == 0):
             metrics = self.validate()
             record |= {f"val/{key}": value for key, value in metrics.items()}
@@ -242,6 +255,8 @@ class Finetuner:
         """Of (N, D_v) and (N, D_a), through the heads as they are."""
         visual, heard, temperature = self.raw.heads(features, audio)
         loss = info_nce(visual, heard, temperature, symmetric=self.settings.symmetric, gather=False)
+        if not torch.isfinite(loss):  # it has all clips in it; a retrieval among NaN would look perfect
+            raise PipelineError(f"{self.name}: the loss on validation is {float(loss):g}, epoch {self.state.epoch}; lower learning_rate")
         return {"loss": float(loss), **retrieval_metrics(visual.cpu().numpy(), heard.cpu().numpy())}
 
     def _pooled_validation(self) -> tuple[Tensor, Tensor]:

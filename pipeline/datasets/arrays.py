@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+LARGEST_CHUNK = 2**30  # bytes; a chunk is unpacked whole, however little of it is asked for
+MOST_NAMED = 20  # keys, in a message
 KEYS = ("avadataset", "order", "dataset")  # as AVE's authors, and those who extracted features for it, named them
 
 
@@ -29,16 +33,18 @@ def open_dataset(path: Path) -> Iterator[h5py.Dataset]:
         arrays = [key for key in file if isinstance(file.get(key, getlink=True), h5py.HardLink) and isinstance(file[key], h5py.Dataset)]
         chosen = [key for key in KEYS if key in arrays] or arrays
         if len(chosen) != 1:
-            found = ", ".join(map(str, file)) or "nothing"
+            found = ", ".join([*map(str, islice(file, MOST_NAMED)), *(["..."] if len(file) > MOST_NAMED else [])]) or "nothing"
             raise ValueError(f"one array under one of the keys {', '.join(KEYS)} is needed; found: {found}")
         dataset = file[chosen[0]]
         if dataset.is_virtual or dataset.external:
             raise ValueError("its array lies in other files; copy it into one file")
+        if dataset.chunks and (chunk := math.prod(dataset.chunks) * dataset.dtype.itemsize) > LARGEST_CHUNK:
+            raise ValueError(f"each of its chunks takes {chunk} bytes of memory, more than {LARGEST_CHUNK}; store it with smaller ones")
         yield dataset
 
 
-def read_array(path: Path, shape: tuple[int | None, ...]) -> np.ndarray:
-    """A small published array, whole; None in ``shape`` stands for any length.
+def read_array(path: Path, shape: tuple[int | None, ...], longest: int = 0) -> np.ndarray:
+    """A small published array, whole; None in ``shape`` stands for any length up to ``longest``: a small file may state any size.
 
     Raises:
         ValueError: as :func:`open_dataset`, or another shape, or not numbers, or NaN.
@@ -47,9 +53,14 @@ def read_array(path: Path, shape: tuple[int | None, ...]) -> np.ndarray:
         if len(dataset.shape) != len(shape) or any(want not in (None, have) for want, have in zip(shape, dataset.shape, strict=True)):
             wanted = ", ".join("any" if length is None else str(length) for length in shape)
             raise ValueError(f"shape {dataset.shape} instead of ({wanted})")
+        if long := [have for want, have in zip(shape, dataset.shape, strict=True) if want is None and have > longest]:
+            raise ValueError(f"{long[0]} entries, where at most {longest} make sense")
         if dataset.dtype.kind not in "iuf":
             raise ValueError(f"type {dataset.dtype}, not numbers")
-        values = dataset[()]
+        try:
+            values = dataset[()]
+        except OSError as error:
+            raise ValueError(f"damaged ({' '.join(str(error).split())})") from None
     if not np.isfinite(values).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} values are not finite")
     return values
@@ -61,6 +72,8 @@ def npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
     Raises:
         ValueError: no such file, no .npy file, one that holds Python objects, in Fortran order, or truncated; with the reason.
     """
+    if path.exists() and not path.is_file():
+        raise ValueError("no file but a directory, a pipe or a device")
     try:
         with open(path, "rb") as stream:
             version = np.lib.format.read_magic(stream)
@@ -75,7 +88,9 @@ def npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
         raise ValueError("holds Python objects (pickle), which are never loaded; save it as plain numbers")
     if fortran and len(shape) > 1:
         raise ValueError("is in Fortran order; save np.ascontiguousarray of it")
-    size, needed = path.stat().st_size, offset + int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    if min(shape, default=0) < 0:
+        raise ValueError(f"states the shape {shape}")
+    size, needed = path.stat().st_size, offset + math.prod(shape) * dtype.itemsize
     if size < needed:
         raise ValueError(f"truncated: {size} of {needed} bytes")
     return shape, dtype, offset

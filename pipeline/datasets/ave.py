@@ -113,7 +113,7 @@ def read_ave(settings: DatasetSettings) -> Index:
         for line, split in zip(lines, splits, strict=True)
     ]
     report = findings + health(lines, rows, settings.has_clips)
-    report += label_report(directory, rows, classes, settings.segments, settings.segment_seconds)
+    report += label_report(directory, rows, classes, settings)
     rows += [Row(f"negative-{number:03d}", "negative", None) for number in range(settings.negatives)]
     return Index(rows, classes, report)
 
@@ -177,10 +177,13 @@ def health(lines: list[Line], rows: list[Row], has_clips: bool = True) -> list[s
         [f"{clip} rows {' '.join(map(str, where))}" for clip, where in sorted(several.items())],
         NAMED,
     )
-    twice = [name[i] for where in several.values() for i in where if lines[i] in {lines[j] for j in where if j < i}]
+    first: dict[Line, int] = {}
+    repeated = {i for i, line in enumerate(lines) if first.setdefault(line, i) != i}
+    twice = [name[i] for where in several.values() for i in where if i in repeated]
     report += count_lines("lines that repeat an earlier one", twice, NAMED)
+    trained = [where for where in several.values() if any(rows[i].split == "train" for i in where)]
     for split in ("val", "test"):
-        leaked = [i for where in several.values() for i in where if rows[i].split == split and any(rows[j].split == "train" for j in where)]
+        leaked = [i for where in trained for i in where if rows[i].split == split]
         report += count_lines(f"{split} rows whose clip stands in train too", [name[i] for i in sorted(leaked)], NAMED)
     if has_clips:
         report += count_lines("rows without a file", [row.clip for row in rows if row.file is None])

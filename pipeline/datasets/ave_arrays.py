@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.arrays import read_array
-from pipeline.datasets.base import Row, Split, count_lines
+from pipeline.datasets.base import DatasetSettings, Row, Split, count_lines
 from pipeline.datasets.segments import occupied
 
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -26,15 +27,15 @@ def read_orders(directory: Path, suffix: str, rows: int, problems: list[str]) ->
     seen: dict[int, str] = {}
     for split, path in paths.items():
         try:
-            values = read_array(path, (None,))
+            values = read_array(path, (None,), longest=10 * rows + 1000)
         except ValueError as error:
             problems.append(f"{path}: {error}")
             continue
-        outside = [value for value in values.tolist() if not (0 <= value < rows and value == int(value))]
-        orders[split] = [int(value) for value in values.tolist() if value not in outside]
+        good = (values >= 0) & (values < rows) & (values == np.floor(values))
+        outside, orders[split] = values[~good].tolist(), values[good].astype(np.int64).tolist()
         problems += [f"{path}: {line}" for line in count_lines(f"no rows of Annotations.txt (0 to {rows - 1})", list(map(str, outside)))]
         twice = [row for row in orders[split] if seen.setdefault(row, path.name) != path.name]
-        twice += [row for row in set(orders[split]) if orders[split].count(row) > 1] if len(set(orders[split])) < len(orders[split]) else []
+        twice += [row for row, times in Counter(orders[split]).items() if times > 1]
         problems += [f"{path}: {line}" for line in count_lines("rows named twice in the order files", list(map(str, twice)))]
     return orders
 
@@ -45,7 +46,7 @@ def negative_problems(directory: Path, negatives: int, classes: int) -> list[str
     if not negatives or not path.is_file():
         return []
     try:
-        labels = read_array(path, (None, classes + 1))
+        labels = read_array(path, (None, classes + 1), longest=10 * negatives + 1000)
     except ValueError as error:
         return [f"{path}: {error}"]
     problems = []
@@ -55,7 +56,7 @@ def negative_problems(directory: Path, negatives: int, classes: int) -> list[str
     return problems + [f"{path}: {line}" for line in count_lines("clips that are not background", list(map(str, others)))]
 
 
-def label_report(directory: Path, rows: list[Row], classes: list[str], segments: int, segment_seconds: float) -> list[str]:
+def label_report(directory: Path, rows: list[Row], classes: list[str], settings: DatasetSettings) -> list[str]:
     """How far the published label files that lie in ``directory`` agree with the labels rebuilt from the text; disagreeing rows by number.
 
     ``labels_closs.h5``: (N, T) is there an event; ``mil_labels.h5``: (N, C+1) classes of the clip; ``labels.h5`` and
@@ -63,7 +64,8 @@ def label_report(directory: Path, rows: list[Row], classes: list[str], segments:
     """
     if not rows:
         return []
-    known = [occupied(row.events, classes, "av", segments, segment_seconds).T for row in rows]  # (T, C) each
+    grid = settings.segments, settings.segment_seconds, settings.segment_rule
+    known = [occupied(row.events, classes, "av", *grid).T for row in rows]  # (T, C) each
     full = np.stack([np.concatenate([table, ~table.any(axis=1, keepdims=True)], axis=1) for table in known])
     weak = np.array([[name in row.clip_labels for name in classes] + [not row.clip_labels] for row in rows])
     rebuilt = {"labels_closs.h5": ~full[:, :, -1], "mil_labels.h5": weak, "labels.h5": full, "right_labels.h5": full}

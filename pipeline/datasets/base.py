@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from pipeline.registry import Registry
 from pipeline.settings import Settings
 
 Modality = Literal["av", "audio", "visual"]
+SegmentRule = Literal["half", "touch"]  # see pipeline.datasets.segments
 Split = Literal["train", "val", "test", "none", "negative"]  # negative: without any event, for weak training alone
 NO_CLIPS = Path("data/none")  # stands for no raw clips at all, so that DVC has a path to depend on
 
@@ -39,6 +40,9 @@ class DatasetSettings(Settings):
     )
     segments: int = Field(ge=1, le=3600, description="T, segments of a clip")
     segment_seconds: float = Field(gt=0, le=60, description="length of a segment in seconds")
+    segment_rule: SegmentRule = Field(
+        "half", description="an event covers a segment that is at least half its own | touch: any of it, as UWAV's grid of UnAV-100"
+    )
     split: Literal["official", "match"] = Field(
         "official", description="ave: trainSet.txt ... or train_order.h5 ... | *_order_match.h5, the subsets of cross-modality localization"
     )
@@ -102,6 +106,7 @@ class Index:
     rows: list[Row]
     classes: list[str]
     health: list[str] = field(default_factory=list)
+    segment_rule: SegmentRule = "half"
 
 
 DATASETS: Registry = Registry("dataset kind")
@@ -118,7 +123,7 @@ def build_index(settings: DatasetSettings) -> Index:
     if not settings.clips.is_dir():
         advice = f"put the clips there, correct the path, or set it to {NO_CLIPS} where there are only features to import"
         raise InputProblems("dataset.clips", [f"{settings.clips} is not a directory; {advice}"])
-    return reader(settings)
+    return replace(reader(settings), segment_rule=settings.segment_rule)
 
 
 def expected_files(rows: pd.DataFrame, settings: DatasetSettings) -> pd.DataFrame:
@@ -143,7 +148,7 @@ EVENT_TYPE = pa.struct([("modality", pa.string()), ("label", pa.string()), ("ons
 SCHEMA = pa.schema([
     ("row", pa.int32()), ("clip", pa.string()), ("split", pa.string()), ("file", pa.string()), ("start", pa.float64()),
     ("seconds", pa.float64()), ("bytes", pa.int64()), ("sha256", pa.string()), ("labels", pa.list_(pa.string())),
-    ("events", pa.list_(EVENT_TYPE)),
+    ("events", pa.list_(EVENT_TYPE)), ("segment_rule", pa.string()),
 ])  # fmt: skip
 
 
@@ -157,7 +162,7 @@ def write_index(index: Index, directory: Path) -> None:
             "row": number, "clip": row.clip, "split": row.split, "file": row.file, "start": row.start,
             "bytes": Path(row.file).stat().st_size if row.file and hashes[row.file] else None,
             "sha256": hashes[row.file] if row.file else None, "seconds": row.seconds, "labels": list(row.clip_labels),
-            "events": [asdict(event) for event in row.events],
+            "events": [asdict(event) for event in row.events], "segment_rule": index.segment_rule,
         }
         for number, row in enumerate(index.rows)
     ]  # fmt: skip

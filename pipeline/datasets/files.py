@@ -27,12 +27,13 @@ _TITLED = re.compile(r".* \[(?P<id>[^\[\]]+)\]", re.DOTALL)
 @dataclass(frozen=True)
 class Matches:
     """files: id -> path, or None. ambiguous: id -> its different files. by_video: ids whose file is named without their span.
-    outside: links that lead out of the directory."""
+    outside: links that lead out of the directory. irregular: pipes, devices and sockets, which nobody may open."""
 
     files: dict[str, str | None]
     ambiguous: dict[str, list[str]]
     by_video: list[str]
     outside: list[str]
+    irregular: list[str]
 
     def findings(self) -> list[tuple[str, list[str]]]:
         """(title, entries) of what the data set's health report must say; entries may be empty."""
@@ -41,6 +42,7 @@ class Matches:
             ("ids with several different files, none taken", several),
             ("ids whose file is named without their span; each must hold just that span", self.by_video),
             ("links that lead out of the clips directory, refused", self.outside),
+            ("pipes, devices and sockets with a video's ending, left out", self.irregular),
         ]
 
 
@@ -48,7 +50,7 @@ def match_files(clips: Path, ids: Iterable[str]) -> Matches:
     """The file of every id among those below ``clips``; hidden files and directories are not looked at."""
     wanted = list(dict.fromkeys(ids))
     known, by_video = set(wanted), _by_video(wanted)
-    paths, outside = _media_below(clips)
+    paths, outside, irregular = _media_below(clips)
     found: dict[str, list[str]] = {}
     bare: dict[str, list[str]] = {}
     for path in paths:
@@ -63,13 +65,16 @@ def match_files(clips: Path, ids: Iterable[str]) -> Matches:
     ambiguous = {clip: candidates for clip, candidates in sorted(different.items()) if len(candidates) > 1}
     files = {clip: different[clip][0] if clip in different and clip not in ambiguous else None for clip in wanted}
     by_bare = [clip for clip in sorted(bare) if found[clip] is bare[clip] and clip not in ambiguous]
-    return Matches(files, ambiguous, by_bare, outside)
+    return Matches(files, ambiguous, by_bare, outside, irregular)
 
 
-def _media_below(clips: Path) -> tuple[list[str], list[str]]:
-    """(paths of the video files, sorted, links that lead out): linked directories are not entered, so no cycle is followed."""
+def _media_below(clips: Path) -> tuple[list[str], list[str], list[str]]:
+    """(paths of the video files, links that lead out, what is named like a video and is no file), sorted.
+
+    Linked directories are not entered, so no cycle is followed.
+    """
     root = clips.resolve()
-    inside, outside = [], []
+    inside, outside, irregular = [], [], []
     for parent, directories, names in os.walk(clips):
         directories[:] = sorted(name for name in directories if not name.startswith("."))
         linked = [name for name in directories if (Path(parent) / name).is_symlink()]
@@ -78,9 +83,16 @@ def _media_below(clips: Path) -> tuple[list[str], list[str]]:
             path = Path(parent) / name
             if not path.resolve().is_relative_to(root):
                 outside.append(path.as_posix())
+            elif name in media and _irregular(path):
+                irregular.append(path.as_posix())
             elif name in media:
                 inside.append(path.as_posix())
-    return sorted(inside), sorted(outside)
+    return sorted(inside), sorted(outside), sorted(irregular)
+
+
+def _irregular(path: Path) -> bool:
+    """Whether there is something that is no file: whoever opens a pipe waits for its writer for ever."""
+    return path.exists() and not path.is_file()
 
 
 def _id_in(stem: str, known: set[str]) -> str | None:

@@ -8,12 +8,12 @@ weak supervision alone trains on) leaves label, onset and offset empty. Without 
 
 from __future__ import annotations
 
-import csv
 from pathlib import Path
 from typing import get_args
 
 from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Modality, Row, Split, count_lines
 from pipeline.datasets.files import MEDIA_SUFFIXES
+from pipeline.datasets.tables import read_records
 from pipeline.errors import InputProblems
 
 COLUMNS = ("clip", "split", "label", "onset", "offset")
@@ -48,33 +48,29 @@ def read_labels(path: Path, seconds: float, clips: set[str]) -> tuple[dict[str, 
     Raises:
         InputProblems: every malformed line at once.
     """
-    problems: list[str] = []
+    problems: list[tuple[int, str]] = []
     splits: dict[str, Split] = {}
     events: dict[str, list[Event]] = {}
     if not path.is_file():
         raise InputProblems(str(path), ["no such file; without labels, set dataset.annotations to the clips directory"])
-    with open(path, newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-            raise InputProblems(str(path), [f"line 1: the columns {', '.join(missing)} are missing (needed: {', '.join(COLUMNS)})"])
-        for record in reader:
-            try:
-                clip, split, event = parse_record(record, seconds, clips)
-                if splits.setdefault(clip, split) != split:
-                    raise ValueError(f"{clip} stands in {splits[clip]} as well as in {split}")
-                if event is not None:
-                    events.setdefault(clip, []).append(event)
-            except ValueError as error:
-                problems.append(f"line {reader.line_num}: {error}")
+    for line, record in read_records(path, COLUMNS, problems):
+        try:
+            clip, split, event = parse_record(record, seconds, clips)
+            if splits.setdefault(clip, split) != split:
+                raise ValueError(f"{clip} stands in {splits[clip]} as well as in {split}")
+            if event is not None:
+                events.setdefault(clip, []).append(event)
+        except ValueError as error:
+            problems.append((line, str(error)))
     if problems:
-        raise InputProblems(str(path), problems)
+        raise InputProblems(str(path), [f"line {line}: {problem}" for line, problem in problems])
     classes = sorted({event.label for of_clip in events.values() for event in of_clip})
     return splits, events, classes
 
 
 def parse_record(record: dict[str, str], seconds: float, clips: set[str]) -> tuple[str, Split, Event | None]:
     """One label line, a negative clip's without an event; ValueError says what is wrong with it."""
-    clip, split, label = record["clip"], record["split"], (record["label"] or "").strip()
+    clip, split, label = record["clip"], record["split"], record["label"].strip()
     modality = record.get("modality") or "av"
     if clip not in clips:
         raise ValueError(f"there is no clip {clip!r} in the directory")
@@ -90,7 +86,7 @@ def parse_record(record: dict[str, str], seconds: float, clips: set[str]) -> tup
         raise ValueError("the label is empty")
     try:
         onset, offset = float(record["onset"]), float(record["offset"])
-    except (TypeError, ValueError):
+    except ValueError:
         raise ValueError(f"onset {record['onset']!r} or offset {record['offset']!r} is not a number") from None
     if not 0 <= onset < offset <= seconds:
         raise ValueError(f"the span {onset:g}-{offset:g} s does not lie in 0-{seconds:g} s with onset before offset")

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
-from itertools import pairwise
+from itertools import count, islice, pairwise
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Row, Split, count_lines, find_files, unsafe_id
+from pipeline.datasets.segments import occupied
 from pipeline.errors import InputProblems
 
 FILE = "unav100_annotations.json"
+LARGEST = 1e9  # seconds
+MOST_GAPS = 20  # that are named
 SPLITS: dict[str, Split] = {"train": "train", "validation": "val", "test": "test"}
 
 
@@ -63,8 +67,7 @@ def read_database(path: Path) -> dict[str, Any]:
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice.extend(sorted({key for key in keys if keys.count(key) > 1}))
+            twice.extend(sorted(key for key, times in Counter(key for key, _ in pairs).items() if times > 1))
         return result
 
     try:
@@ -113,19 +116,23 @@ def _event_faults(event: Any, duration: float) -> Iterator[str]:
 
 
 def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and -LARGEST <= value <= LARGEST  # false for NaN
 
 
 def class_faults(database: dict[str, Any]) -> Iterator[str]:
     """Names and numbers of classes must go together one to one, numbers from 0 without a gap."""
     pairs = {(event["label_id"], event["label"]) for video in database.values() for event in video["annotations"]}
     for position, what in enumerate(("label_id", "label")):
-        values = [pair[position] for pair in pairs]
-        for value in sorted({value for value in values if values.count(value) > 1}):
-            yield f"{what} {value!r} goes with {', '.join(repr(pair[1 - position]) for pair in sorted(pairs) if pair[position] == value)}"
+        partners: dict[Any, list[Any]] = {}
+        for pair in sorted(pairs):
+            partners.setdefault(pair[position], []).append(pair[1 - position])
+        for value in sorted(value for value, others in partners.items() if len(others) > 1):
+            yield f"{what} {value!r} goes with {', '.join(map(repr, partners[value]))}"
     numbers = {number for number, _ in pairs}
-    if gaps := sorted(set(range(max(numbers, default=-1) + 1)) - numbers):
-        yield f"no event has label_id {', '.join(map(str, gaps))}: numbers from 0 without a gap are needed"
+    if gaps := max(numbers, default=-1) + 1 - len(numbers):  # counted, not listed: the largest number is whatever the file says
+        first = list(islice((number for number in count() if number not in numbers), min(gaps, MOST_GAPS)))
+        more = f" and {gaps - len(first)} more" if gaps > len(first) else ""
+        yield f"no event has label_id {', '.join(map(str, first))}{more}: numbers from 0 without a gap are needed"
 
 
 def health(rows: list[Row], settings: DatasetSettings) -> list[str]:
@@ -137,13 +144,20 @@ def health(rows: list[Row], settings: DatasetSettings) -> list[str]:
     report += count_lines("videos with overlapping events of one class", [row.clip for row in rows if _overlapping(row)])
     longer = [row.clip for row in rows if row.seconds is not None and row.seconds > window]
     report += count_lines(f"videos cut off at dataset.segments, {window:g} s", longer)
+    short = [(row, event) for row in rows for event in row.events if _covers_none(event, settings)]
+    lost = [f"{row.clip} {event.label} {event.onset:g}-{event.offset:g}" for row, event in short]
+    report += count_lines(f"events that cover no segment (dataset.segment_rule: {settings.segment_rule})", lost)
     if settings.has_clips:
         report += count_lines("rows without a file", [row.clip for row in rows if row.file is None])
     return report
 
 
+def _covers_none(event: Event, settings: DatasetSettings) -> bool:
+    return not occupied([event], [event.label], "av", settings.segments, settings.segment_seconds, settings.segment_rule).any()
+
+
 def _repeated(row: Row) -> list[Event]:
-    return sorted({event for event in row.events if row.events.count(event) > 1}, key=lambda event: event.onset)
+    return sorted((event for event, times in Counter(row.events).items() if times > 1), key=lambda event: event.onset)
 
 
 def _overlapping(row: Row) -> bool:

@@ -32,5 +32,5 @@ class FeatureSet(Settings):
     )
     dtype: Literal["float16", "float32"] = Field("float16", description="of the stored features")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the networks' arithmetic; bfloat16 under autocast")
-    batch_size: int = Field(64, ge=1, description="most frames or segments in one pass of an encoder; on a CPU 4 at most")
+    batch_size: int = Field(64, ge=1, le=65_536, description="most frames or segments in one pass of an encoder; on a CPU 4 at most")
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -23,11 +23,13 @@ class MediaSettings(Settings):
     decoder: Literal["auto", "decord", "pyav"] = Field("auto", description="auto: PyAV, then decord where PyAV decodes nothing")
     min_coverage: float = Field(0.9, ge=0, le=1, description="decoded share of what the file says it holds, below which a clip is bad")
     on_missing_audio: Literal["zeros", "drop"] = Field("zeros", description="a clip without sound: silence and a mask, or a bad clip")
-    max_pixels: int = Field(4096 * 2304, ge=1, description="pixels of one frame above which a file is refused")
-    max_seconds: float = Field(3 * 3600.0, gt=0, description="duration of a file in seconds above which it is refused")
-    max_decoded_bytes: int = Field(4 * 2**30, ge=1, description="bytes of the frames and samples of one clip above which it is refused")
-    timeout_seconds: float = Field(60.0, gt=0, description="wall time of one clip in its child process")
-    memory_mb: int = Field(4096, ge=64, description="address space a child process may take beyond what it starts with, in MiB")
+    max_pixels: int = Field(4096 * 2304, ge=1, le=2**28, description="pixels of one frame above which a file is refused")
+    max_seconds: float = Field(3 * 3600.0, gt=0, le=7 * 86_400.0, description="duration of a file in seconds above which it is refused")
+    max_decoded_bytes: int = Field(
+        4 * 2**30, ge=1, le=2**40, description="bytes of the frames and samples of one clip above which it is refused"
+    )
+    timeout_seconds: float = Field(60.0, gt=0, le=86_400.0, description="wall time of one clip in its child process")
+    memory_mb: int = Field(4096, ge=64, le=2**24, description="address space a child process may take beyond what it starts with, in MiB")
     max_bad_fraction: float = Field(0.05, ge=0, le=1, description="share of bad clips above which the stage fails")
     workers: int = Field(2, ge=1, le=256, description="child processes that decode, one core each")
 

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
+from pipeline.layers.matching import fits
 from pipeline.registry import Registry
 from pipeline.settings import Settings, merge
 
@@ -30,6 +31,16 @@ class Tensors:
 
     def to(self, device: torch.device | str) -> Self:
         return self._map(lambda tensor: tensor.to(device))
+
+    def finite(self, mask: Tensor) -> Tensor:
+        """(B,) bool: whether every number of a clip is finite; what it says of segments outside of ``mask`` (B, T) does not count."""
+        good = torch.ones(len(mask), dtype=torch.bool, device=mask.device)
+        for value in (getattr(self, f.name) for f in fields(self)):
+            for tensor in value.values() if isinstance(value, dict) else () if value is None else (value,):
+                counts = mask if tensor.shape[: mask.ndim] == mask.shape else mask.any(dim=1)
+                right = torch.isfinite(tensor).reshape(*counts.shape, -1).all(dim=-1)
+                good &= (right | ~counts).reshape(len(mask), -1).all(dim=1)
+        return good
 
     def __getitem__(self, rows) -> Self:
         return self._map(lambda tensor: tensor[rows])
@@ -152,6 +163,12 @@ class MatchingScores(Tensors):
     audio_to_visual: Tensor
     visual_to_audio: Tensor
 
+    def finite(self, mask: Tensor) -> Tensor:
+        within = fits(mask)
+        both = within.unsqueeze(3) & within.unsqueeze(2)
+        right = torch.isfinite(self.audio_to_visual) & torch.isfinite(self.visual_to_audio)
+        return (right | ~both).flatten(start_dim=1).all(dim=1)
+
 
 @dataclass
 class ParsingScores(Tensors):
@@ -178,12 +195,15 @@ class Progress:
     batch: int = 0
 
 
+LARGEST_RATE = 10.0  # of learning; beyond it any of the optimizers leaves the numbers of float32 in a few steps
+
+
 class Recipe(Settings):
     """How a method is trained; each method sets its paper's values as defaults."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0)
+    weight_decay: float = Field(0.0, ge=0, le=10)
     batch_size: int = Field(64, ge=1)
     epochs: int = Field(100, ge=1)
     milestones: tuple[int, ...] = ()
@@ -193,9 +213,19 @@ class Recipe(Settings):
     clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
     selection: str | None = Field(None, description="metric on validation that picks the epoch | last: the last one; null: the headline")
 
+    @field_validator("learning_rate")
+    @classmethod
+    def _a_rate_that_can_learn(cls, value: float) -> float:
+        """Here, not as a bound of the field, which every paper's recipe states anew."""
+        if value > LARGEST_RATE:
+            raise ValueError(f"input should be less than or equal to {LARGEST_RATE:g}")
+        return value
+
 
 class MethodConfig(Settings):
     """Base of a method's own settings; ``recipe`` is overridden with the paper's defaults."""
+
+    largest_integer: ClassVar[int] = 2**16  # widths, heads, segments: a matrix of that width takes 16 GiB
 
     recipe: Recipe = Recipe()
 
@@ -269,6 +299,7 @@ class Method(nn.Module):
 
     tasks: ClassVar[frozenset[str]]
     Config: ClassVar[type[MethodConfig]]
+    nan_if_unset: ClassVar[frozenset[str]] = frozenset()  # buffers in which NaN has a meaning
 
     def __init__(self, config: MethodConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__()
@@ -313,6 +344,11 @@ class Method(nn.Module):
     def kept_weights(self) -> dict[str, Tensor]:
         """What is stored of the trained method: all that prediction needs."""
         return self.state_dict()
+
+    def not_finite(self, weights: Mapping[str, Tensor]) -> list[str]:
+        """Names of stored tensors with a number that is not finite: such weights are neither kept nor used."""
+        suspects = {name: value for name, value in weights.items() if name.rpartition(".")[2] not in self.nan_if_unset}
+        return [name for name, value in suspects.items() if not torch.isfinite(value).all()]
 
     def load_kept(self, weights: Mapping[str, Tensor]) -> None:
         """Take :meth:`kept_weights` back, for prediction; networks that only training needs are dropped."""

@@ -93,7 +93,7 @@ class CaceNetConfig(SupervisionConfig):
     lambda_contrast: float = Field(0.6, ge=0, description="lambda of Eq. 8, F_o = F_av + lambda F_FT; Table 2")
     enhanced_heads: Literal["event", "both"] = Field("event", description="heads that see F_o: 80.80 | both (Table 2's *): 80.65")
     contrast_weight: float = Field(1.0, ge=0, description="of the contrast term in the total (lambda_1 of Table S4b)")
-    contrast_temperature: float = Field(0.01, gt=0, description="tau of Eq. 7; the paper is silent")
+    contrast_temperature: float = Field(0.01, ge=1e-4, le=1000, description="tau of Eq. 7; the paper is silent")
     augmentation: Augmentation = Field("noise", description="of the twins, Table S4a: 80.80 | channel_mask 79.20 | mixup 78.36")
     contrast_noise: float = Field(0.1, ge=0, description="sigma of the noise, Table S4a")
     contrast_mask: float = Field(

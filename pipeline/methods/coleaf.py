@@ -99,7 +99,7 @@ class ColeafConfig(ParsingConfig):
     )
     self_modality: bool = Field(True, description="Eq. 12")
     co_occurrence: bool = Field(True, description="Eq. 13")
-    temperature: float = Field(0.2, gt=0, description="of the contrast")
+    temperature: float = Field(0.2, ge=1e-4, le=1000, description="of the contrast")
     event_threshold: float = Field(0.5, ge=0, le=1, description="a Reference says that the clip has a class from there, Eqs. 9-11")
     pseudo_threshold_heard: float = Field(0.5, ge=0, le=1, description="the Anchor teaches a class from there, Eq. 12")
     pseudo_threshold_seen: float = Field(0.6, ge=0, le=1)

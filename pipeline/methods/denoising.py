@@ -9,8 +9,10 @@ multiplied into itself, starting with 0); so it is here.
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import torch
@@ -23,6 +25,8 @@ from pipeline.layers.parsing_losses import binary_terms, smoothed
 from pipeline.methods.anchor import AnchorMethod
 from pipeline.methods.base import Batch, Method, Progress, Targets
 from pipeline.methods.parsing import ParsingConfig, ParsingInputs
+
+LARGEST_RATIOS = 2**20  # bytes of an unpacked .npz; those of a thousand classes take 17 thousand
 
 
 class DenoisingConfig(ParsingConfig):
@@ -52,7 +56,18 @@ class DenoisingMethod(AnchorMethod):
     ) -> None:  # fmt: skip
         super().__init__(config, visual_shape, audio_shape, num_classes, other_shapes)
         for name in ("noise_heard", "noise_seen"):
-            self.register_buffer(name, torch.zeros(num_classes))
+            self.register_buffer(name, torch.zeros(num_classes, dtype=torch.float64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the ratios with all else, but leaves them float64 whatever the weights become: they are multiplied and truncated."""
+        ratios = {name: self._buffers[name] for name in ("noise_heard", "noise_seen")}
+        super()._apply(fn, recurse)
+        for name, before in ratios.items():
+            moved = self._buffers[name]
+            assert before is not None
+            assert moved is not None
+            self._buffers[name] = before.to(moved.device)
+        return self
 
     def alone(self, inputs: ParsingInputs) -> tuple[Tensor, Tensor]:
         """Probabilities (B, C) of what the clips have, heard and seen, each modality by itself: without attention across them."""
@@ -79,9 +94,12 @@ class DenoisingMethod(AnchorMethod):
 
     def _read_ratios(self, path: Path) -> None:
         try:
+            with zipfile.ZipFile(path) as packed:
+                if sum(part.file_size for part in packed.infolist()) > LARGEST_RATIOS:
+                    raise ValueError(f"it unpacks to more than {LARGEST_RATIOS} bytes")
             with np.load(path, allow_pickle=False) as file:
                 ratios = {name: np.asarray(file[name], dtype=np.float64) for name in ("audio", "visual")}
-        except (OSError, ValueError, KeyError) as error:
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise PipelineError(f"noise_ratios: {path}: {error}; an .npz with the arrays audio and visual is needed") from None
         for (name, values), buffer in zip(ratios.items(), (self.noise_heard, self.noise_seen), strict=True):
             if values.shape != buffer.shape or not ((values >= 0) & (values <= 1)).all():

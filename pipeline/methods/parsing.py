@@ -96,6 +96,7 @@ class ParsingMethod(Method):
     """
 
     tasks = frozenset({"avvp"})
+    nan_if_unset = frozenset({"selected_thresholds"})
     every_frame: ClassVar[bool] = False  # whether the network wants the frames, or positions, of a segment apart
     config: ParsingConfig
     selected_thresholds: Tensor

@@ -131,6 +131,9 @@ class Predictor:
         batch = self._features(window)
         with torch.no_grad():
             scores = self.method.predict(batch.to(self.device)).to("cpu")
+        if not scores.finite(batch.mask).all():
+            weights = RUNS / self.row / f"seed-{self.seed}.safetensors"
+            raise PipelineError(f"{weights}: its scores of the window at {job.start:g} s are not finite; train the row again")
         attention: Tensor | None = getattr(scores, "attention", None)
         shown = preview.preview(*window.arrays(), cut.segments, every, window.number * cut.segments)
         return Answer(

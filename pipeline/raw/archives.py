@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from pipeline.cache import file_sha256, fingerprint
 from pipeline.errors import InputProblems, PipelineError
-from pipeline.raw.members import Archive, Member, opened, safe_path
+from pipeline.raw.members import LONGEST_PATH, Archive, Member, opened, safe_path
 from pipeline.settings import Settings
 from pipeline.stage import publishing
 
@@ -38,8 +38,8 @@ _CHUNK = 2**20
 class UnpackLimits(Settings):
     """What all archives of one call may come to."""
 
-    max_bytes: int = Field(500 * 2**30, ge=1, description="bytes of all files once unpacked")
-    max_files: int = Field(500_000, ge=1, description="entries of all archives")
+    max_bytes: int = Field(500 * 2**30, ge=1, le=2**60, description="bytes of all files once unpacked")
+    max_files: int = Field(500_000, ge=1, le=10**9, description="entries of all archives")
     max_ratio: float = Field(20.0, gt=0, description="unpacked bytes for each byte of an archive; video hardly compresses at all")
 
 
@@ -144,7 +144,7 @@ def make_plan(archive: Archive, archive_bytes: int, limits: UnpackLimits, max_fi
             path = safe_path(member.name)
         except ValueError as error:
             if member.kind != "directory" or member.name.strip("./"):
-                plan.problems.append(f"{member.name!r} {error}")
+                plan.problems.append(f"{member.name[:LONGEST_PATH]!r} {error}")
             continue
         if member.kind == "directory":
             continue
@@ -159,6 +159,11 @@ def make_plan(archive: Archive, archive_bytes: int, limits: UnpackLimits, max_fi
         names.add(path)
     plan.problems += [f"{path!r} is a file and a directory" for path in sorted(names) if any(str(p) in names for p in Path(path).parents)]
     _resolve_links(plan, links)
+    if plan.bytes > limits.max_bytes:
+        return _refused(plan, f"with its links more than {limits.max_bytes} bytes once unpacked; raise --max-bytes if that is right")
+    if plan.bytes > limits.max_ratio * archive_bytes:
+        reason = f"its links, which become copies, unpack to more than {limits.max_ratio:g} times its size, as no archive of clips does"
+        return _refused(plan, f"{reason}; raise --max-ratio if that is right")
     return plan
 
 
@@ -189,7 +194,7 @@ def _resolve_links(plan: Plan, links: dict[str, Member]) -> None:
         if place in plan.files:
             plan.copies[path] = place
         else:
-            plan.problems.append(f"{path!r} is a link to {links[path].target!r}, which is no file of this archive")
+            plan.problems.append(f"{path!r} is a link to {links[path].target[:LONGEST_PATH]!r}, which is no file of this archive")
 
 
 def _write(path: Path, plan: Plan, directory: Path) -> list[dict[str, str | int]]:

@@ -18,6 +18,7 @@ from typing import IO, Any, Protocol
 
 from pipeline.errors import PipelineError
 
+LONGEST_PATH = 1000  # characters
 LARGEST_READ = 64 * 2**20  # bytes; a tar header that asks for more is a bomb, and tarfile would read it whole
 READ_ERRORS = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, OSError, NotImplementedError, RuntimeError)
 _COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
@@ -57,6 +58,8 @@ def safe_path(name: str) -> str:
         raise ValueError("leads out of the directory it is unpacked into, or holds a backslash or drive letter")
     if not path.parts:
         raise ValueError("has no name")
+    if len(name) > LONGEST_PATH:
+        raise ValueError(f"has a path of more than {LONGEST_PATH} characters")
     if any(len(part.encode(errors="surrogateescape")) > 240 for part in path.parts):
         raise ValueError("has a name of more than 240 bytes")
     return path.as_posix()

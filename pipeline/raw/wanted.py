@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.datasets.ave import parse_line
+from pipeline.datasets.tables import read_records
 from pipeline.errors import InputProblems, PipelineError
 
 KINDS = ("ave", "llp", "unav100", "csv")
@@ -110,7 +111,7 @@ def _unav100(path: Path, problems: list[str]) -> list[Wanted]:
     file = path / "unav100_annotations.json" if path.is_dir() else path
     try:
         videos = list(json.loads(file.read_text(encoding="utf-8"))["database"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problems.append(f"{file}: no UnAV-100 annotations ({type(error).__name__}: {error})")
         return []
     problems += [f"{file}: {video!r} is no YouTube id" for video in videos if not _VIDEO.fullmatch(video)]
@@ -122,22 +123,19 @@ def _csv(path: Path, problems: list[str]) -> list[Wanted]:
     if not path.is_file():
         problems.append(f"{path}: no such file")
         return []
-    with open(path, newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        if missing := [name for name in ("id", "start", "end") if name not in (reader.fieldnames or ())]:
-            problems.append(f"{path}:1: the columns {', '.join(missing)} are missing (needed: id, start, end)")
-            return []
-        for record in reader:
-            try:
-                found.append(_csv_clip(record))
-            except ValueError as error:
-                problems.append(f"{path}:{reader.line_num}: {error}")
+    faults: list[tuple[int, str]] = []
+    for line, record in read_records(path, ("id", "start", "end"), faults):
+        try:
+            found.append(_csv_clip(record))
+        except ValueError as error:
+            faults.append((line, str(error)))
+    problems += [f"{path}:{line}: {fault}" for line, fault in faults]
     return found
 
 
-def _csv_clip(record: dict[str, str | None]) -> Wanted:
+def _csv_clip(record: dict[str, str]) -> Wanted:
     """The clip of one line, named ``<id>_<start>_<end>``, or ``<id>`` for a whole video; ValueError says what is wrong."""
-    video, start, end = ((record[name] or "").strip() for name in ("id", "start", "end"))
+    video, start, end = (record[name].strip() for name in ("id", "start", "end"))
     if not _VIDEO.fullmatch(video):
         raise ValueError(f"{video!r} is no YouTube id (11 letters, digits, - and _)")
     if not start and not end:
@@ -153,15 +151,21 @@ def _csv_clip(record: dict[str, str | None]) -> Wanted:
 
 def _with_spans(wanted: list[Wanted], lists: Sequence[Path]) -> list[Wanted]:
     """The spans of AudioSet's lists laid over bare ids; an id that no list holds cannot be downloaded."""
-    ids, spans = {each.video for each in wanted}, {}
+    ids, spans = {each.video for each in wanted}, dict[str, tuple[float, float]]()
     problems = []
     for path in lists:
         try:
-            with open(path, newline="", encoding="utf-8") as stream:
-                for record in csv.reader(stream, skipinitialspace=True):
+            with open(path, newline="", encoding="utf-8-sig") as stream:
+                reader = csv.reader(stream, skipinitialspace=True, strict=True)
+                for record in reader:
                     if record and record[0] in ids:
-                        spans[record[0]] = (float(record[1]), float(record[2]))
-        except (OSError, ValueError, IndexError) as error:
+                        try:
+                            span = _audioset_span(record)
+                            if spans.setdefault(record[0], span) != span:
+                                raise ValueError(f"{record[0]} has another span above")
+                        except ValueError as error:
+                            problems.append(f"{path}:{reader.line_num}: {error}")
+        except (OSError, ValueError, csv.Error) as error:
             problems.append(f"{path}: no segment list of AudioSet ({type(error).__name__}: {error})")
     if problems:
         raise InputProblems("download", problems)
@@ -170,3 +174,16 @@ def _with_spans(wanted: list[Wanted], lists: Sequence[Path]) -> list[Wanted]:
         Wanted(each.clip, each.video, *spans[each.video]) if each.video in spans else Wanted(each.clip, each.video, problem=unknown)
         for each in wanted
     ]
+
+
+def _audioset_span(record: list[str]) -> tuple[float, float]:
+    """(start, end) in seconds of a line of AudioSet's; ValueError says what is wrong."""
+    if len(record) != 4:
+        raise ValueError(f"{len(record)} columns instead of 4 (YTID, start_seconds, end_seconds, labels)")
+    try:
+        first, last = float(record[1]), float(record[2])
+    except ValueError:
+        raise ValueError(f"start {record[1]!r} or end {record[2]!r} is not a number") from None
+    if not 0 <= first < last <= LONGEST:
+        raise ValueError(f"the span {first:g}-{last:g} s does not have start before end")
+    return first, last

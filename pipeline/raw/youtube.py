@@ -49,7 +49,7 @@ class YoutubeSettings(Settings):
     """How videos are asked for."""
 
     max_height: int = Field(360, ge=64, description="pixels; the smallest form is taken where none is this small")
-    bytes_per_second: int = Field(2_000_000, ge=1000, description="rate of one transfer")
+    bytes_per_second: int = Field(2_000_000, ge=1000, le=10**11, description="rate of one transfer")
     sleep_requests: float = Field(1.0, ge=0, description="seconds between the requests for one video")
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.settings import Settings
+from pipeline.settings import Seed, Settings
 
 
 class SynthSettings(Settings):
@@ -16,7 +16,7 @@ class SynthSettings(Settings):
     a larger count adds clips and leaves those before it as they are.
     """
 
-    seed: int = Field(0, ge=0, description="everything random follows from it")
+    seed: Seed = Field(0, description="everything random follows from it")
     train_clips: int = Field(240, ge=1, le=100_000, description="clips of the training split")
     val_clips: int = Field(80, ge=1, le=100_000, description="clips of the validation split")
     test_clips: int = Field(80, ge=1, le=100_000, description="clips of the test split")

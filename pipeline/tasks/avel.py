@@ -14,6 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.datasets.base import SegmentRule
+from pipeline.datasets.segments import ROUNDING, least_cover
 from pipeline.errors import InputProblems
 from pipeline.methods.base import AvelTargets, Scores, VideoTargets
 from pipeline.metrics.segments import confusion, f1_score, segment_accuracy
@@ -25,12 +27,14 @@ EVENT_THRESHOLD = 0.5
 ClipEvents = Sequence[tuple[int, float, float]]  # (class index, onset, offset) in seconds from the start of the clip
 
 
-def targets(events: Sequence[ClipEvents], segments: int, num_classes: int, segment_seconds: float = 1.0) -> AvelTargets:
+def targets(
+    events: Sequence[ClipEvents], segments: int, num_classes: int, segment_seconds: float = 1.0, rule: SegmentRule = "half"
+) -> AvelTargets:
     """Events of each clip -> one label per segment.
 
-    A segment belongs to an event that covers at least half of it; to the one covering more of it where two do, to the first of equals.
-    The clip's class is the one of most segments (the smallest index of equals), C where no segment belongs to an event. What lies beyond
-    the last segment is cut off.
+    A segment belongs to an event that covers it by the rule (:mod:`pipeline.datasets.segments`); to the one covering more of it where two
+    do, to the first of equals. The clip's class is the one of most segments (the smallest index of equals), C where no segment belongs to
+    an event. What lies beyond the last segment is cut off.
 
     Args:
         events: per clip, its events; none for a background clip. An event may have length 0 (AVE has one): it covers nothing.
@@ -46,7 +50,7 @@ def targets(events: Sequence[ClipEvents], segments: int, num_classes: int, segme
         raise InputProblems("events", problems)
     labels = np.full((len(events), segments), num_classes, dtype=np.int64)
     for clip, spans in enumerate(events):
-        _label(labels[clip], spans, segment_seconds)
+        _label(labels[clip], spans, segment_seconds, rule)
     counts = np.stack([np.bincount(row, minlength=num_classes + 1)[:num_classes] for row in labels]) if len(labels) else labels[:, :0]
     video = np.where(counts.sum(axis=1) > 0, counts.argmax(axis=1), num_classes) if len(labels) else labels[:, 0]
     return AvelTargets(segments=torch.from_numpy(labels), video=torch.from_numpy(video))
@@ -62,15 +66,15 @@ def _event_problems(clip: int, spans: ClipEvents, num_classes: int) -> list[str]
     return problems
 
 
-def _label(row: NDArray[np.int64], spans: ClipEvents, segment_seconds: float) -> None:
+def _label(row: NDArray[np.int64], spans: ClipEvents, segment_seconds: float, rule: SegmentRule) -> None:
     """Write the events' classes into one clip's labels (T,), background before."""
     starts = np.arange(len(row)) * segment_seconds
-    best = np.full(len(row), segment_seconds / 2 - 1e-9)  # 1e-9 s: half a segment, but for rounding
+    best = np.full(len(row), least_cover(rule, segment_seconds))
     for label, onset, offset in spans:
         overlap = np.minimum(starts + segment_seconds, offset) - np.maximum(starts, onset)
         better = overlap > best
         row[better] = label
-        best[better] = overlap[better] + 1e-9  # an equal later one does not take over
+        best[better] = overlap[better] + ROUNDING  # an equal later one does not take over
 
 
 def decide(scores: Scores, mask: Tensor) -> Tensor:
@@ -156,6 +160,7 @@ def row_targets(
     segments: int,
     segment_seconds: float,
     clip_labels: Sequence[Sequence[str]] | None = None,
+    rule: SegmentRule = "half",
 ) -> AvelTargets:
     """Truth of N annotation rows from their indexed events (modality, label, onset, offset): what is seen and heard together counts.
 
@@ -165,7 +170,7 @@ def row_targets(
     Raises:
         InputProblems: labels that are not in ``classes``.
     """
-    return targets(_spans(events, classes), segments, len(classes), segment_seconds)
+    return targets(_spans(events, classes), segments, len(classes), segment_seconds, rule)
 
 
 def video_targets(
@@ -175,6 +180,7 @@ def video_targets(
     segment_seconds: float,
     clip_labels: Sequence[Sequence[str]] | None = None,
     proportions: bool = False,
+    rule: SegmentRule = "half",
 ) -> VideoTargets:
     """Weak labels of N annotation rows: which classes an audio-visual event of the clip has, and nothing of when.
 
@@ -188,7 +194,7 @@ def video_targets(
         InputProblems: labels that are not in ``classes``, spans that are none.
     """
     spans = _spans(events, classes)
-    of_segments = targets(spans, segments, len(classes), segment_seconds).segments
+    of_segments = targets(spans, segments, len(classes), segment_seconds, rule).segments
     if proportions:
         return VideoTargets(torch.nn.functional.one_hot(of_segments, len(classes) + 1).float().mean(dim=1))
     labels = torch.zeros(len(spans), len(classes) + 1)

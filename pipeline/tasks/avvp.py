@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.datasets.base import Event, Modality
+from pipeline.datasets.base import Event, Modality, SegmentRule
 from pipeline.datasets.segments import occupied
 from pipeline.errors import InputProblems
 from pipeline.methods.base import ParsingScores, ParsingTargets, VideoTargets
@@ -36,11 +36,16 @@ IndexedEvents = Sequence[Sequence[Mapping[str, Any]]]
 
 
 def row_targets(
-    events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: Sequence[Sequence[str]] | None = None
+    events: IndexedEvents,
+    classes: Sequence[str],
+    segments: int,
+    segment_seconds: float,
+    clip_labels: Sequence[Sequence[str]] | None = None,
+    rule: SegmentRule = "half",
 ) -> ParsingTargets:
     """Truth of N annotation rows from their indexed events (modality, label, onset, offset); an ``av`` event is heard and seen.
 
-    A class is on in a segment that one of its events covers to at least half.
+    A class is on in a segment that one of its events covers by the rule.
 
     Args:
         clip_labels: weak labels of the rows; those of their events where None.
@@ -53,9 +58,9 @@ def row_targets(
     tables = torch.zeros(2, len(events), segments, len(classes), dtype=torch.bool)
     for number, of_row in enumerate(events):
         spans = [Event(**event) for event in of_row]
-        both = occupied(spans, classes, "av", segments, segment_seconds)
+        both = occupied(spans, classes, "av", segments, segment_seconds, rule)
         for table, (_, modality) in zip(tables, SENSES, strict=True):
-            table[number] = torch.from_numpy((both | occupied(spans, classes, modality, segments, segment_seconds)).T)
+            table[number] = torch.from_numpy((both | occupied(spans, classes, modality, segments, segment_seconds, rule)).T)
     return ParsingTargets(heard=tables[0], seen=tables[1], labels=labels)
 
 
@@ -66,6 +71,7 @@ def video_targets(
     segment_seconds: float,
     clip_labels: Sequence[Sequence[str]] | None = None,
     proportions: bool = False,
+    rule: SegmentRule = "half",  # says when, which nothing here tells
 ) -> VideoTargets:
     """Weak labels of N annotation rows: the classes of the clip, heard or seen or both, and no time.
 

@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.datasets.base import Event
+from pipeline.datasets.base import Event, SegmentRule
 from pipeline.datasets.segments import occupied
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.layers.matching import fits
@@ -43,8 +43,9 @@ def row_targets(
     segments: int,
     segment_seconds: float,
     clip_labels: Sequence[Sequence[str]] | None = None,  # the events tell all
+    rule: SegmentRule = "half",
 ) -> MatchingTargets:
-    """Truth of N annotation rows, from what is seen and heard together: a segment is the event's if the event covers half of it.
+    """Truth of N annotation rows, from what is seen and heard together: a segment is the event's if the event covers it by the rule.
 
     Raises:
         InputProblems: labels that are not in ``classes``.
@@ -53,7 +54,7 @@ def row_targets(
         raise InputProblems("events", [f"the label {label!r} is not in the class list {', '.join(classes)}" for label in unknown])
     occupation = np.zeros((len(events), len(classes), segments), dtype=bool)
     for row, of_row in enumerate(events):
-        occupation[row] = occupied([Event(**event) for event in of_row], classes, "av", segments, segment_seconds)
+        occupation[row] = occupied([Event(**event) for event in of_row], classes, "av", segments, segment_seconds, rule)
     return MatchingTargets(torch.from_numpy(occupation.any(axis=1)), torch.from_numpy(occupation.any(axis=2)).float())
 
 

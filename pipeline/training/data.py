@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from pipeline.datasets.base import count_lines
+from pipeline.datasets.segments import rule_of
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.methods import Batch, Labels, VideoTargets
@@ -80,9 +81,9 @@ def load_split(
     truth = (list(present["events"]), classes, store.segments, seconds)
     told = list(present["labels"])
     if labels == "segments":
-        targets = task.row_targets(*truth, clip_labels=told)
+        targets = task.row_targets(*truth, clip_labels=told, rule=rule_of(index))
     else:
-        targets = task.video_targets(*truth, clip_labels=told, proportions=labels == "proportions")
+        targets = task.video_targets(*truth, clip_labels=told, proportions=labels == "proportions", rule=rule_of(index))
     rows = [int(row) for row in present["row"]]
     if isinstance(targets, VideoTargets):
         targets = replace(targets, rows=torch.tensor(rows, dtype=torch.int64))

@@ -21,13 +21,14 @@ from scmrepo.exceptions import SCMError
 from torch import Tensor
 from tqdm import tqdm
 
+from pipeline.datasets.base import count_lines
 from pipeline.errors import PipelineError
 from pipeline.methods import Batch, Method, Progress
 from pipeline.methods.base import Recipe
 from pipeline.tasks import Task
 from pipeline.training.checkpoint import Checkpoints, load_checkpoint
 from pipeline.training.data import SplitData
-from pipeline.training.predictions import evaluate, predictions
+from pipeline.training.predictions import not_finite_clips, predictions, score_split
 from pipeline.training.settings import TrainSettings
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -42,7 +43,8 @@ class State:
     order: Tensor | None = None  # (N,) of the running epoch; None between epochs
     sums: dict[str, float] | None = None  # loss terms of the running epoch, summed over the rows of its steps
     taken: int = 0  # these rows; a step that was skipped has none
-    skipped: int = 0  # steps left out for a non-finite loss
+    skipped: int = 0  # steps left out for a loss or a gradient that is not finite
+    faults: list[str] = field(default_factory=list)  # a sentence for each of them, and for each epoch that could not be kept
     best_score: float = -math.inf
     best_epoch: int = -1
     best_weights: dict[str, Tensor] | None = None
@@ -96,7 +98,8 @@ class Trainer:
 
         Raises:
             SystemExit: 143 after SIGTERM, with a checkpoint written.
-            PipelineError: more non-finite losses than ``train.nonfinite_patience``; names the clips of the last batch.
+            PipelineError: more steps with a loss or gradient that is not finite than ``train.nonfinite_patience``, with the clips of the
+                last; or no epoch at all that can be kept.
         """
         self._restore()
         self.started = time.monotonic() - self.state.seconds
@@ -108,11 +111,14 @@ class Trainer:
                 live.log(self._close_epoch())
                 bar.update()
                 self.checkpoints.offer()
+        if self.state.best_weights is None:
+            raise PipelineError(
+                f"{self.name}: no epoch can be kept; lower the learning rate or look at the clips: {'; '.join(self.state.faults)}"
+            )
         if self.method.config.calibrated_after == 0:
-            assert self.state.best_weights is not None
             self.method.load_kept(self.state.best_weights)
             self.state.calibrated = self._calibrated()
-        if self.state.best_weights is not None and self.state.calibrated is not None:
+        if self.state.calibrated is not None:
             self.state.best_weights |= self.state.calibrated
         self.state.seconds = time.monotonic() - self.started
         return self.state
@@ -137,7 +143,7 @@ class Trainer:
                 self.checkpoints.offer()
 
     def _step(self, rows: Tensor, progress: Progress) -> None:
-        """All that the method does with one batch; a loss that is not finite ends it there."""
+        """All that the method does with one batch; a loss or a gradient that is not finite ends it there."""
         batch, targets = self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
         steps, taken = self.method.steps(batch, targets, progress), []
         while True:
@@ -147,9 +153,11 @@ class Trainer:
                 break
             self.optimizer.zero_grad(set_to_none=True)
             if not torch.isfinite(terms["total"]):
-                self._skip(rows, terms)
+                self._skip(rows, terms, "loss")
                 return
-            self._update(terms["total"])
+            if not self._update(terms["total"]):
+                self._skip(rows, terms, "gradient")
+                return
             taken.append({key: float(value.detach()) for key, value in terms.items()})
         self.by_iteration.step()
         assert self.state.sums is not None
@@ -157,19 +165,27 @@ class Trainer:
         for key, value in (item for record in taken for item in record.items()):
             self.state.sums[key] = self.state.sums.get(key, 0.0) + value * len(rows)
 
-    def _update(self, total: Tensor) -> None:
+    def _update(self, total: Tensor) -> bool:
+        """A step of the optimizer; False, and none, where a gradient is not finite."""
         self.fabric.backward(total)
         if self.recipe.clip_norm is not None:
-            self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.recipe.clip_norm, error_if_nonfinite=False)
+            norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.recipe.clip_norm, error_if_nonfinite=False)
+        else:  # the largest of all: unlike a sum of squares it does not overflow, and it passes NaN on
+            gradients = [weight.grad for weight in self.method.parameters() if weight.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients, norm_type=math.inf)
+        if norm is not None and not torch.isfinite(norm):
+            return False
         self.optimizer.step()
+        return True
 
-    def _skip(self, rows: Tensor, terms: dict[str, Tensor]) -> None:
+    def _skip(self, rows: Tensor, terms: dict[str, Tensor], what: str) -> None:
         self.state.skipped += 1
+        clips = [self.train.clips[int(row)] for row in rows]
+        self.state.faults += count_lines(f"epoch {self.state.epoch}: a step skipped whose {what} was not finite; its clips", clips)
         if self.state.skipped > self.settings.nonfinite_patience:
-            clips = [self.train.clips[int(row)] for row in rows]
             values = ", ".join(f"{key} {float(value.detach()):g}" for key, value in terms.items())
             raise PipelineError(
-                f"{self.name}: the loss was not finite in {self.state.skipped} steps, more than train.nonfinite_patience allows; epoch"
+                f"{self.name}: the {what} was not finite in {self.state.skipped} steps, more than train.nonfinite_patience allows; epoch"
                 f" {self.state.epoch}, terms: {values}; clips of the last such batch: {', '.join(clips)}"
             )
 
@@ -180,16 +196,26 @@ class Trainer:
         record: dict[str, float] = {f"train/{key}": value / state.taken for key, value in state.sums.items()}
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         score = float(state.epoch)  # without validation clips, or where the recipe says so, the last epoch is kept
+        fault = "" if state.taken else "every step of it was skipped"
         if len(self.validation):
-            metrics = self._metrics(self.validation)
+            metrics, clips = self._metrics(self.validation)
+            fault = fault or "".join(count_lines("scores that are not finite, of the validation clips", clips))
             record[f"val/{self.task.HEADLINE}"] = metrics[self.task.HEADLINE]
             if self.recipe.selection != "last":
                 score = metrics[self.task.HEADLINE] if self.recipe.selection is None else self._selected(metrics)
         if self.watched is not None and len(self.watched):
-            record[f"test/{self.task.HEADLINE}"] = self._metrics(self.watched)[self.task.HEADLINE]
-        if score > state.best_score:
+            metrics, clips = self._metrics(self.watched)
+            if not clips:
+                record[f"test/{self.task.HEADLINE}"] = metrics[self.task.HEADLINE]
+        if math.isnan(score):
+            fault = fault or "its score on validation is no number"
+        weights = self.method.kept_weights() if not fault and score > state.best_score else {}
+        fault = fault or "".join(count_lines("weights that are not finite", self.method.not_finite(weights)))
+        if fault:
+            state.faults.append(f"epoch {state.epoch} is not kept: {fault}")
+        elif weights:
             state.best_score, state.best_epoch = score, state.epoch
-            state.best_weights = {key: value.detach().cpu().clone() for key, value in self.method.kept_weights().items()}
+            state.best_weights = {key: value.detach().cpu().clone() for key, value in weights.items()}
         if state.epoch + 1 == self.method.config.calibrated_after:
             state.calibrated = self._calibrated()
         self.by_epoch.step()
@@ -197,11 +223,16 @@ class Trainer:
         state.epoch, state.order, state.sums = state.epoch + 1, None, None
         return record
 
-    def _metrics(self, data: SplitData) -> dict[str, Any]:
-        return evaluate(self.model, self.task, data, self.dtype, self.recipe.batch_size)
+    def _metrics(self, data: SplitData) -> tuple[dict[str, Any], list[str]]:
+        """The task's metrics on a split, and the clips whose scores are not finite."""
+        scores, decided = predictions(self.model, self.task, data, self.dtype, self.recipe.batch_size)
+        return score_split(self.task, data, decided), not_finite_clips(scores, data)
 
     def _calibrated(self) -> dict[str, Tensor]:
         scores, _ = predictions(self.model, self.task, self.validation, self.dtype, self.recipe.batch_size)
+        if clips := not_finite_clips(scores, self.validation):
+            (line,) = count_lines("thresholds cannot be selected by scores that are not finite, of the validation clips", clips)
+            raise PipelineError(f"{self.name}: {line}")
         return self.method.calibrated(scores, self.validation.targets.to("cpu"), self.validation.features.mask.cpu())
 
     def _selected(self, metrics: dict[str, Any]) -> float:

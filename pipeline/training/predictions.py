@@ -14,6 +14,12 @@ from pipeline.tasks import Task
 from pipeline.training.data import SplitData
 
 
+def not_finite_clips(scores: Any, data: SplitData) -> list[str]:
+    """Clips of a split that the network answers with a number that is not finite."""
+    good = scores.finite(data.features.mask.cpu()).tolist()
+    return [clip for clip, is_good in zip(data.clips, good, strict=True) if not is_good]
+
+
 @torch.no_grad()
 def predictions(model: Any, task: Task, data: SplitData, dtype: torch.dtype, batch_size: int) -> tuple[Any, Tensor]:
     """(scores of all N rows, labels decided by the task), both on the CPU and in row order."""
@@ -26,7 +32,6 @@ def predictions(model: Any, task: Task, data: SplitData, dtype: torch.dtype, bat
     return scores, task.decide(scores, data.features.mask.cpu())
 
 
-def evaluate(model: Any, task: Task, data: SplitData, dtype: torch.dtype, batch_size: int) -> dict[str, Any]:
-    """The task's metrics on a split."""
-    _, decided = predictions(model, task, data, dtype, batch_size)
+def score_split(task: Task, data: SplitData, decided: Any) -> dict[str, Any]:
+    """The task's metrics of what was decided for all rows of a split."""
     return task.score(decided, data.targets.to("cpu"), data.features.mask.cpu(), data.num_classes, data.segment_seconds)

@@ -17,13 +17,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.cache import file_sha256, fingerprint
+from pipeline.datasets.base import count_lines
+from pipeline.datasets.segments import rule_of
 from pipeline.devices import choose_device, use_threads
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.methods import METHODS, Method, MethodConfig, create
 from pipeline.tasks import TASKS, Task
 from pipeline.training.data import SplitData, label_stream_problems, load_split
-from pipeline.training.predictions import predictions
+from pipeline.training.predictions import not_finite_clips, predictions
 from pipeline.training.settings import Run, TrainSettings
 
 UNSEEN = "test_unseen"  # test without the clips that stand in train as well
@@ -74,6 +76,7 @@ class RowInputs:
         """Changes whenever weights trained before would not be the weights trained now."""
         content = file_sha256(self.store.directory / "index.parquet")  # holds the cache key of every clip's features
         rows = self.index[["clip", "split"]].to_csv() + repr([[dict(event) for event in events] for events in self.index["events"]])
+        rows += rule_of(self.index)
         names = (self.run.method, self.first_method, *self.config.parts)
         parts = {part for name in names for part in METHODS.get(name).__mro__ if issubclass(part, Method)}
         code = sorted({file_sha256(inspect.getfile(part)) for part in parts})
@@ -92,7 +95,7 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
     """(method in eval mode with its trained weights, the facts stored beside them).
 
     Raises:
-        PipelineError: the seed was not trained, or the weights do not fit the method; says which are missing or unexpected.
+        PipelineError: the seed was not trained, the weights do not fit the method, with those missing or unexpected, or are not finite.
     """
     path = directory / f"seed-{seed}.json"
     if not path.is_file():
@@ -100,8 +103,11 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
     facts = json.loads(path.read_text(encoding="utf-8"))
     shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
     method = build(facts["method"], shapes, len(facts["classes"]), facts["settings"])
+    weights = load_file(directory / f"seed-{seed}.safetensors")
+    if names := count_lines("tensors with numbers that are not finite", method.not_finite(weights)):
+        raise PipelineError(f"{directory}/seed-{seed}.safetensors: {names[0]}; remove {directory} and train again")
     try:
-        method.load_kept(load_file(directory / f"seed-{seed}.safetensors"))
+        method.load_kept(weights)
     except RuntimeError as error:
         raise PipelineError(f"{directory}/seed-{seed}.safetensors does not fit {facts['method']}: {error}") from None
     return method.eval(), facts
@@ -132,6 +138,8 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
         for name, data in splits.items():
             if len(data):
                 scores, decided = predictions(method, inputs.task, data.to(device), dtype, method.config.recipe.batch_size)
+                if clips := count_lines(f"scores that are not finite, of the {name} clips", not_finite_clips(scores, data)):
+                    raise PipelineError(f"{models}/seed-{seed}.safetensors: {clips[0]}; look at their features, or train again")
                 metrics[name][str(seed)] = score_rows(inputs.task, data, decided, torch.arange(len(data)))
                 if name == "test" and UNSEEN in metrics:
                     with suppress(PipelineError):  # what is left may ask nothing (cml); the row has its number all the same

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from pipeline.settings import Settings
+from pipeline.settings import LARGEST_SEED, Seed, Settings
 
 
 class TrainSettings(Settings):
@@ -16,6 +16,7 @@ class TrainSettings(Settings):
     threads: int | None = Field(
         None,
         ge=1,
+        le=1024,
         description="CPU threads of a training and an evaluation; null: torch's own choice (cores, or $OMP_NUM_THREADS). The last digits of"
         " sums depend on their number; small networks are fastest on one",
     )
@@ -30,7 +31,7 @@ class TrainSettings(Settings):
         False,
         description="score test after every epoch as well, for the table's columns of the last and the best test epoch; chooses nothing",
     )
-    nonfinite_patience: int = Field(3, ge=0, description="steps with a non-finite loss that are skipped before the run stops")
+    nonfinite_patience: int = Field(3, ge=0, description="steps with a loss or a gradient that is not finite, skipped before the run stops")
 
 
 class Run(Settings):
@@ -39,5 +40,14 @@ class Run(Settings):
     task: str
     method: str
     features: str
-    seeds: list[int] = Field([0, 1, 2], min_length=1)
+    seeds: list[Seed] = Field([0, 1, 2], min_length=1, max_length=1000, description="whole numbers, each once")
     overrides: dict[str, Any] = Field({}, description="settings that differ from the method's own block, nested as there")
+
+    largest_integer: ClassVar[int] = LARGEST_SEED
+
+    @field_validator("seeds")
+    @classmethod
+    def _each_once(cls, value: list[int]) -> list[int]:
+        if len(set(value)) < len(value):
+            raise ValueError("a seed is named twice")
+        return value

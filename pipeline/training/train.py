@@ -108,6 +108,8 @@ def train_seed(row: RowTraining, seed: int) -> None:
     with torch.no_grad():
         method.prepare(first, trainer.in_order)
     state = trainer.run()
+    for fault in state.faults:
+        print(f"{trainer.name}: {fault}", flush=True)
     save_seed(row.directory, seed, row.inputs, state)
     weights, device = row.directory / f"seed-{seed}.safetensors", row.train.features.visual.device.type
     save_time(row.live / f"seed-{seed}", weights, before + state.seconds, device)
@@ -148,6 +150,7 @@ def save_seed(directory: Path, seed: int, inputs: RowInputs, state: State) -> No
         "classes": inputs.classes,
         "best_epoch": state.best_epoch,
         "skipped_steps": state.skipped,
+        **({"faults": state.faults} if state.faults else {}),
         "history": state.history,
     }
     partial = directory / f"seed-{seed}.json.partial"

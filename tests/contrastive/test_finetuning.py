@@ -200,6 +200,45 @@ def test_what_is_not_finite_stops_with_the_clips_named_and_the_last_good_weights
     assert all(torch.equal(good[name], weights[-1][name]) for name in good)
 
 
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("network", r"after epoch 0 weights are not finite: \d+ \(.*; lower learning_rate"),
+        ("heads", r"after epoch 0 of the heads weights are not finite: 1 \(heads\.audio\.weight\)"),
+        ("scores", "the loss on validation is nan, epoch 0; lower learning_rate"),
+    ],
+)
+def test_weights_that_a_step_made_infinite_are_not_published(world, tmp_path, monkeypatch, where, words):
+    """Where the gradients are finite, and so is the loss before it."""
+    made = trainer.make_optimizer
+
+    def breaking(settings, network, heads):
+        optimizer = made(settings, network, heads)
+        broken = optimizer.param_groups[0]["params"][-1]
+        step = optimizer.step
+        number = 0 if where == "heads" else 1  # the heads' own optimizer comes first
+
+        def last(*arguments):
+            step(*arguments)
+            steps.append(None)
+            if len(steps) == 3:  # of ten clips in batches of four
+                broken.data.fill_(torch.inf)
+
+        optimizers.append(optimizer)
+        if len(optimizers) - 1 == number and where != "scores":
+            optimizer.step = last
+        return optimizer
+
+    optimizers, steps = [], []
+    monkeypatch.setattr(trainer, "make_optimizer", breaking)
+    if where == "scores":
+        pooled = trainer.Finetuner._pooled_validation
+        monkeypatch.setattr(trainer.Finetuner, "_pooled_validation", lambda self: (pooled(self)[0] * torch.nan, pooled(self)[1]))
+    with pytest.raises(PipelineError, match=words):
+        world.run(tmp_path / "a", epochs=1, head_epochs=1)
+    assert not list((tmp_path / "a").glob("encoder.safetensors"))
+
+
 @pytest.mark.parametrize("last", [None, 1])
 def test_two_processes_train_what_one_does(world, tmp_path, last):
     world.run(tmp_path / "one", epochs=1, train_last=last)

@@ -26,6 +26,7 @@ def test_noise_is_counted_where_a_class_is_weak_for_what_it_usually_is():
         present = [i for i in range(11) if labels[i, c] == 1]
         noisy = [i for i in present if p[i, c].item() * 0.95 / mean < 0.9]
         assert ratios[c].item() == pytest.approx(len(noisy) / len(present) if present else 0.0)
+    assert ratios.dtype == torch.float64
     assert 0 < ratios[0] < 1
     assert ratios[2] == 0
 

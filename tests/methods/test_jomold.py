@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 from restatement import binary, scatter
+from safetensors.torch import load_file, save_file
 from test_han import CLASSES, LENGTHS, Reference, example
 
 from pipeline.errors import PipelineError
+from pipeline.layers.label_denoising import absent_labels
 from pipeline.layers.parsing_losses import stream_contrast
 from pipeline.methods import METHODS, Progress, create
 from pipeline.methods.base import ParsingTargets
@@ -95,9 +97,42 @@ def test_published_noise_ratios_are_read_and_need_no_first_network(tmp_path, sha
     assert method.noise_heard[0].item() == pytest.approx(0.06455493)
 
 
+@pytest.mark.parametrize("way", ["file", "buffers", "stored"])
+@pytest.mark.parametrize("dtype", [None, torch.float32, torch.float64, torch.bfloat16])
+def test_noise_ratios_stay_float64_whatever_the_weights_are(tmp_path, way, dtype):
+    """8 of 164 clips: of 41 clips with the class two labels are removed, of 82 four, where a ratio in float32 gives one and three."""
+    ratio = 8 / 164
+    assert [int(np.float32(ratio) * np.float32(count)) for count in (41, 82)] == [1, 3]
+    path = tmp_path / "ratios.npz"
+    np.savez(path, audio=np.full(CLASSES, ratio), visual=np.full(CLASSES, ratio))
+    method = build(noise_ratios=path)
+    if way == "buffers":
+        method.to(dtype)
+    method.prepare(None, lambda: [])
+    if way == "stored":  # as a checkpoint and as what is published
+        save_file(method.kept_weights(), tmp_path / "kept.safetensors")
+        method = build(noise_ratios=path).to(dtype)
+        method.load_kept(load_file(tmp_path / "kept.safetensors"))
+    method.to(dtype).to("cpu")
+    assert next(method.parameters()).dtype == (dtype or torch.float64)
+    for ratios in (method.noise_heard, method.noise_seen):
+        assert ratios.dtype == torch.float64
+        assert ratios.tolist() == [ratio] * CLASSES
+        for count, removed in ((41, 2), (82, 4)):
+            positive = torch.ones(count, CLASSES, dtype=torch.bool)
+            terms = torch.arange(count, dtype=torch.float32)[:, None].expand(-1, CLASSES)
+            assert absent_labels(-terms, terms, positive, ratios).sum(dim=0).tolist() == [removed] * CLASSES
+
+
 @pytest.mark.parametrize(
     "content",
-    [{"audio": np.zeros(3)}, {"audio": np.zeros(2), "visual": np.zeros(3)}, {"audio": np.full(3, 2.0), "visual": np.zeros(3)}, None],
+    [
+        {"audio": np.zeros(3)},
+        {"audio": np.zeros(2), "visual": np.zeros(3)},
+        {"audio": np.full(3, 2.0), "visual": np.zeros(3)},
+        {"audio": np.zeros(10**6), "visual": np.zeros(3)},
+        None,
+    ],
 )
 def test_a_file_without_ratios_is_refused(tmp_path, content):
     path = tmp_path / "ratios.npz"
@@ -113,3 +148,11 @@ def test_parameters_as_the_released_network_uses():
     """4,571,723 as released, less two layer norms of 512 that no forward pass reaches."""
     method = create("jomold", visual_shape=(8, 2048), audio_shape=(128,), num_classes=25, other_shapes={"motion": (512,)})
     assert sum(weight.numel() for weight in method.parameters()) + 2 * 2 * 512 == 4_571_723
+
+
+def test_a_small_file_that_unpacks_to_much_is_refused_before(tmp_path):
+    path = tmp_path / "ratios.npz"
+    np.savez_compressed(path, audio=np.zeros(10**6), visual=np.zeros(CLASSES))
+    assert path.stat().st_size < 20_000
+    with pytest.raises(PipelineError, match=r"noise_ratios: .*ratios\.npz: .* more than 1048576 bytes"):
+        build(noise_ratios=path).prepare(None, lambda: [])

@@ -8,6 +8,7 @@ import av
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.media.clip import decode_clip
@@ -116,6 +117,14 @@ def test_a_window_that_does_not_decode_is_said_and_spoils_no_other(predictor, mi
     assert not found.tracks.scores["both"][20:30].any()
     assert not found.tracks.active["both"][20:30].any()
     assert found.attention.shape[0] == 60
+
+
+def test_scores_that_are_not_finite_are_refused_with_the_weights_named(predictor, windows):
+    with torch.no_grad():
+        for weight in predictor.method.parameters():
+            weight.fill_(3e38)
+    with pytest.raises(PipelineError, match=r"models/runs/cace/seed-\d\.safetensors: its scores of the window at 0 s are not finite"):
+        predictor.predict(windows[0])
 
 
 def test_what_is_decoded_is_gone_window_by_window(predictor, minute):

@@ -223,3 +223,28 @@ def test_several_archives_come_into_one_directory_and_must_not_overlap(tmp_path)
         unpack([first, write(tmp_path, "zip")], tmp_path / "again")
     with pytest.raises(InputProblems, match=r"nowhere\.zip: no such file"):
         unpack([tmp_path / "nowhere.zip"], tmp_path / "again")
+
+
+@pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+def test_links_count_as_the_copies_they_become(tmp_path, kind):
+    """Kilobytes of links to one file would write gigabytes."""
+    content = os.urandom(50_000)
+    targets = "a.mp4" if kind == tarfile.LNKTYPE else "../a.mp4"
+    path = write_tar(tmp_path / "x.tar", [entry("a.mp4", content), *(entry(f"b/{n}.mp4", kind=kind, link=targets) for n in range(200))])
+    assert len(content) * 201 > 20 * path.stat().st_size
+    with pytest.raises(InputProblems, match=r"its links, which become copies, unpack to more than 20 times its size.*--max-ratio"):
+        unpack([path], tmp_path / "raw")
+    with pytest.raises(InputProblems, match=r"with its links more than 10000000 bytes once unpacked; raise --max-bytes"):
+        unpack([path], tmp_path / "raw", UnpackLimits(max_bytes=10_000_000, max_ratio=1000))
+    assert not list(tmp_path.glob("*raw*"))
+    assert "201 files" in unpack([path], tmp_path / "raw", UnpackLimits(max_ratio=1000))
+
+
+def test_a_path_of_megabytes_is_refused_in_a_line(tmp_path):
+    path = write_tar(
+        tmp_path / "x.tar", [entry("a/" * 1_000_000 + "b.mp4", b"x"), entry("c.mp4", kind=tarfile.SYMTYPE, link="d/" * 500_000)]
+    )
+    with pytest.raises(InputProblems) as caught:
+        unpack([path], tmp_path / "raw")
+    assert "has a path of more than 1000 characters" in caught.value.problems[0]
+    assert all(len(problem) < 1500 for problem in caught.value.problems)

@@ -132,7 +132,7 @@ def test_a_selection_by_what_trivial_answers_score_is_refused(inputs, tmp_path):
 
 def test_the_epoch_is_picked_by_the_metric_of_the_recipe(inputs, tmp_path, monkeypatch):
     scores = iter([1.0, 3.0, 2.0] * 2)
-    monkeypatch.setattr(loop, "evaluate", lambda *_: {"segment/Type@AV": 0.0, "event/A": next(scores)})
+    monkeypatch.setattr(loop, "score_split", lambda *_: {"segment/Type@AV": 0.0, "event/A": next(scores)})
     train(inputs, tmp_path / "models")
     assert json.loads((tmp_path / "models" / "seed-3.json").read_text(encoding="utf-8"))["best_epoch"] == 1
 

@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.features.store import Entry, FeatureStore, write_store
 from pipeline.methods import METHODS, AvelTargets, Batch, LocalizationMethod
 from pipeline.training import loop
-from pipeline.training.predictions import predictions
+from pipeline.training.predictions import predictions, score_split
 from pipeline.training.rows import RowInputs, evaluate_row, load_seed
 from pipeline.training.settings import Run, TrainSettings
 from pipeline.training.train import train_row
@@ -62,6 +62,11 @@ def train(inputs, directory, settings=EVERY_STEP):
     directory.mkdir(exist_ok=True)
     train_row(inputs, settings, directory, directory.parent / "live")
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+def scored(method, inputs, split):
+    data = inputs.split(split)
+    return score_split(inputs.task, data, predictions(method, inputs.task, data, torch.float32, 64)[1])["accuracy"]
 
 
 def test_a_row_is_the_same_every_time_and_whatever_is_checkpointed(inputs, tmp_path):
@@ -158,7 +163,7 @@ def test_the_best_validation_epoch_is_kept(inputs, tmp_path):
         scores = [record["val/accuracy"] for record in facts["history"]]
         assert facts["best_epoch"] == int(np.argmax(scores))  # the first of equals
         method, _ = load_seed(tmp_path / "row", seed)
-        score = loop.evaluate(method, inputs.task, inputs.split("val"), torch.float32, 64)["accuracy"]
+        score = scored(method, inputs, "val")
         assert score == pytest.approx(max(scores))
         assert [record["learning_rate"] for record in facts["history"]] == pytest.approx([0.02, 0.02, 0.01, 0.01])
 
@@ -252,6 +257,8 @@ def test_the_fingerprint_follows_everything_that_moves_the_weights(inputs, tmp_p
     index.to_parquet(others[2].store.directory / "index.parquet", index=False)
     assert len({first, *(other.fingerprint(EVERY_STEP) for other in others)}) == 4
     assert make_inputs(tmp_path / "same").fingerprint(EVERY_STEP) == first
+    inputs.index["segment_rule"] = "touch"
+    assert inputs.fingerprint(EVERY_STEP) != first
 
 
 def test_the_features_keep_their_stored_type_until_a_batch_is_made(inputs):
@@ -369,7 +376,7 @@ def test_watching_test_changes_no_weight_and_records_its_curve(inputs, tmp_path)
         curve = [record.pop("test/accuracy") for record in facts["history"]]
         assert facts == before
         method, _ = load_seed(tmp_path / "watched", seed)
-        kept = loop.evaluate(method, inputs.task, inputs.split("test"), torch.float32, 64)["accuracy"]
+        kept = scored(method, inputs, "test")
         assert curve[facts["best_epoch"]] == pytest.approx(kept)
         assert len(set(curve)) > 1
 

@@ -8,7 +8,7 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from pipeline.features.store import MODALITIES
-from pipeline.settings import Settings
+from pipeline.settings import Name, Settings
 
 ID = "{id}"
 
@@ -63,7 +63,7 @@ class ImportSet(Settings):
     directory: Path = Field(description="of the published files; the stage depends on it whole")
     visual: Source
     audio: Source
-    others: dict[str, Source] = Field({}, description="further streams by a name of your choice: motion, visual_labels ...")
+    others: dict[Name, Source] = Field({}, description="further streams by a name of your choice: motion, visual_labels ...")
     dtype: Literal["float16", "float32"] = Field("float32", description="of the stored features")
     max_missing_fraction: float = Field(0.05, ge=0, le=1, description="share of clips without a file that is let pass")
 
@@ -71,8 +71,6 @@ class ImportSet(Settings):
     def _alike(self) -> Self:
         if taken := sorted(set(self.others) & set(MODALITIES)):
             raise ValueError(f"others: {', '.join(taken)} is a name of its own")
-        if bad := [name for name in self.others if not name.isidentifier()]:
-            raise ValueError(f"others: {', '.join(bad)}: names are letters, digits and _")
         if self.visual.training_only or self.audio.training_only:
             raise ValueError("visual and audio features are needed of every clip; training_only is for streams under others")
         sources = self.sources.values()

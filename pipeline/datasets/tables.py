@@ -1,0 +1,42 @@
+"""CSV files written by people and their programs: every line read as its header says, or refused."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pipeline.datasets.base import count_lines
+
+
+def read_records(path: Path, columns: Sequence[str], problems: list[tuple[int, str]]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(line number, field by column) of a CSV file with a header line; further columns than ``columns`` may be there.
+
+    A line with another number of fields than the header is a problem, not a record: with a decimal comma ``0,5`` is two fields, and all
+    that follow would stand for another column.
+
+    Args:
+        problems: gets (line number, what is wrong).
+    """
+    with open(path, newline="", encoding="utf-8-sig") as stream:
+        reader = csv.reader(stream, strict=True)
+        try:
+            header = next(reader, [])
+            if missing := [name for name in columns if name not in header]:
+                problems.append((1, f"the columns {', '.join(missing)} are missing (needed: {', '.join(columns)})"))
+            problems += [
+                (1, line) for line in count_lines("columns named twice", sorted({name for name in header if header.count(name) > 1}))
+            ]
+            if problems:
+                return
+            for record in reader:
+                if len(record) == len(header):
+                    yield reader.line_num, dict(zip(header, record, strict=True))
+                elif record:
+                    counts = f"{len(record)} columns instead of {len(header)} ({', '.join(header)})"
+                    more = "; a decimal comma parts a number in two: write 0.5" if len(record) > len(header) else ""
+                    problems.append((reader.line_num, counts + more))
+        except csv.Error as error:
+            problems.append((reader.line_num, f"no line of a CSV file: {error}"))
+        except UnicodeDecodeError as error:
+            problems.append((reader.line_num + 1, f"here or below it is not UTF-8 ({error.reason}); save it as UTF-8"))

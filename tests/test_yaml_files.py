@@ -1,0 +1,60 @@
+"""What a YAML file would grow to is known before it is built."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from pipeline import config
+from pipeline.errors import InputProblems
+from pipeline.yaml_files import LARGEST_FILE, MOST_VALUES, read_yaml
+
+
+def bomb(levels: int, times: int = 10) -> str:
+    lines = ["a0: &a0 [" + ", ".join(["x"] * times) + "]"]
+    lines += [f"a{level}: &a{level} [" + ", ".join([f"*a{level - 1}"] * times) + "]" for level in range(1, levels)]
+    return "\n".join(lines) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (bomb(9), "line 5: with its aliases this stands for more than 100000 values"),
+        ("a: &a [*a]\n", "line 1: the alias *a stands inside of what it names"),
+        ("a: &a {b: {c: *a}}\n", "stands inside of what it names"),
+        ("[" * 100_000, "line 1: more than 50 mappings and lists in one another"),
+        ("a: " + "{b: " * 60 + "1" + "}" * 60, "more than 50 mappings"),
+        ("a: 1 " + " " * LARGEST_FILE, f"a file of settings has at most {LARGEST_FILE}"),
+        ("a: " + "[x, " * 1 + ", ".join(["1"] * (MOST_VALUES + 1)) + "]", "more than 100000 values"),
+        ("a: " + "9" * 5000, "Exceeds the limit"),
+        ("a: 2020-13-41\n", "month"),
+        ("a: 1\na: 2\n", "duplicate key"),
+        ("a: *b\n", "undefined alias"),
+        ("a: !!python/object:os.system x\n", "could not determine a constructor"),
+    ],
+    ids=["bomb", "itself", "within itself", "open lists", "mappings", "file", "list", "digits", "date", "twice", "no anchor", "python"],
+)
+def test_what_is_too_much_is_refused_in_one_line(tmp_path, text, words):
+    path = tmp_path / "params.yaml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        read_yaml(path)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(InputProblems):
+        config.load(path)
+
+
+def test_aliases_of_a_sane_size_are_read(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("a: &a {b: 1, c: [1, 2]}\nd: *a\ne:\n  <<: *a\n  f: 2\n", encoding="utf-8")
+    assert read_yaml(path) == {"a": {"b": 1, "c": [1, 2]}, "d": {"b": 1, "c": [1, 2]}, "e": {"b": 1, "c": [1, 2], "f": 2}}
+
+
+def test_an_anchor_given_again_counts_as_what_it_then_names(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(bomb(4) + "a3: &a3 x\nz: [" + ", ".join(["*a3"] * 50) + "]\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="duplicate key"):
+        read_yaml(path)
+    path.write_text(bomb(3).replace("a2: &a2", "b: &a0") + "z: [*a0, *a0]\n", encoding="utf-8")
+    assert len(read_yaml(path)["z"]) == 2

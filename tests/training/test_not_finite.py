@@ -1,0 +1,192 @@
+"""Gradients, weights and scores that are not finite: skipped, counted, named, never kept, refused where they are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from test_rows import EVERY_STEP, make_inputs, train
+
+from pipeline.errors import PipelineError
+from pipeline.methods import ParsingScores, Scores
+from pipeline.methods.base import MatchingScores
+from pipeline.training import loop
+from pipeline.training.rows import evaluate_row, load_seed
+
+STEPS = 3  # of an epoch: ten clips in batches of four
+
+
+def row(root: Path, epochs: int = 4, **recipe):
+    """One seed whose last epoch is kept."""
+    inputs = make_inputs(root, epochs=epochs, seeds=(3,))
+    inputs.settings["recipe"] |= {"selection": "last", "clip_norm": None, **recipe}
+    return inputs
+
+
+def facts_of(directory: Path) -> dict:
+    return json.loads((directory / "seed-3.json").read_text(encoding="utf-8"))
+
+
+def weights_of(directory: Path) -> dict[str, torch.Tensor]:
+    return load_file(directory / "seed-3.safetensors")
+
+
+def poison_gradients(monkeypatch, steps, value=torch.inf) -> list[list[str]]:
+    """One number of the gradient of these steps (from 0); returns the clips of every step."""
+    backward, step, clips = loop.Trainer._update, loop.Trainer._step, []
+
+    def noted(self, rows, progress):
+        clips.append([self.train.clips[int(each)] for each in rows])
+        return step(self, rows, progress)
+
+    def update(self, total):
+        weight = next(self.method.parameters())
+        number = len(clips) - 1
+        spoil = lambda gradient: gradient.clone().index_fill_(0, torch.tensor([0]), value)  # noqa: E731
+        handle = weight.register_hook(spoil) if number in steps else None
+        taken = backward(self, total)
+        if handle is not None:
+            handle.remove()
+        return taken
+
+    monkeypatch.setattr(loop.Trainer, "_step", noted)
+    monkeypatch.setattr(loop.Trainer, "_update", update)
+    return clips
+
+
+@pytest.mark.parametrize("value", [torch.inf, torch.nan])
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_an_infinite_gradient_in_the_last_step_is_skipped_counted_and_named(tmp_path, monkeypatch, clip_norm, value):
+    """What is published is what all other steps made: the same run whose last batch is left out."""
+    inputs = row(tmp_path / "a", clip_norm=clip_norm)
+    clips = poison_gradients(monkeypatch, {4 * STEPS - 1}, value)
+    train(inputs, tmp_path / "row")
+    facts = facts_of(tmp_path / "row")
+    assert facts["skipped_steps"] == 1
+    assert facts["faults"] == [f"epoch 3: a step skipped whose gradient was not finite; its clips: 2 ({', '.join(clips[-1])})"]
+    assert facts["best_epoch"] == 3
+    left_out = loop.Trainer._step
+    monkeypatch.setattr(loop.Trainer, "_step", lambda self, rows, progress: len(clips) < 8 * STEPS - 1 and left_out(self, rows, progress))
+    train(row(tmp_path / "b", clip_norm=clip_norm), tmp_path / "without")
+    assert all(torch.equal(value, weights_of(tmp_path / "without")[name]) for name, value in weights_of(tmp_path / "row").items())
+
+
+def test_a_healthy_run_says_nothing_of_faults(tmp_path):
+    train(row(tmp_path), tmp_path / "row")
+    assert facts_of(tmp_path / "row")["skipped_steps"] == 0
+    assert "faults" not in facts_of(tmp_path / "row")
+
+
+def test_patience_ends_with_gradients_as_with_losses(tmp_path, monkeypatch):
+    poison_gradients(monkeypatch, {0, 2, 3, 5})
+    with pytest.raises(PipelineError, match=r"the gradient was not finite in 4 steps.*epoch 1.*last such batch: clip\d+, clip\d+$"):
+        train(row(tmp_path), tmp_path / "row")
+    assert not list((tmp_path / "row").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_an_epoch_without_a_step_is_never_the_best(tmp_path, monkeypatch, validation, capsys):
+    inputs = row(tmp_path)
+    if not validation:
+        inputs.index.loc[inputs.index["split"] == "val", "split"] = "none"
+    poison_gradients(monkeypatch, {9, 10, 11})
+    train(inputs, tmp_path / "row")
+    facts = facts_of(tmp_path / "row")
+    assert facts["best_epoch"] == 2
+    assert facts["faults"][-1] == "epoch 3 is not kept: every step of it was skipped"
+    assert "row, seed 3: epoch 3 is not kept: every step of it was skipped" in capsys.readouterr().out
+
+
+def test_where_no_epoch_can_be_kept_nothing_is_published(tmp_path, monkeypatch):
+    poison_gradients(monkeypatch, {0, 1, 2})
+    with pytest.raises(PipelineError, match=r"row, seed 3: no epoch can be kept.*epoch 0 is not kept: every step of it was skipped"):
+        train(row(tmp_path, epochs=1), tmp_path / "row")
+    assert not list((tmp_path / "row").glob("*.safetensors"))
+
+
+@pytest.mark.parametrize("validation", [True, False])
+def test_weights_that_a_step_made_infinite_are_never_kept(tmp_path, monkeypatch, validation):
+    """With validation its scores tell; without, the weights themselves."""
+    steps = 0
+
+    class Breaking(torch.optim.Adam):
+        def step(self, closure=None):
+            nonlocal steps
+            super().step(closure)
+            steps += 1
+            if steps == 4 * STEPS:
+                self.param_groups[0]["params"][-1].data.fill_(torch.inf)
+
+    monkeypatch.setitem(loop.OPTIMIZERS, "adam", Breaking)
+    inputs = row(tmp_path)
+    if not validation:
+        inputs.index.loc[inputs.index["split"] == "val", "split"] = "none"
+    train(inputs, tmp_path / "row")
+    assert facts_of(tmp_path / "row")["best_epoch"] == 2
+    (fault,) = facts_of(tmp_path / "row")["faults"]
+    words = "scores that are not finite, of the validation clips: 5 (clip10, clip11" if validation else "weights that are not finite: 1 ("
+    assert fault.startswith(f"epoch 3 is not kept: {words}")
+    assert all(torch.isfinite(value).all() for value in weights_of(tmp_path / "row").values())
+
+
+def spoil(directory: Path, value: float) -> str:
+    weights = weights_of(directory)
+    name = next(name for name, tensor in weights.items() if tensor.is_floating_point() and tensor.ndim > 1)
+    weights[name] = torch.full_like(weights[name], value)
+    save_file(weights, directory / "seed-3.safetensors")
+    return name
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_stored_weights_that_are_not_finite_are_refused_with_their_file(tmp_path, value):
+    inputs = row(tmp_path, epochs=1)
+    train(inputs, tmp_path / "row")
+    name = spoil(tmp_path / "row", value)
+    with pytest.raises(PipelineError, match=rf"row/seed-3\.safetensors: tensors with numbers that are not finite: 1 \({name}\)"):
+        load_seed(tmp_path / "row", 3)
+    with pytest.raises(PipelineError, match=r"row/seed-3\.safetensors"):
+        evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path)
+
+
+def test_finite_weights_that_answer_with_nan_are_refused_by_evaluation(tmp_path):
+    inputs = row(tmp_path, epochs=1)
+    train(inputs, tmp_path / "row")
+    spoil(tmp_path / "row", 3e38)
+    with pytest.raises(PipelineError, match=r"row/seed-3\.safetensors: scores that are not finite, of the val clips: 5 \(clip10, clip11"):
+        evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path)
+    assert not (tmp_path / "predictions.parquet").exists()
+
+
+def test_what_is_said_of_padding_does_not_count():
+    """(B, T) = (3, 2): the second clip has one segment, the third none at all."""
+    mask = torch.tensor([[True, True], [True, False], [False, False]])
+    segments, event, classes, attention = torch.zeros(3, 2, 4), torch.zeros(3, 2), torch.zeros(3, 3), torch.zeros(3, 2, 5)
+    segments[1, 1], event[1, 1], attention[1, 1], classes[2], segments[2] = torch.nan, torch.inf, torch.nan, torch.nan, torch.nan
+    assert Scores(segments, event, classes, attention).finite(mask).tolist() == [True, True, True]
+    assert Scores(segments, None, None).finite(mask).tolist() == [True, True, True]
+    for spoiled in (segments[0, 1], event[1, :1], classes[1], attention[0, 0]):
+        before = spoiled.clone()
+        spoiled[-1] = -torch.inf
+        assert Scores(segments, event, classes, attention).finite(mask).sum() == 2
+        spoiled.copy_(before)
+
+
+def test_of_windows_those_within_the_clip_count():
+    """T = 3, two segments valid: of length 1 starts 0 and 1, of length 2 start 0."""
+    mask = torch.tensor([[True, True, False]])
+    for where, right in {(0, 0, 1): False, (0, 1, 1): False, (1, 0, 0): False, (0, 2, 0): True, (1, 0, 1): True, (2, 0, 0): True}.items():
+        scores = MatchingScores(torch.zeros(1, 3, 3, 3), torch.zeros(1, 3, 3, 3))
+        scores.visual_to_audio[(0, *where)] = torch.nan
+        assert scores.finite(mask).item() is right, where
+
+
+def test_of_parsing_every_score_and_threshold_counts():
+    mask = torch.tensor([[True, False]])
+    for number in range(5):
+        parts = [torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 2, 2, 3)]
+        assert ParsingScores(*parts).finite(mask).item()
+        parts[number][0, 0] = torch.nan
+        assert not ParsingScores(*parts).finite(mask).item()
