@@ -34,4 +34,4 @@ test-processors: environment
 
 # Fix the versions that a fresh machine installs, for Python 3.11 and 3.12 alike.
 lock:
-	uv pip compile --universal --python-version 3.11 --extra test --no-header --no-annotate pyproject.toml -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --extra test --no-header --no-annotate --generate-hashes pyproject.toml -o requirements.lock

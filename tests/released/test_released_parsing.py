@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from pipeline.layers import evidence
+from pipeline.layers.parsing_losses import stream_contrast
 from pipeline.methods import Batch, Method, Progress, VideoTargets, coleaf, create
 from pipeline.methods.anchor import Anchored
 
@@ -74,11 +75,15 @@ def opinions(monkeypatch) -> list[tuple[Tensor, Tensor]]:
 
 
 def after_attention(released: Answers, said: Anchored) -> None:
-    """Similarities of the two streams, and which of a segment's ten belongs to it."""
+    """Similarities of the two streams, and their contrast, worked out from the released similarities and own segments."""
     similarity = normalize(said.heard_tokens, dim=-1) @ normalize(said.seen_tokens, dim=-1).transpose(1, 2) / 0.2
     released.equal("sims_after", similarity.flatten(0, 1), FLOAT32)
-    own = torch.eye(SEGMENTS).argmax(dim=1).repeat(CLIPS)
-    released.equal("mask_after", own, 0)
+    shares = np.exp(released.arrays["sims_after"])
+    own = (shares / shares.sum(axis=1, keepdims=True))[np.arange(CLIPS * SEGMENTS), released.arrays["mask_after"]]
+    contrast = -np.log(0.9 * own + 0.1 / (SEGMENTS - 1) * (1 - own)).mean()
+    ours = stream_contrast(said.heard_tokens, said.seen_tokens, torch.ones(CLIPS, SEGMENTS, dtype=torch.bool))
+    assert float(ours) == pytest.approx(contrast, abs=FLOAT32)
+    released.compared.add("mask_after")
 
 
 # --- one network each ---------------------------------------------------------------------------------------------------------------------
@@ -186,9 +191,7 @@ def test_every_term_of_coleaf(trained, monkeypatch):
     with answers("avvp_namefilled.npz", "coleaf/loss/") as released:
         ours = {theirs: terms[0][own] for theirs, own in LOSSES.items()}
         ours |= {f"mutual{parity}": merged["mutual"] for parity, merged in enumerate(terms)}
-        for name, loss in ours.items():
-            size = abs(float(released.arrays[name]))
-            released.equal(name, loss, min(1e-5 * max(1.0, size), 1e-4))  # asl_* are sums of a hundred terms, in float32
+        released.equal_all(ours, FLOAT32)
 
 
 # --- denoising ----------------------------------------------------------------------------------------------------------------------------
