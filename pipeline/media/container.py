@@ -99,6 +99,18 @@ def fragments(path: str | os.PathLike[str]) -> tuple[int, bool]:
     return len(numbers), follow and place == size
 
 
+def listed_times(path: str | os.PathLike[str], container: str, index: int) -> list[float]:
+    """Times in seconds, ascending, of the packets that an AVI file's index lists; it passes over the empty ones, which repeat a picture.
+
+    Empty for another container, and for a file without an index.
+    """
+    if container != "avi":
+        return []
+    with open_container(path) as opened:
+        stream = opened.streams[index]
+        return [float(entry.timestamp * stream.time_base) for entry in stream.index_entries]
+
+
 def lists_every_packet(path: str | os.PathLike[str], container: str, index: int) -> bool:
     """Whether the file itself says when each packet of stream ``index`` is due and how long it lasts, so that a gap is no loss.
 

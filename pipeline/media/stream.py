@@ -11,9 +11,10 @@ import av
 import av.error
 import numpy as np
 
-from pipeline.media.container import demuxed, describe, open_container
+from pipeline.media.container import MediaError, demuxed, describe, open_container
 from pipeline.media.timeline import Track
 
+UNTIMED_SECONDS = 1.0  # by which frames numbered by their rate may miss the next time that is stated
 SEEK_FROM = 5.0  # seconds; a window that starts earlier is reached faster by decoding from the start
 TICK = 5e-4  # seconds; half a tick of Matroska's millisecond clock, the coarsest in common use: times closer than this are equal
 
@@ -56,7 +57,7 @@ def decoded_frames(
     ``track`` says where the stream's clock jumps, if it was walked through.
 
     Raises:
-        MediaError: the file cannot be opened.
+        MediaError: the file cannot be opened, or many of its frames carry no time.
     """
     bent = track if track is not None and not track.plain else None
     if start > SEEK_FROM and bent is None:  # a seek counts in the times that are to be mended
@@ -84,7 +85,7 @@ def _frames_from(
                 container.seek(int((seek_to + clock) / stream.time_base), stream=stream)
             except av.error.FFmpegError:
                 return
-        upcoming, latest = 0.0, None
+        upcoming, latest, untimed = 0.0, None, 0
         for number, packet in enumerate(demuxed(container, stream, packets.errors)):
             if bent is not None:
                 if number in bent.strays:
@@ -106,6 +107,9 @@ def _frames_from(
                 continue
             for frame in frames:
                 moment = upcoming if frame.pts is None else float(frame.pts * stream.time_base) - clock
+                if untimed and abs(moment - upcoming) > UNTIMED_SECONDS:
+                    raise MediaError("unreadable", f"{untimed} frames without a time end {abs(moment - upcoming):.3g} s off the next one's")
+                untimed = untimed + 1 if frame.pts is None else 0
                 upcoming = moment + (float(frame.duration * stream.time_base) if frame.duration else interval)
                 latest = frame if stream.type == "video" else None
                 yield moment, frame

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import av
 import numpy as np
 
-from pipeline.media.container import MediaError, describe, lists_every_packet
+from pipeline.media.container import MediaError, describe, listed_times, lists_every_packet
 from pipeline.media.probe import Probe, VideoStream
 from pipeline.media.stream import TICK, Packets, decoded_frames, packet_times
 
@@ -120,8 +120,8 @@ def _read_pyav(path: str | os.PathLike[str], times: np.ndarray, found: Probe, vi
         shown[done:], lasts[done:] = current[0], _lasts(current[1])
     interval = packets.interval or 1 / video.rate
     covered = _covered(times, shown, lasts, current[0], packets.times, interval, _hole(found, packets.times, interval))
-    if not covered.all() and lists_every_packet(path, found.container, video.index):
-        lasts = np.maximum(lasts, _stands(packets, shown, interval))
+    if not covered.all():
+        lasts = np.maximum(lasts, _stands(path, found, video, packets, shown, interval))
         covered = _covered(times, shown, lasts, current[0], packets.times, interval, _hole(found, packets.times, interval))
     return Frames(images, shown, covered, current[0] + max(_lasts(current[1]), interval), "pyav", tuple(packets.errors))
 
@@ -131,19 +131,28 @@ def _lasts(frame: Any) -> float:
     return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
 
 
-def _stands(packets: Packets, shown: np.ndarray, interval: float) -> np.ndarray:
-    """Seconds that each of the pictures begun at ``shown`` (F,) may stand by the durations that the container states; 0 for the usual.
+def _stands(
+    path: str | os.PathLike[str], found: Probe, video: VideoStream, packets: Packets, shown: np.ndarray, interval: float
+) -> np.ndarray:
+    """Seconds that each of the pictures begun at ``shown`` (F,) may stand by the table that the file itself has; 0 for the usual.
 
-    Durations follow the order of decoding: where pictures are stored out of order, the one that stands and the packet that states it lie
-    as far apart as reordering goes.
+    MP4's states durations, in the order of decoding: where pictures are stored out of order, the one that stands and the packet that
+    says so lie as far apart as reordering goes. AVI's states which pictures there are.
     """
     due, lasting = np.asarray(packets.due), np.asarray(packets.lasting)
     stands = np.zeros(len(shown))
-    for place, moment in enumerate(shown):
-        nearest = int(np.argmin(np.abs(due - moment)))
-        longest = float(lasting[max(0, nearest - REORDER_DEPTH) : nearest + REORDER_DEPTH + 1].max())
-        if longest > 1.5 * interval:
-            stands[place] = longest + interval
+    if not len(due):
+        return stands
+    if lists_every_packet(path, found.container, video.index):
+        for place, moment in enumerate(shown):
+            nearest = int(np.argmin(np.abs(due - moment)))
+            longest = float(lasting[max(0, nearest - REORDER_DEPTH) : nearest + REORDER_DEPTH + 1].max())
+            if longest > 1.5 * interval:
+                stands[place] = longest + interval
+    elif listed := listed_times(path, found.container, video.index):
+        following = np.append(packets.times, np.inf)[np.searchsorted(packets.times, shown + TICK)]
+        next_listed = np.append(np.asarray(listed) - found.clock, np.inf)[np.searchsorted(np.asarray(listed) - found.clock, shown + TICK)]
+        stands = np.where(np.isfinite(following) & (next_listed > following - TICK), following - shown, 0.0)
     return stands
 
 
@@ -177,8 +186,8 @@ def _read_decord(path: str | os.PathLike[str], times: np.ndarray, found: Probe, 
     interval = float(np.median(np.diff(starts))) if len(starts) > 1 else 1 / video.rate
     lasts = (ends - starts)[chosen]
     covered = _covered(times, starts[chosen], lasts, starts[-1], starts, interval, _hole(found, starts, interval))
-    if not covered.all() and lists_every_packet(path, found.container, video.index):
-        lasts = np.maximum(lasts, _stands(packets, starts[chosen], interval))
+    if not covered.all():
+        lasts = np.maximum(lasts, _stands(path, found, video, packets, starts[chosen], interval))
         covered = _covered(times, starts[chosen], lasts, starts[-1], starts, interval, _hole(found, starts, interval))
     end = starts[-1] + max(ends[-1] - starts[-1], interval)
     return Frames(images, starts[chosen], covered, float(end), "decord")

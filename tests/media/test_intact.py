@@ -44,6 +44,28 @@ def test_a_picture_that_stands_still_is_no_hole(make_clip, suffix, decoder):
     assert [read_number(frame) for frame in clip.frames] == expected
 
 
+def test_avi_repeats_a_picture_by_leaving_it_out_of_its_index(make_clip):
+    times = [*(n / 10 for n in range(10)), *(2.5 + n / 10 for n in range(15))]
+    path = make_clip("gap.avi", times=times, codec="mpeg4", audio_codec="pcm_s16le")
+    clip = read(path, frames_per_second=10.0)
+    assert (clip.status, clip.video_coverage) == ("ok", 1.0)
+    assert [read_number(frame) for frame in clip.frames] == [*range(9), *[9] * 16, *range(10, 25)]
+    content = bytearray(path.read_bytes())
+    places = [place for place in range(len(content)) if content[place : place + 4] == b"00dc" and place < content.index(b"idx1")]
+    pictures = [place for place in places if content[place + 4 : place + 8] != bytes(4)]
+    assert len(pictures) == 25
+    content[pictures[3] : pictures[8]] = bytes(pictures[8] - pictures[3])  # listed, and lost
+    path.write_bytes(content)
+    assert read(path, frames_per_second=10.0).status in {"partial", "truncated", "unreadable"}
+
+
+def test_frames_that_carry_no_time_are_not_placed_by_guess(make_clip):
+    """H.264 in a program stream: one time stamp for many pictures, and a rate that says nothing."""
+    clip = read(make_clip("untimed.vob", audio_codec="mp2"))
+    assert clip.status == "unreadable"
+    assert "frames without a time" in clip.reason
+
+
 def test_a_still_before_the_last_picture_throws_no_clip_away(make_clip):
     """The table, which follows the order of decoding, has no room for this gap: the track states 1.7 s."""
     clip = read(make_clip("end.mp4", times=[*(n / 10 for n in range(16)), 3.9]), frames_per_second=10.0)
