@@ -32,7 +32,7 @@ from pipeline.report.settings import ReportSettings
 from pipeline.settings import Settings, merge
 from pipeline.synth.settings import SynthSettings
 from pipeline.tasks import TASKS
-from pipeline.training.settings import Run, TrainSettings
+from pipeline.training.settings import Run, TrainSettings, method_settings
 
 Entry = TypeVar("Entry")
 
@@ -72,8 +72,7 @@ class Params(Settings):
 
     def method_settings(self, row: str) -> dict[str, Any]:
         """The settings of a row's method: its own block with the row's overrides laid over it."""
-        run = self.runs[row]
-        return merge(self.methods.get(run.method, {}), run.overrides)
+        return method_settings(self.methods, self.runs[row])
 
 
 def pick(block: Mapping[str, Entry], name: str, kind: str) -> Entry:
