@@ -25,14 +25,19 @@ PLUMBING = {
     "pipeline/children.py": "starts, watches and ends processes; what these compute is a part of its own",
     "pipeline/closure.py": "says what depends on what; a wrong answer shows in what it writes",
     "pipeline/config.py": "checks params.yaml and hands its values on; DVC compares the values, and their classes are parts of their own",
-    "pipeline/errors.py": "sentences for the user",
+    "pipeline/errors.py": "sentences for the user, in place of a number",
     "pipeline/registry.py": "a name leads to its class; an entry's file is a part of its own where it is chosen",
     "pipeline/stage.py": "locks, and publishes whole directories by rename; it does not look into them",
     "stages/__init__.py": "how threads wait for one another",
     "stages/paths.py": "paths that dvc.yaml names as well; a wrong one finds no file",
 }
 # Packages that import every entry of a kind. Only what is taken out of them counts; the entry that settings choose is added by its name.
-REGISTRIES = ("pipeline/datasets/__init__.py", "pipeline/encoders/__init__.py", "pipeline/methods/__init__.py", "pipeline/tasks/__init__.py")
+REGISTRIES = (
+    "pipeline/datasets/__init__.py",
+    "pipeline/encoders/__init__.py",
+    "pipeline/methods/__init__.py",
+    "pipeline/tasks/__init__.py",
+)
 
 
 def closure(starts: Iterable[Path], root: Path = ROOT, cut: Iterable[str] = PLUMBING) -> list[Path]:

@@ -32,7 +32,8 @@ from pipeline.report.settings import ReportSettings
 from pipeline.settings import Settings, merge
 from pipeline.synth.settings import SynthSettings
 from pipeline.tasks import TASKS
-from pipeline.training.settings import Run, TrainSettings, method_settings
+from pipeline.training.choices import method_settings
+from pipeline.training.settings import Run, TrainSettings
 
 Entry = TypeVar("Entry")
 

@@ -1,4 +1,4 @@
-"""What the settings of a run choose: the code of its method and its task."""
+"""The settings of a run's method, and the code that they choose: of the method and of the task."""
 
 from __future__ import annotations
 
@@ -9,11 +9,17 @@ from typing import Any
 
 from pipeline.closure import PLUMBING
 from pipeline.methods import METHODS
+from pipeline.settings import merge
 from pipeline.tasks import TASKS
 from pipeline.training.settings import Run
 
 # What no weights hold, beside the plumbing.
 TRAINING_PLUMBING = {**PLUMBING, "pipeline/metrics/bootstrap.py": "intervals around the scores; training takes the scores alone"}
+
+
+def method_settings(methods: Mapping[str, Mapping[str, Any]], run: Run) -> dict[str, Any]:
+    """The settings of a run's method: its own block with the run's overrides laid over it."""
+    return merge(methods.get(run.method, {}), run.overrides)
 
 
 def chosen_code(run: Run, settings: Mapping[str, Any]) -> list[Path]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
-from pipeline.settings import Settings, merge
+from pipeline.settings import Settings
 
 
 class TrainSettings(Settings):
@@ -42,8 +41,3 @@ class Run(Settings):
     features: str
     seeds: list[int] = Field([0, 1, 2], min_length=1)
     overrides: dict[str, Any] = Field({}, description="settings that differ from the method's own block, nested as there")
-
-
-def method_settings(methods: Mapping[str, Mapping[str, Any]], run: Run) -> dict[str, Any]:
-    """The settings of a run's method: its own block with the run's overrides laid over it."""
-    return merge(methods.get(run.method, {}), run.overrides)
