@@ -128,8 +128,8 @@ def test_files_that_are_not_there_are_named_all_at_once(params, tmp_path):
     with pytest.raises(InputProblems) as caught:
         plan(params, tmp_path / "plan")
     assert caught.value.problems == [
-        "runs.coleaf_jomold.overrides.anchor_settings.noise_ratios: there is no file own/other.npz",
-        "features.heard.audio.weights: there is no file own/vggish.pth",
+        "runs.coleaf_jomold.overrides.anchor_settings.noise_ratios: there is no file own/other.npz; put it there, or correct the path",
+        "features.heard.audio.weights: there is no file own/vggish.pth; put it there, or correct the path",
     ]
 
 
