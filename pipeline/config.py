@@ -30,6 +30,7 @@ from pipeline.report.settings import ReportSettings
 from pipeline.settings import Name, Settings, merge
 from pipeline.synth.settings import SynthSettings
 from pipeline.tasks import TASKS
+from pipeline.training.choices import method_settings
 from pipeline.training.settings import Run, TrainSettings
 from pipeline.yaml_files import read_yaml
 
@@ -73,8 +74,7 @@ class Params(Settings):
 
     def method_settings(self, row: str) -> dict[str, Any]:
         """The settings of a row's method: its own block with the row's overrides laid over it."""
-        run = self.runs[row]
-        return merge(self.methods.get(run.method, {}), run.overrides)
+        return method_settings(self.methods, self.runs[row])
 
 
 def pick(block: Mapping[str, Entry], name: str, kind: str) -> Entry:

@@ -66,9 +66,9 @@ def run(name: str, body: Callable[..., None], takes: str | None = None) -> None:
     """Run a stage's body; a PipelineError becomes its message on stderr and exit code 1, an interrupt exit code 130.
 
     Args:
-        takes: what the stage's one argument is, for a stage that has one ("row"); ``body`` gets it.
+        takes: what the stage's one argument is, for a stage that has one ("row"); ``body`` gets it. ``STAGE@ARGUMENT`` is taken as well.
     """
-    arguments = sys.argv[1:]
+    arguments = [argument.rpartition("@")[2] for argument in sys.argv[1:]]
     if len(arguments) != (takes is not None):
         print(f"usage: python -m stages.{name}{f' {takes.upper()}' if takes else ''}", file=sys.stderr)
         sys.exit(2)

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
+PLAN = Path("data/plan")
 RAW = Path("data/raw")
 INDEX = Path("data/index")
 CLIPS = Path("data/clips")

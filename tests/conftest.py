@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import settings
+
+from pipeline import closure
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("suite")
@@ -27,3 +30,15 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"{path} is not here")
     return path
+
+
+@pytest.fixture
+def edited(monkeypatch) -> Callable[[str], None]:
+    """Makes code look edited: ``edited("pipeline/layers/pooling.py")`` changes what is read of that file, not the file."""
+
+    def edit(path: str) -> None:
+        digest = closure.file_sha256
+        assert (REPOSITORY / path).is_file()
+        monkeypatch.setattr(closure, "file_sha256", lambda file: digest(file)[::-1] if Path(file) == REPOSITORY / path else digest(file))
+
+    return edit

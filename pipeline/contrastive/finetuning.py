@@ -7,6 +7,7 @@ after. ``curve.csv``: one line per epoch.
 
 from __future__ import annotations
 
+import inspect
 import json
 from dataclasses import dataclass
 from functools import partial
@@ -19,14 +20,15 @@ from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor
 
-from pipeline.cache import Cache, file_sha256, fingerprint
+from pipeline.cache import Cache, fingerprint
+from pipeline.closure import digests
 from pipeline.contrastive.batches import Clips
 from pipeline.contrastive.data import Selection, audio_features
 from pipeline.contrastive.model import ContrastiveModel, Heads
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.contrastive.trainer import LAST_GOOD, Finetuner, State
 from pipeline.devices import choose_device, use_threads
-from pipeline.encoders import AudioEncoder, VisualEncoder, create
+from pipeline.encoders import ENCODERS, AudioEncoder, VisualEncoder, create
 from pipeline.errors import PipelineError
 from pipeline.features.settings import EncoderChoice
 
@@ -42,7 +44,8 @@ class Finetuning:
 
     def fingerprint(self) -> str:
         """Changes whenever a checkpoint left by an interrupted run would not lead to the weights trained now."""
-        code = [file_sha256(path) for path in sorted(Path(__file__).parent.glob("*.py"))]
+        encoders = [Path(inspect.getfile(ENCODERS.get(choice.encoder))) for choice in (self.settings.visual, self.settings.audio)]
+        code = digests([Path(__file__), *encoders])
         items = [[(item.clip, item.job.key, item.segments) for item in part] for part in (self.selection.train, self.selection.validation)]
         specs = [_create(choice).spec() for choice in (self.settings.visual, self.settings.audio)]
         return fingerprint(code, items, specs, self.settings.model_dump(mode="json"))

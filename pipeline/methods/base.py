@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -256,6 +257,11 @@ class MethodConfig(Settings):
         return ()
 
     @property
+    def files(self) -> dict[str, Path]:
+        """Files that the settings name, by the path of their setting."""
+        return dict(_named_files(self.model_dump(), ""))
+
+    @property
     def first(self) -> MethodConfig | None:
         """Settings of a network that is trained first, for :meth:`Method.prepare` to learn from; None without one."""
         return None
@@ -264,6 +270,14 @@ class MethodConfig(Settings):
     def first_method(self) -> str | None:
         """Name of that network's method; None: it is the same one."""
         return None
+
+
+def _named_files(settings: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Path]]:
+    for name, value in settings.items():
+        if isinstance(value, Path):
+            yield f"{prefix}{name}", value
+        elif isinstance(value, Mapping):
+            yield from _named_files(value, f"{prefix}{name}.")
 
 
 class SupervisionConfig(MethodConfig):

@@ -34,6 +34,7 @@ to the other modality. The Anchor's pass for pseudo-labels is left out while not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
@@ -151,6 +152,11 @@ class ColeafConfig(ParsingConfig):
         config = METHODS.get(self.anchor).Config(**{**self.anchor_settings, **shared})
         assert isinstance(config, ParsingConfig)
         return config
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Those of the Anchor's settings among them."""
+        return {**super().files, **{f"anchor_settings.{name}": path for name, path in self.anchor_config.files.items()}}
 
     @property
     def first(self) -> MethodConfig | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -17,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.cache import file_sha256, fingerprint
+from pipeline.closure import digests
 from pipeline.datasets.base import count_lines
 from pipeline.datasets.segments import rule_of
 from pipeline.devices import choose_device, use_threads
@@ -24,6 +24,7 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.methods import METHODS, Method, MethodConfig, create
 from pipeline.tasks import TASKS, Task
+from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
 from pipeline.training.data import SplitData, label_stream_problems, load_split
 from pipeline.training.predictions import not_finite_clips, predictions
 from pipeline.training.settings import Run, TrainSettings
@@ -74,13 +75,16 @@ class RowInputs:
 
     def fingerprint(self, train: TrainSettings) -> str:
         """Changes whenever weights trained before would not be the weights trained now."""
-        content = file_sha256(self.store.directory / "index.parquet")  # holds the cache key of every clip's features
-        rows = self.index[["clip", "split"]].to_csv() + repr([[dict(event) for event in events] for events in self.index["events"]])
-        rows += rule_of(self.index)
-        names = (self.run.method, self.first_method, *self.config.parts)
-        parts = {part for name in names for part in METHODS.get(name).__mro__ if issubclass(part, Method)}
-        code = sorted({file_sha256(inspect.getfile(part)) for part in parts})
-        return fingerprint(code, self.run.model_dump(), self.settings, train.model_dump(), content, rows, self.classes)
+        code = digests([Path(__file__).with_name("train.py"), *chosen_code(self.run, self.settings)], cut=TRAINING_PLUMBING)
+        features = [file_sha256(self.store.directory / name) for name in ("index.parquet", "spec.json")]  # hold a key of every clip's
+        files = {setting: file_sha256(path) for setting, path in self.config.files.items()}
+        settings = self.run.model_dump(), self.settings, train.model_dump()
+        return fingerprint(code, settings, features, files, self.annotations(), rule_of(self.index), self.classes)
+
+    def annotations(self) -> list[list[Any]]:
+        """What a training reads of the index, as plain values: all but where a clip's file lies and what it weighs."""
+        plain = self.index.drop(columns=["file", "bytes", "sha256"], errors="ignore")
+        return json.loads(plain.to_json(orient="values", double_precision=15))
 
 
 def build(name: str, shapes: Mapping[str, tuple[int, ...]], num_classes: int, settings: Mapping[str, Any]) -> Method:

@@ -77,7 +77,7 @@ def test_the_dag_below_a_fine_tuning_is_its_feature_set_and_that_ones_rows(tmp_p
     assert below == {"finetune@eye", "extract@third", "train@avel_third", "evaluate@avel_third", "report"}
     stages = YAML(typ="safe").load(repository / "dvc.yaml")["stages"]
     tracked = {name: stage.get("do", stage)["params"] for name, stage in stages.items()}
-    assert [name for name in tracked if any("finetune" in param for param in tracked[name])] == ["finetune"]
+    assert [name for name in tracked if any("finetune" in param for param in tracked[name])] == ["plan", "finetune"]
     assert project.run("git", "status", "--porcelain", "--ignored", "models/encoders").strip() == ""
     (project.root / "models/encoders/eye").mkdir()
     (project.root / "models/encoders/eye/encoder.safetensors").write_bytes(b"x")

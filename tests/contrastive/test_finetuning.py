@@ -293,10 +293,24 @@ def test_the_learning_rate_by_hand():
     )
 
 
-def test_the_fingerprint_follows_settings_clips_and_code(world, monkeypatch):
+def test_the_fingerprint_follows_settings_and_clips(world):
     first = world.finetuning().fingerprint()
     assert world.finetuning().fingerprint() == first
     others = {first, world.finetuning(learning_rate=0.02).fingerprint()}
     world.add("new", "train", content=80)
     others.add(world.finetuning().fingerprint())
     assert len(others) == 3
+
+
+@pytest.mark.parametrize(
+    ("path", "counts"),
+    [
+        *((f"pipeline/{name}.py", True) for name in ("contrastive/loss", "encoders/timm_models", "encoders/logmel", "encoders/weights")),
+        *((f"pipeline/{name}.py", True) for name in ("features/passes", "media/decoding", "layers/precision", "training/checkpoint")),
+        *((f"pipeline/{name}.py", False) for name in ("encoders/vggish", "methods/avel", "layers/spiking", "report/tables")),
+    ],
+)
+def test_the_fingerprint_follows_all_code_that_makes_the_weights_and_no_other(world, edited, path, counts):
+    first = world.finetuning().fingerprint()
+    edited(path)
+    assert (world.finetuning().fingerprint() != first) == counts

@@ -51,24 +51,83 @@ def test_nothing_changed_nothing_runs(project):
 
 def test_a_number_of_one_method_reruns_its_rows_and_the_report(project):
     project.write_params(changed(methods__cace_net__lambda_contrast=0.4))
-    assert project.repro()[0] == {"train@cace_first", "evaluate@cace_first", "report"}
+    assert project.repro()[0] == {"plan", "train@cace_first", "evaluate@cace_first", "report"}
 
 
 def test_a_setting_of_one_encoder_reruns_its_feature_set_and_the_rows_on_it(project):
     project.write_params(changed(features__second__visual__image_size=48))
     ran, output = project.repro()
-    assert ran == {"extract@second", "train@avel_second", "evaluate@avel_second", "report"}
+    assert ran == {"plan", "extract@second", "train@avel_second", "evaluate@avel_second", "report"}
     assert "22 clips stored, 22 encoded" in output
 
 
 def test_a_new_seed_reruns_its_row_alone(project):
     project.write_params(changed(runs__avel_second__seeds=[0, 1, 2]))
-    assert project.repro()[0] == {"train@avel_second", "evaluate@avel_second", "report"}
+    assert project.repro()[0] == {"plan", "train@avel_second", "evaluate@avel_second", "report"}
 
 
 def test_a_new_title_reruns_the_report_alone(project):
     project.write_params(changed(report__title="Other"))
     assert project.repro()[0] == {"report"}
+
+
+@pytest.fixture
+def code(project):
+    """The tiny project's code; what a test changes in it is put back."""
+    changed = {}
+
+    def edit(path, addition="# edited\n"):
+        changed.setdefault(path, (project.root / path).read_bytes())
+        project.edit(path, addition)
+
+    yield edit
+    for path, content in changed.items():
+        (project.root / path).write_bytes(content)
+
+
+def test_a_layer_of_one_method_reruns_its_rows_alone(project, code):
+    code("pipeline/layers/spiking.py")
+    assert project.repro()[0] - {"report"} == {"plan", "train@cace_first", "evaluate@cace_first"}
+
+
+def test_a_new_method_reruns_no_row(project, code):
+    code("pipeline/methods/__init__.py")
+    (project.root / "pipeline/layers/brand_new.py").write_text("X = 1\n", encoding="utf-8")
+    (project.root / "pipeline/methods/brand_new.py").write_text("from pipeline.layers.brand_new import X\n", encoding="utf-8")
+    ran, _ = project.repro()
+    for room in ("layers", "methods"):
+        (project.root / "pipeline" / room / "brand_new.py").unlink()
+    assert ran == {"plan", "report"}
+
+
+def test_a_change_of_the_bootstrap_trains_nothing(project, code):
+    code("pipeline/metrics/bootstrap.py")
+    assert project.repro()[0] == {"plan", "report"}
+
+
+def test_an_encoder_s_code_reruns_the_extractions_that_use_it(project, code):
+    code("pipeline/encoders/vggish.py")
+    assert project.repro()[0] == {"plan"}
+    code("pipeline/encoders/logmel.py")
+    assert project.repro()[0] == {"plan", "extract@first", "extract@second"}  # which give the bytes they gave
+
+
+def test_weights_of_a_path_are_data(project, tmp_path):
+    from safetensors.torch import save_file
+
+    from pipeline.encoders import create
+
+    weights, encoder = tmp_path / "own.safetensors", create("efficientnet_lite0", weights="none")
+    save_file(encoder.network.state_dict(), weights)
+    project.write_params(changed(features__second__visual__weights=str(weights)))
+    after = {"train@avel_second", "evaluate@avel_second", "report"}
+    assert project.repro()[0] == {"plan", "extract@second", *after}
+    assert project.repro()[0] == set()
+    save_file({name: value * 1.25 if value.is_floating_point() else value for name, value in encoder.network.state_dict().items()}, weights)
+    assert project.repro()[0] == {"plan", "extract@second", *after}
+    weights.unlink()
+    project.write_params(changed(features__second__visual__weights=str(weights), report__title="T"))
+    assert "features.second.visual.weights" in project.run("dvc", "repro", code=255)
 
 
 def test_the_place_of_the_cache_reruns_nothing(project):

@@ -51,7 +51,7 @@ def params():
 
 def test_published_features_become_a_table_without_any_clip(project):
     ran, output = project.repro()
-    assert ran == {"index", "decode", "import_features@published", "train@avel", "evaluate@avel", "report"}, output
+    assert ran == {"plan", "index", "decode", "import_features@published", "train@avel", "evaluate@avel", "report"}, output
     assert "Traceback" not in output
     assert json.loads((project.root / "data/clips/summary.json").read_text(encoding="utf-8"))["clips"] == 0
     index = pd.read_parquet(project.root / "data/index/index.parquet")

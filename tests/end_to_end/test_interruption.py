@@ -3,6 +3,7 @@
 import csv
 import io
 import re
+import shutil
 
 import pytest
 from tiny_project import TINY, Project
@@ -43,6 +44,33 @@ def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(tiny, tmp_path, 
     }
     for path in timed:
         assert without_times(path, outs[path]) == without_times(path, expected[path]), path
+
+
+def test_seeds_trained_by_code_that_changed_meanwhile_are_trained_again(tiny):
+    """Killed after seed 0, then a layer is changed: no seed of the old code stays beside one of the new."""
+    project, _, _ = tiny
+    runs, layer = project.root / "models/runs", project.root / "pipeline/layers/audio_guided_spatial.py"
+    train, code = ("python", "-m", "stages.train", "avel_second"), layer.read_bytes()
+
+    def seeds():
+        return [(runs / "avel_second" / f"seed-{seed}.safetensors").read_bytes() for seed in (0, 1)]
+
+    before = seeds()
+    try:
+        project.kill_when(lambda: any(runs.glob(".avel_second.*.partial/seed-1.checkpoint")), *train)
+        (left,) = runs.glob(".avel_second.*.partial")
+        assert (left / "seed-0.safetensors").read_bytes() == before[0]
+        assert code.count(b".softmax(dim=-1)") == 1
+        layer.write_bytes(code.replace(b".softmax(dim=-1)", b".mul(2).softmax(dim=-1)"))
+        project.run(*train)
+        resumed = seeds()
+        shutil.rmtree(runs / "avel_second")
+        project.run(*train)
+        assert resumed == seeds()
+        assert all(ours != earlier for ours, earlier in zip(resumed, before, strict=True))
+    finally:
+        layer.write_bytes(code)
+        project.repro()
 
 
 def without_times(path: str, content: bytes) -> object:

@@ -41,7 +41,7 @@ TINY = {
     "cache": {"dir": None},
 }
 STAGES = {
-    *("synthesize@tiny", "index", "decode", "extract@first", "extract@second", "report"),
+    *("plan", "synthesize@tiny", "index", "decode", "extract@first", "extract@second", "report"),
     *(f"{stage}@{row}" for stage in ("train", "evaluate") for row in TINY["runs"]),
 }
 
@@ -87,6 +87,11 @@ class Project:
         self.run("git", "init", "-q")
         self.run("git", "add", "-A")
         self.run("git", "commit", "-q", "-m", "start")
+
+    def edit(self, path: str, addition: str = "# edited\n") -> None:
+        """Append to a file of the project's code."""
+        with open(self.root / path, "a", encoding="utf-8") as stream:
+            stream.write(addition)
 
     def repro(self) -> tuple[set[str], str]:
         """(stages that ran, output) of `dvc repro`."""

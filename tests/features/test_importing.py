@@ -305,3 +305,10 @@ def test_the_one_published_feature_file_that_is_here(tmp_path, shared):
     np.testing.assert_array_equal(store.read("audio", list(rows["clip"])), published.astype(np.float32))
     assert published.min() == 0
     assert published.max() == pytest.approx(4.54, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["features/importing/fitting", "features/store", "datasets/arrays", "datasets/base"])
+def test_other_code_gives_another_fingerprint(published, edited, name):
+    first = Import(settings(published[0]), DATASET, index()).fingerprint()
+    edited(f"pipeline/{name}.py")
+    assert Import(settings(published[0]), DATASET, index()).fingerprint() != first

@@ -7,12 +7,10 @@ import itertools
 import pytest
 import torch
 from pydantic import ValidationError
-from ruamel.yaml import YAML
 from test_coleaf_losses import SENSES, build
 from test_han import CLASSES, example
 
 from pipeline.methods import METHODS, Progress, create
-from pipeline.methods.anchor import AnchorMethod
 
 
 def test_the_passes_of_a_released_batch_and_their_order(monkeypatch):
@@ -182,13 +180,3 @@ def test_what_is_left_to_the_anchor_is_set_in_its_settings():
     assert method._anchor_weights() == {"heard": 9.0, "seen": 0.6, "clip": 0.6}
     thresholds = method.double().eval().predict(batch).thresholds[0, :, :, 0]
     torch.testing.assert_close(thresholds, torch.tensor([[0.25, 0.3], [0.25, 0.3]], dtype=thresholds.dtype))
-
-
-def test_rows_depend_on_the_code_of_every_anchor(repository):
-    """DVC knows a row's method and not what its settings name."""
-    stages = YAML(typ="safe").load(repository / "dvc.yaml")["stages"]
-    anchors = [name for name in METHODS.names() if issubclass(METHODS.get(name), AnchorMethod)]
-    bases = {base.__module__ for name in anchors for base in METHODS.get(name).__mro__ if base.__module__.startswith("pipeline.methods.")}
-    files = {f"{module.replace('.', '/')}.py" for module in bases}
-    for stage in ("train", "evaluate"):
-        assert files <= set(stages[stage]["do"]["deps"])

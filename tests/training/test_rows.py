@@ -261,6 +261,56 @@ def test_the_fingerprint_follows_everything_that_moves_the_weights(inputs, tmp_p
     assert inputs.fingerprint(EVERY_STEP) != first
 
 
+def test_the_fingerprint_follows_labels_and_the_numbers_of_rows(inputs, tmp_path):
+    """A clip's label alone under weak supervision; the number of a row, by which published removed labels are found."""
+    relabelled, renumbered, moved = (make_inputs(tmp_path / name) for name in ("labels", "rows", "moved"))
+    relabelled.index.at[2, "labels"] = ["Dog"]
+    assert list(inputs.index["labels"][2]) == ["Bell"]
+    renumbered.index["row"] += 1
+    assert len({each.fingerprint(EVERY_STEP) for each in (inputs, relabelled, renumbered)}) == 3
+    moved.index["file"] = [f"/elsewhere/{number}.mp4" for number in range(len(SPLITS))]
+    assert moved.fingerprint(EVERY_STEP) == inputs.fingerprint(EVERY_STEP)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(
+            "pipeline/layers/audio_guided_spatial.py",
+            "pipeline/layers/precision.py",
+            "pipeline/methods/inputs.py",
+            "pipeline/methods/avel.py",
+        ),
+        *("pipeline/tasks/avel.py", "pipeline/metrics/segments.py", "pipeline/training/loop.py", "pipeline/training/rows.py"),
+        *("pipeline/datasets/base.py", "pipeline/features/store.py", "pipeline/devices.py", "pipeline/settings.py"),
+    ],
+)
+def test_the_fingerprint_follows_all_code_that_makes_the_weights(inputs, edited, path):
+    first = inputs.fingerprint(EVERY_STEP)
+    edited(path)
+    assert inputs.fingerprint(EVERY_STEP) != first
+
+
+@pytest.mark.parametrize(
+    "path", ["pipeline/layers/spiking.py", "pipeline/methods/cace_net.py", "pipeline/tasks/cml.py", "pipeline/report/tables.py"]
+)
+def test_the_fingerprint_does_not_follow_the_code_of_others(inputs, edited, path):
+    first = inputs.fingerprint(EVERY_STEP)
+    edited(path)
+    assert inputs.fingerprint(EVERY_STEP) == first
+
+
+def test_the_fingerprint_follows_files_that_settings_name(inputs, tmp_path):
+    path = tmp_path / "ratios.npz"
+    inputs.run = Run(task="avvp", method="coleaf", features="plain")
+    inputs.settings = {"anchor": "jomold", "anchor_settings": {"noise_ratios": str(path)}}
+    found = set()
+    for share in (0.1, 0.2):
+        np.savez(path, audio=np.full(3, share), visual=np.full(3, share))
+        found.add(inputs.fingerprint(EVERY_STEP))
+    assert len(found) == 2
+
+
 def test_the_features_keep_their_stored_type_until_a_batch_is_made(inputs):
     data = inputs.split("train")
     half = Batch(data.features.visual.half(), data.features.audio.half(), data.features.mask)

@@ -20,6 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipeline.cache import fingerprint
+from pipeline.closure import digests
 from pipeline.datasets import DatasetSettings
 from pipeline.datasets.base import count_lines
 from pipeline.errors import InputProblems
@@ -108,10 +109,11 @@ class Import:
             raise InputProblems(str(self.settings.directory), problems)
 
     def fingerprint(self) -> str:
-        """Changes with settings, rows, and (by size and time) with every file that is read."""
+        """Changes with the code, settings, rows, and (by size and time) with every file that is read."""
         facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for reader in self.readers.values() for path in reader.paths]
         entries = self.entries[["row", "clip", "seconds"]].to_csv()
-        return fingerprint(IMPORT_VERSION, self.settings.model_dump(mode="json"), self.spec, self.per_shard, entries, facts)
+        code = digests([Path(__file__)])
+        return fingerprint(IMPORT_VERSION, code, self.settings.model_dump(mode="json"), self.spec, self.per_shard, entries, facts)
 
     def run(self, directory: Path) -> str:
         """Write the store; returns a summary of one line and the oddities found.

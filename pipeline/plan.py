@@ -1,0 +1,103 @@
+"""What each run, feature set and fine-tuning of params.yaml chooses by its settings: code of the project, and files that it names.
+
+Written as one JSON a choice, path to sha256, for DVC, which can make no dep of a setting that may be absent: a change of one method's code
+changes the JSON of the runs on it and no other. A link to every named file stands beside them, so that a change of the file is noticed too.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.cache import file_sha256
+from pipeline.closure import PLUMBING, digests
+from pipeline.config import Params
+from pipeline.encoders import ENCODERS
+from pipeline.encoders.weights import own_file
+from pipeline.errors import InputProblems
+from pipeline.features.settings import EncoderChoice
+from pipeline.methods import METHODS
+from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
+
+CHECKED = "checked.json"  # says that params.yaml is in order; always the same bytes
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What an entry of params.yaml chooses.
+
+    place: of its JSON, without suffix. code: files, which import others. files: by the path of the setting that names them.
+    cut: modules that cannot move its numbers.
+    """
+
+    place: str
+    code: list[Path]
+    files: Mapping[str, Path]
+    cut: Mapping[str, str]
+
+
+def choices(params: Params) -> Iterator[Choice]:
+    """Every entry of ``runs`` (as it is trained and as it is evaluated), ``features`` and ``finetune``."""
+    for name, run in params.runs.items():
+        settings = params.method_settings(name)
+        code, files = chosen_code(run, settings), named_files(params, name)
+        yield Choice(f"train/{name}", code, files, TRAINING_PLUMBING)
+        yield Choice(f"evaluate/{name}", code, {}, PLUMBING)
+    for stage, entries in (("extract", params.features), ("finetune", params.finetune)):
+        for name, entry in entries.items():
+            block = "features" if stage == "extract" else stage
+            encoders = {f"{block}.{name}.{modality}": choice for modality, choice in (("visual", entry.visual), ("audio", entry.audio))}
+            code = [Path(inspect.getfile(ENCODERS.get(choice.encoder))) for choice in encoders.values()]
+            files = {place: path for prefix, choice in encoders.items() for place, path in own_weights(prefix, choice)}
+            yield Choice(f"{stage}/{name}", code, files, PLUMBING)
+
+
+def named_files(params: Params, name: str) -> dict[str, Path]:
+    """Files that the settings of a run's method name, by the path of the setting in params.yaml."""
+    run = params.runs[name]
+    config = METHODS.get(run.method).Config(**params.method_settings(name))
+    return {
+        f"runs.{name}.overrides.{setting}" if setting.split(".")[0] in run.overrides else f"methods.{run.method}.{setting}": path
+        for setting, path in config.files.items()
+    }
+
+
+def own_weights(prefix: str, choice: EncoderChoice) -> Iterator[tuple[str, Path]]:
+    """(setting, path) of weights that a file of the user's holds."""
+    config = ENCODERS.get(choice.encoder).Config(**choice.options)
+    for setting in sorted(config.places):
+        if (path := own_file(getattr(config, setting))) is not None:
+            yield f"{prefix}.{setting}", path
+
+
+def missing_files(params: Params) -> list[str]:
+    """One sentence for every setting that names a file which is not there."""
+    named = {setting: path for choice in choices(params) for setting, path in choice.files.items()}
+    return [f"{setting}: there is no file {path}; put it there, or correct the path" for setting, path in named.items() if not path.is_file()]
+
+
+def write_plan(params: Params, directory: Path) -> None:
+    """Write the JSON of every choice, the links to the files they name, and ``checked.json``.
+
+    Raises:
+        InputProblems: settings that name files which are not there.
+    """
+    if problems := missing_files(params):
+        raise InputProblems("params.yaml", problems)
+    for choice in choices(params):
+        files = {setting: file_sha256(path) for setting, path in choice.files.items()}
+        write_json(directory / f"{choice.place}.json", {"code": digests(choice.code, cut=choice.cut), "files": files})
+        for setting, path in choice.files.items():
+            link = directory / "files" / setting
+            link.parent.mkdir(exist_ok=True)
+            if not link.is_symlink():
+                link.symlink_to(path.absolute())
+    write_json(directory / CHECKED, {"params.yaml": "in order"})
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -1,0 +1,137 @@
+"""data/plan: what the entries of a params file choose."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+
+from pipeline import config
+from pipeline.cache import file_sha256
+from pipeline.errors import InputProblems
+from pipeline.plan import choices, write_plan
+
+ENCODERS = {"visual": {"encoder": "efficientnet_lite0"}, "audio": {"encoder": "logmel"}, "finetuned": "none"}
+PARSING = {"task": "avvp", "features": "published"}
+PARAMS = {
+    "synth": {},
+    "dataset": {"kind": "llp", "clips": "clips", "annotations": "annotations", "segments": 10, "segment_seconds": 1.0},
+    "media": {},
+    "finetune": {},
+    "features": {"plain": ENCODERS, "heard": {**ENCODERS, "audio": {"encoder": "vggish", "weights": "own/vggish.pth"}}},
+    "imports": {
+        "published": {
+            "directory": "p",
+            "visual": {"file": "v/{id}.npy", "shape": [8]},
+            "audio": {"file": "a/{id}.npy", "shape": [8]},
+            "others": {"motion": {"file": "m/{id}.npy", "shape": [8]}},
+        }
+    },
+    "methods": {
+        **{name: {} for name in ("avel", "cace_net", "cmpae", "coleaf", "han")},
+        "jomold": {"noise_ratios": "own/ratios.npz"},
+    },
+    "train": {},
+    "runs": {
+        "avel": {"task": "avel", "method": "avel", "features": "plain"},
+        "cace": {"task": "avel", "method": "cace_net", "features": "plain"},
+        "han": {**PARSING, "method": "han"},
+        "jomold": {**PARSING, "method": "jomold"},
+        "cmpae": {**PARSING, "method": "cmpae"},
+        "coleaf_han": {**PARSING, "method": "coleaf", "overrides": {"anchor": "han"}},
+        "coleaf_jomold": {
+            **PARSING,
+            "method": "coleaf",
+            "overrides": {"anchor": "jomold", "anchor_settings": {"noise_ratios": "own/other.npz"}},
+        },
+    },
+    "report": {"title": "T"},
+}
+
+
+@pytest.fixture
+def params(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with open("params.yaml", "w", encoding="utf-8") as stream:
+        YAML(typ="safe").dump(PARAMS, stream)
+    (tmp_path / "own").mkdir()
+    for name in ("ratios", "other"):
+        np.savez(tmp_path / "own" / f"{name}.npz", audio=np.zeros(25), visual=np.zeros(25))
+    (tmp_path / "own" / "vggish.pth").write_bytes(b"weights")
+    return config.load(tmp_path / "params.yaml")
+
+
+def plan(params, directory):
+    directory.mkdir()
+    write_plan(params, directory)
+    files = directory.rglob("*.json")
+    return {path.relative_to(directory).with_suffix("").as_posix(): json.loads(path.read_text(encoding="utf-8")) for path in files}
+
+
+def test_a_run_depends_on_its_own_method_alone(params, tmp_path):
+    written = plan(params, tmp_path / "plan")
+    assert written.pop("checked") == {"params.yaml": "in order"}
+    assert {*written} == {f"{stage}/{run}" for stage in ("train", "evaluate") for run in params.runs} | {"extract/plain", "extract/heard"}
+    methods = {
+        name: {path.split("/")[-1].removesuffix(".py") for path in written[f"train/{name}"]["code"] if path.startswith("pipeline/methods/")}
+        for name in params.runs
+    }
+    shared = {"base", "inputs"}
+    assert methods["avel"] == {*shared, "avel"}
+    assert methods["cace"] == {*shared, "cace_net"}
+    parsing = {*shared, "parsing", "anchor"}
+    assert methods["han"] == {*parsing, "han"}
+    assert methods["jomold"] == {*parsing, "denoising", "jomold"}
+    assert methods["cmpae"] == {*parsing, "denoising", "jomold", "cmpae"}  # trained first: JoMoLD
+    assert methods["coleaf_han"] == {*parsing, "coleaf", "han"}
+    assert methods["coleaf_jomold"] == {*parsing, "coleaf", "denoising", "jomold"}
+    layers = {name: {path for path in written[f"train/{name}"]["code"] if path.startswith("pipeline/layers/")} for name in params.runs}
+    assert "pipeline/layers/spiking.py" in layers["cace"] - layers["avel"] - layers["han"]
+    assert all("pipeline/tasks/avel.py" in written[f"train/{name}"]["code"] for name in ("avel", "cace"))
+    assert all("pipeline/tasks/avel.py" not in written[f"train/{name}"]["code"] for name in ("han", "jomold"))
+
+
+def test_the_bootstrap_moves_scores_and_no_weights(params, tmp_path):
+    written = plan(params, tmp_path / "plan")
+    assert "pipeline/metrics/bootstrap.py" in written["evaluate/han"]["code"]
+    assert not any("pipeline/metrics/bootstrap.py" in content["code"] for place, content in written.items() if place.startswith("train/"))
+
+
+def test_an_extraction_depends_on_its_own_encoders_alone(params, tmp_path):
+    written = plan(params, tmp_path / "plan")
+    networks = {"timm_models", "logmel", "vggish", "cnn14", "yamnet", "torchvision_models", "video_models"}
+    for name, expected in {"plain": {"timm_models", "logmel"}, "heard": {"timm_models", "vggish"}}.items():
+        code = written[f"extract/{name}"]["code"]
+        assert {network for network in networks if f"pipeline/encoders/{network}.py" in code} == expected
+
+
+def test_named_files_are_there_by_content_and_by_a_link(params, tmp_path):
+    written = plan(params, tmp_path / "plan")
+    setting, override = "methods.jomold.noise_ratios", "runs.coleaf_jomold.overrides.anchor_settings.noise_ratios"
+    assert written["train/jomold"]["files"] == {setting: file_sha256("own/ratios.npz")}
+    assert written["train/coleaf_jomold"]["files"] == {override: file_sha256("own/other.npz")}
+    assert written["extract/heard"]["files"] == {"features.heard.audio.weights": file_sha256("own/vggish.pth")}
+    assert written["extract/plain"]["files"] == written["train/han"]["files"] == {}
+    assert sorted(os.listdir(tmp_path / "plan/files")) == sorted([setting, override, "features.heard.audio.weights"])
+    assert os.path.samefile(tmp_path / "plan/files" / setting, "own/ratios.npz")
+    np.savez("own/ratios.npz", audio=np.ones(25), visual=np.ones(25))
+    again = plan(params, tmp_path / "again")
+    assert [place for place in again if again[place] != written[place]] == ["train/jomold"]
+
+
+def test_files_that_are_not_there_are_named_all_at_once(params, tmp_path):
+    (tmp_path / "own/other.npz").unlink()
+    (tmp_path / "own/vggish.pth").unlink()
+    with pytest.raises(InputProblems) as caught:
+        plan(params, tmp_path / "plan")
+    assert caught.value.problems == [
+        "runs.coleaf_jomold.overrides.anchor_settings.noise_ratios: there is no file own/other.npz; put it there, or correct the path",
+        "features.heard.audio.weights: there is no file own/vggish.pth; put it there, or correct the path",
+    ]
+
+
+def test_nothing_but_files_of_the_project_is_chosen(params):
+    assert all(path.is_file() for choice in choices(params) for path in choice.code)
