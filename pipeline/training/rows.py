@@ -18,7 +18,6 @@ from torch import Tensor
 from pipeline.cache import file_sha256, fingerprint
 from pipeline.closure import digests
 from pipeline.datasets.base import count_lines
-from pipeline.datasets.segments import rule_of
 from pipeline.devices import choose_device, use_threads
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
@@ -79,7 +78,7 @@ class RowInputs:
         features = [file_sha256(self.store.directory / name) for name in ("index.parquet", "spec.json")]  # hold a key of every clip's
         files = {setting: file_sha256(path) for setting, path in self.config.files.items()}
         settings = self.run.model_dump(), self.settings, train.model_dump()
-        return fingerprint(code, settings, features, files, self.annotations(), rule_of(self.index), self.classes)
+        return fingerprint(code, settings, features, files, self.annotations(), self.classes)
 
     def annotations(self) -> list[list[Any]]:
         """What a training reads of the index, as plain values: all but where a clip's file lies and what it weighs."""
