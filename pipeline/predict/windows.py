@@ -11,7 +11,7 @@ The last window is padded as short clips are: the last frame repeated, silence, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,11 +57,12 @@ class Decoded:
         return load_decoded(Cache(self.job.cache_root), self.job.clip, self.job.key, self.job)
 
 
-def decode_windows(path: Path, seconds: float, cut: Cut, settings: MediaSettings, cache: Cache) -> Iterator[Decoded]:
+def decode_windows(path: Path, seconds: float, cut: Cut, settings: MediaSettings, cache: Cache) -> Generator[Decoded]:
     """Every window of a file once, as they get ready.
 
     Args:
         cache: a scratch cache; the arrays of a window are removed from it when the next one is asked for.
+        Close the iterator to end the child processes before that cache goes.
 
     Raises:
         PipelineError: the cache cannot be written.
