@@ -32,6 +32,7 @@ from pipeline.report.settings import ReportSettings
 from pipeline.settings import Settings, merge
 from pipeline.synth.settings import SynthSettings
 from pipeline.tasks import TASKS
+from pipeline.text import read_text
 from pipeline.training.settings import Run, TrainSettings
 
 Entry = TypeVar("Entry")
@@ -96,7 +97,7 @@ def load(path: Path) -> Params:
     if not path.is_file():
         raise InputProblems(str(path), ["no such file; copy one of suites/*.yaml to params.yaml"])
     try:
-        content = YAML(typ="safe").load(path.read_text(encoding="utf-8"))  # YAML 1.2, as DVC reads it; refuses duplicate keys
+        content = YAML(typ="safe").load(read_text(path))  # YAML 1.2, as DVC reads it; refuses duplicate keys
     except YAMLError as error:
         raise InputProblems(str(path), [" ".join(str(error).split())]) from None
     if not isinstance(content, Mapping):

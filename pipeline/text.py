@@ -27,7 +27,7 @@ def read_text(path: Path) -> str:
         raise InputProblems(str(path), [f"{found}; save the file as UTF-8"]) from None
 
 
-def read_lines(path: Path, problems: list[str]) -> list[str]:
+def text_lines(path: Path, problems: list[str]) -> list[str]:
     """The lines of a file; what keeps it from being read goes to ``problems``, with the file, and there are none."""
     try:
         return read_text(path).splitlines()

@@ -9,12 +9,14 @@ weak supervision alone trains on) leaves label, onset and offset empty. Without 
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 from typing import get_args
 
 from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Modality, Row, Split, count_lines
 from pipeline.datasets.files import MEDIA_SUFFIXES
 from pipeline.errors import InputProblems
+from pipeline.text import read_text
 
 COLUMNS = ("clip", "split", "label", "onset", "offset")
 
@@ -53,7 +55,7 @@ def read_labels(path: Path, seconds: float, clips: set[str]) -> tuple[dict[str, 
     events: dict[str, list[Event]] = {}
     if not path.is_file():
         raise InputProblems(str(path), ["no such file; without labels, set dataset.annotations to the clips directory"])
-    with open(path, newline="", encoding="utf-8") as stream:
+    with io.StringIO(read_text(path), newline="") as stream:
         reader = csv.DictReader(stream)
         if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
             raise InputProblems(str(path), [f"line 1: the columns {', '.join(missing)} are missing (needed: {', '.join(COLUMNS)})"])

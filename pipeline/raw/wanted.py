@@ -10,6 +10,7 @@ csv       columns id, start, end; start and end may both be empty: the whole vid
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 
 from pipeline.datasets.ave import parse_line
 from pipeline.errors import InputProblems, PipelineError
+from pipeline.text import read_text, text_lines
 
 KINDS = ("ave", "llp", "unav100", "csv")
 CLIP_SECONDS = 10.0  # of AVE's clips
@@ -74,7 +76,7 @@ def _lines(path: Path, names: Iterable[str], problems: list[str]) -> list[tuple[
     if not file.is_file():
         problems.append(f"{file}: no such file")
         return []
-    return [(f"{file}:{number}", text) for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1)]
+    return [(f"{file}:{number}", text) for number, text in enumerate(text_lines(file, problems), 1)]
 
 
 def _ave(path: Path, problems: list[str]) -> list[Wanted]:
@@ -109,7 +111,7 @@ def _llp(path: Path, problems: list[str]) -> list[Wanted]:
 def _unav100(path: Path, problems: list[str]) -> list[Wanted]:
     file = path / "unav100_annotations.json" if path.is_dir() else path
     try:
-        videos = list(json.loads(file.read_text(encoding="utf-8"))["database"])
+        videos = list(json.loads(read_text(file))["database"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         problems.append(f"{file}: no UnAV-100 annotations ({type(error).__name__}: {error})")
         return []
@@ -122,7 +124,7 @@ def _csv(path: Path, problems: list[str]) -> list[Wanted]:
     if not path.is_file():
         problems.append(f"{path}: no such file")
         return []
-    with open(path, newline="", encoding="utf-8") as stream:
+    with io.StringIO(read_text(path), newline="") as stream:
         reader = csv.DictReader(stream)
         if missing := [name for name in ("id", "start", "end") if name not in (reader.fieldnames or ())]:
             problems.append(f"{path}:1: the columns {', '.join(missing)} are missing (needed: id, start, end)")
@@ -157,7 +159,7 @@ def _with_spans(wanted: list[Wanted], lists: Sequence[Path]) -> list[Wanted]:
     problems = []
     for path in lists:
         try:
-            with open(path, newline="", encoding="utf-8") as stream:
+            with io.StringIO(read_text(path), newline="") as stream:
                 for record in csv.reader(stream, skipinitialspace=True):
                     if record and record[0] in ids:
                         spans[record[0]] = (float(record[1]), float(record[2]))
