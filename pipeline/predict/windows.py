@@ -22,6 +22,7 @@ from pipeline.cache import Cache, fingerprint
 from pipeline.media.clip import GOOD
 from pipeline.media.decoding import KIND, Job, decode_each, load_decoded
 from pipeline.media.settings import MediaSettings
+from pipeline.text import printable
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def decode_windows(path: Path, seconds: float, cut: Cut, settings: MediaSettings
     identity = fingerprint(str(path.absolute()), status.st_size, status.st_mtime_ns)  # for the scratch cache; cheaper than its bytes
     jobs = (
         Job(
-            clip=f"{path.name}@{number * cut.seconds:g}",
+            clip=f"{printable(path.name)}@{number * cut.seconds:g}",
             file=str(path.absolute()),
             sha256=identity,
             start=number * cut.seconds,
