@@ -15,6 +15,7 @@ doctor                       versions, device, decoders, weights, cache and DVC'
 from __future__ import annotations
 
 import argparse
+import codecs
 import sys
 from pathlib import Path
 
@@ -62,7 +63,8 @@ def insert(path: Path, mark: str, text: str) -> None:
     if content.count(start) != 1 or content.count(end) != 1:
         raise PipelineError(f"{path}: needs the lines {start} and {end}, once each")
     before, rest = content.split(start)
-    write_text(path, f"{before}{start}\n{text}{end}{rest.split(end)[1]}")
+    mark_of_bytes = "\ufeff" if path.read_bytes().startswith(codecs.BOM_UTF8) else ""  # some editors need it
+    write_text(path, f"{mark_of_bytes}{before}{start}\n{text}{end}{rest.split(end)[1]}")
 
 
 def weights(arguments: argparse.Namespace) -> None:

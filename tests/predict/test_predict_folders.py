@@ -43,7 +43,22 @@ def test_names_that_would_be_the_folder_itself_or_the_one_above_are_made_safe():
 
 
 def test_no_two_files_of_a_call_share_a_folder_and_none_leaves_out():
-    names = ["a.mp4", "a.mp4", ".a.mp4", "a.mkv", "..a", "a-2", "a.mp4-2", "a\n", NOT_UTF8, "caf_.mp4", "caf\u2028.mp4", "-.mp4", "...", " "]
+    names = [
+        "a.mp4",
+        "a.mp4",
+        ".a.mp4",
+        "a.mkv",
+        "..a",
+        "a-2",
+        "a.mp4-2",
+        "a\n",
+        NOT_UTF8,
+        "caf_.mp4",
+        "caf\u2028.mp4",
+        "-.mp4",
+        "...",
+        " ",
+    ]
     given = [Path("x") / name for name in names]
     found = folders(given)
     assert len(set(found)) == len(given)
