@@ -30,7 +30,7 @@ def publishing(directory: Path, resume: str | None = None) -> Iterator[Path]:
     try:
         yield partial
     except BaseException as error:
-        name_place(error, partial)
+        name_place(error, directory)
         if resume is None:  # of no use to anyone, and a full disk needs the room
             shutil.rmtree(partial, ignore_errors=True)
         raise
