@@ -15,11 +15,15 @@ doctor                       versions, device, decoders, weights, cache and DVC'
 from __future__ import annotations
 
 import argparse
+import codecs
 import sys
 from pathlib import Path
 
 from pipeline.commands import add_commands
+from pipeline.console import console, ending_on_sigterm
 from pipeline.errors import PipelineError
+from pipeline.publish import write_text
+from pipeline.text import read_text
 
 REPORT = Path("data/results/report")
 PRETRAINED = Path("models/pretrained")
@@ -53,13 +57,14 @@ def experiments(pattern: str, commits: int) -> str:
 
 
 def insert(path: Path, mark: str, text: str) -> None:
-    """Replace what stands between the two marks of a text file."""
+    """Replace what stands between the two marks of a text file, which is never left half written."""
     start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    content = path.read_text(encoding="utf-8") if path.is_file() else ""
+    content = read_text(path) if path.is_file() else ""
     if content.count(start) != 1 or content.count(end) != 1:
         raise PipelineError(f"{path}: needs the lines {start} and {end}, once each")
     before, rest = content.split(start)
-    path.write_text(f"{before}{start}\n{text}{end}{rest.split(end)[1]}", encoding="utf-8")
+    mark_of_bytes = "\ufeff" if path.read_bytes().startswith(codecs.BOM_UTF8) else ""  # some editors need it
+    write_text(path, f"{mark_of_bytes}{before}{start}\n{text}{end}{rest.split(end)[1]}")
 
 
 def weights(arguments: argparse.Namespace) -> None:
@@ -76,11 +81,7 @@ def weights(arguments: argparse.Namespace) -> None:
 def predict(arguments: argparse.Namespace) -> None:
     from pipeline.predict.command import run  # imports torch
 
-    try:
-        sys.exit(run(arguments.files, arguments.row, arguments.seed, arguments.out, arguments.overlay))
-    except KeyboardInterrupt:
-        print("predict: interrupted; files that were done are kept", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(run(arguments.files, arguments.row, arguments.seed, arguments.out, arguments.overlay))
 
 
 def doctor(_: argparse.Namespace) -> None:
@@ -118,12 +119,9 @@ def main() -> None:
         run=doctor
     )
     add_commands(commands)
-    arguments = parser.parse_args()
-    try:
+    with console("", 2, "interrupted; what was finished is kept"), ending_on_sigterm():
+        arguments = parser.parse_args()
         arguments.run(arguments)
-    except PipelineError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.disk import name_place
+
 CACHE_VARIABLE = "AVEL_CACHE"
 
 
@@ -54,6 +56,9 @@ class Cache:
             with open(partial, "wb") as stream:
                 np.savez(stream, allow_pickle=False, facts=np.array(json.dumps(dict(facts or {}), sort_keys=True)), **arrays)
             os.replace(partial, path)
+        except OSError as error:
+            name_place(error, path)
+            raise
         finally:
             partial.unlink(missing_ok=True)
 

@@ -149,7 +149,7 @@ def dvc(root: Path) -> Finding:
         return Finding("dvc", f"{root} has no .dvc and dvc.yaml", "run from the top of the repository; `dvc init` if .dvc is missing")
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     try:
-        done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=DVC_SECONDS, check=False)
+        done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", timeout=DVC_SECONDS, check=False)
         changed = json.loads(done.stdout.strip().splitlines()[-1])
     except (subprocess.TimeoutExpired, OSError) as error:
         return Finding("dvc", f"`dvc status` did not answer: {type(error).__name__}", "run `dvc status` to see why")

@@ -48,7 +48,7 @@ def read_experiments(root: Path, commits: int) -> list[Family]:
         PipelineError: DVC cannot tell; with its own words.
     """
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--num", str(commits)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         raise PipelineError(f"dvc exp show failed: {done.stderr.strip() or done.stdout.strip()}")
     return families_of(json.loads(done.stdout))

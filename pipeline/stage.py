@@ -5,9 +5,6 @@ Nothing here knows DVC: a stage also runs as ``python -m stages.NAME``.
 
 from __future__ import annotations
 
-import glob
-import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,33 +12,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from pipeline.console import console
 from pipeline.errors import PipelineError
+from pipeline.publish import publishing
 from pipeline.settings import name_problem
 
+__all__ = ["only_one", "publishing", "run"]
+
 LOCKS = Path(".locks")
-
-
-@contextmanager
-def publishing(directory: Path, resume: str | None = None) -> Iterator[Path]:
-    """A work directory beside ``directory`` that takes its place, by rename, when the block ends well.
-
-    What is under ``directory`` is thus always whole, and no file in it is ever written in place (DVC may have hard-linked it).
-
-    Args:
-        resume: a fingerprint of everything the work depends on: what an interrupted run with the same one left is found again.
-            None starts empty. Work left by any other run is removed.
-    """
-    partial = directory.with_name(f".{directory.name}.{(resume or 'fresh')[:16]}.partial")
-    for left in directory.parent.glob(f".{glob.escape(directory.name)}.*.partial"):
-        if resume is None or left != partial:
-            shutil.rmtree(left)
-    partial.mkdir(parents=True, exist_ok=True)
-    yield partial
-    if directory.exists():
-        outdated = directory.with_name(f".{directory.name}.outdated.partial")
-        os.replace(directory, outdated)
-        shutil.rmtree(outdated)
-    os.replace(partial, directory)
 
 
 @contextmanager
@@ -63,7 +41,7 @@ def only_one(name: str) -> Iterator[None]:
 
 
 def run(name: str, body: Callable[..., None], takes: str | None = None) -> None:
-    """Run a stage's body; a PipelineError becomes its message on stderr and exit code 1, an interrupt exit code 130.
+    """Run a stage's body; a PipelineError, or a disk that takes no more, becomes a sentence on stderr and exit code 1, an interrupt 130.
 
     Args:
         takes: what the stage's one argument is, for a stage that has one ("row"); ``body`` gets it. ``STAGE@ARGUMENT`` is taken as well.
@@ -75,12 +53,5 @@ def run(name: str, body: Callable[..., None], takes: str | None = None) -> None:
     for problem in filter(None, map(name_problem, arguments)):  # before it names a lock
         print(f"{name}: {problem}", file=sys.stderr)
         sys.exit(1)
-    try:
-        with only_one("-".join([name, *arguments])):
-            body(*arguments)
-    except PipelineError as error:
-        print(f"{name}: {error}", file=sys.stderr)
-        sys.exit(1)
-    except KeyboardInterrupt:
-        print(f"{name}: interrupted; finished clips and the last checkpoint are kept", file=sys.stderr)
-        sys.exit(130)
+    with console(f"{name}: ", 1, "interrupted; finished clips and the last checkpoint are kept"), only_one("-".join([name, *arguments])):
+        body(*arguments)

@@ -9,6 +9,8 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.events import AliasEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent, SequenceStartEvent
 
+from pipeline.text import read_text
+
 LARGEST_FILE = 2**20  # bytes; the largest suite has 20 thousand
 MOST_VALUES = 100_000  # keys and values once every alias stands for what it names; the largest suite has a few thousand
 DEEPEST = 50  # mappings and lists in one another
@@ -18,11 +20,12 @@ def read_yaml(path: Path) -> Any:
     """The content of a YAML 1.2 file, plain data only, as DVC reads it; a key given twice is refused.
 
     Raises:
+        InputProblems: it is not UTF-8.
         ValueError: the file is no YAML, too large, nested too deep, or its aliases stand for too much, with the reason in one line.
     """
     if (size := path.stat().st_size) > LARGEST_FILE:
         raise ValueError(f"{size} bytes; a file of settings has at most {LARGEST_FILE}")
-    text = path.read_text(encoding="utf-8")
+    text = read_text(path)
     try:
         _check_growth(text)
         return YAML(typ="safe").load(text)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,47 @@ def edited(monkeypatch) -> Callable[[str], None]:
         monkeypatch.setattr(closure, "file_sha256", lambda file: digest(file)[::-1] if Path(file) == REPOSITORY / path else digest(file))
 
     return edit
+
+
+class SmallDisk:
+    """A file system of its own, in memory, that a test can fill."""
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.filler = root, root / "filler"
+
+    @property
+    def free(self) -> int:
+        facts = os.statvfs(self.root)
+        return facts.f_bavail * facts.f_frsize
+
+    def fill(self, leave: int = 0) -> None:
+        """Leave room for ``leave`` bytes."""
+        self.empty()
+        with open(self.filler, "wb") as stream:
+            os.posix_fallocate(stream.fileno(), 0, max(1, self.free - leave))
+
+    def empty(self) -> None:
+        self.filler.unlink(missing_ok=True)
+
+
+@pytest.fixture(scope="session")
+def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[int], SmallDisk]]:
+    """Makes a :class:`SmallDisk` of so many MiB; skips where this user may not mount one."""
+    mounted: list[Path] = []
+
+    def mount(mebibytes: int) -> SmallDisk:
+        root = tmp_path_factory.mktemp("disk")
+        try:
+            done = subprocess.run(
+                ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(root)], capture_output=True, check=False
+            )
+        except OSError as error:
+            pytest.skip(f"no `mount` here: {error}")
+        if done.returncode:
+            pytest.skip(f"this user may not mount a file system: {done.stderr.decode().strip()}")
+        mounted.append(root)
+        return SmallDisk(root)
+
+    yield mount
+    for root in mounted:
+        subprocess.run(["umount", "--lazy", str(root)], check=False)

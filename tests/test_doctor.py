@@ -113,7 +113,7 @@ def test_the_command_ends_with_1_where_there_is_a_problem(project, repository):
         cwd=project,
         env={**doctor.os.environ, "PYTHONPATH": str(repository)},
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
     )
     assert done.returncode == 1, done.stderr

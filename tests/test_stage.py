@@ -46,7 +46,7 @@ def test_work_of_an_interrupted_run_is_found_again_by_the_same_fingerprint_alone
 def test_a_second_start_beside_a_running_stage_is_refused(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", "from pipeline.stage import only_one\nwith only_one('train-a'):\n  print('held', flush=True); input()"],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path, text=True, env={"PYTHONPATH": ":".join(sys.path)},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=tmp_path, encoding="utf-8", env={"PYTHONPATH": ":".join(sys.path)},
     )  # fmt: skip
     assert holder.stdout.readline() == "held\n"
     with pytest.raises(PipelineError, match="train-a is already running"), only_one("train-a"):

@@ -28,6 +28,7 @@ from pipeline.contrastive.model import ContrastiveModel, Heads
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.contrastive.trainer import LAST_GOOD, Finetuner, State
 from pipeline.devices import choose_device, use_threads
+from pipeline.disk import disk_fault, name_place
 from pipeline.encoders import ENCODERS, AudioEncoder, VisualEncoder, create
 from pipeline.errors import PipelineError
 from pipeline.features.settings import EncoderChoice
@@ -123,6 +124,11 @@ def _work(fabric: Fabric, job: Finetuning, directory: Path) -> tuple[str, str]:
         return job.train(fabric, directory), ""
     except PipelineError as error:
         return "", str(error)
+    except Exception as error:
+        name_place(error, directory)
+        if (sentence := disk_fault(error, directory)) is None:
+            raise
+        return "", sentence
 
 
 def _create(choice: EncoderChoice) -> Any:

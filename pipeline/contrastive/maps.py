@@ -9,11 +9,12 @@ Shape letters: F frames, (c, y, x) a frozen map, (D, h, w) the last one.
 from __future__ import annotations
 
 import math
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -24,6 +25,7 @@ from pipeline.contrastive.data import Draw, Item, load_frames
 from pipeline.encoders import VisualEncoder
 from pipeline.encoders.images import ImageEncoder
 from pipeline.features.prefetch import ahead
+from pipeline.features.store import write_entries
 
 
 @dataclass(frozen=True)
@@ -133,14 +135,18 @@ class Maps:
         for clip, draw in kept.items():
             self.rows[clip] = {frame: count + number for number, frame in enumerate(draw.frames)}
             count += len(draw.frames)
-        self.file: Any = np.memmap(tempfile.TemporaryFile(dir=directory), np.float32, "w+", shape=(count, *shape))  # noqa: SIM115
+        self.bytes_of_row = math.prod(shape) * 4
+        self.stream = tempfile.TemporaryFile(dir=directory, buffering=0)  # noqa: SIM115
+        os.posix_fallocate(self.stream.fileno(), 0, max(1, count * self.bytes_of_row))  # a full disk is an error now, not a signal later
+        self.file = np.memmap(self.stream, np.float32, "r", shape=(count, *shape))  # read by it alone
 
     def of(self, draws: list[Draw]) -> Iterator[tuple[Draw, Tensor]]:
         for draw, frames in ahead(self._missing, draws):
             clip = draw.item.clip
             if frames is not None and clip not in self.done:
-                rows = list(self.rows[clip].values())
-                self.file[rows[0] : rows[-1] + 1] = torch.cat([self.begin(part) for part in frames.split(self.at_once)]).numpy()
+                first = min(self.rows[clip].values())
+                self.stream.seek(first * self.bytes_of_row)
+                write_entries(self.stream, torch.cat([self.begin(part) for part in frames.split(self.at_once)]).float().numpy())
                 self.done.add(clip)
             yield draw, torch.from_numpy(self.file[[self.rows[clip][frame] for frame in draw.frames]])
 

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.datasets.ave_arrays import label_report, negative_problems, read_orders
-from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Row, Split, count_lines, find_files, unsafe_id
+from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Row, Split, count_lines, find_files, read_class_names, unsafe_id
 from pipeline.errors import InputProblems
+from pipeline.text import text_lines
 
 SPLIT_FILES: dict[str, Split] = {"trainSet.txt": "train", "valSet.txt": "val", "testSet.txt": "test"}
 NAMED = 100  # clips with several rows, and leaks, are named one by one: AVE has 45
@@ -64,7 +65,7 @@ def read_lines(path: Path, seconds: float, problems: list[str]) -> list[Line]:
         problems.append(f"{path}: no such file")
         return []
     lines = []
-    for number, text in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").splitlines(), 1):
+    for number, text in enumerate(text_lines(path, problems), 1):
         is_header = number == 1 and [part.strip() for part in text.split("&")[-2:]] == ["StartTime", "EndTime"]
         if not text.strip() or is_header:
             continue
@@ -81,7 +82,7 @@ def read_classes(directory: Path, lines: list[Line], problems: list[str]) -> lis
     path = directory / "categories.txt"
     if not path.is_file():
         return appearing
-    classes = [name.strip() for name in path.read_text(encoding="utf-8").splitlines() if name.strip()]
+    classes = read_class_names(path, problems)
     problems += [f"{path}: the class {name!r} of Annotations.txt is not in it" for name in appearing if name not in classes]
     return classes
 
@@ -96,6 +97,8 @@ def read_ave(settings: DatasetSettings) -> Index:
     directory, seconds = settings.annotations, settings.segments * settings.segment_seconds
     problems: list[str] = []
     lines = read_lines(directory / "Annotations.txt", seconds, problems)
+    if problems and not lines:  # without them, every line of the other files would be one too many
+        raise InputProblems(str(directory), problems)
     classes = read_classes(directory, lines, problems)
     splits = match_splits(directory, lines, problems) if settings.split == "match" else official_splits(directory, lines, seconds, problems)
     problems += negative_problems(directory, settings.negatives, len(classes))

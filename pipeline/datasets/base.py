@@ -23,6 +23,7 @@ from pipeline.datasets.files import match_files
 from pipeline.errors import InputProblems
 from pipeline.registry import Registry
 from pipeline.settings import Settings
+from pipeline.text import text_lines
 
 Modality = Literal["av", "audio", "visual"]
 SegmentRule = Literal["half", "touch"]  # see pipeline.datasets.segments
@@ -182,6 +183,20 @@ def read_index(directory: Path) -> tuple[pd.DataFrame, list[str]]:
     """(rows, class names) as written by :func:`write_index`."""
     rows = pq.read_table(directory / "index.parquet").to_pandas()
     return rows, json.loads((directory / "classes.json").read_text(encoding="utf-8"))
+
+
+def read_class_names(path: Path, problems: list[str]) -> list[str]:
+    """Class names, one a line, in label order; one that stands there twice goes to ``problems``: its second number would have no event."""
+    lines: dict[str, list[int]] = {}
+    for number, text in enumerate(text_lines(path, problems), 1):
+        if name := text.strip():
+            lines.setdefault(name, []).append(number)
+    problems += [
+        f"{path}: the class {name!r} stands in lines {' and '.join(map(str, places))}; leave one of them"
+        for name, places in lines.items()
+        if len(places) > 1
+    ]
+    return list(lines)
 
 
 def count_lines(title: str, entries: Sequence[str], limit: int = 20) -> list[str]:

@@ -23,10 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.cache import file_sha256
-from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Modality, Row, Split, find_files, unsafe_id
+from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Modality, Row, Split, find_files, read_class_names, unsafe_id
 from pipeline.datasets.llp_health import health
 from pipeline.errors import InputProblems
 from pipeline.registry import suggest
+from pipeline.text import text_lines
 
 CLASSES = (
     "Speech", "Car", "Cheering", "Dog", "Cat", "Frying_(food)", "Basketball_bounce", "Fire_alarm", "Chainsaw", "Cello", "Banjo", "Singing",
@@ -91,7 +92,7 @@ def read_llp(settings: DatasetSettings) -> Index:
     """
     directory, seconds = settings.annotations, settings.segments * settings.segment_seconds
     problems: list[str] = []
-    classes = read_classes(directory)
+    classes = read_classes(directory, problems)
     files = Files()
     for split, names in WEAK.items():
         files.weak[split] = read_weak(first_of(directory, names, problems), classes, problems)
@@ -122,12 +123,10 @@ def read_llp(settings: DatasetSettings) -> Index:
     return Index(rows, classes, findings + health(files, rows, directory, settings))
 
 
-def read_classes(directory: Path) -> list[str]:
+def read_classes(directory: Path, problems: list[str]) -> list[str]:
     """``categories.txt``, or the published 25 in the order of every released model."""
     path = directory / "categories.txt"
-    if not path.is_file():
-        return list(CLASSES)
-    return [name.strip() for name in path.read_text(encoding="utf-8").splitlines() if name.strip()]
+    return read_class_names(path, problems) if path.is_file() else list(CLASSES)
 
 
 def first_of(directory: Path, names: Iterable[str], problems: list[str]) -> Path | None:
@@ -158,8 +157,11 @@ def table_lines(path: Path | None, header: str, problems: list[str]) -> Iterable
     """(line number, fields) of a tab separated file; another header or number of fields is a problem."""
     if path is None:
         return
-    lines = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
+    unreadable = len(problems)
+    lines = text_lines(path, problems)
     columns = header.split()
+    if len(problems) > unreadable:
+        return
     if not lines or lines[0].split("\t") != columns:
         problems.append(f"{path}:1: the columns {', '.join(columns)}, tab separated, are needed as the first line")
         return

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.datasets.base import DatasetSettings, Row, count_lines
+from pipeline.text import read_text
 
 if TYPE_CHECKING:
     from pipeline.datasets.llp import DenseLine, Files, WeakLine
@@ -91,7 +92,7 @@ def full_list(path: Path, names: set[str]) -> list[str]:
     """Differences to the list of all clips, where it is there."""
     if not path.is_file():
         return []
-    full = {text.split("\t")[0] for text in path.read_text(encoding="utf-8", errors="replace").splitlines()[1:] if text.strip()}
+    full = {text.split("\t")[0] for text in read_text(path).splitlines()[1:] if text.strip()}
     return count_lines(f"clips of {path.name} in no split", sorted(full - names)) + count_lines(
         f"clips that {path.name} does not list", sorted(names - full)
     )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.datasets.base import count_lines
+from pipeline.text import read_text
 
 
 def read_records(path: Path, columns: Sequence[str], problems: list[tuple[int, str]]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -17,8 +19,11 @@ def read_records(path: Path, columns: Sequence[str], problems: list[tuple[int, s
 
     Args:
         problems: gets (line number, what is wrong).
+
+    Raises:
+        InputProblems: the file is not UTF-8.
     """
-    with open(path, newline="", encoding="utf-8-sig") as stream:
+    with io.StringIO(read_text(path), newline="") as stream:
         reader = csv.reader(stream, strict=True)
         try:
             header = next(reader, [])
@@ -38,5 +43,3 @@ def read_records(path: Path, columns: Sequence[str], problems: list[tuple[int, s
                     problems.append((reader.line_num, counts + more))
         except csv.Error as error:
             problems.append((reader.line_num, f"no line of a CSV file: {error}"))
-        except UnicodeDecodeError as error:
-            problems.append((reader.line_num + 1, f"here or below it is not UTF-8 ({error.reason}); save it as UTF-8"))

@@ -18,6 +18,7 @@ from typing import Any
 from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Row, Split, count_lines, find_files, unsafe_id
 from pipeline.datasets.segments import occupied
 from pipeline.errors import InputProblems
+from pipeline.text import read_text
 
 FILE = "unav100_annotations.json"
 LARGEST = 1e9  # seconds
@@ -71,7 +72,7 @@ def read_database(path: Path) -> dict[str, Any]:
         return result
 
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=unique)
+        content = json.loads(read_text(path), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise InputProblems(str(path), [f"no JSON: {error}"]) from None
     problems = [f"the key {key!r} is given twice" for key in twice]

@@ -160,9 +160,11 @@ class Extraction:
         numbers = segment_features(self.encoders[part.modality], torch.cat(part.outputs), job.segments)
         stored = numbers.astype(self.settings.dtype)
         if not np.isfinite(stored).all():
+            fits = np.isfinite(numbers).all() and self.settings.dtype == "float16"
+            advice = "set features.*.dtype: float32" if fits else "no dtype can hold them: check the encoder's weights"
             raise PipelineError(
                 f"clip {job.clip!r}: its {part.modality} features are not finite in {self.settings.dtype}"
-                f" (largest magnitude {np.abs(numbers).max():.4g}); set features.*.dtype: float32 or check the encoder's weights"
+                f" (largest magnitude {np.abs(numbers).max():.4g}); {advice}"
             )
         self.cache.put(KIND, part.clip.keys[part.modality], {"features": stored})
 

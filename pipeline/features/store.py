@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pandas as pd
@@ -118,17 +119,19 @@ def write_store(directory: Path, entries: Iterable[Entry], count: int, spec: dic
     shapes = entry_shapes(spec)
     per_shard = entries_per_shard(spec, shard_bytes)
     records: list[dict[str, Any]] = []
-    shards: dict[str, np.ndarray] = {}
-    for position, entry in enumerate(entries):
-        shard, offset = divmod(position, per_shard)
-        if offset == 0:
-            length = min(per_shard, count - position)
-            shards = {
-                modality: _open_shard(directory, modality, shard, (length, *shapes[modality]), spec["dtype"]) for modality in MODALITIES
-            }
-        for modality in MODALITIES:
-            shards[modality][offset] = entry.features[modality]
-        records.append({**entry.facts, "shard": shard, "offset": offset})
+    with ExitStack() as stack:
+        shards: dict[str, BinaryIO] = {}
+        for position, entry in enumerate(entries):
+            shard, offset = divmod(position, per_shard)
+            if offset == 0:
+                stack.close()  # the shards before
+                length = min(per_shard, count - position)
+                for modality in MODALITIES:
+                    path = directory / shard_name(modality, shard)
+                    shards[modality] = stack.enter_context(begin_shard(path, (length, *shapes[modality]), spec["dtype"]))
+            for modality in MODALITIES:
+                write_entries(shards[modality], np.ascontiguousarray(entry.features[modality], spec["dtype"]).reshape(shapes[modality]))
+            records.append({**entry.facts, "shard": shard, "offset": offset})
     write_documents(directory, records, spec)
 
 
@@ -140,5 +143,15 @@ def write_documents(directory: Path, records: Iterable[dict[str, Any]], spec: di
     (directory / "spec.json").write_text(json.dumps(spec, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _open_shard(directory: Path, modality: str, number: int, shape: tuple[int, ...], dtype: str) -> np.ndarray:
-    return np.lib.format.open_memmap(directory / shard_name(modality, number), mode="w+", dtype=dtype, shape=shape)
+def begin_shard(path: Path, shape: tuple[int, ...], dtype: str) -> BinaryIO:
+    """A new .npy file behind its header, for :func:`write_entries`: a full disk would end a process that writes to a map."""
+    stream = open(path, "wb", buffering=0)  # noqa: SIM115
+    np.lib.format.write_array_header_1_0(stream, {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape})
+    return stream
+
+
+def write_entries(stream: BinaryIO, values: np.ndarray) -> None:
+    """Append the numbers of a contiguous array; one call of ``write`` may take less than all of them."""
+    view = values.reshape(-1).view(np.uint8).data
+    while len(view):
+        view = view[stream.write(view) :]

@@ -9,13 +9,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
+from pipeline.drawing import METADATA, plt
 from pipeline.features.store import FeatureStore
 from pipeline.parity.measures import LayerMeasures, measure_layer
 from pipeline.parity.pairs import Layer, Pairs
@@ -115,5 +112,5 @@ def draw(measured: list[LayerMeasures], path: Path) -> None:
         right.hist(np.log10(np.maximum(known, 1e-6)), bins=60, color="#7aa6c2")
         left.set(xlabel="cosine", ylabel=f"{each.layer.name}\nsegments")
         right.set(xlabel="log10 of the relative error")
-    figure.savefig(path, dpi=100, metadata={"Software": None})
+    figure.savefig(path, dpi=100, metadata=METADATA)
     plt.close(figure)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 from tqdm import tqdm
 
+from pipeline.disk import disk_fault, name_place
 from pipeline.errors import PipelineError
-from pipeline.predict.outputs import write_overlay, write_prediction
+from pipeline.predict.outputs import check_replaceable, write_overlay, write_prediction
 from pipeline.predict.prediction import Prediction
 from pipeline.predict.predictor import Predictor
+from pipeline.publish import replace
 from pipeline.report.timeline import clock
+from pipeline.scratch import Scratch
+from pipeline.text import printable
 
 ALL, SOME, NONE = 0, 1, 2  # exit codes: how many of the files were answered whole
 
@@ -29,36 +34,72 @@ def run(files: list[Path], row: str, seed: int | None, out: Path, overlay: bool)
     predictor = Predictor(row, seed)
     whole = answered = 0
     for path, name in zip(files, folders(files), strict=True):
+        directory = out / name
         try:
-            prediction = one(predictor, path, out / name, overlay)
-        except (PipelineError, OSError) as error:
-            print(f"predict: {error}", file=sys.stderr, flush=True)
+            prediction = one(predictor, path, directory, overlay)
+        except Exception as error:
+            _tell(path, error, out)
             continue
         answered += 1
         whole += not prediction.problems
-        print(table(prediction, out / name), flush=True)
+        print(table(prediction, directory), flush=True)
         for problem in prediction.problems:
-            print(f"predict: {path}: not answered from {problem}", file=sys.stderr, flush=True)
+            print(f"predict: {printable(str(path))}: not answered from {problem}", file=sys.stderr, flush=True)
     return NONE if not answered else ALL if whole == len(files) else SOME
 
 
 def one(predictor: Predictor, path: Path, directory: Path, overlay: bool) -> Prediction:
-    """Predict one file and write its folder."""
-    with _Bar(path.name) as bar:
+    """Predict one file and write its folder, whole: an older one of that name is replaced with all that is in it.
+
+    Raises:
+        PipelineError: the file cannot be predicted, or what stands at ``directory`` is no prediction's.
+    """
+    check_replaceable(directory)
+    name = printable(path.name)
+    with _Bar(name) as bar:
         prediction = predictor.predict(path, bar)
-    write_prediction(prediction, directory)
-    if overlay:
-        with _Bar(f"{path.name}, overlay") as bar:
-            write_overlay(prediction, predictor.media, predictor.cache, directory / "overlay.mp4", bar)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    with Scratch(".predict-", directory.parent) as work:
+        answers = work / "answers"
+        answers.mkdir()
+        try:
+            write_prediction(prediction, answers)
+            if overlay:
+                with _Bar(f"{name}, overlay") as bar:
+                    write_overlay(prediction, predictor.media, predictor.cache, answers / "overlay.mp4", bar)
+        except OSError as error:
+            name_place(error, directory)
+            raise
+        check_replaceable(directory)
+        replace(answers, directory)
     return prediction
 
 
+def _tell(path: Path, error: Exception, out: Path) -> None:
+    """Say why a file has no answer. A fault of this program keeps its traceback, and the other files their answers."""
+    name = printable(str(path))
+    if isinstance(error, BrokenPipeError):
+        raise error
+    if isinstance(error, PipelineError):
+        sentence = str(error)
+    elif (sentence := disk_fault(error, out) or "") or isinstance(error, OSError):
+        sentence = f"{name}: {sentence or error}"
+    else:
+        traceback.print_exception(error)
+        sentence = f"{name}: not answered, by a fault of this program ({type(error).__name__}, above)"
+    print(f"predict: {sentence}", file=sys.stderr, flush=True)
+
+
 def folders(files: list[Path]) -> list[str]:
-    """A name for the folder of each file: its stem; its whole name where stems repeat; numbered where names do."""
-    stems = Counter(path.stem for path in files)
+    """A name for the folder of each file: its stem; its whole name where stems repeat; numbered where names do.
+
+    Every name can be one of a folder in ``--out``, and be typed: no leading dots, and "_" for what is not printable or not UTF-8.
+    """
+    stems = Counter(_safe(path.stem, path) for path in files)
     names: list[str] = []
     for path in files:
-        plain = name = path.stem if stems[path.stem] == 1 else path.name
+        stem = _safe(path.stem, path)
+        plain = name = stem if stems[stem] == 1 else _safe(path.name, path)
         number = 1
         while name in names:
             number += 1
@@ -67,9 +108,15 @@ def folders(files: list[Path]) -> list[str]:
     return names
 
 
+def _safe(name: str, path: Path) -> str:
+    """A name such as "." or "..", the stem of "...mp4", would be the folder ``--out`` itself, or the one above it."""
+    visible = name.lstrip(".") or path.name.lstrip(".") or "film"
+    return "".join(letter if letter.isprintable() else "_" for letter in visible)
+
+
 def table(prediction: Prediction, directory: Path) -> str:
     """The events of one file as people read them."""
-    lines = [f"{prediction.path.name}: {clock(prediction.seconds)}, {prediction.row} seed {prediction.seed} -> {directory}"]
+    lines = [f"{printable(prediction.path.name)}: {clock(prediction.seconds)}, {prediction.row} seed {prediction.seed} -> {directory}"]
     lines += [
         f"  {clock(event.start):>9} - {clock(event.end):<9} {event.score:5.2f}  {event.perceived:5}  {event.label}"
         for event in prediction.events

@@ -1,11 +1,10 @@
-"""A prediction as files: events.json, segments.csv, timeline.png, attention.png, overlay.mp4. Each is written whole or not at all."""
+"""A prediction as files: events.json, segments.csv, timeline.png, attention.png, overlay.mp4."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from fractions import Fraction
@@ -15,41 +14,52 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache import Cache
+from pipeline.errors import PipelineError
 from pipeline.media.settings import MediaSettings
 from pipeline.predict.prediction import Prediction
 from pipeline.predict.windows import Cut, Decoded, decode_windows
 from pipeline.report import attention, timeline
 from pipeline.report.movie import Scene
 from pipeline.tasks.tracks import named
+from pipeline.text import printable
 
+FILES = {"events.json", "segments.csv", "timeline.png", "attention.png", "overlay.mp4"}
 OVERLAY_RATE = 15.0  # frames per second, as near as a whole number per segment allows
 OVERLAY_SIDE = 360  # pixels of the short side at most
 STRIP_PICTURES = 10
 
 
-def write_prediction(prediction: Prediction, directory: Path) -> list[Path]:
-    """Write everything but the overlay; returns the files. attention.png only for methods with spatial attention."""
-    directory.mkdir(parents=True, exist_ok=True)
-    title = f"{prediction.path.name}: {prediction.row}, seed {prediction.seed}"
-    written = [
-        _whole(
-            directory / "events.json", lambda path: path.write_text(json.dumps(document(prediction), indent=1) + "\n", encoding="utf-8")
-        ),
-        _whole(directory / "segments.csv", lambda path: path.write_text(segment_lines(prediction), encoding="utf-8")),
-        _whole(
-            directory / "timeline.png",
-            lambda path: timeline.draw(path, prediction.tracks, prediction.preview, prediction.segment_seconds, title=title),
-        ),
-    ]
+def write_prediction(prediction: Prediction, directory: Path) -> None:
+    """Write everything but the overlay into a directory; attention.png only for methods with spatial attention."""
+    title = f"{printable(prediction.path.name)}: {prediction.row}, seed {prediction.seed}"
+    (directory / "events.json").write_text(json.dumps(document(prediction), indent=1) + "\n", encoding="utf-8")
+    (directory / "segments.csv").write_text(segment_lines(prediction), encoding="utf-8")
+    timeline.draw(directory / "timeline.png", prediction.tracks, prediction.preview, prediction.segment_seconds, title=title)
     if prediction.attention is not None:
-        written.append(_whole(directory / "attention.png", lambda path: _draw_strip(path, prediction, title)))
-    return written
+        _draw_strip(directory / "attention.png", prediction, title)
+
+
+def check_replaceable(directory: Path) -> None:
+    """What stands where a folder of answers is to go must be one.
+
+    Raises:
+        PipelineError: it is a file, or holds files that no prediction writes: nobody's own files are replaced.
+    """
+    if not directory.exists() and not directory.is_symlink():
+        return
+    foreign = directory.name if not directory.is_dir() or directory.is_symlink() else None
+    foreign = foreign or next((path.name for path in sorted(directory.iterdir()) if path.name not in FILES), None)
+    if foreign is not None:
+        raise PipelineError(
+            f"{directory} is no folder of a prediction ({printable(foreign)} in it is no file of one), so it is not replaced;"
+            " move it, or choose another --out"
+        )
 
 
 def document(prediction: Prediction) -> dict[str, Any]:
     """What events.json holds: the events, what they rest on, and what could not be decoded. Times in seconds."""
     return {
-        "file": prediction.path.name,
+        "file": printable(prediction.path.name),
         "seconds": round(prediction.seconds, 3),
         "row": prediction.row,
         "seed": prediction.seed,
@@ -143,14 +153,3 @@ def _scene(window: Decoded, prediction: Prediction, per_segment: int, rate: Frac
 def _caption(prediction: Prediction, segment: int) -> str:
     text = named(prediction.tracks, segment) or "background"
     return f"{timeline.clock(segment * prediction.segment_seconds)}  {text if prediction.tracks.valid[segment] else 'not decoded'}"
-
-
-def _whole(path: Path, write: Callable[[Path], Any]) -> Path:
-    """Write under a temporary name, then rename."""
-    partial = path.with_name(f".partial-{path.name}")
-    try:
-        write(partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
-    return path

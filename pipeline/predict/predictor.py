@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
-import tempfile
-import weakref
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,9 @@ from pipeline.predict.prediction import Prediction, WindowReport
 from pipeline.predict.windows import Cut, Decoded, decode_windows
 from pipeline.report import preview
 from pipeline.report.timeline import clock
+from pipeline.scratch import Scratch
 from pipeline.tasks import TASKS, tracks
+from pipeline.text import printable
 from pipeline.training.rows import load_seed
 
 PARAMS = Path("params.yaml")
@@ -95,9 +95,8 @@ class Predictor:
                 f"row {row!r}: {RUNS / row} does not say which encoders made its features (they were imported, or an earlier version"
                 " trained it), so they cannot be made of a new file; train it on extracted features"
             )
-        directory = tempfile.mkdtemp(prefix="avel-predict-")
-        weakref.finalize(self, shutil.rmtree, directory, ignore_errors=True)
-        self.cache, self._jobs = Cache(directory), dict[str, Job]()
+        self._scratch = Scratch("avel-predict-")
+        self.cache, self._jobs = Cache(self._scratch.path), dict[str, Job]()
         self._extraction = Extraction(config.pick(params.features, self.facts["features"], "feature set"), self._jobs, self.cache)
         self._check_features()
 
@@ -117,9 +116,10 @@ class Predictor:
         total = self.cut.windows(found.seconds)
         every = math.ceil(total * self.cut.segments / MOST_PICTURES)
         answers: dict[int, Answer] = {}
-        for window in decode_windows(path, found.seconds, self.cut, self.media, self.cache):
-            answers[window.number] = self._answer(window, found.seconds, every)
-            track(len(answers), total)
+        with closing(decode_windows(path, found.seconds, self.cut, self.media, self.cache)) as windows:
+            for window in windows:
+                answers[window.number] = self._answer(window, found.seconds, every)
+                track(len(answers), total)
         return self._join(path, found.seconds, [answers[number] for number in range(total)])
 
     def _answer(self, window: Decoded, seconds: float, every: int) -> Answer:
@@ -161,11 +161,12 @@ class Predictor:
         Raises:
             Refused: not one was decoded, or none has sound.
         """
+        name, reason = printable(str(path)), answers[0].report.reason
         first = next((answer for answer in answers if answer.tracks is not None), None)
         if first is None or first.tracks is None:
-            raise Refused(f"{path}: no window of it can be decoded whole enough ({answers[0].report.status}: {answers[0].report.reason})")
+            raise Refused(f"{name}: no window of it can be decoded whole enough ({answers[0].report.status}: {reason})")
         if all(answer.report.status == "silent" for answer in answers):
-            raise Refused(f"{path} has no sound that decodes ({answers[0].report.reason}), and a row needs picture and sound")
+            raise Refused(f"{name} has no sound that decodes ({reason}), and a row needs picture and sound")
         unknown = first.tracks
         joined = tracks.join([answer.tracks or unknown.unknown(answer.report.segments) for answer in answers])
         attention = None
@@ -221,15 +222,16 @@ def check_trained(row: str, seed: int) -> None:
 
 def check_file(path: Path, found: Survey) -> None:
     """Raises Refused: what the survey found rules the file out."""
+    name = printable(str(path))
     sentences = {
-        "missing": f"{path}: {found.reason}",
-        "no_video": f"{path} has no moving picture, and a row needs picture and sound",
-        "no_audio": f"{path} has no sound, and a row needs picture and sound",
-        "refused": f"{path} is refused: {found.reason}",
+        "missing": f"{name}: {found.reason}",
+        "no_video": f"{name} has no moving picture, and a row needs picture and sound",
+        "no_audio": f"{name} has no sound, and a row needs picture and sound",
+        "refused": f"{name} is refused: {found.reason}",
     }
     if found.seconds > LONGEST_SECONDS:
-        raise Refused(f"{path} lasts {clock(found.seconds)}, longer than an hour; cut it into parts")
+        raise Refused(f"{name} lasts {clock(found.seconds)}, longer than an hour; cut it into parts")
     if found.status:
-        raise Refused(sentences.get(found.status, f"{path} is not a video that can be read ({found.reason})"))
+        raise Refused(sentences.get(found.status, f"{name} is not a video that can be read ({found.reason})"))
     if not found.seconds > 0:
-        raise Refused(f"{path} is not a video that can be read (it has no length)")
+        raise Refused(f"{name} is not a video that can be read (it has no length)")

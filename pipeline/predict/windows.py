@@ -11,7 +11,7 @@ The last window is padded as short clips are: the last frame repeated, silence, 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from pipeline.cache import Cache, fingerprint
 from pipeline.media.clip import GOOD
 from pipeline.media.decoding import KIND, Job, decode_each, load_decoded
 from pipeline.media.settings import MediaSettings
+from pipeline.text import printable
 
 
 @dataclass(frozen=True)
@@ -57,11 +58,12 @@ class Decoded:
         return load_decoded(Cache(self.job.cache_root), self.job.clip, self.job.key, self.job)
 
 
-def decode_windows(path: Path, seconds: float, cut: Cut, settings: MediaSettings, cache: Cache) -> Iterator[Decoded]:
+def decode_windows(path: Path, seconds: float, cut: Cut, settings: MediaSettings, cache: Cache) -> Generator[Decoded]:
     """Every window of a file once, as they get ready.
 
     Args:
         cache: a scratch cache; the arrays of a window are removed from it when the next one is asked for.
+        Close the iterator to end the child processes before that cache goes.
 
     Raises:
         PipelineError: the cache cannot be written.
@@ -70,7 +72,7 @@ def decode_windows(path: Path, seconds: float, cut: Cut, settings: MediaSettings
     identity = fingerprint(str(path.absolute()), status.st_size, status.st_mtime_ns)  # for the scratch cache; cheaper than its bytes
     jobs = (
         Job(
-            clip=f"{path.name}@{number * cut.seconds:g}",
+            clip=f"{printable(path.name)}@{number * cut.seconds:g}",
             file=str(path.absolute()),
             sha256=identity,
             start=number * cut.seconds,

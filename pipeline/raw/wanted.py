@@ -10,6 +10,7 @@ csv       columns id, start, end; start and end may both be empty: the whole vid
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -19,6 +20,7 @@ from pathlib import Path
 from pipeline.datasets.ave import parse_line
 from pipeline.datasets.tables import read_records
 from pipeline.errors import InputProblems, PipelineError
+from pipeline.text import read_text, text_lines
 
 KINDS = ("ave", "llp", "unav100", "csv")
 CLIP_SECONDS = 10.0  # of AVE's clips
@@ -75,7 +77,7 @@ def _lines(path: Path, names: Iterable[str], problems: list[str]) -> list[tuple[
     if not file.is_file():
         problems.append(f"{file}: no such file")
         return []
-    return [(f"{file}:{number}", text) for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1)]
+    return [(f"{file}:{number}", text) for number, text in enumerate(text_lines(file, problems), 1)]
 
 
 def _ave(path: Path, problems: list[str]) -> list[Wanted]:
@@ -110,7 +112,7 @@ def _llp(path: Path, problems: list[str]) -> list[Wanted]:
 def _unav100(path: Path, problems: list[str]) -> list[Wanted]:
     file = path / "unav100_annotations.json" if path.is_dir() else path
     try:
-        videos = list(json.loads(file.read_text(encoding="utf-8"))["database"])
+        videos = list(json.loads(read_text(file))["database"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         problems.append(f"{file}: no UnAV-100 annotations ({type(error).__name__}: {error})")
         return []
@@ -155,7 +157,7 @@ def _with_spans(wanted: list[Wanted], lists: Sequence[Path]) -> list[Wanted]:
     problems = []
     for path in lists:
         try:
-            with open(path, newline="", encoding="utf-8-sig") as stream:
+            with io.StringIO(read_text(path), newline="") as stream:
                 reader = csv.reader(stream, skipinitialspace=True, strict=True)
                 for record in reader:
                     if record and record[0] in ids:

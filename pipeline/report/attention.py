@@ -15,10 +15,6 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -26,6 +22,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from PIL import Image
 
+from pipeline.drawing import plt
 from pipeline.encoders.images import visible_share
 from pipeline.report.movie import Scene, write_film
 

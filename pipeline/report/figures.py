@@ -4,15 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import pandas as pd
 
+from pipeline.drawing import METADATA, plt
 from pipeline.report.results import RowResult
-
-METADATA = {"Software": None}  # no version in the PNG: the same numbers give the same file
 
 
 def draw_rows(results: list[RowResult], path: Path) -> None:

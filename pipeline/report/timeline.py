@@ -12,15 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
-from pipeline.report.figures import METADATA
+from pipeline.drawing import METADATA, plt
 from pipeline.report.preview import PEAK_SECONDS, Preview
 from pipeline.tasks.tracks import Perceived, Tracks, runs
 

@@ -18,6 +18,7 @@ from typing import Any
 from tqdm import tqdm
 
 from pipeline.children import exit_reason, start
+from pipeline.disk import disk_fault
 from pipeline.errors import PipelineError
 
 Train = Callable[[int, Callable[..., Any]], None]  # a seed, and what makes the progress bar of a training as tqdm does
@@ -122,8 +123,9 @@ def serve(connection: Connection) -> None:
         outcome = ("done", "")
     except PipelineError as error:
         outcome = ("problem", str(error))
-    except Exception:
-        outcome = ("fault", traceback.format_exc())
+    except Exception as error:
+        sentence = disk_fault(error)
+        outcome = ("problem", sentence) if sentence else ("fault", traceback.format_exc())
     with contextlib.suppress(OSError):  # the parent is gone, and this child about to be
         connection.send(("end", outcome))
 

@@ -36,7 +36,7 @@ SIGHTS = {
 
 
 def table(path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
 
 

@@ -78,7 +78,7 @@ class Project:
     def run(self, *command: str, code: int | None = 0) -> str:
         """Output of a command, stdout and stderr together."""
         done = subprocess.run(
-            command, cwd=self.root, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+            command, cwd=self.root, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", check=False
         )
         assert code is None or done.returncode == code, done.stdout
         return done.stdout

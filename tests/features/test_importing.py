@@ -203,7 +203,7 @@ def test_silent_zeros_are_let_pass_but_named(tmp_path, published):
 def test_the_bytes_are_the_same_after_a_fault_in_the_middle(tmp_path, published, monkeypatch):
     root, _ = published
     run(settings(root), index(), tmp_path / "whole", shard_bytes=500)
-    write, calls = importer_module._write_whole, []
+    write, calls = importer_module.write_entries, []
 
     def full_disk(stream, values):
         calls.append(len(values))
@@ -211,14 +211,14 @@ def test_the_bytes_are_the_same_after_a_fault_in_the_middle(tmp_path, published,
             raise OSError("no space left on device")
         write(stream, values)
 
-    monkeypatch.setattr(importer_module, "_write_whole", full_disk)
+    monkeypatch.setattr(importer_module, "write_entries", full_disk)
     (tmp_path / "torn").mkdir()
     with pytest.raises(OSError, match="no space"):
         Import(settings(root), DATASET, index(), shard_bytes=500).run(tmp_path / "torn")
     assert list((tmp_path / "torn").glob("visual-00?.npy"))
     assert not (tmp_path / "torn" / "spec.json").exists()
     calls.clear()
-    monkeypatch.setattr(importer_module, "_write_whole", lambda stream, values: (calls.append(len(values)), write(stream, values)))
+    monkeypatch.setattr(importer_module, "write_entries", lambda stream, values: (calls.append(len(values)), write(stream, values)))
     again, _ = run(settings(root), index(), tmp_path / "torn", shard_bytes=500)
     assert sum(calls) < 2 * (ROWS + NEGATIVES)  # whole shards were not written again
     files = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
@@ -280,7 +280,7 @@ def test_memory_does_not_grow_with_the_files(tmp_path):
         importing.run(root / "store")
         print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, encoding="utf-8", check=True)
     assert float(done.stdout.split()[-1]) < 130  # MiB
     store = FeatureStore(tmp_path / "store")
     assert store.read("visual", ["149"])[0, 9, 17499] == 150

@@ -95,7 +95,7 @@ def test_children_die_with_a_killed_parent():
         for job, outcome in run_guarded(eval, jobs, workers=1, timeout_seconds=200, memory_mb=512):
             print(outcome, flush=True)
     """)
-    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT, encoding="utf-8")
     child = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
@@ -116,7 +116,7 @@ def test_ctrl_c_ends_parent_and_children():
             print(outcome, flush=True)
     """)
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, text=True, start_new_session=True, **streams)
+    parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, encoding="utf-8", start_new_session=True, **streams)
     child = int(parent.stdout.readline())
     os.killpg(parent.pid, signal.SIGINT)  # the terminal sends it to the whole group
     assert parent.wait(timeout=10) != 0

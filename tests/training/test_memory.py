@@ -27,7 +27,7 @@ print(default, faults())
 
 
 def test_freed_memory_is_kept():
-    result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False)
+    result = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, encoding="utf-8", check=False)
     if result.returncode == 3:
         pytest.skip("the C library is not glibc")
     assert result.returncode == 0, result.stderr

@@ -97,7 +97,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_children_through_the_parent_alone(tmp_
         "try: train_side_by_side(partial(toys.stoppable, Path(sys.argv[1])), 'row', [0, 1], 2)\nexcept KeyboardInterrupt: sys.exit(130)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
-    parent = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    parent = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, encoding="utf-8", env=ENVIRONMENT)
     until(lambda: len(list(tmp_path.glob("*.running"))) == 2)
     os.killpg(parent.pid, signal.SIGINT)
     assert parent.communicate(timeout=60)[1] == ""
@@ -187,7 +187,7 @@ def test_killed_terminated_and_resumed_side_by_side_gives_the_bytes_of_one_after
     expected = {path.name: path.read_bytes() for path in (tmp_path / "expected").iterdir()}
     assert len(expected) == 2 * len(SEEDS) + 1
 
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
     stage = subprocess.Popen([sys.executable, "-m", "stages.train", "row"], env=ENVIRONMENT, **streams)
     until(lambda: len(list(project.glob("models/runs/.row.*.partial/seed-*.first-checkpoint"))) == 2)
     children = children_of(stage.pid)

@@ -35,7 +35,7 @@ def test_weights_and_predictions_are_the_same_whatever_the_environment_says(tmp_
         root.mkdir()
         environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
         command = [sys.executable, "-c", SCRIPT, str(root), threads]
-        runs[threads] = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+        runs[threads] = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
     for threads, run in runs.items():
         lines = run.communicate()[0].splitlines()
         assert run.returncode == 0

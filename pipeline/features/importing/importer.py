@@ -28,7 +28,7 @@ from pipeline.features.importing.fitting import segments_of
 from pipeline.features.importing.settings import ImportSet
 from pipeline.features.importing.sources import ClipFiles, Reader, RowArray, clip_path
 from pipeline.features.prefetch import ahead
-from pipeline.features.store import SHARD_BYTES, entries_per_shard, entry_shapes, shard_name, write_documents
+from pipeline.features.store import SHARD_BYTES, begin_shard, entries_per_shard, entry_shapes, shard_name, write_documents, write_entries
 
 IMPORT_VERSION = 1  # raised by hand whenever a code change moves the numbers
 BLOCK_BYTES = 8 * 2**20
@@ -160,11 +160,9 @@ class Import:
         step = max(1, BLOCK_BYTES // entry_bytes)
         blocks = [(low, min(low + step, stop)) for low in range(start, stop, step)]
         result = Checked()
-        with open(path.with_suffix(".partial"), "wb", buffering=0) as stream:
-            header = {"descr": np.dtype(self.settings.dtype).str, "fortran_order": False, "shape": (stop - start, *shape)}
-            np.lib.format.write_array_header_1_0(stream, header)
+        with begin_shard(path.with_suffix(".partial"), (stop - start, *shape), self.settings.dtype) as stream:
             for (low, high), (values, found) in ahead(lambda block: self._block(name, *block), blocks):
-                _write_whole(stream, values)
+                write_entries(stream, values)
                 result.keys += found.keys
                 result.zero += found.zero
                 result.bad += found.bad
@@ -209,16 +207,17 @@ class Import:
         return lines
 
 
+def _advice(published: np.ndarray, dtype: str) -> str:
+    largest = np.abs(published).max()
+    if dtype == "float16" and largest <= np.finfo(np.float32).max:
+        return "set dtype: float32"
+    return "no dtype of the store can hold it: look at what wrote the file, or scale its numbers"
+
+
 def _what_is_not_finite(published: np.ndarray, stored: np.ndarray, dtype: str) -> str:
     """A sentence about one entry, (T, *shape) as read and as stored."""
     if np.isfinite(published).all():
-        return f"the largest magnitude {np.abs(published).max():.4g} is too large for {dtype}; set dtype: float32"
+        return f"the largest magnitude {np.abs(published).max():.4g} is too large for {dtype}; {_advice(published, dtype)}"
     flat = ~np.isfinite(published.reshape(len(published), -1))
     places = ", ".join(map(str, np.flatnonzero(flat.any(axis=1))))
     return f"{np.count_nonzero(flat)} values are NaN or infinite (segments {places})"
-
-
-def _write_whole(stream: Any, values: np.ndarray) -> None:
-    view = values.reshape(-1).view(np.uint8).data
-    while len(view):
-        view = view[stream.write(view) :]

@@ -1,0 +1,47 @@
+"""Text files of the user's: UTF-8, with or without a byte order mark. Any other encoding is refused, for guessed letters merge names."""
+
+from __future__ import annotations
+
+import codecs
+from pathlib import Path
+
+from pipeline.errors import InputProblems
+
+_WIDE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, without its byte order mark; ends of lines as they are.
+
+    Raises:
+        InputProblems: it is not UTF-8, with the first line that is not, and what to do.
+    """
+    content = path.read_bytes()
+    if content.startswith(_WIDE) or b"\0" in content:
+        raise InputProblems(str(path), ["it is UTF-16, or no text at all; save it as UTF-8"])
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        place = content[: error.start].count(b"\n") + 1
+        found = f"line {place}: the byte 0x{content[error.start]:02x} is not UTF-8 (Latin-1 or a Windows code page?)"
+        raise InputProblems(str(path), [f"{found}; save the file as UTF-8"]) from None
+
+
+def text_lines(path: Path, problems: list[str]) -> list[str]:
+    """The lines of a file; what keeps it from being read goes to ``problems``, with the file, and there are none."""
+    try:
+        return read_text(path).splitlines()
+    except InputProblems as error:
+        problems += [f"{error.where}: {problem}" for problem in error.problems]
+        return []
+
+
+def printable(text: str) -> str:
+    """A name as it can be printed and drawn: control characters, and bytes of a file's name that are not UTF-8, as their codes."""
+    return "".join(letter if letter.isprintable() else _code(letter) for letter in text)
+
+
+def _code(letter: str) -> str:
+    if "\udc80" <= letter <= "\udcff":  # how Python keeps a byte that does not decode
+        return f"\\x{ord(letter) - 0xDC00:02x}"
+    return letter.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,64 @@
+"""Predict and report as processes of their own: what is left after a signal, and what a locale does to them."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stages import report
+
+CLIPS = Path("data/raw/tiny/clips")
+SECONDS = 120  # a test that waits longer has failed
+
+
+@pytest.fixture
+def environment(project, repository, tmp_path):
+    (tmp_path / "temporary").mkdir()
+    return {**os.environ, "PYTHONPATH": str(repository), "TMPDIR": str(tmp_path / "temporary"), "OMP_NUM_THREADS": "1"}
+
+
+def begin(environment, tmp_path):
+    """A prediction of many files, under way: the frames of a window are in the temporary folder. (process, that folder)"""
+    clips = sorted(map(str, CLIPS.glob("*.mp4")))
+    command = [sys.executable, "-m", "pipeline", "predict", *clips, "--run", "cace", "--overlay", "--out", str(tmp_path / "out")]
+    temporary, end = Path(environment["TMPDIR"]), time.monotonic() + SECONDS
+    before = set(os.listdir(temporary))
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
+    while not [path for path in temporary.glob("avel-predict-*/**/*.npz") if path.relative_to(temporary).parts[0] not in before]:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    return process, temporary
+
+
+def test_sigterm_leaves_nothing_behind_and_what_a_kill_leaves_goes_at_the_next_start(environment, tmp_path):
+    killed, temporary = begin(environment, tmp_path)
+    killed.kill()
+    killed.communicate()
+    assert len(list(temporary.glob("avel-predict-*"))) == 1
+    process, _ = begin(environment, tmp_path)
+    assert len(list(temporary.glob("avel-predict-*"))) == 1  # its own
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=SECONDS)
+    assert (process.returncode, "Traceback" in err) == (143, False), err
+    assert list(temporary.glob("avel-predict-*")) == []
+    folders = list((tmp_path / "out").iterdir()) if (tmp_path / "out").is_dir() else []
+    for folder in folders:  # each of them whole, and no half of one beside them
+        assert {path.name for path in folder.iterdir()} == {"events.json", "segments.csv", "timeline.png", "attention.png", "overlay.mp4"}
+    assert len(out.splitlines()) >= len(folders)
+
+
+def test_a_report_in_a_locale_that_is_not_utf8_has_the_same_bytes(project, environment):
+    directory = Path("data/results/report")
+    report.main()
+    expected = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii:strict"}
+    done = subprocess.run([sys.executable, "-m", "stages.report"], env={**environment, **locale}, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"Test, mean \\xb1 std" in done.stdout  # what ASCII cannot say, as its code
+    assert {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()} == expected
+    assert "±" in expected["table.md"].decode("utf-8")
