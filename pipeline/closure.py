@@ -25,9 +25,12 @@ PLUMBING = {
     "pipeline/children.py": "starts, watches and ends processes; what these compute is a part of its own",
     "pipeline/closure.py": "says what depends on what; a wrong answer shows in what it writes",
     "pipeline/config.py": "checks params.yaml and hands its values on; DVC compares the values, and their classes are parts of their own",
+    "pipeline/console.py": "how sentences and exit codes reach the user",
+    "pipeline/disk.py": "sentences about the disk, in place of a number",
     "pipeline/errors.py": "sentences for the user, in place of a number",
+    "pipeline/publish.py": "publishes whole directories by rename; it does not look into them",
     "pipeline/registry.py": "a name leads to its class; an entry's file is a part of its own where it is chosen",
-    "pipeline/stage.py": "locks, and publishes whole directories by rename; it does not look into them",
+    "pipeline/stage.py": "locks, and the frame around a stage's work",
     "stages/__init__.py": "how threads wait for one another",
     "stages/paths.py": "paths that dvc.yaml names as well; a wrong one finds no file",
 }
