@@ -110,8 +110,14 @@ class Finetuning:
             "best_epoch": state.best_epoch,
             "epochs": len(state.history),
             "val": {"before": state.before, "after": after},
+            "machines": state.machines,
         }
         (directory / "finetune.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def finetuned_on(directory: Path) -> list[dict[str, Any]]:
+    """The machines that took part in the fine-tuning whose results stand in ``directory``."""
+    return json.loads((directory / "finetune.json").read_text(encoding="utf-8"))["machines"]
 
 
 def _work(fabric: Fabric, job: Finetuning, directory: Path) -> tuple[str, str]:

@@ -14,20 +14,20 @@ from pipeline.report.page.content import row_content
 from pipeline.report.page.gallery import gallery
 from pipeline.report.results import RowResult
 from pipeline.report.settings import ReportSettings
-from pipeline.report.tables import NOT_RUN, Table
+from pipeline.report.tables import NO_TEST, NOT_RUN, Table
 
 ROOM = Path(__file__).parent
 SCRIPTS = ["choices.js", "charts.js", "gallery.js", "main.js"]
 
 
 def write_page(
-    settings: ReportSettings, results: list[RowResult], tables: tuple[Table, dict[str, Table], str], index: Path, clips: Path,
+    settings: ReportSettings, results: list[RowResult], tables: tuple[Table, dict[str, Table], list[str]], index: Path, clips: Path,
     segment_seconds: float, directory: Path,
 ) -> None:  # fmt: skip
     """Write ``index.html`` and ``media/`` into ``directory``.
 
     Args:
-        tables: the results, further tables by their titles, what trivial answers score.
+        tables: the results, further tables by their titles, the lines below (what trivial answers score, the machines).
     """
     rows, classes = read_index(index)
     data: dict[str, Any] = {
@@ -36,14 +36,14 @@ def write_page(
         "rows": [row_content(result) for result in results],
         "clips": gallery(results, settings, rows, len(classes), segment_seconds, directory),
     }
-    results_table, further, baselines = tables
+    results_table, further, below = tables
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOM), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("page.html.jinja").render(
         title=settings.title,
         table=results_table,
         further=further,
-        not_run=NOT_RUN,
-        baselines=baselines,
+        no_score=(NOT_RUN, NO_TEST),
+        below=below,
         ran=sum(bool(result.scores) for result in results),
         has_clips=bool(data["clips"]),
         clips=json.loads((clips / "summary.json").read_text(encoding="utf-8")),

@@ -36,6 +36,7 @@ function offerRows() {
   const names = [...ROWS.keys()];
   const first = names.includes(DATA.baseline) ? DATA.baseline : names[0];
   const best = names.filter((name) => name !== first).sort((x, y) => ROWS.get(y).mean - ROWS.get(x).mean)[0];
-  fill(document.getElementById("row-a"), names.map((name) => [name, name]), first);
-  fill(document.getElementById("row-b"), [["", "nothing"], ...names.map((name) => [name, name])], best || "");
+  const options = names.map((name) => [name, ROWS.get(name).label]);
+  fill(document.getElementById("row-a"), options, first);
+  fill(document.getElementById("row-b"), [["", "nothing"], ...options], best || "");
 }
