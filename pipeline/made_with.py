@@ -30,7 +30,7 @@ def read_made_with(directory: Path) -> dict[str, Any]:
 
 
 def publishable(value: Any) -> Any:
-    """Plain JSON without this machine's folders: an absolute path is written from the project's root, or by its name where it is outside."""
+    """Plain JSON without this machine's folders: an absolute path is written from the project's root, or, outside it, by its name."""
     if isinstance(value, Mapping):
         return {key: publishable(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):

@@ -15,7 +15,11 @@ def comparison_table(results: list[RowResult], settings: ReportSettings) -> Tabl
     The interval is over test clips, the seeds' means compared; how far seeds scatter stands beside it, where both rows have the same seeds.
     """
     by_name = {result.name: result for result in results}
-    lines = [[by_name[row].label, by_name[other].label, *_cells(by_name[row], by_name[other])] for row, others in settings.comparisons.items() for other in others]
+    lines = [
+        [by_name[row].label, by_name[other].label, *_cells(by_name[row], by_name[other])]
+        for row, others in settings.comparisons.items()
+        for other in others
+    ]
     if not lines:
         return Table([], [])
     note = "Row minus the other, in points of the headline. The interval is over test clips (paired bootstrap) and knows nothing of seeds."

@@ -1,4 +1,4 @@
-"""What a reader must know beside a row's numbers: what is old or missing, the paper's source, how the row departs from it, which machine."""
+"""What a reader must know beside a row's numbers: what is old or missing, the paper's source and how the row departs, the machine."""
 
 from __future__ import annotations
 

@@ -45,9 +45,9 @@ class Provenance:
         if self.mixed:
             return f"{MIXED} ({', '.join(self.mixed)})."
         texts = {kind: self._text(machines[0]) for kind, machines in self._by_kind.items() if machines}
-        if len(set(texts.values())) == 1:
-            return f"Made on: {next(iter(texts.values()))}."
-        return f"Made on: {'; '.join(f'{text} ({kind})' for kind, text in texts.items())}." if texts else ""
+        kinds = {text: ", ".join(kind for kind in texts if texts[kind] == text) for text in texts.values()}
+        parts = [f"{text} ({done})" if len(kinds) > 1 else text for text, done in kinds.items()]
+        return f"Made on: {'; '.join(parts)}." if parts else ""
 
     def remarks(self, result: RowResult) -> Iterator[str]:
         """A row's notes: of each work that the table's rows share out among machines, which did this row's."""
@@ -68,7 +68,7 @@ class Provenance:
 
 
 def kind_of(work: str) -> str:
-    """"training" of "training, seed 0"."""
+    """``training`` of ``training, seed 0``: the same work, whichever seed it was done for."""
     return work.split(", ")[0]
 
 

@@ -138,7 +138,8 @@ def machines_by_work(machines: Mapping[str, Any], seeds: list[int]) -> dict[str,
     """Machines by work done, every seed's training a work of its own; of rows of an earlier version the training is of the unknown one."""
     training = machines.get("training", {})
     of_seeds = {f"training, seed {seed}": training.get(str(seed)) or [UNKNOWN] for seed in seeds}
-    return {**{work: found for work, found in machines.items() if work != "training"}, **of_seeds}
+    of_inputs = {work: found for work, found in machines.items() if work not in ("training", "evaluation")}
+    return {**of_inputs, **of_seeds, **({"evaluation": machines["evaluation"]} if "evaluation" in machines else {})}
 
 
 def other_epochs(curves: Path, seeds: list[int], headline: str) -> tuple[list[float], list[float]]:

@@ -173,9 +173,8 @@ def against_papers(results: list[RowResult], settings: ReportSettings) -> Table:
         for metric, value in published.numbers.items():
             ours = result.values_of(metric)
             if not ours:
-                lines.append(
-                    [result.label, metric, NOTHING if result.scores else unscored(result), f"{value:g}", NOTHING, published.table.columns[metric]]
-                )
+                score = NOTHING if result.scores else unscored(result)
+                lines.append([result.label, metric, score, f"{value:g}", NOTHING, published.table.columns[metric]])
                 continue
             several |= metric != result.headline
             known = moments(ours)
