@@ -24,6 +24,7 @@ from pipeline.encoders.known_weights import KNOWN
 from pipeline.encoders.weights import find, fingerprint, list_known, resolve
 from pipeline.errors import PipelineError
 from pipeline.machine import described, this_machine
+from pipeline.named_data import missing_data
 from pipeline.report.provenance import read_sentence
 from pipeline.today import REPORT, news_since_report
 
@@ -49,6 +50,7 @@ def examine(root: Path) -> Iterator[Finding]:
     yield from decoders()
     params, problem = load_params(root / "params.yaml")
     yield problem
+    yield from data(params, root)
     yield from weights(params)
     yield from cache(Cache(params.cache.dir if params else None))
     yield from results(root)
@@ -119,6 +121,17 @@ def load_params(path: Path) -> tuple[config.Params | None, Finding]:
     except PipelineError as error:
         return None, Finding("params.yaml", "not usable", " ".join(str(error).split()))
     return params, Finding("params.yaml", f"{len(params.features)} feature sets, {len(params.runs)} rows")
+
+
+def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
+    """What the settings name and the project does not have."""
+    problems = missing_data(params, root) if params else []
+    for problem in problems:
+        setting, _, rest = problem.partition(": ")
+        found, _, advice = rest.partition("; ")
+        yield Finding(setting, found, advice)
+    if params and not problems:
+        yield Finding("data", "all that params.yaml names is here, or a stage makes it")
 
 
 def weights(params: config.Params | None) -> Iterator[Finding]:
