@@ -103,7 +103,7 @@ class Params(Settings):
             **self.makes_index(),
             **(self.makes_finetuned(finetuned) if finetuned else {}),
             **self.makes_features(run.features),
-            "settings": METHODS.get(run.method).Config(**self.method_settings(row)).model_dump(mode="json"),
+            "settings": publishable(METHODS.get(run.method).Config(**self.method_settings(row)).model_dump(mode="json")),
             "train": self.train.model_dump(mode="json", exclude=WORKING_SETTINGS),
         }
 

@@ -11,10 +11,10 @@ def main() -> None:
     params = config.load(PARAMS)
     index = build_index(params.dataset)
     with publishing(INDEX) as directory:
-        write_index(index, directory)
+        health = write_index(index, directory, params.dataset)
         write_made_with(directory, params.makes_index(), {})
     print(f"index: {len(index.rows)} rows, {len(index.classes)} classes")
-    for line in index.health:
+    for line in health:
         print(f"index: {line}")
 
 

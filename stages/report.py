@@ -19,7 +19,7 @@ def main() -> None:
     params = config.load(PARAMS)
     methods = {name: params.method_settings(name) for name in params.runs}
     today = {name: params.makes_row(name) for name in params.runs}
-    sources = Sources(ROWS, INDEX, CLIPS, LIVE, params.dataset.segment_seconds)
+    sources = Sources(ROWS, INDEX, CLIPS, LIVE, params.dataset.segment_seconds, params.dataset.clips)
     with publishing(REPORT) as directory:
         print(write_report(params.runs, methods, params.report, sources, directory, today))
         results = read_rows(params.runs, ROWS, LIVE, today)

@@ -29,6 +29,7 @@ from pipeline.devices import choose_device, use_threads
 from pipeline.encoders import AudioEncoder, VisualEncoder, create
 from pipeline.errors import PipelineError
 from pipeline.features.settings import EncoderChoice
+from pipeline.made_with import publishable
 
 
 @dataclass
@@ -105,7 +106,7 @@ class Finetuning:
         columns = list(dict.fromkeys(key for record in state.history for key in record)) or ["epoch"]
         pd.DataFrame(state.history, columns=columns).to_csv(directory / "curve.csv", index=False)
         facts: dict[str, Any] = {
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": publishable(self.settings.model_dump(mode="json")),
             "clips": {"train": len(self.selection.train), "val": len(self.selection.validation), "left out": self.selection.left_out},
             "best_epoch": state.best_epoch,
             "epochs": len(state.history),

@@ -51,6 +51,9 @@ def remarks(result: RowResult, settings: ReportSettings, method: Mapping[str, An
             of = result.evaluated.get(split, 0)
             named = ", ".join(clips[:5]) + (" ..." if len(clips) > 5 else "")
             yield f"{len(clips)} labelled test clips have no features and are not scored (scored: {of} rows): {named}."
+    if result.in_train:
+        rest = "all of them" if result.in_train == result.evaluated.get("test") else "the column without them leaves them out"
+        yield f"{result.in_train} test rows stand in train as well, under the same id or as the same bytes under another: {rest}."
     if result.name in settings.notes:
         yield settings.notes[result.name]
 

@@ -26,13 +26,14 @@ METRIC_COLUMNS = 12  # of `dvc exp show`, beyond which nobody reads it
 
 @dataclass(frozen=True)
 class Sources:
-    """Where `evaluate`, `index` and `decode` left their outs, and `train` its live metrics and times; the length of a segment."""
+    """Outs of `evaluate`, `index` and `decode`, the live metrics of `train`; length of a segment; `dataset.clips`, where the films are."""
 
     rows: Path
     index: Path
     clips: Path
     live: Path
     segment_seconds: float
+    media: Path | None = None
 
 
 def write_report(
@@ -74,7 +75,9 @@ def write_report(
     draw_curves(curves, directory / "curves.png")
     shown = {**further, "Parsing, class by class": classes} if classes.heads else further
     write_provenance(results, directory)
-    write_page(settings, results, (table, shown, below), sources.index, sources.clips, sources.segment_seconds, directory)
+    index = read_index(sources.index, sources.media)
+    health = json.loads((sources.index / "health.json").read_text(encoding="utf-8"))
+    write_page(settings, results, (table, shown, below), index, health, sources.clips, sources.segment_seconds, directory)
     return text
 
 

@@ -29,7 +29,8 @@ class RowResult:
     metrics: the task's metrics of each split by seed (as text), as ``evaluate`` wrote them.
     last_epoch, best_test_epoch: the headline on test by seed, were the epoch chosen so: what papers print. Empty unless the row was trained
         with ``train.published_protocol``.
-    missing: by split, ids of labelled clips without features; evaluated: by split, the number of rows that were scored.
+    missing: by split, ids of labelled clips without features; evaluated: by split, the number of rows that were scored; in_train: test rows
+        whose clip stands in train as well.
     seconds: wall time of training each seed, where this machine trained these very weights; device: on what.
     """
 
@@ -43,6 +44,7 @@ class RowResult:
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
     evaluated: dict[str, int] = field(default_factory=dict)
+    in_train: int = 0
     seconds: list[float] = field(default_factory=list)
     device: str = ""
     directory: Path | None = None
@@ -104,6 +106,7 @@ def read_row(name: str, run: Run, directory: Path, live: Path, today: Mapping[st
     result.metrics = document["seeds"]
     result.missing = {split: counts["without features"] for split, counts in document["clips"].items()}
     result.evaluated = {split: counts["evaluated"] for split, counts in document["clips"].items()}
+    result.in_train = document["clips"].get("test", {}).get("in train", 0)
     of_test = document["seeds"].get("test", {})
     result.scores = [float(of_test[str(seed)][result.headline]) for seed in run.seeds] if of_test else []
     result.last_epoch, result.best_test_epoch = other_epochs(directory / "curves.csv", run.seeds, result.headline)

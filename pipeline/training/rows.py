@@ -27,7 +27,7 @@ from pipeline.training.data import SplitData, label_stream_problems, load_split
 from pipeline.training.predictions import predictions
 from pipeline.training.settings import Run, TrainSettings
 
-UNSEEN = "test_unseen"  # test without the clips that stand in train as well
+UNSEEN = "test_unseen"  # test without the clips that stand in train as well, under the same id or another
 
 
 @dataclass
@@ -112,8 +112,8 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
 def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, directory: Path) -> None:
     """Write ``predictions.parquet`` (the task's table of val and test, by seed) and ``metrics.json``.
 
-    Where test has rows whose clip stands in train as well (AVE has 8, under other labels), test is scored without them, too:
-    ``test_unseen``.
+    Where test has rows whose clip stands in train as well (AVE has 8, under other labels), by its id or by its bytes, test is scored
+    without them, too: ``test_unseen``.
     """
     use_threads(settings.threads)
     device = choose_device(settings.device)
@@ -159,6 +159,8 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
         "seeds": metrics,
         "made_with": made_with(trained, inputs.made_with, this_machine(device)),
     }
+    if seen := len(splits["test"]) - len(unseen):
+        document["clips"]["test"]["in train"] = seen
     (directory / "metrics.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     # so that the report needs neither weights nor features
     shutil.copyfile(models / "curves.csv", directory / "curves.csv")
@@ -191,9 +193,14 @@ def made_with(trained: Mapping[str, Mapping[str, Any]], evaluated: Mapping[str, 
 
 
 def rows_unseen_in_training(inputs: RowInputs, data: SplitData) -> Tensor:
-    """Positions of the rows of a split whose clip is in no row of the training split."""
-    trained = set(inputs.index.loc[inputs.index["split"] == "train", "clip"])
-    return torch.tensor([position for position, clip in enumerate(data.clips) if clip not in trained], dtype=torch.int64)
+    """Positions of the rows of a split whose clip is in no row of the training split, nor under another id the same window of its bytes."""
+    in_train = inputs.index["split"] == "train"
+    seen = inputs.index["clip"].isin(inputs.index.loc[in_train, "clip"])
+    if "sha256" in inputs.index:  # unknown of clips without a file
+        content = inputs.index["sha256"].where(inputs.index["sha256"].notna()) + inputs.index["start"].map(" {}".format)
+        seen |= content.notna() & content.isin(content[in_train])
+    unseen = set(inputs.index.loc[~seen, "row"])
+    return torch.tensor([position for position, row in enumerate(data.rows) if row in unseen], dtype=torch.int64)
 
 
 def score_rows(task: Task, data: SplitData, decided: Any, rows: Tensor) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from pipeline.devices import choose_device, use_threads
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.machine import joined
+from pipeline.made_with import publishable
 from pipeline.methods import Method
 from pipeline.training.data import SplitData
 from pipeline.training.loop import State, Trainer
@@ -145,7 +146,7 @@ def save_seed(row: RowTraining, seed: int, state: State) -> None:
     facts = {
         "task": inputs.run.task,
         "method": inputs.run.method,
-        "settings": inputs.settings,
+        "settings": publishable(inputs.settings),
         "train": row.settings.model_dump(mode="json", exclude=WORKING_SETTINGS),
         "made_with": inputs.made_with,
         "machines": state.machines,

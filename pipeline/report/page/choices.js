@@ -15,7 +15,10 @@ function drawn(name, attributes = {}, ...children) {
 }
 
 function build(node, attributes, children) {
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "style") node.style.cssText = value; // the page's policy refuses the attribute
+    else node.setAttribute(key, value);
+  }
   node.append(...children);
   return node;
 }
