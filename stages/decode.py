@@ -30,9 +30,10 @@ def main() -> None:
 
 def without_folders(manifest: pd.DataFrame, clips: Path) -> pd.DataFrame:
     """The manifest as it may leave this machine: an error's text names a file as the column ``file`` does."""
-    files = [published_path(file, clips) for file in manifest["file"]]
+    files = manifest["file"].map(lambda file: published_path(file, clips), na_action="ignore")
     named = zip(manifest["reason"], manifest["file"], files, strict=True)
-    return manifest.assign(file=files, reason=[text.replace(file, short) if text and file else text for text, file, short in named])
+    reasons = [text.replace(file, short) if isinstance(text, str) and isinstance(file, str) else text for text, file, short in named]
+    return manifest.assign(file=files, reason=reasons)
 
 
 if __name__ == "__main__":

@@ -203,7 +203,7 @@ def equal_bytes(rows: Sequence[Row], hashes: Mapping[str, str | None]) -> list[s
 
 def published_path(file: str | None, clips: Path | None) -> str | None:
     """A file's path as it may leave this machine: an absolute one from the project's root or, outside it, from the clips directory."""
-    if file is None or clips is None or not Path(file).is_absolute():
+    if not isinstance(file, str) or clips is None or not Path(file).is_absolute():  # pandas has NaN where there is none
         return file
     root = Path.cwd() if Path(file).is_relative_to(Path.cwd()) else clips
     return Path(file).relative_to(root).as_posix()
@@ -211,7 +211,7 @@ def published_path(file: str | None, clips: Path | None) -> str | None:
 
 def local_path(file: str | None, clips: Path | None) -> str | None:
     """Where a file of :func:`published_path` is on this machine."""
-    if file is None or clips is None or not clips.is_absolute() or clips.is_relative_to(Path.cwd()):
+    if not isinstance(file, str) or clips is None or not clips.is_absolute() or clips.is_relative_to(Path.cwd()):
         return file
     return (clips / file).as_posix()
 
@@ -226,7 +226,8 @@ def _readable_sha256(path: str) -> str | None:
 def read_index(directory: Path, clips: Path | None = None) -> tuple[pd.DataFrame, list[str]]:
     """(rows, class names) as written by :func:`write_index`; with ``clips``, ``dataset.clips``, each row's file can be opened."""
     rows = pq.read_table(directory / "index.parquet").to_pandas()
-    rows["file"] = [local_path(file, clips) for file in rows["file"]]
+    if clips is not None:
+        rows["file"] = rows["file"].map(lambda file: local_path(file, clips), na_action="ignore")
     return rows, json.loads((directory / "classes.json").read_text(encoding="utf-8"))
 
 

@@ -179,3 +179,14 @@ def test_what_changed_after_the_report_is_news_and_what_it_marks_already_is_not(
     ]
     (world.out / "provenance.json").unlink()
     assert "an earlier version" in news(world.out, runs, {})[0]
+
+
+@pytest.mark.parametrize(("seen", "rest"), [(2, "the column without them leaves them out"), (8, "all of them")])
+def test_test_rows_that_stand_in_train_are_told(world, rows, helpers, seen, rest):
+    rows("base", made({"0": [A], "1": [A]}))
+    path = world.root / "rows" / "base" / "metrics.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["clips"]["test"]["in train"] = seen
+    path.write_text(json.dumps(document), encoding="utf-8")
+    note = f"{seen} test rows stand in train as well, under the same id or as the same bytes under another: {rest}."
+    assert notes_of(world.report({"base": helpers[1]()}), "base") == [note]
