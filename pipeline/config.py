@@ -23,7 +23,7 @@ from pipeline.encoders import ENCODERS
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.importing.settings import ImportSet
 from pipeline.features.settings import NOT_FINETUNED, EncoderChoice, FeatureSet
-from pipeline.made_with import publishable
+from pipeline.made_with import WORKING_SETTINGS, publishable
 from pipeline.media.decoding import WORKING_SETTINGS as MEDIA_WORKING_SETTINGS
 from pipeline.media.settings import MediaSettings
 from pipeline.methods import METHODS, MethodConfig
@@ -34,7 +34,7 @@ from pipeline.report.settings import ReportSettings
 from pipeline.settings import Settings, merge
 from pipeline.synth.settings import SynthSettings
 from pipeline.tasks import TASKS
-from pipeline.training.settings import WORKING_SETTINGS, Run, TrainSettings
+from pipeline.training.settings import Run, TrainSettings
 
 Entry = TypeVar("Entry")
 

@@ -14,6 +14,7 @@ from typing import Any
 from pipeline.machine import Machine
 
 FILE = "made_with.json"
+WORKING_SETTINGS = {"checkpoint_seconds"}  # of a training: how to work, not what comes out
 NOTHING = "–"
 
 

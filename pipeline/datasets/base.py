@@ -6,11 +6,11 @@ once.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
-from itertools import combinations
 from pathlib import Path
 from typing import Any, Literal
 
@@ -192,7 +192,7 @@ def equal_bytes(rows: Sequence[Row], hashes: Mapping[str, str | None]) -> list[s
             splits.setdefault((digest, row.start), {}).setdefault(row.split, []).append(row.clip)
     found: dict[str, list[str]] = {}
     for by_split in splits.values():
-        for first, second in combinations(by_split, 2):
+        for first, second in itertools.combinations(by_split, 2):
             pairs = [
                 f"{one} = {other}" for one in dict.fromkeys(by_split[first]) for other in dict.fromkeys(by_split[second]) if one != other
             ]

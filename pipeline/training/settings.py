@@ -8,8 +8,6 @@ from pydantic import Field
 
 from pipeline.settings import Settings
 
-WORKING_SETTINGS = {"checkpoint_seconds"}  # of ``train``: how to work, not what comes out
-
 
 class TrainSettings(Settings):
     """What all rows share; what belongs to a method (learning rate, epochs ...) stands in its ``recipe``."""

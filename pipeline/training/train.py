@@ -21,14 +21,14 @@ from pipeline.devices import choose_device, use_threads
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.machine import joined
-from pipeline.made_with import publishable
+from pipeline.made_with import WORKING_SETTINGS, publishable
 from pipeline.methods import Method
 from pipeline.training.data import SplitData
 from pipeline.training.loop import State, Trainer
 from pipeline.training.memory import keep_freed_memory
 from pipeline.training.rows import RowInputs, build
 from pipeline.training.seeds import train_side_by_side
-from pipeline.training.settings import WORKING_SETTINGS, TrainSettings
+from pipeline.training.settings import TrainSettings
 
 
 def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live: Path, seeds_at_once: int = 1) -> None:
