@@ -84,7 +84,8 @@ def described(machine: Machine) -> str:
     """One line for people: "AMD EPYC 7B13 (AuthenticAMD, family 25, model 1), AVX2, 1 thread, python 3.11.2, torch 2.11.0"."""
     if not machine:
         return UNKNOWN_TEXT
-    threads = machine.get("threads")
+    threads, versions = machine.get("threads"), machine.get("versions") or {}
+    order = {name: place for place, name in enumerate(("python", "torch", *PACKAGES))}
     parts = [
         machine.get("gpu"),
         machine.get("processor"),
@@ -92,7 +93,7 @@ def described(machine: Machine) -> str:
         *(f"{name}={value}" for name, value in (machine.get("limits") or {}).items()),
         None if machine.get("onednn", True) else "without oneDNN",
         None if threads is None else f"{threads} thread{'s' if threads != 1 else ''}",
-        *(f"{name} {version}" for name, version in (machine.get("versions") or {}).items()),
+        *(f"{name} {versions[name]}" for name in sorted(versions, key=lambda name: (order.get(name, len(order)), name))),
     ]
     return ", ".join(str(part) for part in parts if part)
 

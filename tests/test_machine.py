@@ -42,7 +42,9 @@ def test_the_record_names_processor_instructions_threads_and_versions(monkeypatc
     assert json.loads(json.dumps(record)) == record
     text = described(record)
     assert text.startswith("AMD EPYC 7B13 (AuthenticAMD, family 25, model 1), AVX2, ONEDNN_MAX_CPU_ISA=AVX2, ")
-    assert f"torch {torch.__version__}" in text
+    assert f"python {record['versions']['python']}, torch {torch.__version__}, torchvision " in text
+    in_another_order = {**record, "versions": dict(sorted(record["versions"].items()))}
+    assert described(in_another_order) == text
 
 
 def test_whatever_can_move_a_digit_makes_another_record(monkeypatch):
