@@ -46,7 +46,10 @@ def results() -> str:
     path = REPORT / "table.md"
     if not path.is_file():
         raise PipelineError(f"{path} does not exist yet; `dvc repro` makes it")
-    return path.read_text(encoding="utf-8")
+    from pipeline.today import news_since_report  # imports torch
+
+    lines = [f"- {line}\n" for line in news_since_report(Path.cwd())]
+    return path.read_text(encoding="utf-8") + ("\nSince this table was made:\n\n" + "".join(lines) if lines else "")
 
 
 def experiments(pattern: str, commits: int) -> str:

@@ -102,7 +102,7 @@ def _reencoder(name: str, clips: int) -> tuple[Any, str]:
     try:
         params = config.load(Path("params.yaml"))
         settings = config.pick(params.features, name, "feature set")
-        index, _ = read_index(Path("data/index"))
+        index, _ = read_index(Path("data/index"), params.dataset.clips)
     except (PipelineError, OSError) as error:
         return None, f"no clips to encode again: {' '.join(str(error).split())}"
     cache = Cache(params.cache.dir)

@@ -21,6 +21,8 @@ from pipeline.encoders import ENCODERS
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.importing.settings import ImportSet
 from pipeline.features.settings import NOT_FINETUNED, EncoderChoice, FeatureSet
+from pipeline.made_with import WORKING_SETTINGS, publishable
+from pipeline.media.decoding import WORKING_SETTINGS as MEDIA_WORKING_SETTINGS
 from pipeline.media.settings import MediaSettings
 from pipeline.methods import METHODS, MethodConfig
 from pipeline.registry import Registry, UnknownName, suggest
@@ -75,6 +77,48 @@ class Params(Settings):
     def method_settings(self, row: str) -> dict[str, Any]:
         """The settings of a row's method: its own block with the row's overrides laid over it."""
         return method_settings(self.methods, self.runs[row])
+
+    def makes_index(self) -> dict[str, Any]:
+        """What of the params makes the index; like the other ``makes_`` nested as in the file, for :mod:`pipeline.made_with`."""
+        return publishable({"dataset": self.dataset.model_dump(mode="json")})
+
+    def makes_finetuned(self, name: str) -> dict[str, Any]:
+        """What makes a fine-tuned encoder, beside the index."""
+        settings = self.finetune[name]
+        dump = settings.model_dump(mode="json", exclude=WORKING_SETTINGS) | _encoders(settings)
+        return publishable({"finetune": {name: dump}, **self._makes_clips()})
+
+    def makes_features(self, name: str) -> dict[str, Any]:
+        """What makes a feature set, extracted or imported, beside the index and a fine-tuned encoder."""
+        if name in self.imports:
+            return publishable({"imports": {name: self.imports[name].model_dump(mode="json")}})
+        settings = self.features[name]
+        return publishable({"features": {name: settings.model_dump(mode="json") | _encoders(settings)}, **self._makes_clips()})
+
+    def makes_row(self, row: str) -> dict[str, Any]:
+        """Everything that makes a row's numbers; ``settings`` are those of its method, defaults filled in."""
+        run = self.runs[row]
+        features = self.features.get(run.features)
+        finetuned = features.finetuned if features is not None and features.finetuned != NOT_FINETUNED else None
+        return {
+            **self.makes_index(),
+            **(self.makes_finetuned(finetuned) if finetuned else {}),
+            **self.makes_features(run.features),
+            "settings": publishable(METHODS.get(run.method).Config(**self.method_settings(row)).model_dump(mode="json")),
+            "train": self.train.model_dump(mode="json", exclude=WORKING_SETTINGS),
+        }
+
+    def _makes_clips(self) -> dict[str, Any]:
+        return {"media": self.media.model_dump(mode="json", exclude=MEDIA_WORKING_SETTINGS)}
+
+
+def _encoders(settings: FeatureSet | FinetuneSettings) -> dict[str, Any]:
+    """The encoders of an entry with the defaults of their own settings filled in."""
+    choices = {"visual": settings.visual, "audio": settings.audio}
+    return {
+        modality: {"encoder": choice.encoder, **ENCODERS.get(choice.encoder).Config.model_validate(choice.options).model_dump(mode="json")}
+        for modality, choice in choices.items()
+    }
 
 
 def pick(block: Mapping[str, Entry], name: str, kind: str) -> Entry:

@@ -23,6 +23,10 @@ from pipeline.encoders import ENCODERS, PretrainedConfig
 from pipeline.encoders.known_weights import KNOWN
 from pipeline.encoders.weights import find, fingerprint, list_known, resolve
 from pipeline.errors import PipelineError
+from pipeline.machine import described, this_machine
+from pipeline.named_data import missing_data
+from pipeline.report.provenance import read_sentence
+from pipeline.today import REPORT, news_since_report
 
 MATCHED = {"torch": "2.11.", "torchvision": "0.26.", "torchaudio": "2.11."}  # built for one another; see pyproject.toml
 PACKAGES = ("timm", "lightning-fabric", "av", "decord", "soundfile", "numpy", "pandas", "pyarrow", "pydantic", "dvc", "dvclive")
@@ -46,8 +50,10 @@ def examine(root: Path) -> Iterator[Finding]:
     yield from decoders()
     params, problem = load_params(root / "params.yaml")
     yield problem
+    yield from data(params, root)
     yield from weights(params)
     yield from cache(Cache(params.cache.dir if params else None))
+    yield from results(root)
     yield dvc(root)
 
 
@@ -79,11 +85,25 @@ def devices() -> Iterator[Finding]:
     yield Finding(
         "cpu", f"{len(os.sched_getaffinity(0))} cores for this process, {torch.get_num_threads()} used by torch, {memory:.0f} GiB"
     )
+    yield Finding("processor", described({**this_machine(), "versions": {}}))
     if not torch.cuda.is_available():
         yield Finding("gpu", "none that torch can use; `device: auto` takes the CPU")
     for number in range(torch.cuda.device_count()):
         facts = torch.cuda.get_device_properties(number)
         yield Finding(f"gpu {number}", f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB")
+
+
+def results(root: Path) -> Iterator[Finding]:
+    """Whether the published table mixes machines, or is of other params than today's."""
+    if not (root / REPORT / "table.md").is_file():
+        yield Finding("table", "not made yet; `dvc repro` makes it")
+        return
+    sentence, mixed, stale = read_sentence(root / REPORT)
+    advice = f"{REPORT / 'table.md'} names the machine of each row; train them on one to compare their digits" if mixed else ""
+    yield Finding("table", sentence or "of no machine on record", advice)
+    old = [f"{row}: stale: params differ: {', '.join(changes)}" for row, changes in stale.items()]
+    for line in (*old, *news_since_report(root)):
+        yield Finding("table", line, "`dvc repro` makes the table anew")
 
 
 def decoders() -> Iterator[Finding]:
@@ -101,6 +121,17 @@ def load_params(path: Path) -> tuple[config.Params | None, Finding]:
     except PipelineError as error:
         return None, Finding("params.yaml", "not usable", " ".join(str(error).split()))
     return params, Finding("params.yaml", f"{len(params.features)} feature sets, {len(params.runs)} rows")
+
+
+def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
+    """What the settings name and the project does not have."""
+    problems = missing_data(params, root) if params else []
+    for problem in problems:
+        setting, _, rest = problem.partition(": ")
+        found, _, advice = rest.partition("; ")
+        yield Finding(setting, found, advice)
+    if params and not problems:
+        yield Finding("data", "all that params.yaml names is here, or a stage makes it")
 
 
 def weights(params: config.Params | None) -> Iterator[Finding]:

@@ -11,6 +11,6 @@ from stages.paths import CLIPS, INDEX
 
 def read_clips(params: Params, cache: Cache) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Job]]:
     """(index, manifest of `decode`, jobs by clip id)"""
-    index, _ = read_index(INDEX)
+    index, _ = read_index(INDEX, params.dataset.clips)
     jobs, _ = make_jobs(index, params.dataset.segments, params.dataset.segment_seconds, params.media, cache)
     return index, pd.read_parquet(CLIPS / "clips.parquet"), jobs

@@ -1,11 +1,14 @@
 """Files -> decoded clips in the per-clip cache, and data/clips/: the verdict on every clip."""
 
 import json
+from pathlib import Path
+
+import pandas as pd
 
 from pipeline import config
 from pipeline.cache import Cache
 from pipeline.datasets import read_index
-from pipeline.datasets.base import expected_files
+from pipeline.datasets.base import expected_files, published_path
 from pipeline.media.decoding import check_bad_share, decode_clips, make_jobs, summary
 from pipeline.stage import publishing, run
 from stages.paths import CLIPS, INDEX, PARAMS
@@ -14,15 +17,23 @@ from stages.paths import CLIPS, INDEX, PARAMS
 def main() -> None:
     params = config.load(PARAMS)
     dataset = params.dataset
-    index = expected_files(read_index(INDEX)[0], dataset)
+    index = expected_files(read_index(INDEX, dataset.clips)[0], dataset)
     jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.dir))
     manifest = decode_clips(list(jobs.values()), missing, params.media)
     print(f"decode: {summary(manifest)}")
     check_bad_share(manifest, params.media.max_bad_fraction)
     with publishing(CLIPS) as directory:
-        manifest.to_parquet(directory / "clips.parquet", index=False)
+        without_folders(manifest, dataset.clips).to_parquet(directory / "clips.parquet", index=False)
         counts = manifest["status"].value_counts().sort_index()
         (directory / "summary.json").write_text(json.dumps({"clips": len(manifest), **counts.to_dict()}, indent=1) + "\n", encoding="utf-8")
+
+
+def without_folders(manifest: pd.DataFrame, clips: Path) -> pd.DataFrame:
+    """The manifest as it may leave this machine: an error's text names a file as the column ``file`` does."""
+    files = manifest["file"].map(lambda file: published_path(file, clips), na_action="ignore")
+    named = zip(manifest["reason"], manifest["file"], files, strict=True)
+    reasons = [text.replace(file, short) if isinstance(text, str) and isinstance(file, str) else text for text, file, short in named]
+    return manifest.assign(file=files, reason=reasons)
 
 
 if __name__ == "__main__":

@@ -3,9 +3,11 @@
 from pipeline import config
 from pipeline.cache import Cache
 from pipeline.features.runner import Extraction
+from pipeline.features.settings import NOT_FINETUNED
+from pipeline.made_with import read_made_with, write_made_with
 from pipeline.stage import publishing, run
 from stages.clips import read_clips
-from stages.paths import FEATURES, PARAMS
+from stages.paths import ENCODERS, FEATURES, PARAMS
 
 
 def main(name: str) -> None:
@@ -15,6 +17,10 @@ def main(name: str) -> None:
     extraction = Extraction(config.pick(params.features, name, "name"), jobs, cache)
     with publishing(FEATURES / name) as directory:
         print(f"extract {name}: {extraction.run(manifest, directory)}")
+        finetuned = params.features[name].finetuned
+        of_encoder = {"params": {}, "machines": {}} if finetuned == NOT_FINETUNED else read_made_with(ENCODERS / finetuned)
+        made_with = {**of_encoder["params"], **params.makes_features(name)}
+        write_made_with(directory, made_with, {**of_encoder["machines"], "features": extraction.machines})
 
 
 if __name__ == "__main__":

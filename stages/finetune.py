@@ -3,7 +3,8 @@
 from pipeline import config
 from pipeline.cache import Cache
 from pipeline.contrastive.data import select
-from pipeline.contrastive.finetuning import Finetuning
+from pipeline.contrastive.finetuning import Finetuning, finetuned_on
+from pipeline.made_with import write_made_with
 from pipeline.stage import publishing, run
 from stages.clips import read_clips
 from stages.paths import ENCODERS, PARAMS
@@ -15,6 +16,8 @@ def main(name: str) -> None:
     finetuning = Finetuning(name, config.pick(params.finetune, name, "name"), select(*read_clips(params, cache)), cache)
     with publishing(ENCODERS / name, resume=finetuning.fingerprint()) as directory:
         print(f"finetune {name}: {finetuning.run(directory)}")
+        machines = {"fine-tuning": finetuned_on(directory)}
+        write_made_with(directory, params.makes_finetuned(name), machines)
 
 
 if __name__ == "__main__":

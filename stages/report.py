@@ -1,7 +1,12 @@
-"""All rows -> data/results/report: the metrics file of `dvc exp show`, tables, figures, the page."""
+"""All rows -> data/results/report: the metrics file of `dvc exp show`, tables, figures, the page.
+
+A row that is missing is named in the tables, which are published all the same, and ends the stage with an error: DVC records no report that
+lacks a row, and CI sees it.
+"""
 
 from pipeline import config
 from pipeline.cache import Cache
+from pipeline.errors import PipelineError
 from pipeline.report.pictures import pictures
 from pipeline.report.report import Sources, write_report
 from pipeline.report.results import read_rows
@@ -13,12 +18,20 @@ from stages.paths import CLIPS, INDEX, LIVE, PARAMS, REPORT, ROWS
 def main() -> None:
     params = config.load(PARAMS)
     methods = {name: params.method_settings(name) for name in params.runs}
-    sources = Sources(ROWS, INDEX, CLIPS, LIVE, params.dataset.segment_seconds)
+    today = {name: params.makes_row(name) for name in params.runs}
+    sources = Sources(ROWS, INDEX, CLIPS, LIVE, params.dataset.segment_seconds, params.dataset.clips)
     with publishing(REPORT) as directory:
-        print(write_report(params.runs, methods, params.report, sources, directory))
+        print(write_report(params.runs, methods, params.report, sources, directory, today))
+        results = read_rows(params.runs, ROWS, LIVE, today)
         cache = Cache(params.cache.dir)
         _, manifest, jobs = read_clips(params, cache)
-        pictures(read_rows(params.runs, ROWS, LIVE), INDEX, manifest, jobs, cache, directory)
+        pictures(results, INDEX, manifest, jobs, cache, directory)
+    for result in results:
+        if result.stale:
+            print(f"report: {result.name} is stale: {', '.join(result.stale)}")
+    if absent := [f"  - {result.name}: {result.absent}" for result in results if result.absent]:
+        listed = "\n".join(absent)
+        raise PipelineError(f"{len(absent)} of {len(results)} rows are missing; the tables in {REPORT} are of the others:\n{listed}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from pipeline import config
 from pipeline.datasets import read_index
 from pipeline.features.store import FeatureStore
+from pipeline.made_with import read_made_with
 from pipeline.training.rows import RowInputs
 from stages.paths import FEATURES, INDEX, PARAMS
 
@@ -11,4 +12,7 @@ def read_row(name: str) -> tuple[RowInputs, config.Params]:
     params = config.load(PARAMS)
     run = config.pick(params.runs, name, "row")
     index, classes = read_index(INDEX)
-    return RowInputs(name, run, params.method_settings(name), FeatureStore(FEATURES / run.features), index, classes), params
+    features = FeatureStore(FEATURES / run.features)
+    of_index, of_features = read_made_with(INDEX), read_made_with(features.directory)
+    made_with = {"params": {**of_index["params"], **of_features["params"]}, "machines": of_features["machines"]}
+    return RowInputs(name, run, params.method_settings(name), features, index, classes, made_with), params

@@ -1,3 +1,5 @@
+import json
+import shutil
 import subprocess
 import sys
 
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import doctor
+from pipeline import config, doctor
 from pipeline.cache import Cache
 from pipeline.doctor import Finding, as_text
 
@@ -119,3 +121,67 @@ def test_the_command_ends_with_1_where_there_is_a_problem(project, repository):
     assert done.returncode == 1, done.stderr
     assert "! params.yaml" in done.stdout
     assert "Traceback" not in done.stderr
+
+
+def test_data_that_a_setting_names_and_is_not_here_is_a_problem(project, repository):
+    shutil.copy(repository / "suites" / "llp.yaml", project / "params.yaml")
+    params = doctor.load_params(project / "params.yaml")[0]
+    found = by_name(doctor.data(params, project))
+    assert found["dataset.annotations"].found == "there is no data/published/llp/annotations"
+    assert "put the files there" in found["dataset.annotations"].advice
+    assert "dataset.clips" not in found  # data/none stands for none
+    write_params(project, repository)
+    assert [finding.advice for finding in doctor.data(doctor.load_params(project / "params.yaml")[0], project)] == [""]
+
+
+def provenance(project, name="avel", mixed=(), stale=()):
+    """A published table of one row, as far as the doctor reads it; returns the params it was made with."""
+    params = config.load(project / "params.yaml")
+    report = project / "data" / "results" / "report"
+    report.mkdir(parents=True, exist_ok=True)
+    (report / "table.md").write_text("| Row |\n", encoding="utf-8")
+    for row in set(params.runs) - {name}:
+        del params.runs[row]
+    row = {"run": params.runs[name].model_dump(mode="json"), "absent": "", "stale": list(stale), "machines": {}}
+    row["params"] = [params.makes_row(name)]
+    document = {"machines": "The rows mix machines." if mixed else "Made on: EPYC.", "mixed": list(mixed), "rows": {name: row}}
+    (report / "provenance.json").write_text(json.dumps(document), encoding="utf-8")
+
+
+def write_one_row(project, repository, **train):
+    yaml = YAML(typ="safe")
+    params = yaml.load((repository / "suites" / "demo.yaml").read_text(encoding="utf-8"))
+    params["runs"] = {"avel": params["runs"]["avel"]}
+    params["train"] |= train
+    with open(project / "params.yaml", "w", encoding="utf-8") as stream:
+        yaml.dump(params, stream)
+
+
+def test_a_table_that_mixes_machines_or_is_older_than_the_params_is_told(project, repository):
+    assert [finding.found for finding in doctor.results(project)] == ["not made yet; `dvc repro` makes it"]
+    write_one_row(project, repository)
+    provenance(project)
+    assert list(doctor.results(project)) == [Finding("table", "Made on: EPYC.")]
+    provenance(project, mixed=["training"])
+    (finding,) = doctor.results(project)
+    assert finding.found == "The rows mix machines."
+    assert "train them on one" in finding.advice
+    provenance(project)
+    write_one_row(project, repository, threads=2)
+    found = [finding.found for finding in doctor.results(project)]
+    assert found == ["Made on: EPYC.", "avel: stale: params differ: train.threads 1 -> 2"]
+
+
+def test_the_command_table_compares_with_todays_params(project, repository):
+    def table():
+        command = [sys.executable, "-m", "pipeline", "table"]
+        environment = {**doctor.os.environ, "PYTHONPATH": str(repository)}
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True).stdout
+
+    write_one_row(project, repository)
+    provenance(project)
+    assert "Since this table was made" not in table()
+    write_one_row(project, repository, threads=2)
+    assert "Since this table was made:\n\n- avel: stale: params differ: train.threads 1 -> 2\n" in table()
+    (project / "params.yaml").write_text("synth: [", encoding="utf-8")
+    assert "not compared with today's params" in table()

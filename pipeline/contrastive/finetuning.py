@@ -32,6 +32,7 @@ from pipeline.disk import disk_fault, name_place
 from pipeline.encoders import ENCODERS, AudioEncoder, VisualEncoder, create
 from pipeline.errors import PipelineError
 from pipeline.features.settings import EncoderChoice
+from pipeline.made_with import publishable
 
 
 @dataclass
@@ -109,13 +110,19 @@ class Finetuning:
         columns = list(dict.fromkeys(key for record in state.history for key in record)) or ["epoch"]
         pd.DataFrame(state.history, columns=columns).to_csv(directory / "curve.csv", index=False)
         facts: dict[str, Any] = {
-            "settings": self.settings.model_dump(mode="json"),
+            "settings": publishable(self.settings.model_dump(mode="json")),
             "clips": {"train": len(self.selection.train), "val": len(self.selection.validation), "left out": self.selection.left_out},
             "best_epoch": state.best_epoch,
             "epochs": len(state.history),
             "val": {"before": state.before, "after": after},
+            "machines": state.machines,
         }
         (directory / "finetune.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+
+
+def finetuned_on(directory: Path) -> list[dict[str, Any]]:
+    """The machines that took part in the fine-tuning whose results stand in ``directory``."""
+    return json.loads((directory / "finetune.json").read_text(encoding="utf-8"))["machines"]
 
 
 def _work(fabric: Fabric, job: Finetuning, directory: Path) -> tuple[str, str]:

@@ -33,6 +33,7 @@ from pipeline.contrastive.steps import cached_step, plain_step
 from pipeline.datasets.base import count_lines
 from pipeline.errors import PipelineError
 from pipeline.features.passes import CPU_PASS
+from pipeline.machine import joined, this_machine
 from pipeline.metrics.retrieval import effective_rank, mean_recall, retrieval_metrics
 from pipeline.training.checkpoint import Checkpoints, load_checkpoint
 
@@ -53,6 +54,7 @@ class State:
     best: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     worse: int = 0  # validations since the best one
     history: list[dict[str, Any]] = field(default_factory=list)
+    machines: list[dict[str, Any]] = field(default_factory=list)  # each that took part, several where a run was resumed on another
 
 
 class Finetuner:
@@ -89,6 +91,7 @@ class Finetuner:
         else:
             self.state = State(**saved["state"])
             self.raw.load_state_dict(saved["model"])
+        self.state.machines = joined(self.state.machines, this_machine(self.fabric.device))
         self.raw.thaw()
         self.model, self.optimizer = self.raw, make_optimizer(self.settings, self.raw.network.parameters(), self.raw.heads.parameters())
         if self.settings.epochs:

@@ -6,8 +6,9 @@ once.
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -153,14 +154,22 @@ SCHEMA = pa.schema([
 ])  # fmt: skip
 
 
-def write_index(index: Index, directory: Path) -> None:
-    """Write ``index.parquet`` (one row per annotation row, with size and sha256 of its file), ``classes.json`` and ``health.json``."""
+def write_index(index: Index, directory: Path, settings: DatasetSettings | None = None) -> list[str]:
+    """Write ``index.parquet`` (one row per annotation row, with size and sha256 of its file), ``classes.json`` and ``health.json``.
+
+    Args:
+        settings: whose folders outside the project no file names: :func:`published_path`.
+
+    Returns:
+        The health, with what only the files' bytes tell.
+    """
+    clips = settings.clips if settings else None
     files = sorted({row.file for row in index.rows if row.file})
     with ThreadPoolExecutor() as pool:  # hashing releases the GIL
         hashes = dict(zip(files, pool.map(_readable_sha256, files), strict=True))
     records = [
         {
-            "row": number, "clip": row.clip, "split": row.split, "file": row.file, "start": row.start,
+            "row": number, "clip": row.clip, "split": row.split, "file": published_path(row.file, clips), "start": row.start,
             "bytes": Path(row.file).stat().st_size if row.file and hashes[row.file] else None,
             "sha256": hashes[row.file] if row.file else None, "seconds": row.seconds, "labels": list(row.clip_labels),
             "events": [asdict(event) for event in row.events], "segment_rule": index.segment_rule,
@@ -169,7 +178,48 @@ def write_index(index: Index, directory: Path) -> None:
     ]  # fmt: skip
     pq.write_table(pa.Table.from_pylist(records, SCHEMA), directory / "index.parquet")
     (directory / "classes.json").write_text(json.dumps(index.classes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    (directory / "health.json").write_text(json.dumps(index.health, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    folders = [folder for folder in (clips, settings.annotations if settings else None) if folder is not None and folder.is_absolute()]
+    health = [*index.health, *equal_bytes(index.rows, hashes)]
+    for folder in folders:
+        health = [line.replace(f"{folder.as_posix()}/", "") for line in health]
+    (directory / "health.json").write_text(json.dumps(health, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return health
+
+
+def equal_bytes(rows: Sequence[Row], hashes: Mapping[str, str | None]) -> list[str]:
+    """Health lines on clips of several splits that are the same window of the same bytes under different ids.
+
+    Args:
+        hashes: sha256 of every file; None where it cannot be read.
+    """
+    splits: dict[tuple[str, float], dict[Split, list[str]]] = {}
+    for row in rows:
+        if row.file and row.split != "none" and (digest := hashes[row.file]):
+            splits.setdefault((digest, row.start), {}).setdefault(row.split, []).append(row.clip)
+    found: dict[str, list[str]] = {}
+    for by_split in splits.values():
+        for first, second in itertools.combinations(by_split, 2):
+            pairs = [
+                f"{one} = {other}" for one in dict.fromkeys(by_split[first]) for other in dict.fromkeys(by_split[second]) if one != other
+            ]
+            if pairs:
+                found.setdefault(f"clips of {first} and {second} with the same bytes under two ids", []).extend(pairs)
+    return [line for title, pairs in found.items() for line in count_lines(title, pairs)]
+
+
+def published_path(file: str | None, clips: Path | None) -> str | None:
+    """A file's path as it may leave this machine: an absolute one from the project's root or, outside it, from the clips directory."""
+    if not isinstance(file, str) or clips is None or not Path(file).is_absolute():  # pandas has NaN where there is none
+        return file
+    root = Path.cwd() if Path(file).is_relative_to(Path.cwd()) else clips
+    return Path(file).relative_to(root).as_posix()
+
+
+def local_path(file: str | None, clips: Path | None) -> str | None:
+    """Where a file of :func:`published_path` is on this machine."""
+    if not isinstance(file, str) or clips is None or not clips.is_absolute() or clips.is_relative_to(Path.cwd()):
+        return file
+    return (clips / file).as_posix()
 
 
 def _readable_sha256(path: str) -> str | None:
@@ -179,9 +229,11 @@ def _readable_sha256(path: str) -> str | None:
         return None
 
 
-def read_index(directory: Path) -> tuple[pd.DataFrame, list[str]]:
-    """(rows, class names) as written by :func:`write_index`."""
+def read_index(directory: Path, clips: Path | None = None) -> tuple[pd.DataFrame, list[str]]:
+    """(rows, class names) as written by :func:`write_index`; with ``clips``, ``dataset.clips``, each row's file can be opened."""
     rows = pq.read_table(directory / "index.parquet").to_pandas()
+    if clips is not None:
+        rows["file"] = rows["file"].map(lambda file: local_path(file, clips), na_action="ignore")
     return rows, json.loads((directory / "classes.json").read_text(encoding="utf-8"))
 
 

@@ -27,6 +27,7 @@ from pipeline.features.lanes import Lanes, Throughput, ahead
 from pipeline.features.passes import Packer, Pass, PassEncoder
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, write_store
+from pipeline.machine import UNKNOWN, joined, this_machine
 from pipeline.media.clip import GOOD
 from pipeline.media.decoding import Job, load_decoded
 
@@ -79,6 +80,7 @@ class Extraction:
             modality: PassEncoder(encoder, device, settings.precision, settings.batch_size) for modality, encoder in self.encoders.items()
         }
         self.device = device
+        self.machines: list[dict[str, Any]] = []  # those that made what :meth:`entry` has given so far
 
     def run(self, manifest: pd.DataFrame, directory: Path) -> str:
         """Encode what the cache does not hold, write the store; returns a one-line summary."""
@@ -166,7 +168,7 @@ class Extraction:
                 f"clip {job.clip!r}: its {part.modality} features are not finite in {self.settings.dtype}"
                 f" (largest magnitude {np.abs(numbers).max():.4g}); {advice}"
             )
-        self.cache.put(KIND, part.clip.keys[part.modality], {"features": stored})
+        self.cache.put(KIND, part.clip.keys[part.modality], {"features": stored}, {"machine": this_machine(self.device)})
 
     def entry(self, clip: Clip) -> Entry:
         """The features of a clip from the cache, made now where it does not hold them."""
@@ -181,6 +183,7 @@ class Extraction:
                     f"clip {clip.job.clip!r}: the cache {self.cache.root} does not keep its {modality} features; is the disk full?"
                 )
             features[modality] = entry[0]["features"]
+            self.machines = joined(self.machines, entry[1].get("machine", UNKNOWN))
         return Entry(clip.facts, features)
 
     def spec(self, job: Job | None) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from pipeline.report.results import RowResult
 from pipeline.report.settings import ReportSettings
-from pipeline.report.tables import NOT_RUN, NOTHING, Table, difference
+from pipeline.report.tables import NOTHING, Table, difference, unscored
 
 
 def comparison_table(results: list[RowResult], settings: ReportSettings) -> Table:
@@ -15,7 +15,11 @@ def comparison_table(results: list[RowResult], settings: ReportSettings) -> Tabl
     The interval is over test clips, the seeds' means compared; how far seeds scatter stands beside it, where both rows have the same seeds.
     """
     by_name = {result.name: result for result in results}
-    lines = [[row, other, *_cells(by_name[row], by_name[other])] for row, others in settings.comparisons.items() for other in others]
+    lines = [
+        [by_name[row].label, by_name[other].label, *_cells(by_name[row], by_name[other])]
+        for row, others in settings.comparisons.items()
+        for other in others
+    ]
     if not lines:
         return Table([], [])
     note = "Row minus the other, in points of the headline. The interval is over test clips (paired bootstrap) and knows nothing of seeds."
@@ -24,7 +28,7 @@ def comparison_table(results: list[RowResult], settings: ReportSettings) -> Tabl
 
 def _cells(result: RowResult, other: RowResult) -> list[str]:
     if not result.scores or not other.scores:
-        return [NOT_RUN, NOTHING]
+        return [next(unscored(one) for one in (result, other) if not one.scores), NOTHING]
     known = difference(result, other)
     interval = f"{known['difference']:+.2f} [{known['low']:+.2f}, {known['high']:+.2f}]" if known else NOTHING
     if result.run.seeds != other.run.seeds:

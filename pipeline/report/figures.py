@@ -15,7 +15,7 @@ def draw_rows(results: list[RowResult], path: Path) -> None:
     ran = [result for result in results if result.scores]
     figure, axes = plt.subplots(figsize=(7, 0.6 + 0.45 * max(1, len(ran))), layout="constrained")
     several = len({result.run.task for result in ran}) > 1  # whose headlines are not the same number
-    names = [f"{result.name} ({result.run.task})" if several else result.name for result in ran]
+    names = [f"{result.label} ({result.run.task})" if several else result.label for result in ran]
     axes.barh(names, [result.mean for result in ran], color="#7aa6c2", zorder=1)
     for position, result in enumerate(ran):
         axes.scatter(result.scores, [position] * len(result.scores), s=14, color="#1b3a4b", zorder=2)

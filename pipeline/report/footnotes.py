@@ -1,4 +1,4 @@
-"""What a reader must know beside a row's numbers: where the paper's number stands, how the row departs from the paper, what is missing."""
+"""What a reader must know beside a row's numbers: what is old or missing, the paper's source and how the row departs, the machine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from pipeline.methods import METHODS
+from pipeline.report.provenance import Provenance, stale_remark
 from pipeline.report.published import load_published
 from pipeline.report.results import RowResult
 from pipeline.report.settings import ReportSettings
@@ -19,16 +20,17 @@ class Footnotes:
     def __init__(self, results: list[RowResult], settings: ReportSettings, methods: Mapping[str, Mapping[str, Any]]) -> None:
         self.texts: list[str] = []
         self._of_row: dict[str, list[int]] = {}
+        provenance = Provenance(results)
         for result in results:
-            for text in remarks(result, settings, methods.get(result.name, {})):
+            for text in (*remarks(result, settings, methods.get(result.name, {})), *provenance.remarks(result)):
                 if text not in self.texts:
                     self.texts.append(text)
                 self._of_row.setdefault(result.name, []).append(self.texts.index(text) + 1)
 
-    def marked(self, row: str) -> str:
-        """``cace_net [1, 3]``: the row's name with the numbers of its notes."""
-        numbers = self._of_row.get(row, [])
-        return f"{row} [{', '.join(map(str, numbers))}]" if numbers else row
+    def marked(self, result: RowResult) -> str:
+        """``cace_net (stale) [1, 3]``: the row's name with the numbers of its notes."""
+        numbers = self._of_row.get(result.name, [])
+        return f"{result.label} [{', '.join(map(str, numbers))}]" if numbers else result.label
 
 
 def remarks(result: RowResult, settings: ReportSettings, method: Mapping[str, Any]) -> Iterator[str]:
@@ -37,6 +39,9 @@ def remarks(result: RowResult, settings: ReportSettings, method: Mapping[str, An
     Args:
         method: the settings the row's method is built with.
     """
+    if result.absent:
+        yield f"Not run: {result.absent}."
+    yield from stale_remark(result)
     if result.name in settings.papers:
         yield from load_published()[settings.papers[result.name]].remarks()
         if departures := list(departures_of(result.run.method, method)):
@@ -46,6 +51,9 @@ def remarks(result: RowResult, settings: ReportSettings, method: Mapping[str, An
             of = result.evaluated.get(split, 0)
             named = ", ".join(clips[:5]) + (" ..." if len(clips) > 5 else "")
             yield f"{len(clips)} labelled test clips have no features and are not scored (scored: {of} rows): {named}."
+    if result.in_train:
+        rest = "all of them" if result.in_train == result.evaluated.get("test") else "the column without them leaves them out"
+        yield f"{result.in_train} test rows stand in train as well, under the same id or as the same bytes under another: {rest}."
     if result.name in settings.notes:
         yield settings.notes[result.name]
 

@@ -36,9 +36,9 @@ def parsing_table(results: list[RowResult], settings: ReportSettings) -> Table:
                 lines.append([title, level, rule, *(NOTHING if value is None else f"{value:.1f}" for value in values)])
         for result in ran:
             for rule, prefix in RULES.items():
-                lines.append([result.name, level, rule, *(_cell(result, prefix, f"{level}/{score}") for score in SCORES)])
+                lines.append([result.label, level, rule, *(_cell(result, prefix, f"{level}/{score}") for score in SCORES)])
             if reference := references.get(result.name):
-                lines.append([f"{result.name} - {reference.name}", level, "difference [95 %]", *differences[result.name][level]])
+                lines.append([f"{result.label} - {reference.label}", level, "difference [95 %]", *differences[result.name][level]])
     notes = [
         "as published: a clip that neither holds nor is said to hold anything of a kind counts as perfect, ± half the 95 % interval over"
         " clips (bootstrap); clips that have it: those are left out; micro: F of the counts of all clips and classes together."
@@ -68,7 +68,7 @@ def class_table(results: list[RowResult], classes: Sequence[str]) -> Table:
     that was run."""
     ran = _ran(results)
     lines = [
-        [name, result.name, *(_class_cell(result, f"{level}/{kind}", number) for level in LEVELS for kind in KINDS)]
+        [name, result.label, *(_class_cell(result, f"{level}/{kind}", number) for level in LEVELS for kind in KINDS)]
         for number, name in enumerate(classes)
         for result in ran
     ]

@@ -15,6 +15,7 @@ from pipeline.report.footnotes import Footnotes
 from pipeline.report.formats import latex, markdown
 from pipeline.report.page.assemble import write_page
 from pipeline.report.parsing import class_table, parsing_table
+from pipeline.report.provenance import Provenance, write_provenance
 from pipeline.report.results import RowResult, read_rows, validation_curves
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import against_papers, as_read, baselines_text, results_table
@@ -25,24 +26,27 @@ METRIC_COLUMNS = 12  # of `dvc exp show`, beyond which nobody reads it
 
 @dataclass(frozen=True)
 class Sources:
-    """Where `evaluate`, `index` and `decode` left their outs, and `train` its live metrics and times; the length of a segment."""
+    """Outs of `evaluate`, `index` and `decode`, the live metrics of `train`; length of a segment; `dataset.clips`, where the films are."""
 
     rows: Path
     index: Path
     clips: Path
     live: Path
     segment_seconds: float
+    media: Path | None = None
 
 
 def write_report(
-    runs: dict[str, Run], methods: Mapping[str, Mapping[str, Any]], settings: ReportSettings, sources: Sources, directory: Path
-) -> str:
+    runs: dict[str, Run], methods: Mapping[str, Mapping[str, Any]], settings: ReportSettings, sources: Sources, directory: Path,
+    today: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:  # fmt: skip
     """Write tables, figures, metrics and the page into ``directory``; returns the table as Markdown.
 
     Args:
         methods: by row, the settings its method is built with.
+        today: by row, the params that would make it now: what was made with others is marked as stale. None marks nothing.
     """
-    results = read_rows(runs, sources.rows, sources.live)
+    results = read_rows(runs, sources.rows, sources.live, today)
     numbers = results_table(results, settings)
     table = as_read(numbers, results, Footnotes(results, settings, methods), settings)
     classes = class_table(results, read_index(sources.index)[1])
@@ -53,7 +57,9 @@ def write_report(
     }
     further, baselines = {title: one for title, one in named.items() if one.heads}, baselines_text(results)
     main = markdown(table) or "No rows: the block `runs` is empty.\n"
-    text = "\n".join([main, *map(markdown, further.values()), baselines + "\n"])
+    machines = Provenance(results).sentence()
+    below = [f"{line}\n" for line in (baselines, machines) if line]
+    text = "\n".join([main, *map(markdown, further.values()), *below])
     if classes.heads:  # long: in files of its own, and on the page
         (directory / "classes.md").write_text(markdown(classes), encoding="utf-8")
         (directory / "classes.tex").write_text(latex(classes), encoding="utf-8")
@@ -61,22 +67,27 @@ def write_report(
     (directory / "table.md").write_text(text, encoding="utf-8")
     (directory / "table.tex").write_text("\n".join(map(latex, [table, *further.values()])), encoding="utf-8")
     numbers.to_csv(directory / "table.csv", index=False)
-    numbers[["row", "mean", "std"]].dropna(subset=["mean"]).round(2).to_csv(directory / "rows.csv", index=False)
+    fresh = numbers[numbers["stale"].isna()]  # `dvc exp show` and `dvc plots` put these beside the params of today
+    fresh[["row", "mean", "std"]].dropna(subset=["mean"]).round(2).to_csv(directory / "rows.csv", index=False)
     curves.to_csv(directory / "validation.csv", index=False)
     (directory / "metrics.json").write_text(json.dumps(experiment_metrics(results, settings.shown), indent=1) + "\n", encoding="utf-8")
     draw_rows(results, directory / "rows.png")
     draw_curves(curves, directory / "curves.png")
     shown = {**further, "Parsing, class by class": classes} if classes.heads else further
-    write_page(settings, results, (table, shown, baselines), sources.index, sources.clips, sources.segment_seconds, directory)
+    write_provenance(results, directory)
+    index = read_index(sources.index, sources.media)
+    health = json.loads((sources.index / "health.json").read_text(encoding="utf-8"))
+    write_page(settings, results, (table, shown, below), index, health, sources.clips, sources.segment_seconds, directory)
     return text
 
 
 def experiment_metrics(results: list[RowResult], shown: list[str] | None) -> dict[str, dict[str, float | None]]:
     """What `dvc exp show` reads: per row the headline metric's mean and standard deviation over seeds, two decimals.
 
+    A stale row has none: DVC would show it beside params that did not make it.
     Without ``shown``, in a suite of more rows than fit a dozen columns: the means alone; and of more rows than that, the first dozen.
     """
-    ran = [result for result in results if result.scores and (shown is None or result.name in shown)]
+    ran = [result for result in results if result.scores and not result.stale and (shown is None or result.name in shown)]
     means: dict[str, dict[str, float | None]] = {result.name: {result.headline: round(result.mean, 2)} for result in ran}
     if shown is None and 2 * len(ran) > METRIC_COLUMNS:
         return dict(list(means.items())[:METRIC_COLUMNS])

@@ -1,8 +1,9 @@
-"""What `evaluate` left of each row, gathered for tables and figures. A row or seed that was not run says so; nothing old is shown."""
+"""What `evaluate` left of each row, gathered for tables and figures. A row or seed that was not run says so, and what is old is marked."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from pipeline.machine import UNKNOWN
+from pipeline.made_with import changes
 from pipeline.tasks import TASKS
 from pipeline.training.settings import Run
 
@@ -19,11 +22,15 @@ from pipeline.training.settings import Run
 class RowResult:
     """One row of ``runs``.
 
-    scores: headline metric on test, one value per seed, in the order of the row's seeds; empty where the row was not run.
+    scores: headline metric on test, one value per seed, in the order of the row's seeds; empty where the row was not run, or has no test.
+    absent: why there are no numbers of the row as it is set now; empty where it was run.
+    stale: every param that is no longer what the numbers were made with: ``recipe.epochs 24 -> 48``.
+    machines: by work done ("training, seed 0", "features" ...) those that took part; params: the sets of params it was made with.
     metrics: the task's metrics of each split by seed (as text), as ``evaluate`` wrote them.
     last_epoch, best_test_epoch: the headline on test by seed, were the epoch chosen so: what papers print. Empty unless the row was trained
         with ``train.published_protocol``.
-    missing: by split, ids of labelled clips without features; evaluated: by split, the number of rows that were scored.
+    missing: by split, ids of labelled clips without features; evaluated: by split, the number of rows that were scored; in_train: test rows
+        whose clip stands in train as well.
     seconds: wall time of training each seed, where this machine trained these very weights; device: on what.
     """
 
@@ -37,9 +44,19 @@ class RowResult:
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     missing: dict[str, list[str]] = field(default_factory=dict)
     evaluated: dict[str, int] = field(default_factory=dict)
+    in_train: int = 0
     seconds: list[float] = field(default_factory=list)
     device: str = ""
     directory: Path | None = None
+    absent: str = ""
+    stale: list[str] = field(default_factory=list)
+    machines: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    params: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def label(self) -> str:
+        """The row's name, marked where its numbers are old."""
+        return f"{self.name} (stale)" if self.stale else self.name
 
     @property
     def mean(self) -> float:
@@ -70,25 +87,62 @@ class RowResult:
         return float(np.mean(defined)) if defined else None
 
 
-def read_row(name: str, run: Run, directory: Path, live: Path) -> RowResult:
-    """The result of one row; without scores unless every seed of the row, as it is set now, has been evaluated on test."""
+def read_row(name: str, run: Run, directory: Path, live: Path, today: Mapping[str, Any] | None = None) -> RowResult:
+    """The result of one row; without scores unless every seed of the row, as it is set now, has been evaluated.
+
+    Args:
+        today: the params that would make the row now, as :mod:`pipeline.made_with` writes them; None compares nothing.
+    """
     path = directory / "metrics.json"
     result = RowResult(name, run)
     if not path.is_file():
+        result.absent = f"not evaluated; `dvc repro evaluate@{name}` runs it"
         return result
     document = json.loads(path.read_text(encoding="utf-8"))
-    same = (document["task"], document["method"], document["features"]) == (run.task, run.method, run.features)
-    of_test = document["seeds"].get("test", {})
-    if not same or set(of_test) != {str(seed) for seed in run.seeds}:
+    result.absent = why_another(document, run)
+    if result.absent:
         return result
     result.headline, result.parameters, result.directory = document["headline"], document["parameters"], directory
     result.metrics = document["seeds"]
     result.missing = {split: counts["without features"] for split, counts in document["clips"].items()}
     result.evaluated = {split: counts["evaluated"] for split, counts in document["clips"].items()}
-    result.scores = [float(of_test[str(seed)][result.headline]) for seed in run.seeds]
+    result.in_train = document["clips"].get("test", {}).get("in train", 0)
+    of_test = document["seeds"].get("test", {})
+    result.scores = [float(of_test[str(seed)][result.headline]) for seed in run.seeds] if of_test else []
     result.last_epoch, result.best_test_epoch = other_epochs(directory / "curves.csv", run.seeds, result.headline)
     result.seconds, result.device = training_times(run.seeds, document.get("weights", {}), live)
+    made_with = document.get("made_with", {})
+    result.machines = machines_by_work(made_with.get("machines", {}), run.seeds)
+    result.params = made_with.get("params", [])
+    result.stale = changes_since(result.params, today or {})
     return result
+
+
+def why_another(document: Mapping[str, Any], run: Run) -> str:
+    """Why what was evaluated is not the row as it is set now; empty where it is. A split without clips has no seeds of its own."""
+    then, now = ((one["task"], one["method"], one["features"]) for one in (document, vars(run)))
+    if then != now:
+        return f"evaluated as {' / '.join(then)}, set to {' / '.join(now)} since; `dvc repro` runs it"
+    seeds = {seed for by_seed in document["seeds"].values() for seed in by_seed}
+    wanted = {str(seed) for seed in run.seeds}
+    if lacking := sorted(wanted - seeds, key=int):
+        return f"seed{'s' if len(lacking) > 1 else ''} {', '.join(lacking)} not evaluated; `dvc repro` runs what is missing"
+    if dropped := sorted(seeds - wanted, key=int):
+        return f"evaluated with seed{'s' if len(dropped) > 1 else ''} {', '.join(dropped)} as well, no longer set; `dvc repro` runs it"
+    return ""
+
+
+def changes_since(made_with: list[dict[str, Any]], today: Mapping[str, Any]) -> list[str]:
+    """Each param once that differs between any of the sets a row was made with and today's."""
+    return list(dict.fromkeys(line for params in made_with for line in changes(params, today))) if today else []
+
+
+def machines_by_work(machines: Mapping[str, Any], seeds: list[int]) -> dict[str, list[dict[str, Any]]]:
+    """Machines by work done, every seed's training a work of its own; of rows of an earlier version the training is of the unknown one."""
+    training = machines.get("training", {})
+    of_seeds = {f"training, seed {seed}": training.get(str(seed)) or [UNKNOWN] for seed in seeds}
+    of_inputs = {work: found for work, found in machines.items() if work not in ("training", "evaluation")}
+    return {**of_inputs, **of_seeds, **({"evaluation": machines["evaluation"]} if "evaluation" in machines else {})}
 
 
 def other_epochs(curves: Path, seeds: list[int], headline: str) -> tuple[list[float], list[float]]:
@@ -113,9 +167,13 @@ def training_times(seeds: list[int], weights: dict[str, str], live: Path) -> tup
     return [facts["seconds"] for facts in times], " and ".join(sorted({facts["device"] for facts in times}))
 
 
-def read_rows(runs: dict[str, Run], rows: Path, live: Path) -> list[RowResult]:
-    """All rows, in the order of ``runs``; ``live`` is the directory of the live metrics, which keeps the training times."""
-    return [read_row(name, run, rows / name, live / name) for name, run in runs.items()]
+def read_rows(runs: dict[str, Run], rows: Path, live: Path, today: Mapping[str, Mapping[str, Any]] | None = None) -> list[RowResult]:
+    """All rows, in the order of ``runs``; ``live`` is the directory of the live metrics, which keeps the training times.
+
+    Args:
+        today: by row, as :func:`read_row` takes it.
+    """
+    return [read_row(name, run, rows / name, live / name, (today or {}).get(name)) for name, run in runs.items()]
 
 
 def clip_scores(result: RowResult) -> pd.DataFrame:
@@ -139,5 +197,5 @@ def validation_curves(results: list[RowResult]) -> pd.DataFrame:
         column = f"val/{result.headline}"
         if path and path.is_file() and column in (curves := pd.read_csv(path)).columns:
             means = curves.groupby("epoch")[column].mean()
-            frames.append(pd.DataFrame({"row": result.name, "epoch": means.index, "value": means.round(3).to_numpy()}))
+            frames.append(pd.DataFrame({"row": result.label, "epoch": means.index, "value": means.round(3).to_numpy()}))
     return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["row", "epoch", "value"])

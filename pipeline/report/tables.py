@@ -13,6 +13,7 @@ from pipeline.report.results import RowResult, clip_scores
 from pipeline.report.settings import ReportSettings
 
 NOT_RUN = "not run"
+NO_TEST = "no test clips"
 NOTHING = "–"
 # By task, further metrics with a column of their own.
 SECONDARY = {
@@ -35,7 +36,7 @@ PROTOCOLS = {
 }
 COLUMNS = [
     *("row", "task", "method", "features", "seeds", "metric", "mean", "std", "best", "best_seed", "paper", "to_paper"),
-    *("parameters", "seconds", "difference", "low", "high", "paper_key", "source"),
+    *("parameters", "seconds", "difference", "low", "high", "paper_key", "source", "stale", "absent"),
     *(f"{name}_{moment}" for name in PROTOCOLS for moment in ("mean", "std")),
 ]
 
@@ -56,6 +57,8 @@ def results_table(results: list[RowResult], settings: ReportSettings) -> pd.Data
     lines = []
     for result in results:
         line = {**facts_of(result), **paper_of(result, settings)}
+        if not result.absent:
+            line |= work_of(result)
         if result.scores:
             line |= numbers_of(result) | {metric: result.mean_of(metric) for metric in secondary}
             if line.get("paper") is not None:
@@ -79,7 +82,8 @@ def references_of(results: list[RowResult], settings: ReportSettings) -> dict[st
 
 def facts_of(result: RowResult) -> dict:
     run = result.run
-    return {"row": result.name, "task": run.task, "method": run.method, "features": run.features, "seeds": len(run.seeds)}
+    facts = {"row": result.name, "task": run.task, "method": run.method, "features": run.features, "seeds": len(run.seeds)}
+    return facts | {"stale": "; ".join(result.stale) or None, "absent": result.absent or None}
 
 
 def numbers_of(result: RowResult) -> dict:
@@ -94,9 +98,12 @@ def numbers_of(result: RowResult) -> dict:
         "std": result.std,
         "best": max(result.scores),
         "best_seed": result.best_seed,
-        "parameters": result.parameters,
-        "seconds": sum(result.seconds) / len(result.seconds) if result.seconds else None,
     }
+
+
+def work_of(result: RowResult) -> dict:
+    """What is known of a row that was run, whether or not test has clips."""
+    return {"parameters": result.parameters, "seconds": sum(result.seconds) / len(result.seconds) if result.seconds else None}
 
 
 def paper_of(result: RowResult, settings: ReportSettings) -> dict:
@@ -132,9 +139,9 @@ def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes,
     lines = []
     for line, result in zip(table.to_dict("records"), results, strict=True):
         known = {key: value for key, value in line.items() if not pd.isna(value)}
-        cells = {"Row": footnotes.marked(line["row"]), "Task": line["task"] if several else ""}
+        cells = {"Row": footnotes.marked(result), "Task": line["task"] if several else ""}
         cells |= {"Method": line["method"], "Features": line["features"]}
-        cells["Test, mean ± std (seeds)"] = spread(known, result.run.seeds) if "mean" in known else NOT_RUN
+        cells["Test, mean ± std (seeds)"] = spread(known, result.run.seeds) if "mean" in known else unscored(result)
         cells["Best seed"] = f"{known['best']:.2f} (seed {known['best_seed']:.0f})" if "best" in known else ""
         for name, head in PROTOCOLS.items():
             cells[head] = mean_and_std({"mean": known.get(f"{name}_mean"), "std": known.get(f"{name}_std")})
@@ -151,6 +158,11 @@ def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes,
     return Table(heads, [[cells[head] or NOTHING for head in heads] for cells in lines], footnotes.texts)
 
 
+def unscored(result: RowResult) -> str:
+    """Why a row has no score: it was not run as it is set now, or there is nothing to score it on."""
+    return NOT_RUN if result.absent else NO_TEST
+
+
 def against_papers(results: list[RowResult], settings: ReportSettings) -> Table:
     """One line for every metric in which a row and its paper both have a number; empty where no row has more than its headline."""
     lines, several = [], False
@@ -161,14 +173,13 @@ def against_papers(results: list[RowResult], settings: ReportSettings) -> Table:
         for metric, value in published.numbers.items():
             ours = result.values_of(metric)
             if not ours:
-                lines.append(
-                    [result.name, metric, NOTHING if result.scores else NOT_RUN, f"{value:g}", NOTHING, published.table.columns[metric]]
-                )
+                score = NOTHING if result.scores else unscored(result)
+                lines.append([result.label, metric, score, f"{value:g}", NOTHING, published.table.columns[metric]])
                 continue
             several |= metric != result.headline
             known = moments(ours)
             cells = [spread(known, ours), f"{value:g}", f"{known['mean'] - value:+.2f}", published.table.columns[metric]]
-            lines.append([result.name, metric, *cells])
+            lines.append([result.label, metric, *cells])
     heads = ["Row", "Metric", "Ours, mean ± std (seeds)", "Paper", "Difference", "Printed column"]
     return Table(heads, lines) if several else Table([], [])
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from pipeline.datasets.base import count_lines
 from pipeline.errors import PipelineError
+from pipeline.machine import joined, this_machine
 from pipeline.methods import Batch, Method, Progress
 from pipeline.methods.base import Recipe
 from pipeline.tasks import Task
@@ -51,6 +52,7 @@ class State:
     history: list[dict[str, Any]] = field(default_factory=list)
     calibrated: dict[str, Tensor] | None = None  # buffers of the method, where an epoch before the last is to give them
     seconds: float = 0.0  # of training; the time between an interruption and its resumption is not counted
+    machines: list[dict[str, Any]] = field(default_factory=list)  # each that took part, several where a run was resumed on another
 
 
 class Trainer:
@@ -102,6 +104,7 @@ class Trainer:
                 last; or no epoch at all that can be kept.
         """
         self._restore()
+        self.state.machines = joined(self.state.machines, this_machine(self.train.features.visual.device))
         self.started = time.monotonic() - self.state.seconds
         live = LiveMetrics(self.live, resume=self.state.epoch > 0)
         bar = self.bar(desc=self.name, total=self.recipe.epochs, initial=self.state.epoch, disable=None)

@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pipeline.datasets.base import count_lines
 from pipeline.devices import choose_device, use_threads
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
+from pipeline.machine import UNKNOWN, joined, this_machine
 from pipeline.methods import METHODS, Method, MethodConfig, create
 from pipeline.tasks import TASKS, Task
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
@@ -28,7 +29,7 @@ from pipeline.training.data import SplitData, label_stream_problems, load_split
 from pipeline.training.predictions import not_finite_clips, predictions
 from pipeline.training.settings import Run, TrainSettings
 
-UNSEEN = "test_unseen"  # test without the clips that stand in train as well
+UNSEEN = "test_unseen"  # test without the clips that stand in train as well, under the same id or another
 
 
 @dataclass
@@ -41,6 +42,7 @@ class RowInputs:
     store: FeatureStore
     index: pd.DataFrame
     classes: list[str]
+    made_with: dict[str, Any] = field(default_factory=dict)  # params and machines that made index and features: pipeline.made_with
 
     @property
     def task(self) -> Task:
@@ -119,8 +121,8 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
 def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, directory: Path) -> None:
     """Write ``predictions.parquet`` (the task's table of val and test, by seed) and ``metrics.json``.
 
-    Where test has rows whose clip stands in train as well (AVE has 8, under other labels), test is scored without them, too:
-    ``test_unseen``.
+    Where test has rows whose clip stands in train as well (AVE has 8, under other labels), by its id or by its bytes, test is scored
+    without them, too: ``test_unseen``.
     """
     use_threads(settings.threads)
     device = choose_device(settings.device)
@@ -131,12 +133,13 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
     unseen = rows_unseen_in_training(inputs, splits["test"])
     if 0 < len(unseen) < len(splits["test"]):
         metrics[UNSEEN] = {}
-    parameters = 0
+    parameters, trained = 0, dict[str, dict[str, Any]]()
     for seed in inputs.run.seeds:
         method, facts = load_seed(models, seed)
         if facts["classes"] != inputs.classes:
             raise PipelineError(f"{models}/seed-{seed}: trained on the classes {facts['classes']}, the index has {inputs.classes}")
         parameters = sum(weight.numel() for weight in method.parameters())
+        trained[str(seed)] = facts | {"settings": method.config.model_dump(mode="json")}
         method.to(device=device, dtype=dtype)
         for name, data in splits.items():
             if len(data):
@@ -165,17 +168,50 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
         "clips": {name: {"evaluated": len(data), "without features": data.missing} for name, data in splits.items()}
         | ({UNSEEN: {"evaluated": len(unseen), "without features": []}} if UNSEEN in metrics else {}),
         "seeds": metrics,
+        "made_with": made_with(trained, inputs.made_with, this_machine(device)),
     }
+    if seen := len(splits["test"]) - len(unseen):
+        document["clips"]["test"]["in train"] = seen
     (directory / "metrics.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     # so that the report needs neither weights nor features
     shutil.copyfile(models / "curves.csv", directory / "curves.csv")
     shutil.copyfile(inputs.store.directory / "spec.json", directory / "features.json")
 
 
+def made_with(trained: Mapping[str, Mapping[str, Any]], evaluated: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report holds against today's params and says of machines.
+
+    Args:
+        trained: by seed, what stands beside its weights; an earlier version wrote neither params nor machines there.
+        evaluated: ``made_with`` of the index and the features that were scored on.
+
+    Returns:
+        ``params``: every different set of params among the seeds and the evaluation; ``machines``: by work done, and for the training by
+        seed, each machine that took part.
+    """
+    sets: list[dict[str, Any]] = []
+    for facts in trained.values():
+        params = {**facts.get("made_with", {}).get("params", {}), "settings": facts["settings"]}
+        sets = joined(sets, params | ({"train": facts["train"]} if "train" in facts else {}))
+    if not any(evaluated.get("params", {}).items() <= params.items() for params in sets):
+        sets.append(evaluated["params"])
+    of_inputs = dict(evaluated.get("machines", {}))
+    for facts in trained.values():  # trained on features made elsewhere than those evaluated on
+        for work, machines in facts.get("made_with", {}).get("machines", {}).items():
+            of_inputs[work] = joined(of_inputs.get(work, []), *machines)
+    training = {seed: facts.get("machines") or [UNKNOWN] for seed, facts in trained.items()}
+    return {"params": sets, "machines": {**of_inputs, "training": training, "evaluation": [machine]}}
+
+
 def rows_unseen_in_training(inputs: RowInputs, data: SplitData) -> Tensor:
-    """Positions of the rows of a split whose clip is in no row of the training split."""
-    trained = set(inputs.index.loc[inputs.index["split"] == "train", "clip"])
-    return torch.tensor([position for position, clip in enumerate(data.clips) if clip not in trained], dtype=torch.int64)
+    """Positions of the rows of a split whose clip is in no row of the training split, nor under another id the same window of its bytes."""
+    in_train = inputs.index["split"] == "train"
+    seen = inputs.index["clip"].isin(inputs.index.loc[in_train, "clip"])
+    if "sha256" in inputs.index:  # unknown of clips without a file
+        content = inputs.index["sha256"].where(inputs.index["sha256"].notna()) + inputs.index["start"].map(" {}".format)
+        seen |= content.notna() & content.isin(content[in_train])
+    unseen = set(inputs.index.loc[~seen, "row"])
+    return torch.tensor([position for position, row in enumerate(data.rows) if row in unseen], dtype=torch.int64)
 
 
 def score_rows(task: Task, data: SplitData, decided: Any, rows: Tensor) -> dict[str, Any]:

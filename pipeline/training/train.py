@@ -20,6 +20,8 @@ from pipeline.cache import file_sha256
 from pipeline.devices import choose_device, use_threads
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
+from pipeline.machine import joined
+from pipeline.made_with import WORKING_SETTINGS, publishable
 from pipeline.methods import Method
 from pipeline.training.data import SplitData
 from pipeline.training.loop import State, Trainer
@@ -101,7 +103,7 @@ class RowTraining:
 
 def train_seed(row: RowTraining, seed: int) -> None:
     """One seed, from its checkpoint if there is one, to ``seed-K.safetensors`` and ``seed-K.json``."""
-    first, before = train_first(row, seed)
+    first, before, machines = train_first(row, seed)
     torch.manual_seed(seed)
     method = row.inputs.build()
     trainer = row.trainer(method, f"{row.inputs.name}, seed {seed}", f"seed-{seed}.checkpoint", f"seed-{seed}", row.watched)
@@ -110,17 +112,18 @@ def train_seed(row: RowTraining, seed: int) -> None:
     state = trainer.run()
     for fault in state.faults:
         print(f"{trainer.name}: {fault}", flush=True)
-    save_seed(row.directory, seed, row.inputs, state)
+    state.machines = joined(machines, *state.machines)
+    save_seed(row, seed, state)
     weights, device = row.directory / f"seed-{seed}.safetensors", row.train.features.visual.device.type
     save_time(row.live / f"seed-{seed}", weights, before + state.seconds, device)
 
 
-def train_first(row: RowTraining, seed: int) -> tuple[Method | None, float]:
-    """(the network that ``config.first`` asks for, in eval mode; seconds it took): trained under the same seed, or as an interrupted run
-    left it. (None, 0) where the method has none."""
+def train_first(row: RowTraining, seed: int) -> tuple[Method | None, float, list[dict[str, Any]]]:
+    """(the network that ``config.first`` asks for, in eval mode; seconds it took; machines that took part): trained under the same seed,
+    or as an interrupted run left it. (None, 0, []) where the method has none."""
     inputs, config = row.inputs, row.inputs.config.first
     if config is None:
-        return None, 0.0
+        return None, 0.0, []
     torch.manual_seed(seed)
     method = build(inputs.first_method, inputs.store.shapes, len(inputs.classes), config.model_dump())
     weights = row.directory / f"seed-{seed}.first"
@@ -128,22 +131,27 @@ def train_first(row: RowTraining, seed: int) -> tuple[Method | None, float]:
     if not weights.is_file():
         state = trainer.run()
         assert state.best_weights is not None
-        facts = {"seconds": str(state.seconds)}
+        facts = {"seconds": str(state.seconds), "machines": json.dumps(state.machines)}
         save_file({key: value.contiguous() for key, value in state.best_weights.items()}, weights.with_suffix(".first-partial"), facts)
         weights.with_suffix(".first-partial").replace(weights)
     method.load_kept(load_file(weights))
     with safe_open(weights, "pt") as file:
-        return method.eval(), float(file.metadata()["seconds"])
+        facts = file.metadata()
+        return method.eval(), float(facts["seconds"]), json.loads(facts["machines"])
 
 
-def save_seed(directory: Path, seed: int, inputs: RowInputs, state: State) -> None:
-    """``seed-K.safetensors`` and, last, ``seed-K.json`` with what rebuilds the method around it."""
+def save_seed(row: RowTraining, seed: int, state: State) -> None:
+    """``seed-K.safetensors`` and, last, ``seed-K.json`` with what rebuilds the method around it, and what made the weights."""
     assert state.best_weights is not None
+    directory, inputs = row.directory, row.inputs
     save_file({key: value.contiguous() for key, value in state.best_weights.items()}, directory / f"seed-{seed}.safetensors")
     facts = {
         "task": inputs.run.task,
         "method": inputs.run.method,
-        "settings": inputs.settings,
+        "settings": publishable(inputs.settings),
+        "train": row.settings.model_dump(mode="json", exclude=WORKING_SETTINGS),
+        "made_with": inputs.made_with,
+        "machines": state.machines,
         "features": inputs.run.features,
         "feature_spec": inputs.store.spec,  # so that prediction can tell whether it makes the same features
         "shapes": {name: list(shape) for name, shape in inputs.store.shapes.items()},

@@ -16,10 +16,12 @@ from safetensors.torch import load_file
 from torch import multiprocessing
 
 from pipeline.contrastive import batches, data, trainer
+from pipeline.contrastive.finetuning import finetuned_on
 from pipeline.contrastive.schedule import learning_rate_factor
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.encoders import create
 from pipeline.errors import PipelineError
+from pipeline.machine import this_machine
 from pipeline.metrics.retrieval import retrieval_metrics
 from pipeline.stage import publishing
 
@@ -88,6 +90,21 @@ def test_the_threads_of_the_settings_decide_whatever_the_process_had(world, tmp_
         torch.set_num_threads(before)
     assert seen == [1]  # a process that had two
     assert published[0] == published[1]
+
+
+def test_every_machine_that_took_part_is_on_record(world, tmp_path, monkeypatch):
+    other = {"processor": "AMD EPYC 7B13", "threads": 4}
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as elsewhere:
+        stop_after(elsewhere, 4, interrupt)
+        elsewhere.setattr(trainer, "this_machine", lambda device: other)
+        with pytest.raises(KeyboardInterrupt):
+            world.run(tmp_path / "a")
+    assert json.loads(world.run(tmp_path / "a")["finetune.json"])["machines"] == [other, this_machine()]
+    assert finetuned_on(tmp_path / "a") == [other, this_machine()]
 
 
 def test_the_best_validation_is_kept_and_patience_ends_the_training(world, tmp_path):

@@ -8,9 +8,11 @@ import torch
 from pipeline import encoders
 from pipeline.cache import Cache
 from pipeline.errors import PipelineError
+from pipeline.features import runner
 from pipeline.features.runner import Extraction
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import FeatureStore
+from pipeline.machine import UNKNOWN, this_machine
 from pipeline.media import decoding
 from pipeline.media.decoding import Job
 from pipeline.media.settings import MediaSettings
@@ -238,6 +240,38 @@ def test_little_is_held_ahead_of_the_encoder(tmp_path, monkeypatch):
     world.extract(tmp_path / "a", changed(batch_size=2), workers=2)
     assert len(finished) == 48
     assert max(most) <= 8  # 3 loaded ahead, 4 passes of 2 rows waiting, what is in hand
+
+
+def test_a_store_filled_from_the_cache_of_two_machines_names_both(tmp_path, monkeypatch):
+    """And says no more than one where one made everything, whatever was in the cache."""
+    other = {"processor": "AMD EPYC 7B13", "threads": 1}
+    world = World(tmp_path / "cache", contents=(0, 1))
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(runner, "this_machine", lambda device: other)
+        world.extract(tmp_path / "before")
+    world.add("clip2", 2)
+    extraction = Extraction(SETTINGS, world.jobs, world.cache, 1)
+    (tmp_path / "mixed").mkdir()
+    extraction.run(pd.DataFrame(world.verdicts), tmp_path / "mixed")
+    here = [machine for machine in extraction.machines if machine != other]
+    assert extraction.machines == [other, *here]
+    assert [(machine["threads"], machine["processor"]) for machine in here] == [(1, this_machine()["processor"])]
+    alone = World(tmp_path / "own", contents=(0, 1))
+    extraction = Extraction(SETTINGS, alone.jobs, alone.cache, 2)
+    (tmp_path / "own-store").mkdir()
+    extraction.run(pd.DataFrame(alone.verdicts), tmp_path / "own-store")
+    assert extraction.machines == here
+
+
+def test_an_entry_of_an_earlier_version_is_of_an_unknown_machine(tmp_path):
+    world = World(tmp_path / "cache", contents=(0,))
+    extraction = Extraction(SETTINGS, world.jobs, world.cache, 1)
+    for clip in extraction.clips(pd.DataFrame(world.verdicts)):
+        for modality, shape in (("visual", (3, 320)), ("audio", (3, 128))):
+            world.cache.put(runner.KIND, clip.keys[modality], {"features": np.zeros(shape, np.float16)})
+    (tmp_path / "store").mkdir()
+    extraction.run(pd.DataFrame(world.verdicts), tmp_path / "store")
+    assert extraction.machines == [UNKNOWN]
 
 
 def test_the_way_the_time_went_is_told(tmp_path, capsys):

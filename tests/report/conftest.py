@@ -32,9 +32,11 @@ class World:
         (self.root / "index").mkdir(exist_ok=True)
         write_index(Index(rows, CLASSES, list(health)), self.root / "index")
 
-    def write_row(self, name, true, predicted_by_seed, method="avel", without_features=(), scores=None, test_curves=None, seen=0):
+    def write_row(self, name, true, predicted_by_seed, method="avel", without_features=(), scores=None, test_curves=None, seen=0,
+                  made_with=None):  # fmt: skip
         """A row's out. true: (N, T) labels; predicted_by_seed: seed -> (N, T); scores: seed -> (N, T, C+1), else 0.9 on the label;
-        test_curves: seed -> accuracy on test after each of 3 epochs; seen: the first so many test clips stand in train, too."""
+        test_curves: seed -> accuracy on test after each of 3 epochs; seen: the first so many test clips stand in train, too;
+        made_with: as evaluate writes it."""
         directory = self.root / "rows" / name
         directory.mkdir(parents=True)
         true, tables, seeds, unseen = np.asarray(true), [], {}, {}
@@ -59,6 +61,8 @@ class World:
             "weights": {str(seed): f"sha-{name}-{seed}" for seed in predicted_by_seed},
             "clips": {"test": {"evaluated": len(true), "without features": list(without_features)}},
         }  # fmt: skip
+        if made_with is not None:
+            document["made_with"] = made_with
         if seen:
             document["seeds"]["test_unseen"] = unseen
             document["clips"]["test_unseen"] = {"evaluated": len(true) - seen, "without features": []}
@@ -77,12 +81,12 @@ class World:
         facts = {"weights": weights or f"sha-{name}-{seed}", "seconds": seconds, "device": "cpu"}
         (directory / "time.json").write_text(json.dumps(facts), encoding="utf-8")
 
-    def report(self, runs, methods=None, **settings):
+    def report(self, runs, methods=None, today=None, **settings):
         for path in self.out.glob("media/*"):
             path.unlink()
         if (self.out / "media").is_dir():
             (self.out / "media").rmdir()
-        return write_report(runs, methods or {}, ReportSettings(**{"title": "Demo", **settings}), self.sources, self.out)
+        return write_report(runs, methods or {}, ReportSettings(**{"title": "Demo", **settings}), self.sources, self.out, today)
 
 
 @pytest.fixture

@@ -106,7 +106,7 @@ def test_the_page_holds_what_evaluate_wrote(world, helpers):
     world.report({"base": helpers[1](), "never": helpers[1]()}, baseline="base")
     page, data = page_data(world)
     base, never = data["rows"]
-    assert never == {"name": "never", "method": "avel", "task": "avel", "features": "f", "ran": False}
+    assert never == {"name": "never", "label": "never", "method": "avel", "task": "avel", "features": "f", "ran": False}
     assert base["classAccuracy"] == [75.0, 50.0, None, 83.3]  # means of (50, 100), (100, 0), absent, (2/3, 1) by seed
     assert base["confusion"] == [[3, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 5]]
     assert base["curves"]["validation"] == [[0, 0.5, 0.0, 1.0], [1, 10.5, 10.0, 11.0], [2, 20.5, 20.0, 21.0]]
@@ -127,7 +127,7 @@ def test_the_report_is_the_same_every_time(world, helpers):
     first = {path.name: path.read_bytes() for path in world.out.iterdir() if path.is_file()}
     world.report({"base": run(), "never": run()}, baseline="base")
     assert {path.name: path.read_bytes() for path in world.out.iterdir() if path.is_file()} == first
-    assert len(first) == 9
+    assert len(first) == 10
 
 
 def test_a_row_of_a_task_without_labels_and_scores_is_shown_without_them(world, helpers):

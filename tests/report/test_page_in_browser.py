@@ -1,6 +1,7 @@
 """The page as a reader meets it: headless Chromium (Debian's), no network, keyboard, desktop and phone width, axe-core."""
 
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -19,6 +20,14 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (Debian: apt-get install chromium)"),
     pytest.mark.xdist_group("browser"),  # one process, one browser
 ]
+
+
+def wait_for(page, expression, seconds=30):
+    """Until a JavaScript expression is true. Playwright's own wait evaluates text inside the page, which the page's policy refuses."""
+    end = time.monotonic() + seconds
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, expression
+        page.wait_for_timeout(20)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +69,7 @@ def opened(browser, report):
         page.on("request", lambda request: None if request.url.startswith(("file:", "data:")) else faults.append(request.url))
         page.on("requestfailed", lambda request: faults.append(f"failed: {request.url}"))
         page.goto(report)
-        page.wait_for_function("[...document.querySelectorAll('video')].every((video) => video.readyState >= 1)")
+        wait_for(page, "[...document.querySelectorAll('video')].every((video) => video.readyState >= 1)")
         pages.append(page)
         return page
 
@@ -74,6 +83,37 @@ def visible(page):
     return page.eval_on_selector_all(
         ".card", "cards => cards.filter((card) => !card.hidden).map((card) => card.querySelector('h3').textContent)"
     )
+
+
+def test_the_policy_lets_nothing_else_run_or_load(opened, browser, report):
+    """What a name or a note that got through as HTML could do: nothing. And the page itself does not miss what is forbidden."""
+    opened()  # with no complaint at its end
+    page = browser.new_page()
+    refused = []
+    page.on("console", lambda message: refused.append(message.text) if "Content Security Policy" in message.text else None)
+    page.goto(report)
+    wait_for(page, "document.querySelectorAll('.card').length === 4")
+    page.evaluate("""() => {
+        const script = document.createElement("script");
+        script.textContent = "window.ran = 'inline'";
+        const handler = document.createElement("p");
+        handler.setAttribute("onclick", "window.ran = 'handler'");
+        const frame = document.createElement("iframe");
+        frame.src = "https://example.org/";
+        const image = document.createElement("img");
+        image.src = "https://example.org/a.png";
+        const style = document.createElement("style");
+        style.textContent = "body { display: none }";
+        document.body.append(script, handler, frame, image, style);
+        handler.click();
+        fetch("https://example.org/").catch(() => {});
+    }""")
+    wait_for(page, "getComputedStyle(document.body).display === 'block'")
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.ran") is None
+    for directive in ("script-src", "style-src", "img-src", "default-src"):
+        assert any(directive in text for text in refused), (directive, refused)
+    page.close()
 
 
 def test_filters_change_what_is_shown(opened):
@@ -97,7 +137,7 @@ def test_lanes_show_the_rows_that_are_chosen(opened):
     card = page.locator(".card").nth(2)
     assert card.locator(".lane-name").all_text_contents() == ["Truth", "base, seed 0: 75 % right", "other, seed 0: 100 % right"]
     assert card.locator(".span").all_text_contents() == ["Guitar", "✕ Dog <b>", "✓ Guitar", "✓ Guitar"]
-    assert card.locator(".span.wrong").get_attribute("style") == "left: 25%; width: 25%"
+    assert card.locator(".span.wrong").get_attribute("style") == "left: 25%; width: 25%;"
     page.select_option("#row-b", "")
     assert card.locator(".lane-name").all_text_contents() == ["Truth", "base, seed 0: 75 % right"]
     assert page.locator(".card").nth(3).locator(".span").all_text_contents() == ["Bell", "+ Bell", "✓ Bell", "– Bell"]
@@ -117,14 +157,14 @@ def test_the_playhead_moves_with_the_film_and_the_film_with_the_keys(opened):
     assert left() == 0
     lanes.focus()
     page.keyboard.press(" ")
-    page.wait_for_function("document.querySelector('.card video').currentTime > 0.4")
+    wait_for(page, "document.querySelector('.card video').currentTime > 0.4")
     page.keyboard.press(" ")
     page.wait_for_timeout(200)
     assert left() == pytest.approx(25 * seconds(), abs=0.5)  # four seconds are the whole width
     page.keyboard.press("Home")
     page.keyboard.press("ArrowRight")
     page.keyboard.press("ArrowRight")
-    page.wait_for_function("Math.abs(document.querySelector('.card video').currentTime - 2) < 0.1")
+    wait_for(page, "Math.abs(document.querySelector('.card video').currentTime - 2) < 0.1")
     assert left() == pytest.approx(50, abs=1)
     assert lanes.get_attribute("aria-valuetext") == "2.0 seconds; Truth: Bell; base: Bell (right); other: Bell (right)"
     box = lanes.bounding_box()

@@ -2,57 +2,73 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 
-from pipeline.datasets import read_index
 from pipeline.report.page.content import row_content
 from pipeline.report.page.gallery import gallery
 from pipeline.report.results import RowResult
 from pipeline.report.settings import ReportSettings
-from pipeline.report.tables import NOT_RUN, Table
+from pipeline.report.tables import NO_TEST, NOT_RUN, Table
 
 ROOM = Path(__file__).parent
 SCRIPTS = ["choices.js", "charts.js", "gallery.js", "main.js"]
 
 
 def write_page(
-    settings: ReportSettings, results: list[RowResult], tables: tuple[Table, dict[str, Table], str], index: Path, clips: Path,
-    segment_seconds: float, directory: Path,
+    settings: ReportSettings, results: list[RowResult], tables: tuple[Table, dict[str, Table], list[str]],
+    index: tuple[pd.DataFrame, list[str]], health: list[str], clips: Path, segment_seconds: float, directory: Path,
 ) -> None:  # fmt: skip
     """Write ``index.html`` and ``media/`` into ``directory``.
 
     Args:
-        tables: the results, further tables by their titles, what trivial answers score.
+        tables: the results, further tables by their titles, the lines below (what trivial answers score, the machines).
+        index: annotation rows and class names; health: what was found in them; clips: the out of `decode`.
     """
-    rows, classes = read_index(index)
+    rows, classes = index
     data: dict[str, Any] = {
         "classes": [*classes, "background"],
         "baseline": settings.baseline,
         "rows": [row_content(result) for result in results],
         "clips": gallery(results, settings, rows, len(classes), segment_seconds, directory),
     }
-    results_table, further, baselines = tables
+    results_table, further, below = tables
+    styles = (ROOM / "page.css").read_text(encoding="utf-8")
+    scripts = "\n".join((ROOM / name).read_text(encoding="utf-8") for name in SCRIPTS)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOM), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     page = environment.get_template("page.html.jinja").render(
         title=settings.title,
         table=results_table,
         further=further,
-        not_run=NOT_RUN,
-        baselines=baselines,
+        no_score=(NOT_RUN, NO_TEST),
+        below=below,
         ran=sum(bool(result.scores) for result in results),
         has_clips=bool(data["clips"]),
         clips=json.loads((clips / "summary.json").read_text(encoding="utf-8")),
-        health=json.loads((index / "health.json").read_text(encoding="utf-8")),
-        styles=Markup((ROOM / "page.css").read_text(encoding="utf-8")),
-        scripts=Markup("\n".join((ROOM / name).read_text(encoding="utf-8") for name in SCRIPTS)),
+        health=health,
+        policy=policy(styles, scripts),
+        styles=Markup(styles),
+        scripts=Markup(scripts),
         data=embedded(data),
     )
     (directory / "index.html").write_text(page, encoding="utf-8")
+
+
+def policy(styles: str, scripts: str) -> str:
+    """Content-Security-Policy: only these very texts run, and nothing is loaded but what lies beside the page, on a disk or a server."""
+    style, script = (f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in (styles, scripts))
+    beside = "'self' file:"  # a page opened from a disk has no origin that 'self' could mean
+    return (
+        f"default-src 'none'; script-src {script}; style-src {style}; img-src data: {beside}; media-src {beside};"
+        " base-uri 'none'; form-action 'none'"
+    )
 
 
 def embedded(data: dict[str, Any]) -> Markup:

@@ -15,7 +15,10 @@ function drawn(name, attributes = {}, ...children) {
 }
 
 function build(node, attributes, children) {
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  for (const [key, value] of Object.entries(attributes)) {
+    if (key === "style") node.style.cssText = value; // the page's policy refuses the attribute
+    else node.setAttribute(key, value);
+  }
   node.append(...children);
   return node;
 }
@@ -36,6 +39,7 @@ function offerRows() {
   const names = [...ROWS.keys()];
   const first = names.includes(DATA.baseline) ? DATA.baseline : names[0];
   const best = names.filter((name) => name !== first).sort((x, y) => ROWS.get(y).mean - ROWS.get(x).mean)[0];
-  fill(document.getElementById("row-a"), names.map((name) => [name, name]), first);
-  fill(document.getElementById("row-b"), [["", "nothing"], ...names.map((name) => [name, name])], best || "");
+  const options = names.map((name) => [name, ROWS.get(name).label]);
+  fill(document.getElementById("row-a"), options, first);
+  fill(document.getElementById("row-b"), [["", "nothing"], ...options], best || "");
 }

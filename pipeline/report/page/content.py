@@ -21,7 +21,7 @@ POINTS = 120  # of a curve; a longer one is thinned
 def row_content(result: RowResult) -> dict[str, Any]:
     """Everything of a row but its clips; a part is None where the row's task does not have it."""
     run = result.run
-    content: dict[str, Any] = {"name": result.name, "method": run.method, "task": run.task, "features": run.features}
+    content: dict[str, Any] = {"name": result.name, "label": result.label, "method": run.method, "task": run.task, "features": run.features}
     if not result.scores:
         return content | {"ran": False}
     return content | {

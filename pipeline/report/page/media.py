@@ -54,7 +54,7 @@ def take_along(files: pd.DataFrame, seconds: float, megabytes: float, directory:
     ]
     media: dict[int, dict[str, Any]] = {int(row): {"why": "no file of this clip"} for row in files.index}
     for job, outcome in run_guarded(prepare, jobs, workers=2, timeout_seconds=TIMEOUT_SECONDS, memory_mb=SMALLER.memory_mb):
-        media[job.row] = {"why": outcome.reason} if isinstance(outcome, Failure) else outcome
+        media[job.row] = {"why": outcome.reason.replace(job.file, Path(job.file).name)} if isinstance(outcome, Failure) else outcome
     return media
 
 
@@ -67,7 +67,7 @@ def prepare(job: MediaJob) -> dict[str, Any]:
         return {"src": f"media/{target.name}", "offset": job.start}
     clip = decode_clip(job.file, start=job.start, segments=math.ceil(job.seconds), segment_seconds=1.0, settings=SMALLER)
     if clip.frames is None or clip.waveform is None:
-        return {"why": clip.reason}
+        return {"why": clip.reason.replace(job.file, Path(job.file).name)}
     target = job.target.with_suffix(".mp4")
     height, width = (size // 2 * 2 for size in clip.frames.shape[1:3])  # H.264 in 4:2:0 wants even sides
     write_movie(target, clip.frames[:, :height, :width], round(SMALLER.frames_per_second), clip.waveform, clip.sample_rate)

@@ -1,0 +1,86 @@
+"""What the index says of files: equal bytes under two ids, and paths that may leave the machine."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from pipeline.datasets import DatasetSettings, build_index, read_index, write_index
+from pipeline.datasets.base import Index, Row
+from stages.decode import without_folders
+
+CONTENTS = {"a": b"one", "b": b"two", "c": b"one", "d": b"one", "e": b"three", "f": b"two", "g": b"two"}
+SPLITS = {"a": "train", "b": "train", "c": "test", "d": "test", "e": "test", "f": "val", "g": "none"}
+
+
+@pytest.fixture
+def files(tmp_path):
+    for name, content in CONTENTS.items():
+        (tmp_path / f"{name}.mp4").write_bytes(content)
+    return {name: str(tmp_path / f"{name}.mp4") for name in CONTENTS}
+
+
+def health_of(rows, directory):
+    (directory / "index").mkdir()
+    returned = write_index(Index(rows, ["Dog"], ["found before"]), directory / "index")
+    written = json.loads((directory / "index" / "health.json").read_text(encoding="utf-8"))
+    assert returned == written
+    return written
+
+
+def test_equal_bytes_under_two_ids_of_two_splits_are_told(files, tmp_path):
+    rows = [Row(clip, SPLITS[clip], files[clip]) for clip in CONTENTS]
+    assert health_of([*rows, rows[0], Row("lost", "test", None)], tmp_path) == [
+        "found before",
+        "clips of train and test with the same bytes under two ids: 2 (a = c, a = d)",
+        "clips of train and val with the same bytes under two ids: 1 (b = f)",
+    ]
+
+
+def test_other_windows_of_the_same_bytes_and_one_id_in_two_splits_are_not(files, tmp_path):
+    rows = [Row("a", "train", files["a"]), Row("a", "test", files["a"]), Row("c", "test", files["c"], start=10.0)]
+    assert health_of(rows, tmp_path) == ["found before"]
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    """Settings of a folder of clips that lies inside or outside the project, named absolutely or from its root."""
+    project, outside = tmp_path / "home" / "alice" / "project", tmp_path / "mnt" / "films"
+    for folder in (project / "data" / "clips" / "sub", outside / "sub"):
+        folder.mkdir(parents=True)
+        (folder / "x.mp4").write_bytes(b"film")
+    monkeypatch.chdir(project)
+
+    def of(clips):
+        return DatasetSettings(kind="folder", clips=clips, annotations=clips, segments=10, segment_seconds=1.0)
+
+    return {"outside": of(outside), "inside": of(project / "data" / "clips"), "relative": of(Path("data/clips"))}
+
+
+@pytest.mark.parametrize(
+    ("where", "published"), [("outside", "sub/x.mp4"), ("inside", "data/clips/sub/x.mp4"), ("relative", "data/clips/sub/x.mp4")]
+)
+def test_a_published_index_names_no_folder_of_the_machine_and_is_read_from_the_root(settings, tmp_path, where, published):
+    of_clips = settings[where]
+    (tmp_path / "index").mkdir()
+    index = build_index(of_clips)
+    index.health.append(f"links that lead out of the clips directory, refused: 1 ({of_clips.clips}/sub/link.mp4)")
+    index.rows.append(Row("lost", "test", None))
+    write_index(index, tmp_path / "index", of_clips)
+    assert pd.read_parquet(tmp_path / "index" / "index.parquet")["file"][0] == published
+    for path in (tmp_path / "index").iterdir():
+        assert str(tmp_path).encode() not in path.read_bytes(), path.name
+    rows, _ = read_index(tmp_path / "index", of_clips.clips)
+    assert Path(rows["file"][0]).read_bytes() == b"film"
+    assert rows["file"].notna().tolist() == [True, False]
+    assert read_index(tmp_path / "index")[0]["file"][0] == published
+
+
+def test_a_published_manifest_names_no_folder_of_the_machine_either(settings):
+    clips = settings["outside"].clips
+    file = f"{clips}/sub/x.mp4"
+    manifest = pd.DataFrame({"file": [file, None, file], "reason": [f"Invalid data: '{file}'", "no file of this id", ""]})
+    published = without_folders(manifest, clips)
+    assert published["file"].fillna("none").tolist() == ["sub/x.mp4", "none", "sub/x.mp4"]
+    assert published["reason"].tolist() == ["Invalid data: 'sub/x.mp4'", "no file of this id", ""]

@@ -1,0 +1,86 @@
+"""The stage report where something is missing or old: said in the table, in the exit code, and by the command table."""
+
+import copy
+import json
+import shutil
+
+import pytest
+from tiny_project import TINY
+
+pytestmark = pytest.mark.xdist_group("tiny")  # one process: the tiny project is run from nothing once
+
+
+@pytest.fixture
+def project(tiny):
+    """The tiny project; whatever a test changed is put back."""
+    project, _, _ = tiny
+    yield project
+    project.write_params(TINY)
+    project.repro()
+
+
+def table(project):
+    return (project.root / "data/results/report/table.md").read_text(encoding="utf-8")
+
+
+def line_of(text, row):
+    return next(line for line in text.splitlines() if line.startswith(f"| {row} "))
+
+
+def test_every_number_says_which_machine_and_which_params_made_it(tiny):
+    project, outs, output = tiny
+    of_features = json.loads(outs["data/features/first/made_with.json"])
+    of_row = json.loads(outs["data/results/rows/avel_first/metrics.json"])["made_with"]
+    (machine,) = of_features["machines"]["features"]
+    assert machine["threads"] == 1
+    assert of_row["machines"]["features"] == [machine]
+    for seed in ("0", "1"):
+        trained = json.loads(outs[f"models/runs/avel_first/seed-{seed}.json"])
+        assert trained["machines"] == of_row["machines"]["training"][seed]
+        assert trained["machines"] == [machine]  # one thread each, by the environment
+    (params,) = of_row["params"]
+    assert params["dataset"]["annotations"] == "data/raw/tiny"
+    assert params["features"]["first"]["visual"]["image_size"] == 64
+    assert params["media"]["frames_per_second"] == 1
+    assert params["settings"]["recipe"]["epochs"] == 3
+    assert f"Made on: {machine['processor']}, {machine['instructions']}, " in output
+    assert "stale" not in output
+    written = b"".join(content for path, content in outs.items() if path.startswith(("data/results", "data/index", "models/runs")))
+    assert str(project.root).encode() not in written
+
+
+def test_a_missing_row_is_published_as_missing_and_ends_in_an_error(project):
+    shutil.rmtree(project.root / "data/results/rows/cace_first")
+    recorded = (project.root / "dvc.lock").read_text(encoding="utf-8")
+    output = project.run("dvc", "repro", "--single-item", "report", code=255)
+    assert "report: 1 of 3 rows are missing" in output
+    assert "cace_first: not evaluated; `dvc repro evaluate@cace_first` runs it" in output
+    assert "| not run |" in line_of(table(project), "cace_first")
+    assert "| not run |" not in line_of(table(project), "avel_first")
+    assert set(json.loads((project.root / "data/results/report/metrics.json").read_text(encoding="utf-8"))) == {"avel_first", "avel_second"}
+    assert (project.root / "dvc.lock").read_text(encoding="utf-8") == recorded  # DVC has no report on record that lacks a row
+    assert project.run("python", "-m", "stages.report", code=1)
+    ran, _ = project.repro()
+    assert "report" in ran or "| not run |" not in table(project)
+    assert "| not run |" not in table(project)
+
+
+def test_a_report_alone_after_a_change_of_params_marks_what_is_old(project):
+    params = copy.deepcopy(TINY)
+    params["methods"]["cace_net"]["recipe"]["epochs"] = 4
+    params["features"]["second"]["visual"]["image_size"] = 48
+    project.write_params(params)
+    before = project.run("python", "-m", "pipeline", "table")
+    assert "- cace_first: stale: params differ: recipe.epochs 3 -> 4\n" in before
+    output = project.run("dvc", "repro", "--single-item", "report")
+    assert "report: cace_first is stale: recipe.epochs 3 -> 4" in output
+    text = table(project)
+    assert "stale: params differ: recipe.epochs 3 -> 4; " in text
+    assert "stale: params differ: features.second.visual.image_size 64 -> 48; " in text
+    assert line_of(text, "cace_first").startswith("| cace_first (stale) [")
+    assert line_of(text, "avel_second").startswith("| avel_second (stale) [")
+    assert line_of(text, "avel_first").startswith("| avel_first | ")
+    assert set(json.loads((project.root / "data/results/report/metrics.json").read_text(encoding="utf-8"))) == {"avel_first"}
+    assert "Since this table was made" not in project.run("python", "-m", "pipeline", "table")
+    project.write_params(TINY)
+    assert "cace_first: no longer stale" in project.run("python", "-m", "pipeline", "table")

@@ -1,0 +1,122 @@
+"""Every trained seed and every evaluation says which machine made it; a training resumed on another one names both."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from test_first_network import inputs as parsing_inputs  # noqa: F401  (a fixture)
+from test_first_network import train as train_parsing
+from test_rows import EVERY_STEP, make_inputs, train
+
+from pipeline.machine import described, this_machine
+from pipeline.training import loop
+from pipeline.training.rows import evaluate_row
+
+OTHER = {"processor": "AMD EPYC 7B13", "threads": 4}
+SCRIPT = """
+import sys
+from pathlib import Path
+from test_rows import EVERY_STEP, make_inputs
+from pipeline.training.train import train_row
+root = Path(sys.argv[1])
+(root / "row").mkdir()
+train_row(make_inputs(root, epochs=1, seeds=(3,)), EVERY_STEP.model_copy(update={"threads": 2}), root / "row", root / "live")
+"""
+
+
+def machines_of(directory, seed=3):
+    return json.loads((directory / f"seed-{seed}.json").read_text(encoding="utf-8"))["machines"]
+
+
+def stop_at_step(monkeypatch, number):
+    """Kill the training before its step ``number``; returns what lets it run again."""
+    step, count = loop.Trainer._step, []
+
+    def counted(self, *arguments):
+        count.append(1)
+        if len(count) == number:
+            raise KeyboardInterrupt
+        step(self, *arguments)
+
+    monkeypatch.setattr(loop.Trainer, "_step", counted)
+    return lambda: monkeypatch.setattr(loop.Trainer, "_step", step)
+
+
+def test_a_seed_names_its_machine_and_evaluate_hands_it_on(tmp_path):
+    inputs = make_inputs(tmp_path, epochs=1)
+    gpu = {"gpu": "NVIDIA H100"}
+    inputs.made_with = {"params": {"features": {"plain": {"dtype": "float32"}}}, "machines": {"features": [gpu]}}
+    train(inputs, tmp_path / "row")
+    here = this_machine()
+    assert machines_of(tmp_path / "row", 3) == machines_of(tmp_path / "row", 4) == [here]
+    (tmp_path / "out").mkdir()
+    evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / "out")
+    made_with = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["made_with"]
+    assert made_with["machines"] == {"features": [gpu], "training": {"3": [here], "4": [here]}, "evaluation": [here]}
+    (params,) = made_with["params"]
+    assert params["features"] == {"plain": {"dtype": "float32"}}
+    assert params["train"]["threads"] is None
+    assert params["settings"]["recipe"]["epochs"] == 1
+    assert params["settings"]["recipe"]["learning_rate"] == 0.02
+    assert "checkpoint_seconds" not in params["train"]  # how to work, not what comes out
+
+
+def test_features_made_anew_between_training_and_evaluation_are_both_on_record(tmp_path):
+    inputs = make_inputs(tmp_path, epochs=1, seeds=(3,))
+    inputs.made_with = {"params": {"media": {"frames_per_second": 2.0}}, "machines": {"features": [OTHER]}}
+    train(inputs, tmp_path / "row")
+    inputs.made_with = {"params": {"media": {"frames_per_second": 4.0}}, "machines": {"features": [this_machine()]}}
+    (tmp_path / "out").mkdir()
+    evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / "out")
+    made_with = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["made_with"]
+    assert [params["media"]["frames_per_second"] for params in made_with["params"]] == [2.0, 4.0]
+    assert made_with["machines"]["features"] == [this_machine(), OTHER]
+
+
+def test_a_training_resumed_on_another_machine_names_both(tmp_path, monkeypatch):
+    inputs = make_inputs(tmp_path, seeds=(3,))
+    let_go = stop_at_step(monkeypatch, 5)
+    monkeypatch.setattr(loop, "this_machine", lambda device: OTHER)
+    with pytest.raises(KeyboardInterrupt):
+        train(inputs, tmp_path / "row")
+    let_go()
+    monkeypatch.undo()
+    train(inputs, tmp_path / "row")
+    assert machines_of(tmp_path / "row") == [OTHER, this_machine()]
+
+
+def test_a_network_trained_first_on_another_machine_is_named_too(parsing_inputs, tmp_path, monkeypatch):  # noqa: F811
+    stop_at_step(monkeypatch, 3 * 3 + 1)  # the first network is whole, the second not begun
+    monkeypatch.setattr(loop, "this_machine", lambda device: OTHER)
+    with pytest.raises(KeyboardInterrupt):
+        train_parsing(parsing_inputs, tmp_path / "row")
+    (tmp_path / "row" / "seed-3.checkpoint").unlink(missing_ok=True)
+    monkeypatch.undo()
+    train_parsing(parsing_inputs, tmp_path / "row")
+    assert machines_of(tmp_path / "row") == [OTHER, this_machine()]
+
+
+def test_seeds_of_an_earlier_version_are_of_an_unknown_machine(tmp_path):
+    inputs = make_inputs(tmp_path, epochs=1)
+    train(inputs, tmp_path / "row")
+    path = tmp_path / "row" / "seed-3.json"
+    facts = json.loads(path.read_text(encoding="utf-8"))
+    for key in ("machines", "train", "made_with"):
+        del facts[key]
+    path.write_text(json.dumps(facts), encoding="utf-8")
+    (tmp_path / "out").mkdir()
+    evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / "out")
+    made_with = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["made_with"]
+    assert [described(machine) for machine in made_with["machines"]["training"]["3"]] == ["unknown machine"]
+    assert made_with["machines"]["training"]["4"] == [this_machine()]
+
+
+def test_the_threads_on_record_are_those_that_computed(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment, check=True)
+    (machine,) = machines_of(tmp_path / "row")
+    assert machine["threads"] == 2
+    assert machine["instructions"] == torch.backends.cpu.get_cpu_capability()
