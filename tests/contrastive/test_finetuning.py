@@ -268,6 +268,7 @@ def test_two_processes_train_what_one_does(world, tmp_path, last):
     np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize(
     "changes",
     [

@@ -181,6 +181,7 @@ def test_bytes_depend_on_nothing_but_the_clip(tmp_path):
         assert len({row.tobytes() for row in ours}) == 4
 
 
+@pytest.mark.processor
 def test_bfloat16_has_its_own_entries_and_nearly_the_same_numbers(tmp_path):
     world = World(tmp_path / "cache")
     world.extract(tmp_path / "a", changed(dtype="float32"))
