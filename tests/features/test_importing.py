@@ -192,6 +192,19 @@ def test_numbers_too_large_for_float16_are_told_as_such_and_the_largest_that_fit
     assert found == [f"{root}/audio_feature.h5: row 2: the largest magnitude 7e+04 is too large for float16; set dtype: float32"]
 
 
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_numbers_too_large_for_any_dtype_are_not_sent_to_another(tmp_path, published, dtype):
+    root, whole = published
+    audio = whole["audio"][:ROWS].astype(np.float64)
+    audio[2, 1, 3] = -1e39  # float32 ends at 3.4e38
+    write_h5(root / "audio_feature.h5", audio)
+    found = problems(settings(root, dtype=dtype), index(), tmp_path / "store")
+    assert found == [
+        f"{root}/audio_feature.h5: row 2: the largest magnitude 1e+39 is too large for {dtype};"
+        " no dtype of the store can hold it: look at what wrote the file, or scale its numbers"
+    ]
+
+
 def test_silent_zeros_are_let_pass_but_named(tmp_path, published):
     root, whole = published
     whole["audio"][3, 1] = 0

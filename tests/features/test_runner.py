@@ -144,8 +144,12 @@ def test_features_that_do_not_fit_the_dtype_stop_with_the_clips_name(tmp_path, m
     world = World(tmp_path / "cache", contents=(0,))
     logmel = encoders.ENCODERS.get("logmel")
     monkeypatch.setattr(logmel, "encode", lambda self, batch: torch.full((len(batch), 128), 1e5))
-    with np.errstate(over="ignore"), pytest.raises(PipelineError, match=r"clip 'clip0'.*audio features are not finite in float16.*1e\+05"):
+    words = r"clip 'clip0'.*audio features are not finite in float16.*1e\+05.*set features.*dtype: float32"
+    with np.errstate(over="ignore"), pytest.raises(PipelineError, match=words):
         world.extract(tmp_path / "a")
+    monkeypatch.setattr(logmel, "encode", lambda self, batch: torch.full((len(batch), 128), float("inf")))
+    with pytest.raises(PipelineError, match=r"not finite in float16 \(largest magnitude inf\); no dtype can hold them: check the encoder"):
+        world.extract(tmp_path / "b")
 
 
 def test_a_clip_that_vanished_from_cache_and_disk_is_named(tmp_path):

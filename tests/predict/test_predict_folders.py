@@ -69,19 +69,19 @@ def test_no_two_files_of_a_call_share_a_folder_and_none_leaves_out():
 
 
 def test_films_named_as_no_text_can_be_and_as_formulas_are_answered_each_and_whole(run, clip, tmp_path):
-    films = [tmp_path / name for name in (NOT_UTF8, "cost $x^{.mp4", "...mp4", "two\nlines.mp4")]
+    films = [tmp_path / name for name in (NOT_UTF8, "cost $x^{$.mp4", "...mp4", "two\nlines.mp4")]
     for film in films:
         shutil.copyfile(clip, film)
     out = tmp_path / "deep" / "out"
     code, printed, err = run(*films, "--run", "cace", "--out", out)
     assert (code, err) == (0, "")
-    assert sorted(path.name for path in out.iterdir()) == ["caf_", "cost $x^{", "mp4", "two_lines"]
+    assert sorted(path.name for path in out.iterdir()) == ["caf_", "cost $x^{$", "mp4", "two_lines"]
     for folder in out.iterdir():
         assert {path.name for path in folder.iterdir()} == ANSWERS
     assert [path.name for path in out.parent.iterdir()] == ["out"]
     assert json.loads((out / "caf_" / "events.json").read_text(encoding="utf-8"))["file"] == "caf\\xe9.mp4"
     assert "caf\\xe9.mp4: 0:10, cace seed 1" in printed
-    assert "cost $x^{.mp4: 0:10, cace seed 1" in printed
+    assert "cost $x^{$.mp4: 0:10, cace seed 1" in printed
     assert "two\\nlines.mp4: 0:10" in printed
 
 

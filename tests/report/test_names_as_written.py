@@ -18,7 +18,7 @@ from pipeline.report.movie import captioned
 from pipeline.report.preview import preview
 from pipeline.tasks.tracks import Tracks
 
-NAMES = ["a $x^{ b", "50 $ or 60 $", r"\frac{$", "$$", "_sum"]
+NAMES = ["a $x^{$ b", "50 $ or 60 $", r"$\frac{$", "$$", "_sum"]
 WHOLE = {"crop": False, "size": 64, "resize": 64}
 
 
