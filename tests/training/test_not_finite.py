@@ -74,6 +74,13 @@ def test_an_infinite_gradient_in_the_last_step_is_skipped_counted_and_named(tmp_
     assert all(torch.equal(value, weights_of(tmp_path / "without")[name]) for name, value in weights_of(tmp_path / "row").items())
 
 
+def test_a_large_gradient_is_no_infinite_one(tmp_path, monkeypatch):
+    """Whose sum of squares is infinite in float32."""
+    poison_gradients(monkeypatch, {1}, 1e25)
+    train(row(tmp_path), tmp_path / "row")
+    assert facts_of(tmp_path / "row")["skipped_steps"] == 0
+
+
 def test_a_healthy_run_says_nothing_of_faults(tmp_path):
     train(row(tmp_path), tmp_path / "row")
     assert facts_of(tmp_path / "row")["skipped_steps"] == 0
