@@ -132,8 +132,7 @@ def test_what_a_camera_or_an_author_wrote_into_a_file_is_not_published(tmp_path,
         "language",
         "handler_name",
         "vendor_id",
-        "DURATION",
-        "ENCODER",
+        "duration",
         "encoder",
     }
     assert [piece for _, _, piece in packets(copy)] == [piece for _, _, piece in packets(source)]
