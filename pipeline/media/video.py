@@ -167,8 +167,10 @@ def _read_decord(path: str | os.PathLike[str], times: np.ndarray, found: Probe, 
     import decord  # x86-64 wheels only; loaded only when asked for
 
     decord.logging.set_level(decord.logging.QUIET)
-    if video.choice != "1 of 1" or (video.track and not video.track.plain):
-        raise Untrusted("it chooses among several tracks by rules of its own, and knows of no clock that jumps")
+    if video.choice != "1 of 1":
+        raise Untrusted("it chooses among several tracks of pictures by rules of its own")
+    if video.track and not video.track.plain:
+        raise Untrusted("it knows of no clock that jumps")
     packets = packet_times(path, video.index, found.clock, float(times[-1]))
     due = packets.times[: max(1, int(np.searchsorted(packets.times, times[-1] + TICK, "right")))]  # of later ones some may be unread
     # fault_tol=1: the first picture that decord would stand in for a lost one is an error instead

@@ -62,7 +62,88 @@ def taken(tmp_path_factory):
 def test_a_file_that_browsers_play_is_copied(taken):
     root, out, answers = taken
     assert answers["good"] == {"src": "media/clip-000000.mp4", "offset": 0.0}
-    assert (out / answers["good"]["src"]).read_bytes() == (root / "good.mp4").read_bytes()
+    source, copy = root / "good.mp4", out / answers["good"]["src"]
+    assert packets(copy) == packets(source)
+    intact, copied = (decode_clip(path, start=0.0, segments=4, segment_seconds=1.0, settings=MediaSettings()) for path in (source, copy))
+    assert copied.status == "ok"
+    np.testing.assert_array_equal(copied.frames, intact.frames)
+    np.testing.assert_array_equal(copied.waveform, intact.waveform)
+
+
+def packets(path):
+    """(time, bytes) of every packet, by stream."""
+    with av.open(str(path)) as container:
+        found = [(packet.stream.type, packet.pts * packet.time_base, bytes(packet)) for packet in container.demux() if packet.size]
+    return sorted(found)
+
+
+SECRETS = ["+48.8577+002.2950/", "Ada Author", "a comment of mine", "Camera X", "my street", "2019-03-04"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "options"),
+    [(".mov", {}), (".mp4", {}), (".mp4", {"movflags": "use_metadata_tags"}), (".webm", {})],
+    ids=["xyz", "loci", "mdta", "webm"],
+)
+def test_what_a_camera_or_an_author_wrote_into_a_file_is_not_published(tmp_path, suffix, options):
+    """Atoms ``udta`` (with ``©xyz``, where it was) and ``mdta`` of MP4, tags of Matroska; of the file, and of each track."""
+    plain = tmp_path / "plain.mp4"
+    write_movie(plain, brightening(4), 8, tone(4), RATE)
+    source = tmp_path / f"secret{suffix}"
+    keys = ("location", "artist", "comment", "com.apple.quicktime.model", "title", "creation_time")
+    if suffix == ".webm":
+        with av.open(str(source), "w") as writer:
+            video, audio = writer.add_stream("libvpx", rate=8), writer.add_stream("libopus", rate=48000)
+            video.width, video.height, video.pix_fmt, audio.layout = 64, 48, "yuv420p", "mono"
+            writer.metadata.update(dict(zip(keys, SECRETS, strict=True)))
+            video.metadata["title"] = "my street"
+            for image in brightening(4):
+                writer.mux(video.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            writer.mux(video.encode())
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 96000), np.int16), format="s16", layout="mono")
+            sound.sample_rate, sound.time_base, sound.pts = 48000, Fraction(1, 48000), 0
+            writer.mux(audio.encode(sound))
+            writer.mux(audio.encode())
+    else:
+        with av.open(str(plain)) as reader, av.open(str(source), "w", options=options) as writer:
+            writer.metadata.update(dict(zip(keys, SECRETS, strict=True)))
+            copies = {stream.index: writer.add_stream_from_template(stream) for stream in reader.streams}
+            copies[0].metadata["handler_name"] = "my street"
+            for packet in reader.demux():
+                if packet.dts is not None:
+                    packet.stream = copies[packet.stream.index]
+                    writer.mux(packet)
+    present = [secret for secret in SECRETS if secret.encode() in source.read_bytes()]
+    assert {"Ada Author", "my street"} <= set(present)
+    with av.open(str(source)) as container:
+        assert "location" in {key.lower() for key in container.metadata}
+    out = tmp_path / "out"
+    out.mkdir()
+    [answer] = take_along(pd.DataFrame({"file": [str(source)], "start": [0.0]}), 4.0, 10.0, out).values()
+    copy = out / answer["src"]
+    assert answer == {"src": f"media/clip-000000{suffix.replace('mov', 'mp4')}", "offset": 0.0}
+    assert [secret for secret in SECRETS if secret.encode() in copy.read_bytes()] == []
+    with av.open(str(copy)) as container:
+        kept = {key.lower() for each in (container, *container.streams) for key in each.metadata}
+    assert kept <= {
+        "major_brand",
+        "minor_version",
+        "compatible_brands",
+        "language",
+        "handler_name",
+        "vendor_id",
+        "duration",
+        "encoder",
+    }
+    assert [piece for _, _, piece in packets(copy)] == [piece for _, _, piece in packets(source)]
+
+
+def test_the_page_reads_no_playlist(tmp_path):
+    """The same whitelist as the decoder's: a list that names other files opens none of them."""
+    write_movie(tmp_path / "other.mp4", brightening(1), 8, tone(1), RATE)
+    path = tmp_path / "list.mp4"
+    path.write_text("ffconcat version 1.0\nfile other.mp4\n", encoding="utf-8")
+    assert playable_as(str(path)) is None
 
 
 @pytest.mark.parametrize("name", ["old", "deep", "large"])

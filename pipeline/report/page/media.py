@@ -1,15 +1,15 @@
 """Files for the page's player, put beside it: the page is one folder that can be carried away, and works without a network.
 
 A folder, not data: URIs: the page stays small, and a browser reads only what is played. A file that browsers play as it is (H.264 or
-AV1/VP8/VP9 with AAC, MP3, Opus or Vorbis) is copied, so that its picture and times are the clip's own; any other, and one that is too
-large, becomes a smaller MP4 of the annotated window. All of this happens in child processes: these files may be damaged.
+AV1/VP8/VP9 with AAC, MP3, Opus or Vorbis) keeps its packets, so that its picture and times are the clip's own; any other, and one that
+is too large, becomes a smaller MP4 of the annotated window. Neither keeps what else a camera or an author wrote into the file. All of
+this happens in child processes: these files may be damaged.
 """
 
 from __future__ import annotations
 
 import math
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,9 @@ import av
 import pandas as pd
 
 from pipeline.media.clip import decode_clip
+from pipeline.media.container import MediaError, open_container
 from pipeline.media.guard import Failure, run_guarded
+from pipeline.media.probe import probe
 from pipeline.media.settings import MediaSettings
 from pipeline.synth.movie import write_movie
 
@@ -63,8 +65,11 @@ def prepare(job: MediaJob) -> dict[str, Any]:
     family = playable_as(job.file)
     if family and os.path.getsize(job.file) <= job.limit_bytes:
         target = job.target.with_suffix(f".{family}")
-        shutil.copyfile(job.file, target)
-        return {"src": f"media/{target.name}", "offset": job.start}
+        try:
+            copy_streams(job.file, target)
+            return {"src": f"media/{target.name}", "offset": job.start}
+        except (MediaError, av.FFmpegError, OSError, ValueError):
+            target.unlink(missing_ok=True)  # a damaged file, of which decoding may save more
     clip = decode_clip(job.file, start=job.start, segments=math.ceil(job.seconds), segment_seconds=1.0, settings=SMALLER)
     if clip.frames is None or clip.waveform is None:
         return {"why": clip.reason.replace(job.file, Path(job.file).name)}
@@ -74,15 +79,37 @@ def prepare(job: MediaJob) -> dict[str, Any]:
     return {"src": f"media/{target.name}", "offset": 0.0}
 
 
+def copy_streams(file: str, target: Path) -> None:
+    """Copy the packets of the picture and the sound that are shown, and nothing else: no place, author, date, comment, chapter, subtitle,
+    cover, attachment or track of positions.
+
+    Raises:
+        MediaError, av.FFmpegError, OSError, ValueError: a file that cannot be read or written as it is.
+    """
+    found = probe(file)
+    with open_container(file) as reader, av.open(str(target), "w", options={"fflags": "+bitexact"}) as writer:
+        kept = [reader.streams[stream.index] for stream in (found.video, found.audio) if stream is not None]
+        copies = {stream.index: writer.add_stream_from_template(stream, opaque=True) for stream in kept}
+        for copy in copies.values():
+            copy.metadata.clear()
+        for packet in reader.demux(kept):
+            if packet.is_discard and packet.pts is not None and float(packet.pts * packet.time_base) >= found.clock:
+                raise ValueError("an edit list hides pictures in the middle, which a copy would show")
+            if packet.size and (packet.dts is not None or packet.pts is not None):
+                packet.stream = copies[packet.stream.index]
+                writer.mux(packet)
+
+
 def playable_as(file: str) -> str | None:
     """ "mp4" or "webm" for a file that today's browsers play as it is; None for any other."""
     try:
-        with av.open(file) as container:
+        with open_container(file) as container:
             family = "webm" if Path(file).suffix.lower() == ".webm" else "mp4" if "mp4" in container.format.name.split(",") else None
             if family is None or not container.streams.video:
                 return None
             video = container.streams.video[0].codec_context
             plain = video.pix_fmt in {"yuv420p", "yuvj420p"} and video.name.removeprefix("lib") in VIDEO[family] | {"dav1d", "dav1d_av1"}
-            return family if plain and all(stream.codec_context.name in AUDIO[family] for stream in container.streams.audio) else None
-    except (av.FFmpegError, OSError):
+            sounds = [stream.codec_context and stream.codec_context.name for stream in container.streams.audio]
+            return family if plain and all(name in AUDIO[family] for name in sounds) else None
+    except (MediaError, av.FFmpegError, OSError):
         return None
