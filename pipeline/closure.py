@@ -30,6 +30,7 @@ PLUMBING = {
     "pipeline/errors.py": "sentences for the user, in place of a number",
     "pipeline/publish.py": "publishes whole directories by rename; it does not look into them",
     "pipeline/registry.py": "a name leads to its class; an entry's file is a part of its own where it is chosen",
+    "pipeline/scratch.py": "temporary directories that go with their process",
     "pipeline/stage.py": "locks, and the frame around a stage's work",
     "stages/__init__.py": "how threads wait for one another",
     "stages/paths.py": "paths that dvc.yaml names as well; a wrong one finds no file",

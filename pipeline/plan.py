@@ -76,9 +76,8 @@ def own_weights(prefix: str, choice: EncoderChoice) -> Iterator[tuple[str, Path]
 def missing_files(params: Params) -> list[str]:
     """One sentence for every setting that names a file which is not there."""
     named = {setting: path for choice in choices(params) for setting, path in choice.files.items()}
-    return [
-        f"{setting}: there is no file {path}; put it there, or correct the path" for setting, path in named.items() if not path.is_file()
-    ]
+    advice = "put it there, or correct the path"
+    return [f"{setting}: there is no file {path}; {advice}" for setting, path in named.items() if not path.is_file()]
 
 
 def write_plan(params: Params, directory: Path) -> None:

@@ -97,7 +97,8 @@ class Copy(Project):
         with Repo(str(self.root)) as repo:
             (last,) = (stage for stage in repo.index.stages if stage.name == target)
             order = list(networkx.dfs_postorder_nodes(repo.index.graph, last))  # what a stage depends on comes before it
-        commands = [re.fullmatch(r"python -m (stages\.\w+)(?: (\S+))?", stage.cmd).groups() for stage in order]
+        parts = [(stage.name, re.fullmatch(r'python -m (stages\.\w+)( "\$DVC_STAGE")?', stage.cmd)) for stage in order]
+        commands = [(match[1], name if match[2] else None) for name, match in parts]  # DVC gives a stage its own name
         return {stage.name for stage in order}, self.run("python", "-c", IN_ONE_PROCESS, json.dumps(commands))
 
     def follow(self, step: Step) -> None:
