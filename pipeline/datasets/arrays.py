@@ -49,7 +49,10 @@ def read_array(path: Path, shape: tuple[int | None, ...]) -> np.ndarray:
             raise ValueError(f"shape {dataset.shape} instead of ({wanted})")
         if dataset.dtype.kind not in "iuf":
             raise ValueError(f"type {dataset.dtype}, not numbers")
-        values = dataset[()]
+        try:
+            values = dataset[()]
+        except OSError as error:  # a chunk whose bytes are damaged
+            raise ValueError(f"its numbers cannot be read ({' '.join(str(error).split())}); get the file again") from None
     if not np.isfinite(values).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} values are not finite")
     return values

@@ -13,7 +13,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.cache import file_sha256, fingerprint
@@ -22,6 +21,7 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.methods import METHODS, Method, MethodConfig, create
 from pipeline.tasks import TASKS, Task
+from pipeline.tensors import load_tensors
 from pipeline.training.data import SplitData, label_stream_problems, load_split
 from pipeline.training.predictions import predictions
 from pipeline.training.settings import Run, TrainSettings
@@ -92,16 +92,20 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
     """(method in eval mode with its trained weights, the facts stored beside them).
 
     Raises:
-        PipelineError: the seed was not trained, or the weights do not fit the method; says which are missing or unexpected.
+        PipelineError: the seed was not trained, what was stored of it is damaged, or the weights do not fit the method; says which are
+            missing or unexpected.
     """
     path = directory / f"seed-{seed}.json"
     if not path.is_file():
         raise PipelineError(f"{directory}: seed {seed} was not trained; run `dvc repro`")
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PipelineError(f"{path} is damaged: {error}; train the row again") from None
     shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
     method = build(facts["method"], shapes, len(facts["classes"]), facts["settings"])
     try:
-        method.load_kept(load_file(directory / f"seed-{seed}.safetensors"))
+        method.load_kept(load_tensors(directory / f"seed-{seed}.safetensors")[0])
     except RuntimeError as error:
         raise PipelineError(f"{directory}/seed-{seed}.safetensors does not fit {facts['method']}: {error}") from None
     return method.eval(), facts
