@@ -215,7 +215,7 @@ def _whole_shard(path: Path, notes: Path) -> Checked | None:
     try:
         checked = Checked(**json.loads(notes.read_text(encoding="utf-8")))
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-        if [hashlib.sha256(np.ascontiguousarray(entry)).hexdigest() for entry in values] == checked.keys:
+        if [hashlib.sha256(np.ascontiguousarray(entry).data).hexdigest() for entry in values] == checked.keys:
             return checked
     except (ValueError, TypeError, OSError, EOFError):
         pass
