@@ -8,6 +8,7 @@ from pipeline.datasets import read_index
 from pipeline.datasets.base import expected_files
 from pipeline.media.decoding import check_bad_share, decode_clips, make_jobs, summary
 from pipeline.stage import publishing, run
+from pipeline.tables import write_table
 from stages.paths import CLIPS, INDEX, PARAMS
 
 
@@ -20,7 +21,7 @@ def main() -> None:
     print(f"decode: {summary(manifest)}")
     check_bad_share(manifest, params.media.max_bad_fraction)
     with publishing(CLIPS) as directory:
-        manifest.to_parquet(directory / "clips.parquet", index=False)
+        write_table(manifest, directory / "clips.parquet")
         counts = manifest["status"].value_counts().sort_index()
         (directory / "summary.json").write_text(json.dumps({"clips": len(manifest), **counts.to_dict()}, indent=1) + "\n", encoding="utf-8")
 

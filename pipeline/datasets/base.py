@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.cache import file_sha256
@@ -23,6 +22,7 @@ from pipeline.datasets.files import match_files
 from pipeline.errors import InputProblems
 from pipeline.registry import Registry
 from pipeline.settings import Settings
+from pipeline.tables import intact, read_table, write_table
 
 Modality = Literal["av", "audio", "visual"]
 Split = Literal["train", "val", "test", "none", "negative"]  # negative: without any event, for weak training alone
@@ -161,7 +161,7 @@ def write_index(index: Index, directory: Path) -> None:
         }
         for number, row in enumerate(index.rows)
     ]  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(records, SCHEMA), directory / "index.parquet")
+    write_table(pa.Table.from_pylist(records, SCHEMA), directory / "index.parquet")
     (directory / "classes.json").write_text(json.dumps(index.classes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     (directory / "health.json").write_text(json.dumps(index.health, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
@@ -175,8 +175,9 @@ def _readable_sha256(path: str) -> str | None:
 
 def read_index(directory: Path) -> tuple[pd.DataFrame, list[str]]:
     """(rows, class names) as written by :func:`write_index`."""
-    rows = pq.read_table(directory / "index.parquet").to_pandas()
-    return rows, json.loads((directory / "classes.json").read_text(encoding="utf-8"))
+    rows = read_table(directory / "index.parquet")
+    with intact(directory / "classes.json"):
+        return rows, json.loads((directory / "classes.json").read_text(encoding="utf-8"))
 
 
 def count_lines(title: str, entries: Sequence[str], limit: int = 20) -> list[str]:

@@ -20,6 +20,7 @@ from pipeline.devices import choose_device, use_threads
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.methods import METHODS, Method, MethodConfig, create
+from pipeline.tables import write_table
 from pipeline.tasks import TASKS, Task
 from pipeline.tensors import load_tensors
 from pipeline.training.data import SplitData, label_stream_problems, load_split
@@ -147,7 +148,7 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
         raise PipelineError(f"{inputs.name}: neither val nor test has a row with features; there is nothing to evaluate")
     if not metrics.get(UNSEEN):
         metrics.pop(UNSEEN, None)
-    pd.concat(tables, ignore_index=True).to_parquet(directory / "predictions.parquet", index=False)
+    write_table(pd.concat(tables, ignore_index=True), directory / "predictions.parquet")
     document = {
         "task": inputs.run.task,
         "method": inputs.run.method,

@@ -212,3 +212,11 @@ def test_that_memory_ran_out_is_not_kept(project, monkeypatch):
     verdict = decoding.decode_into_cache(job)
     assert (verdict["status"], verdict["reason"]) == ("refused", "needs more memory than media.memory_mb = 4096")
     assert not cache.has(KIND, job.key)
+
+
+@pytest.mark.parametrize("table", ["data/index/index.parquet", "data/clips/clips.parquet", "data/index/classes.json"])
+def test_a_damaged_table_of_an_earlier_stage_is_refused_with_its_place(project, table):
+    path = Path(table)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(PipelineError, match=rf"^{table} is damaged .*remove it and run `dvc repro`"):
+        extract.main("first")
