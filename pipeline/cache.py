@@ -2,25 +2,33 @@
 
 An entry is one uncompressed ``.npz``: named arrays plus a small JSON document. It is written under a temporary name and renamed, so a
 reader sees all of it or nothing; ``.npz`` carries a CRC per array, so a torn or rotten entry reads as absent and is made again.
+A cache that cannot be read or written (rights, a full disk) is no fault of an entry: that is a :class:`CacheError`.
 The cache lives at one absolute path outside the project: ``cache.dir`` in params.yaml, else $AVEL_CACHE, else ~/.cache/avel-pipeline.
 """
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pipeline.disk import name_place
+from pipeline.disk import disk_fault, name_place
+from pipeline.errors import PipelineError
 
 CACHE_VARIABLE = "AVEL_CACHE"
+ARRAYS = "arrays"  # in the document: their names, because the zip's own table of contents has no checksum
+DAMAGE = {None, errno.EINVAL, errno.EIO}  # of an OSError while an entry is read: offsets out of the file, a bad block
+
+
+class CacheError(PipelineError):
+    """The cache itself cannot be read or written."""
 
 
 def default_root() -> Path:
@@ -48,40 +56,77 @@ class Cache:
         return self.root / kind / key[:2] / f"{key}.npz"
 
     def put(self, kind: str, key: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any] | None = None) -> None:
-        """Write one entry whole. Two writers of one key write the same content: the later rename wins, harmlessly."""
+        """Write one entry whole. Two writers of one key write the same content: the later rename wins, harmlessly.
+
+        Raises:
+            CacheError: the entry cannot be written.
+        """
         path = self.path(kind, key)
-        path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{key}.{os.getpid()}.partial")
+        document = json.dumps({**(facts or {}), ARRAYS: sorted(arrays)}, sort_keys=True)
         try:
-            with open(partial, "wb") as stream:
-                np.savez(stream, allow_pickle=False, facts=np.array(json.dumps(dict(facts or {}), sort_keys=True)), **arrays)
-            os.replace(partial, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                with open(partial, "wb") as stream:
+                    np.savez(stream, allow_pickle=False, facts=np.array(document), **arrays)
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
         except OSError as error:
             name_place(error, path)
-            raise
-        finally:
-            partial.unlink(missing_ok=True)
+            reason = disk_fault(error) or f"{error}; finished clips are kept"
+            raise CacheError(f"the cache {self.root} cannot be written: {reason}") from error
 
     def get(self, kind: str, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """(arrays, facts) of an entry; None where there is none, or where its bytes are damaged (the entry is then removed)."""
-        path = self.path(kind, key)
-        try:
-            with np.load(path, allow_pickle=False) as entry:
-                arrays = {name: entry[name] for name in entry.files}
-            return arrays, json.loads(str(arrays.pop("facts")))
-        except FileNotFoundError:
-            return None
-        except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError):
-            path.unlink(missing_ok=True)
-            return None
+        """(arrays, facts) of an entry; None where there is none, or where its bytes are damaged (the entry is then removed).
+
+        Raises:
+            CacheError: the entry cannot be read, whole or not.
+        """
+        return self._read(kind, key)
 
     def facts(self, kind: str, key: str) -> dict[str, Any] | None:
-        """Only the JSON document of an entry, without reading its arrays."""
-        try:
-            with np.load(self.path(kind, key), allow_pickle=False) as entry:
-                return json.loads(str(entry["facts"]))
-        except (zipfile.BadZipFile, zlib.error, ValueError, KeyError, EOFError, OSError):
-            return None
+        """Only the JSON document of an entry, without reading its arrays.
+
+        Raises:
+            CacheError: the entry cannot be read, whole or not.
+        """
+        entry = self._read(kind, key, only_facts=True)
+        return None if entry is None else entry[1]
 
     def has(self, kind: str, key: str) -> bool:
         return self.path(kind, key).is_file()
+
+    def _read(self, kind: str, key: str, only_facts: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+        path = self.path(kind, key)
+        try:
+            with np.load(path, allow_pickle=False) as entry:
+                arrays = {name: entry[name] for name in (["facts"] if only_facts else entry.files)}
+            facts = json.loads(str(arrays.pop("facts")))
+            if only_facts or sorted(arrays) == facts.pop(ARRAYS, sorted(arrays)):
+                facts.pop(ARRAYS, None)
+                return arrays, facts
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            if error.errno not in DAMAGE:
+                raise CacheError(f"the cache entry {path} cannot be read: {error}") from error
+        except MemoryError:
+            if _is_whole(path):
+                raise
+        except Exception:  # whatever wrong bytes bring zipfile, numpy and json to raise
+            pass
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise CacheError(f"the cache entry {path} is damaged and cannot be removed: {error}") from error
+        return None
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the checksums of an entry hold, so that it is not a wrong header that asks for so much memory."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            return file.testzip() is None
+    except Exception:
+        return False

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 class PipelineError(Exception):
@@ -23,3 +24,16 @@ class InputProblems(PipelineError):
         count = len(self.problems)
         lines = "\n".join(f"  - {problem}" for problem in self.problems)
         super().__init__(f"{where}: {count} problem{'s' if count != 1 else ''}\n{lines}")
+
+
+@contextmanager
+def naming_clips(clips: Sequence[str], work: str) -> Iterator[None]:
+    """Name the clips under way in whatever error the block raises: in the message of a PipelineError, else in a note to the traceback."""
+    names = f"clip{'s' if len(clips) > 1 else ''} {', '.join(map(repr, clips))}"
+    try:
+        yield
+    except PipelineError as error:
+        raise PipelineError(f"{names}: {work}: {error}") from error
+    except Exception as error:
+        error.add_note(f"{work}, at {names}")
+        raise

@@ -6,6 +6,7 @@ from pipeline.cache import Cache
 from pipeline.config import Params
 from pipeline.datasets import read_index
 from pipeline.media.decoding import Job, make_jobs
+from pipeline.tables import read_table
 from stages.paths import CLIPS, INDEX
 
 
@@ -13,4 +14,4 @@ def read_clips(params: Params, cache: Cache) -> tuple[pd.DataFrame, pd.DataFrame
     """(index, manifest of `decode`, jobs by clip id)"""
     index, _ = read_index(INDEX, params.dataset.clips)
     jobs, _ = make_jobs(index, params.dataset.segments, params.dataset.segment_seconds, params.media, cache)
-    return index, pd.read_parquet(CLIPS / "clips.parquet"), jobs
+    return index, read_table(CLIPS / "clips.parquet"), jobs

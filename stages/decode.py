@@ -11,6 +11,7 @@ from pipeline.datasets import read_index
 from pipeline.datasets.base import expected_files, published_path
 from pipeline.media.decoding import check_bad_share, decode_clips, make_jobs, summary
 from pipeline.stage import publishing, run
+from pipeline.tables import write_table
 from stages.paths import CLIPS, INDEX, PARAMS
 
 
@@ -23,7 +24,7 @@ def main() -> None:
     print(f"decode: {summary(manifest)}")
     check_bad_share(manifest, params.media.max_bad_fraction)
     with publishing(CLIPS) as directory:
-        without_folders(manifest, dataset.clips).to_parquet(directory / "clips.parquet", index=False)
+        write_table(without_folders(manifest, dataset.clips), directory / "clips.parquet")
         counts = manifest["status"].value_counts().sort_index()
         (directory / "summary.json").write_text(json.dumps({"clips": len(manifest), **counts.to_dict()}, indent=1) + "\n", encoding="utf-8")
 

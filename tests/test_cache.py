@@ -3,7 +3,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from pipeline.cache import CACHE_VARIABLE, Cache, default_root, file_sha256, fingerprint
+from pipeline.cache import CACHE_VARIABLE, Cache, CacheError, default_root, file_sha256, fingerprint
 
 KEY = "ab" * 32
 
@@ -49,6 +49,50 @@ def test_a_damaged_entry_reads_as_absent_and_is_removed(cache, damage):
     assert not cache.has("features", KEY)
 
 
+def test_whichever_bit_of_an_entry_flips_it_reads_as_it_was_or_not_at_all(cache):
+    values = np.arange(3, dtype=np.float32)
+    cache.put("features", KEY, {"features": values}, {"status": "ok"})
+    path = cache.path("features", KEY)
+    whole, absent = path.read_bytes(), 0
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1 << place % 8
+        path.write_bytes(damaged)
+        only = cache.facts("features", KEY)
+        assert only in (None, {"status": "ok"})
+        path.write_bytes(damaged)
+        entry = cache.get("features", KEY)
+        absent += entry is None
+        if entry is not None:
+            assert entry[1] == {"status": "ok"}
+            assert list(entry[0]) == ["features"]
+            np.testing.assert_array_equal(entry[0]["features"], values)
+    assert absent > len(whole) / 3  # alignment padding and dates of the zip are nobody's content
+
+
+def test_a_cache_that_cannot_be_reached_is_no_damage(cache, tmp_path, monkeypatch):
+    """A file in place of a folder; and an entry that may not be read, which stays."""
+    cache.put("features", KEY, {"features": np.ones(3)})
+    (tmp_path / "file").write_bytes(b"")
+    (cache.root / "decoded").write_bytes(b"")
+    for blocked, kind in ((Cache(tmp_path / "file"), "features"), (cache, "decoded")):
+        with pytest.raises(CacheError, match=r"cannot be written: .*(Not a directory|File exists)"):
+            blocked.put(kind, KEY, {})
+    monkeypatch.setattr(np, "load", lambda path, **_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    for read in (cache.get, cache.facts):
+        with pytest.raises(CacheError, match=r"cannot be read: .*Permission denied"):
+            read("features", KEY)
+    assert cache.has("features", KEY)
+
+
+def test_an_entry_too_large_for_the_memory_is_no_damage(cache, monkeypatch):
+    cache.put("features", KEY, {"features": np.ones(3)})
+    monkeypatch.setattr(np, "load", lambda path, **_: (_ for _ in ()).throw(MemoryError))
+    with pytest.raises(MemoryError):
+        cache.get("features", KEY)
+    assert cache.has("features", KEY)
+
+
 def test_the_same_entry_has_the_same_bytes(cache):
     arrays = {"features": np.ones((3, 2), np.float16)}
     cache.put("features", KEY, arrays, {"b": 1, "a": 2})
@@ -59,7 +103,7 @@ def test_the_same_entry_has_the_same_bytes(cache):
 
 def test_nothing_is_left_of_a_failed_write(cache, monkeypatch):
     monkeypatch.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError("No space left on device")))
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CacheError, match=r"cannot be written: No space left on device; finished clips are kept"):
         cache.put("features", KEY, {})
     assert [path for path in cache.root.rglob("*") if path.is_file()] == []
 

@@ -19,9 +19,9 @@ from torch import Tensor
 
 from pipeline.cache import Cache, fingerprint
 from pipeline.encoders import AudioEncoder, VisualEncoder
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, naming_clips
 from pipeline.media.clip import GOOD
-from pipeline.media.decoding import Job, load_decoded
+from pipeline.media.decoding import Job, check_manifest, load_decoded
 
 AUDIO_VERSION = 1  # raised by hand whenever a code change here moves the numbers
 KIND = "contrastive_audio"
@@ -59,7 +59,11 @@ def select(index: pd.DataFrame, manifest: pd.DataFrame, jobs: dict[str, Job]) ->
         index: annotation rows, with ``clip``, ``split`` and ``sha256``.
         manifest: the verdicts of ``decode``, with ``status``, ``seconds``, ``visual_valid`` and ``audio_valid``.
         jobs: how each clip was decoded, by id.
+
+    Raises:
+        PipelineError: the manifest is not of these jobs; says which stage to run.
     """
+    check_manifest(manifest, jobs)
     verdicts = {row["clip"]: row for row in manifest.to_dict("records")}
     content = {name: set(index.loc[index["split"] == name, "sha256"].dropna()) for name in ("val", "test")}
     left_out: dict[str, list[str]] = {"also in val or test": [], "not decoded, or without a segment with picture and sound": []}
@@ -121,7 +125,8 @@ def draw_middle(item: Item) -> Draw:
 def load_frames(cache: Cache, encoder: VisualEncoder, draw: Draw) -> Tensor:
     """(F, 3, h, w) float32, prepared by the encoder."""
     frames, _, _ = load_decoded(cache, draw.item.clip, draw.item.job.key, draw.item.job)
-    return encoder.prepare(torch.from_numpy(frames[list(draw.frames)]))
+    with naming_clips([draw.item.clip], f"encoder {encoder.name}"):
+        return encoder.prepare(torch.from_numpy(frames[list(draw.frames)]))
 
 
 def audio_features(cache: Cache, encoder: AudioEncoder, items: Iterable[Item], device: torch.device) -> dict[str, Tensor]:
@@ -138,8 +143,8 @@ def audio_features(cache: Cache, encoder: AudioEncoder, items: Iterable[Item], d
         entry = cache.get(KIND, key)
         if entry is None:
             _, waveform, rate = load_decoded(cache, item.clip, item.job.key, item.job)
-            prepared = encoder.prepare(torch.from_numpy(waveform), rate, item.job.segments, item.job.segment_seconds)
-            with torch.inference_mode():
+            with naming_clips([item.clip], f"encoder {encoder.name}"), torch.inference_mode():
+                prepared = encoder.prepare(torch.from_numpy(waveform), rate, item.job.segments, item.job.segment_seconds)
                 encoded = encoder.encode(prepared.to(device)).float().cpu().numpy()
             cache.put(KIND, key, {"features": encoded})
         else:

@@ -17,7 +17,6 @@ from typing import Any
 import pandas as pd
 import torch
 from lightning_fabric import Fabric
-from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.cache import Cache, fingerprint
@@ -33,6 +32,7 @@ from pipeline.encoders import ENCODERS, AudioEncoder, VisualEncoder, create
 from pipeline.errors import PipelineError
 from pipeline.features.settings import EncoderChoice
 from pipeline.made_with import publishable
+from pipeline.tensors import save_tensors
 
 
 @dataclass
@@ -105,8 +105,8 @@ class Finetuning:
         return audio_features(self.cache, encoder, [*self.selection.train, *self.selection.validation], device)
 
     def _write(self, directory: Path, state: State, after: dict[str, float]) -> None:
-        save_file(state.best["encoder"], directory / "encoder.safetensors")
-        save_file(state.best["heads"], directory / "heads.safetensors")
+        save_tensors(directory / "encoder.safetensors", state.best["encoder"])
+        save_tensors(directory / "heads.safetensors", state.best["heads"])
         columns = list(dict.fromkeys(key for record in state.history for key in record)) or ["epoch"]
         pd.DataFrame(state.history, columns=columns).to_csv(directory / "curve.csv", index=False)
         facts: dict[str, Any] = {

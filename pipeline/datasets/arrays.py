@@ -59,8 +59,8 @@ def read_array(path: Path, shape: tuple[int | None, ...], longest: int = 0) -> n
             raise ValueError(f"type {dataset.dtype}, not numbers")
         try:
             values = dataset[()]
-        except OSError as error:
-            raise ValueError(f"damaged ({' '.join(str(error).split())})") from None
+        except OSError as error:  # a chunk whose bytes are damaged
+            raise ValueError(f"its numbers cannot be read ({' '.join(str(error).split())}); get the file again") from None
     if not np.isfinite(values).all():
         raise ValueError(f"{np.count_nonzero(~np.isfinite(values))} values are not finite")
     return values

@@ -16,7 +16,6 @@ from typing import Any, Literal
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.cache import file_sha256
@@ -24,6 +23,7 @@ from pipeline.datasets.files import match_files
 from pipeline.errors import InputProblems
 from pipeline.registry import Registry
 from pipeline.settings import Settings
+from pipeline.tables import intact, read_table, write_table
 from pipeline.text import text_lines
 
 Modality = Literal["av", "audio", "visual"]
@@ -176,7 +176,7 @@ def write_index(index: Index, directory: Path, settings: DatasetSettings | None 
         }
         for number, row in enumerate(index.rows)
     ]  # fmt: skip
-    pq.write_table(pa.Table.from_pylist(records, SCHEMA), directory / "index.parquet")
+    write_table(pa.Table.from_pylist(records, SCHEMA), directory / "index.parquet")
     (directory / "classes.json").write_text(json.dumps(index.classes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     folders = [folder for folder in (clips, settings.annotations if settings else None) if folder is not None and folder.is_absolute()]
     health = [*index.health, *equal_bytes(index.rows, hashes)]
@@ -231,10 +231,11 @@ def _readable_sha256(path: str) -> str | None:
 
 def read_index(directory: Path, clips: Path | None = None) -> tuple[pd.DataFrame, list[str]]:
     """(rows, class names) as written by :func:`write_index`; with ``clips``, ``dataset.clips``, each row's file can be opened."""
-    rows = pq.read_table(directory / "index.parquet").to_pandas()
+    rows = read_table(directory / "index.parquet")
     if clips is not None:
         rows["file"] = rows["file"].map(lambda file: local_path(file, clips), na_action="ignore")
-    return rows, json.loads((directory / "classes.json").read_text(encoding="utf-8"))
+    with intact(directory / "classes.json"):
+        return rows, json.loads((directory / "classes.json").read_text(encoding="utf-8"))
 
 
 def read_class_names(path: Path, problems: list[str]) -> list[str]:

@@ -6,6 +6,7 @@ The setting ``weights`` of an encoder is one of
     ``none``             random values with a fixed seed, only when asked for by this word
     anything else        the path of a file
 Folders are relative to the working directory, which for a stage is the repository root. Nothing is downloaded here.
+What is read is verified: a published file by the hash it is known by, a fine-tuned one by the hash it carries.
 """
 
 from __future__ import annotations
@@ -19,14 +20,13 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.cache import file_sha256
 from pipeline.encoders.download import download
 from pipeline.encoders.known_weights import KNOWN, KnownWeights
 from pipeline.errors import InputProblems, PipelineError
+from pipeline.tensors import Damaged, load_tensors
 
 __all__ = ["build", "download", "find", "fingerprint", "he_normal", "list_known", "load_layers", "own_file", "read_state", "resolve"]
 
@@ -57,7 +57,8 @@ def resolve(setting: str, known: KnownWeights) -> Path | None:
     """The file that the setting ``weights`` names; None for ``none``.
 
     Raises:
-        PipelineError: there is no such file; names every place looked at and the command that gets it.
+        PipelineError: there is no such file; names every place looked at and the command that gets it. Or ``pretrained`` has found one
+            that is not the published one; names file and hashes.
     """
     if setting == "none":
         return None
@@ -69,6 +70,8 @@ def resolve(setting: str, known: KnownWeights) -> Path | None:
         places = [Path(setting)]
     for place in places:
         if place.is_file():
+            if setting == "pretrained":
+                _check_published(place, known)
             return place
     raise PipelineError(_not_found(setting, known, places))
 
@@ -117,11 +120,11 @@ def read_state(path: Path) -> State:
     try:
         state: Any
         if path.suffix == ".safetensors":
-            state = load_file(path)
+            state, _ = load_tensors(path)
         else:
             with torch.serialization.safe_globals(_numpy_data()):
                 state = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
+    except (Damaged, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PipelineError(f"{path}: not a readable weights file ({reason}); get it again, or convert it to safetensors") from error
     for wrapper in ("model", "state_dict"):
@@ -183,6 +186,16 @@ def _places(known: KnownWeights) -> list[Path]:
         if found is not None and found.origin is not None:
             places.append(Path(found.origin).parent / inside)
     return places
+
+
+def _check_published(path: Path, known: KnownWeights) -> None:
+    found = fingerprint(path)
+    if not found.startswith(known.sha256):
+        raise PipelineError(
+            f"{path} is not the published {known.file}: its sha256 is {found}, the published one {known.sha256}"
+            f"{'' if len(known.sha256) == 64 else '...'}. Get it again (python -m pipeline weights get {known.name}); to use this other"
+            " file on purpose, give its path as the encoder's `weights`"
+        )
 
 
 def _not_found(setting: str, known: KnownWeights, places: list[Path]) -> str:

@@ -22,14 +22,14 @@ from tqdm import tqdm
 from pipeline.cache import Cache, fingerprint
 from pipeline.devices import choose_device
 from pipeline.encoders import AudioEncoder, Encoder, VisualEncoder, create
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, naming_clips
 from pipeline.features.lanes import Lanes, Throughput, ahead
 from pipeline.features.passes import Packer, Pass, PassEncoder
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, write_store
 from pipeline.machine import UNKNOWN, joined, this_machine
 from pipeline.media.clip import GOOD
-from pipeline.media.decoding import Job, load_decoded
+from pipeline.media.decoding import Job, check_manifest, load_decoded
 
 EXTRACT_VERSION = 3  # raised by hand whenever a code change here moves the numbers
 KIND = "features"
@@ -83,7 +83,12 @@ class Extraction:
         self.machines: list[dict[str, Any]] = []  # those that made what :meth:`entry` has given so far
 
     def run(self, manifest: pd.DataFrame, directory: Path) -> str:
-        """Encode what the cache does not hold, write the store; returns a one-line summary."""
+        """Encode what the cache does not hold, write the store; returns a one-line summary.
+
+        Raises:
+            PipelineError: the manifest is not of these jobs, so that its keys are not of the frames that would be encoded.
+        """
+        check_manifest(manifest, self.jobs)
         clips = self.clips(manifest)
         todo = {}  # by keys: clips with the same bytes share the work
         for clip in clips:
@@ -133,7 +138,7 @@ class Extraction:
         job = self.jobs[verdict["clip"]]
         how = (self.settings.dtype, self.settings.precision)
         keys = {
-            modality: fingerprint(EXTRACT_VERSION, verdict["key"], encoder.spec(), how, self.passes[modality].size)
+            modality: fingerprint(EXTRACT_VERSION, job.key, encoder.spec(), how, self.passes[modality].size)
             for modality, encoder in self.encoders.items()
         }
         inside = [second * job.segment_seconds < verdict["seconds"] for second in range(job.segments)]
@@ -150,10 +155,11 @@ class Extraction:
         for modality, encoder in self.encoders.items():
             if self.cache.has(KIND, clip.keys[modality]):
                 continue
-            if isinstance(encoder, VisualEncoder):
-                prepared[modality] = encoder.prepare(torch.from_numpy(frames), len(frames) // job.segments)
-            elif isinstance(encoder, AudioEncoder):
-                prepared[modality] = encoder.prepare(torch.from_numpy(waveform), rate, job.segments, job.segment_seconds)
+            with naming_clips([job.clip], f"encoder {encoder.name}"):
+                if isinstance(encoder, VisualEncoder):
+                    prepared[modality] = encoder.prepare(torch.from_numpy(frames), len(frames) // job.segments)
+                elif isinstance(encoder, AudioEncoder):
+                    prepared[modality] = encoder.prepare(torch.from_numpy(waveform), rate, job.segments, job.segment_seconds)
         return prepared
 
     def _store(self, part: Part) -> None:
@@ -218,7 +224,8 @@ def segment_features(encoder: Encoder, output: Tensor, segments: int) -> np.ndar
 
 def _distribute(done: Pass[Part], output: Future[Tensor]) -> Iterator[Part]:
     """Give every part its rows of a pass; the parts that are whole now."""
-    pieces = output.result().split([count for _, count in done.shares])
+    with naming_clips([part.clip.job.clip for part, _ in done.shares], f"{done.shares[0][0].modality} encoder"):
+        pieces = output.result().split([count for _, count in done.shares])
     for (part, _), piece in zip(done.shares, pieces, strict=True):
         part.outputs.append(piece)
         if part.whole:

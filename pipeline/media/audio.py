@@ -13,6 +13,7 @@ from pipeline.media.probe import Probe
 from pipeline.media.stream import TICK, Packets, decoded_frames
 
 JITTER_SECONDS = 0.1  # times that wander by less do not tear the waveform apart; FFmpeg's own tools ignore such wandering altogether
+AUDIBLE_RATES = range(1_000, 768_001)  # Hz; a header with another rate is damaged: what follows could neither be heard nor resampled
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def read_audio(path: str | os.PathLike[str], probe: Probe, start: float, seconds
     """The sound from ``start`` on the clip's clock, ``seconds`` long.
 
     Raises:
-        MediaError: ``no_audio`` without a usable stream; ``unreadable`` when not one sample of the stream decodes.
+        MediaError: ``no_audio`` without a usable stream; ``unreadable`` when not one sample of the stream decodes, or at no audible rate.
     """
     if probe.audio is None:
         raise MediaError("no_audio", "the file has no usable audio stream")
@@ -63,6 +64,8 @@ def read_audio(path: str | os.PathLike[str], probe: Probe, start: float, seconds
             rate = frame.sample_rate  # implicit SBR: the header states half of what the decoder gives
             length = round(seconds * rate)
             waveform, covered = np.zeros(length, np.float32), np.zeros(length, bool)
+        if rate not in AUDIBLE_RATES:
+            raise MediaError("unreadable", f"its {probe.audio.codec} stream states a rate of {rate} Hz, which is no sound's")
         if frame.sample_rate != rate:
             packets.errors.append(f"the sample rate changes from {rate} to {frame.sample_rate} Hz")
             continue

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.media.audio import Audio, read_audio
+from pipeline.media.audio import AUDIBLE_RATES, Audio, read_audio
 from pipeline.media.container import MediaError, describe
 from pipeline.media.coverage import Coverage, Window, measure
 from pipeline.media.probe import Probe, probe
@@ -34,6 +34,7 @@ class DecodedClip:
     video_coverage, audio_coverage: decoded share, in [0, 1], of what the file says lies inside the window.
     seconds: part of the window that lies inside the clip.
     facts: width, height (upright, before scaling), fps, duration, rotation, container, codecs, tracks ("1 of 2"): plain JSON.
+    lasting: whether file and settings alone lead to this verdict; False where another try may end otherwise, as with more memory.
     """
 
     status: str
@@ -48,6 +49,7 @@ class DecodedClip:
     seconds: float = 0.0
     decoder: str = ""
     facts: dict[str, int | float | str | bool | None] = field(default_factory=dict)
+    lasting: bool = True
 
     @property
     def good(self) -> bool:
@@ -67,16 +69,17 @@ def decode_clip(
         raise ValueError(f"not a window: start={start}, segments={segments}, segment_seconds={segment_seconds}")
     window = Window(start, segments, segment_seconds, settings.frames_per_segment(segment_seconds), settings.frame_offset)
     found: Probe | None = None
+    lasting = True
     try:
         found = probe(path, settings)
         return _decode(path, found, window, settings)
     except MediaError as error:
         status, reason = error.status, error.reason
     except MemoryError:
-        status, reason = "refused", f"needs more memory than media.memory_mb = {settings.memory_mb}"
+        status, reason, lasting = "refused", f"needs more memory than media.memory_mb = {settings.memory_mb}", False
     except Exception as error:  # whatever a damaged file brings a decoder to raise is a fact about the file
         status, reason = "unreadable", f"{type(error).__name__}: {describe(error)}"
-    return DecodedClip(status, reason, facts=facts(found) if found else {})
+    return DecodedClip(status, reason, facts=facts(found) if found else {}, lasting=lasting)
 
 
 def _decode(path: str | os.PathLike[str], found: Probe, window: Window, settings: MediaSettings) -> DecodedClip:
@@ -89,7 +92,8 @@ def _decode(path: str | os.PathLike[str], found: Probe, window: Window, settings
     measured: dict[str, Any] = {"video_coverage": coverage.video, "audio_coverage": coverage.audio, "seconds": coverage.seconds}
     if status in BAD:
         return DecodedClip(status, reason, decoder=frames.decoder, facts=facts(found), **measured)
-    rate = audio.sample_rate if audio else (found.audio.rate if found.audio else SILENT_RATE)
+    stated = found.audio.rate if found.audio else 0
+    rate = audio.sample_rate if audio else (stated if stated in AUDIBLE_RATES else SILENT_RATE)
     return DecodedClip(
         status=status,
         reason=reason,

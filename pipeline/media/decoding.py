@@ -2,13 +2,17 @@
 
 What a clip's decoded form depends on is in its key: the file's bytes, the window, and the media settings that move numbers. Two ids with
 the same bytes therefore share one entry, and a clip decoded once is not decoded again by an interrupted or repeated stage.
+
+Nothing is stored under a key that is not its own: the file's hash is taken again when it was decoded, and a job is never asked for an entry
+of another key, as after a change of ``media`` that `decode` has not seen.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +21,7 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from pipeline.cache import Cache, fingerprint
+from pipeline.cache import Cache, CacheError, file_sha256, fingerprint
 from pipeline.errors import PipelineError
 from pipeline.media.clip import BAD, DecodedClip, decode_clip
 from pipeline.media.guard import Failure, run_guarded
@@ -25,6 +29,8 @@ from pipeline.media.settings import MediaSettings
 
 DECODE_VERSION = 3  # raised by hand whenever a code change moves decoded numbers
 KIND = "decoded"
+CHANGED = "changed"  # status of a file that is not the one in the index any more; it ends the stage and reaches no manifest
+NAMED = 10  # clips in a message about many
 # Settings that say how to work, not what comes out.
 WORKING_SETTINGS = {"timeout_seconds", "memory_mb", "max_bad_fraction", "workers"}
 # Order and types are fixed, so that the manifest's bytes do not depend on what was in the cache.
@@ -40,7 +46,10 @@ SCHEMA = pa.schema([
 
 @dataclass(frozen=True)
 class Job:
-    """One clip to decode in a child process."""
+    """One clip to decode in a child process.
+
+    sha256: of the file's bytes; or, not ``hashed``, what stands for them in a cache that lasts no longer than the process.
+    """
 
     clip: str
     file: str
@@ -50,6 +59,7 @@ class Job:
     segment_seconds: float
     settings: MediaSettings
     cache_root: Path
+    hashed: bool = True
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -73,15 +83,47 @@ def make_jobs(
     return jobs, sorted(set(clips["clip"]) - set(jobs))
 
 
-def decode_into_cache(job: Job) -> dict[str, Any]:
-    """Decode one clip and store arrays and verdict under its key; returns the verdict. Runs in a child process."""
+@dataclass(frozen=True)
+class NotStored:
+    """A clip that may well be good, and a cache that cannot be written. Told apart by where it arose, not by the name of the error."""
+
+    reason: str
+
+
+def decode_into_cache(job: Job) -> dict[str, Any] | NotStored:
+    """Decode one clip and store arrays and verdict under its key; returns the verdict. Runs in a child process.
+
+    Only what follows from the file and the settings is stored: not that a file cannot be reached, nor that memory ran out.
+    """
     decoded = decode_clip(job.file, start=job.start, segments=job.segments, segment_seconds=job.segment_seconds, settings=job.settings)
     verdict = verdict_of(decoded)
+    if job.hashed:
+        try:
+            content = _sha256(job.file)
+        except OSError as error:
+            return {"status": "missing" if isinstance(error, FileNotFoundError) else "unreadable", "reason": str(error)}
+        if content != job.sha256:
+            return {"status": CHANGED, "reason": f"{job.file} has the sha256 {content}, the index {job.sha256}"}
     arrays = {}
     if decoded.frames is not None and decoded.waveform is not None:
         arrays = {"frames": decoded.frames, "waveform": decoded.waveform}
-    Cache(job.cache_root).put(KIND, job.key, arrays, verdict)
+    try:
+        if decoded.lasting:
+            Cache(job.cache_root).put(KIND, job.key, arrays, verdict)
+    except CacheError as error:
+        return NotStored(str(error))
     return verdict
+
+
+def _sha256(file: str) -> str:
+    """Of a file, read once as long as it is not touched: many windows may lie in one."""
+    status = Path(file).stat()
+    return _sha256_of(file, status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=16)
+def _sha256_of(file: str, inode: int, size: int, changed: int) -> str:
+    return file_sha256(file)
 
 
 def verdict_of(decoded: DecodedClip) -> dict[str, Any]:
@@ -109,12 +151,21 @@ def decode_clips(jobs: list[Job], missing: list[str], settings: MediaSettings) -
 
     Returns:
         One row per clip, sorted by id: clip, file, key and the verdict's columns.
+
+    Raises:
+        PipelineError: the cache cannot be read or written; or files are not those of the index any more.
     """
     verdicts = {job.clip: verdict for job in jobs if (verdict := Cache(job.cache_root).facts(KIND, job.key)) is not None}
     todo = list({job.key: job for job in jobs if job.clip not in verdicts}.values())
     print(f"decode: {len(todo)} of {len(jobs) + len(missing)} clips decoded now, the others are in the cache or missing", flush=True)
     done = tqdm(decode_each(todo, settings), total=len(todo), desc="decode", unit="clip", disable=None)
     by_key = {job.key: verdict for job, verdict in done}
+    changed = [f"{job.clip}: {by_key[job.key]['reason']}" for job in todo if by_key[job.key]["status"] == CHANGED]
+    if changed:
+        raise PipelineError(
+            f"{len(changed)} files are not those that `index` has seen; run `dvc repro decode` (or: python -m stages.index, then"
+            f" python -m stages.decode):{_listed(changed)}"
+        )
     rows = [{"clip": job.clip, "file": job.file, "key": job.key, **(verdicts.get(job.clip) or by_key[job.key])} for job in jobs]
     rows += [{"clip": clip, "file": None, "key": None, "status": "missing", "reason": "no file of this id"} for clip in missing]
     return pa.Table.from_pylist(sorted(rows, key=lambda row: row["clip"]), SCHEMA).to_pandas()
@@ -130,18 +181,43 @@ def decode_each(jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[
         decode_into_cache, jobs, workers=settings.workers, timeout_seconds=settings.timeout_seconds, memory_mb=settings.memory_mb
     )
     for job, outcome in outcomes:
-        yield job, outcome if isinstance(outcome, dict) else _failure(job, outcome)
+        yield job, _verdict(job, outcome)
 
 
-def _failure(job: Job, outcome: Failure) -> dict[str, Any]:
-    """The verdict of a clip that took its child process down; not kept in the cache, so a later run tries again.
+def _verdict(job: Job, outcome: dict[str, Any] | NotStored | Failure) -> dict[str, Any]:
+    """The verdict of a job's outcome. That of a clip that took its child process down is not kept, so a later run tries again.
 
     Raises:
         PipelineError: what failed was not the clip but the writing of its cache entry.
     """
-    if outcome.reason.startswith("OSError"):
-        raise PipelineError(f"clip {job.clip!r}: the cache {job.cache_root} cannot be written: {outcome.reason}; finished clips are kept")
-    return {"status": outcome.status, "reason": outcome.reason}
+    if isinstance(outcome, NotStored):
+        raise PipelineError(f"clip {job.clip!r}: {outcome.reason}")
+    return outcome if isinstance(outcome, dict) else {"status": outcome.status, "reason": outcome.reason}
+
+
+def check_manifest(manifest: pd.DataFrame, jobs: Mapping[str, Job]) -> None:
+    """Make sure that `decode` read the clips as the settings and the index now say: a key of the manifest is that of the clip's job.
+
+    Args:
+        manifest: as :func:`decode_clips` returns it.
+        jobs: by clip id, made from today's settings and index.
+
+    Raises:
+        PipelineError: a clip was decoded otherwise, or not at all; names the first ones and the stage to run.
+    """
+    keys = dict(zip(manifest["clip"], manifest["key"], strict=True))
+    stale = [clip for clip, key in keys.items() if (jobs[clip].key if clip in jobs else None) != (None if pd.isna(key) else key)]
+    stale += [clip for clip in jobs if clip not in keys]
+    if stale:
+        raise PipelineError(
+            f"{len(stale)} of {len(keys)} clips were not decoded as `media`, `dataset` and data/index now say, so that what is known of"
+            f" them is not of the frames and sounds meant; run `dvc repro decode` (or: python -m stages.decode):{_listed(sorted(stale))}"
+        )
+
+
+def _listed(lines: list[str]) -> str:
+    more = [f"and {len(lines) - NAMED} more"] if len(lines) > NAMED else []
+    return "".join(f"\n  - {line}" for line in [*lines[:NAMED], *more])
 
 
 def load_decoded(cache: Cache, clip: str, key: str, job: Job | None = None) -> tuple[np.ndarray, np.ndarray, int]:
@@ -150,8 +226,13 @@ def load_decoded(cache: Cache, clip: str, key: str, job: Job | None = None) -> t
     An entry that was evicted or damaged since ``decode`` ran is decoded again through ``job``.
 
     Raises:
-        PipelineError: the clip cannot be decoded any more; names it.
+        PipelineError: the clip cannot be decoded any more, or ``job`` would decode it otherwise than ``key`` says; names it.
     """
+    if job is not None and job.key != key:
+        raise PipelineError(
+            f"clip {clip!r} was not decoded as `media`, `dataset` and data/index now say; run `dvc repro decode`"
+            " (or: python -m stages.decode)"
+        )
     entry = cache.get(KIND, key)
     if entry is None and job is not None:
         decode_clips([job], [], job.settings)

@@ -80,6 +80,7 @@ def decode_windows(path: Path, seconds: float, cut: Cut, settings: MediaSettings
             segment_seconds=cut.segment_seconds,
             settings=settings,
             cache_root=cache.root,
+            hashed=False,
         )
         for number in range(cut.windows(seconds))
     )

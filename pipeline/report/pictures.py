@@ -17,6 +17,7 @@ from pipeline.media.decoding import Job, load_decoded
 from pipeline.report import attention, timeline
 from pipeline.report.preview import preview
 from pipeline.report.results import RowResult
+from pipeline.tables import read_table
 from pipeline.tasks import TASKS, Task
 from pipeline.tasks.tracks import named
 
@@ -87,7 +88,7 @@ def choose(results: list[RowResult]) -> Shown | None:
         return None
     attending = [result for result in ran if "attention" in pq.read_schema(_predictions(result)).names]
     result = (attending or ran)[-1]
-    lines = pd.read_parquet(_predictions(result))
+    lines = read_table(_predictions(result))
     lines = lines[(lines["split"] == "test") & (lines["seed"] == result.best_seed)]
     row = typical_clip(lines, TASKS.get(result.run.task))
     return Shown(result, result.best_seed, lines[lines["row"] == row].sort_values("segment"))

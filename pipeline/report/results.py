@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.machine import UNKNOWN
 from pipeline.made_with import changes
+from pipeline.tables import intact, read_table
 from pipeline.tasks import TASKS
 from pipeline.training.settings import Run
 
@@ -185,8 +186,9 @@ def lines_of_test(result: RowResult) -> pd.DataFrame:
     """What was said of test, every seed, without the large columns of scores."""
     assert result.directory is not None
     path = result.directory / "predictions.parquet"
-    columns = [name for name in pq.read_schema(path).names if not name.startswith(("scores", "attention"))]
-    return pd.read_parquet(path, columns=columns, filters=[("split", "==", "test")])
+    with intact(path):
+        columns = [name for name in pq.read_schema(path).names if not name.startswith(("scores", "attention"))]
+    return read_table(path, columns=columns, filters=[("split", "==", "test")])
 
 
 def validation_curves(results: list[RowResult]) -> pd.DataFrame:

@@ -1,7 +1,12 @@
-"""What every resumable loop shares: a checkpoint written whole with the random state in it, and SIGTERM as a request to stop."""
+"""What every resumable loop shares: a checkpoint written whole with the random state in it, and SIGTERM as a request to stop.
+
+A checkpoint begins with the sha256 of the rest. One that was damaged since is discarded with a sentence, and the training starts again.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import signal
 import time
@@ -12,20 +17,34 @@ from typing import Any
 
 import torch
 
+from pipeline.tensors import discard
+
+DIGEST_BYTES = hashlib.sha256().digest_size
+
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` (states of modules and optimizers, plain data) and torch's random state; a reader sees all of it or the old one."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     partial = path.with_suffix(".partial")
-    torch.save({**content, "random": torch.get_rng_state(), "random_cuda": cuda}, partial)
+    body = io.BytesIO()
+    torch.save({**content, "random": torch.get_rng_state(), "random_cuda": cuda}, body)
+    with open(partial, "wb") as stream:
+        stream.write(hashlib.sha256(body.getbuffer()).digest())
+        stream.write(body.getbuffer())
     os.replace(partial, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The content of a checkpoint, with the random state put back as it was; None where there is no file."""
-    if not path.is_file():
+    """The content of a checkpoint, with the random state put back as it was; None where there is no file, or a damaged one (removed)."""
+    try:
+        stored = memoryview(path.read_bytes())
+    except FileNotFoundError:
         return None
-    content = torch.load(path, map_location="cpu", weights_only=True)
+    digest, body = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
+    if hashlib.sha256(body).digest() != digest:
+        discard(path, f"{path} is damaged, or of an earlier version", "its training starts again from the beginning")
+        return None
+    content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     torch.set_rng_state(content.pop("random"))
     cuda = content.pop("random_cuda")
     if cuda and torch.cuda.is_available():

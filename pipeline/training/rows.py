@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from pipeline.cache import file_sha256, fingerprint
@@ -23,7 +22,9 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.machine import UNKNOWN, joined, this_machine
 from pipeline.methods import METHODS, Method, MethodConfig, create
+from pipeline.tables import write_table
 from pipeline.tasks import TASKS, Task
+from pipeline.tensors import load_tensors
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
 from pipeline.training.data import SplitData, label_stream_problems, load_split
 from pipeline.training.predictions import not_finite_clips, predictions
@@ -100,15 +101,19 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
     """(method in eval mode with its trained weights, the facts stored beside them).
 
     Raises:
-        PipelineError: the seed was not trained, the weights do not fit the method, with those missing or unexpected, or are not finite.
+        PipelineError: the seed was not trained, what was stored of it is damaged or not finite, or the weights do not fit the method;
+            says which are missing or unexpected.
     """
     path = directory / f"seed-{seed}.json"
     if not path.is_file():
         raise PipelineError(f"{directory}: seed {seed} was not trained; run `dvc repro`")
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        facts = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise PipelineError(f"{path} is damaged: {error}; train the row again") from None
     shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
     method = build(facts["method"], shapes, len(facts["classes"]), facts["settings"])
-    weights = load_file(directory / f"seed-{seed}.safetensors")
+    weights, _ = load_tensors(directory / f"seed-{seed}.safetensors")
     if names := count_lines("tensors with numbers that are not finite", method.not_finite(weights)):
         raise PipelineError(f"{directory}/seed-{seed}.safetensors: {names[0]}; remove {directory} and train again")
     try:
@@ -157,7 +162,7 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
         raise PipelineError(f"{inputs.name}: neither val nor test has a row with features; there is nothing to evaluate")
     if not metrics.get(UNSEEN):
         metrics.pop(UNSEEN, None)
-    pd.concat(tables, ignore_index=True).to_parquet(directory / "predictions.parquet", index=False)
+    write_table(pd.concat(tables, ignore_index=True), directory / "predictions.parquet")
     document = {
         "task": inputs.run.task,
         "method": inputs.run.method,

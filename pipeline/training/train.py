@@ -12,8 +12,6 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from safetensors import safe_open
-from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from pipeline.cache import file_sha256
@@ -23,6 +21,7 @@ from pipeline.features.store import FeatureStore
 from pipeline.machine import joined
 from pipeline.made_with import WORKING_SETTINGS, publishable
 from pipeline.methods import Method
+from pipeline.tensors import Damaged, discard, load_or_discard, load_tensors, save_tensors
 from pipeline.training.data import SplitData
 from pipeline.training.loop import State, Trainer
 from pipeline.training.memory import keep_freed_memory
@@ -41,7 +40,7 @@ def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live:
         PipelineError: of a seed; see :meth:`pipeline.training.loop.Trainer.run`.
         SystemExit: 143 after SIGTERM, with checkpoints written.
     """
-    left = [seed for seed in inputs.run.seeds if not (directory / f"seed-{seed}.json").is_file()]
+    left = [seed for seed in inputs.run.seeds if not _finished(directory, seed)]
     if min(seeds_at_once, len(left)) > 1:
         bare = replace(inputs, store=FeatureStore(inputs.store.directory))  # without opened shards, which would travel whole
         train_side_by_side(partial(train_alone, bare, settings, directory, live), inputs.name, left, seeds_at_once)
@@ -52,6 +51,21 @@ def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live:
     for path in [*directory.glob("*.checkpoint"), *directory.glob("*.first*")]:
         path.unlink()
     write_curves(directory, inputs.run.seeds)
+
+
+def _finished(directory: Path, seed: int) -> bool:
+    """Whether an interrupted run finished this seed, and what it left is whole; what is not is removed."""
+    facts, weights = directory / f"seed-{seed}.json", directory / f"seed-{seed}.safetensors"
+    if not facts.is_file():
+        return False
+    try:
+        json.loads(facts.read_text(encoding="utf-8"))["history"]
+        load_tensors(weights)
+    except (Damaged, ValueError, KeyError) as error:
+        weights.unlink(missing_ok=True)
+        discard(facts, str(error) if isinstance(error, Damaged) else f"{facts} is damaged", f"seed {seed} is trained again")
+        return False
+    return True
 
 
 def train_alone(
@@ -128,23 +142,22 @@ def train_first(row: RowTraining, seed: int) -> tuple[Method | None, float, list
     method = build(inputs.first_method, inputs.store.shapes, len(inputs.classes), config.model_dump())
     weights = row.directory / f"seed-{seed}.first"
     trainer = row.trainer(method, f"{inputs.name}, seed {seed}, first network", f"seed-{seed}.first-checkpoint", f"seed-{seed}-first")
-    if not weights.is_file():
+    kept = load_or_discard(weights, f"the first network of seed {seed} is trained again")
+    if kept is None:
         state = trainer.run()
         assert state.best_weights is not None
-        facts = {"seconds": str(state.seconds), "machines": json.dumps(state.machines)}
-        save_file({key: value.contiguous() for key, value in state.best_weights.items()}, weights.with_suffix(".first-partial"), facts)
-        weights.with_suffix(".first-partial").replace(weights)
-    method.load_kept(load_file(weights))
-    with safe_open(weights, "pt") as file:
-        facts = file.metadata()
-        return method.eval(), float(facts["seconds"]), json.loads(facts["machines"])
+        save_tensors(weights, state.best_weights, {"seconds": str(state.seconds), "machines": json.dumps(state.machines)})
+        kept = load_tensors(weights)
+    tensors, facts = kept
+    method.load_kept(tensors)
+    return method.eval(), float(facts["seconds"]), json.loads(facts["machines"])
 
 
 def save_seed(row: RowTraining, seed: int, state: State) -> None:
     """``seed-K.safetensors`` and, last, ``seed-K.json`` with what rebuilds the method around it, and what made the weights."""
     assert state.best_weights is not None
     directory, inputs = row.directory, row.inputs
-    save_file({key: value.contiguous() for key, value in state.best_weights.items()}, directory / f"seed-{seed}.safetensors")
+    save_tensors(directory / f"seed-{seed}.safetensors", state.best_weights)
     facts = {
         "task": inputs.run.task,
         "method": inputs.run.method,

@@ -155,6 +155,23 @@ def test_a_run_killed_with_sigkill_and_resumed_gives_the_same_bytes(world, tmp_p
     assert world.run(tmp_path / "killed", train_last=1) == expected
 
 
+def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_fine_tuning_starts_again(world, tmp_path, monkeypatch, capsys):
+    expected = world.run(tmp_path / "whole")
+
+    def interrupt():
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 3, interrupt)
+        world.run(tmp_path / "stopped")
+    checkpoint = tmp_path / "stopped" / "finetune.checkpoint"
+    content = bytearray(checkpoint.read_bytes())
+    content[len(content) // 2] ^= 1
+    checkpoint.write_bytes(content)
+    assert world.run(tmp_path / "stopped") == expected
+    assert f"{checkpoint} is damaged, or of an earlier version; it is removed" in capsys.readouterr().err
+
+
 def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(world, tmp_path, monkeypatch):
     expected = world.run(tmp_path / "whole", checkpoint_seconds=1e6)
     begun = stop_after(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))

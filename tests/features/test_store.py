@@ -1,3 +1,5 @@
+import json
+
 import numpy as np
 import pytest
 
@@ -55,3 +57,34 @@ def test_an_empty_store_is_a_store(tmp_path):
 def test_a_directory_that_is_no_store_is_named(tmp_path):
     with pytest.raises(PipelineError, match="is no feature store"):
         FeatureStore(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["visual-000.npy", "audio-000.npy", "index.parquet", "spec.json"])
+@pytest.mark.parametrize("place", [0.02, 0.3, 0.6, 0.98])
+@pytest.mark.parametrize("damage", ["flip", "cut"])
+def test_a_damaged_file_is_refused_with_its_place(tmp_path, name, place, damage):
+    write_store(tmp_path, (entry(number) for number in range(3)), 3, SPEC)
+    path = tmp_path / name
+    content = bytearray(path.read_bytes())
+    at = int(place * len(content))
+    if damage == "cut":
+        content = content[:at]
+    else:
+        content[at] ^= 0x80  # not ASCII any more, where it is text
+    path.write_bytes(content)
+    with pytest.raises(PipelineError, match=rf"^{path} is damaged.*remove {tmp_path} and run `dvc repro`"):
+        FeatureStore(tmp_path).read(name.partition("-")[0], ["clip1"])
+
+
+def test_a_shard_that_is_gone_is_named(tmp_path):
+    write_store(tmp_path, (entry(number) for number in range(3)), 3, SPEC)
+    (tmp_path / "audio-000.npy").unlink()
+    with pytest.raises(PipelineError, match=r"audio-000\.npy is gone"):
+        FeatureStore(tmp_path).read("audio", ["clip1"])
+
+
+def test_a_store_of_an_earlier_version_has_no_checksums_and_is_read(tmp_path):
+    write_store(tmp_path, (entry(number) for number in range(3)), 3, SPEC)
+    assert FeatureStore(tmp_path).spec == SPEC
+    (tmp_path / "spec.json").write_text(json.dumps(SPEC), encoding="utf-8")
+    np.testing.assert_array_equal(FeatureStore(tmp_path).read("audio", ["clip1"])[0], entry(1).features["audio"])

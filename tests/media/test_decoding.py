@@ -1,13 +1,18 @@
+import os
+import struct
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from pipeline.cache import Cache, file_sha256
+from pipeline.encoders.waveform import resample
 from pipeline.errors import PipelineError
 from pipeline.media import decoding
+from pipeline.media.audio import AUDIBLE_RATES
 from pipeline.media.clip import decode_clip
 from pipeline.media.decoding import KIND, Job, check_bad_share, decode_clips, load_decoded, make_jobs, summary
 from pipeline.media.guard import Crashed, Failed, TimedOut
@@ -101,12 +106,54 @@ def test_a_clip_that_takes_its_child_down_has_a_status_and_is_tried_again_later(
     assert not cache.has(KIND, one.key)
 
 
-def test_a_full_disk_is_no_fault_of_the_clip(make_clip, cache, monkeypatch):
+@pytest.mark.parametrize(
+    "fault", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied"), FileExistsError(17, "x")]
+)
+def test_a_cache_that_cannot_be_written_is_no_fault_of_the_clip(make_clip, cache, monkeypatch, fault):
     one = job(make_clip("a.mp4", seconds=1), cache)
-    full = Failed("OSError: [Errno 28] No space left on device")
-    monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: iter([(one, full)]))
-    with pytest.raises(PipelineError, match=r"cannot be written.*No space left"):
+    monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: iter([(one, function(one))]))
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(fault))
+    with pytest.raises(PipelineError, match=rf"clip 'a\.mp4': the cache {cache.root} cannot be written: .*{fault.strerror}"):
         decode_clips([one], [], SETTINGS)
+
+
+def test_a_file_where_the_cache_should_be_ends_decode_with_one_sentence(make_clip, cache):
+    """In the child process, where it arises."""
+    cache.root.mkdir()
+    one = job(make_clip("a.mp4", seconds=1), cache)
+    with pytest.raises(PipelineError, match=r"the cache .* cannot be written: .*Not a directory"):
+        list(decoding.decode_each([replace(one, cache_root=Path(one.file))], SETTINGS))
+    (cache.root / KIND).write_bytes(b"")
+    with pytest.raises(PipelineError, match=r"the cache .* cannot be (read|written): .*Not a directory"):
+        decode_clips([one], [], SETTINGS)
+
+
+def test_a_fault_of_the_media_is_the_clips_whatever_its_name(make_clip, cache, monkeypatch):
+    one = job(make_clip("a.mp4", seconds=1), cache)
+    monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: iter([(one, Failed("OSError: [Errno 5] of the decoder"))]))
+    assert decode_clips([one], [], SETTINGS)["status"].tolist() == ["unreadable"]
+
+
+@pytest.mark.parametrize("rate", [1, 99, 999, 1000, 1001, 11_127, 768_000, 768_001, 1_234_567])
+@pytest.mark.parametrize("missing", ["zeros", "drop"])
+def test_what_passes_decode_passes_every_ear_whatever_rate_its_header_states(make_clip, cache, monkeypatch, rate, missing):
+    monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: ((each, function(each)) for each in todo))
+    clip = make_clip("a.mkv", seconds=2, audio_codec="pcm_s16le", rate=8000, codec="ffv1")
+    written, stated = (b"\xb5\x88" + struct.pack(">d", float(value)) for value in (8000, rate))  # Matroska's SamplingFrequency
+    content = clip.read_bytes()
+    assert content.count(written) == 1
+    clip.write_bytes(content.replace(written, stated))
+    one = job(clip, cache, SETTINGS.model_copy(update={"on_missing_audio": missing, "min_coverage": 0.0}))
+    manifest = decode_clips([one], [], SETTINGS)
+    if rate not in AUDIBLE_RATES:
+        assert manifest["status"][0] == {"zeros": "silent", "drop": "no_audio"}[missing]
+        assert f"states a rate of {rate} Hz" in manifest["reason"][0]
+    if missing == "zeros":
+        _, waveform, heard_at = load_decoded(cache, "a.mkv", one.key)
+        assert heard_at == (rate if rate in AUDIBLE_RATES else 16_000)
+        samples = resample(torch.from_numpy(waveform), heard_at, 16_000)
+        assert abs(len(samples) - 48_000) <= 480
+        assert torch.isfinite(samples).all()
 
 
 def test_rows_of_one_clip_are_one_job(cache):

@@ -60,6 +60,30 @@ def train(inputs, directory):
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
+def test_a_damaged_first_network_is_trained_again_with_a_sentence(inputs, tmp_path, monkeypatch, capsys):
+    expected = train(inputs, tmp_path / "whole")
+    step, done = loop.Trainer._step, []
+
+    def counted(trainer, *arguments):
+        if len(done) == STEPS + 2:
+            raise KeyboardInterrupt
+        done.append(trainer.name)
+        step(trainer, *arguments)
+
+    monkeypatch.setattr(loop.Trainer, "_step", counted)
+    with pytest.raises(KeyboardInterrupt):
+        train(inputs, tmp_path / "killed")
+    first = tmp_path / "killed" / "seed-3.first"
+    content = bytearray(first.read_bytes())
+    content[-5] ^= 4
+    first.write_bytes(content)
+    (tmp_path / "killed" / "seed-3.first-checkpoint").unlink()
+    monkeypatch.setattr(loop.Trainer, "_step", step)
+    assert train(inputs, tmp_path / "killed") == expected
+    assert f"{first} is damaged" in (told := capsys.readouterr().err)
+    assert "the first network of seed 3 is trained again" in told
+
+
 # In the first network, between the two, in the second; CMPAE, whose first network is JoMoLD's, within an epoch, whose batches it counts;
 # MA, which keeps something of every clip; CoLeaF around CMPAE, with three steps a batch.
 @pytest.mark.parametrize(

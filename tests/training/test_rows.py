@@ -104,6 +104,57 @@ def test_a_run_killed_at_any_step_and_resumed_gives_the_same_bytes(inputs, tmp_p
     assert resumed == 2 * 4 * 3 - after  # seeds x epochs x steps, none done twice
 
 
+def flip(path):
+    """One bit in the middle."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("damage", [flip, cut])
+def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_seed_starts_again(inputs, tmp_path, monkeypatch, capsys, damage):
+    expected = train(inputs, tmp_path / "whole")
+    step, count = loop.Trainer._step, 0
+
+    def counted(self, *arguments):
+        nonlocal count
+        count += 1
+        if count == 17:  # in the second seed
+            raise KeyboardInterrupt
+        step(self, *arguments)
+
+    monkeypatch.setattr(loop.Trainer, "_step", counted)
+    with pytest.raises(KeyboardInterrupt):
+        train(inputs, tmp_path / "killed")
+    checkpoint = tmp_path / "killed" / "seed-4.checkpoint"
+    damage(checkpoint)
+    capsys.readouterr()
+    assert train(inputs, tmp_path / "killed") == expected
+    assert count == 17 + 12  # the finished seed is not trained again
+    told = capsys.readouterr().err
+    assert f"{checkpoint} is damaged, or of an earlier version; it is removed, and its training starts again from the beginning" in told
+
+
+@pytest.mark.parametrize("name", ["seed-3.safetensors", "seed-3.json"])
+def test_a_finished_seed_that_was_damaged_is_trained_again_and_never_read(inputs, tmp_path, capsys, name):
+    """While the row is under way, which mends it; once it is published, which refuses."""
+    expected = train(inputs, tmp_path / "row")
+    cut(tmp_path / "row" / name)
+    with pytest.raises(PipelineError, match=rf"{tmp_path}/row/{name} is damaged"):
+        load_seed(tmp_path / "row", 3)
+    capsys.readouterr()
+    assert train(inputs, tmp_path / "row") == expected
+    assert "is damaged" in (told := capsys.readouterr().err)
+    assert "seed 3 is trained again" in told
+    flip(tmp_path / "row" / "seed-4.safetensors")
+    with pytest.raises(PipelineError, match=r"seed-4\.safetensors is damaged"):
+        load_seed(tmp_path / "row", 4)
+
+
 def test_training_times_go_with_the_weights_and_outlive_an_interruption(inputs, tmp_path, monkeypatch):
     """By a clock that moves on by a second whenever it is read, and by an hour between a kill and what follows it."""
     clock = iter(range(10**6))

@@ -29,6 +29,7 @@ from pipeline.features.importing.settings import ImportSet
 from pipeline.features.importing.sources import ClipFiles, Reader, RowArray, clip_path
 from pipeline.features.prefetch import ahead
 from pipeline.features.store import SHARD_BYTES, begin_shard, entries_per_shard, entry_shapes, shard_name, write_documents, write_entries
+from pipeline.tensors import discard
 
 IMPORT_VERSION = 1  # raised by hand whenever a code change moves the numbers
 BLOCK_BYTES = 8 * 2**20
@@ -140,12 +141,12 @@ class Import:
             for number, (start, stop) in enumerate(ranges):
                 path = directory / shard_name(name, number)
                 notes = path.with_suffix(".checked.json")
-                if not path.is_file():
+                checked = _whole_shard(path, notes)
+                if checked is None:
                     checked = self._shard(name, start, stop, path, bar)
                     notes.write_text(json.dumps(vars(checked)), encoding="utf-8")
                     os.replace(path.with_suffix(".partial"), path)
                 else:
-                    checked = Checked(**json.loads(notes.read_text(encoding="utf-8")))
                     bar.update(stop - start)
                 whole.keys += checked.keys
                 whole.zero += checked.zero
@@ -212,6 +213,21 @@ def _advice(published: np.ndarray, dtype: str) -> str:
     if dtype == "float16" and largest <= np.finfo(np.float32).max:
         return "set dtype: float32"
     return "no dtype of the store can hold it: look at what wrote the file, or scale its numbers"
+
+
+def _whole_shard(path: Path, notes: Path) -> Checked | None:
+    """What an interrupted run noted of a shard that it finished; None where there is none, or one that was damaged since (then removed)."""
+    if not path.is_file():
+        return None
+    try:
+        checked = Checked(**json.loads(notes.read_text(encoding="utf-8")))
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        if [hashlib.sha256(np.ascontiguousarray(entry).data).hexdigest() for entry in values] == checked.keys:
+            return checked
+    except (ValueError, TypeError, OSError, EOFError):
+        pass
+    discard(path, f"{path}, which an interrupted run has left, is damaged", "its entries are imported again")
+    return None
 
 
 def _what_is_not_finite(published: np.ndarray, stored: np.ndarray, dtype: str) -> str:

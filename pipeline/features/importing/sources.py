@@ -107,7 +107,10 @@ class RowArray:
         for part in self.parts:
             low, high = max(start, part.first) - part.first, min(stop, part.first + part.count) - part.first
             if low < high:
-                pieces.append(self._array(part.path)[low:high])
+                try:
+                    pieces.append(self._array(part.path)[low:high])
+                except OSError as error:  # a chunk whose bytes are damaged
+                    raise PipelineError(f"{part.path}: rows {low} to {high - 1} cannot be read ({error}); get the file again") from error
         block = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         return block.reshape(stop - start, self.segments, *self.source.shape)
 

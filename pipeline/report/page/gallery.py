@@ -13,6 +13,7 @@ from pipeline.report.page.lanes import LANES, Reader
 from pipeline.report.page.media import take_along
 from pipeline.report.results import RowResult
 from pipeline.report.settings import ReportSettings
+from pipeline.tables import read_table
 from pipeline.tasks import TASKS
 
 NEEDED = ["row", "clip", "segment", "valid"]
@@ -61,7 +62,7 @@ def answers_of(result: RowResult) -> pd.DataFrame:
     assert result.directory is not None
     only = [("split", "==", "test"), ("seed", "==", result.shown_seed)]
     columns = [*NEEDED, *LANES[result.run.task].columns]
-    return pd.read_parquet(result.directory / "predictions.parquet", columns=columns, filters=only).sort_values(["row", "segment"])
+    return read_table(result.directory / "predictions.parquet", columns=columns, filters=only).sort_values(["row", "segment"])
 
 
 def main_classes(segments: pd.DataFrame, reader: Reader, background: int) -> dict[int, int]:

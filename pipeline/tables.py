@@ -1,0 +1,77 @@
+"""Tables on disk whose damage is found: parquet with a checksum on every page and a hash of the schema, compared when it is read.
+
+Statistics are left out: they have no checksum, and a wrong one would hide rows from a filter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.errors import PipelineError
+
+HASH = b"sha256"  # its key in the metadata
+
+
+def write_table(table: pa.Table | pd.DataFrame, path: Path) -> None:
+    """Write a table, without the index of a data frame."""
+    if isinstance(table, pd.DataFrame):
+        table = pa.Table.from_pandas(table, preserve_index=False)
+    metadata = {**(table.schema.metadata or {}), HASH: _digest(table.schema, table.num_rows)}
+    pq.write_table(table.replace_schema_metadata(metadata), path, write_page_checksum=True, write_statistics=False)
+
+
+def read_table(path: Path, **options: Any) -> pd.DataFrame:
+    """A table that a stage wrote.
+
+    Args:
+        options: of ``pyarrow.parquet.read_table``: columns, filters.
+
+    Raises:
+        PipelineError: the file is gone or damaged; names it.
+    """
+    with intact(path):
+        about = pq.read_metadata(path)
+        schema = about.schema.to_arrow_schema()
+        stated = (schema.metadata or {}).get(HASH)
+        if stated is not None and stated != _digest(schema, about.num_rows):  # tables of earlier versions have none
+            raise ValueError("its columns are not those that were written")
+        return pq.read_table(path, page_checksum_verification=True, **options).to_pandas()
+
+
+def _digest(schema: pa.Schema, rows: int) -> bytes:
+    columns = [(name, _kind(kind)) for name, kind in zip(schema.names, schema.types, strict=True)]
+    others = sorted((key, value) for key, value in (schema.metadata or {}).items() if key != HASH)
+    return hashlib.sha256(repr((rows, columns, others)).encode()).digest()
+
+
+def _kind(kind: pa.DataType) -> str:
+    """The type in words that are the same before and after: parquet renames the elements of lists."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return f"list of {_kind(kind.value_type)}"
+    if pa.types.is_struct(kind):
+        return repr([(part.name, _kind(part.type)) for part in kind])
+    return str(kind)
+
+
+@contextmanager
+def intact(path: Path) -> Iterator[None]:
+    """Name the file in whatever wrong bytes bring a reader to raise.
+
+    Raises:
+        PipelineError: anything was raised inside.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise PipelineError(f"{path}: no such file; run `dvc repro`, which makes it") from None
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise PipelineError(f"{path} is damaged ({reason}); remove it and run `dvc repro`, which makes it again") from error
