@@ -19,8 +19,14 @@ from pipeline.cache import file_sha256
 ROOT = Path(__file__).resolve().parents[1]
 ROOMS = ("pipeline", "stages")
 
+# What tells of a number, beside it, and is compared by the report alone.
+RECORDS = {
+    "pipeline/machine.py": "says on which machine a number was made; what a machine does to numbers, it does without being named",
+    "pipeline/made_with.py": "says with which params a number was made; DVC compares the params themselves",
+}
 # Modules that cannot move a number, each with its reason; what only they import is no part of a closure either.
 PLUMBING = {
+    **RECORDS,
     "pipeline/cache.py": "an entry comes back as it was put, or not at all; what entries hold is in their keys",
     "pipeline/children.py": "starts, watches and ends processes; what these compute is a part of its own",
     "pipeline/closure.py": "says what depends on what; a wrong answer shows in what it writes",
@@ -32,6 +38,8 @@ PLUMBING = {
     "pipeline/registry.py": "a name leads to its class; an entry's file is a part of its own where it is chosen",
     "pipeline/scratch.py": "temporary directories that go with their process",
     "pipeline/stage.py": "locks, and the frame around a stage's work",
+    "pipeline/tables.py": "a table comes back as it was written, or not at all",
+    "pipeline/tensors.py": "tensors come back as they were written, or not at all",
     "stages/__init__.py": "how threads wait for one another",
     "stages/paths.py": "paths that dvc.yaml names as well; a wrong one finds no file",
 }

@@ -176,7 +176,7 @@ def test_the_command_table_compares_with_todays_params(project, repository):
     def table():
         command = [sys.executable, "-m", "pipeline", "table"]
         environment = {**doctor.os.environ, "PYTHONPATH": str(repository)}
-        return subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(command, cwd=project, env=environment, capture_output=True, encoding="utf-8", check=True).stdout
 
     write_one_row(project, repository)
     provenance(project)
