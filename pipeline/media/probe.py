@@ -141,31 +141,26 @@ def _by_packets(found: Probe, may_jump: bool) -> Probe:
     clock = min(track.start for track in tracks.values()) if joined else found.clock
     reached = max(track.end for track in tracks.values()) - clock
     duration = found.duration
+    stated = not (found.container.startswith("mov,") or may_jump)  # by a header; of the others FFmpeg measures the length itself
     if joined:
         duration = reached
-    elif not (found.container.startswith("mov,") or may_jump):
+    elif stated:
         duration = _meant(duration, clock, reached)
         if duration is not None and duration < reached - SLACK_SECONDS:  # as after ``cat a.avi b.avi``
             duration = reached
-    return replace(
-        found,
-        clock=clock,
-        duration=duration,
-        video=_told_by(found.video, tracks, joined, clock),
-        audio=_told_by(found.audio, tracks, joined, clock),
-    )
 
+    def told(stream: Stream | None) -> Stream | None:
+        track = None if stream is None else tracks.get(stream.index)
+        if stream is None or track is None:
+            return stream
+        if joined:
+            return replace(stream, track=track, start=track.start - clock, duration=track.end - track.start)
+        if not stated or stream.duration is None or clock <= SLACK_SECONDS:
+            return replace(stream, track=track)
+        end = _meant(stream.start + stream.duration, clock, track.end - clock)
+        return replace(stream, track=track, duration=max(0.0, (end or 0.0) - stream.start))
 
-def _told_by(stream: Stream | None, tracks: dict[int, Track], joined: bool, clock: float) -> Stream | None:
-    track = None if stream is None else tracks.get(stream.index)
-    if stream is None or track is None:
-        return stream
-    if joined:
-        return replace(stream, track=track, start=track.start - clock, duration=track.end - track.start)
-    if stream.duration is None or clock <= SLACK_SECONDS:
-        return replace(stream, track=track)
-    end = _meant(stream.start + stream.duration, clock, track.end - clock)
-    return replace(stream, track=track, duration=None if end is None else max(0.0, end - stream.start))
+    return replace(found, clock=clock, duration=duration, video=told(found.video), audio=told(found.audio))
 
 
 def _meant(stated: float | None, clock: float, reached: float) -> float | None:
