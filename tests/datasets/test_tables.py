@@ -52,7 +52,6 @@ def test_a_column_named_twice_is_refused(tmp_path):
     [
         (b'-abcdefghij,0,5\n"abcdefghijk,1,2\n', "no line of a CSV file: unexpected end of data"),
         (b'-abcdefghij,"0"0,5\n', "no line of a CSV file"),
-        (b"-abcdefghij,0,5\n\xff\xfebcdefghijk,1,2\n", "not UTF-8"),
     ],
 )
 def test_what_is_no_csv_is_told_with_its_line(tmp_path, content, words):
