@@ -120,7 +120,7 @@ def _read_pyav(path: str | os.PathLike[str], times: np.ndarray, found: Probe, vi
         shown[done:], lasts[done:] = current[0], _lasts(current[1])
     interval = packets.interval or 1 / video.rate
     covered = _covered(times, shown, lasts, current[0], packets.times, interval, _hole(found, packets.times, interval))
-    if not covered.all():
+    if not covered.all() and not packets.errors:  # behind damage, a picture that stands is a picture that stands in
         lasts = np.maximum(lasts, _stands(path, found, video, packets, shown, interval))
         covered = _covered(times, shown, lasts, current[0], packets.times, interval, _hole(found, packets.times, interval))
     return Frames(images, shown, covered, current[0] + max(_lasts(current[1]), interval), "pyav", tuple(packets.errors))
