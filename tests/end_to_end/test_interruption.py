@@ -50,21 +50,21 @@ def test_seeds_trained_by_code_that_changed_meanwhile_are_trained_again(tiny):
     """Killed after seed 0, then a layer is changed: no seed of the old code stays beside one of the new."""
     project, _, _ = tiny
     runs, layer = project.root / "models/runs", project.root / "pipeline/layers/audio_guided_spatial.py"
-    train, code = ("python", "-m", "stages.train", "avel_second"), layer.read_bytes()
+    train, code = ("python", "-m", "stages.train", "avel_first"), layer.read_bytes()
 
     def seeds():
-        return [(runs / "avel_second" / f"seed-{seed}.safetensors").read_bytes() for seed in (0, 1)]
+        return [(runs / "avel_first" / f"seed-{seed}.safetensors").read_bytes() for seed in (0, 1)]
 
     before = seeds()
     try:
-        project.kill_when(lambda: any(runs.glob(".avel_second.*.partial/seed-1.checkpoint")), *train)
-        (left,) = runs.glob(".avel_second.*.partial")
+        project.kill_when(lambda: any(runs.glob(".avel_first.*.partial/seed-1.checkpoint")), *train)
+        (left,) = runs.glob(".avel_first.*.partial")
         assert (left / "seed-0.safetensors").read_bytes() == before[0]
         assert code.count(b".softmax(dim=-1)") == 1
         layer.write_bytes(code.replace(b".softmax(dim=-1)", b".mul(2).softmax(dim=-1)"))
         project.run(*train)
         resumed = seeds()
-        shutil.rmtree(runs / "avel_second")
+        shutil.rmtree(runs / "avel_first")
         project.run(*train)
         assert resumed == seeds()
         assert all(ours != earlier for ours, earlier in zip(resumed, before, strict=True))
