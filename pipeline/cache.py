@@ -12,7 +12,10 @@ import errno
 import hashlib
 import json
 import os
+import struct
+import sys
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -111,15 +114,24 @@ class Cache:
         except OSError as error:
             if error.errno not in DAMAGE:
                 raise CacheError(f"the cache entry {path} cannot be read: {error}") from error
-        except MemoryError:
+            reason = repr(error)
+        except MemoryError as error:
             if _is_whole(path):
                 raise
-        except Exception:  # whatever wrong bytes bring zipfile, numpy and json to raise
-            pass
+            reason = repr(error)
+        except RuntimeError as error:  # of an interpreter that is shutting down, or of flags that nobody sets here
+            if not isinstance(error, NotImplementedError) and "encrypted" not in str(error):
+                raise
+            reason = repr(error)
+        except (zipfile.BadZipFile, zlib.error, struct.error, ValueError, KeyError, EOFError) as error:
+            reason = repr(error)
+        else:
+            reason = "arrays are missing"
         try:
             path.unlink(missing_ok=True)
         except OSError as error:
-            raise CacheError(f"the cache entry {path} is damaged and cannot be removed: {error}") from error
+            raise CacheError(f"the cache entry {path} is damaged ({reason}) and cannot be removed: {error}") from error
+        print(f"the cache entry {path} is damaged ({reason}); it is removed, and made again when it is needed", file=sys.stderr, flush=True)
         return None
 
 
@@ -128,5 +140,7 @@ def _is_whole(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
+    except MemoryError:
+        return True  # as far as can be told
     except Exception:
         return False

@@ -34,7 +34,7 @@ def test_kinds_do_not_mix_and_an_absent_entry_is_none(cache):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
-def test_a_damaged_entry_reads_as_absent_and_is_removed(cache, damage):
+def test_a_damaged_entry_reads_as_absent_and_is_removed_with_a_sentence(cache, damage, capsys):
     cache.put("features", KEY, {"features": np.random.default_rng(0).random(5000).astype(np.float32)})
     path = cache.path("features", KEY)
     content = bytearray(path.read_bytes())
@@ -47,6 +47,8 @@ def test_a_damaged_entry_reads_as_absent_and_is_removed(cache, damage):
     path.write_bytes(content)
     assert cache.get("features", KEY) is None
     assert not cache.has("features", KEY)
+    assert f"the cache entry {path} is damaged (" in (told := capsys.readouterr().err)
+    assert "it is removed, and made again" in told
 
 
 def test_whichever_bit_of_an_entry_flips_it_reads_as_it_was_or_not_at_all(cache):
@@ -85,10 +87,11 @@ def test_a_cache_that_cannot_be_reached_is_no_damage(cache, tmp_path, monkeypatc
     assert cache.has("features", KEY)
 
 
-def test_an_entry_too_large_for_the_memory_is_no_damage(cache, monkeypatch):
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("cannot schedule new futures after interpreter shutdown"), ImportError()])
+def test_what_says_nothing_about_the_bytes_is_no_damage(cache, monkeypatch, error):
     cache.put("features", KEY, {"features": np.ones(3)})
-    monkeypatch.setattr(np, "load", lambda path, **_: (_ for _ in ()).throw(MemoryError))
-    with pytest.raises(MemoryError):
+    monkeypatch.setattr(np, "load", lambda path, **_: (_ for _ in ()).throw(error))
+    with pytest.raises(type(error)):
         cache.get("features", KEY)
     assert cache.has("features", KEY)
 
