@@ -25,6 +25,7 @@ from pipeline.encoders.weights import find, fingerprint, list_known, resolve
 from pipeline.errors import PipelineError
 from pipeline.machine import described, this_machine
 from pipeline.named_data import missing_data
+from pipeline.plan import missing_files
 from pipeline.report.provenance import read_sentence
 from pipeline.today import REPORT, news_since_report
 
@@ -125,7 +126,7 @@ def load_params(path: Path) -> tuple[config.Params | None, Finding]:
 
 def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
     """What the settings name and the project does not have."""
-    problems = missing_data(params, root) if params else []
+    problems = [*missing_data(params, root), *missing_files(params, root)] if params else []
     for problem in problems:
         setting, _, rest = problem.partition(": ")
         found, _, advice = rest.partition("; ")

@@ -20,6 +20,7 @@ from pipeline.encoders.weights import own_file
 from pipeline.errors import InputProblems
 from pipeline.features.settings import EncoderChoice
 from pipeline.methods import METHODS
+from pipeline.named_data import missing_data
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
 
 CHECKED = "checked.json"  # says that params.yaml is in order; always the same bytes
@@ -73,20 +74,20 @@ def own_weights(prefix: str, choice: EncoderChoice) -> Iterator[tuple[str, Path]
             yield f"{prefix}.{setting}", path
 
 
-def missing_files(params: Params) -> list[str]:
-    """One sentence for every setting that names a file which is not there."""
+def missing_files(params: Params, root: Path = Path()) -> list[str]:
+    """One sentence for every setting that names a file which is not in the project at ``root``, nor at its absolute path."""
     named = {setting: path for choice in choices(params) for setting, path in choice.files.items()}
     advice = "put it there, or correct the path"
-    return [f"{setting}: there is no file {path}; {advice}" for setting, path in named.items() if not path.is_file()]
+    return [f"{setting}: there is no file {path}; {advice}" for setting, path in named.items() if not (root / path).is_file()]
 
 
 def write_plan(params: Params, directory: Path) -> None:
     """Write the JSON of every choice, the links to the files they name, and ``checked.json``.
 
     Raises:
-        InputProblems: settings that name files which are not there.
+        InputProblems: settings that name data or files which are not there, all of them.
     """
-    if problems := missing_files(params):
+    if problems := [*missing_data(params), *missing_files(params)]:
         raise InputProblems("params.yaml", problems)
     for choice in choices(params):
         files = {setting: file_sha256(path) for setting, path in choice.files.items()}

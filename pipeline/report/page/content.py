@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.report.results import RowResult
+from pipeline.tables import read_table
 
 BINS = 10
 POINTS = 120  # of a curve; a longer one is thinned
@@ -82,9 +83,9 @@ def row_reliability(result: RowResult) -> dict[str, Any] | None:
     columns = ["valid", "true", "predicted", "event", "scores"]
     if not set(columns) <= set(pq.read_schema(path).names):
         return None
-    table = pq.read_table(path, columns=columns, filters=[("split", "==", "test")])
-    valid, true, predicted, event = (table.column(name).to_numpy() for name in columns[:4])
-    scores = table.column("scores").combine_chunks().flatten().to_numpy().reshape(len(true), -1)
+    table = read_table(path, columns=columns, filters=[("split", "==", "test")])
+    valid, true, predicted, event = (table[name].to_numpy() for name in columns[:4])
+    scores = np.concatenate([*table["scores"], np.zeros(0)]).reshape(len(true), -1)
     label = scores[np.arange(len(true)), predicted]
     return {
         "event": reliability(event[valid], true[valid] < scores.shape[1] - 1),
