@@ -22,7 +22,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from pipeline.cache import Cache, CacheError, file_sha256, fingerprint
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, naming_clips
 from pipeline.media.clip import BAD, DecodedClip, decode_clip
 from pipeline.media.guard import Failure, run_guarded
 from pipeline.media.settings import MediaSettings
@@ -233,10 +233,11 @@ def load_decoded(cache: Cache, clip: str, key: str, job: Job | None = None) -> t
             f"clip {clip!r} was not decoded as `media`, `dataset` and data/index now say; run `dvc repro decode`"
             " (or: python -m stages.decode)"
         )
-    entry = cache.get(KIND, key)
-    if entry is None and job is not None:
-        decode_clips([job], [], job.settings)
+    with naming_clips([clip], "its decoded form"):
         entry = cache.get(KIND, key)
+        if entry is None and job is not None:
+            decode_clips([job], [], job.settings)
+            entry = cache.get(KIND, key)
     if entry is None or "frames" not in entry[0]:
         raise PipelineError(f"clip {clip!r}: its decoded form is not in the cache {cache.root} any more and its file no longer decodes")
     arrays, facts = entry

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import multiprocessing
 
@@ -230,6 +231,8 @@ def test_what_is_not_finite_stops_with_the_clips_named_and_the_last_good_weights
     assert "the loss is nan" in str(caught.value) if what == "loss" else "norm inf" in str(caught.value)
     assert (published / "encoder.safetensors").read_bytes() == b"of an earlier run"
     (left,) = tmp_path.glob(".tuned.*.partial/last_good.safetensors")
+    with safe_open(left, "pt") as file:
+        assert json.loads(file.metadata()["clips"]) == order
     good = load_file(left)
     assert all(torch.equal(good[name], weights[-1][name]) for name in good)
 

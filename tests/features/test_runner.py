@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline import encoders
-from pipeline.cache import Cache
+from pipeline.cache import Cache, CacheError
 from pipeline.errors import PipelineError
 from pipeline.features import runner
 from pipeline.features.runner import Extraction
@@ -168,6 +168,25 @@ def test_a_clip_that_vanished_from_cache_and_disk_is_named(tmp_path):
     world.cache.path(decoding.KIND, world.jobs["clip0"].key).unlink()
     with pytest.raises(PipelineError, match="clip 'clip0'"):
         world.extract(tmp_path / "a")
+
+
+@pytest.mark.parametrize("fault", [CacheError("the cache entry x cannot be read"), MemoryError("9 TB"), OSError("Input/output error")])
+def test_whatever_ends_a_loading_thread_names_its_clip(tmp_path, monkeypatch, fault):
+    """The third of four clips, loaded ahead beside others: the error is the loader's own, and ends the extraction."""
+    world, read = World(tmp_path / "cache"), Cache.get
+    third = world.jobs["clip2"].key
+
+    def get(self, kind, key):
+        if key == third:
+            raise fault
+        return read(self, kind, key)
+
+    monkeypatch.setattr(Cache, "get", get)
+    with pytest.raises(PipelineError if isinstance(fault, PipelineError) else type(fault)) as caught:
+        world.extract(tmp_path / "store")
+    told = [str(caught.value), *getattr(caught.value, "__notes__", [])]
+    assert any("clip 'clip2'" in line and "its decoded form" in line for line in told), told
+    assert str(fault) in told[0]
 
 
 def test_bytes_depend_on_nothing_but_the_clip(tmp_path):

@@ -88,10 +88,15 @@ def test_a_healthy_run_says_nothing_of_faults(tmp_path):
 
 
 def test_patience_ends_with_gradients_as_with_losses(tmp_path, monkeypatch):
-    poison_gradients(monkeypatch, {0, 2, 3, 5})
-    with pytest.raises(PipelineError, match=r"the gradient was not finite in 4 steps.*epoch 1.*last such batch: clip\d+, clip\d+$"):
-        train(row(tmp_path), tmp_path / "row")
+    with monkeypatch.context() as patch:
+        clips = poison_gradients(patch, {0, 2, 3, 5})
+        with pytest.raises(PipelineError, match=r"the gradient was not finite in 4 steps.*epoch 1.*last such batch,.*: clip\d+, clip\d+$"):
+            train(row(tmp_path), tmp_path / "row")
     assert not list((tmp_path / "row").glob("*.safetensors"))
+    saved = tmp_path / "live" / "seed-3" / "not_finite.json"
+    assert json.loads(saved.read_text(encoding="utf-8")) == {"what": "gradient", "epoch": 1, "clips": clips[-1]}
+    train(row(tmp_path / "again"), tmp_path / "row")
+    assert not saved.exists()
 
 
 @pytest.mark.parametrize("validation", [True, False])
