@@ -23,11 +23,13 @@ VISUAL = {"encoder": "timm", "model": "test_resnet", "weights": "none", "image_s
 @pytest.mark.parametrize(
     ("name", "available", "chosen"), [("auto", True, "cuda"), ("auto", False, "cpu"), ("cpu", True, "cpu"), ("cuda", True, "cuda")]
 )
+@pytest.mark.fault(28)
 def test_auto_takes_a_gpu_where_there_is_one(monkeypatch, name, available, chosen):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: available)
     assert choose_device(name).type == chosen
 
 
+@pytest.mark.fault(28)
 def test_a_gpu_that_is_asked_for_and_missing_is_an_error_wherever_it_is_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     features = FeatureSet.model_validate({"visual": VISUAL, "audio": {"encoder": "logmel"}, "device": "cuda"})

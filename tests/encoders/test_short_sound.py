@@ -18,6 +18,7 @@ SETTINGS = {"cnn14": {"weights": "none"}, "vggish": {"weights": "none", "final_r
 
 
 @pytest.mark.parametrize("name", SHORT)
+@pytest.mark.fault(10)
 def test_a_file_with_less_sound_than_one_input_has_features(name, tmp_path):
     encoder = create(name, **SETTINGS[name])
     silence = encoder.encode(encoder.prepare(torch.zeros(SEGMENTS * 16_000), 16_000, SEGMENTS, 1.0))
@@ -38,6 +39,7 @@ def test_a_file_with_less_sound_than_one_input_has_features(name, tmp_path):
 
 @pytest.mark.parametrize("name", SHORT)
 @pytest.mark.parametrize("segment_seconds", [0.1, 0.3])
+@pytest.mark.fault(10)
 def test_segments_shorter_than_one_input_have_features_each(name, segment_seconds):
     encoder = create(name, **SETTINGS[name], **({"hop": 1.0} if name == "vggish" else {}))
     wave = torch.from_numpy(np.random.default_rng(0).normal(0, 0.1, round(3 * segment_seconds * 16_000)).astype(np.float32))

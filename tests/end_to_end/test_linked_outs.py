@@ -58,6 +58,7 @@ def linked(tmp_path_factory):
     return project, vault
 
 
+@pytest.mark.fault(26)
 def test_no_stage_writes_into_a_linked_file(linked, monkeypatch):
     project, vault = linked
     monkeypatch.chdir(project)
@@ -77,6 +78,7 @@ def test_no_stage_writes_into_a_linked_file(linked, monkeypatch):
         assert (vault / path).stat().st_nlink == 1 or (project / path).read_bytes() == content
 
 
+@pytest.mark.fault(26)
 def test_a_linked_text_that_a_command_fills_in_is_replaced_and_keeps_its_rights(linked, monkeypatch, tmp_path):
     project, _ = linked
     monkeypatch.chdir(project)

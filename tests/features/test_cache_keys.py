@@ -43,6 +43,7 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("what", OTHERS)
+@pytest.mark.fault(25)
 def test_features_made_otherwise_have_other_keys_and_are_made_anew(tmp_path, monkeypatch, what):
     world = World(tmp_path / "cache", contents=(0, 1))
     world.extract(tmp_path / "before")
@@ -56,6 +57,7 @@ def test_features_made_otherwise_have_other_keys_and_are_made_anew(tmp_path, mon
     assert not (store.read("visual", ["clip0", "clip1"]) == STRANGE).any()
 
 
+@pytest.mark.fault(25)
 def test_a_weights_file_of_the_same_name_with_other_numbers_is_another(tmp_path):
     world, path = World(tmp_path / "cache", contents=(0,)), tmp_path / "own.safetensors"
     weights_file(path, 1)

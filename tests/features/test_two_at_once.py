@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from pipeline.cache import Cache
 from pipeline.features.runner import KIND, Extraction
@@ -46,6 +47,7 @@ for _ in range(40):
 """
 
 
+@pytest.mark.fault(24)
 def test_processes_that_write_one_entry_at_once_leave_one_whole_entry(tmp_path, repository):
     command = [sys.executable, "-c", WRITER, str(tmp_path), KEY]
     writers = [subprocess.Popen(command, cwd=repository, stderr=subprocess.PIPE, encoding="utf-8") for _ in range(3)]
@@ -53,11 +55,13 @@ def test_processes_that_write_one_entry_at_once_leave_one_whole_entry(tmp_path, 
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [f"{KEY}.npz"]
 
 
+@pytest.mark.fault(24)
 def test_threads_of_one_process_do_not_write_into_each_others_file(tmp_path):
     together([lambda: put_and_get(tmp_path, 25)] * 4)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [f"{KEY}.npz"]
 
 
+@pytest.mark.fault(24)
 def test_two_extractions_over_one_cache_store_every_clip_once(tmp_path):
     World(tmp_path / "alone").extract(tmp_path / "expected")
     world = World(tmp_path / "cache")
@@ -73,6 +77,7 @@ def test_two_extractions_over_one_cache_store_every_clip_once(tmp_path):
     assert len(list((world.cache.root / KIND).rglob("*"))) - len(list((world.cache.root / KIND).iterdir())) == 2 * 4  # clips x senses
 
 
+@pytest.mark.fault(24)
 def test_one_of_two_starts_of_a_stage_gets_the_shards(tmp_path):
     """The other is refused before it opens one; so no row is written twice."""
     script = (

@@ -31,6 +31,7 @@ def cache(tmp_path):
     return Cache(tmp_path / "cache")
 
 
+@pytest.mark.fault(1)
 def test_every_clip_gets_a_verdict_and_good_ones_their_arrays(make_clip, cache, tmp_path):
     good = make_clip("good.mp4", seconds=3, audio_seconds=3)
     bad = tmp_path / "bad.mp4"
@@ -59,6 +60,7 @@ def test_what_is_in_the_cache_is_not_decoded_again_bad_verdicts_included(make_cl
     assert given == []
 
 
+@pytest.mark.fault(12)
 def test_two_names_of_the_same_bytes_are_decoded_once(make_clip, cache, tmp_path, monkeypatch):
     clip = make_clip("a.mp4", seconds=3, audio_seconds=3)
     twin = tmp_path / "b.mp4"
@@ -72,6 +74,7 @@ def test_two_names_of_the_same_bytes_are_decoded_once(make_clip, cache, tmp_path
     assert list(manifest["status"]) == ["ok", "ok"]
 
 
+@pytest.mark.fault(25)
 def test_the_key_follows_what_moves_the_numbers_and_nothing_else(make_clip, cache):
     base = job(make_clip("a.mp4", seconds=1), cache)
     working = {"workers": 7, "timeout_seconds": 9.0, "memory_mb": 100, "max_bad_fraction": 0.5}
@@ -99,6 +102,7 @@ def test_an_evicted_entry_is_decoded_again_and_a_vanished_file_is_named(make_cli
 @pytest.mark.parametrize(
     ("outcome", "status"), [(Crashed("signal 11"), "crashed"), (TimedOut("60 s"), "timeout"), (Failed("ValueError: odd"), "unreadable")]
 )
+@pytest.mark.fault(8)
 def test_a_clip_that_takes_its_child_down_has_a_status_and_is_tried_again_later(make_clip, cache, monkeypatch, outcome, status):
     one = job(make_clip("a.mp4", seconds=1), cache)
     monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: iter([(one, outcome)]))
@@ -110,6 +114,7 @@ def test_a_clip_that_takes_its_child_down_has_a_status_and_is_tried_again_later(
 @pytest.mark.parametrize(
     "fault", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied"), FileExistsError(17, "x")]
 )
+@pytest.mark.fault(22)
 def test_a_cache_that_cannot_be_written_is_no_fault_of_the_clip(make_clip, cache, monkeypatch, fault):
     one = job(make_clip("a.mp4", seconds=1), cache)
     monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: iter([(one, function(one))]))
@@ -138,6 +143,7 @@ def test_a_fault_of_the_media_is_the_clips_whatever_its_name(make_clip, cache, m
 
 @pytest.mark.parametrize("rate", [1, 99, 999, 1000, 1001, 11_127, 768_000, 768_001, 1_234_567])
 @pytest.mark.parametrize("missing", ["zeros", "drop"])
+@pytest.mark.fault(7)
 def test_what_passes_decode_passes_every_ear_whatever_rate_its_header_states(make_clip, cache, monkeypatch, rate, missing):
     monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: ((each, function(each)) for each in todo))
     clip = make_clip("a.mkv", seconds=2, audio_codec="pcm_s16le", rate=8000, codec="ffv1")
@@ -167,6 +173,7 @@ def test_rows_of_one_clip_are_one_job(cache):
     assert missing == ["c"]
 
 
+@pytest.mark.fault(1)
 def test_too_many_bad_clips_are_named_ten_at_most():
     manifest = pd.DataFrame({"clip": [f"c{n:02}" for n in range(40)], "status": ["truncated"] * 12 + ["ok"] * 28, "reason": ["cut"] * 40})
     check_bad_share(manifest, 0.3)

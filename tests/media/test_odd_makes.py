@@ -70,6 +70,7 @@ def expected(make: str, times: np.ndarray) -> list[int]:
 
 
 @pytest.mark.parametrize("make", MAKES)
+@pytest.mark.fault(7)
 def test_both_decoders_show_the_picture_of_the_moment_to_a_frame(make_clip, number_of, make):
     """PyAV that very one; decord one at most a frame off, or it is refused by its own account."""
     path = MAKES[make](make_clip)
@@ -89,6 +90,7 @@ def test_both_decoders_show_the_picture_of_the_moment_to_a_frame(make_clip, numb
         assert frames.images.dtype == np.uint8
 
 
+@pytest.mark.fault(7)
 def test_what_high_dynamic_range_states_is_no_obstacle(make_clip):
     """No tone mapping, as in the papers' own extraction: the curve is taken as it is, and pictures are eight bits deep."""
     path = MAKES["high dynamic range"](make_clip)
@@ -101,6 +103,7 @@ def test_what_high_dynamic_range_states_is_no_obstacle(make_clip):
 
 @pytest.mark.parametrize("layout", ["mono", "stereo", "5.1"])
 @pytest.mark.parametrize("rate", [8_000, 11_025, 44_100, 96_000, 192_000])
+@pytest.mark.fault(7)
 def test_sound_of_any_rate_and_layout_is_one_channel_of_floats(make_clip, rate, layout):
     path = make_clip("a.mkv", seconds=1.0, codec=None, audio_codec="pcm_s16le", rate=rate, layout=layout)
     audio = read_audio(path, probe(path), 0.0, 1.0)

@@ -33,6 +33,7 @@ def test_what_was_saved_comes_back(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["torch", "pickle"])
+@pytest.mark.fault(37)
 def test_a_checkpoint_that_would_run_a_command_is_refused_unrun(tmp_path, form):
     """Its digest is right, as whoever wrote it could make it."""
     body, trace, path = io.BytesIO(), tmp_path / "trace", tmp_path / "seed-3.checkpoint"
