@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.media import decoding
 from pipeline.media.audio import AUDIBLE_RATES
 from pipeline.media.clip import decode_clip
-from pipeline.media.decoding import KIND, Job, check_bad_share, decode_clips, load_decoded, make_jobs, summary
+from pipeline.media.decoding import KIND, Job, check_bad_share, decode_clips, load_decoded, longer_than_window, make_jobs, summary
 from pipeline.media.guard import Crashed, Failed, TimedOut
 from pipeline.media.settings import MediaSettings
 
@@ -171,6 +171,19 @@ def test_rows_of_one_clip_are_one_job(cache):
     jobs, missing = make_jobs(index, 10, 1.0, SETTINGS, cache)
     assert list(jobs) == ["a", "b"]
     assert missing == ["c"]
+
+
+@pytest.mark.fault(6)
+def test_clips_shorter_and_longer_than_their_window_are_both_counted(make_clip, cache, tmp_path):
+    """Windows of 3 s: a half second more is longer, the rest of a sound's last block is not."""
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"")
+    clips = [make_clip("short.mp4", seconds=2), make_clip("fits.mp4", seconds=3), make_clip("long.mp4", seconds=3.6), bad]
+    jobs = {clip.name: job(clip, cache) for clip in clips}
+    jobs["late.mp4"] = replace(job(make_clip("late.mp4", seconds=3.6), cache), start=0.5)
+    manifest = decode_clips(list(jobs.values()), ["gone"], SETTINGS)
+    assert summary(manifest) == "6 clips: 3 ok, 1 unreadable, 1 missing, 1 padded"
+    assert longer_than_window(manifest, jobs) == 1
 
 
 @pytest.mark.fault(1)
