@@ -12,6 +12,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import struct
 import sys
 import zipfile
@@ -65,7 +66,7 @@ class Cache:
             CacheError: the entry cannot be written.
         """
         path = self.path(kind, key)
-        partial = path.with_name(f".{key}.{os.getpid()}.partial")
+        partial = path.with_name(f".{key}.{secrets.token_hex(8)}.partial")  # threads share a process id, and so do containers
         document = json.dumps({**(facts or {}), ARRAYS: sorted(arrays)}, sort_keys=True)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)

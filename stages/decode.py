@@ -9,7 +9,7 @@ from pipeline import config
 from pipeline.cache import Cache
 from pipeline.datasets import read_index
 from pipeline.datasets.base import expected_files, published_path
-from pipeline.media.decoding import check_bad_share, decode_clips, make_jobs, summary
+from pipeline.media.decoding import check_bad_share, decode_clips, longer_than_window, make_jobs, summary
 from pipeline.stage import publishing, run
 from pipeline.tables import write_table
 from stages.paths import CLIPS, INDEX, PARAMS
@@ -21,7 +21,8 @@ def main() -> None:
     index = expected_files(read_index(INDEX, dataset.clips)[0], dataset)
     jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.dir))
     manifest = decode_clips(list(jobs.values()), missing, params.media)
-    print(f"decode: {summary(manifest)}")
+    longer = longer_than_window(manifest, jobs)
+    print(f"decode: {summary(manifest)}{f'; {longer} go on behind the window that is read of them' if longer else ''}")
     check_bad_share(manifest, params.media.max_bad_fraction)
     with publishing(CLIPS) as directory:
         write_table(without_folders(manifest, dataset.clips), directory / "clips.parquet")

@@ -34,6 +34,7 @@ def test_kinds_do_not_mix_and_an_absent_entry_is_none(cache):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
+@pytest.mark.fault(23)
 def test_a_damaged_entry_reads_as_absent_and_is_removed_with_a_sentence(cache, damage, capsys):
     cache.put("features", KEY, {"features": np.random.default_rng(0).random(5000).astype(np.float32)})
     path = cache.path("features", KEY)
@@ -51,6 +52,7 @@ def test_a_damaged_entry_reads_as_absent_and_is_removed_with_a_sentence(cache, d
     assert "it is removed, and made again" in told
 
 
+@pytest.mark.fault(23)
 def test_whichever_bit_of_an_entry_flips_it_reads_as_it_was_or_not_at_all(cache):
     values = np.arange(3, dtype=np.float32)
     cache.put("features", KEY, {"features": values}, {"status": "ok"})
@@ -104,6 +106,7 @@ def test_the_same_entry_has_the_same_bytes(cache):
     assert cache.path("features", KEY).read_bytes() == first
 
 
+@pytest.mark.fault(22)
 def test_nothing_is_left_of_a_failed_write(cache, monkeypatch):
     monkeypatch.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError("No space left on device")))
     with pytest.raises(CacheError, match=r"cannot be written: No space left on device; finished clips are kept"):

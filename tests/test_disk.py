@@ -93,6 +93,7 @@ def fault_of(write, path) -> str:
 
 
 @pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.fault(22)
 def test_a_file_that_may_not_grow_is_told_whoever_writes_it(writer, tmp_path, file_limit):
     sentence = fault_of(WRITERS[writer], tmp_path / "file.npy")
     words = "the disk is full" if writer in {"npy", "torch"} else "the file would be larger than the system allows"  # those keep no number
@@ -101,6 +102,7 @@ def test_a_file_that_may_not_grow_is_told_whoever_writes_it(writer, tmp_path, fi
 
 
 @pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.fault(22)
 def test_a_full_disk_is_told_whoever_writes_to_it(writer, full_disk):
     sentence = fault_of(WRITERS[writer], full_disk / "file.npy")
     assert sentence.startswith(str(full_disk))
@@ -166,6 +168,7 @@ def test_an_error_that_names_no_place_gets_one_once():
     assert other.filename is None
 
 
+@pytest.mark.fault(22)
 def test_nothing_is_lost_and_nothing_useless_left_when_publishing_fails(tmp_path, file_limit):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "old").write_text("old", encoding="utf-8")

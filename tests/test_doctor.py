@@ -123,6 +123,7 @@ def test_the_command_ends_with_1_where_there_is_a_problem(project, repository):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.fault(40)
 def test_data_that_a_setting_names_and_is_not_here_is_a_problem(project, repository):
     shutil.copy(repository / "suites" / "llp.yaml", project / "params.yaml")
     params = doctor.load_params(project / "params.yaml")[0]

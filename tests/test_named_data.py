@@ -15,6 +15,7 @@ def settings_of(problems):
     return [problem.split(": ")[0] for problem in problems]
 
 
+@pytest.mark.fault(40)
 def test_every_setting_that_names_what_is_not_there_is_told_with_its_path(suite, tmp_path):
     params = suite("llp")
     problems = missing_data(params, tmp_path)

@@ -12,6 +12,7 @@ def _in_tmp(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.fault(26)
 def test_a_directory_is_published_whole_and_replaces_the_old_one(tmp_path):
     target = tmp_path / "out"
     target.mkdir()
@@ -43,6 +44,7 @@ def test_work_of_an_interrupted_run_is_found_again_by_the_same_fingerprint_alone
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
 
+@pytest.mark.fault(21, 24)
 def test_a_second_start_beside_a_running_stage_is_refused(tmp_path):
     holder = subprocess.Popen(
         [sys.executable, "-c", "from pipeline.stage import only_one\nwith only_one('train-a'):\n  print('held', flush=True); input()"],

@@ -35,6 +35,7 @@ def bomb(levels: int, times: int = 10) -> str:
     ],
     ids=["bomb", "itself", "within itself", "open lists", "mappings", "file", "list", "digits", "date", "twice", "no anchor", "python"],
 )
+@pytest.mark.fault(18)
 def test_what_is_too_much_is_refused_in_one_line(tmp_path, text, words):
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")

@@ -8,6 +8,7 @@ Shape letters: B clips, N clips of a split, F frames, D width.
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, field
 from functools import partial
@@ -203,12 +204,13 @@ class Finetuner:
         self.state.loss_sum += float(loss) * len(rows)
 
     def _stop_for(self, rows: Tensor, what: str) -> None:
-        clips = ", ".join(self.train.items[int(row)].clip for row in rows)
+        clips = [self.train.items[int(row)].clip for row in rows]
         if self.fabric.is_global_zero:
-            save_file(_copy(self.raw.network.state_dict()), self.checkpoints.path.with_name(LAST_GOOD))
+            facts = {"clips": json.dumps(clips)}
+            save_file(_copy(self.raw.network.state_dict()), self.checkpoints.path.with_name(LAST_GOOD), facts)
         raise PipelineError(
             f"{self.name}: {what}, epoch {self.state.epoch}; lower learning_rate, set warmup_epochs or clip_norm, or raise the temperature."
-            f" The encoder as it was before this step: {self.checkpoints.path.with_name(LAST_GOOD)}. Clips of the step: {clips}"
+            f" The encoder as it was before this step: {self.checkpoints.path.with_name(LAST_GOOD)}. Clips of the step: {', '.join(clips)}"
         )
 
     def _check_weights(self, when: str) -> None:

@@ -22,7 +22,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from pipeline.cache import Cache, CacheError, file_sha256, fingerprint
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, naming_clips
 from pipeline.media.clip import BAD, DecodedClip, decode_clip
 from pipeline.media.guard import Failure, run_guarded
 from pipeline.media.settings import MediaSettings
@@ -233,10 +233,11 @@ def load_decoded(cache: Cache, clip: str, key: str, job: Job | None = None) -> t
             f"clip {clip!r} was not decoded as `media`, `dataset` and data/index now say; run `dvc repro decode`"
             " (or: python -m stages.decode)"
         )
-    entry = cache.get(KIND, key)
-    if entry is None and job is not None:
-        decode_clips([job], [], job.settings)
+    with naming_clips([clip], "its decoded form"):
         entry = cache.get(KIND, key)
+        if entry is None and job is not None:
+            decode_clips([job], [], job.settings)
+            entry = cache.get(KIND, key)
     if entry is None or "frames" not in entry[0]:
         raise PipelineError(f"clip {clip!r}: its decoded form is not in the cache {cache.root} any more and its file no longer decodes")
     arrays, facts = entry
@@ -247,6 +248,15 @@ def summary(manifest: pd.DataFrame) -> str:
     """One line: how many clips have which status."""
     counts = Counter(manifest["status"])
     return f"{len(manifest)} clips: " + ", ".join(f"{count} {status}" for status, count in counts.most_common())
+
+
+def longer_than_window(manifest: pd.DataFrame, jobs: Mapping[str, Job]) -> int:
+    """How many clips go on for half a segment or more behind the window that is read of them."""
+    count = 0
+    for clip, duration in zip(manifest["clip"], manifest["duration"], strict=True):
+        job = jobs.get(clip)
+        count += job is not None and duration >= job.start + (job.segments + 0.5) * job.segment_seconds  # False for NaN
+    return count
 
 
 def check_bad_share(manifest: pd.DataFrame, limit: float) -> None:

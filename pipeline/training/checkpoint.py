@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import pickle
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from typing import Any
 
 import torch
 
+from pipeline.errors import PipelineError
 from pipeline.tensors import discard
 
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -35,7 +37,11 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The content of a checkpoint, with the random state put back as it was; None where there is no file, or a damaged one (removed)."""
+    """The content of a checkpoint, with the random state put back as it was; None where there is no file, or a damaged one (removed).
+
+    Raises:
+        PipelineError: it holds more than tensors and plain data; nothing of it has run.
+    """
     try:
         stored = memoryview(path.read_bytes())
     except FileNotFoundError:
@@ -44,7 +50,14 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
     if hashlib.sha256(body).digest() != digest:
         discard(path, f"{path} is damaged, or of an earlier version", "its training starts again from the beginning")
         return None
-    content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    try:
+        content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:  # its digest holds: someone made it so
+        reason = " ".join(str(error).split(". ")[-1].split())
+        raise PipelineError(
+            f"{path} holds more than tensors and plain data and was not read; nothing of it has run. This pipeline writes no such file:"
+            f" find out where it comes from, remove it, then run again ({reason})"
+        ) from error
     torch.set_rng_state(content.pop("random"))
     cuda = content.pop("random_cuda")
     if cuda and torch.cuda.is_available():

@@ -6,6 +6,7 @@ model, optimizer, schedules, the random state, the order of the epoch and the po
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -26,12 +27,14 @@ from pipeline.errors import PipelineError
 from pipeline.machine import joined, this_machine
 from pipeline.methods import Batch, Method, Progress
 from pipeline.methods.base import Recipe
+from pipeline.publish import write_text
 from pipeline.tasks import Task
 from pipeline.training.checkpoint import Checkpoints, load_checkpoint
 from pipeline.training.data import SplitData
 from pipeline.training.predictions import not_finite_clips, predictions, score_split
 from pipeline.training.settings import TrainSettings
 
+NOT_FINITE = "not_finite.json"  # beside the live metrics: the clips of the step that ended a training
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
@@ -104,6 +107,7 @@ class Trainer:
                 last; or no epoch at all that can be kept.
         """
         self._restore()
+        (self.live / NOT_FINITE).unlink(missing_ok=True)  # of an earlier run
         self.state.machines = joined(self.state.machines, this_machine(self.train.features.visual.device))
         self.started = time.monotonic() - self.state.seconds
         live = LiveMetrics(self.live, resume=self.state.epoch > 0)
@@ -189,9 +193,11 @@ class Trainer:
         self.state.faults += count_lines(f"epoch {self.state.epoch}: a step skipped whose {what} was not finite; its clips", clips)
         if self.state.skipped > self.settings.nonfinite_patience:
             values = ", ".join(f"{key} {float(value.detach()):g}" for key, value in terms.items())
+            save_not_finite(self.live, {"what": what, "epoch": self.state.epoch, "clips": clips})
             raise PipelineError(
                 f"{self.name}: the {what} was not finite in {self.state.skipped} steps, more than train.nonfinite_patience allows; epoch"
-                f" {self.state.epoch}, terms: {values}; clips of the last such batch: {', '.join(clips)}"
+                f" {self.state.epoch}, terms: {values}; clips of the last such batch, kept in {self.live / NOT_FINITE}:"
+                f" {', '.join(clips)}"
             )
 
     def _close_epoch(self) -> dict[str, float]:
@@ -274,6 +280,11 @@ class Trainer:
         self.optimizer.load_state_dict(content["optimizer"])
         self.by_epoch.load_state_dict(content["by_epoch"])
         self.by_iteration.load_state_dict(content["by_iteration"])
+
+
+def save_not_finite(live: Path, facts: dict[str, Any]) -> None:
+    live.mkdir(parents=True, exist_ok=True)
+    write_text(live / NOT_FINITE, json.dumps(facts, indent=1) + "\n")
 
 
 class LiveMetrics:

@@ -10,12 +10,14 @@ from pipeline.contrastive import data
 from pipeline.contrastive.data import draw_middle, draw_random, pooled_audio
 from pipeline.encoders import create
 from pipeline.errors import PipelineError
+from pipeline.media import decoding
 
 
 def ids(items):
     return [item.clip for item in items]
 
 
+@pytest.mark.fault(12, 14)
 def test_each_content_once_and_none_that_is_also_held_out(world):
     world.add("twin", "train", content=0)  # the bytes of t0 under another id
     world.add("window", "train", content=0, start=3.0)  # the same file, another window: kept, as one group with t0
@@ -69,8 +71,18 @@ def test_audio_is_the_encoders_output_averaged_over_the_segments_drawn_and_kept_
     assert all(torch.equal(again[clip], features[clip]) for clip in features)
 
 
+@pytest.mark.fault(30)
 def test_audio_that_is_not_finite_names_the_clip(world, monkeypatch):
     encoder = create("logmel")
     monkeypatch.setattr(type(encoder), "encode", lambda self, batch: torch.full((len(batch), 128), torch.inf))
     with pytest.raises(PipelineError, match=r"clip 't0'.*logmel features are not finite"):
         data.audio_features(world.cache, encoder, world.select().train, torch.device("cpu"))
+
+
+@pytest.mark.fault(30)
+def test_frames_that_cannot_be_had_any_more_name_their_clip(world, tmp_path):
+    """Read ahead, in threads, by a fine-tuning under way."""
+    lost = world.jobs["t4"]
+    world.cache.path(decoding.KIND, lost.key).unlink()
+    with pytest.raises(PipelineError, match="clip 't4'"):
+        world.run(tmp_path / "tuned")

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import multiprocessing
 
@@ -77,6 +78,7 @@ def test_it_learns_and_only_where_it_may(world, tmp_path):
     assert all(torch.equal(frozen[name], original[name]) for name in original)
 
 
+@pytest.mark.fault(34)
 def test_the_threads_of_the_settings_decide_whatever_the_process_had(world, tmp_path, monkeypatch):
     seen = []
     stop_after(monkeypatch, 0, lambda: seen.append(torch.get_num_threads()))
@@ -123,6 +125,7 @@ def test_the_best_validation_is_kept_and_patience_ends_the_training(world, tmp_p
 
 
 @pytest.mark.parametrize("steps", [0, 2, 3, 7])  # before the first step, inside an epoch, at an epoch's start, later
+@pytest.mark.fault(20)
 def test_a_run_stopped_at_any_step_and_resumed_gives_the_same_bytes(world, tmp_path, monkeypatch, steps):
     changes = {"optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3}
     expected = world.run(tmp_path / "whole", **changes)
@@ -146,6 +149,7 @@ def killed(_, world, directory, steps):
         world.run(directory, train_last=1)  # with frozen maps, which die with the process
 
 
+@pytest.mark.fault(20)
 def test_a_run_killed_with_sigkill_and_resumed_gives_the_same_bytes(world, tmp_path):
     expected = world.run(tmp_path / "whole", train_last=1)
     with pytest.raises(multiprocessing.ProcessExitedException, match="SIGKILL"):
@@ -172,6 +176,7 @@ def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_fine_tuning_s
     assert f"{checkpoint} is damaged, or of an earlier version; it is removed" in capsys.readouterr().err
 
 
+@pytest.mark.fault(21)
 def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(world, tmp_path, monkeypatch):
     expected = world.run(tmp_path / "whole", checkpoint_seconds=1e6)
     begun = stop_after(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -201,6 +206,7 @@ def test_test_clips_are_never_opened_and_validation_clips_never_trained_on(world
 
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
+@pytest.mark.fault(31)
 def test_what_is_not_finite_stops_with_the_clips_named_and_the_last_good_weights_stay(world, tmp_path, monkeypatch, what):
     published = tmp_path / "tuned"
     published.mkdir()
@@ -230,6 +236,8 @@ def test_what_is_not_finite_stops_with_the_clips_named_and_the_last_good_weights
     assert "the loss is nan" in str(caught.value) if what == "loss" else "norm inf" in str(caught.value)
     assert (published / "encoder.safetensors").read_bytes() == b"of an earlier run"
     (left,) = tmp_path.glob(".tuned.*.partial/last_good.safetensors")
+    with safe_open(left, "pt") as file:
+        assert json.loads(file.metadata()["clips"]) == order
     good = load_file(left)
     assert all(torch.equal(good[name], weights[-1][name]) for name in good)
 
@@ -242,6 +250,7 @@ def test_what_is_not_finite_stops_with_the_clips_named_and_the_last_good_weights
         ("scores", "the loss on validation is nan, epoch 0; lower learning_rate"),
     ],
 )
+@pytest.mark.fault(31)
 def test_weights_that_a_step_made_infinite_are_not_published(world, tmp_path, monkeypatch, where, words):
     """Where the gradients are finite, and so is the loss before it."""
     made = trainer.make_optimizer
@@ -274,6 +283,7 @@ def test_weights_that_a_step_made_infinite_are_not_published(world, tmp_path, mo
 
 
 @pytest.mark.parametrize("last", [None, 1])
+@pytest.mark.fault(35)
 def test_two_processes_train_what_one_does(world, tmp_path, last):
     world.run(tmp_path / "one", epochs=1, train_last=last)
     world.run(tmp_path / "two", epochs=1, train_last=last, devices=2)

@@ -57,6 +57,7 @@ def test_gradients(symmetric, groups):
     assert torch.autograd.gradcheck(lambda v, a, t: info_nce(v, a, t, groups=numbers, symmetric=symmetric), (visual, audio, tau))
 
 
+@pytest.mark.fault(32)
 def test_a_batch_of_one_has_no_negative_no_loss_and_no_gradient():
     visual, audio = (rows.requires_grad_() for rows in pairs(1))
     tau = torch.tensor(0.2, dtype=torch.float64, requires_grad=True)
@@ -66,6 +67,7 @@ def test_a_batch_of_one_has_no_negative_no_loss_and_no_gradient():
     assert all(torch.equal(tensor.grad, torch.zeros_like(tensor)) for tensor in (visual, audio, tau))
 
 
+@pytest.mark.fault(32)
 def test_a_batch_of_one_group_has_no_negative_either():
     visual, audio = (rows.requires_grad_() for rows in pairs(3))
     loss = info_nce(visual, audio, 0.2, groups=torch.zeros(3, dtype=torch.int64))
@@ -75,6 +77,7 @@ def test_a_batch_of_one_group_has_no_negative_either():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.fault(36)
 def test_half_precision_neither_overflows_nor_loses_the_sum(dtype):
     """Dot products of 65,536 at tau = 0.01 overflow float16 and exp alike; the loss is computed from float32."""
     visual = torch.tensor([[256.0, 0], [0, 256]], dtype=dtype, requires_grad=True)
@@ -99,6 +102,7 @@ def in_one_process(rank, port, visual, audio, groups, out):
     distributed.destroy_process_group()
 
 
+@pytest.mark.fault(35)
 def test_two_processes_of_half_a_batch_are_one_of_the_whole(tmp_path, free_port):
     visual, audio = pairs(6, seed=4)
     groups = torch.tensor([0, 1, 2, 1, 3, 0])  # a clip's other row lies in the other process

@@ -40,6 +40,7 @@ def test_classes_stand_in_the_order_of_the_categories_file(tmp_path):
     assert build_index(settings).classes == ["Cat", "Bird", "Dog"]
 
 
+@pytest.mark.fault(13, 15)
 def test_all_malformed_lines_are_told_at_once_with_file_and_line(tmp_path):
     bad = ["Dog&eee&good&7&5", "Dog&../etc&good&0&5", "Dog&fff&good&0", "Dog&ggg&good&zero&5", "Dog&hhh&good&0&11", "&iii&good&0&5"]
     settings = write_ave(tmp_path / "ave", lines=[*LINES, *bad], splits={"trainSet": LINES, "valSet": [], "testSet": []}, clips=[])
@@ -51,6 +52,7 @@ def test_all_malformed_lines_are_told_at_once_with_file_and_line(tmp_path):
         assert any(f"Annotations.txt:{number}:" in problem and words in problem for problem in caught.value.problems)
 
 
+@pytest.mark.fault(13, 14)
 def test_a_line_in_two_splits_or_in_no_annotation_and_an_unknown_class_are_problems(tmp_path):
     settings = write_ave(tmp_path / "ave", splits={"trainSet": LINES, "valSet": LINES[:1], "testSet": ["Dog&zzz&good&0&10"]})
     (tmp_path / "ave" / "categories.txt").write_text("Dog\n", encoding="utf-8")
@@ -62,6 +64,7 @@ def test_a_line_in_two_splits_or_in_no_annotation_and_an_unknown_class_are_probl
     assert "'Cat' of Annotations.txt is not in it" in text
 
 
+@pytest.mark.fault(13)
 def test_missing_annotation_files_are_named(tmp_path):
     settings = write_ave(tmp_path / "ave")
     (tmp_path / "ave" / "valSet.txt").unlink()
@@ -71,6 +74,7 @@ def test_missing_annotation_files_are_named(tmp_path):
         build_index(DatasetSettings(kind="ave", clips=tmp_path / "nowhere", annotations=tmp_path, **TEN_SECONDS))
 
 
+@pytest.mark.fault(13, 14)
 def test_defects_that_do_not_stop_are_in_the_health_report(tmp_path):
     lines = [*LINES, "Cat&aaaaaaaaaaa&good&0&10", "Dog&eeeeeeeeeee&good&0&0", "Dog&fffffffffff&good&0&10"]
     splits = {"trainSet": [*LINES[:2], lines[5]], "valSet": LINES[2:3], "testSet": [LINES[3], lines[4]]}
@@ -87,6 +91,7 @@ def test_defects_that_do_not_stop_are_in_the_health_report(tmp_path):
     ]
 
 
+@pytest.mark.fault(15)
 def test_a_link_that_leads_out_of_the_clips_is_not_followed(tmp_path):
     settings = write_ave(tmp_path / "ave")
     secret = tmp_path / "secret.mp4"

@@ -30,6 +30,7 @@ AVE, DASHED = "a_bC-9_12xy", "---1_cCGK4M"
     ],
 )
 @pytest.mark.parametrize("clip", [AVE, DASHED])
+@pytest.mark.fault(11)
 def test_the_common_layouts_of_a_dump_are_found(put, clip, name):
     root = put(name.format(clip), "other000000.mp4", "notes.txt", f"x{clip}.mp4", f"{clip}.txt")
     assert match_files(root, [clip]).files == {clip: (root / name.format(clip)).as_posix()}
@@ -96,6 +97,7 @@ def test_the_same_clip_in_two_folders_is_one_file(put):
     assert found.ambiguous == {}
 
 
+@pytest.mark.fault(15)
 def test_links_that_lead_out_are_refused_and_said_and_cycles_end(put, tmp_path):
     root = put("deep/inside0000a.mp4")
     (tmp_path / "secret").mkdir()

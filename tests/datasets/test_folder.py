@@ -19,6 +19,7 @@ def settings(clips, annotations=None):
     return DatasetSettings(kind="folder", clips=clips, annotations=annotations or clips, segments=10, segment_seconds=1.0)
 
 
+@pytest.mark.fault(11)
 def test_every_file_is_a_clip_and_equal_names_stay_apart(clips):
     index = build_index(settings(clips))
     assert {row.clip for row in index.rows} == {"a.mp4", "deep/a.mp4", "with space ü.mp4", "-dash.mp4", "new\nline.mp4"}
@@ -57,6 +58,7 @@ def test_a_negative_clip_of_weak_supervision_has_no_event(clips, tmp_path):
     ]
 
 
+@pytest.mark.fault(13, 14)
 def test_all_problems_of_the_labels_are_told_at_once(clips, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text(

@@ -29,6 +29,7 @@ def health_of(rows, directory):
     return written
 
 
+@pytest.mark.fault(14)
 def test_equal_bytes_under_two_ids_of_two_splits_are_told(files, tmp_path):
     rows = [Row(clip, SPLITS[clip], files[clip]) for clip in CONTENTS]
     assert health_of([*rows, rows[0], Row("lost", "test", None)], tmp_path) == [

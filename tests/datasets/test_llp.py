@@ -81,6 +81,7 @@ def test_every_defect_that_does_not_stop_is_counted_with_its_line(tmp_path):
     ]
 
 
+@pytest.mark.fault(13, 14)
 def test_all_faults_are_told_at_once_with_file_and_line(tmp_path):
     weak = {
         **WEAK,

@@ -69,6 +69,7 @@ def write_orders(root, **content):
             file.create_dataset("order", **content.get(split, {"data": np.zeros(0, np.int64)}))
 
 
+@pytest.mark.fault(17)
 def test_an_order_file_of_a_few_kilobytes_that_asks_for_gigabytes_is_refused_unread(tmp_path):
     write_orders(tmp_path, train={"shape": (2_000_000_000,), "dtype": "f8", "chunks": (1000,), "fillvalue": 0.0})
     assert (tmp_path / "train_order.h5").stat().st_size < 10_000
@@ -117,6 +118,7 @@ def npy(path, shape: str):
     ("shape", "words"),
     [("(4611686018427387904, 4)", "truncated: 192 of 147573952589676413056 bytes"), ("(-1, 8)", r"states the shape \(-1, 8\)")],
 )
+@pytest.mark.fault(17)
 def test_a_shape_that_overflows_or_is_negative_is_refused(tmp_path, shape, words):
     npy(tmp_path / "a.npy", shape)
     with pytest.raises(ValueError, match=words):

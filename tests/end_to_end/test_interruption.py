@@ -11,6 +11,7 @@ from tiny_project import TINY, Project
 pytestmark = pytest.mark.xdist_group("tiny")  # one process: the tiny project is run from nothing once
 
 
+@pytest.mark.fault(19, 20)
 def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(tiny, tmp_path, repository):
     _, expected, _ = tiny
     project = Project(tmp_path, repository)  # a cache of its own: everything is computed again

@@ -54,6 +54,7 @@ def nothing_was_touched(project):
     assert not list(project.root.rglob("y"))
 
 
+@pytest.mark.fault(15)
 def test_names_that_are_commands_or_paths_are_refused_before_anything_is_done(project):
     """With --keep-going DVC runs every stage that does not wait for a failed one: none is left."""
     names = {block: [climbing(block), *(f"{block} {command}" for command in COMMANDS)] for block in ENTRIES}

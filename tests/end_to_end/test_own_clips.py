@@ -33,6 +33,7 @@ def params(clips, bad_fraction):
     }
 
 
+@pytest.mark.fault(1)
 def test_every_file_has_features_or_a_status_with_a_reason(clips, tmp_path, repository):
     project = Project(tmp_path, repository)
     project.write_params(params(clips, 1.0))
@@ -51,6 +52,7 @@ def test_every_file_has_features_or_a_status_with_a_reason(clips, tmp_path, repo
     assert summary["ok"] == 4
 
 
+@pytest.mark.fault(1)
 def test_too_many_bad_clips_stop_the_stage_and_are_named(clips, tmp_path, repository):
     project = Project(tmp_path, repository)
     project.write_params(params(clips, 0.2))

@@ -119,6 +119,7 @@ def test_every_way_of_storing_the_same_numbers_gives_the_same_store(tmp_path, fo
         np.testing.assert_array_equal(store.read_entries(name, store.entries(index(negatives=0))), array)
 
 
+@pytest.mark.fault(17)
 def test_all_faults_of_all_files_are_told_at_once_before_any_work(tmp_path, published):
     root, whole = published
     write_h5(root / "visual_feature.h5", whole["visual"][: ROWS - 1])
@@ -146,6 +147,7 @@ def test_all_faults_of_all_files_are_told_at_once_before_any_work(tmp_path, publ
         (lambda path: path.symlink_to("/etc/hostname"), "a link that leads out"),
     ],
 )
+@pytest.mark.fault(17)
 def test_files_that_are_not_what_they_seem(tmp_path, published, make, words):
     root, _ = published
     (root / "audio_feature.h5").unlink()
@@ -165,6 +167,7 @@ def elsewhere(path):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.fault(17)
 def test_rows_with_nan_or_infinity_are_all_named_and_nothing_is_stored(tmp_path, published, value):
     root, whole = published
     broken = {name: values.copy() for name, values in whole.items()}
@@ -181,6 +184,7 @@ def test_rows_with_nan_or_infinity_are_all_named_and_nothing_is_stored(tmp_path,
     ]
 
 
+@pytest.mark.fault(36)
 def test_numbers_too_large_for_float16_are_told_as_such_and_the_largest_that_fit_are_kept(tmp_path, published):
     root, whole = published
     whole["audio"][2, 1, 3], whole["audio"][2, 1, 0] = 65504.0, 65504.0
@@ -194,6 +198,7 @@ def test_numbers_too_large_for_float16_are_told_as_such_and_the_largest_that_fit
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.fault(36)
 def test_numbers_too_large_for_any_dtype_are_not_sent_to_another(tmp_path, published, dtype):
     root, whole = published
     audio = whole["audio"][:ROWS].astype(np.float64)

@@ -92,6 +92,7 @@ def test_clips_without_files_are_left_out_and_named_up_to_a_share(tmp_path):
     assert "clips without a file in every stream, left out: 1 (-bbbbbbbbbb)" in summary
 
 
+@pytest.mark.fault(17)
 def test_every_bad_file_is_named_before_any_work(tmp_path):
     root = tmp_path / "feats"
     write_llp(root)

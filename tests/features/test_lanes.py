@@ -47,6 +47,7 @@ def test_every_thread_computes_on_one_core_and_torch_gets_its_threads_back():
         torch.set_num_threads(before)
 
 
+@pytest.mark.fault(30)
 def test_an_error_ends_the_run_without_the_work_that_waits():
     done = []
     with pytest.raises(ZeroDivisionError), Lanes(CPU, 1) as lanes:

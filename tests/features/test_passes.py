@@ -39,6 +39,7 @@ def test_rows_are_packed_into_full_passes_in_order():
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", KINDS)
+@pytest.mark.fault(27, 34)
 def test_a_rows_bytes_depend_neither_on_its_place_nor_on_its_neighbours(name, precision):
     encoder = encoders.create(name, **KINDS[name])
     encode = PassEncoder(encoder, CPU, precision, 5)
@@ -83,6 +84,7 @@ def test_on_a_cpu_a_pass_is_small():
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("can't allocate memory: 9 TB")])
+@pytest.mark.fault(27)
 def test_a_row_that_never_fits_is_an_error_that_says_what_to_do(monkeypatch, error):
     encoder = encoders.create("logmel")
 
@@ -94,6 +96,7 @@ def test_a_row_that_never_fits_is_an_error_that_says_what_to_do(monkeypatch, err
         PassEncoder(encoder, CPU, "float32", 8)(torch.zeros(8, 96, 64))
 
 
+@pytest.mark.fault(27)
 def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
     encoder = encoders.create("logmel")
 

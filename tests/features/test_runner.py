@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline import encoders
-from pipeline.cache import Cache
+from pipeline.cache import Cache, CacheError
 from pipeline.errors import PipelineError
 from pipeline.features import runner
 from pipeline.features.runner import Extraction
@@ -78,6 +78,7 @@ def test_features_are_the_encoders_output_averaged_over_the_frames_of_a_segment(
         np.testing.assert_allclose(store.read("audio", [f"clip{number}"])[0], heard.numpy(), rtol=2e-3, atol=2e-3)
 
 
+@pytest.mark.fault(6)
 def test_bad_clips_are_left_out_and_said_and_short_ones_are_masked(tmp_path):
     world = World(tmp_path / "cache")
     world.add("short", 7, status="padded", seconds=1.5)
@@ -89,6 +90,7 @@ def test_bad_clips_are_left_out_and_said_and_short_ones_are_masked(tmp_path):
     assert message == "5 clips stored, 5 encoded, 1 left out by their status"
 
 
+@pytest.mark.fault(19)
 def test_an_interrupted_extraction_loses_no_finished_clip_and_ends_with_the_same_bytes(tmp_path, monkeypatch):
     whole = World(tmp_path / "whole")
     whole.extract(tmp_path / "expected")
@@ -112,6 +114,7 @@ def test_an_interrupted_extraction_loses_no_finished_clip_and_ends_with_the_same
     assert world.bytes(tmp_path / "resumed") == world.bytes(tmp_path / "expected")
 
 
+@pytest.mark.fault(12)
 def test_one_more_clip_is_one_more_encoding_and_equal_bytes_are_encoded_once(tmp_path):
     world = World(tmp_path / "cache", contents=(0, 1, 1))
     assert world.extract(tmp_path / "a").startswith("3 clips stored, 2 encoded")
@@ -131,6 +134,7 @@ def test_a_change_of_one_encoder_leaves_the_other_ones_features(tmp_path, monkey
     assert made == ["visual"] * 4
 
 
+@pytest.mark.fault(23)
 def test_a_damaged_cache_entry_is_made_again(tmp_path):
     world = World(tmp_path / "cache")
     world.extract(tmp_path / "a")
@@ -140,6 +144,7 @@ def test_a_damaged_cache_entry_is_made_again(tmp_path):
     assert world.bytes(tmp_path / "a") == world.bytes(tmp_path / "b")
 
 
+@pytest.mark.fault(36)
 def test_features_that_do_not_fit_the_dtype_stop_with_the_clips_name(tmp_path, monkeypatch):
     world = World(tmp_path / "cache", contents=(0,))
     logmel = encoders.ENCODERS.get("logmel")
@@ -153,6 +158,7 @@ def test_features_that_do_not_fit_the_dtype_stop_with_the_clips_name(tmp_path, m
 
 
 @pytest.mark.parametrize(("part", "encoder"), [("prepare", "encoder logmel"), ("encode", "audio encoder")])
+@pytest.mark.fault(30)
 def test_a_clip_that_an_encoder_cannot_take_is_named(tmp_path, monkeypatch, part, encoder):
     """In the message of an error meant for the user, and in a note to any other; a pass mixes clips, so it names all of them."""
     world, logmel = World(tmp_path / "cache", contents=(0,)), encoders.ENCODERS.get("logmel")
@@ -163,6 +169,7 @@ def test_a_clip_that_an_encoder_cannot_take_is_named(tmp_path, monkeypatch, part
         assert f"clip 'clip0': {encoder}{text}" == str(caught.value) if text else caught.value.__notes__ == [f"{encoder}, at clip 'clip0'"]
 
 
+@pytest.mark.fault(30)
 def test_a_clip_that_vanished_from_cache_and_disk_is_named(tmp_path):
     world = World(tmp_path / "cache", contents=(0,))
     world.cache.path(decoding.KIND, world.jobs["clip0"].key).unlink()
@@ -170,6 +177,27 @@ def test_a_clip_that_vanished_from_cache_and_disk_is_named(tmp_path):
         world.extract(tmp_path / "a")
 
 
+@pytest.mark.parametrize("fault", [CacheError("the cache entry x cannot be read"), MemoryError("9 TB"), OSError("Input/output error")])
+@pytest.mark.fault(30)
+def test_whatever_ends_a_loading_thread_names_its_clip(tmp_path, monkeypatch, fault):
+    """The third of four clips, loaded ahead beside others: the error is the loader's own, and ends the extraction."""
+    world, read = World(tmp_path / "cache"), Cache.get
+    third = world.jobs["clip2"].key
+
+    def get(self, kind, key):
+        if key == third:
+            raise fault
+        return read(self, kind, key)
+
+    monkeypatch.setattr(Cache, "get", get)
+    with pytest.raises(PipelineError if isinstance(fault, PipelineError) else type(fault)) as caught:
+        world.extract(tmp_path / "store")
+    told = [str(caught.value), *getattr(caught.value, "__notes__", [])]
+    assert any("clip 'clip2'" in line and "its decoded form" in line for line in told), told
+    assert str(fault) in told[0]
+
+
+@pytest.mark.fault(34)
 def test_bytes_depend_on_nothing_but_the_clip(tmp_path):
     """Not on workers, on neighbours, on their order, or on what the cache holds. A pass of 4 rows spans clips of 6 frames, 3 sounds."""
     settings = changed(dtype="float32")  # every last bit
@@ -220,6 +248,7 @@ def test_frames_are_kept_apart_where_the_encoder_says_so(tmp_path):
     np.testing.assert_allclose(every.mean(2), mean.read("visual", ["clip0", "clip1"]), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.fault(27)
 def test_memory_that_runs_out_halves_the_pass_and_keeps_the_numbers(tmp_path, monkeypatch, capsys):
     World(tmp_path / "whole").extract(tmp_path / "a")
     network, sizes = encoders.ENCODERS.get("efficientnet_lite0"), []

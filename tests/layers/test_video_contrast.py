@@ -70,6 +70,7 @@ def test_gradient_against_finite_differences():
 
 
 @pytest.mark.parametrize("known", [[True, True], [False, False]])
+@pytest.mark.fault(32)
 def test_a_batch_without_an_event_gives_zero_and_no_gradient(known):
     visual, audio = (row.requires_grad_() for row in rows(2))
     loss = video_contrast(visual, audio, torch.zeros(2, 3), torch.tensor(known), 0.1)

@@ -28,6 +28,7 @@ def judged(sound_clip):
     return judge
 
 
+@pytest.mark.fault(2)
 def test_random_damage_never_crashes_hangs_or_comes_back_short(sound_clip, make_clip):
     webm = make_clip("other.webm", codec="libvpx-vp9", audio_codec="libopus", rate=48000)
     sources = [sound_clip, make_clip("other.mkv"), webm]

@@ -1,3 +1,4 @@
+import errno
 import os
 import struct
 from dataclasses import replace
@@ -14,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.media import decoding
 from pipeline.media.audio import AUDIBLE_RATES
 from pipeline.media.clip import decode_clip
-from pipeline.media.decoding import KIND, Job, check_bad_share, decode_clips, load_decoded, make_jobs, summary
+from pipeline.media.decoding import KIND, Job, check_bad_share, decode_clips, load_decoded, longer_than_window, make_jobs, summary
 from pipeline.media.guard import Crashed, Failed, TimedOut
 from pipeline.media.settings import MediaSettings
 
@@ -30,6 +31,7 @@ def cache(tmp_path):
     return Cache(tmp_path / "cache")
 
 
+@pytest.mark.fault(1)
 def test_every_clip_gets_a_verdict_and_good_ones_their_arrays(make_clip, cache, tmp_path):
     good = make_clip("good.mp4", seconds=3, audio_seconds=3)
     bad = tmp_path / "bad.mp4"
@@ -58,6 +60,7 @@ def test_what_is_in_the_cache_is_not_decoded_again_bad_verdicts_included(make_cl
     assert given == []
 
 
+@pytest.mark.fault(12)
 def test_two_names_of_the_same_bytes_are_decoded_once(make_clip, cache, tmp_path, monkeypatch):
     clip = make_clip("a.mp4", seconds=3, audio_seconds=3)
     twin = tmp_path / "b.mp4"
@@ -71,6 +74,7 @@ def test_two_names_of_the_same_bytes_are_decoded_once(make_clip, cache, tmp_path
     assert list(manifest["status"]) == ["ok", "ok"]
 
 
+@pytest.mark.fault(25)
 def test_the_key_follows_what_moves_the_numbers_and_nothing_else(make_clip, cache):
     base = job(make_clip("a.mp4", seconds=1), cache)
     working = {"workers": 7, "timeout_seconds": 9.0, "memory_mb": 100, "max_bad_fraction": 0.5}
@@ -98,6 +102,7 @@ def test_an_evicted_entry_is_decoded_again_and_a_vanished_file_is_named(make_cli
 @pytest.mark.parametrize(
     ("outcome", "status"), [(Crashed("signal 11"), "crashed"), (TimedOut("60 s"), "timeout"), (Failed("ValueError: odd"), "unreadable")]
 )
+@pytest.mark.fault(8)
 def test_a_clip_that_takes_its_child_down_has_a_status_and_is_tried_again_later(make_clip, cache, monkeypatch, outcome, status):
     one = job(make_clip("a.mp4", seconds=1), cache)
     monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: iter([(one, outcome)]))
@@ -109,11 +114,13 @@ def test_a_clip_that_takes_its_child_down_has_a_status_and_is_tried_again_later(
 @pytest.mark.parametrize(
     "fault", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied"), FileExistsError(17, "x")]
 )
+@pytest.mark.fault(22)
 def test_a_cache_that_cannot_be_written_is_no_fault_of_the_clip(make_clip, cache, monkeypatch, fault):
     one = job(make_clip("a.mp4", seconds=1), cache)
     monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: iter([(one, function(one))]))
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(fault))
-    with pytest.raises(PipelineError, match=rf"clip 'a\.mp4': the cache {cache.root} cannot be written: .*{fault.strerror}"):
+    words = "the disk is full" if fault.errno == errno.ENOSPC else fault.strerror
+    with pytest.raises(PipelineError, match=rf"clip 'a\.mp4': the cache {cache.root} cannot be written: .*{words}"):
         decode_clips([one], [], SETTINGS)
 
 
@@ -136,6 +143,7 @@ def test_a_fault_of_the_media_is_the_clips_whatever_its_name(make_clip, cache, m
 
 @pytest.mark.parametrize("rate", [1, 99, 999, 1000, 1001, 11_127, 768_000, 768_001, 1_234_567])
 @pytest.mark.parametrize("missing", ["zeros", "drop"])
+@pytest.mark.fault(7)
 def test_what_passes_decode_passes_every_ear_whatever_rate_its_header_states(make_clip, cache, monkeypatch, rate, missing):
     monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: ((each, function(each)) for each in todo))
     clip = make_clip("a.mkv", seconds=2, audio_codec="pcm_s16le", rate=8000, codec="ffv1")
@@ -165,6 +173,20 @@ def test_rows_of_one_clip_are_one_job(cache):
     assert missing == ["c"]
 
 
+@pytest.mark.fault(6)
+def test_clips_shorter_and_longer_than_their_window_are_both_counted(make_clip, cache, tmp_path):
+    """Windows of 3 s: a half second more is longer, the rest of a sound's last block is not."""
+    bad = tmp_path / "bad.mp4"
+    bad.write_bytes(b"")
+    clips = [make_clip("short.mp4", seconds=2), make_clip("fits.mp4", seconds=3), make_clip("long.mp4", seconds=3.6), bad]
+    jobs = {clip.name: job(clip, cache) for clip in clips}
+    jobs["late.mp4"] = replace(job(make_clip("late.mp4", seconds=3.6), cache), start=0.5)
+    manifest = decode_clips(list(jobs.values()), ["gone"], SETTINGS)
+    assert summary(manifest) == "6 clips: 3 ok, 1 unreadable, 1 missing, 1 padded"
+    assert longer_than_window(manifest, jobs) == 1
+
+
+@pytest.mark.fault(1)
 def test_too_many_bad_clips_are_named_ten_at_most():
     manifest = pd.DataFrame({"clip": [f"c{n:02}" for n in range(40)], "status": ["truncated"] * 12 + ["ok"] * 28, "reason": ["cut"] * 40})
     check_bad_share(manifest, 0.3)

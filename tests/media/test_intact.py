@@ -73,6 +73,7 @@ def test_a_still_before_the_last_picture_throws_no_clip_away(make_clip):
     assert [read_number(frame) for frame in clip.frames] == [*range(16), *[15] * 23, 16]
 
 
+@pytest.mark.fault(2)
 def test_lost_pictures_behind_a_still_one_are_still_a_loss(make_clip):
     """The table is whole, the pictures from 3.1 s on are not."""
     path = make_clip("still.mp4", times=STILL, fast_start=True)
@@ -123,6 +124,7 @@ def test_a_late_clock_hides_no_cut(make_clip, tmp_path):
 @pytest.mark.parametrize(
     "flags", [FRAGMENTED, "frag_keyframe", f"{FRAGMENTED}+separate_moof", f"{FRAGMENTED}+delay_moov", "dash+frag_keyframe", ""]
 )
+@pytest.mark.fault(5)
 def test_mp4_whose_sound_pauses_or_starts_late_is_padded(sound_clip, tmp_path, flags):
     options = {"movflags": flags} if flags else {}
     late = rewrap(sound_clip, tmp_path / "late.mp4", shift=lambda i, _: 1.5 * i, keep=lambda i, moment: i == 0 or moment < 2.5, **options)

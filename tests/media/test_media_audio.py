@@ -30,6 +30,7 @@ def test_a_window_starts_on_the_same_clock(make_clip):
     assert audio.covered.all()
 
 
+@pytest.mark.fault(7)
 def test_sound_that_starts_late_keeps_its_delay(make_clip):
     path = make_clip("late.mkv", seconds=3.0, audio_seconds=2.0, audio_start=0.5, waveform=click_at(0.75), audio_codec="flac")
     audio = read_audio(path, probe(path), 0.0, 3.0)
@@ -38,6 +39,7 @@ def test_sound_that_starts_late_keeps_its_delay(make_clip):
     assert abs(audio.covered_seconds - 2.0) < 0.07
 
 
+@pytest.mark.fault(7)
 def test_five_point_one_becomes_the_mean_of_its_channels(make_clip):
     path = make_clip("surround.mkv", seconds=1.0, layout="5.1", audio_codec="pcm_s16le", rate=48000)
     audio = read_audio(path, probe(path), 0.0, 1.0)
@@ -45,6 +47,7 @@ def test_five_point_one_becomes_the_mean_of_its_channels(make_clip):
     assert np.abs(audio.waveform - expected).max() < 1e-3
 
 
+@pytest.mark.fault(5)
 def test_short_sound_is_padded_with_silence(make_clip):
     path = make_clip(seconds=3.0, audio_seconds=0.2)
     audio = read_audio(path, probe(path), 0.0, 3.0)
@@ -53,6 +56,7 @@ def test_short_sound_is_padded_with_silence(make_clip):
     assert audio.covered_seconds < 0.4
 
 
+@pytest.mark.fault(3)
 def test_not_a_number_becomes_silence():
     import av
 

@@ -59,12 +59,14 @@ def test_start_aligned_sampling_as_the_papers_have_it(sound_clip, number_of):
     assert [number_of(frame) for frame in clip.frames] == [0, 5, 10, 15, 20, 25, 30, 35]
 
 
+@pytest.mark.fault(6)
 def test_a_later_window(sound_clip, number_of):
     clip = read(sound_clip, start=2.0, segments=2)
     assert clip.status == "ok"
     assert [number_of(frame) for frame in clip.frames] == [22, 27, 32, 37]
 
 
+@pytest.mark.fault(6)
 def test_a_clip_shorter_than_the_window_is_padded_and_masked(sound_clip, number_of):
     clip = read(sound_clip, segments=6)
     check_arrays(clip, 6)
@@ -76,6 +78,7 @@ def test_a_clip_shorter_than_the_window_is_padded_and_masked(sound_clip, number_
     assert clip.video_coverage == 1.0
 
 
+@pytest.mark.fault(5)
 def test_sound_shorter_than_the_picture(make_clip):
     clip = read(make_clip(audio_seconds=2.0))
     assert clip.status == "padded"
@@ -91,6 +94,7 @@ def test_matroska_without_stream_durations(make_clip):
 
 
 @pytest.mark.parametrize("seconds", [0.1, 0.3, 0.9])
+@pytest.mark.fault(6, 10)
 def test_clips_shorter_than_one_example_of_an_encoder(make_clip, seconds):
     clip = read(make_clip(seconds=seconds, fps=20))
     check_arrays(clip, 4)
@@ -99,6 +103,7 @@ def test_clips_shorter_than_one_example_of_an_encoder(make_clip, seconds):
     assert clip.audio_valid[0]
 
 
+@pytest.mark.fault(3)
 def test_no_sound_is_zeros_and_a_mask_or_a_bad_clip(make_clip):
     path = make_clip(audio_codec=None)
     silent = read(path)
@@ -109,12 +114,14 @@ def test_no_sound_is_zeros_and_a_mask_or_a_bad_clip(make_clip):
     assert read(path, on_missing_audio="drop").status == "no_audio"
 
 
+@pytest.mark.fault(3)
 def test_digital_silence_is_sound(make_clip):
     clip = read(make_clip(waveform=np.zeros_like))
     assert clip.status == "ok"
     assert np.isfinite(clip.waveform).all()
 
 
+@pytest.mark.fault(4)
 def test_sound_and_cover_art_are_no_video(make_clip, tmp_path):
     assert read(make_clip("sound.m4a", codec=None)).status == "no_video"
     path = tmp_path / "cover.mp4"
@@ -138,6 +145,7 @@ def test_sound_and_cover_art_are_no_video(make_clip, tmp_path):
      (b"\x89PNG\r\n\x1a\n" + bytes(200), "container"), (b"#EXTM3U\n#EXTINF:4,\nsound.mp4\n#EXT-X-ENDLIST\n", "container"),
      (b"ffconcat version 1.0\nfile sound.mp4\n", "container")],
 )  # fmt: skip
+@pytest.mark.fault(1)
 def test_what_is_no_media_file_is_unreadable(tmp_path, sound_clip, content, words):
     shutil.copy(sound_clip, tmp_path / "sound.mp4")  # what the playlists point to exists
     path = tmp_path / "clip.mp4"
@@ -148,16 +156,19 @@ def test_what_is_no_media_file_is_unreadable(tmp_path, sound_clip, content, word
     assert words in clip.reason
 
 
+@pytest.mark.fault(1)
 def test_missing(tmp_path):
     assert read(tmp_path / "nowhere.mp4").status == "missing"
     assert read(tmp_path).status == "missing"
 
 
+@pytest.mark.fault(1)
 def test_a_wrong_extension_does_not_matter(tmp_path, sound_clip):
     assert read(shutil.copy(sound_clip, tmp_path / "sound.avi")).status == "ok"
 
 
 @pytest.mark.parametrize("name", ["a b.mp4", "-i.mp4", "é中.mp4", "two\nlines.mp4", "concat:a.mp4", "file.mp4?x=1#y.mp4", "%03d.mp4"])
+@pytest.mark.fault(11)
 def test_names_are_only_names(tmp_path, sound_clip, monkeypatch, name):
     shutil.copy(sound_clip, tmp_path / name)
     monkeypatch.chdir(tmp_path)
@@ -165,6 +176,7 @@ def test_names_are_only_names(tmp_path, sound_clip, monkeypatch, name):
     assert read(name, decoder="decord").status == "ok"
 
 
+@pytest.mark.fault(2)
 def test_cut_short_fast_start_file(sound_clip, tmp_path):
     content = sound_clip.read_bytes()
     path = tmp_path / "cut.mp4"
@@ -182,12 +194,14 @@ def test_cut_short_fast_start_file(sound_clip, tmp_path):
     assert read(path).status == "partial"
 
 
+@pytest.mark.fault(2)
 def test_cut_without_an_index_is_unreadable(make_clip):
     path = make_clip()
     path.write_bytes(path.read_bytes()[:-3000])
     assert read(path).status == "unreadable"
 
 
+@pytest.mark.fault(2)
 def test_bit_rot_is_never_ok(sound_clip, tmp_path):
     content = bytearray(sound_clip.read_bytes())
     payload = content.index(b"mdat") + 4
@@ -197,6 +211,7 @@ def test_bit_rot_is_never_ok(sound_clip, tmp_path):
     assert read(path).status in {"partial", "truncated"}
 
 
+@pytest.mark.fault(2)
 def test_a_hole_in_a_regular_stream_is_a_loss_unless_a_table_says_otherwise(make_clip):
     """Eight pictures of a second are gone, as after the loss of a Matroska cluster; MP4's table of pictures says that there are none."""
     times = [number / 10 for number in range(40) if not 15 <= number < 23]
@@ -208,6 +223,7 @@ def test_a_hole_in_a_regular_stream_is_a_loss_unless_a_table_says_otherwise(make
     assert read(make_clip("irregular.mkv", times=irregular), frames_per_second=10.0).status == "ok"
 
 
+@pytest.mark.fault(2, 3)
 def test_undecodable_sound_is_silent(make_clip):
     path = make_clip("deaf.mkv")
     content = path.read_bytes()
@@ -219,6 +235,7 @@ def test_undecodable_sound_is_silent(make_clip):
     assert clip.visual_valid.all()
 
 
+@pytest.mark.fault(9)
 def test_limits_are_checked_before_decoding(sound_clip):
     assert "max_pixels" in read(sound_clip, max_pixels=1000).reason
     assert "max_seconds" in read(sound_clip, max_seconds=2.0).reason
@@ -228,6 +245,7 @@ def test_limits_are_checked_before_decoding(sound_clip):
     assert read(sound_clip, max_decoded_bytes=400_000, frame_size=32).status == "ok"
 
 
+@pytest.mark.fault(9)
 def test_small_files_that_unfold_are_refused(make_clip):
     wide = make_clip("wide.mp4", size=(3000, 4000), seconds=0.2, audio_codec=None)
     assert wide.stat().st_size < 500_000

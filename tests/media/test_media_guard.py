@@ -40,6 +40,7 @@ def test_no_jobs_start_nothing():
         ("(n for n in ())", Failed, "pickle"),
     ],
 )
+@pytest.mark.fault(8)
 def test_a_failure_is_told_and_the_next_job_served(job, kind, words):
     outcomes = list(run_guarded(eval, [job, "6 * 7"], workers=1, **LIMITS))
     assert [name for name, _ in outcomes] == [job, "6 * 7"]
@@ -48,6 +49,7 @@ def test_a_failure_is_told_and_the_next_job_served(job, kind, words):
     assert outcomes[1][1] == 42
 
 
+@pytest.mark.fault(8)
 def test_a_hang_is_killed_and_others_go_on_meanwhile():
     hang = "__import__('time').sleep(600)"
     began = time.monotonic()
@@ -58,6 +60,7 @@ def test_a_hang_is_killed_and_others_go_on_meanwhile():
     assert {outcome for _, outcome in outcomes[:-1]} == {1, 2, 3}
 
 
+@pytest.mark.fault(8)
 def test_a_worker_is_kept_and_a_dead_one_replaced():
     pid, die = "__import__('os').getpid()", "__import__('os')._exit(1)"
     pids = [outcome for job, outcome in run_guarded(eval, [pid, pid, die, pid], workers=1, **LIMITS) if job == pid]
@@ -88,6 +91,7 @@ def test_a_function_no_child_can_import_is_an_error_not_a_crash():
         list(run_guarded(local, [1], workers=1, **LIMITS))
 
 
+@pytest.mark.fault(21)
 def test_children_die_with_a_killed_parent():
     script = textwrap.dedent("""
         from pipeline.media.guard import run_guarded

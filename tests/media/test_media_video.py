@@ -35,6 +35,7 @@ def test_times_beyond_the_end_repeat_the_last_picture_and_say_so(sound_clip, num
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("name", ["vfr.mp4", "vfr.mkv"])
+@pytest.mark.fault(7)
 def test_variable_frame_rate_is_sampled_by_time(make_clip, number_of, decoder, name):
     shown_at = [0.0, 0.04, 0.08, 0.12, 0.5, 0.9, 1.3, 1.34, 1.38, 1.9]
     path = make_clip(name, times=shown_at, fps=25, audio_codec=None)
@@ -47,6 +48,7 @@ def test_variable_frame_rate_is_sampled_by_time(make_clip, number_of, decoder, n
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.fault(7)
 def test_a_late_start_seeks_to_the_same_pictures(make_clip, number_of, decoder):
     path = make_clip(seconds=20.0, audio_codec=None, size=(48, 64))
     frames = read_frames(path, np.array([15.05, 16.25]), probe(path), decoder)
@@ -54,6 +56,7 @@ def test_a_late_start_seeks_to_the_same_pictures(make_clip, number_of, decoder):
 
 
 @pytest.mark.parametrize(("rotation", "turns"), [(90, 1), (180, 2), (-90, 3)])
+@pytest.mark.fault(7)
 def test_rotation_is_applied_by_both_decoders(make_clip, rotation, turns):
     path = make_clip(rotation=rotation, seconds=1.0, audio_codec=None)
     plain = make_clip("plain.mp4", seconds=1.0, audio_codec=None)
@@ -75,6 +78,7 @@ def test_rotation_is_applied_by_both_decoders(make_clip, rotation, turns):
         ("mpeg.ts", {"audio_codec": "mp2"}),
     ],
 )
+@pytest.mark.fault(7)
 def test_formats_give_rgb_and_the_right_pictures(make_clip, number_of, name, parts):
     path = make_clip(name, seconds=1.0, **parts)
     frames = read_frames(path, np.array([0.05, 0.55]), probe(path))
@@ -85,6 +89,7 @@ def test_formats_give_rgb_and_the_right_pictures(make_clip, number_of, name, par
 
 
 @pytest.mark.parametrize("decoder", DECODERS)
+@pytest.mark.fault(7)
 def test_decoders_agree_to_the_picture_and_nearly_to_the_pixel(make_clip, number_of, decoder):
     path = make_clip(fps=24, seconds=3.0, audio_start=0.3)
     times = (np.arange(24) + 0.5) / 8

@@ -29,6 +29,7 @@ def test_a_live_recording_states_no_length_and_is_measured(make_clip, tmp_path):
 @pytest.mark.parametrize(
     ("parts", "status"), [({"audio_codec": None}, "no_audio"), ({"codec": None, "name": "voice.m4a"}, "no_video")], ids=["mute", "voice"]
 )
+@pytest.mark.fault(4)
 def test_a_missing_stream_is_a_status(make_clip, parts, status):
     assert survey(make_clip(**parts), MediaSettings()).status == status
 
@@ -41,5 +42,6 @@ def test_what_is_no_video_is_a_status(tmp_path):
     assert survey(tmp_path / "absent.mp4", MediaSettings()).status == "missing"
 
 
+@pytest.mark.fault(9)
 def test_a_file_beyond_the_limits_is_refused(sound_clip):
     assert survey(sound_clip, MediaSettings(max_seconds=1)).status == "refused"

@@ -191,6 +191,7 @@ def padded(fill: float):
 @pytest.mark.processor
 @every_case
 @pytest.mark.parametrize("fill", [7.0, float("nan")])
+@pytest.mark.fault(3, 6)
 def test_what_stands_in_the_padding_changes_nothing(name, config, fill):
     method = build(name, config).train()
     (zeros, zero_targets), (filled, filled_targets) = padded(0.0), padded(fill)
@@ -212,6 +213,7 @@ def test_what_stands_in_the_padding_changes_nothing(name, config, fill):
 
 @pytest.mark.processor
 @every_case
+@pytest.mark.fault(6)
 def test_a_padded_clip_is_the_clip_cut_short(name, config):
     method = build(name, config).eval()
     batch, _ = padded(7.0)
@@ -270,6 +272,7 @@ def test_a_saved_method_predicts_as_it_did(name, config, progress, tmp_path):
 
 
 @every_case
+@pytest.mark.fault(32)
 def test_odd_batches(name, config):
     """One clip, one segment, no event anywhere: finite losses and gradients."""
     method = build(name, config).train()

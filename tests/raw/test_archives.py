@@ -61,6 +61,7 @@ BAD_NAMES = ["../evil.mp4", "/etc/evil.mp4", "a/../../evil.mp4", "a\\..\\evil.mp
 
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
+@pytest.mark.fault(16)
 def test_every_name_that_leads_out_is_told_and_nothing_is_written(tmp_path, kind):
     path = write(tmp_path, kind, {**dict.fromkeys(BAD_NAMES, b"evil"), "good.mp4": b"good"})
     with pytest.raises(InputProblems) as caught:
@@ -71,6 +72,7 @@ def test_every_name_that_leads_out_is_told_and_nothing_is_written(tmp_path, kind
     assert sorted(child.name for child in tmp_path.iterdir()) == [f"dump.{kind}"]
 
 
+@pytest.mark.fault(16)
 def test_links_out_devices_and_pipes_are_refused_and_links_within_become_copies(tmp_path):
     good = [
         entry("a/clip.mp4", b"clip"),
@@ -100,6 +102,7 @@ def test_links_out_devices_and_pipes_are_refused_and_links_within_become_copies(
     assert not (tmp_path / "bad").exists()
 
 
+@pytest.mark.fault(16)
 def test_a_zip_with_a_link_and_an_encrypted_entry_is_refused(tmp_path):
     path = tmp_path / "bad.zip"
     with zipfile.ZipFile(path, "w") as archive:
@@ -125,6 +128,7 @@ def test_hidden_files_are_left_out_and_said_and_a_name_twice_is_refused(tmp_path
 
 
 @pytest.mark.parametrize("kind", ["tar.gz", "zip"])
+@pytest.mark.fault(16)
 def test_a_bomb_is_refused_by_its_ratio_its_bytes_or_its_entries(tmp_path, kind):
     path = write(tmp_path, kind, {"bomb.mp4": b"\0" * 5_000_000, "b.mp4": b"b"})
     for limits, word in (({}, "20 times its size"), ({"max_bytes": 1000}, "1000 bytes"), ({"max_files": 1, "max_ratio": 1e6}, "1 entries")):
@@ -135,6 +139,7 @@ def test_a_bomb_is_refused_by_its_ratio_its_bytes_or_its_entries(tmp_path, kind)
     assert (tmp_path / "ave" / "bomb.mp4").stat().st_size == 5_000_000
 
 
+@pytest.mark.fault(16)
 def test_a_header_of_gigabytes_is_not_read_into_memory(tmp_path):
     info = tarfile.TarInfo("long")
     info.type, info.size = tarfile.GNUTYPE_LONGNAME, 3 * 2**30
@@ -146,6 +151,7 @@ def test_a_header_of_gigabytes_is_not_read_into_memory(tmp_path):
         unpack([path], tmp_path / "ave")
 
 
+@pytest.mark.fault(16)
 def test_a_zip_that_states_fewer_bytes_than_it_holds_is_refused(tmp_path):
     path = write(tmp_path, "zip", {"a.mp4": b"\0" * 100_000})
     data = bytearray(path.read_bytes())
@@ -226,6 +232,7 @@ def test_several_archives_come_into_one_directory_and_must_not_overlap(tmp_path)
 
 
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
+@pytest.mark.fault(16)
 def test_links_count_as_the_copies_they_become(tmp_path, kind):
     """Kilobytes of links to one file would write gigabytes."""
     content = os.urandom(50_000)

@@ -130,6 +130,7 @@ def test_an_answer_nobody_foresaw_is_a_failure_with_its_words():
     assert meaning("") == ("failed", "no message")
 
 
+@pytest.mark.fault(11)
 def test_yt_dlp_is_asked_for_the_span_in_a_directory_without_a_shell(yt_dlp, tmp_path, monkeypatch):
     monkeypatch.setattr(subprocess, "Popen", None)
     (wanted,) = videos(1)

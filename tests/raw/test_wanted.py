@@ -48,6 +48,7 @@ def test_every_bad_line_of_a_csv_is_told(tmp_path):
         read_wanted("csv", file)
 
 
+@pytest.mark.fault(15)
 def test_bad_ids_of_every_kind_are_told_at_once(tmp_path):
     (tmp_path / "llp.csv").write_text("filename\n../x_0_10\nBjCEufrlXm4_30_20\nBjCEufrlXm4\n", encoding="utf-8")
     (tmp_path / "ave.txt").write_text("Dog&-rCEufrlXm4&good&0&10\nDog&../../etc&good&0&5\nDog&short&good&0&5\n", encoding="utf-8")

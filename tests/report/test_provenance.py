@@ -146,6 +146,7 @@ def test_an_empty_test_split_is_not_a_row_that_was_not_run(world, rows, helpers)
     assert {"empty", "full"} <= set(pd.read_csv(world.out / "validation.csv")["row"])
 
 
+@pytest.mark.fault(39)
 def test_a_row_without_numbers_says_why(world, rows, helpers):
     run = helpers[1]
     for name in ("lacking", "dropped", "method"):
@@ -182,6 +183,7 @@ def test_what_changed_after_the_report_is_news_and_what_it_marks_already_is_not(
 
 
 @pytest.mark.parametrize(("seen", "rest"), [(2, "the column without them leaves them out"), (8, "all of them")])
+@pytest.mark.fault(14)
 def test_test_rows_that_stand_in_train_are_told(world, rows, helpers, seen, rest):
     rows("base", made({"0": [A], "1": [A]}))
     path = world.root / "rows" / "base" / "metrics.json"

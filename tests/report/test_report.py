@@ -104,6 +104,7 @@ def test_named_comparisons_have_a_table_with_interval_and_seeds(world, rows, hel
     assert "+5.00, +25.00" in (world.out / "table.tex").read_text(encoding="utf-8")
 
 
+@pytest.mark.fault(39)
 def test_a_row_that_was_not_run_says_so_and_shows_nothing_old(world, rows, helpers):
     run = helpers[1]
     rows("done", {0: 20})

@@ -41,6 +41,7 @@ def annotated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Clip
     return root, plans
 
 
+@pytest.mark.fault(34)
 def test_bytes_do_not_depend_on_the_run_or_the_workers(tiny_root: Path, tmp_path: Path) -> None:
     write_world(tmp_path, TINY, workers=2)
     assert digests(tmp_path) == digests(tiny_root)

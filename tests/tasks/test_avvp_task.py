@@ -122,6 +122,7 @@ def test_metrics_are_plain_json_and_say_what_trivial_answers_score():
     assert metrics["baseline_nothing"] == metrics["trivial"]["nothing"][avvp.HEADLINE] < metrics["baseline_weak_label"]
 
 
+@pytest.mark.fault(33)
 def test_where_nothing_can_be_scored_there_is_no_number():
     none = torch.zeros(2, 2, 5, 3, dtype=torch.bool)
     truth = ParsingTargets(none[:, 0], none[:, 1], none[:, 0, 0])

@@ -9,6 +9,7 @@ from test_rows import EVERY_STEP, SPLITS, make_inputs, train
 from pipeline.training.rows import evaluate_row
 
 
+@pytest.mark.fault(14)
 def test_test_is_scored_without_the_bytes_that_train_holds_under_another_id(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
     train(inputs, tmp_path / "row")

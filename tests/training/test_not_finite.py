@@ -59,6 +59,7 @@ def poison_gradients(monkeypatch, steps, value=torch.inf) -> list[list[str]]:
 
 @pytest.mark.parametrize("value", [torch.inf, torch.nan])
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
+@pytest.mark.fault(31)
 def test_an_infinite_gradient_in_the_last_step_is_skipped_counted_and_named(tmp_path, monkeypatch, clip_norm, value):
     """What is published is what all other steps made: the same run whose last batch is left out."""
     inputs = row(tmp_path / "a", clip_norm=clip_norm)
@@ -87,14 +88,21 @@ def test_a_healthy_run_says_nothing_of_faults(tmp_path):
     assert "faults" not in facts_of(tmp_path / "row")
 
 
+@pytest.mark.fault(31)
 def test_patience_ends_with_gradients_as_with_losses(tmp_path, monkeypatch):
-    poison_gradients(monkeypatch, {0, 2, 3, 5})
-    with pytest.raises(PipelineError, match=r"the gradient was not finite in 4 steps.*epoch 1.*last such batch: clip\d+, clip\d+$"):
-        train(row(tmp_path), tmp_path / "row")
+    with monkeypatch.context() as patch:
+        clips = poison_gradients(patch, {0, 2, 3, 5})
+        with pytest.raises(PipelineError, match=r"the gradient was not finite in 4 steps.*epoch 1.*last such batch,.*: clip\d+, clip\d+$"):
+            train(row(tmp_path), tmp_path / "row")
     assert not list((tmp_path / "row").glob("*.safetensors"))
+    saved = tmp_path / "live" / "seed-3" / "not_finite.json"
+    assert json.loads(saved.read_text(encoding="utf-8")) == {"what": "gradient", "epoch": 1, "clips": clips[-1]}
+    train(row(tmp_path / "again"), tmp_path / "row")
+    assert not saved.exists()
 
 
 @pytest.mark.parametrize("validation", [True, False])
+@pytest.mark.fault(31)
 def test_an_epoch_without_a_step_is_never_the_best(tmp_path, monkeypatch, validation, capsys):
     inputs = row(tmp_path)
     if not validation:
@@ -107,6 +115,7 @@ def test_an_epoch_without_a_step_is_never_the_best(tmp_path, monkeypatch, valida
     assert "row, seed 3: epoch 3 is not kept: every step of it was skipped" in capsys.readouterr().out
 
 
+@pytest.mark.fault(31)
 def test_where_no_epoch_can_be_kept_nothing_is_published(tmp_path, monkeypatch):
     poison_gradients(monkeypatch, {0, 1, 2})
     with pytest.raises(PipelineError, match=r"row, seed 3: no epoch can be kept.*epoch 0 is not kept: every step of it was skipped"):
@@ -115,6 +124,7 @@ def test_where_no_epoch_can_be_kept_nothing_is_published(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("validation", [True, False])
+@pytest.mark.fault(31)
 def test_weights_that_a_step_made_infinite_are_never_kept(tmp_path, monkeypatch, validation):
     """With validation its scores tell; without, the weights themselves."""
     steps = 0
@@ -148,6 +158,7 @@ def spoil(directory: Path, value: float) -> str:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.fault(31)
 def test_stored_weights_that_are_not_finite_are_refused_with_their_file(tmp_path, value):
     inputs = row(tmp_path, epochs=1)
     train(inputs, tmp_path / "row")
@@ -158,6 +169,7 @@ def test_stored_weights_that_are_not_finite_are_refused_with_their_file(tmp_path
         evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path)
 
 
+@pytest.mark.fault(31)
 def test_finite_weights_that_answer_with_nan_are_refused_by_evaluation(tmp_path):
     inputs = row(tmp_path, epochs=1)
     train(inputs, tmp_path / "row")

@@ -75,6 +75,7 @@ def test_never_more_processes_than_wanted_and_each_seed_in_its_own(tmp_path):
 
 @pytest.mark.usefixtures("_hears_ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.fault(21)
 def test_a_request_to_stop_reaches_every_child_and_no_further_seed_starts(tmp_path, number, capfd):
     before = signal.getsignal(number)
     sender = soon(lambda: len(list(tmp_path.glob("*.running"))) == 2, lambda: os.kill(os.getpid(), number))

@@ -1,0 +1,70 @@
+"""The cache of another encoder, other weights, another version or other clips is never taken: a key for each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from pipeline import encoders
+from pipeline.features import runner
+from pipeline.features.runner import KIND, Extraction
+from pipeline.features.store import FeatureStore
+from tests.features.test_runner import VISUAL, World, changed
+
+STRANGE = 77.0  # a feature that no encoder makes of these clips
+
+
+def poison(world: World) -> None:
+    """Every entry says something strange, so that whoever reads one shows it."""
+    for path in (world.cache.root / KIND).rglob("*.npz"):
+        arrays, facts = world.cache.get(KIND, path.stem)
+        world.cache.put(KIND, path.stem, {"features": np.full_like(arrays["features"], STRANGE)}, facts)
+
+
+def weights_file(path, seed):
+    torch.manual_seed(seed)
+    network = encoders.create("efficientnet_lite0", **{key: value for key, value in VISUAL.items() if key != "encoder"}).network
+    save_file({name: value * 1.01 if value.is_floating_point() else value for name, value in network.state_dict().items()}, path)
+
+
+OTHERS = {
+    "another encoder": lambda patch, root: changed(visual={"encoder": "timm", "model": "test_resnet", "weights": "none", "image_size": 32,
+                                                           "resize": 32, "pool": "average"}),
+    "another setting of it": lambda patch, root: changed(visual={**VISUAL, "crop": False}),
+    "other weights": lambda patch, root: changed(visual={**VISUAL, "weights": str(root / "own.safetensors")}),
+    "another version of the encoder": lambda patch, root: patch.setattr(encoders.ENCODERS.get("efficientnet_lite0"), "version", 99),
+    "another version of the extraction": lambda patch, root: patch.setattr(runner, "EXTRACT_VERSION", 99),
+    "another dtype": lambda patch, root: changed(dtype="float32"),
+    "another precision": lambda patch, root: changed(precision="bfloat16"),
+    "another size of passes": lambda patch, root: changed(batch_size=2),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", OTHERS)
+@pytest.mark.fault(25)
+def test_features_made_otherwise_have_other_keys_and_are_made_anew(tmp_path, monkeypatch, what):
+    world = World(tmp_path / "cache", contents=(0, 1))
+    world.extract(tmp_path / "before")
+    poison(world)
+    world.extract(tmp_path / "same")
+    assert (FeatureStore(tmp_path / "same").read("visual", ["clip0"]) == STRANGE).all(), "the very same is taken from the cache"
+    weights_file(tmp_path / "own.safetensors", 1)
+    settings = OTHERS[what](monkeypatch, tmp_path) or changed()
+    world.extract(tmp_path / "after", settings)
+    store = FeatureStore(tmp_path / "after")
+    assert not (store.read("visual", ["clip0", "clip1"]) == STRANGE).any()
+
+
+@pytest.mark.fault(25)
+def test_a_weights_file_of_the_same_name_with_other_numbers_is_another(tmp_path):
+    world, path = World(tmp_path / "cache", contents=(0,)), tmp_path / "own.safetensors"
+    weights_file(path, 1)
+    settings = changed(visual={**VISUAL, "weights": str(path)})
+    keys = [Extraction(settings, world.jobs, world.cache, 1)._clip(world.verdicts[0]).keys]
+    weights = {name: value + 1 if value.is_floating_point() else value for name, value in encoders.weights.read_state(path).items()}
+    save_file(weights, path)
+    keys.append(Extraction(settings, world.jobs, world.cache, 1)._clip(world.verdicts[0]).keys)
+    assert keys[0]["visual"] != keys[1]["visual"]
+    assert keys[0]["audio"] == keys[1]["audio"]
