@@ -50,6 +50,8 @@ from tests.end_to_end.tiny_project import TIMED, without_times
 
 CHANCE, CHANCE_DVC = 0.6, 0.15
 ORPHAN = "is already running here"  # what a stage says that meets its own orphan
+# DVC writes these in place, so that a kill in that moment leaves them empty or cut, and then starts no more: the user has to remove them
+TORN = {".dvc/tmp/rwlock": "RWLock-file '.dvc/tmp/rwlock'. JSON structure is corrupted", "dvc.lock": "Lockfile 'dvc.lock' is corrupted"}
 
 
 class Campaign:
@@ -97,8 +99,12 @@ class Campaign:
             os.killpg(start.process.pid, signal.SIGKILL)
             raise
         if not killed and start.process.returncode:
+            torn = [path for path, sentence in TORN.items() if sentence in start.output]
             known = "met its orphan" if met and ORPHAN in start.output else "unexplained"
-            self.record("failure", what=known, code=start.process.returncode, log=start.log.name)
+            self.record("failure", what=f"{torn[0]} torn" if torn else known, code=start.process.returncode, log=start.log.name)
+            for path in torn:
+                shutil.copy2(self.project.root / path, self.root / f"torn-{len(self.records)}-{Path(path).name}")
+                (self.project.root / path).unlink()
             if not wait_for(lambda: not any(map(session, self.orphans))):
                 raise SystemExit(f"an orphan does not end: sessions {self.orphans}")
         if "Traceback" in start.output:
