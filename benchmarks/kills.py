@@ -46,12 +46,16 @@ from benchmarks.killed_world import (
     undisturbed,
     wait_for,
 )
+from pipeline.console import ending_on_sigterm
 from tests.end_to_end.tiny_project import TIMED, without_times
 
 CHANCE, CHANCE_DVC = 0.6, 0.15
 ORPHAN = "is already running here"  # what a stage says that meets its own orphan
-# DVC writes these in place, so that a kill in that moment leaves them empty or cut, and then starts no more: the user has to remove them
-TORN = {".dvc/tmp/rwlock": "RWLock-file '.dvc/tmp/rwlock'. JSON structure is corrupted", "dvc.lock": "Lockfile 'dvc.lock' is corrupted"}
+# DVC writes these in place, so a kill in that moment leaves them empty or cut; it then refuses to start until they are removed by hand
+TORN = {
+    ".dvc/tmp/rwlock": r"RWLock-file '\.dvc/tmp/rwlock'. JSON structure is corrupted",
+    "dvc.lock": r"dvc\.lock' (is invalid|validation failed)",
+}
 
 
 class Campaign:
@@ -99,7 +103,7 @@ class Campaign:
             os.killpg(start.process.pid, signal.SIGKILL)
             raise
         if not killed and start.process.returncode:
-            torn = [path for path, sentence in TORN.items() if sentence in start.output]
+            torn = [path for path, sentence in TORN.items() if re.search(sentence, start.output)]
             known = "met its orphan" if met and ORPHAN in start.output else "unexplained"
             self.record("failure", what=f"{torn[0]} torn" if torn else known, code=start.process.returncode, log=start.log.name)
             for path in torn:
@@ -210,9 +214,10 @@ def main() -> None:
     end = time.monotonic() + 60 * options.minutes
     campaign = Campaign(root.resolve(), options.seed)
     more, ended = True, False
-    while more or not ended:
-        more = len(campaign.of("kill")) < options.kills and time.monotonic() < end
-        ended = campaign.step(kill=more)
+    with ending_on_sigterm():  # and not without ending what was started
+        while more or not ended:
+            more = len(campaign.of("kill")) < options.kills and time.monotonic() < end
+            ended = campaign.step(kill=more)
     print(campaign.summary())
     if options.at is None:
         shutil.rmtree(root)
