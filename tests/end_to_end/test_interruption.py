@@ -1,12 +1,9 @@
 """SIGKILL in the middle of extract and of train, then `dvc repro`: the same bytes as a run that nothing disturbed, seed after seed."""
 
-import csv
-import io
-import re
 import shutil
 
 import pytest
-from tiny_project import TINY, Project
+from tiny_project import TIMED, TINY, Project, without_times
 
 pytestmark = pytest.mark.xdist_group("tiny")  # one process: the tiny project is run from nothing once
 
@@ -38,12 +35,10 @@ def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(tiny, tmp_path, 
     assert (partial / "avel_first" / "seed-0.safetensors").stat().st_mtime_ns == first_seed  # a finished seed is not trained again
     assert "22 clips stored" not in output or "22 encoded" not in output
     outs = project.outs()
-    report = "data/results/report/"
-    timed = [report + name for name in ("table.md", "table.tex", "table.csv", "index.html")]  # they tell the training time
-    assert {path: content for path, content in outs.items() if path not in timed} == {
-        path: content for path, content in expected.items() if path not in timed
+    assert {path: content for path, content in outs.items() if path not in TIMED} == {
+        path: content for path, content in expected.items() if path not in TIMED
     }
-    for path in timed:
+    for path in TIMED:
         assert without_times(path, outs[path]) == without_times(path, expected[path]), path
 
 
@@ -72,15 +67,3 @@ def test_seeds_trained_by_code_that_changed_meanwhile_are_trained_again(tiny):
     finally:
         layer.write_bytes(code)
         project.repro()
-
-
-def without_times(path: str, content: bytes) -> object:
-    """A report's file but for the seconds, minutes and hours of training in it."""
-    text = content.decode()
-    if path.endswith(".csv"):
-        lines = list(csv.DictReader(io.StringIO(text)))
-        assert all(float(line.pop("seconds")) > 0 for line in lines)
-        return lines
-    untimed, count = re.subn(r"\b\d+\.\d s\b|\b\d+ min \d\d s\b", "TIME", text)
-    assert count == len(TINY["runs"]), f"{path}: a training time for each row"
-    return untimed
