@@ -43,16 +43,17 @@ def held() -> dict[int, list[Held]]:
     found = defaultdict(list)
     for file, tree in trees.items():
         of_module = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.ClassDef)]
-        module_skips = any(may_skip(node) for node in of_module)
+        module_skips, module_never_runs = any(map(may_skip, of_module)), any(map(is_skip_mark, of_module))
         for function in functions(tree):
             for number in numbers(function):
                 maybe = module_skips or may_skip(function) or not skipping.isdisjoint(asked_for(function))
-                found[number].append(Held(file, function.name, not maybe, never_runs(function) or any(map(is_skip_mark, of_module))))
+                found[number].append(Held(file, function.name, not maybe, never_runs(function) or module_never_runs))
     return dict(found)
 
 
-def functions(tree: ast.AST) -> list[ast.FunctionDef]:
-    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+def functions(tree: ast.Module) -> list[ast.FunctionDef]:
+    """Those of the module itself: tests and fixtures here are in no class."""
+    return [node for node in tree.body if isinstance(node, ast.FunctionDef)]
 
 
 def numbers(function: ast.FunctionDef) -> Iterator[int]:
