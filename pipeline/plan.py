@@ -20,7 +20,6 @@ from pipeline.encoders.weights import own_file
 from pipeline.errors import InputProblems
 from pipeline.features.settings import EncoderChoice
 from pipeline.methods import METHODS
-from pipeline.named_data import missing_data
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
 
 CHECKED = "checked.json"  # says that params.yaml is in order; always the same bytes
@@ -85,9 +84,9 @@ def write_plan(params: Params, directory: Path) -> None:
     """Write the JSON of every choice, the links to the files they name, and ``checked.json``.
 
     Raises:
-        InputProblems: settings that name data or files which are not there, all of them.
+        InputProblems: settings that name files which are not there, all of them.
     """
-    if problems := [*missing_data(params), *missing_files(params)]:
+    if problems := missing_files(params):
         raise InputProblems("params.yaml", problems)
     for choice in choices(params):
         files = {setting: file_sha256(path) for setting, path in choice.files.items()}

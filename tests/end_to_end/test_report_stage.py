@@ -5,7 +5,7 @@ import json
 import shutil
 
 import pytest
-from tiny_project import TINY, Project
+from tiny_project import TINY
 
 pytestmark = pytest.mark.xdist_group("tiny")  # one process: the tiny project is run from nothing once
 
@@ -85,15 +85,3 @@ def test_a_report_alone_after_a_change_of_params_marks_what_is_old(project):
     assert "Since this table was made" not in project.run("python", "-m", "pipeline", "table")
     project.write_params(TINY)
     assert "cace_first: no longer stale" in project.run("python", "-m", "pipeline", "table")
-
-
-def test_a_fresh_clone_without_data_is_told_which_setting_names_what_is_not_there(tmp_path, repository):
-    project = Project(tmp_path, repository)
-    shutil.copy(repository / "suites" / "llp.yaml", project.root / "params.yaml")
-    project.commit()
-    output = project.run("dvc", "repro", code=255)
-    assert "dataset.annotations: there is no data/published/llp/annotations; put the files there" in output
-    assert output.count(".directory: there is no data/published/llp") == 3
-    assert "Errno" not in output
-    assert not list((project.root / "data").glob("index"))
-    assert "dataset.annotations: put the files there" in project.run("python", "-m", "pipeline", "doctor", code=1)
