@@ -47,15 +47,11 @@ from benchmarks.killed_world import (
     wait_for,
 )
 from pipeline.console import ending_on_sigterm
+from pipeline.doctor import TORN
 from tests.end_to_end.tiny_project import TIMED, without_times
 
 CHANCE, CHANCE_DVC = 0.6, 0.15
 ORPHAN = "is already running here"  # what a stage says that meets its own orphan
-# DVC writes these in place, so a kill in that moment leaves them empty or cut; it then refuses to start until they are removed by hand
-TORN = {
-    ".dvc/tmp/rwlock": r"RWLock-file '\.dvc/tmp/rwlock'. JSON structure is corrupted",
-    "dvc.lock": r"dvc\.lock' (is invalid|validation failed)",
-}
 
 
 class Campaign:

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,11 @@ MATCHED = {"torch": "2.11.", "torchvision": "0.26.", "torchaudio": "2.11."}  # b
 PACKAGES = ("timm", "lightning-fabric", "av", "decord", "soundfile", "numpy", "pandas", "pyarrow", "pydantic", "dvc", "dvclive")
 LITTLE_SPACE = 5 * 2**30  # bytes; a few hundred decoded clips
 DVC_SECONDS = 120
+# What DVC says of the files that it writes in place: killed in that moment it leaves them empty or cut, and never starts again by itself.
+TORN = {
+    ".dvc/tmp/rwlock": r"RWLock-file '\.dvc/tmp/rwlock'. JSON structure is corrupted",
+    "dvc.lock": r"dvc\.lock' (is invalid|validation failed)",
+}
 
 
 @dataclass(frozen=True)
@@ -186,6 +192,8 @@ def dvc(root: Path) -> Finding:
     except (subprocess.TimeoutExpired, OSError) as error:
         return Finding("dvc", f"`dvc status` did not answer: {type(error).__name__}", "run `dvc status` to see why")
     except (ValueError, IndexError):
+        for path in (path for path, sentence in TORN.items() if re.search(sentence, done.stderr)):
+            return Finding("dvc", f"{path} is cut short, as a killed DVC leaves it", f"with no DVC running: rm {path}; then `dvc repro`")
         reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
         return Finding("dvc", "`dvc status` failed", f"{reason}; run `dvc status` to see all of it")
     if not changed:

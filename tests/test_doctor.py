@@ -101,6 +101,27 @@ def test_dvc_says_what_waits(project):
     assert "run `dvc status`" in doctor.dvc(project).advice
 
 
+@pytest.mark.parametrize("path", doctor.TORN)
+def test_a_file_that_a_killed_dvc_cut_short_is_told_with_what_to_do(project, path):
+    def run(*words, code=0):
+        done = subprocess.run([sys.executable, "-m", "dvc", *words], cwd=project, check=False)
+        assert done.returncode == code
+
+    run("init", "-q", "--no-scm")
+    (project / "dvc.yaml").write_text("stages:\n  say:\n    cmd: echo hello > hello\n    outs: [hello]\n", encoding="utf-8")
+    run("repro", "-q")
+    content = (project / path).read_text(encoding="utf-8")
+    assert content
+    (project / path).write_text(content[: len(content) // 2], encoding="utf-8")
+    run("repro", "-q", code=255)
+    found = doctor.dvc(project)
+    assert found.found == f"{path} is cut short, as a killed DVC leaves it"
+    assert f"rm {path}" in found.advice
+    (project / path).unlink()
+    run("repro", "-q")
+    assert doctor.dvc(project) == Finding("dvc", "everything is up to date")
+
+
 def test_problems_come_last_and_numbered_with_their_advice():
     text = as_text([Finding("gpu", "none"), Finding("cache", "full", "free some space"), Finding("dvc", "broken", "mend it")])
     assert text.splitlines()[0] == "  gpu                    none"
