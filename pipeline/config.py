@@ -250,8 +250,10 @@ def report_problems(report: Mapping[str, Any], runs: Mapping[str, Any]) -> list[
     comparisons = {row: others for row, others in _mapping(report.get("comparisons")).items() if isinstance(others, list)}
     named += [(f"report.comparisons.{row}", name) for row, others in comparisons.items() for name in [row, *others]]
     named += [(f"report.baselines.{key}", row) for key, row in _mapping(report.get("baselines")).items()]
-    problems = [f"{path}: unknown row {row!r}{suggest(str(row), runs)}" for path, row in named if row not in runs]
-    for row, other in ((row, other) for row, others in comparisons.items() for other in others if {row, other} <= set(runs)):
+    # What is no text at all, the schema has named.
+    problems = [f"{path}: unknown row {row!r}{suggest(row, runs)}" for path, row in named if isinstance(row, str) and row not in runs]
+    pairs = ((row, other) for row, others in comparisons.items() for other in others if isinstance(other, str))
+    for row, other in ((row, other) for row, other in pairs if {row, other} <= set(runs)):
         if (task := _mapping(runs[row]).get("task")) != (its := _mapping(runs[other]).get("task")):
             problems.append(f"report.comparisons.{row}: {other} is of the task {its}, {row} of {task}; only rows of one task compare")
     problems += baseline_problems(_mapping(report.get("baselines")), runs)
@@ -266,6 +268,8 @@ def baseline_problems(baselines: Mapping[str, Any], runs: Mapping[str, Any]) -> 
     """A key is a row or a task, and the row it is compared with is of the same task."""
     problems = []
     for key, row in baselines.items():
+        if not isinstance(row, str):
+            continue
         task = _mapping(runs[key]).get("task") if key in runs else key
         other = _mapping(runs.get(row)).get("task")
         if key not in runs and key not in TASKS.names():
@@ -279,7 +283,7 @@ def segment_problems(dataset: Mapping[str, Any], media: Mapping[str, Any]) -> li
     """A segment must hold a whole number of frames, at least one."""
     try:
         MediaSettings.model_validate(media).frames_per_segment(float(dataset["segment_seconds"]))
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         return []  # the schema has named it
     except PipelineError as error:
         return [str(error)]
@@ -339,6 +343,8 @@ def finetuned_problems(path: str, feature_set: Mapping[str, Any], finetune: Mapp
     if "finetuned" not in feature_set:
         return [f"{path}.finetuned: this key is needed: the entry of `finetune` whose encoder it uses, or {NOT_FINETUNED}"]
     name, visual, audio = feature_set["finetuned"], _mapping(feature_set.get("visual")), _mapping(feature_set.get("audio"))
+    if not isinstance(name, str):
+        return []  # the schema has named it
     problems = []
     if (named := _finetuned_name(audio)) is not None:
         problems.append(f"{path}.audio.weights: finetuned/{named}: audio encoders are not fine-tuned, only visual ones")

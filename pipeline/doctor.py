@@ -60,7 +60,7 @@ def examine(root: Path) -> Iterator[Finding]:
     yield from data(params, root)
     yield from weights(params)
     yield from cache(Cache(params.cache.dir if params else None))
-    yield from results(root)
+    yield from results(root, params is not None)
     yield dvc(root)
 
 
@@ -100,8 +100,8 @@ def devices() -> Iterator[Finding]:
         yield Finding(f"gpu {number}", f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB")
 
 
-def results(root: Path) -> Iterator[Finding]:
-    """Whether the published table mixes machines, or is of other params than today's."""
+def results(root: Path, comparable: bool = True) -> Iterator[Finding]:
+    """Whether the published table mixes machines, or is of other params than today's, where these are ``comparable``: in order."""
     if not (root / REPORT / "table.md").is_file():
         yield Finding("table", "not made yet; `dvc repro` makes it")
         return
@@ -109,7 +109,7 @@ def results(root: Path) -> Iterator[Finding]:
     advice = f"{REPORT / 'table.md'} names the machine of each row; train them on one to compare their digits" if mixed else ""
     yield Finding("table", sentence or "of no machine on record", advice)
     old = [f"{row}: stale: params differ: {', '.join(changes)}" for row, changes in stale.items()]
-    for line in (*old, *news_since_report(root)):
+    for line in (*old, *(news_since_report(root) if comparable else ())):
         yield Finding("table", line, "`dvc repro` makes the table anew")
 
 

@@ -251,6 +251,8 @@ def test_keys_that_are_no_names_in_yaml_are_told_with_all_else(tmp_path, demo, k
         ("media.max_decoded_bytes", 10**18, "less than or equal to"),
         ("features.lite0_logmel.batch_size", 10**12, "less than or equal to"),
         ("dataset.segment_seconds", float("nan"), "finite"),
+        ("dataset.segment_seconds", float("inf"), "finite"),
+        ("dataset.segment_seconds", float("-inf"), "finite"),
         ("synth.demo.seed", 2**40, "less than or equal to"),
         ("report.media_megabytes", float("inf"), "finite"),
     ],
@@ -266,6 +268,32 @@ def test_numbers_are_finite_and_within_what_makes_sense(tmp_path, demo, path, va
     assert len(found) == 1, found
     assert found[0].startswith(f"{path}: ")
     assert words in found[0]
+
+
+@pytest.mark.parametrize("value", [[], ["avel"], {"avel": 1}, 1, True])
+@pytest.mark.parametrize(
+    "path", ["features.lite0_logmel.finetuned", "runs.avel.features", "runs.avel.task", "runs.avel.method", "report.baseline"]
+)
+def test_what_stands_where_a_name_belongs_is_told_once(tmp_path, demo, path, value):
+    *blocks, key = path.split(".")
+    block = demo
+    for name in blocks:
+        block = block[name]
+    block[key] = value
+    (found,) = problems(tmp_path, demo)
+    assert found.startswith(f"{path}: ")
+    assert "string" in found
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [("shown", [["avel"]]), ("comparisons", {"avel": [["cace_net"]]}), ("baselines", {"avel": ["cace_net"]}), ("papers", {"avel": []})],
+)
+def test_what_stands_where_the_report_names_a_row_is_told_once(tmp_path, demo, path, value):
+    demo["report"][path] = value
+    (found,) = problems(tmp_path, demo)
+    assert found.startswith(f"report.{path}.")
+    assert "string" in found
 
 
 @pytest.mark.parametrize(

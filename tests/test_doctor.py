@@ -192,6 +192,8 @@ def test_a_table_that_mixes_machines_or_is_older_than_the_params_is_told(project
     write_one_row(project, repository, threads=2)
     found = [finding.found for finding in doctor.results(project)]
     assert found == ["Made on: EPYC.", "avel: stale: params differ: train.threads 1 -> 2"]
+    (project / "params.yaml").write_text("synth: {}\n", encoding="utf-8")  # a problem of its own, which `dvc repro` does not mend
+    assert [finding.found for finding in doctor.examine(project) if finding.about == "table"] == ["Made on: EPYC."]
 
 
 def test_the_command_table_compares_with_todays_params(project, repository):

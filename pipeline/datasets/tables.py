@@ -10,6 +10,8 @@ from pathlib import Path
 from pipeline.datasets.base import count_lines
 from pipeline.text import read_text
 
+OTHER_MARKS = ";\t|"  # between the fields, as spreadsheets write them where the comma is the decimal mark
+
 
 def read_records(path: Path, columns: Sequence[str], problems: list[tuple[int, str]]) -> Iterator[tuple[int, dict[str, str]]]:
     """(line number, field by column) of a CSV file with a header line; further columns than ``columns`` may be there.
@@ -28,7 +30,10 @@ def read_records(path: Path, columns: Sequence[str], problems: list[tuple[int, s
         try:
             header = next(reader, [])
             if missing := [name for name in columns if name not in header]:
-                problems.append((1, f"the columns {', '.join(missing)} are missing (needed: {', '.join(columns)})"))
+                other = next(
+                    (f"; they are parted by {mark!r}, and commas are needed" for mark in OTHER_MARKS if mark in "".join(header[:1])), ""
+                )
+                problems.append((1, f"the columns {', '.join(missing)} are missing (needed: {', '.join(columns)}){other}"))
             problems += [
                 (1, line) for line in count_lines("columns named twice", sorted({name for name in header if header.count(name) > 1}))
             ]

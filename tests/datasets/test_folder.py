@@ -80,6 +80,19 @@ def test_missing_columns_and_a_missing_file_are_named(clips, tmp_path):
         build_index(settings(clips, labels))
 
 
+@pytest.mark.parametrize("mark", [";", "\t", "|"])
+def test_another_mark_than_the_comma_is_named(clips, tmp_path, mark):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "\n".join([mark.join(["clip", "split", "label", "onset", "offset"]), mark.join(["a", "train", "dog", "0,5", "5"])]),
+        encoding="utf-8",
+    )
+    with pytest.raises(InputProblems) as caught:
+        build_index(settings(clips, labels))
+    (problem,) = caught.value.problems
+    assert problem.endswith(f"they are parted by {mark!r}, and commas are needed")
+
+
 def test_an_unknown_kind_is_answered_with_the_known_ones(clips):
     with pytest.raises(PipelineError, match=r"unknown dataset kind 'folders'; did you mean 'folder'\?"):
         build_index(settings(clips).model_copy(update={"kind": "folders"}))

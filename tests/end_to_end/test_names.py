@@ -87,3 +87,19 @@ def test_a_command_that_dvc_runs_without_the_plan_gets_its_name_as_one_word(proj
     output = project.run("dvc", "repro", "--single-item", "--keep-going", *stages, code=255)
     assert output.count("Running stage") == len(COMMANDS)
     nothing_was_touched(project)
+
+
+def test_params_that_are_refused_leave_the_last_good_plan(project):
+    project.write_params(TINY)
+    project.run("dvc", "repro", "plan")
+    plan = {name: content for name, content in project.outs().items() if name.startswith("data/plan/")}
+    project.write_params(with_names({"runs": ["v1.0"]}))
+    assert "runs.v1.0: the name" in project.run("dvc", "repro", code=255)
+    assert {name: content for name, content in project.outs().items() if name.startswith("data/plan/")} == plan
+    project.write_params(TINY)
+    assert "up to date" in project.run("dvc", "status", "plan")
+    narrow = copy.deepcopy(TINY)
+    del narrow["runs"]["cace_first"]
+    project.write_params(narrow)
+    project.run("dvc", "repro", "plan")
+    assert set(plan) - set(project.outs()) == {"data/plan/train/cace_first.json", "data/plan/evaluate/cace_first.json"}
