@@ -27,10 +27,11 @@ def test_every_flipped_bit_that_changes_the_record_is_found(tmp_path):
     for place in range(8 * whole.index(b'"sha256"')):
         path.write_bytes(bytes([*whole[: place // 8], whole[place // 8] ^ 1 << place % 8, *whole[place // 8 + 1 :]]))
         try:
-            assert read_sealed(path) == READ  # white space of another kind
-        except PipelineError as error:
-            assert str(error).startswith(f"{path} is damaged (")
+            content = read_sealed(path)
+        except PipelineError:
             found += 1
+        else:
+            assert content == READ  # white space of another kind
     assert found > 6 * whole.index(b'"sha256"')
 
 
