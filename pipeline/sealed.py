@@ -19,7 +19,7 @@ def sealed(content: Mapping[str, Any], sort_keys: bool = False) -> str:
     return json.dumps({**plain, HASH: _digest(plain)}, indent=1, ensure_ascii=False) + "\n"
 
 
-def unsealed(text: str) -> dict[str, Any]:
+def unsealed(text: str | bytes) -> dict[str, Any]:
     """The mapping of a text, without its hash; of one that has none (others and earlier versions wrote it) as it is.
 
     Raises:
