@@ -38,6 +38,7 @@ PLUMBING = {
     "pipeline/registry.py": "a name leads to its class; an entry's file is a part of its own where it is chosen",
     "pipeline/scratch.py": "temporary directories that go with their process",
     "pipeline/stage.py": "locks, and the frame around a stage's work",
+    "pipeline/sealed.py": "a record comes back as it was written, or not at all",
     "pipeline/tables.py": "a table comes back as it was written, or not at all",
     "pipeline/tensors.py": "tensors come back as they were written, or not at all",
     "stages/__init__.py": "how threads wait for one another",

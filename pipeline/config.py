@@ -32,6 +32,7 @@ from pipeline.report.settings import ReportSettings
 from pipeline.settings import Name, Settings, merge
 from pipeline.synth.settings import SynthSettings
 from pipeline.tasks import TASKS
+from pipeline.text import printable
 from pipeline.training.choices import method_settings
 from pipeline.training.settings import Run, TrainSettings
 from pipeline.yaml_files import read_yaml
@@ -151,7 +152,7 @@ def load(path: Path) -> Params:
     problems += schema_problems(Params, content, "")
     problems += reference_problems(content)
     if problems:
-        raise InputProblems(str(path), problems)
+        raise InputProblems(str(path), [printable(problem) for problem in problems])  # a key may hold what drives a terminal
     return Params.model_validate(content)
 
 

@@ -6,12 +6,12 @@ Params are nested as in params.yaml, defaults filled in; ``settings`` are those 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.machine import Machine
+from pipeline.sealed import read_sealed, write_sealed
 
 FILE = "made_with.json"
 WORKING_SETTINGS = {"checkpoint_seconds"}  # of a training: how to work, not what comes out
@@ -20,14 +20,13 @@ NOTHING = "–"
 
 def write_made_with(directory: Path, params: Mapping[str, Any], machines: Mapping[str, Sequence[Machine]]) -> None:
     """Write the record into an out's directory. ``machines``: {} where no arithmetic of ours made its numbers."""
-    text = json.dumps({"params": publishable(params), "machines": machines}, indent=1, sort_keys=True, ensure_ascii=False)
-    (directory / FILE).write_text(text + "\n", encoding="utf-8")
+    write_sealed(directory / FILE, {"params": publishable(params), "machines": machines}, sort_keys=True)
 
 
 def read_made_with(directory: Path) -> dict[str, Any]:
     """``params`` and ``machines`` of an out; of one without a record, no params and no machines."""
     path = directory / FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"params": {}, "machines": {}}
+    return read_sealed(path) if path.is_file() else {"params": {}, "machines": {}}
 
 
 def publishable(value: Any) -> Any:

@@ -6,7 +6,7 @@ Statistics are left out: they have no checksum, and a wrong one would hide rows 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from pipeline.errors import PipelineError
 HASH = b"sha256"  # its key in the metadata
 
 
-def write_table(table: pa.Table | pd.DataFrame, path: Path) -> None:
-    """Write a table, without the index of a data frame."""
+def write_table(table: pa.Table | pd.DataFrame, path: Path, facts: Mapping[str, str] | None = None) -> None:
+    """Write a table, without the index of a data frame, and facts beside its columns."""
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False)
+    table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(facts or {})})
     metadata = {**(table.schema.metadata or {}), HASH: _digest(table.schema, table.num_rows)}
     pq.write_table(table.replace_schema_metadata(metadata), path, write_page_checksum=True, write_statistics=False)
 
@@ -37,13 +38,24 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
     Raises:
         PipelineError: the file is gone or damaged; names it.
     """
+    read_schema(path)
+    with intact(path):
+        return pq.read_table(path, page_checksum_verification=True, **options).to_pandas()
+
+
+def read_schema(path: Path) -> pa.Schema:
+    """The columns of a table that a stage wrote, and its facts as metadata.
+
+    Raises:
+        PipelineError: the file is gone or damaged; names it.
+    """
     with intact(path):
         about = pq.read_metadata(path)
         schema = about.schema.to_arrow_schema()
         stated = (schema.metadata or {}).get(HASH)
         if stated is not None and stated != _digest(schema, about.num_rows):  # tables of earlier versions have none
             raise ValueError("its columns are not those that were written")
-        return pq.read_table(path, page_checksum_verification=True, **options).to_pandas()
+        return schema
 
 
 def _digest(schema: pa.Schema, rows: int) -> bytes:

@@ -1,6 +1,5 @@
 """Files -> decoded clips in the per-clip cache, and data/clips/: the verdict on every clip."""
 
-import json
 from pathlib import Path
 
 import pandas as pd
@@ -10,6 +9,7 @@ from pipeline.cache import Cache
 from pipeline.datasets import read_index
 from pipeline.datasets.base import expected_files, published_path
 from pipeline.media.decoding import check_bad_share, decode_clips, longer_than_window, make_jobs, summary
+from pipeline.sealed import write_sealed
 from pipeline.stage import publishing, run
 from pipeline.tables import write_table
 from stages.paths import CLIPS, INDEX, PARAMS
@@ -27,7 +27,7 @@ def main() -> None:
     with publishing(CLIPS) as directory:
         write_table(without_folders(manifest, dataset.clips), directory / "clips.parquet")
         counts = manifest["status"].value_counts().sort_index()
-        (directory / "summary.json").write_text(json.dumps({"clips": len(manifest), **counts.to_dict()}, indent=1) + "\n", encoding="utf-8")
+        write_sealed(directory / "summary.json", {"clips": len(manifest), **counts.to_dict()})
 
 
 def without_folders(manifest: pd.DataFrame, clips: Path) -> pd.DataFrame:

@@ -11,6 +11,7 @@ from pipeline.errors import InputProblems
 from pipeline.methods import METHODS
 from pipeline.registry import UnknownName
 from pipeline.report.published import load_published
+from pipeline.text import printable
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -195,10 +196,8 @@ def test_names_of_entries_are_letters_digits_underscores_and_dashes(tmp_path, de
     found = [problem for problem in problems(tmp_path, demo) if "cannot be used" in problem]
     assert len(found) == len(BAD_NAMES)
     for name, spelled in BAD_NAMES.items():
-        assert any(
-            problem.startswith(f"{block}.{name}: the name {name!r} cannot be used") and problem.endswith(f"for instance {spelled!r}")
-            for problem in found
-        ), (name, found)
+        begins, ends = f"{block}.{printable(name)}: the name {name!r} cannot be used", f"for instance {spelled!r}"
+        assert any(problem.startswith(begins) and problem.endswith(ends) for problem in found), (name, found)
 
 
 def test_all_bad_names_are_told_at_once_and_good_ones_pass(tmp_path, demo):
@@ -451,3 +450,17 @@ def test_every_published_row_of_llp_that_we_have_the_method_for_is_a_row_of_its_
         assert llp.runs[row].method == key.split("/")[0].split("_")[0]
     assert METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["seen"][0] == 0.7
     assert len(METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["seen"]) == 25
+
+
+def test_a_key_cannot_drive_the_terminal_that_its_problem_is_told_on(tmp_path):
+    """In quotes YAML takes every code; what is left of these is their spelling."""
+    path = tmp_path / "params.yaml"
+    text = (ROOT / "params.yaml").read_text(encoding="utf-8")
+    keys = r'imports: {"\e[2J\e]0;x\a": {}, "a\nplan: 0 problems": {}, "\u202eoge": {}}'
+    path.write_text(text.replace("imports: {}", keys), encoding="utf-8")
+    with pytest.raises(InputProblems) as caught:
+        config.load(path)
+    told = caught.value.problems
+    assert all(problem.isprintable() for problem in told)
+    assert any(problem.startswith(r"imports.\x1b[2J\x1b]0;x\x07: the name") for problem in told)
+    assert any(problem.startswith(r"imports.a\nplan: 0 problems: the name") for problem in told)

@@ -8,7 +8,6 @@ after. ``curve.csv``: one line per epoch.
 from __future__ import annotations
 
 import inspect
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +31,7 @@ from pipeline.encoders import ENCODERS, AudioEncoder, VisualEncoder, create
 from pipeline.errors import PipelineError
 from pipeline.features.settings import EncoderChoice
 from pipeline.made_with import publishable
+from pipeline.sealed import read_sealed, write_sealed
 from pipeline.tensors import save_tensors
 
 
@@ -117,12 +117,12 @@ class Finetuning:
             "val": {"before": state.before, "after": after},
             "machines": state.machines,
         }
-        (directory / "finetune.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        write_sealed(directory / "finetune.json", facts)
 
 
 def finetuned_on(directory: Path) -> list[dict[str, Any]]:
     """The machines that took part in the fine-tuning whose results stand in ``directory``."""
-    return json.loads((directory / "finetune.json").read_text(encoding="utf-8"))["machines"]
+    return read_sealed(directory / "finetune.json")["machines"]
 
 
 def _work(fabric: Fabric, job: Finetuning, directory: Path) -> tuple[str, str]:

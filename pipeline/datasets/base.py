@@ -23,7 +23,7 @@ from pipeline.datasets.files import match_files
 from pipeline.errors import InputProblems
 from pipeline.registry import Registry
 from pipeline.settings import Settings
-from pipeline.tables import intact, read_table, write_table
+from pipeline.tables import intact, read_schema, read_table, write_table
 from pipeline.text import text_lines
 
 Modality = Literal["av", "audio", "visual"]
@@ -153,6 +153,8 @@ SCHEMA = pa.schema([
     ("events", pa.list_(EVENT_TYPE)), ("segment_rule", pa.string()),
 ])  # fmt: skip
 
+CLASSES, HEALTH = "classes.json", "health.json"
+
 
 def write_index(index: Index, directory: Path, settings: DatasetSettings | None = None) -> list[str]:
     """Write ``index.parquet`` (one row per annotation row, with size and sha256 of its file), ``classes.json`` and ``health.json``.
@@ -176,13 +178,14 @@ def write_index(index: Index, directory: Path, settings: DatasetSettings | None 
         }
         for number, row in enumerate(index.rows)
     ]  # fmt: skip
-    write_table(pa.Table.from_pylist(records, SCHEMA), directory / "index.parquet")
-    (directory / "classes.json").write_text(json.dumps(index.classes, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     folders = [folder for folder in (clips, settings.annotations if settings else None) if folder is not None and folder.is_absolute()]
     health = [*index.health, *equal_bytes(index.rows, hashes)]
     for folder in folders:
         health = [line.replace(f"{folder.as_posix()}/", "") for line in health]
-    (directory / "health.json").write_text(json.dumps(health, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name, lines in ((CLASSES, index.classes), (HEALTH, health)):
+        (directory / name).write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    beside = {name: file_sha256(directory / name) for name in (CLASSES, HEALTH)}
+    write_table(pa.Table.from_pylist(records, SCHEMA), directory / "index.parquet", beside)
     return health
 
 
@@ -234,8 +237,21 @@ def read_index(directory: Path, clips: Path | None = None) -> tuple[pd.DataFrame
     rows = read_table(directory / "index.parquet")
     if clips is not None:
         rows["file"] = rows["file"].map(lambda file: local_path(file, clips), na_action="ignore")
-    with intact(directory / "classes.json"):
-        return rows, json.loads((directory / "classes.json").read_text(encoding="utf-8"))
+    return rows, _read_beside(directory, CLASSES)
+
+
+def read_health(directory: Path) -> list[str]:
+    """The health as written by :func:`write_index`."""
+    return _read_beside(directory, HEALTH)
+
+
+def _read_beside(directory: Path, name: str) -> list[str]:
+    """A list that lies beside ``index.parquet``, which states its sha256 (that of an earlier version states none)."""
+    stated = (read_schema(directory / "index.parquet").metadata or {}).get(name.encode())
+    with intact(directory / name):
+        if stated is not None and file_sha256(directory / name) != stated.decode():
+            raise ValueError("what it holds is not what was written")
+        return json.loads((directory / name).read_text(encoding="utf-8"))
 
 
 def read_class_names(path: Path, problems: list[str]) -> list[str]:

@@ -126,7 +126,9 @@ def read_state(path: Path) -> State:
                 state = torch.load(path, map_location="cpu", weights_only=True)
     except (Damaged, pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise PipelineError(f"{path}: not a readable weights file ({reason}); get it again, or convert it to safetensors") from error
+        ours = path.is_relative_to(FINETUNED)
+        advice = f"remove {path.parent} and run `dvc repro`, which makes it again" if ours else "get it again, or convert it to safetensors"
+        raise PipelineError(f"{path}: not a readable weights file ({reason}); {advice}") from error
     for wrapper in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), dict):
             state = state[wrapper]

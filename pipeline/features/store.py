@@ -9,7 +9,6 @@ numbers, and the CRC-32 of every other file, which is compared when that is open
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -22,6 +21,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.errors import PipelineError
+from pipeline.sealed import unsealed, write_sealed
 
 SHARD_BYTES = 512 * 2**20
 BLOCK_BYTES = 16 * 2**20
@@ -45,7 +45,7 @@ class FeatureStore:
             raise PipelineError(f"{directory} is no feature store; `dvc repro` makes it")
         self.directory = directory
         try:
-            self.spec = json.loads((directory / "spec.json").read_text(encoding="utf-8"))
+            self.spec = unsealed((directory / "spec.json").read_text(encoding="utf-8"))
             self._checksums: dict[str, int] = self.spec.pop(CHECKSUMS, {})
         except (ValueError, AttributeError) as error:
             raise PipelineError(f"{directory}/spec.json is damaged ({error}); {_again(directory)}") from error
@@ -175,8 +175,7 @@ def write_documents(directory: Path, records: Iterable[dict[str, Any]], spec: di
     pd.DataFrame(records, columns=columns).to_parquet(directory / "index.parquet", index=False)
     shards = [path for stream in spec["shapes"] for path in sorted(directory.glob(f"{stream}-[0-9]*.npy"))]
     checksums = {path.name: checksum(path) for path in [directory / "index.parquet", *shards]}
-    document = json.dumps({**spec, CHECKSUMS: checksums}, indent=1, sort_keys=True)
-    (directory / "spec.json").write_text(document + "\n", encoding="utf-8")
+    write_sealed(directory / "spec.json", {**spec, CHECKSUMS: checksums}, sort_keys=True)
 
 
 def begin_shard(path: Path, shape: tuple[int, ...], dtype: str) -> BinaryIO:

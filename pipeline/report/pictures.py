@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
 from pipeline.cache import Cache
+from pipeline.datasets import read_index
 from pipeline.errors import PipelineError
 from pipeline.media.decoding import Job, load_decoded
 from pipeline.report import attention, timeline
 from pipeline.report.preview import preview
 from pipeline.report.results import RowResult
-from pipeline.tables import read_table
+from pipeline.sealed import read_sealed
+from pipeline.tables import read_schema, read_table
 from pipeline.tasks import TASKS, Task
 from pipeline.tasks.tracks import named
 
@@ -52,7 +52,7 @@ def pictures(
     shown = choose(results)
     if shown is None:
         return []
-    classes = json.loads((index / "classes.json").read_text(encoding="utf-8"))
+    _, classes = read_index(index)
     keys = dict(zip(manifest["clip"], manifest["key"], strict=True))
     if keys.get(shown.clip) is None:  # published features come without clips
         return []
@@ -63,7 +63,7 @@ def pictures(
         print(f"report: no pictures of a clip: {error}", flush=True)
         return []
     assert shown.result.directory is not None
-    spec = json.loads((shown.result.directory / "features.json").read_text(encoding="utf-8"))
+    spec = read_sealed(shown.result.directory / "features.json")
     seconds, segments = float(spec["segment_seconds"]), len(shown.lines)
     tracks, truth = TASKS.get(shown.result.run.task).table_tracks(shown.lines, classes)
     small = preview(frames, waveform, rate, segments)
@@ -86,7 +86,7 @@ def choose(results: list[RowResult]) -> Shown | None:
     ran = [r for r in results if r.scores and r.directory is not None and hasattr(TASKS.get(r.run.task), "table_tracks")]
     if not ran:
         return None
-    attending = [result for result in ran if "attention" in pq.read_schema(_predictions(result)).names]
+    attending = [result for result in ran if "attention" in read_schema(_predictions(result)).names]
     result = (attending or ran)[-1]
     lines = read_table(_predictions(result))
     lines = lines[(lines["split"] == "test") & (lines["seed"] == result.best_seed)]

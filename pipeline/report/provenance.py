@@ -6,7 +6,6 @@ several machines: of some seeds, some rows, or some clips.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 from pipeline.machine import Machine, joined, told_apart
 from pipeline.made_with import publishable
 from pipeline.report.results import RowResult, changes_since
+from pipeline.sealed import read_sealed, write_sealed
 from pipeline.training.settings import Run
 
 FILE = "provenance.json"
@@ -88,7 +88,7 @@ def write_provenance(results: list[RowResult], directory: Path) -> None:
         for result in results
     }  # fmt: skip
     document = {"machines": Provenance(results).sentence(), "mixed": Provenance(results).mixed, "rows": rows}
-    (directory / FILE).write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_sealed(directory / FILE, document)
 
 
 def news(directory: Path, runs: Mapping[str, Run], today: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -100,7 +100,7 @@ def news(directory: Path, runs: Mapping[str, Run], today: Mapping[str, Mapping[s
     path = directory / FILE
     if not path.is_file():
         return ["the report does not say what it was made with (an earlier version wrote it); `dvc repro` makes it anew"]
-    told = json.loads(path.read_text(encoding="utf-8"))["rows"]
+    told = read_sealed(path)["rows"]
     lines = [f"{name}: no longer in params.yaml" for name in told if name not in runs]
     for name, run in runs.items():
         if name not in told:
@@ -122,5 +122,5 @@ def read_sentence(directory: Path) -> tuple[str, list[str], dict[str, list[str]]
     path = directory / FILE
     if not path.is_file():
         return "", [], {}
-    document = json.loads(path.read_text(encoding="utf-8"))
+    document = read_sealed(path)
     return document["machines"], document["mixed"], {name: row["stale"] for name, row in document["rows"].items() if row["stale"]}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets import read_index
+from pipeline.datasets.base import read_health
 from pipeline.report.comparisons import comparison_table
 from pipeline.report.figures import draw_curves, draw_rows
 from pipeline.report.footnotes import Footnotes
@@ -76,7 +77,7 @@ def write_report(
     shown = {**further, "Parsing, class by class": classes} if classes.heads else further
     write_provenance(results, directory)
     index = read_index(sources.index, sources.media)
-    health = json.loads((sources.index / "health.json").read_text(encoding="utf-8"))
+    health = read_health(sources.index)
     write_page(settings, results, (table, shown, below), index, health, sources.clips, sources.segment_seconds, directory)
     return text
 

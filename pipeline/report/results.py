@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 
+from pipeline.cache import file_sha256
 from pipeline.machine import UNKNOWN
 from pipeline.made_with import changes
-from pipeline.tables import intact, read_table
+from pipeline.sealed import read_sealed
+from pipeline.tables import intact, read_schema, read_table
 from pipeline.tasks import TASKS
 from pipeline.training.settings import Run
 
@@ -99,7 +100,11 @@ def read_row(name: str, run: Run, directory: Path, live: Path, today: Mapping[st
     if not path.is_file():
         result.absent = f"not evaluated; `dvc repro evaluate@{name}` runs it"
         return result
-    document = json.loads(path.read_text(encoding="utf-8"))
+    document = read_sealed(path)
+    if (stated := document.get("curves")) is not None:
+        with intact(directory / "curves.csv"):
+            if file_sha256(directory / "curves.csv") != stated:
+                raise ValueError("what it holds is not what was written")
     result.absent = why_another(document, run)
     if result.absent:
         return result
@@ -186,8 +191,7 @@ def lines_of_test(result: RowResult) -> pd.DataFrame:
     """What was said of test, every seed, without the large columns of scores."""
     assert result.directory is not None
     path = result.directory / "predictions.parquet"
-    with intact(path):
-        columns = [name for name in pq.read_schema(path).names if not name.startswith(("scores", "attention"))]
+    columns = [name for name in read_schema(path).names if not name.startswith(("scores", "attention"))]
     return read_table(path, columns=columns, filters=[("split", "==", "test")])
 
 

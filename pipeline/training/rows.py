@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 from collections.abc import Mapping, Sequence
@@ -22,6 +23,7 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.machine import UNKNOWN, joined, this_machine
 from pipeline.methods import METHODS, Method, MethodConfig, create
+from pipeline.sealed import read_sealed, write_sealed
 from pipeline.tables import write_table
 from pipeline.tasks import TASKS, Task
 from pipeline.tensors import load_tensors
@@ -107,10 +109,7 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
     path = directory / f"seed-{seed}.json"
     if not path.is_file():
         raise PipelineError(f"{directory}: seed {seed} was not trained; run `dvc repro`")
-    try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise PipelineError(f"{path} is damaged: {error}; train the row again") from None
+    facts = read_sealed(path)
     shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
     method = build(facts["method"], shapes, len(facts["classes"]), facts["settings"])
     weights, _ = load_tensors(directory / f"seed-{seed}.safetensors")
@@ -121,6 +120,16 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
     except RuntimeError as error:
         raise PipelineError(f"{directory}/seed-{seed}.safetensors does not fit {facts['method']}: {error}") from None
     return method.eval(), facts
+
+
+def write_curves(directory: Path, histories: Mapping[int, Sequence[Mapping[str, Any]]]) -> None:
+    """``curves.csv``: seed, epoch and every recorded quantity, one line per epoch; ``histories`` by seed."""
+    lines = [{"seed": seed, **line} for seed, history in histories.items() for line in history]
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    with open(directory / "curves.csv", "w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
 
 
 def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, directory: Path) -> None:
@@ -177,9 +186,10 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
     }
     if seen := len(splits["test"]) - len(unseen):
         document["clips"]["test"]["in train"] = seen
-    (directory / "metrics.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     # so that the report needs neither weights nor features
-    shutil.copyfile(models / "curves.csv", directory / "curves.csv")
+    write_curves(directory, {seed: trained[str(seed)]["history"] for seed in inputs.run.seeds})
+    document["curves"] = file_sha256(directory / "curves.csv")
+    write_sealed(directory / "metrics.json", document)
     shutil.copyfile(inputs.store.directory / "spec.json", directory / "features.json")
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,11 +20,12 @@ from pipeline.features.store import FeatureStore
 from pipeline.machine import joined
 from pipeline.made_with import WORKING_SETTINGS, publishable
 from pipeline.methods import Method
+from pipeline.sealed import read_sealed, unsealed, write_sealed
 from pipeline.tensors import Damaged, discard, load_or_discard, load_tensors, save_tensors
 from pipeline.training.data import SplitData
 from pipeline.training.loop import State, Trainer
 from pipeline.training.memory import keep_freed_memory
-from pipeline.training.rows import RowInputs, build
+from pipeline.training.rows import RowInputs, build, write_curves
 from pipeline.training.seeds import train_side_by_side
 from pipeline.training.settings import TrainSettings
 
@@ -50,7 +50,8 @@ def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live:
             train_seed(row, seed)
     for path in [*directory.glob("*.checkpoint"), *directory.glob("*.first*")]:
         path.unlink()
-    write_curves(directory, inputs.run.seeds)
+    histories = {seed: read_sealed(directory / f"seed-{seed}.json")["history"] for seed in inputs.run.seeds}
+    write_curves(directory, histories)
 
 
 def _finished(directory: Path, seed: int) -> bool:
@@ -59,7 +60,7 @@ def _finished(directory: Path, seed: int) -> bool:
     if not facts.is_file():
         return False
     try:
-        json.loads(facts.read_text(encoding="utf-8"))["history"]
+        unsealed(facts.read_text(encoding="utf-8"))["history"]
         load_tensors(weights)
     except (Damaged, ValueError, KeyError) as error:
         weights.unlink(missing_ok=True)
@@ -175,7 +176,7 @@ def save_seed(row: RowTraining, seed: int, state: State) -> None:
         "history": state.history,
     }
     partial = directory / f"seed-{seed}.json.partial"
-    partial.write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    write_sealed(partial, facts)
     partial.replace(directory / f"seed-{seed}.json")
 
 
@@ -184,17 +185,3 @@ def save_time(live: Path, weights: Path, seconds: float, device: str) -> None:
     live.mkdir(parents=True, exist_ok=True)
     facts = {"weights": file_sha256(weights), "seconds": round(seconds, 1), "device": device}
     (live / "time.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-
-
-def write_curves(directory: Path, seeds: Sequence[int]) -> None:
-    """``curves.csv``: seed, epoch and every recorded quantity, one line per epoch."""
-    lines = [
-        {"seed": seed, **line}
-        for seed in seeds
-        for line in json.loads((directory / f"seed-{seed}.json").read_text(encoding="utf-8"))["history"]
-    ]
-    columns = list(dict.fromkeys(key for line in lines for key in line))
-    with open(directory / "curves.csv", "w", encoding="utf-8", newline="") as stream:
-        writer = csv.DictWriter(stream, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)

@@ -7,7 +7,8 @@ import pandas as pd
 import pytest
 
 from pipeline.datasets import DatasetSettings, build_index, read_index, write_index
-from pipeline.datasets.base import Index, Row
+from pipeline.datasets.base import Index, Row, read_health
+from pipeline.errors import PipelineError
 from stages.decode import without_folders
 
 CONTENTS = {"a": b"one", "b": b"two", "c": b"one", "d": b"one", "e": b"three", "f": b"two", "g": b"two"}
@@ -85,3 +86,15 @@ def test_a_published_manifest_names_no_folder_of_the_machine_either(settings):
     published = without_folders(manifest, clips)
     assert published["file"].fillna("none").tolist() == ["sub/x.mp4", "none", "sub/x.mp4"]
     assert published["reason"].tolist() == ["Invalid data: 'sub/x.mp4'", "no file of this id", ""]
+
+
+@pytest.mark.parametrize("name", ["classes.json", "health.json"])
+def test_a_list_beside_the_index_that_was_changed_is_refused_by_its_name(files, tmp_path, name):
+    """Also where it still is good JSON: one letter of a class, one digit of a count."""
+    directory = tmp_path / "index"
+    health_of([Row("a", "train", files["a"]), Row("c", "test", files["c"])], tmp_path)
+    assert (read_index(directory)[1], len(read_health(directory))) == (["Dog"], 2)
+    text = (directory / name).read_text(encoding="utf-8")
+    (directory / name).write_text(text.replace("Dog", "Dot").replace("ids: 1", "ids: 3"), encoding="utf-8")
+    with pytest.raises(PipelineError, match=rf"^{directory / name} is damaged"):
+        (read_index if name == "classes.json" else read_health)(directory)

@@ -12,6 +12,7 @@ from test_first_network import train as train_parsing
 from test_rows import EVERY_STEP, make_inputs, train
 
 from pipeline.machine import described, this_machine
+from pipeline.sealed import read_sealed, write_sealed
 from pipeline.training import loop
 from pipeline.training.rows import evaluate_row
 
@@ -103,10 +104,10 @@ def test_seeds_of_an_earlier_version_are_of_an_unknown_machine(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
     train(inputs, tmp_path / "row")
     path = tmp_path / "row" / "seed-3.json"
-    facts = json.loads(path.read_text(encoding="utf-8"))
+    facts = read_sealed(path)
     for key in ("machines", "train", "made_with"):
         del facts[key]
-    path.write_text(json.dumps(facts), encoding="utf-8")
+    write_sealed(path, facts)
     (tmp_path / "out").mkdir()
     evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / "out")
     made_with = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["made_with"]

@@ -12,6 +12,7 @@ from test_first_network import CLASSES, EVERY_STEP, SPLITS, T, inputs, train  # 
 
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import FeatureStore, shard_name
+from pipeline.sealed import read_sealed, write_sealed
 from pipeline.training import loop
 from pipeline.training.predictions import predictions
 from pipeline.training.rows import RowInputs, evaluate_row, load_seed
@@ -23,11 +24,11 @@ def row(inputs):  # noqa: F811
     inputs.run = inputs.run.model_copy(update={"method": "han"})
     directory = inputs.store.directory
     generator = np.random.default_rng(4)
-    spec = json.loads((directory / "spec.json").read_text(encoding="utf-8"))
+    spec = read_sealed(directory / "spec.json")
     for stream in ("audio_labels", "visual_labels"):
         write_labels(directory, stream, (generator.random((len(SPLITS), T, len(CLASSES))) < 0.4).astype(np.float32))
         spec["shapes"][stream] = [len(CLASSES)]
-    (directory / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+    write_sealed(directory / "spec.json", spec)
     inputs.store = FeatureStore(directory)
     return inputs
 
@@ -77,9 +78,9 @@ def test_streams_that_are_not_there_or_hold_no_labels_are_named(row, tmp_path):
         train(again(row, pseudo_labels={**GUESSED, "seen": "clip_labels"}), tmp_path / "models")
     motion = torch.rand(len(SPLITS), T, 5).numpy()
     write_labels(row.store.directory, "visual_labels", motion)
-    spec = json.loads((row.store.directory / "spec.json").read_text(encoding="utf-8"))
+    spec = read_sealed(row.store.directory / "spec.json")
     spec["shapes"]["visual_labels"] = [5]
-    (row.store.directory / "spec.json").write_text(json.dumps(spec), encoding="utf-8")
+    write_sealed(row.store.directory / "spec.json", spec)
     with pytest.raises(InputProblems, match=r"visual_labels: \(5,\) a segment, and one label for each of 3 classes is needed"):
         train(again(row, pseudo_labels=GUESSED), tmp_path / "models")
 

@@ -12,6 +12,7 @@ from pipeline.cache import file_sha256
 from pipeline.errors import PipelineError
 from pipeline.features.store import Entry, FeatureStore, write_store
 from pipeline.methods import METHODS, AvelTargets, Batch, LocalizationMethod
+from pipeline.sealed import unsealed
 from pipeline.training import loop
 from pipeline.training.predictions import predictions, score_split
 from pipeline.training.rows import RowInputs, evaluate_row, load_seed
@@ -479,7 +480,7 @@ def test_watching_test_changes_no_weight_and_records_its_curve(inputs, tmp_path)
     watched = train(inputs, tmp_path / "watched", EVERY_STEP.model_copy(update={"published_protocol": True}))
     for seed in inputs.run.seeds:
         assert plain[f"seed-{seed}.safetensors"] == watched[f"seed-{seed}.safetensors"]
-        facts, before = (json.loads(files[f"seed-{seed}.json"]) for files in (watched, plain))
+        facts, before = (unsealed(files[f"seed-{seed}.json"]) for files in (watched, plain))
         curve = [record.pop("test/accuracy") for record in facts["history"]]
         assert facts["train"].pop("published_protocol") is not before["train"].pop("published_protocol")
         assert facts == before
@@ -535,7 +536,7 @@ def test_compiled_losses_train_the_same_weights_and_store_them_under_the_same_na
     monkeypatch.setattr(loop.torch, "compile", lambda function: compile_function(function, backend=as_it_is))
     again = train(inputs, tmp_path / "compiled", EVERY_STEP.model_copy(update={"compile": True}))
     assert sum(graphs) > 10
-    facts, of_plain = (json.loads(files.pop("seed-3.json")) for files in (again, plain))
+    facts, of_plain = (unsealed(files.pop("seed-3.json")) for files in (again, plain))
     assert facts["train"].pop("compile") is not of_plain["train"].pop("compile")
     assert facts == of_plain
     assert again == plain

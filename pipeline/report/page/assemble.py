@@ -17,6 +17,7 @@ from pipeline.report.page.gallery import gallery
 from pipeline.report.results import RowResult
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import NO_TEST, NOT_RUN, Table
+from pipeline.sealed import read_sealed
 
 ROOM = Path(__file__).parent
 SCRIPTS = ["choices.js", "charts.js", "gallery.js", "main.js"]
@@ -51,7 +52,7 @@ def write_page(
         below=below,
         ran=sum(bool(result.scores) for result in results),
         has_clips=bool(data["clips"]),
-        clips=json.loads((clips / "summary.json").read_text(encoding="utf-8")),
+        clips=read_sealed(clips / "summary.json"),
         health=health,
         policy=policy(styles, scripts),
         styles=Markup(styles),

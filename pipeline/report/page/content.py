@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from pipeline.report.results import RowResult
-from pipeline.tables import read_table
+from pipeline.tables import read_schema, read_table
 
 BINS = 10
 POINTS = 120  # of a curve; a longer one is thinned
@@ -81,7 +80,7 @@ def row_reliability(result: RowResult) -> dict[str, Any] | None:
     assert result.directory is not None
     path = result.directory / "predictions.parquet"
     columns = ["valid", "true", "predicted", "event", "scores"]
-    if not set(columns) <= set(pq.read_schema(path).names):
+    if not set(columns) <= set(read_schema(path).names):
         return None
     table = read_table(path, columns=columns, filters=[("split", "==", "test")])
     valid, true, predicted, event = (table[name].to_numpy() for name in columns[:4])
