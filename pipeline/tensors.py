@@ -19,7 +19,7 @@ from torch import Tensor
 
 from pipeline.errors import PipelineError
 
-HASH = "sha256"  # its key in the metadata
+RECORD, HASH = "record", "sha256"  # the one key of the metadata, whose order safetensors does not keep; the hash's key in that JSON
 
 
 class Damaged(PipelineError):
@@ -31,7 +31,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     facts = dict(facts or {})
     partial = path.with_name(f"{path.name}.partial")
-    save_file(whole, partial, {**facts, HASH: _digest(whole, facts)})
+    save_file(whole, partial, {RECORD: json.dumps({**facts, HASH: _digest(whole, facts)}, sort_keys=True)})
     os.replace(partial, path)
 
 
@@ -43,7 +43,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     try:
         with safe_open(path, "pt") as file:
-            facts = dict(file.metadata() or {})
+            metadata = dict(file.metadata() or {})
+            facts = json.loads(metadata[RECORD]) if RECORD in metadata else metadata
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise Damaged(f"{path} is damaged: {error}") from error

@@ -21,6 +21,10 @@ def environment(project, repository, tmp_path):
     return {**os.environ, "PYTHONPATH": str(repository), "TMPDIR": str(tmp_path / "temporary"), "OMP_NUM_THREADS": "1"}
 
 
+def is_decoding(folder):
+    return any(name.endswith(".npz") for _, _, names in os.walk(folder) for name in names)  # passes over folders that vanish meanwhile
+
+
 def begin(environment, tmp_path):
     """A prediction of many files, under way: the frames of a window are in the temporary folder. (process, that folder)"""
     clips = sorted(map(str, CLIPS.glob("*.mp4")))
@@ -28,7 +32,7 @@ def begin(environment, tmp_path):
     temporary, end = Path(environment["TMPDIR"]), time.monotonic() + SECONDS
     before = set(os.listdir(temporary))
     process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="utf-8")
-    while not [path for path in temporary.glob("avel-predict-*/**/*.npz") if path.relative_to(temporary).parts[0] not in before]:
+    while not any(is_decoding(temporary / name) for name in {*os.listdir(temporary)} - before if name.startswith("avel-predict-")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.01)
@@ -52,7 +56,8 @@ def test_sigterm_leaves_nothing_behind_and_what_a_kill_leaves_goes_at_the_next_s
     assert len(out.splitlines()) >= len(folders)
 
 
-def test_a_report_in_a_locale_that_is_not_utf8_has_the_same_bytes(project, environment):
+def test_a_report_in_a_locale_that_is_not_utf8_has_the_same_bytes(project, environment, edit_params):
+    edit_params(lambda params: params["runs"].pop("later"))  # a report that lacks a row does not end with 0
     directory = Path("data/results/report")
     report.main()
     expected = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}
