@@ -14,15 +14,6 @@ ROWS = set(TINY["runs"])
 pytestmark = pytest.mark.xdist_group("tiny")  # one process: the tiny project is run from nothing once
 
 
-@pytest.fixture
-def project(tiny):
-    """The tiny project; whatever a test changed is put back, so tests do not depend on their order."""
-    project, _, _ = tiny
-    yield project
-    project.write_params(TINY)
-    project.repro()
-
-
 def changed(**blocks):
     params = copy.deepcopy(TINY)
     for path, value in blocks.items():

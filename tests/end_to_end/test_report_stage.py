@@ -10,15 +10,6 @@ from tiny_project import TINY
 pytestmark = pytest.mark.xdist_group("tiny")  # one process: the tiny project is run from nothing once
 
 
-@pytest.fixture
-def project(tiny):
-    """The tiny project; whatever a test changed is put back."""
-    project, _, _ = tiny
-    yield project
-    project.write_params(TINY)
-    project.repro()
-
-
 def table(project):
     return (project.root / "data/results/report/table.md").read_text(encoding="utf-8")
 
