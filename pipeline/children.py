@@ -43,8 +43,13 @@ def start(serve: Callable[[Connection], None], **options: Any) -> tuple[subproce
 def enter(name: str, descriptor: str, parent: str) -> None:
     """What a child does: ``serve`` (``module:function``) on the pipe ``descriptor``, for as long as the process ``parent`` is there."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with, args=(int(parent),), daemon=True).start()
+    end_with(int(parent))
     pkgutil.resolve_name(name)(Connection(int(descriptor)))
+
+
+def end_with(parent: int) -> None:
+    """Let this process end within about a second once the process ``parent``, which started it, is gone, however that ended."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
 def exit_reason(process: subprocess.Popen[bytes]) -> str:
@@ -56,7 +61,7 @@ def exit_reason(process: subprocess.Popen[bytes]) -> str:
     return f"the child process was ended by {signal.Signals(-code).name}" if code < 0 else f"the child process exited with code {code}"
 
 
-def _end_with(parent: int) -> None:
+def _watch(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(LOOK_SECONDS)
     os._exit(1)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 
+from pipeline.children import end_with
 from pipeline.errors import PipelineError
 from pipeline.synth.annotations import write_annotations
 from pipeline.synth.movie import write_movie
@@ -42,7 +44,8 @@ def write_world(root: Path, settings: SynthSettings, workers: int = 2, track: Ca
         _drain(map(write, missing), len(missing), track)
     else:
         # spawned, not forked: the caller may hold threads (a decoder's, torch's) that do not survive a fork
-        with ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+        spawn = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with, initargs=(os.getpid(),)) as pool:
             _drain(pool.map(write, missing, chunksize=4), len(missing), track)
     write_annotations(Path(root), plans)
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
+import sys
+import time
 from pathlib import Path
 
 import av
 import numpy as np
+import psutil
 import pytest
 
 from pipeline.errors import PipelineError
@@ -171,3 +175,30 @@ def test_layout_is_that_of_realmix(annotated: tuple[Path, list[ClipPlan]]) -> No
         elif path.name != "categories.txt":
             assert own[0] == real[0]
             assert [own[1].count(c) for c in "\t&"] == [real[1].count(c) for c in "\t&"]
+
+
+def test_workers_end_with_a_killed_parent(tmp_path, repository):
+    """A pool's own workers would wait for ever for work that nobody sends."""
+    script = """
+import sys
+from pathlib import Path
+from pipeline.synth.settings import SynthSettings
+from pipeline.synth.world import write_world
+if __name__ == "__main__":
+    write_world(Path(sys.argv[1]), SynthSettings(train_clips=400, val_clips=1, test_clips=1, picture_size=64), workers=2)
+"""
+    (tmp_path / "write.py").write_text(script, encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(repository)}
+    parent = psutil.Popen([sys.executable, str(tmp_path / "write.py"), str(tmp_path / "world")], env=environment)
+    end = time.monotonic() + 60
+    while not list((tmp_path / "world").glob("clips/*.mp4")):
+        assert parent.poll() is None
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    workers = parent.children(recursive=True)
+    assert len(workers) >= 2
+    parent.kill()
+    _, alive = psutil.wait_procs([parent, *workers], timeout=60)
+    for process in alive:
+        process.kill()
+    assert alive == []
