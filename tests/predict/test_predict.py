@@ -1,7 +1,6 @@
 """Whole files through a trained row: the same scores as `evaluate`, no seams, honest refusals."""
 
 import gc
-import json
 from pathlib import Path
 
 import av
@@ -16,6 +15,7 @@ from pipeline.media.settings import MediaSettings
 from pipeline.predict import Predictor, Refused, predict
 from pipeline.predict.predictor import differences
 from pipeline.predict.windows import Cut
+from pipeline.sealed import read_sealed, write_sealed
 
 CLIPS = Path("data/raw/tiny/clips")
 
@@ -215,9 +215,9 @@ def test_missing_weights_are_named(edit_params):
 def test_a_row_on_imported_features_cannot_see_a_new_file(project, monkeypatch):
     facts = Path("models/runs/cace/seed-1.json")
     content = facts.read_text(encoding="utf-8")
-    document = json.loads(content)
+    document = read_sealed(facts)
     document["feature_spec"]["encoders"] = {}
-    facts.write_text(json.dumps(document), encoding="utf-8")
+    write_sealed(facts, document)
     try:
         with pytest.raises(PipelineError, match="does not say which encoders made its features"):
             Predictor("cace")
@@ -229,7 +229,7 @@ def test_a_row_whose_task_finds_no_events_of_a_file_is_refused(project):
     """Cross-modality localization answers questions that a file alone does not ask."""
     facts = Path("models/runs/cace/seed-1.json")
     content = facts.read_text(encoding="utf-8")
-    facts.write_text(json.dumps({**json.loads(content), "task": "cml"}), encoding="utf-8")
+    write_sealed(facts, {**read_sealed(facts), "task": "cml"})
     try:
         with pytest.raises(PipelineError, match="row 'cace' is of the task 'cml', which finds no events in a file"):
             Predictor("cace")
