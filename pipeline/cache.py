@@ -18,6 +18,7 @@ import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from pipeline.errors import PipelineError
 
 CACHE_VARIABLE = "AVEL_CACHE"
 ARRAYS = "arrays"  # in the document: their names, because the zip's own table of contents has no checksum
+TRIES = 20
 DAMAGE = {None, errno.EINVAL, errno.EIO}  # of an OSError while an entry is read: offsets out of the file, a bad block
 
 
@@ -104,8 +106,7 @@ class Cache:
     def _read(self, kind: str, key: str, only_facts: bool = False) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
         path = self.path(kind, key)
         try:
-            with np.load(path, allow_pickle=False) as entry:
-                arrays = {name: entry[name] for name in (["facts"] if only_facts else entry.files)}
+            arrays = _arrays(path, only_facts)
             facts = json.loads(str(arrays.pop("facts")))
             if only_facts or sorted(arrays) == facts.pop(ARRAYS, sorted(arrays)):
                 facts.pop(ARRAYS, None)
@@ -134,6 +135,18 @@ class Cache:
             raise CacheError(f"the cache entry {path} is damaged ({reason}) and cannot be removed: {error}") from error
         print(f"the cache entry {path} is damaged ({reason}); it is removed, and made again when it is needed", file=sys.stderr, flush=True)
         return None
+
+
+def _arrays(path: Path, only_facts: bool) -> dict[str, np.ndarray]:
+    """The arrays of an entry, "facts" among them.
+
+    NumPy parses the header of an array as Python, and Python 3.11 may raise a SystemError where two threads parse at once (gh-106905): it
+    says nothing of the entry, which is read again.
+    """
+    for _ in range(TRIES):
+        with suppress(SystemError), np.load(path, allow_pickle=False) as entry:
+            return {name: entry[name] for name in (["facts"] if only_facts else entry.files)}
+    raise CacheError(f"the cache entry {path} cannot be read: NumPy could not parse it in {TRIES} tries")
 
 
 def _is_whole(path: Path) -> bool:

@@ -130,3 +130,21 @@ def test_the_environment_moves_the_cache(monkeypatch, tmp_path):
     assert default_root() == tmp_path / "elsewhere"
     assert Cache().root == tmp_path / "elsewhere"
     assert Cache(tmp_path / "param").root == tmp_path / "param"
+
+
+def test_a_parser_that_two_threads_use_at_once_is_asked_again(cache, monkeypatch):
+    """Python 3.11's own fault (gh-106905), which comes and goes: no entry is thrown away, and no clip named, for it."""
+    values = np.arange(3, dtype=np.float32)
+    cache.put("features", KEY, {"features": values})
+    load, tries = np.load, []
+
+    def sometimes(*arguments, **options):
+        tries.append(1)
+        if len(tries) < 3:
+            raise SystemError("AST constructor recursion depth mismatch (before=48, after=44)")
+        return load(*arguments, **options)
+
+    monkeypatch.setattr(np, "load", sometimes)
+    arrays, _ = cache.get("features", KEY)
+    assert np.array_equal(arrays["features"], values)
+    assert len(tries) == 3

@@ -24,7 +24,7 @@ from pipeline.errors import InputProblems
 from pipeline.registry import Registry
 from pipeline.settings import Settings
 from pipeline.tables import intact, read_schema, read_table, write_table
-from pipeline.text import text_lines
+from pipeline.text import read_text, text_lines
 
 Modality = Literal["av", "audio", "visual"]
 SegmentRule = Literal["half", "touch"]  # see pipeline.datasets.segments
@@ -251,7 +251,7 @@ def _read_beside(directory: Path, name: str) -> list[str]:
     with intact(directory / name):
         if stated is not None and file_sha256(directory / name) != stated.decode():
             raise ValueError("what it holds is not what was written")
-        return json.loads((directory / name).read_text(encoding="utf-8"))
+        return json.loads(read_text(directory / name))
 
 
 def read_class_names(path: Path, problems: list[str]) -> list[str]:
