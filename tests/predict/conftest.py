@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from ruamel.yaml import YAML
 from tiny_project import FEATURES, NARROW, TINY
 
+from pipeline.__main__ import main
 from stages import decode, evaluate, extract, index, synthesize, train
 
 METHODS = {
@@ -143,3 +145,17 @@ def edit_params(project: Path) -> Callable[[Callable[[dict], object]], None]:
         write_params(params)
 
     return edit
+
+
+@pytest.fixture
+def run(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """``python -m pipeline predict ARGUMENTS`` in this process: (exit code, what it prints, what it says on stderr)."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["pipeline", "predict", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        captured = capsys.readouterr()
+        return stop.value.code, captured.out, captured.err
+
+    return command

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from pathlib import Path
 
 import av
@@ -11,22 +10,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from pipeline.__main__ import main
 from pipeline.predict.command import folders
 
 CLIPS = Path("data/raw/tiny/clips")
-
-
-@pytest.fixture
-def run(project, monkeypatch, capsys):
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["pipeline", "predict", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture

@@ -3,13 +3,11 @@
 import json
 import os
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 
-from pipeline.__main__ import main
 from pipeline.errors import PipelineError
 from pipeline.predict import command, outputs
 from pipeline.predict.command import folders
@@ -17,18 +15,6 @@ from pipeline.predict.command import folders
 CLIPS = Path("data/raw/tiny/clips")
 ANSWERS = {"events.json", "segments.csv", "timeline.png", "attention.png"}
 NOT_UTF8 = os.fsdecode(b"caf\xe9.mp4")
-
-
-@pytest.fixture
-def run(project, monkeypatch, capsys):
-    def command_line(*arguments):
-        monkeypatch.setattr(sys, "argv", ["pipeline", "predict", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        captured = capsys.readouterr()
-        return stop.value.code, captured.out, captured.err
-
-    return command_line
 
 
 @pytest.fixture
