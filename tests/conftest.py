@@ -25,6 +25,12 @@ def repository() -> Path:
     return REPOSITORY
 
 
+@pytest.fixture(autouse=True)
+def start_at_the_repository() -> None:
+    """Every test begins in the same directory, whatever the one before it left."""
+    os.chdir(REPOSITORY)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real media beside the repository; it is no part of the project."""

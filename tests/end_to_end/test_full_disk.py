@@ -80,8 +80,7 @@ def world(small_disk):
                 file["dataset"] = np.random.default_rng(0).random((14, 10, 32), np.float32)
         for module, argument, _ in STAGES:
             assert run_stage(module, argument, patch) == 0
-    yield disk
-    os.chdir("/")
+    return disk
 
 
 @pytest.fixture
