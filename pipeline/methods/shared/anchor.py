@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.layers.parsing_losses import binary_loss
 from pipeline.methods.base import Batch, Progress
-from pipeline.methods.parsing import ParsingInputs, ParsingMethod
+from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
 
 
 @dataclass

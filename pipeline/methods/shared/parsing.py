@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.errors import PipelineError
 from pipeline.layers.parsing_losses import segment_loss
 from pipeline.methods.base import Batch, Labels, Method, MethodConfig, ParsingScores, ParsingTargets, Progress, Targets, VideoTargets
-from pipeline.methods.inputs import check_shapes
+from pipeline.methods.shared.inputs import check_shapes
 from pipeline.metrics.parsing_thresholds import select_thresholds
 from pipeline.settings import Settings
 

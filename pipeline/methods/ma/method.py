@@ -30,9 +30,9 @@ from torch import Tensor
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd
 from pipeline.layers.parsing_losses import binary_loss, smoothed, smoothed_stream_contrast
-from pipeline.layers.track_exchange import Exchanged, mistaken, not_shown, unrelated
 from pipeline.methods.base import METHODS, Batch, Method, ParsingScores, Progress, Recipe, Targets, VideoTargets
-from pipeline.methods.parsing import ParsingConfig, ParsingMethod
+from pipeline.methods.ma.track_exchange import Exchanged, mistaken, not_shown, unrelated
+from pipeline.methods.shared.parsing import ParsingConfig, ParsingMethod
 
 REMOVED = ("removed_heard", "removed_seen")
 
