@@ -31,7 +31,7 @@ class RunResult:
     metrics: the task's metrics of each split by seed (as text), as ``evaluate`` wrote them.
     last_epoch, best_test_epoch: the headline on test by seed, were the epoch chosen so: what papers print. Empty unless the run was trained
         with ``train.published_protocol``.
-    missing: by split, ids of labelled clips without features; evaluated: by split, how many annotation rows it has; in_train: test rows
+    missing: by split, ids of labelled clips without features; evaluated: by split, annotation rows scored; in_train: test rows
         whose clip stands in train as well.
     seconds: wall time of training each seed, where this machine trained these very weights; device: on what.
     """
