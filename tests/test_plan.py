@@ -80,8 +80,8 @@ def test_a_run_depends_on_its_own_method_alone(params, tmp_path):
         for name in params.runs
     }
     shared = {"base", "inputs"}
-    assert methods["avel"] == {*shared, "avel"}
-    assert methods["cace"] == {*shared, "cace_net"}
+    assert methods["avel"] == {*shared, "localization", "avel"}
+    assert methods["cace"] == {*shared, "localization", "cace_net"}
     parsing = {*shared, "parsing", "anchor"}
     assert methods["han"] == {*parsing, "han"}
     assert methods["jomold"] == {*parsing, "denoising", "jomold"}
@@ -90,8 +90,8 @@ def test_a_run_depends_on_its_own_method_alone(params, tmp_path):
     assert methods["coleaf_jomold"] == {*parsing, "coleaf", "denoising", "jomold"}
     layers = {name: {path for path in written[f"train/{name}"]["code"] if path.startswith("pipeline/layers/")} for name in params.runs}
     assert "pipeline/layers/spiking.py" in layers["cace"] - layers["avel"] - layers["han"]
-    assert all("pipeline/tasks/avel.py" in written[f"train/{name}"]["code"] for name in ("avel", "cace"))
-    assert all("pipeline/tasks/avel.py" not in written[f"train/{name}"]["code"] for name in ("han", "jomold"))
+    assert all("pipeline/tasks/avel/targets.py" in written[f"train/{name}"]["code"] for name in ("avel", "cace"))
+    assert all("pipeline/tasks/avel/targets.py" not in written[f"train/{name}"]["code"] for name in ("han", "jomold"))
 
 
 def test_the_bootstrap_moves_scores_and_no_weights(params, tmp_path):

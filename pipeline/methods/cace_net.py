@@ -37,6 +37,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from pipeline.batch import Batch
 from pipeline.layers.background_suppression import BackgroundSuppression, GateLoss, gate_loss
 from pipeline.layers.co_guidance import CoGuidance, Guidance
 from pipeline.layers.contrast import Augmentation, augmented_twin, background_event_contrast
@@ -48,18 +49,11 @@ from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.layers.relation import BimodalRelation, check_heads
 from pipeline.layers.spiking import SpikingSegments
 from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
-from pipeline.methods.base import (
-    METHODS,
-    AvelTargets,
-    Batch,
-    LocalizationMethod,
-    Progress,
-    Recipe,
-    Scores,
-    SupervisionConfig,
-    VideoTargets,
-)
+from pipeline.methods.base import METHODS, Progress, Recipe
 from pipeline.methods.inputs import Inputs, method_inputs
+from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
+from pipeline.tasks.avel import AvelTargets, Scores
+from pipeline.tasks.labels import VideoTargets
 
 CONTRAST_START = 1 / 8  # of the epochs, in the released code
 

@@ -36,6 +36,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, one_hot
 
+from pipeline.batch import Batch
 from pipeline.layers.background_suppression import BackgroundSuppression, Suppressed, gate_loss
 from pipeline.layers.co_guidance import CoGuidance
 from pipeline.layers.foreground_enhancement import foreground_enhancement
@@ -48,18 +49,11 @@ from pipeline.layers.relation import IntraModalRelation, Related, check_heads
 from pipeline.layers.self_constrained_interaction import SelfConstrainedInteraction
 from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
 from pipeline.layers.video_contrast import video_contrast
-from pipeline.methods.base import (
-    METHODS,
-    AvelTargets,
-    Batch,
-    LocalizationMethod,
-    Progress,
-    Recipe,
-    Scores,
-    SupervisionConfig,
-    VideoTargets,
-)
+from pipeline.methods.base import METHODS, Progress, Recipe
 from pipeline.methods.inputs import Inputs, method_inputs
+from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
+from pipeline.tasks.avel import AvelTargets, Scores
+from pipeline.tasks.labels import VideoTargets
 
 
 class CclnRecipe(Recipe):

@@ -19,11 +19,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pipeline.batch import Batch, Tensors
 from pipeline.errors import PipelineError
 from pipeline.layers.label_denoising import absent_labels, noise_ratio
 from pipeline.layers.parsing_losses import binary_terms, smoothed
 from pipeline.methods.anchor import AnchorMethod
-from pipeline.methods.base import Batch, Method, Progress, Targets
+from pipeline.methods.base import Method, Progress
 from pipeline.methods.parsing import ParsingConfig, ParsingInputs
 
 LARGEST_RATIOS = 2**20  # bytes of an unpacked .npz; those of a thousand classes take 17 thousand
@@ -74,7 +75,7 @@ class DenoisingMethod(AnchorMethod):
         said = self.anchor_forward(inputs, cross=False)
         return said.clip_heard, said.clip_seen
 
-    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Targets]]]) -> None:
+    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Tensors]]]) -> None:
         """Set the noise ratios, from the first network or from the published file.
 
         Raises:

@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.layers.label_denoising import absent_labels
 from pipeline.layers.parsing_losses import stream_contrast
 from pipeline.methods import METHODS, Progress, create
-from pipeline.methods.base import ParsingTargets
+from pipeline.tasks.avvp import ParsingTargets
 
 
 def build(**config):

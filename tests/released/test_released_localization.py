@@ -15,11 +15,14 @@ from released_answers import FLOAT32, FLOAT64, answers, described, drawn, releas
 from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
+from pipeline.batch import Batch
 from pipeline.layers.multiple_instance import gated_clip_logits
-from pipeline.methods import AvelTargets, Batch, Method, Progress, VideoTargets, cace_net, create
+from pipeline.methods import Method, Progress, cace_net, create
 from pipeline.methods.inputs import method_inputs
 from pipeline.methods.psp import pair_similarity_loss
 from pipeline.tasks import avel as task
+from pipeline.tasks.avel import AvelTargets
+from pipeline.tasks.labels import VideoTargets
 
 CLASSES = 28
 CLIPS, SEGMENTS = 4, 10

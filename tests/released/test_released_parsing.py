@@ -12,10 +12,12 @@ from released_answers import FLOAT32, Answers, answers, described, released_para
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from pipeline.batch import Batch
 from pipeline.layers import evidence
 from pipeline.layers.parsing_losses import stream_contrast
-from pipeline.methods import Batch, Method, Progress, VideoTargets, coleaf, create
+from pipeline.methods import Method, Progress, coleaf, create
 from pipeline.methods.anchor import Anchored
+from pipeline.tasks.labels import VideoTargets
 
 CLIPS, SEGMENTS, FRAMES, CLASSES = 4, 10, 8, 25
 CLIPS_OF_CLASS = [

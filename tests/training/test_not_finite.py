@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from test_rows import EVERY_STEP, make_inputs, train
 
 from pipeline.errors import PipelineError
-from pipeline.methods import ParsingScores, Scores
-from pipeline.methods.base import MatchingScores
+from pipeline.tasks.avel import Scores
+from pipeline.tasks.avvp import ParsingScores
+from pipeline.tasks.cml import MatchingScores
 from pipeline.training import loop
 from pipeline.training.rows import evaluate_row, load_seed
 
