@@ -1,4 +1,4 @@
-"""Rows of cross-modality localization from features to the table: trained, evaluated, reported, compared."""
+"""Runs of cross-modality localization from features to the table: trained, evaluated, reported, compared."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from pipeline.features.store import Entry, FeatureStore, write_store
 from pipeline.methods import METHODS
 from pipeline.report import pictures
 from pipeline.report.report import Sources, write_report
-from pipeline.report.results import read_rows
+from pipeline.report.results import read_runs
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import baselines_text, results_table
-from pipeline.training.rows import RowInputs, evaluate_row
+from pipeline.training.run import RunInputs, evaluate_run
 from pipeline.training.settings import Run, TrainSettings
-from pipeline.training.train import train_row
+from pipeline.training.train import train_run
 
 CLASSES = ["Dog", "Cat"]
 T = 6
@@ -59,16 +59,16 @@ def test_every_matching_method_goes_from_features_to_the_table(world, tmp_path):
     for method, narrow in METHODS_HERE.items():
         runs[method] = Run(task="cml", method=method, features="plain", seeds=[0, 1])
         recipe = {"learning_rate": 0.02, "batch_size": 8, "epochs": 12}
-        inputs = RowInputs(method, runs[method], {**narrow, "recipe": recipe}, *world, CLASSES)
-        models, out = tmp_path / "models" / method, tmp_path / "rows" / method
+        inputs = RunInputs(method, runs[method], {**narrow, "recipe": recipe}, *world, CLASSES)
+        models, out = tmp_path / "models" / method, tmp_path / "runs" / method
         models.mkdir(parents=True)
         out.mkdir(parents=True)
-        train_row(inputs, SETTINGS, models, tmp_path / "live" / method)
-        evaluate_row(inputs, models, SETTINGS, out)
+        train_run(inputs, SETTINGS, models, tmp_path / "live" / method)
+        evaluate_run(inputs, models, SETTINGS, out)
     assert set(METHODS_HERE) == {name for name in METHODS.names() if "cml" in METHODS.get(name).tasks}
-    results = read_rows(runs, tmp_path / "rows", tmp_path / "live")
+    results = read_runs(runs, tmp_path / "runs", tmp_path / "live")
     for result in results:
-        lines = pd.read_parquet(tmp_path / "rows" / result.name / "predictions.parquet")
+        lines = pd.read_parquet(tmp_path / "runs" / result.name / "predictions.parquet")
         for seed in (0, 1):
             test = lines[(lines["seed"] == seed) & (lines["split"] == "test")]
             assert len(test) == 2 * 9
@@ -76,7 +76,7 @@ def test_every_matching_method_goes_from_features_to_the_table(world, tmp_path):
             assert sorted(set(asked["row"])) == list(range(24, 32))
             assert all((line.true, line.length) == SPANS[line.row] for line in asked.itertuples())
             right = 100 * (asked["true"] == asked["predicted"]).mean()
-            assert json.loads((tmp_path / "rows" / result.name / "metrics.json").read_text(encoding="utf-8"))["seeds"]["test"][str(seed)][
+            assert json.loads((tmp_path / "runs" / result.name / "metrics.json").read_text(encoding="utf-8"))["seeds"]["test"][str(seed)][
                 "accuracy"
             ] == pytest.approx(right)
         for seed, last, best in zip((0, 1), result.last_epoch, result.best_test_epoch, strict=True):
@@ -92,21 +92,21 @@ def test_every_matching_method_goes_from_features_to_the_table(world, tmp_path):
     assert pictures.choose(results) is None  # no events of a clip to draw
     write_index(Index([Row(f"clip{n}", split, None) for n, split in enumerate(SPLITS)], CLASSES, []), made(tmp_path / "index"))
     (made(tmp_path / "clips") / "summary.json").write_text('{"clips": 0}', encoding="utf-8")
-    sources = Sources(tmp_path / "rows", tmp_path / "index", tmp_path / "clips", tmp_path / "live", 1.0)
+    sources = Sources(tmp_path / "runs", tmp_path / "index", tmp_path / "clips", tmp_path / "live", 1.0)
     text = write_report(runs, {}, ReportSettings(title="CML", baseline="avdln"), sources, made(tmp_path / "report"))
     assert "| A2V | V2A | A2V IoU | V2A IoU |" in text
     assert "ccln_matching" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
 
 
-def test_a_row_is_scored_where_the_clips_that_train_does_not_hold_ask_nothing(world, tmp_path):
+def test_a_run_is_scored_where_the_clips_that_train_does_not_hold_ask_nothing(world, tmp_path):
     store, index = world
     for name, repeated in (("nothing", slice(24, 32)), ("something", slice(24, 30))):  # the last test clip, which asks nothing, stays
         rows = pd.concat([index, index.iloc[repeated].assign(split="train")])
         run = Run(task="cml", method="avdln", features="plain", seeds=[0])
-        inputs = RowInputs(name, run, {"recipe": {"epochs": 1}}, store, rows, CLASSES)
+        inputs = RunInputs(name, run, {"recipe": {"epochs": 1}}, store, rows, CLASSES)
         models, out = made(tmp_path / f"models-{name}"), made(tmp_path / name)
-        train_row(inputs, SETTINGS, models, tmp_path / "live")
-        evaluate_row(inputs, models, SETTINGS, out)
+        train_run(inputs, SETTINGS, models, tmp_path / "live")
+        evaluate_run(inputs, models, SETTINGS, out)
     nothing, something = (json.loads((tmp_path / name / "metrics.json").read_text(encoding="utf-8")) for name in ("nothing", "something"))
     assert nothing["seeds"]["test"]["0"]["asked"] == 8
     assert "test_unseen" not in nothing["seeds"]

@@ -1,4 +1,4 @@
-"""A row of audio-visual video parsing from raw clips to the report, as a user would run it."""
+"""A run of audio-visual video parsing from raw clips to the report, as a user would run it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_clips_become_a_table_with_what_trivial_answers_score(project):
     ran, output = project.repro()
     assert {"train@han", "evaluate@han", "report"} <= ran, output
     assert "Traceback" not in output
-    metrics = json.loads((project.root / "data/results/rows/han/metrics.json").read_text(encoding="utf-8"))
+    metrics = json.loads((project.root / "data/results/runs/han/metrics.json").read_text(encoding="utf-8"))
     assert metrics["headline"] == "segment/Type@AV"
     of_test = metrics["seeds"]["test"]["0"]
     report = project.root / "data/results/report"
@@ -41,5 +41,5 @@ def test_clips_become_a_table_with_what_trivial_answers_score(project):
     assert "Parsing, every score beside trivial answers" in (report / "index.html").read_text(encoding="utf-8")
     assert '"track":"heard"' in (report / "index.html").read_text(encoding="utf-8")
     assert (report / "timeline.png").stat().st_size > 10_000
-    lines = pd.read_parquet(project.root / "data/results/rows/han/predictions.parquet")
+    lines = pd.read_parquet(project.root / "data/results/runs/han/predictions.parquet")
     assert len(lines[lines["split"] == "test"]) == 6 * 10

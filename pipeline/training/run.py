@@ -1,4 +1,4 @@
-"""One row of ``runs``: what it is trained and evaluated on, its trained seeds read back, and their evaluation."""
+"""One run of ``runs``: what it is trained and evaluated on, its trained seeds read back, and their evaluation."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ UNSEEN = "test_unseen"  # test without the clips that stand in train as well, un
 
 
 @dataclass
-class RowInputs:
-    """Everything a row is trained and evaluated on."""
+class RunInputs:
+    """Everything a run is trained and evaluated on."""
 
     name: str
     run: Run
@@ -132,7 +132,7 @@ def write_curves(directory: Path, histories: Mapping[int, Sequence[Mapping[str, 
         writer.writerows(lines)
 
 
-def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, directory: Path) -> None:
+def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, directory: Path) -> None:
     """Write ``predictions.parquet`` (the task's table of val and test, by seed) and ``metrics.json``.
 
     Where test has rows whose clip stands in train as well (AVE has 8, under other labels), by its id or by its bytes, test is scored
@@ -162,7 +162,7 @@ def evaluate_row(inputs: RowInputs, models: Path, settings: TrainSettings, direc
                     raise PipelineError(f"{models}/seed-{seed}.safetensors: {clips[0]}; look at their features, or train again")
                 metrics[name][str(seed)] = score_rows(inputs.task, data, decided, torch.arange(len(data)))
                 if name == "test" and UNSEEN in metrics:
-                    with suppress(PipelineError):  # what is left may ask nothing (cml); the row has its number all the same
+                    with suppress(PipelineError):  # what is left may ask nothing (cml); the run has its number all the same
                         metrics[UNSEEN][str(seed)] = score_rows(inputs.task, data, decided, unseen)
                 lines = inputs.task.table(scores, decided, data.targets, data.features.mask)
                 each = len(lines) // len(data)
@@ -218,7 +218,7 @@ def made_with(trained: Mapping[str, Mapping[str, Any]], evaluated: Mapping[str, 
     return {"params": sets, "machines": {**of_inputs, "training": training, "evaluation": [machine]}}
 
 
-def rows_unseen_in_training(inputs: RowInputs, data: SplitData) -> Tensor:
+def rows_unseen_in_training(inputs: RunInputs, data: SplitData) -> Tensor:
     """Positions of the rows of a split whose clip is in no row of the training split, nor under another id the same window of its bytes."""
     in_train = inputs.index["split"] == "train"
     seen = inputs.index["clip"].isin(inputs.index.loc[in_train, "clip"])

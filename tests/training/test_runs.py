@@ -18,9 +18,9 @@ from pipeline.sealed import unsealed
 from pipeline.tasks.avel import AvelTargets
 from pipeline.training import loop
 from pipeline.training.predictions import predictions, score_split
-from pipeline.training.rows import RowInputs, evaluate_row, load_seed
+from pipeline.training.run import RunInputs, evaluate_run, load_seed
 from pipeline.training.settings import Run, TrainSettings
-from pipeline.training.train import train_row
+from pipeline.training.train import train_run
 
 CLASSES = ["Dog", "Cat", "Bell"]
 T = 4
@@ -59,12 +59,12 @@ def make_inputs(root, poisoned=(), epochs=4, seeds=(3, 4)):
     settings = {"attention_width": 8, "recurrent_width": 6, "classifier_width": 8}
     settings["recipe"] = {"learning_rate": 0.02, "batch_size": 4, "epochs": epochs, "milestones": [2], "clip_norm": 1.0}
     run = Run(task="avel", method="avel", features="plain", seeds=list(seeds))
-    return RowInputs("row", run, settings, write_features(root / "features", poisoned), index, CLASSES)
+    return RunInputs("run", run, settings, write_features(root / "features", poisoned), index, CLASSES)
 
 
 def train(inputs, directory, settings=EVERY_STEP):
     directory.mkdir(exist_ok=True)
-    train_row(inputs, settings, directory, directory.parent / "live")
+    train_run(inputs, settings, directory, directory.parent / "live")
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
@@ -74,7 +74,7 @@ def scored(method, inputs, split):
 
 
 @pytest.mark.fault(34)
-def test_a_row_is_the_same_every_time_and_whatever_is_checkpointed(inputs, tmp_path):
+def test_a_run_is_the_same_every_time_and_whatever_is_checkpointed(inputs, tmp_path):
     first = train(inputs, tmp_path / "a")
     assert list(first) == ["curves.csv", "seed-3.json", "seed-3.safetensors", "seed-4.json", "seed-4.safetensors"]
     assert first == train(inputs, tmp_path / "b", TrainSettings(device="cpu", checkpoint_seconds=1e6))
@@ -147,18 +147,18 @@ def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_seed_starts_a
 
 @pytest.mark.parametrize("name", ["seed-3.safetensors", "seed-3.json"])
 def test_a_finished_seed_that_was_damaged_is_trained_again_and_never_read(inputs, tmp_path, capsys, name):
-    """While the row is under way, which mends it; once it is published, which refuses."""
-    expected = train(inputs, tmp_path / "row")
-    cut(tmp_path / "row" / name)
-    with pytest.raises(PipelineError, match=rf"{tmp_path}/row/{name} is damaged"):
-        load_seed(tmp_path / "row", 3)
+    """While the run is under way, which mends it; once it is published, which refuses."""
+    expected = train(inputs, tmp_path / "run")
+    cut(tmp_path / "run" / name)
+    with pytest.raises(PipelineError, match=rf"{tmp_path}/run/{name} is damaged"):
+        load_seed(tmp_path / "run", 3)
     capsys.readouterr()
-    assert train(inputs, tmp_path / "row") == expected
+    assert train(inputs, tmp_path / "run") == expected
     assert "is damaged" in (told := capsys.readouterr().err)
     assert "seed 3 is trained again" in told
-    flip(tmp_path / "row" / "seed-4.safetensors")
+    flip(tmp_path / "run" / "seed-4.safetensors")
     with pytest.raises(PipelineError, match=r"seed-4\.safetensors is damaged"):
-        load_seed(tmp_path / "row", 4)
+        load_seed(tmp_path / "run", 4)
 
 
 def test_training_times_go_with_the_weights_and_outlive_an_interruption(inputs, tmp_path, monkeypatch):
@@ -215,12 +215,12 @@ def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(inputs, 
 
 
 def test_the_best_validation_epoch_is_kept(inputs, tmp_path):
-    train(inputs, tmp_path / "row")
+    train(inputs, tmp_path / "run")
     for seed in inputs.run.seeds:
-        facts = json.loads((tmp_path / "row" / f"seed-{seed}.json").read_text(encoding="utf-8"))
+        facts = json.loads((tmp_path / "run" / f"seed-{seed}.json").read_text(encoding="utf-8"))
         scores = [record["val/accuracy"] for record in facts["history"]]
         assert facts["best_epoch"] == int(np.argmax(scores))  # the first of equals
-        method, _ = load_seed(tmp_path / "row", seed)
+        method, _ = load_seed(tmp_path / "run", seed)
         score = scored(method, inputs, "val")
         assert score == pytest.approx(max(scores))
         assert [record["learning_rate"] for record in facts["history"]] == pytest.approx([0.02, 0.02, 0.01, 0.01])
@@ -235,9 +235,9 @@ def test_the_last_smaller_batch_counts_by_its_rows(inputs, tmp_path, monkeypatch
         return {"total": self.classifier[0].weight.sum() * 0 + float(len(seen))}
 
     monkeypatch.setattr(type(inputs.build()), "losses", losses)
-    train(inputs, tmp_path / "row")
+    train(inputs, tmp_path / "run")
     assert seen[:3] == [4, 4, 2]
-    record = json.loads((tmp_path / "row" / "seed-3.json").read_text(encoding="utf-8"))["history"][0]
+    record = json.loads((tmp_path / "run" / "seed-3.json").read_text(encoding="utf-8"))["history"][0]
     assert record["train/total"] == pytest.approx((1 * 4 + 2 * 4 + 3 * 2) / 10)
 
 
@@ -245,15 +245,15 @@ def test_the_last_smaller_batch_counts_by_its_rows(inputs, tmp_path, monkeypatch
 def test_a_non_finite_loss_stops_with_the_clips_named_and_leaves_no_weights(tmp_path):
     inputs = make_inputs(tmp_path, poisoned=(2,))
     with pytest.raises(PipelineError, match=r"not finite in 4 steps.*clips of the last such batch,.*: .*clip2\b"):
-        train(inputs, tmp_path / "row")
-    assert not list((tmp_path / "row").glob("*.safetensors"))
+        train(inputs, tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
 def test_evaluation_agrees_with_a_count_by_hand(tmp_path):
     inputs = make_inputs(tmp_path, epochs=12)
-    train(inputs, tmp_path / "row")
+    train(inputs, tmp_path / "run")
     (tmp_path / "out").mkdir()
-    evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / "out")
+    evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path / "out")
     document = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     table = pd.read_parquet(tmp_path / "out" / "predictions.parquet")
     assert document["clips"]["test"] == {"evaluated": 5, "without features": ["clip20"]}
@@ -281,29 +281,29 @@ def test_prediction_in_batches_of_any_size_is_the_same(inputs):
 
 @pytest.mark.fault(38, 39)
 def test_a_missing_seed_and_weights_that_do_not_fit_are_told(inputs, tmp_path):
-    train(inputs, tmp_path / "row")
+    train(inputs, tmp_path / "run")
     with pytest.raises(PipelineError, match="seed 9 was not trained"):
-        load_seed(tmp_path / "row", 9)
-    path = tmp_path / "row" / "seed-3.safetensors"
+        load_seed(tmp_path / "run", 9)
+    path = tmp_path / "run" / "seed-3.safetensors"
     weights = load_file(path)
     weights["stranger"] = weights.pop(next(iter(weights)))
     save_file(weights, path)
     with pytest.raises(PipelineError, match="stranger"):
-        load_seed(tmp_path / "row", 3)
+        load_seed(tmp_path / "run", 3)
 
 
 @pytest.mark.fault(38)
 def test_other_classes_than_trained_on_are_refused(inputs, tmp_path):
-    train(inputs, tmp_path / "row")
+    train(inputs, tmp_path / "run")
     inputs.classes = ["Cat", "Dog", "Bell"]
     with pytest.raises(PipelineError, match="trained on the classes"):
-        evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path)
+        evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path)
 
 
 def test_without_training_clips_nothing_is_trained(inputs, tmp_path):
     inputs.index["split"] = "test"
     with pytest.raises(PipelineError, match="no row of the training split has features"):
-        train(inputs, tmp_path / "row")
+        train(inputs, tmp_path / "run")
 
 
 def test_the_fingerprint_follows_everything_that_moves_the_weights(inputs, tmp_path):
@@ -342,7 +342,7 @@ def test_the_fingerprint_follows_labels_and_the_numbers_of_rows(inputs, tmp_path
             "pipeline/methods/inputs.py",
             "pipeline/methods/avel.py",
         ),
-        *("pipeline/tasks/avel/targets.py", "pipeline/metrics/segments.py", "pipeline/training/loop.py", "pipeline/training/rows.py"),
+        *("pipeline/tasks/avel/targets.py", "pipeline/metrics/segments.py", "pipeline/training/loop.py", "pipeline/training/run.py"),
         *("pipeline/datasets/base.py", "pipeline/features/store.py", "pipeline/devices.py", "pipeline/settings.py"),
     ],
 )
@@ -383,15 +383,15 @@ def test_the_features_keep_their_stored_type_until_a_batch_is_made(inputs):
 
 
 def test_curves_hold_every_epoch_of_every_seed(inputs, tmp_path):
-    train(inputs, tmp_path / "row")
-    curves = pd.read_csv(tmp_path / "row" / "curves.csv")
+    train(inputs, tmp_path / "run")
+    curves = pd.read_csv(tmp_path / "run" / "curves.csv")
     assert list(curves["seed"]) == [3] * 4 + [4] * 4
     assert list(curves["epoch"]) == [0, 1, 2, 3] * 2
     assert {"train/total", "val/accuracy", "learning_rate"} <= set(curves.columns)
 
 
 def weak_inputs(root, method, move=False, **settings):
-    """A weakly supervised row; ``move`` gives every event of the training split another place and length, the classes as they were."""
+    """A weakly supervised run; ``move`` gives every event of the training split another place and length, the classes as they were."""
     inputs = make_inputs(root, epochs=2, seeds=(3,))
     narrow = {
         "avel": {"attention_width": 8, "recurrent_width": 6, "classifier_width": 8},
@@ -427,7 +427,7 @@ def test_no_time_of_an_event_reaches_weak_training(tmp_path, method):
         for move in (False, True):
             root = tmp_path / f"{supervision}-{move}"
             root.mkdir()
-            files = train(weak_inputs(root, method, move, supervision=supervision), root / "row")
+            files = train(weak_inputs(root, method, move, supervision=supervision), root / "run")
             weights.append(files["seed-3.safetensors"])
         assert (weights[0] == weights[1]) == (supervision == "weak")
 
@@ -470,8 +470,8 @@ def test_the_rate_falls_at_iterations_and_at_epochs_whatever_interrupts(inputs, 
 
     monkeypatch.setattr(loop.Trainer, "_step", noted)
     with pytest.raises(KeyboardInterrupt):
-        train(inputs, tmp_path / "row")
-    train(inputs, tmp_path / "row")
+        train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run")
     interrupted = rates.pop(5)
     assert interrupted == rates[5]
     assert rates[:12] == pytest.approx([0.02] * 4 + [0.002] * 2 + [0.001] * 5 + [0.0001])
@@ -496,11 +496,11 @@ def test_watching_test_changes_no_weight_and_records_its_curve(inputs, tmp_path)
 @pytest.mark.fault(14)
 def test_test_is_scored_without_the_clips_that_train_holds_too(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
-    train(inputs, tmp_path / "row")
+    train(inputs, tmp_path / "run")
     for name, again in (("plain", []), ("repeated", [("train", 16), ("val", 17), ("train", 1)])):  # only clip 16 is in test and train
         inputs.index = pd.concat([inputs.index.iloc[: len(SPLITS)], *(inputs.index.iloc[[n]].assign(split=split) for split, n in again)])
         (tmp_path / name).mkdir()
-        evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / name)
+        evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path / name)
     assert "test_unseen" not in json.loads((tmp_path / "plain" / "metrics.json").read_text(encoding="utf-8"))["seeds"]
     document = json.loads((tmp_path / "repeated" / "metrics.json").read_text(encoding="utf-8"))
     assert document["clips"]["test_unseen"] == {"evaluated": 4, "without features": []}
@@ -514,15 +514,15 @@ def test_test_is_scored_without_the_clips_that_train_holds_too(tmp_path):
 
 @pytest.mark.processor
 @pytest.mark.parametrize("method", WEAK)
-def test_a_row_trained_in_bfloat16_has_finite_float32_weights_and_scores(tmp_path, method):
+def test_a_run_trained_in_bfloat16_has_finite_float32_weights_and_scores(tmp_path, method):
     """Every method of the task, those with an LSTM among them, on whatever processor runs this."""
     inputs = weak_inputs(tmp_path, method, supervision="full")
     settings = EVERY_STEP.model_copy(update={"precision": "bf16-mixed"})
-    train(inputs, tmp_path / "row", settings)
-    weights = load_file(tmp_path / "row" / "seed-3.safetensors")
+    train(inputs, tmp_path / "run", settings)
+    weights = load_file(tmp_path / "run" / "seed-3.safetensors")
     assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in weights.values() if weight.is_floating_point())
     (tmp_path / "scores").mkdir()
-    evaluate_row(inputs, tmp_path / "row", settings, tmp_path / "scores")
+    evaluate_run(inputs, tmp_path / "run", settings, tmp_path / "scores")
     table = pd.read_parquet(tmp_path / "scores" / "predictions.parquet")
     assert len(table) == 10 * T  # 5 clips of val, 5 of test
 
