@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from pipeline.batch import Batch
 from pipeline.layers.hybrid_attention import ParsingFrontEnd
 from pipeline.methods import METHODS, Method, Progress, create
-from pipeline.methods.inputs import method_inputs
-from pipeline.methods.parsing import ParsingInputs, ParsingMethod
+from pipeline.methods.shared.inputs import method_inputs
+from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
 from pipeline.metrics.parsing import parsing_scores
 from pipeline.tasks.labels import VideoTargets
 

@@ -32,7 +32,7 @@ from benchmarks.cace_net_as_released import CaceNetAsReleased
 from pipeline.batch import Batch, Tensors
 from pipeline.methods import METHODS, Progress, create
 from pipeline.methods.base import Recipe
-from pipeline.methods.cace_net import CaceNetRecipe
+from pipeline.methods.cace_net.method import CaceNetRecipe
 from pipeline.methods.shared.localization import LocalizationMethod
 from pipeline.tasks.avel import AvelTargets
 from pipeline.tasks.labels import VideoTargets

@@ -1,13 +1,16 @@
-"""One paper per file: config, network, losses, inference rule. Importing this package registers every method."""
+"""One paper per file, or per folder when it brings blocks of its own. Importing this package registers every method.
+
+Every module below this folder is imported: a new method is a new file, and no list names it.
+"""
 
 from __future__ import annotations
 
-from pipeline.methods.base import METHODS, Method, MethodConfig, Progress, Recipe, create  # isort: skip
-from pipeline.methods import (  # isort: skip  # registers them
-    avdln, avel, cace_net, ccln, ccln_matching, cmbs, cmpae, cmran, coleaf, dam, han, jomold, ma, psp,
-)  # fmt: skip
+import importlib
+import pkgutil
 
-__all__ = [
-    "METHODS", "Method", "MethodConfig", "Progress", "Recipe", "avdln", "avel", "cace_net", "ccln", "ccln_matching", "cmbs", "cmpae",
-    "cmran", "coleaf", "create", "dam", "han", "jomold", "ma", "psp",
-]  # fmt: skip
+from pipeline.methods.base import METHODS, Method, MethodConfig, Progress, Recipe, create
+
+for _module in pkgutil.walk_packages(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
+
+__all__ = ["METHODS", "Method", "MethodConfig", "Progress", "Recipe", "create"]

@@ -21,7 +21,7 @@ from pipeline.layers.matching import sums_along
 from pipeline.layers.pooling import masked_mean
 from pipeline.layers.precision import at_least_float32
 from pipeline.methods.base import METHODS, MethodConfig, Recipe
-from pipeline.methods.inputs import Inputs, method_inputs
+from pipeline.methods.shared.inputs import Inputs, method_inputs
 from pipeline.methods.shared.matching import MatchingMethod
 from pipeline.tasks.cml import MatchingScores, MatchingTargets
 

@@ -29,7 +29,7 @@ from pipeline.layers.pooling import masked_mean, max_over_time, mean_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.methods.base import METHODS, Progress, Recipe
-from pipeline.methods.inputs import Inputs, method_inputs, positions
+from pipeline.methods.shared.inputs import Inputs, method_inputs, positions
 from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.labels import VideoTargets

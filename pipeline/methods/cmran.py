@@ -28,10 +28,10 @@ from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.relation import BimodalRelation, Interaction, check_heads
-from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
 from pipeline.methods.base import METHODS, Progress, Recipe
-from pipeline.methods.inputs import Inputs, method_inputs
+from pipeline.methods.shared.inputs import Inputs, method_inputs
 from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
+from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.labels import VideoTargets
 

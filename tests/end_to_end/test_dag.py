@@ -78,7 +78,7 @@ def code(project):
 
 
 def test_a_layer_of_one_method_reruns_its_runs_alone(project, code):
-    code("pipeline/layers/spiking.py")
+    code("pipeline/methods/cace_net/spiking.py")
     assert project.repro()[0] - {"report"} == {"plan", "train@cace_first", "evaluate@cace_first"}
 
 

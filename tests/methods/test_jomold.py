@@ -10,9 +10,9 @@ from safetensors.torch import load_file, save_file
 from test_han import CLASSES, LENGTHS, Reference, example
 
 from pipeline.errors import PipelineError
-from pipeline.layers.label_denoising import absent_labels
 from pipeline.layers.parsing_losses import stream_contrast
 from pipeline.methods import METHODS, Progress, create
+from pipeline.methods.shared.denoising import absent_labels
 from pipeline.tasks.avvp import ParsingTargets
 
 

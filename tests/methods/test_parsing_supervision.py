@@ -11,8 +11,8 @@ from test_parsing_contract import CASES, CLASSES, LATE, build, losses, padded, r
 from pipeline.batch import Batch
 from pipeline.errors import PipelineError
 from pipeline.methods import METHODS
-from pipeline.methods.anchor import Anchored, AnchorMethod
-from pipeline.methods.parsing import ParsingMethod
+from pipeline.methods.shared.anchor import Anchored, AnchorMethod
+from pipeline.methods.shared.parsing import ParsingMethod
 from pipeline.tasks import avvp
 from pipeline.tasks.avvp import ParsingScores, ParsingTargets
 

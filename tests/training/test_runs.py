@@ -339,7 +339,7 @@ def test_the_fingerprint_follows_labels_and_the_numbers_of_rows(inputs, tmp_path
         *(
             "pipeline/layers/audio_guided_spatial.py",
             "pipeline/layers/precision.py",
-            "pipeline/methods/inputs.py",
+            "pipeline/methods/shared/inputs.py",
             "pipeline/methods/avel.py",
         ),
         *("pipeline/tasks/avel/targets.py", "pipeline/metrics/segments.py", "pipeline/training/loop.py", "pipeline/training/run.py"),
@@ -353,7 +353,13 @@ def test_the_fingerprint_follows_all_code_that_makes_the_weights(inputs, edited,
 
 
 @pytest.mark.parametrize(
-    "path", ["pipeline/layers/spiking.py", "pipeline/methods/cace_net.py", "pipeline/tasks/cml/targets.py", "pipeline/report/tables.py"]
+    "path",
+    [
+        "pipeline/methods/cace_net/spiking.py",
+        "pipeline/methods/cace_net/method.py",
+        "pipeline/tasks/cml/scores.py",
+        "pipeline/report/tables.py",
+    ],
 )
 def test_the_fingerprint_does_not_follow_the_code_of_others(inputs, edited, path):
     first = inputs.fingerprint(EVERY_STEP)

@@ -31,9 +31,9 @@ from pipeline.batch import Batch, Tensors
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd
 from pipeline.layers.parsing_losses import binary_loss, smoothed, smoothed_stream_contrast
-from pipeline.layers.track_exchange import Exchanged, mistaken, not_shown, unrelated
 from pipeline.methods.base import METHODS, Method, Progress, Recipe
-from pipeline.methods.parsing import ParsingConfig, ParsingMethod
+from pipeline.methods.ma.track_exchange import Exchanged, mistaken, not_shown, unrelated
+from pipeline.methods.shared.parsing import ParsingConfig, ParsingMethod
 from pipeline.tasks.avvp import ParsingScores
 from pipeline.tasks.labels import VideoTargets
 

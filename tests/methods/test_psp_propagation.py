@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.layers.positive_sample_propagation import PositiveSamplePropagation
+from pipeline.methods.psp import PositiveSamplePropagation
 
 pytestmark = pytest.mark.processor
 

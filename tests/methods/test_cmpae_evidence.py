@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.layers.evidence import GlobalEvidence, opinion
 from pipeline.layers.parsing_losses import mutual_loss
+from pipeline.methods.cmpae.evidence import GlobalEvidence, opinion
 
 pytestmark = pytest.mark.processor
 

@@ -1,5 +1,5 @@
-"""CCLN-style matching for cross-modality localization. The abstract of CCLN (:mod:`pipeline.methods.ccln`) says no more than that the
-network does "Cross-Modal Localization (CML) tasks" too; how is our design, and no result of it is the paper's.
+"""CCLN-style matching for cross-modality localization. The abstract of CCLN (:mod:`pipeline.methods.ccln.method`) says no more than that
+the network does "Cross-Modal Localization (CML) tasks" too; how is our design, and no result of it is the paper's.
 
 Of the given window no sound and picture stand together, so the backbone's guidance and interaction have nothing to work on: what is left
 of the network is its branch. Each modality's segments are embedded (Lin ReLU Lin), a window is the mean of its embeddings, psi; the
@@ -21,14 +21,14 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
 from pipeline.batch import Batch
-from pipeline.layers.foreground_enhancement import foreground_enhancement
 from pipeline.layers.matching import sums_over_windows, windows
 from pipeline.layers.pooling import masked_mean
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.relation import IntraModalRelation, check_heads
-from pipeline.layers.video_contrast import video_contrast
 from pipeline.methods.base import METHODS, MethodConfig, Recipe
-from pipeline.methods.inputs import method_inputs
+from pipeline.methods.ccln.foreground_enhancement import foreground_enhancement
+from pipeline.methods.ccln.video_contrast import video_contrast
+from pipeline.methods.shared.inputs import method_inputs
 from pipeline.methods.shared.matching import MatchingMethod
 from pipeline.tasks.cml import MatchingScores, MatchingTargets
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from pipeline.batch import Batch
 from pipeline.layers.parsing_losses import binary_loss
 from pipeline.methods.base import Progress
-from pipeline.methods.parsing import ParsingInputs, ParsingMethod
+from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
 
 
 @dataclass

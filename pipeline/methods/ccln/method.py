@@ -9,20 +9,20 @@ result of this method is the paper's. What the abstract says, and how we read it
   other's segments, then both are merged. Before them come CMBS's audio-guided attention, BiLSTMs, and self-attention within each modality.
 * "the Self-constrained Bi-modal Interaction (SBI) module is a bi-modal attention structure integrated with audio-visual fusion
   information, and through gated processing of the audio-visual correlation matrix, it effectively captures inter-modal correlation":
-  :class:`pipeline.layers.self_constrained_interaction.SelfConstrainedInteraction`, in the place of CMBS's cross-modal relation. "New
+  :class:`pipeline.methods.ccln.self_constrained_interaction.SelfConstrainedInteraction`, in the place of CMBS's cross-modal relation. "New
   noise is introduced during the audio-visual fusion process": what the gate may keep out. ``interaction``: gated, plain, none.
 * "The Foreground Event Enhancement (FEE) module emphasizes the significance of event-level boundaries by elongating the distance between
   scene events during training through adaptive weights": a loss on the merged features, event against background segments of a clip,
-  :func:`pipeline.layers.foreground_enhancement.foreground_enhancement`. ``foreground_enhancement: false`` leaves it out.
+  :func:`pipeline.methods.ccln.foreground_enhancement.foreground_enhancement`. ``foreground_enhancement: false`` leaves it out.
 * "we introduce weak video-level labels to constrain the cross-modal semantic alignment of audio-visual events and design a weakly
   supervised cross-modal contrastive learning loss (WCCL Loss) function, which enhances the quality of fusion representation in the
-  dual-branch contrastive learning framework": :func:`pipeline.layers.video_contrast.video_contrast` on the branch, whose clip embedding is
-  the mean of its segments' weighted by their event probability (without gradient), because events are to be aligned. What SBI and the
-  merging work on is shaped by it. ``contrast: false`` leaves branch and loss out.
+  dual-branch contrastive learning framework": :func:`pipeline.methods.ccln.video_contrast.video_contrast` on the branch, whose clip
+  embedding is the mean of its segments' weighted by their event probability (without gradient), because events are to be aligned. What
+  SBI and the merging work on is shaped by it. ``contrast: false`` leaves branch and loss out.
 * "for both fully supervised and weakly supervised event localization": fully supervised, the losses of CMBS's heads are kept, the gates'
   in its corrected form. Weakly supervised, both clip-level heads know the background as one label more, the clip's logits are
   max_t(sigmoid(event_t) r), r the class logits, and FEE takes for events what the event head takes for events. WCCL is the same in both.
-* "as well as Cross-Modal Localization (CML) tasks": a network of its own, :mod:`pipeline.methods.ccln_matching`.
+* "as well as Cross-Modal Localization (CML) tasks": a network of its own, :mod:`pipeline.methods.ccln.matching`.
 
 Widths and schedule are CMBS's; margin, temperatures and weights of FEE and WCCL are ours, and no search was made for them.
 """
@@ -39,19 +39,19 @@ from torch.nn.functional import logsigmoid, one_hot
 from pipeline.batch import Batch
 from pipeline.layers.background_suppression import BackgroundSuppression, Suppressed, gate_loss
 from pipeline.layers.co_guidance import CoGuidance
-from pipeline.layers.foreground_enhancement import foreground_enhancement
 from pipeline.layers.map_dropout import MapDropout
 from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.layers.relation import IntraModalRelation, Related, check_heads
-from pipeline.layers.self_constrained_interaction import SelfConstrainedInteraction
-from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
-from pipeline.layers.video_contrast import video_contrast
 from pipeline.methods.base import METHODS, Progress, Recipe
-from pipeline.methods.inputs import Inputs, method_inputs
+from pipeline.methods.ccln.foreground_enhancement import foreground_enhancement
+from pipeline.methods.ccln.self_constrained_interaction import SelfConstrainedInteraction
+from pipeline.methods.ccln.video_contrast import video_contrast
+from pipeline.methods.shared.inputs import Inputs, method_inputs
 from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
+from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.labels import VideoTargets
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.layers.label_denoising import absent_labels, noise_ratio
 from pipeline.layers.parsing_losses import binary_loss, smoothed, stream_contrast
+from pipeline.methods.shared.denoising import absent_labels, noise_ratio
 
 pytestmark = pytest.mark.processor
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.layers.collaborative_losses import (
+from pipeline.methods.coleaf.collaborative_losses import (
     asymmetric_loss,
     co_occurrence_loss,
     confidence,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.layers.track_exchange import PART, Exchanged, mistaken, not_shown, unrelated
+from pipeline.methods.ma.track_exchange import PART, Exchanged, mistaken, not_shown, unrelated
 
 pytestmark = pytest.mark.processor
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.layers.contrast import augmented_twin, background_event_contrast
+from pipeline.methods.cace_net.contrast import augmented_twin, background_event_contrast
 
 pytestmark = pytest.mark.processor
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 
 from pipeline.contrastive.loss import info_nce
-from pipeline.layers.collaborative_losses import event_aware_contrast, reversed_contrast
-from pipeline.layers.contrast import background_event_contrast
-from pipeline.layers.foreground_enhancement import foreground_enhancement
 from pipeline.layers.parsing_losses import smoothed_stream_contrast, stream_contrast
-from pipeline.layers.video_contrast import video_contrast
+from pipeline.methods.cace_net.contrast import background_event_contrast
+from pipeline.methods.ccln.foreground_enhancement import foreground_enhancement
+from pipeline.methods.ccln.video_contrast import video_contrast
+from pipeline.methods.coleaf.collaborative_losses import event_aware_contrast, reversed_contrast
 
 T, D, CLASSES, TAU = 4, 6, 3, 0.01  # the smallest temperature in use
 FEE = {"margin": 1.0, "temperature": 0.1, "reach": 2.0}

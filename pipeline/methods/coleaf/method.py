@@ -14,7 +14,7 @@ Where the two differ:
    than slots of attention; paper has a linear layer of its own for each class's token here (``token_head``), so that it can learn.
 5. Self-modality distillation (Eq. 12): released from the fourth epoch, on pseudo-labels times the targets of 2; paper always, without.
 6. Event-aware contrast (Eq. 8): released the Reference asks and the Anchor answers, the logarithm of a smoothed mixture, weights 0.009 and
-   1.0, from the second epoch; paper as printed (:func:`pipeline.layers.collaborative_losses.event_aware_contrast`), weights 1. In both the
+   1.0, from the second epoch; paper as printed (:func:`.collaborative_losses.event_aware_contrast`), weights 1. In both the
    tokens have unit length and the Reference is the teacher, without a gradient.
 7. Eqs. 9-11: released from a pass of the updated References in train mode, without a gradient; paper from the pass that trains them.
 8. Co-occurrence distillation (Eq. 13): released a sum times B / C and 1e-4, the Anchor itself where the Reference is unsure, from the
@@ -42,8 +42,10 @@ from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from pipeline.batch import Batch, Tensors
-from pipeline.layers.class_tokens import References, Referred, TokenHead
-from pipeline.layers.collaborative_losses import (
+from pipeline.layers.parsing_losses import binary_loss
+from pipeline.methods.base import METHODS, Method, MethodConfig, Progress, Recipe
+from pipeline.methods.coleaf.class_tokens import References, Referred, TokenHead
+from pipeline.methods.coleaf.collaborative_losses import (
     asymmetric_loss,
     co_occurrence_loss,
     confidence,
@@ -52,10 +54,8 @@ from pipeline.layers.collaborative_losses import (
     trusted_co_occurrence_loss,
     unaligned_shares,
 )  # fmt: skip
-from pipeline.layers.parsing_losses import binary_loss
-from pipeline.methods.anchor import Anchored, AnchorMethod, AnchorTargets, weighted_sum
-from pipeline.methods.base import METHODS, Method, MethodConfig, Progress, Recipe
-from pipeline.methods.parsing import ParsingConfig, ParsingInputs, ParsingMethod
+from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets, weighted_sum
+from pipeline.methods.shared.parsing import ParsingConfig, ParsingInputs, ParsingMethod
 from pipeline.registry import suggest
 from pipeline.settings import merge
 from pipeline.tasks.avvp import ParsingScores
@@ -197,7 +197,7 @@ class Taught(NamedTuple):
 
 @METHODS.register("coleaf")
 class Coleaf(ParsingMethod):
-    """An Anchor and, while it trains, two Reference branches (:class:`pipeline.layers.class_tokens.References`)."""
+    """An Anchor and, while it trains, two Reference branches (:class:`pipeline.methods.coleaf.class_tokens.References`)."""
 
     Config = ColeafConfig
     config: ColeafConfig

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.layers.foreground_enhancement import foreground_enhancement
+from pipeline.methods.ccln.foreground_enhancement import foreground_enhancement
 
 pytestmark = pytest.mark.processor
 

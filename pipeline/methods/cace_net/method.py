@@ -40,18 +40,18 @@ from torch import Tensor, nn
 from pipeline.batch import Batch
 from pipeline.layers.background_suppression import BackgroundSuppression, GateLoss, gate_loss
 from pipeline.layers.co_guidance import CoGuidance, Guidance
-from pipeline.layers.contrast import Augmentation, augmented_twin, background_event_contrast
 from pipeline.layers.map_dropout import MapDropout
 from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.layers.relation import BimodalRelation, check_heads
-from pipeline.layers.spiking import SpikingSegments
-from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
 from pipeline.methods.base import METHODS, Progress, Recipe
-from pipeline.methods.inputs import Inputs, method_inputs
+from pipeline.methods.cace_net.contrast import Augmentation, augmented_twin, background_event_contrast
+from pipeline.methods.cace_net.spiking import SpikingSegments
+from pipeline.methods.shared.inputs import Inputs, method_inputs
 from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
+from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.labels import VideoTargets
 

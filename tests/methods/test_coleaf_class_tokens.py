@@ -7,7 +7,7 @@ import pytest
 import torch
 from restatement import Restatement, scatter
 
-from pipeline.layers.class_tokens import ReferenceBranch, References
+from pipeline.methods.coleaf.class_tokens import ReferenceBranch, References
 
 pytestmark = pytest.mark.processor
 

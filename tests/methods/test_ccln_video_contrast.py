@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.layers.video_contrast import video_contrast
+from pipeline.methods.ccln.video_contrast import video_contrast
 
 pytestmark = pytest.mark.processor
 

@@ -15,7 +15,7 @@ from pipeline.batch import Batch, Tensors
 from pipeline.errors import PipelineError
 from pipeline.layers.parsing_losses import segment_loss
 from pipeline.methods.base import Method, MethodConfig, Progress
-from pipeline.methods.inputs import check_shapes
+from pipeline.methods.shared.inputs import check_shapes
 from pipeline.metrics.parsing_thresholds import select_thresholds
 from pipeline.settings import Settings
 from pipeline.tasks.avvp import ParsingScores, ParsingTargets

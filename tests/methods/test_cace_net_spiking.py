@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.layers.spiking import Spike, SpikingSegments
+from pipeline.methods.cace_net.spiking import Spike, SpikingSegments
 
 pytestmark = pytest.mark.processor
 
