@@ -27,6 +27,10 @@ class Referred(NamedTuple):
     clip: Tensor
     classes: Tensor | None
 
+    def detached(self) -> Referred:
+        """The same without gradients, as a teacher."""
+        return Referred(*(None if part is None else part.detach() for part in self))  # type: ignore[arg-type]
+
 
 class ReferenceBranch(nn.Module):
     """[c; x] = SA([C; X]), p_t = sigmoid(FC(x_t)), P = sum_t A_t p_t with A = softmax over time of FC'(x), and sigmoid(head(c)).
