@@ -14,7 +14,7 @@ from pipeline.disk import disk_fault, name_place
 from pipeline.errors import PipelineError
 from pipeline.predict.outputs import check_replaceable, write_overlay, write_prediction
 from pipeline.predict.prediction import Prediction
-from pipeline.predict.predictor import Predictor
+from pipeline.predict.predictor import Predictor, load_run
 from pipeline.publish import replace
 from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
@@ -31,7 +31,7 @@ def run(files: list[Path], run_name: str, seed: int | None, out: Path, overlay: 
     Raises:
         PipelineError: the run cannot predict at all; no file was looked at.
     """
-    predictor = Predictor(run_name, seed)
+    predictor = load_run(run_name, seed)
     whole = answered = 0
     for path, name in zip(files, folders(files), strict=True):
         directory = out / name

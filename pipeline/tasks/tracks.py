@@ -73,6 +73,10 @@ class FoundEvent:
     score: float
     perceived: Perceived
 
+    def __str__(self) -> str:
+        """E.g. "2.0-6.0 s  Dog  0.93 (both)"."""
+        return f"{self.start:.1f}-{self.end:.1f} s  {self.label}  {self.score:.2f} ({self.perceived})"
+
 
 def runs(active: np.ndarray) -> Iterator[tuple[int, int]]:
     """[first, end) of every unbroken run of True in a (T,) bool vector."""

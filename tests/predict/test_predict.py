@@ -12,7 +12,7 @@ import torch
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.media.clip import decode_clip
 from pipeline.media.settings import MediaSettings
-from pipeline.predict import Predictor, Refused, predict
+from pipeline.predict import Predictor, Refused, load_run
 from pipeline.predict.predictor import differences
 from pipeline.predict.windows import Cut
 from pipeline.sealed import read_sealed, write_sealed
@@ -75,7 +75,7 @@ def test_sixty_seconds_score_as_their_six_windows_do(predictor, minute, windows)
 
 
 def test_the_first_seed_is_the_default_and_python_has_one_call(project, minute):
-    found = predict(minute, "avel")
+    found = load_run("avel").predict(minute)
     assert (found.seed, found.run, found.method, found.task, found.features) == (4, "avel", "avel", "avel", "first")
 
 
