@@ -81,8 +81,9 @@ def test_a_run_depends_on_its_own_method_alone(params, tmp_path):
         for name in params.runs
     }
     common = {"base", "shared/inputs"}
-    assert methods["avel"] == {*common, "avel"}
-    assert methods["cace"] == {*common, "shared/two_heads", "cace_net/method", "cace_net/contrast", "cace_net/spiking"}
+    localization = {*common, "shared/localization"}
+    assert methods["avel"] == {*localization, "avel"}
+    assert methods["cace"] == {*localization, "shared/two_heads", "cace_net/method", "cace_net/contrast", "cace_net/spiking"}
     parsing = {*common, "shared/parsing", "shared/anchor"}
     coleaf = {"coleaf/method", "coleaf/class_tokens", "coleaf/collaborative_losses"}
     cmpae = {"cmpae/method", "cmpae/evidence"}
@@ -91,8 +92,8 @@ def test_a_run_depends_on_its_own_method_alone(params, tmp_path):
     assert methods["cmpae"] == {*parsing, "shared/denoising", "jomold", *cmpae}  # trained first: JoMoLD
     assert methods["coleaf_han"] == {*parsing, *coleaf, "han"}
     assert methods["coleaf_jomold"] == {*parsing, *coleaf, "shared/denoising", "jomold"}
-    assert all("pipeline/tasks/avel.py" in written[f"train/{name}"]["code"] for name in ("avel", "cace"))
-    assert all("pipeline/tasks/avel.py" not in written[f"train/{name}"]["code"] for name in ("han", "jomold"))
+    assert all("pipeline/tasks/avel/targets.py" in written[f"train/{name}"]["code"] for name in ("avel", "cace"))
+    assert all("pipeline/tasks/avel/targets.py" not in written[f"train/{name}"]["code"] for name in ("han", "jomold"))
 
 
 def test_the_bootstrap_moves_scores_and_no_weights(params, tmp_path):

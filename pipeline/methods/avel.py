@@ -22,23 +22,17 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
+from pipeline.batch import Batch
 from pipeline.layers.audio_guided_spatial import AudioGuidedSpatialAttention
 from pipeline.layers.multiple_instance import video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time, mean_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
-from pipeline.methods.base import (
-    METHODS,
-    AvelTargets,
-    Batch,
-    LocalizationMethod,
-    Progress,
-    Recipe,
-    Scores,
-    SupervisionConfig,
-    VideoTargets,
-)
+from pipeline.methods.base import METHODS, Progress, Recipe
 from pipeline.methods.shared.inputs import Inputs, method_inputs, positions
+from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
+from pipeline.tasks.avel import AvelTargets, Scores
+from pipeline.tasks.labels import VideoTargets
 
 
 class AvelRecipe(Recipe):

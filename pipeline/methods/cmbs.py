@@ -29,6 +29,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from pipeline.batch import Batch
 from pipeline.layers.background_suppression import BackgroundSuppression, GateLoss, Suppressed, gate_loss
 from pipeline.layers.co_guidance import CoGuidance
 from pipeline.layers.map_dropout import MapDropout
@@ -37,19 +38,12 @@ from pipeline.layers.pooling import masked_mean, max_over_time, top_k_mean
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.layers.relation import BimodalRelation, MutualInteraction, Related, check_heads
-from pipeline.methods.base import (
-    METHODS,
-    AvelTargets,
-    Batch,
-    LocalizationMethod,
-    Progress,
-    Recipe,
-    Scores,
-    SupervisionConfig,
-    VideoTargets,
-)
+from pipeline.methods.base import METHODS, Progress, Recipe
 from pipeline.methods.shared.inputs import Inputs, method_inputs
+from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
 from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
+from pipeline.tasks.avel import AvelTargets, Scores
+from pipeline.tasks.labels import VideoTargets
 
 
 class CmbsRecipe(Recipe):

@@ -21,25 +21,19 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from pipeline.batch import Batch
 from pipeline.layers.audio_guided_channel_spatial import AudioGuidedChannelSpatialAttention
 from pipeline.layers.map_dropout import MapDropout
 from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.relation import BimodalRelation, Interaction, check_heads
-from pipeline.methods.base import (
-    METHODS,
-    AvelTargets,
-    Batch,
-    LocalizationMethod,
-    Progress,
-    Recipe,
-    Scores,
-    SupervisionConfig,
-    VideoTargets,
-)
+from pipeline.methods.base import METHODS, Progress, Recipe
 from pipeline.methods.shared.inputs import Inputs, method_inputs
+from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
 from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
+from pipeline.tasks.avel import AvelTargets, Scores
+from pipeline.tasks.labels import VideoTargets
 
 
 class CmranRecipe(Recipe):

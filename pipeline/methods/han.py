@@ -16,11 +16,13 @@ from collections.abc import Mapping
 from pydantic import Field
 from torch import Tensor
 
+from pipeline.batch import Batch
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd
 from pipeline.layers.parsing_losses import smoothed
-from pipeline.methods.base import METHODS, Batch, ParsingScores, Progress, Recipe
+from pipeline.methods.base import METHODS, Progress, Recipe
 from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets, clip_losses
 from pipeline.methods.shared.parsing import ParsingConfig, ParsingInputs
+from pipeline.tasks.avvp import ParsingScores
 
 
 class HanRecipe(Recipe):

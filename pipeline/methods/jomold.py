@@ -17,12 +17,14 @@ from typing import Self
 from pydantic import Field
 from torch import Tensor, nn
 
+from pipeline.batch import Batch
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd
 from pipeline.layers.parsing_losses import stream_contrast
-from pipeline.methods.base import METHODS, Batch, ParsingScores, Progress, Recipe
+from pipeline.methods.base import METHODS, Progress, Recipe
 from pipeline.methods.shared.anchor import Anchored, AnchorTargets, clip_losses
 from pipeline.methods.shared.denoising import DenoisingConfig, DenoisingMethod
 from pipeline.methods.shared.parsing import ParsingInputs
+from pipeline.tasks.avvp import ParsingScores
 
 
 class JomoldRecipe(Recipe):

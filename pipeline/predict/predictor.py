@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from pipeline import config
+from pipeline.batch import Batch
 from pipeline.cache import Cache
 from pipeline.devices import choose_device
 from pipeline.errors import InputProblems, PipelineError
@@ -24,7 +25,6 @@ from pipeline.features import runner
 from pipeline.features.runner import Extraction
 from pipeline.media.decoding import Job
 from pipeline.media.survey import Survey, survey
-from pipeline.methods import Batch
 from pipeline.predict.prediction import Prediction, WindowReport
 from pipeline.predict.windows import Cut, Decoded, decode_windows
 from pipeline.report import preview

@@ -94,9 +94,9 @@ def test_both_rules_are_their_definitions(start, length, seconds, scale):
 
 def test_of_two_events_the_one_that_covers_more_has_the_segment_under_either_rule():
     events = [[(0, 0.0, 2.7), (1, 2.6, 3.0)]]
-    assert avel.targets(events, 4, 2, rule="half").segments.tolist() == [[0, 0, 0, 2]]
-    assert avel.targets(events, 4, 2, rule="touch").segments.tolist() == [[0, 0, 0, 2]]
-    assert avel.targets([[(1, 2.9, 3.1), (0, 2.0, 2.2)]], 4, 2, rule="touch").segments.tolist() == [[2, 2, 0, 1]]
+    assert avel.targets_of_events(events, 4, 2, rule="half").segments.tolist() == [[0, 0, 0, 2]]
+    assert avel.targets_of_events(events, 4, 2, rule="touch").segments.tolist() == [[0, 0, 0, 2]]
+    assert avel.targets_of_events([[(1, 2.9, 3.1), (0, 2.0, 2.2)]], 4, 2, rule="touch").segments.tolist() == [[2, 2, 0, 1]]
     assert cml.row_targets([[asdict(Event("av", "x", 0.9, 1.1))]], ["x"], 3, 1.0, rule="touch").event.tolist() == [[True, True, False]]
 
 

@@ -8,7 +8,8 @@ import torch
 from pydantic import ValidationError
 from restatement import AUDIO_SHAPE, CLASSES, LENGTHS, VISUAL_SHAPE, Restatement, clips, example, relu, scatter, softmax, video_loss
 
-from pipeline.methods import Batch, Progress, create
+from pipeline.batch import Batch
+from pipeline.methods import Progress, create
 
 
 class Reference(Restatement):

@@ -7,7 +7,9 @@ import pytest
 import torch
 from restatement import Restatement, binary, relu, scatter, sigmoid, softmax
 
-from pipeline.methods import Batch, Progress, VideoTargets, create
+from pipeline.batch import Batch
+from pipeline.methods import Progress, create
+from pipeline.tasks.labels import VideoTargets
 
 CLASSES, LENGTHS = 3, (5, 3, 1)
 

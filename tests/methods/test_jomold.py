@@ -12,8 +12,8 @@ from test_han import CLASSES, LENGTHS, Reference, example
 from pipeline.errors import PipelineError
 from pipeline.layers.parsing_losses import stream_contrast
 from pipeline.methods import METHODS, Progress, create
-from pipeline.methods.base import ParsingTargets
 from pipeline.methods.shared.denoising import absent_labels
+from pipeline.tasks.avvp import ParsingTargets
 
 
 def build(**config):

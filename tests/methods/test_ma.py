@@ -12,10 +12,12 @@ from safetensors.torch import load_file, save_file
 from test_han import CLASSES, LENGTHS, example
 from test_han import Reference as HanReference
 
+from pipeline.batch import Batch
 from pipeline.datasets.llp import CLASSES as LLP_CLASSES
 from pipeline.errors import InputProblems, PipelineError
-from pipeline.methods import METHODS, Batch, Progress, VideoTargets, create
+from pipeline.methods import METHODS, Progress, create
 from pipeline.methods.ma.track_exchange import unrelated
+from pipeline.tasks.labels import VideoTargets
 
 SETTINGS = {"width": 6, "feedforward": 8, "dropout": 0.0}
 

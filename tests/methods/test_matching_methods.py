@@ -12,9 +12,12 @@ from flat_gradients import assert_all_but_flat, doubled
 from pydantic import ValidationError
 from restatement import AUDIO_SHAPE, CLASSES, LENGTHS, VISUAL_SHAPE, Restatement, clips, example, relu, scatter, sigmoid, softmax
 
+from pipeline.batch import Batch
 from pipeline.errors import PipelineError
-from pipeline.methods import METHODS, AvelTargets, Batch, MatchingTargets, Progress, create
+from pipeline.methods import METHODS, Progress, create
 from pipeline.tasks import cml
+from pipeline.tasks.avel import AvelTargets
+from pipeline.tasks.cml import MatchingTargets
 
 NARROW = {
     "avdln": {"hidden": 12, "width": 8},

@@ -8,9 +8,13 @@ import torch
 from flat_gradients import assert_all_but_flat, doubled
 from pydantic import ValidationError
 
+from pipeline.batch import Batch
 from pipeline.errors import PipelineError
-from pipeline.methods import METHODS, AvelTargets, Batch, Method, ParsingScores, ParsingTargets, Progress, VideoTargets, create
+from pipeline.methods import METHODS, Method, Progress, create
 from pipeline.tasks import avvp
+from pipeline.tasks.avel import AvelTargets
+from pipeline.tasks.avvp import ParsingScores, ParsingTargets
+from pipeline.tasks.labels import VideoTargets
 
 SMALL = {"width": 16, "feedforward": 24}
 NARROW = {

@@ -8,11 +8,13 @@ import torch
 from pydantic import ValidationError
 from test_parsing_contract import CASES, CLASSES, LATE, build, losses, padded, random_batch
 
+from pipeline.batch import Batch
 from pipeline.errors import PipelineError
-from pipeline.methods import METHODS, Batch, ParsingScores, ParsingTargets
+from pipeline.methods import METHODS
 from pipeline.methods.shared.anchor import Anchored, AnchorMethod
 from pipeline.methods.shared.parsing import ParsingMethod
 from pipeline.tasks import avvp
+from pipeline.tasks.avvp import ParsingScores, ParsingTargets
 
 GUESSED = {"pseudo_labels": {"heard": "audio_labels", "seen": "visual_labels"}}
 every_case = pytest.mark.parametrize(("name", "config"), CASES)

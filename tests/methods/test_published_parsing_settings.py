@@ -9,7 +9,8 @@ import pytest
 import torch
 from test_published_settings import build, dropouts
 
-from pipeline.methods import METHODS, Batch
+from pipeline.batch import Batch
+from pipeline.methods import METHODS
 
 # Of one stream: behind its own attention, behind the other modality's, in the FFN and behind it; and the weights of both attentions.
 ACROSS, ALONE = (

@@ -11,9 +11,9 @@ from released_answers import answers, described, stored
 
 from pipeline.datasets import DatasetSettings, build_index
 from pipeline.datasets.segments import occupied
-from pipeline.methods import ParsingTargets
 from pipeline.metrics.parsing import clip_scores, count, event_counts, parsing_scores
 from pipeline.tasks import avvp as task
+from pipeline.tasks.avvp import ParsingTargets
 
 TABLES = ("pred_a", "pred_v", "gt_a", "gt_v")
 LEVELS = {"seg": "segment", "evt": "event"}

@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.methods.base import ParsingScores, ParsingTargets
 from pipeline.metrics.parsing import parsing_scores
 from pipeline.tasks import avvp
+from pipeline.tasks.avvp import ParsingScores, ParsingTargets
 from pipeline.training.settings import Run
 
 N, T, CLASSES = 8, 5, 3

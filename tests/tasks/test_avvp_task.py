@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from pipeline.errors import InputProblems
-from pipeline.methods.base import ParsingScores, ParsingTargets
 from pipeline.metrics.parsing import KEYS, parsing_scores
 from pipeline.tasks import TASKS, avvp
+from pipeline.tasks.avvp import ParsingScores, ParsingTargets
 
 CLASSES = ["Speech", "Dog", "Car"]
 

@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.methods.base import AvelTargets, Scores
 from pipeline.tasks import avel
+from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.tracks import FoundEvent, Tracks, events, join, named, runs
 
 CLASSES = ("Dog", "Bell")

@@ -37,6 +37,7 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from pipeline.batch import Batch
 from pipeline.layers.background_suppression import BackgroundSuppression, GateLoss, gate_loss
 from pipeline.layers.co_guidance import CoGuidance, Guidance
 from pipeline.layers.map_dropout import MapDropout
@@ -45,21 +46,14 @@ from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.layers.relation import BimodalRelation, check_heads
-from pipeline.methods.base import (
-    METHODS,
-    AvelTargets,
-    Batch,
-    LocalizationMethod,
-    Progress,
-    Recipe,
-    Scores,
-    SupervisionConfig,
-    VideoTargets,
-)
+from pipeline.methods.base import METHODS, Progress, Recipe
 from pipeline.methods.cace_net.contrast import Augmentation, augmented_twin, background_event_contrast
 from pipeline.methods.cace_net.spiking import SpikingSegments
 from pipeline.methods.shared.inputs import Inputs, method_inputs
+from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
 from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
+from pipeline.tasks.avel import AvelTargets, Scores
+from pipeline.tasks.labels import VideoTargets
 
 CONTRAST_START = 1 / 8  # of the epochs, in the released code
 

@@ -26,14 +26,16 @@ from typing import NamedTuple
 from pydantic import Field
 from torch import Tensor, nn
 
+from pipeline.batch import Batch
 from pipeline.layers.hybrid_attention import HybridAttention, ParsingFrontEnd
 from pipeline.layers.parsing_losses import binary_loss, mutual_loss, stream_contrast
-from pipeline.methods.base import METHODS, Batch, MethodConfig, ParsingScores, Progress, Recipe
+from pipeline.methods.base import METHODS, MethodConfig, Progress, Recipe
 from pipeline.methods.cmpae.evidence import Belief, EvidencePooling, GlobalEvidence
 from pipeline.methods.jomold import JomoldConfig, JomoldRecipe
 from pipeline.methods.shared.anchor import Anchored, AnchorTargets
 from pipeline.methods.shared.denoising import DenoisingConfig, DenoisingMethod
 from pipeline.methods.shared.parsing import ParsingInputs
+from pipeline.tasks.avvp import ParsingScores
 
 Streams = tuple[Tensor, Tensor]  # of what is heard and seen, (B, T, D) each
 

@@ -39,8 +39,9 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline.batch import Batch, Tensors
 from pipeline.layers.parsing_losses import binary_loss
-from pipeline.methods.base import METHODS, Batch, Method, ParsingScores, Progress, Targets
+from pipeline.methods.base import METHODS, Method, Progress
 from pipeline.methods.coleaf.class_tokens import References, Referred
 from pipeline.methods.coleaf.collaborative_losses import (
     asymmetric_loss,
@@ -54,6 +55,7 @@ from pipeline.methods.coleaf.collaborative_losses import (
 from pipeline.methods.coleaf.config import ColeafConfig
 from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets, weighted_sum
 from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
+from pipeline.tasks.avvp import ParsingScores
 
 EARLY_EPOCHS = 3  # released: in which the References learn from the labels alone
 TOKENS_EARLY, TOKENS_LATE = {"heard": 1.2, "seen": 1.0}, {"heard": 0.001, "seen": 0.0}  # released: weights of the class tokens' loss
@@ -94,7 +96,7 @@ class Coleaf(ParsingMethod):
             config.feedforward, config.dropout, config.head_dropout,
         )  # fmt: skip
 
-    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Targets]]]) -> None:
+    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Tensors]]]) -> None:
         self.anchor.prepare(first, batches)
 
     def kept_weights(self) -> dict[str, Tensor]:
@@ -114,7 +116,7 @@ class Coleaf(ParsingMethod):
         scores.thresholds = self.with_selected(scores.thresholds)
         return scores
 
-    def steps(self, batch: Batch, targets: Targets, progress: Progress) -> Iterator[dict[str, Tensor]]:
+    def steps(self, batch: Batch, targets: Tensors, progress: Progress) -> Iterator[dict[str, Tensor]]:
         return self._steps(batch, self.labels(targets), batch.mask.any(dim=1), progress)
 
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:

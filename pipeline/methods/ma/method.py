@@ -27,12 +27,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pipeline.batch import Batch, Tensors
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd
 from pipeline.layers.parsing_losses import binary_loss, smoothed, smoothed_stream_contrast
-from pipeline.methods.base import METHODS, Batch, Method, ParsingScores, Progress, Recipe, Targets, VideoTargets
+from pipeline.methods.base import METHODS, Method, Progress, Recipe
 from pipeline.methods.ma.track_exchange import Exchanged, mistaken, not_shown, unrelated
 from pipeline.methods.shared.parsing import ParsingConfig, ParsingMethod
+from pipeline.tasks.avvp import ParsingScores
+from pipeline.tasks.labels import VideoTargets
 
 REMOVED = ("removed_heard", "removed_seen")
 
@@ -112,7 +115,7 @@ class Ma(ParsingMethod):
                 setattr(self, name, torch.zeros(stored.shape, dtype=torch.bool, device=getattr(self, name).device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
-    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Targets]]]) -> None:
+    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Tensors]]]) -> None:
         """Set the removed labels, by the first network or from the published file.
 
         Raises:
@@ -154,7 +157,7 @@ class Ma(ParsingMethod):
         if problems:
             raise InputProblems(f"removed_labels: {path}", problems)
 
-    def training_clips(self, batches: Iterable[tuple[Batch, Targets]]) -> TrainingClips:
+    def training_clips(self, batches: Iterable[tuple[Batch, Tensors]]) -> TrainingClips:
         """The streams that the attention will exchange, of every clip. The front end is linear in either modality alone."""
         parts = []
         for batch, targets in batches:
@@ -191,13 +194,13 @@ class Ma(ParsingMethod):
         return Exchanged(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     @staticmethod
-    def _rows(targets: Targets) -> Tensor:
+    def _rows(targets: Tensors) -> Tensor:
         """(B,), int64."""
         if not isinstance(targets, VideoTargets) or targets.rows is None:
             raise TypeError("MA with refined labels trains on targets that tell the annotation rows of the clips")
         return targets.rows
 
-    def losses(self, batch: Batch, targets: Targets, progress: Progress) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, targets: Tensors, progress: Progress) -> dict[str, Tensor]:
         """``heard``, ``seen``, ``clip``, ``contrast`` and their sum, without the labels that were removed.
 
         Raises:

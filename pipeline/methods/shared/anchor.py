@@ -10,8 +10,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from pipeline.batch import Batch
 from pipeline.layers.parsing_losses import binary_loss
-from pipeline.methods.base import Batch, Progress
+from pipeline.methods.base import Progress
 from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
 
 

@@ -19,9 +19,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from pipeline.batch import Batch, Tensors
 from pipeline.errors import PipelineError
 from pipeline.layers.parsing_losses import binary_terms, smoothed
-from pipeline.methods.base import Batch, Method, Progress, Targets
+from pipeline.methods.base import Method, Progress
 from pipeline.methods.shared.anchor import AnchorMethod
 from pipeline.methods.shared.parsing import ParsingConfig, ParsingInputs
 
@@ -73,7 +74,7 @@ class DenoisingMethod(AnchorMethod):
         said = self.anchor_forward(inputs, cross=False)
         return said.clip_heard, said.clip_seen
 
-    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Targets]]]) -> None:
+    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Tensors]]]) -> None:
         """Set the noise ratios, from the first network or from the published file.
 
         Raises:

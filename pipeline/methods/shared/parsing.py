@@ -11,12 +11,15 @@ import torch
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from pipeline.batch import Batch, Tensors
 from pipeline.errors import PipelineError
 from pipeline.layers.parsing_losses import segment_loss
-from pipeline.methods.base import Batch, Labels, Method, MethodConfig, ParsingScores, ParsingTargets, Progress, Targets, VideoTargets
+from pipeline.methods.base import Method, MethodConfig, Progress
 from pipeline.methods.shared.inputs import check_shapes
 from pipeline.metrics.parsing_thresholds import select_thresholds
 from pipeline.settings import Settings
+from pipeline.tasks.avvp import ParsingScores, ParsingTargets
+from pipeline.tasks.labels import Labels, VideoTargets
 
 SENSES = ("heard", "seen")  # in the order of ParsingScores.thresholds
 
@@ -149,7 +152,7 @@ class ParsingMethod(Method):
         audio = batch.audio.to(dtype).masked_fill(padding, 0.0)
         return ParsingInputs(visual, audio, motion, batch.mask | ~batch.mask.any(dim=1, keepdim=True))
 
-    def losses(self, batch: Batch, targets: Targets, progress: Progress) -> dict[str, Tensor]:
+    def losses(self, batch: Batch, targets: Tensors, progress: Progress) -> dict[str, Tensor]:
         """``total`` and its terms; clips of padding alone carry no weight.
 
         Raises:
@@ -161,7 +164,7 @@ class ParsingMethod(Method):
             raise PipelineError(f"pseudo_labels: {type(self).__name__} does not learn from labels of segments; set it to null")
         return terms
 
-    def labels(self, targets: Targets) -> Tensor:
+    def labels(self, targets: Tensors) -> Tensor:
         """(B, C) in {0, 1}, in the dtype of the weights.
 
         Raises:

@@ -1,13 +1,13 @@
-"""Audio-visual video parsing: for every segment of a clip, which classes are heard and which are seen, each on its own.
+"""Scores of audio-visual video parsing -> what is on -> metrics and the table of predictions.
 
-Learned from the labels of whole clips, which do not say whether a class is heard, seen or both (Tian, Li, Xu, ECCV 2020). Shape letters: N
-clips, T segments, C classes; the two modalities stand in the order heard, seen.
+Shape letters: N clips, T segments, C classes; the two modalities stand in the order heard, seen.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -17,93 +17,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.datasets.base import Event, Modality, SegmentRule
-from pipeline.datasets.segments import occupied
-from pipeline.errors import InputProblems
-from pipeline.methods.base import ParsingScores, ParsingTargets, VideoTargets
+from pipeline.batch import Tensors
 from pipeline.metrics.bootstrap import mean_intervals
 from pipeline.metrics.parsing import LEVELS, ParsingCounts, class_scores, count, micro_scores, scores_of
 from pipeline.metrics.parsing import clip_scores as scores_of_clips
-from pipeline.tasks.tracks import Perceived, Tracks
+from pipeline.tasks.avvp.targets import ParsingTargets
+from pipeline.tasks.tracks import Perceived
 
 HEADLINE = "segment/Type@AV"
 MEANS_OF_TEN = {"mean_of_ten": ("A", "V", "AV", "Type@AV", "Event@AV"), "mean_of_ten_new": ("Ao", "Vo", "AV", "Type@AVo", "Event@AVo")}
 RESAMPLES = 2_000  # of the intervals: they are computed at every validation
 PERCEIVED: tuple[Perceived, Perceived] = ("heard", "seen")
-SENSES: tuple[tuple[Perceived, Modality], ...] = (("heard", "audio"), ("seen", "visual"))
-
-IndexedEvents = Sequence[Sequence[Mapping[str, Any]]]
 
 
-def row_targets(
-    events: IndexedEvents,
-    classes: Sequence[str],
-    segments: int,
-    segment_seconds: float,
-    clip_labels: Sequence[Sequence[str]] | None = None,
-    rule: SegmentRule = "half",
-) -> ParsingTargets:
-    """Truth of N annotation rows from their indexed events (modality, label, onset, offset); an ``av`` event is heard and seen.
+@dataclass
+class ParsingScores(Tensors):
+    """What a parsing method says of B clips, with the thresholds that belong to it; the task decides by them.
 
-    A class is on in a segment that one of its events covers by the rule.
-
-    Args:
-        clip_labels: weak labels of the rows; those of their events where None.
-
-    Raises:
-        InputProblems: labels that are not in ``classes``.
+    heard, seen: (B, T, C), probability that a class is heard, seen, in a segment.
+    clip_heard, clip_seen: (B, C), the probability for the whole clip that opens the gate; both the same where a method has one gate.
+    thresholds: (B, 2, 2, C), of [heard, seen] x [segment, clip]: on from there.
     """
-    told = clip_labels if clip_labels is not None else [[event["label"] for event in of_row] for of_row in events]
-    labels = _multi_hot(told, classes, events)
-    tables = torch.zeros(2, len(events), segments, len(classes), dtype=torch.bool)
-    for number, of_row in enumerate(events):
-        spans = [Event(**event) for event in of_row]
-        both = occupied(spans, classes, "av", segments, segment_seconds, rule)
-        for table, (_, modality) in zip(tables, SENSES, strict=True):
-            table[number] = torch.from_numpy((both | occupied(spans, classes, modality, segments, segment_seconds, rule)).T)
-    return ParsingTargets(heard=tables[0], seen=tables[1], labels=labels)
 
-
-def video_targets(
-    events: IndexedEvents,
-    classes: Sequence[str],
-    segments: int,
-    segment_seconds: float,
-    clip_labels: Sequence[Sequence[str]] | None = None,
-    proportions: bool = False,
-    rule: SegmentRule = "half",  # says when, which nothing here tells
-) -> VideoTargets:
-    """Weak labels of N annotation rows: the classes of the clip, heard or seen or both, and no time.
-
-    Args:
-        clip_labels: classes of the clips; those of their events where None.
-        proportions: not of this task.
-
-    Raises:
-        InputProblems: labels that are not in ``classes``.
-        ValueError: proportions asked for.
-    """
-    if proportions:
-        raise ValueError("video parsing has no labels by proportion")
-    told = clip_labels if clip_labels is not None else [[event["label"] for event in of_row] for of_row in events]
-    labels = _multi_hot(told, classes, events)
-    return VideoTargets(torch.cat([labels, ~labels.any(dim=1, keepdim=True)], dim=1).float())
-
-
-def _multi_hot(names: Sequence[Sequence[str]], classes: Sequence[str], events: IndexedEvents) -> Tensor:
-    """(N, C) bool.
-
-    Raises:
-        InputProblems: labels, of the clips or of events, that are not in ``classes``.
-    """
-    number = {name: position for position, name in enumerate(classes)}
-    used = {name for of_row in names for name in of_row} | {event["label"] for of_row in events for event in of_row}
-    if unknown := sorted(used - set(number)):
-        raise InputProblems("events", [f"the label {label!r} is not in the class list {', '.join(classes)}" for label in unknown])
-    labels = torch.zeros(len(names), len(classes), dtype=torch.bool)
-    for row, of_row in zip(labels, names, strict=True):
-        row[[number[name] for name in of_row]] = True
-    return labels
+    heard: Tensor
+    seen: Tensor
+    clip_heard: Tensor
+    clip_seen: Tensor
+    thresholds: Tensor
 
 
 def decide(scores: ParsingScores, mask: Tensor) -> Tensor:
@@ -193,27 +133,6 @@ def table(scores: ParsingScores, decided: Tensor, truth: ParsingTargets, mask: T
 def _numbers(on: Tensor) -> list[NDArray[np.int64]]:
     """(N, T, C) bool -> the numbers of the classes that are on, by segment."""
     return [np.flatnonzero(line) for line in on.flatten(0, 1).numpy()]
-
-
-def tracks(scores: ParsingScores, mask: Tensor, classes: Sequence[str]) -> Tracks:
-    """What is said of one clip (scores and mask with N = 1), on the tracks ``heard`` and ``seen``."""
-    decided = decide(scores, mask)[0].numpy()
-    valid = mask[0].numpy().copy()
-    return Tracks(
-        classes=tuple(classes),
-        scores={name: getattr(scores, name)[0].float().numpy() * valid[:, None] for name in PERCEIVED},
-        active=dict(zip(PERCEIVED, decided, strict=True)),
-        valid=valid,
-    )
-
-
-def table_tracks(lines: pd.DataFrame, classes: Sequence[str]) -> tuple[Tracks, dict[Perceived, NDArray[np.bool_]]]:
-    """What :func:`table` says of one clip (its T lines, by segment) as tracks, and the truth by track, (T, C) bool."""
-    valid = lines["valid"].to_numpy(dtype=bool)
-    scores = {name: np.stack(list(lines[f"scores_{name}"])).astype(np.float32) * valid[:, None] for name in PERCEIVED}
-    active = {name: switched_on(lines[name], len(classes)) for name in PERCEIVED}
-    true = {name: switched_on(lines[f"true_{name}"], len(classes)) & valid[:, None] for name in PERCEIVED}
-    return Tracks(tuple(classes), scores, active, valid), true
 
 
 def switched_on(numbers: Sequence[NDArray[np.int64]], num_classes: int) -> NDArray[np.bool_]:
