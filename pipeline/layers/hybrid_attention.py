@@ -48,12 +48,12 @@ class ParsingFrontEnd(nn.Module):
 
     def see(self, visual: Tensor, motion: Tensor | None) -> Tensor:
         """(B, T, D_v) or (B, T, S, D_v), (B, T, D_m) or None -> (B, T, D)."""
-        seen = self._activated(self.visual(visual))
+        hidden = self._activated(self.visual(visual))
         if self.elu:
-            seen = seen.mean(dim=2)
+            hidden = hidden.mean(dim=2)
         if self.motion is not None:
-            seen = self._activated(self.fusion(torch.cat([seen, self._activated(self.motion(motion))], dim=-1)))
-        return seen
+            hidden = self._activated(self.fusion(torch.cat([hidden, self._activated(self.motion(motion))], dim=-1)))
+        return hidden
 
     def _activated(self, hidden: Tensor) -> Tensor:
         return torch.nn.functional.elu(hidden) if self.elu else hidden
