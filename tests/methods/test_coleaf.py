@@ -160,7 +160,7 @@ def test_what_the_variants_and_anchors_set():
         ({"anchor": "psp"}, "'psp' is no method that can be one; there are: cmpae, han, jomold"),
         ({"anchor": "coleaf"}, "'coleaf' is no method that can be one"),
         ({"anchor": "hann"}, "'hann' is no method"),
-        ({"anchor_settings": {"widht": 3}}, r"anchor_settings\.widht: unknown key; did you mean 'width'\? \(known: absence_dropout, audio_"),
+        ({"anchor_settings": {"widht": 3}}, r"anchor_settings\.widht: unknown key; did you mean 'width'\? \(known: absence_dropout, aud"),
         ({"anchor_settings": {"width": -3, "dropout": 2}}, r"settings\.width: .* greater than or equal to 1; anchor_settings\.dropout: "),
         ({"anchor_settings": {"recipe": {}}}, "anchor_settings: recipe: set it in this method's own settings"),
         ({"anchor_settings": {"threshold_epoch": 2, "selected_for": ["audio"]}}, "anchor_settings: selected_for, threshold_epoch: set it"),
