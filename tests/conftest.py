@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
+from tiny_project import STAGES, TINY, Project
+from warm import warm_interpreters
 
 from pipeline import closure
 
@@ -38,6 +42,37 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"{path} is not here")
     return path
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory, repository) -> Iterator[Path]:
+    """`python` and `dvc` without the time that imports take, in a directory for the front of PATH; see :mod:`warm`."""
+    with warm_interpreters(tmp_path_factory.mktemp("warm"), repository) as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory, repository, programs) -> tuple[Project, dict[str, bytes], str]:
+    """(the tiny project after one `dvc repro` from nothing, its outs, the output): run once for all workers, and never changed."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
+    with FileLock(f"{root}.lock"):
+        if not (root / "output").is_file():
+            shutil.rmtree(root, ignore_errors=True)
+            project = Project(root, repository, programs)
+            project.write_params(TINY)
+            project.commit()
+            ran, output = project.repro()
+            assert ran == STAGES
+            (root / "output").write_text(output, encoding="utf-8")
+    project = Project(root, repository, programs)
+    return project, project.outs(), (root / "output").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def project(tiny, tmp_path) -> Project:
+    """A copy of the tiny project, which a test may change."""
+    return tiny[0].copy_to(tmp_path / "tiny")
 
 
 @pytest.fixture

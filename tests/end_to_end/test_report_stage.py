@@ -7,7 +7,6 @@ import shutil
 import pytest
 from tiny_project import TINY
 
-pytestmark = pytest.mark.xdist_group("tiny")  # one process: the tiny project is run from nothing once
 
 
 def table(project):
