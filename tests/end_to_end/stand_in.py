@@ -2,8 +2,8 @@
 
 python stand_in.py OUT ... -- DEP ... -- PARAM ...
 
-Each out holds one digest, of the bytes below the DEPs and of the values of the PARAMs in params.yaml, which is JSON here. Code is no part of
-it: whatever changed in it gives the bytes it gave. Of what `plan` writes only the named files count.
+Each out holds one digest, of the bytes below the DEPs and of the values of the PARAMs in params.yaml, which is JSON here. Code is no
+part of it: whatever changed in it gives the bytes it gave. Of what `plan` writes only the named files count.
 """
 
 import hashlib

@@ -8,7 +8,6 @@ import pytest
 from tiny_project import TINY
 
 
-
 def table(project):
     return (project.root / "data/results/report/table.md").read_text(encoding="utf-8")
 

@@ -1,4 +1,4 @@
-"""After a change exactly what depends on it runs again: decided by DVC on the project's own dvc.yaml and `plan`, other stages stood in for."""
+"""After a change exactly what depends on it runs again, by the project's own dvc.yaml and real `plan`; stand_in.py is all other stages."""
 
 from __future__ import annotations
 

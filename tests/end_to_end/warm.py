@@ -1,8 +1,8 @@
 """Interpreters that have the libraries loaded: `dvc` and `python -m MODULE` without the seconds that imports take.
 
-A server loads what the stages import, forgets the project's own modules and waits. Two programs, `python` and `dvc`, hand it their arguments,
-environment, directory and streams; it forks, and the fork runs the module, with the code of the directory it is called in, as a new process would.
-Any other use of `python` gets a real interpreter. A program that is killed takes its fork with it, children and all.
+A server loads what the stages import, forgets the project's own modules and waits. Two programs, `python` and `dvc`, hand it their
+arguments, environment, directory and streams; it forks, and the fork runs the module with the code of the directory it is called in, as a
+new process would. Any other use of `python` gets a real interpreter. A program that is killed takes its fork with it, children and all.
 
 All forks of a server share one seed of `hash()`: compare bytes that two servers made, or a server and a real interpreter.
 """
@@ -27,9 +27,26 @@ from pathlib import Path
 
 STAGES = ("plan", "synthesize", "index", "decode", "finetune", "extract", "import_features", "train", "evaluate", "report")
 LIBRARIES = [  # what the stages and DVC import while they work
-    *("dvclive", "jinja2", "matplotlib.pyplot", "timm.models", "lightning_fabric", "pyarrow.dataset", "pandas.core.arrays.arrow.extension_types"),
+    *(
+        "dvclive",
+        "jinja2",
+        "matplotlib.pyplot",
+        "timm.models",
+        "lightning_fabric",
+        "pyarrow.dataset",
+        "pandas.core.arrays.arrow.extension_types",
+    ),
     *("dvc.cli.parser", "dvc.repo.graph", "dvc.repo.index", "dvc.repo.experiments.queue.celery", "dvc.compare", "dvc.lock", "dvc.rwlock"),
-    *("dvc.data_cloud", "dvc.utils.strictyaml", "dvc_data.hashfile.db.local", "scmrepo.git", "dulwich.repo", "pygit2", "networkx", "pytest"),
+    *(
+        "dvc.data_cloud",
+        "dvc.utils.strictyaml",
+        "dvc_data.hashfile.db.local",
+        "scmrepo.git",
+        "dulwich.repo",
+        "pygit2",
+        "networkx",
+        "pytest",
+    ),
 ]
 MODULES = [*(f"stages.{stage}" for stage in STAGES), "pipeline.__main__", *LIBRARIES]
 OURS = ("pipeline", "stages")
@@ -62,9 +79,7 @@ def warm_interpreters(directory: Path, repository: Path) -> Iterator[Path]:
         programs = directory / "programs"
         programs.mkdir()
         for name, prefix in (("python", []), ("dvc", ["-m", "dvc"])):
-            (programs / name).write_text(
-                PROGRAM.format(python=sys.executable, prefix=prefix, address=str(address)), encoding="utf-8"
-            )
+            (programs / name).write_text(PROGRAM.format(python=sys.executable, prefix=prefix, address=str(address)), encoding="utf-8")
             (programs / name).chmod(0o755)
         assert process.stdout is not None
         assert process.stdout.readline() == b"ready\n", "the server of warm interpreters did not start"
