@@ -8,7 +8,7 @@ weights get NAME [--from P]  download (or copy from a local file) into models/pr
 unpack ARCHIVE ... --into DIR     archives of clips into data/raw, safely
 download --kind K ... --into DIR  clips by their ids, with a status for each (needs yt-dlp)
 parity --ours A --published B     compare two feature stores of the same clips, and find the likely cause of a difference
-predict FILE... --run ROW    the events of video files by a trained row: events.json, segments.csv, pictures; --overlay: an MP4 too
+predict FILE... --run RUN    the events of video files by a trained run: events.json, segments.csv, pictures; --overlay: an MP4 too
 doctor                       versions, device, decoders, weights, cache and DVC's state, and what to do about each problem
 """
 
@@ -38,7 +38,7 @@ def table(arguments: argparse.Namespace) -> None:
     print(text)
     if not arguments.experiments:
         print(f"Page:    {REPORT / 'index.html'}")
-        print(f"Figures: {REPORT / 'rows.png'}, {REPORT / 'curves.png'}")
+        print(f"Figures: {REPORT / 'runs.png'}, {REPORT / 'curves.png'}")
         print(f"Table:   {REPORT / 'table.md'}, {REPORT / 'table.tex'}, {REPORT / 'table.csv'}")
 
 
@@ -84,7 +84,7 @@ def weights(arguments: argparse.Namespace) -> None:
 def predict(arguments: argparse.Namespace) -> None:
     from pipeline.predict.command import run  # imports torch
 
-    sys.exit(run(arguments.files, arguments.row, arguments.seed, arguments.out, arguments.overlay))
+    sys.exit(run(arguments.files, arguments.run, arguments.seed, arguments.out, arguments.overlay))
 
 
 def doctor(_: argparse.Namespace) -> None:
@@ -111,10 +111,10 @@ def main() -> None:
     get.add_argument("name")
     get.add_argument("--from", dest="source", type=Path, metavar="PATH", help="copy from a local file instead of downloading")
     of_weights.set_defaults(run=weights)
-    of_predict = commands.add_parser("predict", help="find the events of video files with a trained row")
+    of_predict = commands.add_parser("predict", help="find the events of video files with a trained run")
     of_predict.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a video of at most an hour")
-    of_predict.add_argument("--run", dest="row", required=True, metavar="ROW", help="a trained row of `runs` in params.yaml")
-    of_predict.add_argument("--seed", type=int, metavar="K", help="of the row's seeds; default: the first")
+    of_predict.add_argument("--run", dest="run", required=True, metavar="RUN", help="a trained run of `runs` in params.yaml")
+    of_predict.add_argument("--seed", type=int, metavar="K", help="of the run's seeds; default: the first")
     of_predict.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="a folder per file goes there")
     of_predict.add_argument("--overlay", action="store_true", help="write overlay.mp4: the film with attention and events drawn in")
     of_predict.set_defaults(run=predict)
