@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from tests.end_to_end.tiny_project import FEATURES, NARROW, ROW, TINY, Project
+from tests.end_to_end.tiny_project import FEATURES, NARROW, RUN, TINY, Project
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 LOOK_SECONDS, PATIENCE_SECONDS = 0.05, 300.0
@@ -34,9 +34,9 @@ PARAMS = {
     "imports": {"published": {"directory": "published", **PUBLISHED}},
     "methods": {**TINY["methods"], "avel": {**TINY["methods"]["avel"], "recipe": {**NARROW, "epochs": 6}}},
     "runs": {
-        "avel_first": {**ROW, "method": "avel", "features": "first"},
-        "avel_published": {**ROW, "method": "avel", "features": "published"},
-        "cace_tuned": {**ROW, "method": "cace_net", "features": "tuned"},
+        "avel_first": {**RUN, "method": "avel", "features": "first"},
+        "avel_published": {**RUN, "method": "avel", "features": "published"},
+        "cace_tuned": {**RUN, "method": "cace_net", "features": "tuned"},
     },
 }  # fmt: skip
 STAGES = {

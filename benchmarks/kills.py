@@ -172,8 +172,8 @@ class Campaign:
             return False
         if path not in TIMED:
             return outs[path] == self.expected[path]
-        rows = len(PARAMS["runs"])
-        return without_times(path, outs[path], rows) == without_times(path, self.expected[path], rows)
+        runs = len(PARAMS["runs"])
+        return without_times(path, outs[path], runs) == without_times(path, self.expected[path], runs)
 
     def summary(self) -> str:
         kills, rounds = self.of("kill"), self.of("round")

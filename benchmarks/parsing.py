@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from pipeline.layers.hybrid_attention import ParsingFrontEnd
 from pipeline.methods import METHODS, Batch, Method, Progress, VideoTargets, create
-from pipeline.methods.inputs import method_inputs
-from pipeline.methods.parsing import ParsingInputs, ParsingMethod
+from pipeline.methods.shared.inputs import method_inputs
+from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
 from pipeline.metrics.parsing import parsing_scores
 
 CLIPS, CLASSES, SEGMENTS = 1200, 25, 10

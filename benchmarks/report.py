@@ -1,8 +1,8 @@
 """How long the report of a large suite takes: `python -m stages.report`, start of the interpreter included.
 
-python -m benchmarks.report [--rows 20] [--seeds 5] [--clips 400] [--classes 28] [--epochs 200] [--directory DIR]
+python -m benchmarks.report [--runs 20] [--seeds 5] [--clips 400] [--classes 28] [--epochs 200] [--directory DIR]
 
-Writes rows as `evaluate` stores them (random scores around the true labels, through the task's own functions), an index and clips to play
+Writes runs as `evaluate` stores them (random scores around the true labels, through the task's own functions), an index and clips to play
 into a scratch project, and runs the stage there once with nothing cached. Goal: under 60 s on 2 cores at the defaults.
 """
 
@@ -52,8 +52,8 @@ def spans(clips: int, classes: int) -> list[list[tuple[int, float, float]]]:
     return [[(clip % classes, float(onset), float(generator.integers(onset + 2, 11)))] for clip, onset in enumerate(onsets)]
 
 
-def write_row(directory: Path, events: list, classes: int, seeds: int, epochs: int, skill: float) -> None:
-    """predictions.parquet, metrics.json and curves.csv of one row, as `evaluate` writes them."""
+def write_run(directory: Path, events: list, classes: int, seeds: int, epochs: int, skill: float) -> None:
+    """predictions.parquet, metrics.json and curves.csv of one run, as `evaluate` writes them."""
     directory.mkdir(parents=True)
     truth = avel.targets(events, SEGMENTS, classes)
     mask = torch.ones(len(events), SEGMENTS, dtype=torch.bool)
@@ -100,22 +100,22 @@ def write_project(root: Path, arguments: argparse.Namespace) -> None:
     os.chdir(root)  # the index holds paths as the stages see them
     write_index(Index(rows, names), Path("data/index"))
     os.chdir(cwd)
-    runs = {f"row{n:02d}": {"task": "avel", "method": "avel", "features": "lite0_logmel", "seeds": list(range(arguments.seeds))}
-            for n in range(arguments.rows)}  # fmt: skip
+    runs = {f"run{n:02d}": {"task": "avel", "method": "avel", "features": "lite0_logmel", "seeds": list(range(arguments.seeds))}
+            for n in range(arguments.runs)}  # fmt: skip
     for number, name in enumerate(runs):
-        write_row(root / "data/results/rows" / name, events, arguments.classes, arguments.seeds, arguments.epochs, 3 + 0.1 * number)
+        write_run(root / "data/results/runs" / name, events, arguments.classes, arguments.seeds, arguments.epochs, 3 + 0.1 * number)
     yaml = YAML(typ="safe")
     with open(REPOSITORY / "suites" / "demo.yaml", encoding="utf-8") as stream:
         params = yaml.load(stream)
     papers = dict.fromkeys(runs, "avel/AVE supervised")
-    params |= {"runs": runs, "report": {"title": "Benchmark", "baseline": "row00", "papers": papers}}
+    params |= {"runs": runs, "report": {"title": "Benchmark", "baseline": "run00", "papers": papers}}
     with open(root / "params.yaml", "w", encoding="utf-8") as stream:
         yaml.dump(params, stream)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    for name, default in (("rows", 20), ("seeds", 5), ("clips", 400), ("classes", 28), ("epochs", 200)):
+    for name, default in (("runs", 20), ("seeds", 5), ("clips", 400), ("classes", 28), ("epochs", 200)):
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--directory", type=Path, help="where to leave the scratch project; else it is removed")
     arguments = parser.parse_args()
@@ -134,7 +134,7 @@ def main() -> None:
         cpu = used.ru_utime + used.ru_stime - before.ru_utime - before.ru_stime
         page = (root / "data/results/report/index.html").stat().st_size / 1e6
         print(
-            f"report of {arguments.rows} rows x {arguments.seeds} seeds x {arguments.clips} clips: {wall:.1f} s wall,"
+            f"report of {arguments.runs} runs x {arguments.seeds} seeds x {arguments.clips} clips: {wall:.1f} s wall,"
             f" {cpu:.1f} s CPU, peak {used.ru_maxrss / 1024:.0f} MiB, page {page:.1f} MB"
             f" ({platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f})"
         )

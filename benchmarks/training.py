@@ -31,7 +31,7 @@ from torch import Tensor
 from benchmarks.cace_net_as_released import CaceNetAsReleased
 from pipeline.methods import METHODS, AvelTargets, Batch, LocalizationMethod, Progress, Targets, VideoTargets, create
 from pipeline.methods.base import Recipe
-from pipeline.methods.cace_net import CaceNetRecipe
+from pipeline.methods.cace_net.method import CaceNetRecipe
 from pipeline.training.loop import OPTIMIZERS
 from pipeline.training.memory import keep_freed_memory
 

@@ -3,7 +3,7 @@
 Deps of stages, digests of what a run's settings choose, and fingerprints of interrupted work all come from here, so they agree.
 Read from the source (imports inside functions too), never by importing: it says what is on disk now.
 
->>> any(path.as_posix() == "pipeline/layers/spiking.py" for path in closure([Path("pipeline/methods/cace_net.py")]))
+>>> any(path.as_posix() == "pipeline/methods/cace_net/spiking.py" for path in closure([Path("pipeline/methods/cace_net/method.py")]))
 True
 """
 

@@ -54,8 +54,8 @@ class MachineSettings(Settings):
         1,
         ge=1,
         le=1024,
-        description="seeds of a row trained side by side, on the CPU or on one GPU; above 1 each in a process of its own, which loads the"
-        " row's splits for itself: so many times the memory. For speed, at most cores / train.threads",
+        description="seeds of a run trained side by side, on the CPU or on one GPU; above 1 each in a process of its own, which loads the"
+        " run's splits for itself: so many times the memory. For speed, at most cores / train.threads",
     )
 
 
@@ -70,14 +70,14 @@ class Params(Settings):
     imports: dict[Name, ImportSet] = Field(description="published features to import, by a name of your choice")
     methods: dict[Name, dict[str, Any]] = Field(description="settings of each method, by its registered name")
     train: TrainSettings
-    runs: dict[Name, Run] = Field(description="rows of the results table, by a name of your choice")
+    runs: dict[Name, Run] = Field(description="what is trained and evaluated, by a name of your choice")
     report: ReportSettings
     cache: CacheSettings = CacheSettings()
     machine: MachineSettings = MachineSettings()
 
-    def method_settings(self, row: str) -> dict[str, Any]:
-        """The settings of a row's method: its own block with the row's overrides laid over it."""
-        return method_settings(self.methods, self.runs[row])
+    def method_settings(self, name: str) -> dict[str, Any]:
+        """The settings of a run's method: its own block with the run's overrides laid over it."""
+        return method_settings(self.methods, self.runs[name])
 
     def makes_index(self) -> dict[str, Any]:
         """What of the params makes the index; like the other ``makes_`` nested as in the file, for :mod:`pipeline.made_with`."""
@@ -96,16 +96,16 @@ class Params(Settings):
         settings = self.features[name]
         return publishable({"features": {name: settings.model_dump(mode="json") | _encoders(settings)}, **self._makes_clips()})
 
-    def makes_row(self, row: str) -> dict[str, Any]:
-        """Everything that makes a row's numbers; ``settings`` are those of its method, defaults filled in."""
-        run = self.runs[row]
+    def makes_run(self, name: str) -> dict[str, Any]:
+        """Everything that makes a run's numbers; ``settings`` are those of its method, defaults filled in."""
+        run = self.runs[name]
         features = self.features.get(run.features)
         finetuned = features.finetuned if features is not None and features.finetuned != NOT_FINETUNED else None
         return {
             **self.makes_index(),
             **(self.makes_finetuned(finetuned) if finetuned else {}),
             **self.makes_features(run.features),
-            "settings": publishable(METHODS.get(run.method).Config(**self.method_settings(row)).model_dump(mode="json")),
+            "settings": publishable(METHODS.get(run.method).Config(**self.method_settings(name)).model_dump(mode="json")),
             "train": self.train.model_dump(mode="json", exclude=WORKING_SETTINGS),
         }
 
@@ -242,41 +242,41 @@ def reference_problems(content: Mapping[str, Any]) -> list[str]:
 
 
 def report_problems(report: Mapping[str, Any], runs: Mapping[str, Any]) -> list[str]:
-    """Rows that the report names, rows of one task where they are compared, and the published numbers it compares them with."""
+    """Runs that the report names, runs of one task where they are compared, and the published numbers it compares them with."""
     baseline, papers = report.get("baseline"), _mapping(report.get("papers"))
     shown = report.get("shown") if isinstance(report.get("shown"), list) else []
     named = [("report.baseline", baseline)] if baseline is not None else []
-    named += [(f"report.{block}", row) for block in ("papers", "notes") for row in _mapping(report.get(block))]
-    named += [("report.shown", row) for row in shown or []]
-    comparisons = {row: others for row, others in _mapping(report.get("comparisons")).items() if isinstance(others, list)}
-    named += [(f"report.comparisons.{row}", name) for row, others in comparisons.items() for name in [row, *others]]
-    named += [(f"report.baselines.{key}", row) for key, row in _mapping(report.get("baselines")).items()]
+    named += [(f"report.{block}", run) for block in ("papers", "notes") for run in _mapping(report.get(block))]
+    named += [("report.shown", run) for run in shown or []]
+    comparisons = {run: others for run, others in _mapping(report.get("comparisons")).items() if isinstance(others, list)}
+    named += [(f"report.comparisons.{run}", name) for run, others in comparisons.items() for name in [run, *others]]
+    named += [(f"report.baselines.{key}", run) for key, run in _mapping(report.get("baselines")).items()]
     # What is no text at all, the schema has named.
-    problems = [f"{path}: unknown row {row!r}{suggest(row, runs)}" for path, row in named if isinstance(row, str) and row not in runs]
-    pairs = ((row, other) for row, others in comparisons.items() for other in others if isinstance(other, str))
-    for row, other in ((row, other) for row, other in pairs if {row, other} <= set(runs)):
-        if (task := _mapping(runs[row]).get("task")) != (its := _mapping(runs[other]).get("task")):
-            problems.append(f"report.comparisons.{row}: {other} is of the task {its}, {row} of {task}; only rows of one task compare")
+    problems = [f"{path}: unknown run {run!r}{suggest(run, runs)}" for path, run in named if isinstance(run, str) and run not in runs]
+    pairs = ((run, other) for run, others in comparisons.items() for other in others if isinstance(other, str))
+    for run, other in ((run, other) for run, other in pairs if {run, other} <= set(runs)):
+        if (task := _mapping(runs[run]).get("task")) != (its := _mapping(runs[other]).get("task")):
+            problems.append(f"report.comparisons.{run}: {other} is of the task {its}, {run} of {task}; only runs of one task compare")
     problems += baseline_problems(_mapping(report.get("baselines")), runs)
-    for row, key in papers.items():
+    for run, key in papers.items():
         if isinstance(key, str) and key not in (published := load_published()):
             near = ", ".join(map(repr, get_close_matches(key, published, n=3, cutoff=0.4))) or "none"
-            problems.append(f"report.papers.{row}: no published number has the key {key!r}; near it: {near} (all: {PUBLISHED})")
+            problems.append(f"report.papers.{run}: no published number has the key {key!r}; near it: {near} (all: {PUBLISHED})")
     return problems
 
 
 def baseline_problems(baselines: Mapping[str, Any], runs: Mapping[str, Any]) -> list[str]:
-    """A key is a row or a task, and the row it is compared with is of the same task."""
+    """A key is a run or a task, and the run it is compared with is of the same task."""
     problems = []
-    for key, row in baselines.items():
-        if not isinstance(row, str):
+    for key, run in baselines.items():
+        if not isinstance(run, str):
             continue
         task = _mapping(runs[key]).get("task") if key in runs else key
-        other = _mapping(runs.get(row)).get("task")
+        other = _mapping(runs.get(run)).get("task")
         if key not in runs and key not in TASKS.names():
-            problems.append(f"report.baselines.{key}: neither a row nor a task{suggest(str(key), [*runs, *TASKS.names()])}")
-        elif row in runs and task != other:
-            problems.append(f"report.baselines.{key}: {row} is a row of {other}, not of {task}; their scores cannot be compared")
+            problems.append(f"report.baselines.{key}: neither a run nor a task{suggest(str(key), [*runs, *TASKS.names()])}")
+        elif run in runs and task != other:
+            problems.append(f"report.baselines.{key}: {run} is a run of {other}, not of {task}; their scores cannot be compared")
     return problems
 
 
@@ -393,7 +393,7 @@ def run_problems(path: str, run: Mapping[str, Any], features: Mapping[str, Mappi
 
 
 def stream_problems(path: str, config: MethodConfig, feature_set: str, others: Mapping[str, Any]) -> list[str]:
-    """Streams that a row's method wants and its feature set has not, or has for training clips alone."""
+    """Streams that a run's method wants and its feature set has not, or has for training clips alone."""
     problems = [
         f"{path}.features: {feature_set} has no stream {stream!r}, which its method wants; choose another feature set, or settings that do"
         f" without{suggest(stream, others)}"

@@ -106,9 +106,9 @@ def results(root: Path, comparable: bool = True) -> Iterator[Finding]:
         yield Finding("table", "not made yet; `dvc repro` makes it")
         return
     sentence, mixed, stale = read_sentence(root / REPORT)
-    advice = f"{REPORT / 'table.md'} names the machine of each row; train them on one to compare their digits" if mixed else ""
+    advice = f"{REPORT / 'table.md'} names the machine of each run; train them on one to compare their digits" if mixed else ""
     yield Finding("table", sentence or "of no machine on record", advice)
-    old = [f"{row}: stale: params differ: {', '.join(changes)}" for row, changes in stale.items()]
+    old = [f"{run}: stale: params differ: {', '.join(changes)}" for run, changes in stale.items()]
     for line in (*old, *(news_since_report(root) if comparable else ())):
         yield Finding("table", line, "`dvc repro` makes the table anew")
 
@@ -127,7 +127,7 @@ def load_params(path: Path) -> tuple[config.Params | None, Finding]:
         params = config.load(path)
     except PipelineError as error:
         return None, Finding("params.yaml", "not usable", " ".join(str(error).split()))
-    return params, Finding("params.yaml", f"{len(params.features)} feature sets, {len(params.runs)} rows")
+    return params, Finding("params.yaml", f"{len(params.features)} feature sets, {len(params.runs)} runs")
 
 
 def data(params: config.Params | None, root: Path) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""Queued, running and finished DVC experiments as one table: what each changed, and what became of every row.
+"""Queued, running and finished DVC experiments as one table: what each changed, and what became of every run.
 
 >>> print(markdown(experiments_table(read_experiments(Path.cwd(), commits=10), "abl-*")))  # doctest: +SKIP
 """
@@ -25,7 +25,7 @@ HIDDEN = frozenset({"std"})
 
 @dataclass(frozen=True)
 class Experiment:
-    """``params``: flat, by dotted path. ``metrics``: by row of the results, {headline: mean, "std": spread}; empty before the end."""
+    """``params``: flat, by dotted path. ``metrics``: by run of the results, {headline: mean, "std": spread}; empty before the end."""
 
     name: str
     state: str
@@ -94,7 +94,7 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 def experiments_table(families: list[Family], pattern: str) -> Table:
     """One line for each experiment whose name matches, below the commit it starts from; differences are to that commit.
 
-    Parameters that no experiment changed, and rows of the results that none moved, have no column.
+    Parameters that no experiment changed, and runs of the results that none moved, have no column.
 
     Raises:
         PipelineError: nothing matches; names what there is.
@@ -105,12 +105,12 @@ def experiments_table(families: list[Family], pattern: str) -> Table:
         known = sorted(experiment.name for family in families for experiment in family.experiments)
         raise PipelineError(f"no experiment's name matches {pattern!r} (there are: {', '.join(known) or 'none'})")
     params = sorted({path for family in chosen for experiment in family.experiments for path in _changed(family.baseline, experiment)})
-    rows = _moved_rows(chosen)
+    runs = _moved_runs(chosen)
     lines = []
     for family in chosen:
-        lines.append(_line(family.baseline, family.baseline, params, rows))
-        lines += [_line(experiment, family.baseline, params, rows) for experiment in sorted(family.experiments, key=lambda e: e.name)]
-    return Table(["Experiment", "State", *params, *(f"{row} {_headline(chosen, row)}" for row in rows)], lines)
+        lines.append(_line(family.baseline, family.baseline, params, runs))
+        lines += [_line(experiment, family.baseline, params, runs) for experiment in sorted(family.experiments, key=lambda e: e.name)]
+    return Table(["Experiment", "State", *params, *(f"{run} {_headline(chosen, run)}" for run in runs)], lines)
 
 
 def _changed(baseline: Experiment, experiment: Experiment) -> list[str]:
@@ -118,25 +118,25 @@ def _changed(baseline: Experiment, experiment: Experiment) -> list[str]:
     return [path for path in paths if baseline.params.get(path) != experiment.params.get(path)]
 
 
-def _moved_rows(families: list[Family]) -> list[str]:
+def _moved_runs(families: list[Family]) -> list[str]:
     everyone = [experiment for family in families for experiment in (family.baseline, *family.experiments)]
-    rows = list(dict.fromkeys(row for experiment in everyone for row in experiment.metrics))
+    runs = list(dict.fromkeys(run for experiment in everyone for run in experiment.metrics))
     moved = [
-        row
-        for row in rows
-        if any(e.metrics.get(row) != family.baseline.metrics.get(row) for family in families for e in family.experiments if e.metrics)
+        run
+        for run in runs
+        if any(e.metrics.get(run) != family.baseline.metrics.get(run) for family in families for e in family.experiments if e.metrics)
     ]
-    return moved or rows
+    return moved or runs
 
 
-def _headline(families: list[Family], row: str) -> str:
+def _headline(families: list[Family], run: str) -> str:
     everyone = (experiment for family in families for experiment in (family.baseline, *family.experiments))
-    return next(name for experiment in everyone for name in experiment.metrics.get(row, {}) if name not in HIDDEN)
+    return next(name for experiment in everyone for name in experiment.metrics.get(run, {}) if name not in HIDDEN)
 
 
-def _line(experiment: Experiment, baseline: Experiment, params: list[str], rows: list[str]) -> list[str]:
+def _line(experiment: Experiment, baseline: Experiment, params: list[str], runs: list[str]) -> list[str]:
     values = [str(experiment.params[path]) if path in experiment.params else NOTHING for path in params]
-    scores = [score(experiment.metrics.get(row), baseline.metrics.get(row) if experiment is not baseline else None) for row in rows]
+    scores = [score(experiment.metrics.get(run), baseline.metrics.get(run) if experiment is not baseline else None) for run in runs]
     return [experiment.name, experiment.state, *values, *scores]
 
 

@@ -1,6 +1,6 @@
 """``made_with.json`` of a stage's out: the params and the machines that made it, so that a table can tell when they have changed.
 
-Params are nested as in params.yaml, defaults filled in; ``settings`` are those of a row's method. Machines stand by the work they did
+Params are nested as in params.yaml, defaults filled in; ``settings`` are those of a run's method. Machines stand by the work they did
 ("features", "fine-tuning" ...). The record says what numbers were made with; DVC alone decides what runs again.
 """
 

@@ -44,7 +44,7 @@ def run(name: str, body: Callable[..., None], takes: str | None = None) -> None:
     """Run a stage's body; a PipelineError, or a disk that takes no more, becomes a sentence on stderr and exit code 1, an interrupt 130.
 
     Args:
-        takes: what the stage's one argument is, for a stage that has one ("row"); ``body`` gets it. ``STAGE@ARGUMENT`` is taken as well.
+        takes: what the stage's one argument is, for a stage that has one ("run"); ``body`` gets it. ``STAGE@ARGUMENT`` is taken as well.
     """
     arguments = [argument.rpartition("@")[2] for argument in sys.argv[1:]]
     if len(arguments) != (takes is not None):

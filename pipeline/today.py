@@ -12,9 +12,9 @@ REPORT = Path("data/results/report")
 
 
 def news_since_report(root: Path) -> list[str]:
-    """What has changed in params.yaml since the report in ``root`` was made, one sentence a row."""
+    """What has changed in params.yaml since the report in ``root`` was made, one sentence a run."""
     try:
         params = config.load(root / "params.yaml")
     except PipelineError as error:
         return [f"not compared with today's params: {' '.join(str(error).split())}"]
-    return news(root / REPORT, params.runs, {name: params.makes_row(name) for name in params.runs})
+    return news(root / REPORT, params.runs, {name: params.makes_run(name) for name in params.runs})

@@ -1,16 +1,16 @@
-"""A row's trained seeds on val and test -> data/results/rows/ROW.  Usage: python -m stages.evaluate ROW"""
+"""A run's trained seeds on val and test -> data/results/runs/RUN.  Usage: python -m stages.evaluate RUN"""
 
 from pipeline.stage import publishing, run
-from pipeline.training.rows import evaluate_row
-from stages.paths import ROWS, RUNS
-from stages.rows import read_row
+from pipeline.training.run import evaluate_run
+from stages.paths import RESULTS, RUNS
+from stages.runs import read_run
 
 
 def main(name: str) -> None:
-    inputs, params = read_row(name)
-    with publishing(ROWS / name) as directory:
-        evaluate_row(inputs, RUNS / name, params.train, directory)
+    inputs, params = read_run(name)
+    with publishing(RESULTS / name) as directory:
+        evaluate_run(inputs, RUNS / name, params.train, directory)
 
 
 if __name__ == "__main__":
-    run("evaluate", main, takes="row")
+    run("evaluate", main, takes="run")

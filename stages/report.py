@@ -1,7 +1,7 @@
-"""All rows -> data/results/report: the metrics file of `dvc exp show`, tables, figures, the page.
+"""All runs -> data/results/report: the metrics file of `dvc exp show`, tables, figures, the page.
 
-A row that is missing is named in the tables, which are published all the same, and ends the stage with an error: DVC records no report that
-lacks a row, and CI sees it.
+A run that is missing is named in the tables, which are published all the same, and ends the stage with an error: DVC records no report that
+lacks a run, and CI sees it.
 """
 
 from pipeline import config
@@ -9,20 +9,20 @@ from pipeline.cache import Cache
 from pipeline.errors import PipelineError
 from pipeline.report.pictures import pictures
 from pipeline.report.report import Sources, write_report
-from pipeline.report.results import read_rows
+from pipeline.report.results import read_runs
 from pipeline.stage import publishing, run
 from stages.clips import read_clips
-from stages.paths import CLIPS, INDEX, LIVE, PARAMS, REPORT, ROWS
+from stages.paths import CLIPS, INDEX, LIVE, PARAMS, REPORT, RESULTS
 
 
 def main() -> None:
     params = config.load(PARAMS)
     methods = {name: params.method_settings(name) for name in params.runs}
-    today = {name: params.makes_row(name) for name in params.runs}
-    sources = Sources(ROWS, INDEX, CLIPS, LIVE, params.dataset.segment_seconds, params.dataset.clips)
+    today = {name: params.makes_run(name) for name in params.runs}
+    sources = Sources(RESULTS, INDEX, CLIPS, LIVE, params.dataset.segment_seconds, params.dataset.clips)
     with publishing(REPORT) as directory:
         print(write_report(params.runs, methods, params.report, sources, directory, today))
-        results = read_rows(params.runs, ROWS, LIVE, today)
+        results = read_runs(params.runs, RESULTS, LIVE, today)
         cache = Cache(params.cache.dir)
         _, manifest, jobs = read_clips(params, cache)
         pictures(results, INDEX, manifest, jobs, cache, directory)
@@ -31,7 +31,7 @@ def main() -> None:
             print(f"report: {result.name} is stale: {', '.join(result.stale)}")
     if absent := [f"  - {result.name}: {result.absent}" for result in results if result.absent]:
         listed = "\n".join(absent)
-        raise PipelineError(f"{len(absent)} of {len(results)} rows are missing; the tables in {REPORT} are of the others:\n{listed}")
+        raise PipelineError(f"{len(absent)} of {len(results)} runs are missing; the tables in {REPORT} are of the others:\n{listed}")
 
 
 if __name__ == "__main__":

@@ -83,14 +83,14 @@ def test_all_problems_are_told_at_once_each_with_its_path_and_the_nearest_name(t
         ("runs.avel_audio.task", "unknown task"),
         ("runs.avel_visual.overrides.modality", "'audio'"),
         ("trian", "did you mean 'train'?"),
-        ("report.baseline", "unknown row 'nobody'"),
+        ("report.baseline", "unknown run 'nobody'"),
     ]:
         assert [problem for problem in found if problem.startswith(f"{path}:") and words in problem], (path, found)
     assert len(found) == 13, found
 
 
 @pytest.mark.fault(18)
-def test_an_unknown_key_deep_in_a_row_is_answered_with_that_rows_keys(tmp_path, demo):
+def test_an_unknown_key_deep_in_a_run_is_answered_with_that_runs_keys(tmp_path, demo):
     demo["runs"]["avel"]["sedes"] = [1]
     assert "runs.avel.sedes: unknown key; did you mean 'seeds'?" in problems(tmp_path, demo)[0]
 
@@ -100,12 +100,12 @@ def test_encoder_of_the_wrong_modality(tmp_path, demo):
     assert "encodes visual, not audio" in problems(tmp_path, demo)[0]
 
 
-def test_a_row_needs_its_methods_block_because_dvc_tracks_it(tmp_path, demo):
+def test_a_run_needs_its_methods_block_because_dvc_tracks_it(tmp_path, demo):
     del demo["methods"]["avel"]
     assert all("the block methods.avel is missing" in problem for problem in problems(tmp_path, demo))
 
 
-def test_a_fault_of_a_method_is_not_told_again_for_every_row(tmp_path, demo):
+def test_a_fault_of_a_method_is_not_told_again_for_every_run(tmp_path, demo):
     demo["methods"]["avel"]["recipe"]["epochs"] = "many"
     assert len(problems(tmp_path, demo)) == 1
 
@@ -117,7 +117,7 @@ def test_a_segment_holds_whole_frames(tmp_path, demo, rate):
 
 
 @pytest.mark.fault(18)
-def test_rows_and_papers_that_the_report_names(tmp_path, demo):
+def test_runs_and_papers_that_the_report_names(tmp_path, demo):
     demo["report"] |= {
         "papers": {"avel": "avel/AVE supervise", "aveel": "avel/AVE supervised"},
         "notes": {"nobody": "x"},
@@ -129,10 +129,10 @@ def test_rows_and_papers_that_the_report_names(tmp_path, demo):
     found = problems(tmp_path, demo)
     for words in (
         "report.papers.avel: no published number has the key 'avel/AVE supervise'; near it: 'avel/AVE supervised'",
-        "report.papers: unknown row 'aveel'; did you mean 'avel'?",
-        "report.notes: unknown row 'nobody'",
-        "report.shown: unknown row 'x'",
-        "report.comparisons.cace_net: unknown row 'cace'",
+        "report.papers: unknown run 'aveel'; did you mean 'avel'?",
+        "report.notes: unknown run 'nobody'",
+        "report.shown: unknown run 'x'",
+        "report.comparisons.cace_net: unknown run 'cace'",
         "report.comparisons.avel: matching is of the task cml, avel of avel",
     ):
         assert [problem for problem in found if problem.startswith(words)], (words, found)
@@ -173,7 +173,7 @@ BLOCKS = {"runs": "avel", "features": "lite0_logmel", "finetune": "lite0", "synt
 
 BAD_NAMES = {
     "cace_0.4": "cace_0_4",
-    "my row": "my_row",
+    "my run": "my_run",
     "v1.0": "v1_0",
     "a;touch x": "a_touch_x",
     "x; touch y; true ": "x_touch_y_true",
@@ -288,7 +288,7 @@ def test_what_stands_where_a_name_belongs_is_told_once(tmp_path, demo, path, val
     ("path", "value"),
     [("shown", [["avel"]]), ("comparisons", {"avel": [["cace_net"]]}), ("baselines", {"avel": ["cace_net"]}), ("papers", {"avel": []})],
 )
-def test_what_stands_where_the_report_names_a_row_is_told_once(tmp_path, demo, path, value):
+def test_what_stands_where_the_report_names_a_run_is_told_once(tmp_path, demo, path, value):
     demo["report"][path] = value
     (found,) = problems(tmp_path, demo)
     assert found.startswith(f"report.{path}.")
@@ -342,7 +342,7 @@ def test_weak_supervision_changes_defaults_and_what_is_set_wins(demo, tmp_path):
     path = tmp_path / "params.yaml"
     YAML(typ="safe").dump(demo, path)
     params = config.load(path)
-    full, weak = (METHODS.get("cmbs").Config(**params.method_settings(row)) for row in ("cmbs", "cmbs_weak"))
+    full, weak = (METHODS.get("cmbs").Config(**params.method_settings(run)) for run in ("cmbs", "cmbs_weak"))
     assert (full.alpha, full.beta, full.gamma, full.recipe.learning_rate, full.recipe.milestones) == (0.1, 0.4, 0.7, 7e-4, (10, 20, 30))
     assert (weak.alpha, weak.beta, weak.gamma, weak.recipe.learning_rate, weak.recipe.milestones) == (0.2, 0.5, 0.7, 6e-4, (3,))
     assert full.recipe.epochs == weak.recipe.epochs == 9
@@ -350,9 +350,9 @@ def test_weak_supervision_changes_defaults_and_what_is_set_wins(demo, tmp_path):
     assert problems(tmp_path, demo)[0].startswith("runs.cmbs_weak.overrides.supervision: input should be 'full' or 'weak'")
 
 
-def test_picking_an_unknown_row_names_the_nearest():
-    with pytest.raises(UnknownName, match="unknown row 'avle'; did you mean 'avel'"):
-        config.pick({"avel": 1}, "avle", "row")
+def test_picking_an_unknown_run_names_the_nearest():
+    with pytest.raises(UnknownName, match="unknown run 'avle'; did you mean 'avel'"):
+        config.pick({"avel": 1}, "avle", "run")
 
 
 def test_an_encoder_that_sees_whole_segments_is_not_fine_tuned_on_frames(tmp_path, demo):
@@ -364,7 +364,7 @@ def test_an_encoder_that_sees_whole_segments_is_not_fine_tuned_on_frames(tmp_pat
 STREAMS = {"visual": {"file": "visual_feature.h5", "shape": [7, 7, 512]}, "audio": {"file": "audio_feature.h5", "shape": [128]}}
 
 
-def test_a_row_may_name_imported_features(tmp_path, demo):
+def test_a_run_may_name_imported_features(tmp_path, demo):
     demo["imports"] = {"published": {"directory": "data/published", **STREAMS}}
     demo["runs"]["avel"]["features"] = "published"
     path = tmp_path / "params.yaml"
@@ -406,7 +406,7 @@ def test_a_setting_of_another_kind_of_data_set(tmp_path, demo):
     assert problems(tmp_path, demo) == ["dataset.split: only the data set kind ave has this setting (here: 'match')"]
 
 
-def test_a_row_is_compared_with_one_of_its_own_task(tmp_path, demo):
+def test_a_run_is_compared_with_one_of_its_own_task(tmp_path, demo):
     demo["methods"]["han"] = {"motion": None}
     demo["runs"]["han"] = {"task": "avvp", "method": "han", "features": "lite0_logmel"}
     demo["report"]["baselines"] = {"avvp": "han", "cace_net": "avel_audio"}
@@ -414,14 +414,14 @@ def test_a_row_is_compared_with_one_of_its_own_task(tmp_path, demo):
     assert config.load(tmp_path / "params.yaml").report.baselines == {"avvp": "han", "cace_net": "avel_audio"}
     demo["report"]["baselines"] = {"avvp": "avel", "han": "avel", "cace_net": "cace", "avv": "han"}
     assert {problem.split("; did")[0].split(" (known")[0] for problem in problems(tmp_path, demo)} == {
-        "report.baselines.cace_net: unknown row 'cace'",
-        "report.baselines.avvp: avel is a row of avel, not of avvp; their scores cannot be compared",
-        "report.baselines.han: avel is a row of avel, not of avvp; their scores cannot be compared",
-        "report.baselines.avv: neither a row nor a task",
+        "report.baselines.cace_net: unknown run 'cace'",
+        "report.baselines.avvp: avel is a run of avel, not of avvp; their scores cannot be compared",
+        "report.baselines.han: avel is a run of avel, not of avvp; their scores cannot be compared",
+        "report.baselines.avv: neither a run nor a task",
     }
 
 
-def test_a_row_gets_the_streams_that_its_method_wants(tmp_path):
+def test_a_run_gets_the_streams_that_its_method_wants(tmp_path):
     """Told before anything is decoded: features of one's own clips have no motion, and labels of training clips are no features."""
     llp = YAML(typ="safe").load(ROOT / "suites" / "llp.yaml")
     llp["runs"]["coleaf_han"]["overrides"]["motion"] = "motoin"
@@ -436,18 +436,18 @@ def test_a_row_gets_the_streams_that_its_method_wants(tmp_path):
     }
 
 
-def test_every_published_row_of_llp_that_we_have_the_method_for_is_a_row_of_its_suite():
+def test_every_published_row_of_llp_that_we_have_the_method_for_is_a_run_of_its_suite():
     """CoLeaF's Tables 5 and 6, each with the kind of thresholds and labels that its key names."""
     llp = config.load(ROOT / "suites" / "llp.yaml")
     wanted = {key for key, row in load_published().items() if row.table.paper == "coleaf" and row.table.table in "56" and "LLP" in key}
     ours = {key for key in wanted if key.split("/")[0] in METHODS.names() and not key.startswith("avel")}
     assert len(ours) == 10
     assert ours <= set(llp.report.papers.values())
-    for row, key in llp.report.papers.items():
-        settings = llp.method_settings(row)
-        assert ("thresholds" in key) == ("thresholds" in settings), row
-        assert ("labels" in key) == ("pseudo_labels" in settings) == ("labels" in llp.runs[row].features), row
-        assert llp.runs[row].method == key.split("/")[0].split("_")[0]
+    for run, key in llp.report.papers.items():
+        settings = llp.method_settings(run)
+        assert ("thresholds" in key) == ("thresholds" in settings), run
+        assert ("labels" in key) == ("pseudo_labels" in settings) == ("labels" in llp.runs[run].features), run
+        assert llp.runs[run].method == key.split("/")[0].split("_")[0]
     assert METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["seen"][0] == 0.7
     assert len(METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["seen"]) == 25
 

@@ -157,20 +157,20 @@ def test_data_that_a_setting_names_and_is_not_here_is_a_problem(project, reposit
 
 
 def provenance(project, name="avel", mixed=(), stale=()):
-    """A published table of one row, as far as the doctor reads it; returns the params it was made with."""
+    """A published table of one run, as far as the doctor reads it; returns the params it was made with."""
     params = config.load(project / "params.yaml")
     report = project / "data" / "results" / "report"
     report.mkdir(parents=True, exist_ok=True)
-    (report / "table.md").write_text("| Row |\n", encoding="utf-8")
-    for row in set(params.runs) - {name}:
-        del params.runs[row]
-    row = {"run": params.runs[name].model_dump(mode="json"), "absent": "", "stale": list(stale), "machines": {}}
-    row["params"] = [params.makes_row(name)]
-    document = {"machines": "The rows mix machines." if mixed else "Made on: EPYC.", "mixed": list(mixed), "rows": {name: row}}
+    (report / "table.md").write_text("| Run |\n", encoding="utf-8")
+    for run in set(params.runs) - {name}:
+        del params.runs[run]
+    run = {"run": params.runs[name].model_dump(mode="json"), "absent": "", "stale": list(stale), "machines": {}}
+    run["params"] = [params.makes_run(name)]
+    document = {"machines": "The runs mix machines." if mixed else "Made on: EPYC.", "mixed": list(mixed), "runs": {name: run}}
     (report / "provenance.json").write_text(json.dumps(document), encoding="utf-8")
 
 
-def write_one_row(project, repository, **train):
+def write_one_run(project, repository, **train):
     yaml = YAML(typ="safe")
     params = yaml.load((repository / "suites" / "demo.yaml").read_text(encoding="utf-8"))
     params["runs"] = {"avel": params["runs"]["avel"]}
@@ -181,15 +181,15 @@ def write_one_row(project, repository, **train):
 
 def test_a_table_that_mixes_machines_or_is_older_than_the_params_is_told(project, repository):
     assert [finding.found for finding in doctor.results(project)] == ["not made yet; `dvc repro` makes it"]
-    write_one_row(project, repository)
+    write_one_run(project, repository)
     provenance(project)
     assert list(doctor.results(project)) == [Finding("table", "Made on: EPYC.")]
     provenance(project, mixed=["training"])
     (finding,) = doctor.results(project)
-    assert finding.found == "The rows mix machines."
+    assert finding.found == "The runs mix machines."
     assert "train them on one" in finding.advice
     provenance(project)
-    write_one_row(project, repository, threads=2)
+    write_one_run(project, repository, threads=2)
     found = [finding.found for finding in doctor.results(project)]
     assert found == ["Made on: EPYC.", "avel: stale: params differ: train.threads 1 -> 2"]
     (project / "params.yaml").write_text("synth: {}\n", encoding="utf-8")  # a problem of its own, which `dvc repro` does not mend
@@ -202,10 +202,10 @@ def test_the_command_table_compares_with_todays_params(project, repository):
         environment = {**doctor.os.environ, "PYTHONPATH": str(repository)}
         return subprocess.run(command, cwd=project, env=environment, capture_output=True, encoding="utf-8", check=True).stdout
 
-    write_one_row(project, repository)
+    write_one_run(project, repository)
     provenance(project)
     assert "Since this table was made" not in table()
-    write_one_row(project, repository, threads=2)
+    write_one_run(project, repository, threads=2)
     assert "Since this table was made:\n\n- avel: stale: params differ: train.threads 1 -> 2\n" in table()
     (project / "params.yaml").write_text("synth: [", encoding="utf-8")
     assert "not compared with today's params" in table()

@@ -23,7 +23,7 @@ def body(stage):
 
 def missing(name, stage):
     """Code of a stage that none of its deps is or holds."""
-    entries = [path for room in EVERY_ENTRY.get(name, []) for path in (ROOT / "pipeline" / room).glob("*.py")]
+    entries = [path for room in EVERY_ENTRY.get(name, []) for path in (ROOT / "pipeline" / room).rglob("*.py")]
     deps = [Path(dep) for dep in body(stage)["deps"]]
     cut = set(PLUMBING) - set(RECORDS) if name == "report" else PLUMBING
     needed = closure([Path(f"stages/{name}.py"), *entries], cut=cut)

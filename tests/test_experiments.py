@@ -6,7 +6,7 @@ from pipeline.errors import PipelineError
 from pipeline.experiments import experiments_table, families_of, flat, read_experiments
 from pipeline.report.formats import markdown
 
-ROWS = {"avel": {"accuracy": 80.0, "std": 1.5}, "cace_net": {"accuracy": 82.0, "std": None}}
+RUNS = {"avel": {"accuracy": 80.0, "std": 1.5}, "cace_net": {"accuracy": 82.0, "std": None}}
 
 
 def revision(rev, params, metrics, name=None, error=None):
@@ -30,15 +30,15 @@ def params(contrast, epochs=20, title="x"):
 def document():
     less = {"avel": {"accuracy": 80.0, "std": 1.5}, "cace_net": {"accuracy": 83.25, "std": 0.5}}
     return [
-        revision("workspace", params(0.6), ROWS),
+        revision("workspace", params(0.6), RUNS),
         {
-            **revision("a" * 40, params(0.6), ROWS, "main"),
+            **revision("a" * 40, params(0.6), RUNS, "main"),
             "experiments": [
                 experiment("abl-more", params(0.8, epochs=40), {}, "queued"),
                 experiment("abl-less", params(0.4), less),
                 experiment("abl-fail", params(9.0), None, error="it broke"),
-                experiment("abl-now", params(0.5), ROWS, "running"),
-                experiment("other", params(0.1, title="y"), ROWS, "success"),
+                experiment("abl-now", params(0.5), RUNS, "running"),
+                experiment("other", params(0.1, title="y"), RUNS, "success"),
             ],
         },
         {**revision("b" * 40, params(0.7), {"avel": {"accuracy": 79.0, "std": 1.0}}), "experiments": None},
@@ -62,7 +62,7 @@ def test_a_pattern_gives_one_table_with_what_changed_and_what_moved(document):
     assert markdown(table).splitlines()[1] == "|---|---|---|---|---|"
 
 
-def test_rows_that_nothing_moved_are_shown_where_all_are_alike(document):
+def test_runs_that_nothing_moved_are_shown_where_all_are_alike(document):
     table = experiments_table(families_of(document), "other")
     assert table.heads == ["Experiment", "State", "methods.cace_net.lambda_contrast", "report.title", "avel accuracy", "cace_net accuracy"]
     assert table.lines[1][-2:] == ["80.00 ± 1.50 (+0.00)", "82.00 (+0.00)"]

@@ -15,6 +15,7 @@ from pipeline.errors import InputProblems
 from pipeline.plan import choices, write_plan
 
 ENCODERS = {"visual": {"encoder": "efficientnet_lite0"}, "audio": {"encoder": "logmel"}, "finetuned": "none"}
+METHODS = "pipeline/methods/"
 PARSING = {"task": "avvp", "features": "published"}
 PARAMS = {
     "synth": {},
@@ -76,20 +77,20 @@ def test_a_run_depends_on_its_own_method_alone(params, tmp_path):
     assert written.pop("checked") == {"params.yaml": "in order"}
     assert {*written} == {f"{stage}/{run}" for stage in ("train", "evaluate") for run in params.runs} | {"extract/plain", "extract/heard"}
     methods = {
-        name: {path.split("/")[-1].removesuffix(".py") for path in written[f"train/{name}"]["code"] if path.startswith("pipeline/methods/")}
+        name: {path.removeprefix(METHODS).removesuffix(".py") for path in written[f"train/{name}"]["code"] if path.startswith(METHODS)}
         for name in params.runs
     }
-    shared = {"base", "inputs"}
-    assert methods["avel"] == {*shared, "avel"}
-    assert methods["cace"] == {*shared, "cace_net"}
-    parsing = {*shared, "parsing", "anchor"}
+    common = {"base", "shared/inputs"}
+    assert methods["avel"] == {*common, "avel"}
+    assert methods["cace"] == {*common, "shared/two_heads", "cace_net/method", "cace_net/contrast", "cace_net/spiking"}
+    parsing = {*common, "shared/parsing", "shared/anchor"}
+    coleaf = {"coleaf/method", "coleaf/class_tokens", "coleaf/collaborative_losses"}
+    cmpae = {"cmpae/method", "cmpae/evidence"}
     assert methods["han"] == {*parsing, "han"}
-    assert methods["jomold"] == {*parsing, "denoising", "jomold"}
-    assert methods["cmpae"] == {*parsing, "denoising", "jomold", "cmpae"}  # trained first: JoMoLD
-    assert methods["coleaf_han"] == {*parsing, "coleaf", "han"}
-    assert methods["coleaf_jomold"] == {*parsing, "coleaf", "denoising", "jomold"}
-    layers = {name: {path for path in written[f"train/{name}"]["code"] if path.startswith("pipeline/layers/")} for name in params.runs}
-    assert "pipeline/layers/spiking.py" in layers["cace"] - layers["avel"] - layers["han"]
+    assert methods["jomold"] == {*parsing, "shared/denoising", "jomold"}
+    assert methods["cmpae"] == {*parsing, "shared/denoising", "jomold", *cmpae}  # trained first: JoMoLD
+    assert methods["coleaf_han"] == {*parsing, *coleaf, "han"}
+    assert methods["coleaf_jomold"] == {*parsing, *coleaf, "shared/denoising", "jomold"}
     assert all("pipeline/tasks/avel.py" in written[f"train/{name}"]["code"] for name in ("avel", "cace"))
     assert all("pipeline/tasks/avel.py" not in written[f"train/{name}"]["code"] for name in ("han", "jomold"))
 

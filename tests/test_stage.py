@@ -78,16 +78,16 @@ def test_errors_for_the_user_are_told_without_a_traceback(capsys, monkeypatch):
 def test_a_stage_called_with_the_wrong_number_of_arguments_says_how(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["stage"])
     with pytest.raises(SystemExit) as stop:
-        run("train", print, takes="row")
+        run("train", print, takes="run")
     assert stop.value.code == 2
-    assert "usage: python -m stages.train ROW" in capsys.readouterr().err
+    assert "usage: python -m stages.train RUN" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["../../precious", "-x", "a b", "a;touch x", ""])
 def test_an_argument_that_is_no_name_is_refused_before_it_names_anything(tmp_path, monkeypatch, capsys, name):
     monkeypatch.setattr(sys, "argv", ["stage", name])
     with pytest.raises(SystemExit) as caught:
-        run("train", lambda _: pytest.fail("the stage ran"), takes="row")
+        run("train", lambda _: pytest.fail("the stage ran"), takes="run")
     assert caught.value.code == 1
     assert "cannot be used" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

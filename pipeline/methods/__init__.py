@@ -1,17 +1,40 @@
-"""One paper per file: config, network, losses, inference rule. Importing this package registers every method."""
+"""One paper per file, or per folder when it brings blocks of its own. Importing this package registers every method.
+
+Every module below this folder is imported: a new method is a new file, and no list names it.
+"""
 
 from __future__ import annotations
 
-from pipeline.methods.base import (  # isort: skip
-    METHODS, AvelTargets, Batch, Labels, LocalizationMethod, MatchingMethod, MatchingScores, MatchingTargets, Method, MethodConfig,
-    ParsingScores, ParsingTargets, Progress, Recipe, Scores, SupervisionConfig, Targets, VideoTargets, create,
+import importlib
+import pkgutil
+
+from pipeline.methods.base import (
+    METHODS,
+    AvelTargets,
+    Batch,
+    Labels,
+    LocalizationMethod,
+    MatchingMethod,
+    MatchingScores,
+    MatchingTargets,
+    Method,
+    MethodConfig,
+    ParsingScores,
+    ParsingTargets,
+    Progress,
+    Recipe,
+    Scores,
+    SupervisionConfig,
+    Targets,
+    VideoTargets,
+    create,
 )  # fmt: skip
-from pipeline.methods import (  # isort: skip  # registers them
-    avdln, avel, cace_net, ccln, ccln_matching, cmbs, cmpae, cmran, coleaf, dam, han, jomold, ma, psp,
-)  # fmt: skip
+
+for _module in pkgutil.walk_packages(__path__, f"{__name__}."):
+    importlib.import_module(_module.name)
 
 __all__ = [
     "METHODS", "AvelTargets", "Batch", "Labels", "LocalizationMethod", "MatchingMethod", "MatchingScores", "MatchingTargets", "Method",
     "MethodConfig", "ParsingScores", "ParsingTargets", "Progress", "Recipe", "Scores", "SupervisionConfig", "Targets", "VideoTargets",
-    "avdln", "avel", "cace_net", "ccln", "ccln_matching", "cmbs", "cmpae", "cmran", "coleaf", "create", "dam", "han", "jomold", "ma", "psp",
+    "create",
 ]  # fmt: skip

@@ -20,7 +20,7 @@ from pipeline.layers.matching import sums_along
 from pipeline.layers.pooling import masked_mean
 from pipeline.layers.precision import at_least_float32
 from pipeline.methods.base import METHODS, Batch, MatchingMethod, MatchingScores, MatchingTargets, MethodConfig, Recipe
-from pipeline.methods.inputs import Inputs, method_inputs
+from pipeline.methods.shared.inputs import Inputs, method_inputs
 
 LEAST_SQUARE = 1e-7  # of a distance, below which it has no gradient
 

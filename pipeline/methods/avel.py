@@ -38,7 +38,7 @@ from pipeline.methods.base import (
     SupervisionConfig,
     VideoTargets,
 )
-from pipeline.methods.inputs import Inputs, method_inputs, positions
+from pipeline.methods.shared.inputs import Inputs, method_inputs, positions
 
 
 class AvelRecipe(Recipe):

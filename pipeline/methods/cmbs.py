@@ -37,7 +37,6 @@ from pipeline.layers.pooling import masked_mean, max_over_time, top_k_mean
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.layers.relation import BimodalRelation, MutualInteraction, Related, check_heads
-from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
 from pipeline.methods.base import (
     METHODS,
     AvelTargets,
@@ -49,7 +48,8 @@ from pipeline.methods.base import (
     SupervisionConfig,
     VideoTargets,
 )
-from pipeline.methods.inputs import Inputs, method_inputs
+from pipeline.methods.shared.inputs import Inputs, method_inputs
+from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
 
 
 class CmbsRecipe(Recipe):

@@ -27,7 +27,6 @@ from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.relation import BimodalRelation, Interaction, check_heads
-from pipeline.layers.two_heads import class_loss, event_loss, joint_probabilities
 from pipeline.methods.base import (
     METHODS,
     AvelTargets,
@@ -39,7 +38,8 @@ from pipeline.methods.base import (
     SupervisionConfig,
     VideoTargets,
 )
-from pipeline.methods.inputs import Inputs, method_inputs
+from pipeline.methods.shared.inputs import Inputs, method_inputs
+from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
 
 
 class CmranRecipe(Recipe):

@@ -25,7 +25,7 @@ from pipeline.layers.pooling import masked_mean
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.relation import check_heads
 from pipeline.methods.base import METHODS, Batch, MatchingMethod, MatchingScores, MatchingTargets, MethodConfig, Recipe
-from pipeline.methods.inputs import Inputs, method_inputs
+from pipeline.methods.shared.inputs import Inputs, method_inputs
 
 
 class DamRecipe(Recipe):

@@ -18,9 +18,9 @@ from torch import Tensor
 
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd
 from pipeline.layers.parsing_losses import smoothed
-from pipeline.methods.anchor import Anchored, AnchorMethod, AnchorTargets, clip_losses
 from pipeline.methods.base import METHODS, Batch, ParsingScores, Progress, Recipe
-from pipeline.methods.parsing import ParsingConfig, ParsingInputs
+from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets, clip_losses
+from pipeline.methods.shared.parsing import ParsingConfig, ParsingInputs
 
 
 class HanRecipe(Recipe):

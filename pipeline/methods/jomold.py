@@ -1,8 +1,8 @@
 """JoMoLD: Cheng, Liu, Zhou, Qian, Wu, Wang, "Joint-Modal Label Denoising for Weakly-Supervised Audio-Visual Video Parsing", ECCV 2022.
 
 HAN's network with a contrast of the two streams, trained on labels of which, batch by batch, those are removed from one modality that it
-seems not to show (:mod:`pipeline.methods.denoising`). Published on LLP, segment level: A 61.3, V 63.8, AV 57.2, Type@AV 60.8, Event@AV
-59.9; event level: 53.9, 59.9, 49.6, 54.5, 52.5.
+seems not to show (:mod:`pipeline.methods.shared.denoising`). Published on LLP, segment level: A 61.3, V 63.8, AV 57.2, Type@AV 60.8,
+Event@AV 59.9; event level: 53.9, 59.9, 49.6, 54.5, 52.5.
 
 Where this differs from the released code, deliberately: two layer norms that are registered and never used do not exist here (4,571,723
 parameters there, 4,569,675 here); the first network, the estimator of label noise, is trained by the same recipe (its own is not known) and
@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, ParsingFrontEnd
 from pipeline.layers.parsing_losses import stream_contrast
-from pipeline.methods.anchor import Anchored, AnchorTargets, clip_losses
 from pipeline.methods.base import METHODS, Batch, ParsingScores, Progress, Recipe
-from pipeline.methods.denoising import DenoisingConfig, DenoisingMethod
-from pipeline.methods.parsing import ParsingInputs
+from pipeline.methods.shared.anchor import Anchored, AnchorTargets, clip_losses
+from pipeline.methods.shared.denoising import DenoisingConfig, DenoisingMethod
+from pipeline.methods.shared.parsing import ParsingInputs
 
 
 class JomoldRecipe(Recipe):

@@ -23,15 +23,15 @@ from pipeline.text import printable
 ALL, SOME, NONE = 0, 1, 2  # exit codes: how many of the files were answered whole
 
 
-def answer(files: list[Path], row: str, seed: int | None, out: Path, overlay: bool) -> int:
+def answer(files: list[Path], run_name: str, seed: int | None, out: Path, overlay: bool) -> int:
     """Predict every file; one that cannot be is told on stderr and keeps no other from its answer. Returns the exit code.
 
     0: all answered. 1: some, or a part of one, could not be; the others are written. 2: none.
 
     Raises:
-        PipelineError: the row cannot predict at all; no file was looked at.
+        PipelineError: the run cannot predict at all; no file was looked at.
     """
-    predictor = Predictor(row, seed)
+    predictor = Predictor(run_name, seed)
     whole = answered = 0
     for path, name in zip(files, folders(files), strict=True):
         directory = out / name
@@ -116,7 +116,7 @@ def _safe(name: str, path: Path) -> str:
 
 def table(prediction: Prediction, directory: Path) -> str:
     """The events of one file as people read them."""
-    lines = [f"{printable(prediction.path.name)}: {clock(prediction.seconds)}, {prediction.row} seed {prediction.seed} -> {directory}"]
+    lines = [f"{printable(prediction.path.name)}: {clock(prediction.seconds)}, {prediction.run} seed {prediction.seed} -> {directory}"]
     lines += [
         f"  {clock(event.start):>9} - {clock(event.end):<9} {event.score:5.2f}  {event.perceived:5}  {event.label}"
         for event in prediction.events

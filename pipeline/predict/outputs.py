@@ -30,7 +30,7 @@ STRIP_PICTURES = 10
 
 def write_prediction(prediction: Prediction, directory: Path) -> None:
     """Write everything but the overlay into a directory; attention.png only for methods with spatial attention."""
-    title = f"{printable(prediction.path.name)}: {prediction.row}, seed {prediction.seed}"
+    title = f"{printable(prediction.path.name)}: {prediction.run}, seed {prediction.seed}"
     (directory / "events.json").write_text(json.dumps(document(prediction), indent=1) + "\n", encoding="utf-8")
     (directory / "segments.csv").write_text(segment_lines(prediction), encoding="utf-8")
     timeline.draw(directory / "timeline.png", prediction.tracks, prediction.preview, prediction.segment_seconds, title=title)
@@ -60,7 +60,7 @@ def document(prediction: Prediction) -> dict[str, Any]:
     return {
         "file": printable(prediction.path.name),
         "seconds": round(prediction.seconds, 3),
-        "row": prediction.row,
+        "run": prediction.run,
         "seed": prediction.seed,
         "task": prediction.task,
         "method": prediction.method,
@@ -111,7 +111,7 @@ def write_overlay(
     What could not be decoded is black and silent, and says so; the film is as long as what the windows cover.
 
     Args:
-        media: how the row's clips are decoded; the film has its own frame rate and size.
+        media: how the run's clips are decoded; the film has its own frame rate and size.
         cache: a scratch cache.
     """
     per_segment = max(1, round(OVERLAY_RATE * prediction.segment_seconds))

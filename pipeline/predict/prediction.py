@@ -1,4 +1,4 @@
-"""What is known of a file once a trained row has seen it."""
+"""What is known of a file once a trained run has seen it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Prediction:
     """The joined answer for one file. Letters: T segments of the file, C classes, h x w positions of the visual map.
 
     path, seconds: the file and its length.
-    row, seed, task, method, features: what predicted it.
+    run, seed, task, method, features: what predicted it.
     segment_seconds, window_segments: how it was cut.
     tracks: decisions and scores, T segments.
     attention: (T, h, w) float32, weight of each position, summing to 1 over them, 0 where not decoded; None without spatial attention.
@@ -42,7 +42,7 @@ class Prediction:
 
     path: Path
     seconds: float
-    row: str
+    run: str
     seed: int
     task: str
     method: str

@@ -1,4 +1,4 @@
-"""A trained row, ready for files: the features it was trained on, made anew window by window, and its method."""
+"""A trained run, ready for files: the features it was trained on, made anew window by window, and its method."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
 from pipeline.tasks import TASKS, tracks
 from pipeline.text import printable
-from pipeline.training.rows import load_seed
+from pipeline.training.run import load_seed
 
 PARAMS = Path("params.yaml")
 RUNS = Path("models/runs")
@@ -55,7 +55,7 @@ class Answer:
 
 
 def predict(path: str | os.PathLike[str], run: str, seed: int | None = None) -> Prediction:
-    """The events of one video file by the row ``run``; for many files, load a :class:`Predictor` once.
+    """The events of one video file by the run ``run``; for many files, load a :class:`Predictor` once.
 
     Raises:
         PipelineError: as :class:`Predictor` and :meth:`Predictor.predict` say.
@@ -64,26 +64,26 @@ def predict(path: str | os.PathLike[str], run: str, seed: int | None = None) -> 
 
 
 class Predictor:
-    """One seed of a row, loaded once for any number of files. The working directory is the project's, as for every stage.
+    """One seed of a run, loaded once for any number of files. The working directory is the project's, as for every stage.
 
     Args:
-        row: a row of ``runs`` in params.yaml that has been trained.
-        seed: one of the row's; None: the first of them.
+        run: of ``runs`` in params.yaml, trained.
+        seed: one of the run's; None: the first of them.
 
     Raises:
-        UnknownName: no such row.
+        UnknownName: no such run.
         PipelineError: it was never trained, its features are made otherwise today, or an encoder's weights are missing; says what to do.
     """
 
-    def __init__(self, row: str, seed: int | None = None) -> None:
+    def __init__(self, run: str, seed: int | None = None) -> None:
         params = config.load(PARAMS)
-        run = config.pick(params.runs, row, "row")
-        self.row, self.seed = row, run.seeds[0] if seed is None else seed
-        check_trained(row, self.seed)
-        self.method, self.facts = load_seed(RUNS / row, self.seed)
+        seeds = config.pick(params.runs, run, "run").seeds
+        self.run, self.seed = run, seeds[0] if seed is None else seed
+        check_trained(run, self.seed)
+        self.method, self.facts = load_seed(RUNS / run, self.seed)
         self.task = TASKS.get(self.facts["task"])
         if not hasattr(self.task, "tracks"):
-            raise PipelineError(f"row {row!r} is of the task {self.facts['task']!r}, which finds no events in a file; choose another row")
+            raise PipelineError(f"run {run!r} is of the task {self.facts['task']!r}, which finds no events in a file; choose another run")
         self.device = choose_device(params.train.device)
         self.dtype = torch.float64 if params.train.precision == "64-true" else torch.float32
         self.method.to(device=self.device, dtype=self.dtype)
@@ -92,7 +92,7 @@ class Predictor:
         # Of its own and gone with the predictor: an hour of decoded video must not stay in the user's cache.
         if not self.facts.get("feature_spec", {}).get("encoders"):
             raise PipelineError(
-                f"row {row!r}: {RUNS / row} does not say which encoders made its features (they were imported, or an earlier version"
+                f"run {run!r}: {RUNS / run} does not say which encoders made its features (they were imported, or an earlier version"
                 " trained it), so they cannot be made of a new file; train it on extracted features"
             )
         self._scratch = Scratch("avel-predict-")
@@ -132,8 +132,8 @@ class Predictor:
         with torch.no_grad():
             scores = self.method.predict(batch.to(self.device)).to("cpu")
         if not scores.finite(batch.mask).all():
-            weights = RUNS / self.row / f"seed-{self.seed}.safetensors"
-            raise PipelineError(f"{weights}: its scores of the window at {job.start:g} s are not finite; train the row again")
+            weights = RUNS / self.run / f"seed-{self.seed}.safetensors"
+            raise PipelineError(f"{weights}: its scores of the window at {job.start:g} s are not finite; train the run again")
         attention: Tensor | None = getattr(scores, "attention", None)
         shown = preview.preview(*window.arrays(), cut.segments, every, window.number * cut.segments)
         return Answer(
@@ -166,7 +166,7 @@ class Predictor:
         if first is None or first.tracks is None:
             raise Refused(f"{name}: no window of it can be decoded whole enough ({answers[0].report.status}: {reason})")
         if all(answer.report.status == "silent" for answer in answers):
-            raise Refused(f"{name} has no sound that decodes ({reason}), and a row needs picture and sound")
+            raise Refused(f"{name} has no sound that decodes ({reason}), and a run needs picture and sound")
         unknown = first.tracks
         joined = tracks.join([answer.tracks or unknown.unknown(answer.report.segments) for answer in answers])
         attention = None
@@ -177,7 +177,7 @@ class Predictor:
         return Prediction(
             path=path,
             seconds=seconds,
-            row=self.row,
+            run=self.run,
             seed=self.seed,
             task=self.facts["task"],
             method=self.facts["method"],
@@ -200,7 +200,7 @@ class Predictor:
         any_job = Job("", "", "", 0.0, self.cut.segments, self.cut.segment_seconds, self.media, self.cache.root)
         now = json.loads(json.dumps(self._extraction.plan.spec(any_job)))
         if problems := list(differences(self.facts["feature_spec"], now)):
-            raise InputProblems(f"row {self.row!r} was trained on features made otherwise; put these back, or run `dvc repro`", problems)
+            raise InputProblems(f"run {self.run!r} was trained on features made otherwise; put these back, or run `dvc repro`", problems)
 
 
 def differences(trained: Any, now: Any, path: str = "") -> list[str]:
@@ -211,13 +211,13 @@ def differences(trained: Any, now: Any, path: str = "") -> list[str]:
     return [] if trained == now else [f"{path}: {trained!r} in training, {now!r} now"]
 
 
-def check_trained(row: str, seed: int) -> None:
-    """Raises PipelineError: the row, or this seed of it, has no weights in models/runs."""
-    seeds = sorted(int(path.stem.removeprefix("seed-")) for path in (RUNS / row).glob("seed-*.json"))
+def check_trained(run: str, seed: int) -> None:
+    """Raises PipelineError: the run, or this seed of it, has no weights in models/runs."""
+    seeds = sorted(int(path.stem.removeprefix("seed-")) for path in (RUNS / run).glob("seed-*.json"))
     if not seeds:
-        raise PipelineError(f"row {row!r} was never trained: there is no {RUNS / row}; run `dvc repro evaluate@{row}` (or `dvc pull`)")
+        raise PipelineError(f"run {run!r} was never trained: there is no {RUNS / run}; run `dvc repro evaluate@{run}` (or `dvc pull`)")
     if seed not in seeds:
-        raise PipelineError(f"row {row!r} has no seed {seed}; trained are: {', '.join(map(str, seeds))}")
+        raise PipelineError(f"run {run!r} has no seed {seed}; trained are: {', '.join(map(str, seeds))}")
 
 
 def check_file(path: Path, found: Survey) -> None:
@@ -225,8 +225,8 @@ def check_file(path: Path, found: Survey) -> None:
     name = printable(str(path))
     sentences = {
         "missing": f"{name}: {found.reason}",
-        "no_video": f"{name} has no moving picture, and a row needs picture and sound",
-        "no_audio": f"{name} has no sound, and a row needs picture and sound",
+        "no_video": f"{name} has no moving picture, and a run needs picture and sound",
+        "no_audio": f"{name} has no sound, and a run needs picture and sound",
         "refused": f"{name} is refused: {found.reason}",
     }
     if found.seconds > LONGEST_SECONDS:

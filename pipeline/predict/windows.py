@@ -1,6 +1,6 @@
 """A file of any length as a stream of decoded windows, a few at a time on disk and none in memory but the one in hand.
 
-Windows do not overlap. Each is then exactly what the row was trained and evaluated on, so its scores are those that `evaluate` would give
+Windows do not overlap. Each is then exactly what the run was trained and evaluated on, so its scores are those that `evaluate` would give
 for it as a clip, and every second is judged once; methods with a clip-level head (one class per window) have no meaning between two
 windows that an average could express. Scores are laid end to end, and a run of segments that goes on across a border is one event.
 

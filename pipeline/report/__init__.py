@@ -1,1 +1,1 @@
-"""Rows -> one metrics file for `dvc exp show`, tables against the papers, figures, and the page."""
+"""Runs -> one metrics file for `dvc exp show`, tables against the papers, figures, and the page."""

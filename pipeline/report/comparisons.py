@@ -1,32 +1,32 @@
-"""What a part of a method is worth: the paired difference of a row to rows that lack the part, clip by clip and seed by seed."""
+"""What a part of a method is worth: the paired difference of a run to runs that lack the part, clip by clip and seed by seed."""
 
 from __future__ import annotations
 
 from statistics import fmean
 
-from pipeline.report.results import RowResult
+from pipeline.report.results import RunResult
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import NOTHING, Table, difference, unscored
 
 
-def comparison_table(results: list[RowResult], settings: ReportSettings) -> Table:
+def comparison_table(results: list[RunResult], settings: ReportSettings) -> Table:
     """A line for every pair that ``report.comparisons`` names. Empty where it names none.
 
-    The interval is over test clips, the seeds' means compared; how far seeds scatter stands beside it, where both rows have the same seeds.
+    The interval is over test clips, the seeds' means compared; how far seeds scatter stands beside it, where both runs have the same seeds.
     """
     by_name = {result.name: result for result in results}
     lines = [
-        [by_name[row].label, by_name[other].label, *_cells(by_name[row], by_name[other])]
-        for row, others in settings.comparisons.items()
+        [by_name[run].label, by_name[other].label, *_cells(by_name[run], by_name[other])]
+        for run, others in settings.comparisons.items()
         for other in others
     ]
     if not lines:
         return Table([], [])
-    note = "Row minus the other, in points of the headline. The interval is over test clips (paired bootstrap) and knows nothing of seeds."
-    return Table(["Row", "Against", "Difference [95 %]", "By seed"], lines, [note])
+    note = "Run minus the other, in points of the headline. The interval is over test clips (paired bootstrap) and knows nothing of seeds."
+    return Table(["Run", "Against", "Difference [95 %]", "By seed"], lines, [note])
 
 
-def _cells(result: RowResult, other: RowResult) -> list[str]:
+def _cells(result: RunResult, other: RunResult) -> list[str]:
     if not result.scores or not other.scores:
         return [next(unscored(one) for one in (result, other) if not one.scores), NOTHING]
     known = difference(result, other)

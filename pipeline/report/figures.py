@@ -1,4 +1,4 @@
-"""Figures of the report: the rows beside each other, and their validation curves."""
+"""Figures of the report: the runs beside each other, and their validation curves."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 
 from pipeline.drawing import METADATA, plt
-from pipeline.report.results import RowResult
+from pipeline.report.results import RunResult
 
 
-def draw_rows(results: list[RowResult], path: Path) -> None:
+def draw_runs(results: list[RunResult], path: Path) -> None:
     """Horizontal bars: mean over seeds of the headline metric, with the single seeds as dots."""
     ran = [result for result in results if result.scores]
     figure, axes = plt.subplots(figsize=(7, 0.6 + 0.45 * max(1, len(ran))), layout="constrained")
@@ -21,16 +21,16 @@ def draw_rows(results: list[RowResult], path: Path) -> None:
         axes.scatter(result.scores, [position] * len(result.scores), s=14, color="#1b3a4b", zorder=2)
     axes.invert_yaxis()
     metrics = ", ".join(dict.fromkeys(result.headline for result in ran))
-    axes.set_xlabel(f"{metrics} on test (bar: mean, dots: seeds)" if ran else "no row was run")
+    axes.set_xlabel(f"{metrics} on test (bar: mean, dots: seeds)" if ran else "no run has results")
     figure.savefig(path, dpi=120, metadata=METADATA)
     plt.close(figure)
 
 
 def draw_curves(curves: pd.DataFrame, path: Path) -> None:
-    """The headline metric on validation over epochs, one line per row."""
+    """The headline metric on validation over epochs, one line per run."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
-    for position, (name, of_row) in enumerate(curves.groupby("row", sort=False)):
-        axes.plot(of_row["epoch"], of_row["value"], label=str(name), linestyle=("-", "--", ":", "-.")[position % 4])
+    for position, (name, of_run) in enumerate(curves.groupby("run", sort=False)):
+        axes.plot(of_run["epoch"], of_run["value"], label=str(name), linestyle=("-", "--", ":", "-.")[position % 4])
     axes.set_xlabel("epoch")
     axes.set_ylabel("validation, mean over seeds")
     if len(curves):

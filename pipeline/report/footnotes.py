@@ -1,4 +1,4 @@
-"""What a reader must know beside a row's numbers: what is old or missing, the paper's source and how the row departs, the machine."""
+"""What a reader must know beside a run's numbers: what is old or missing, the paper's source and how the run departs, the machine."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from pydantic import BaseModel
 from pipeline.methods import METHODS
 from pipeline.report.provenance import Provenance, stale_remark
 from pipeline.report.published import load_published
-from pipeline.report.results import RowResult
+from pipeline.report.results import RunResult
 from pipeline.report.settings import ReportSettings
 
 
 class Footnotes:
-    """Numbered texts, each once, however many rows refer to it."""
+    """Numbered texts, each once, however many runs refer to it."""
 
-    def __init__(self, results: list[RowResult], settings: ReportSettings, methods: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, results: list[RunResult], settings: ReportSettings, methods: Mapping[str, Mapping[str, Any]]) -> None:
         self.texts: list[str] = []
-        self._of_row: dict[str, list[int]] = {}
+        self._of_run: dict[str, list[int]] = {}
         provenance = Provenance(results)
         for result in results:
             for text in (*remarks(result, settings, methods.get(result.name, {})), *provenance.remarks(result)):
                 if text not in self.texts:
                     self.texts.append(text)
-                self._of_row.setdefault(result.name, []).append(self.texts.index(text) + 1)
+                self._of_run.setdefault(result.name, []).append(self.texts.index(text) + 1)
 
-    def marked(self, result: RowResult) -> str:
-        """``cace_net (stale) [1, 3]``: the row's name with the numbers of its notes."""
-        numbers = self._of_row.get(result.name, [])
+    def marked(self, result: RunResult) -> str:
+        """``cace_net (stale) [1, 3]``: the run's name with the numbers of its notes."""
+        numbers = self._of_run.get(result.name, [])
         return f"{result.label} [{', '.join(map(str, numbers))}]" if numbers else result.label
 
 
-def remarks(result: RowResult, settings: ReportSettings, method: Mapping[str, Any]) -> Iterator[str]:
-    """The footnotes of one row.
+def remarks(result: RunResult, settings: ReportSettings, method: Mapping[str, Any]) -> Iterator[str]:
+    """The footnotes of one run.
 
     Args:
-        method: the settings the row's method is built with.
+        method: the settings the run's method is built with.
     """
     if result.absent:
         yield f"Not run: {result.absent}."
@@ -59,7 +59,7 @@ def remarks(result: RowResult, settings: ReportSettings, method: Mapping[str, An
 
 
 def departures_of(method: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    """``recipe.epochs 20 (200)``: every setting of a row that is not the method's default under the row's supervision, with that default in
+    """``recipe.epochs 20 (200)``: every setting of a run that is not the method's default under the run's supervision, with that default in
     brackets."""
     config = METHODS.get(method).Config
     supervision = {key: value for key, value in settings.items() if key == "supervision"}

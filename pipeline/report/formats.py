@@ -38,7 +38,7 @@ def _escape(text: str) -> str:
 def latex(table: Table) -> str:
     """A ``tabular`` for a paper that loads booktabs, with its notes as small print below; three columns hold words, four with the task."""
     if not table.heads:
-        return "% no rows\n"
+        return "% no runs\n"
     words = 4 if "Task" in table.heads else 3
     columns = "l" * words + "r" * (len(table.heads) - words)
     lines = [" & ".join(cell.translate(LATEX) for cell in cells) + r" \\" for cells in (table.heads, *table.lines)]

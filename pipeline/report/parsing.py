@@ -1,4 +1,4 @@
-"""The scores of video parsing beside those of trivial answers, against another row, and class by class: the published rule counts empty
+"""The scores of video parsing beside those of trivial answers, against another run, and class by class: the published rule counts empty
 clips as perfect."""
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from statistics import fmean
 
 from pipeline.metrics.bootstrap import mean_intervals
 from pipeline.metrics.parsing import KINDS, LEVELS, SCORES
-from pipeline.report.results import RowResult, lines_of_test
+from pipeline.report.results import RunResult, lines_of_test
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import NOTHING, Table, references_of
 from pipeline.tasks.avvp import all_clip_scores
@@ -17,9 +17,9 @@ RULES = {"as published": "", "clips that have it": "present/", "micro": "micro/"
 TRIVIAL = {"nothing": "(nothing, always)", "weak_label": "(the clip's true labels, always)"}
 
 
-def parsing_table(results: list[RowResult], settings: ReportSettings) -> Table:
-    """A line for every row, level and rule, means over seeds, and its difference to the row it is compared with; first the trivial answers.
-    Empty without a row of the task that was run.
+def parsing_table(results: list[RunResult], settings: ReportSettings) -> Table:
+    """A line for every run, level and rule, means over seeds, and its difference to the run it is compared with; first the trivial answers.
+    Empty where no run of the task has results.
 
     Under the published rule each mean carries the half width of its 95 % interval over clips, that of the seed shown.
     """
@@ -44,16 +44,16 @@ def parsing_table(results: list[RowResult], settings: ReportSettings) -> Table:
         " clips (bootstrap); clips that have it: those are left out; micro: F of the counts of all clips and classes together."
         " Ao: heard and not seen, Vo: seen and not heard. Differences are as published, means over seeds, paired over clips (bootstrap)."
     ]
-    return Table(["Row", "Level", "Rule", *SCORES], lines, notes)
+    return Table(["Run", "Level", "Rule", *SCORES], lines, notes)
 
 
-def _ran(results: list[RowResult]) -> list[RowResult]:
+def _ran(results: list[RunResult]) -> list[RunResult]:
     return [result for result in results if result.run.task == "avvp" and result.scores]
 
 
-def _differences(result: RowResult, reference: RowResult) -> dict[str, list[str]]:
-    """``+1.2 [-0.4, +2.9]`` of every score by level, over the test clips that both rows scored."""
-    first, second = (all_clip_scores(lines_of_test(row)) for row in (result, reference))
+def _differences(result: RunResult, reference: RunResult) -> dict[str, list[str]]:
+    """``+1.2 [-0.4, +2.9]`` of every score by level, over the test clips that both runs scored."""
+    first, second = (all_clip_scores(lines_of_test(run)) for run in (result, reference))
     common = first.index.intersection(second.index)
     if common.empty:
         return {level: [NOTHING] * len(SCORES) for level in LEVELS}
@@ -63,8 +63,8 @@ def _differences(result: RowResult, reference: RowResult) -> dict[str, list[str]
     return {level: [cells[f"{level}/{score}"] for score in SCORES] for level in LEVELS}
 
 
-def class_table(results: list[RowResult], classes: Sequence[str]) -> Table:
-    """A line for every class and row: F over all test clips of each kind at both levels, mean over seeds. Empty without a row of the task
+def class_table(results: list[RunResult], classes: Sequence[str]) -> Table:
+    """A line for every class and run: F over all test clips of each kind at both levels, mean over seeds. Empty without a run of the task
     that was run."""
     ran = _ran(results)
     lines = [
@@ -72,17 +72,17 @@ def class_table(results: list[RowResult], classes: Sequence[str]) -> Table:
         for number, name in enumerate(classes)
         for result in ran
     ]
-    heads = ["Class", "Row", *(f"{level.capitalize()} {kind}" for level in LEVELS for kind in KINDS)]
+    heads = ["Class", "Run", *(f"{level.capitalize()} {kind}" for level in LEVELS for kind in KINDS)]
     return Table(heads, lines, [f"{NOTHING}: in no clip true or said."]) if ran else Table([], [])
 
 
-def _class_cell(result: RowResult, key: str, number: int) -> str:
+def _class_cell(result: RunResult, key: str, number: int) -> str:
     values = [metrics["classes"][key][number] for metrics in result.metrics["test"].values()]
     known = [value for value in values if value is not None]
     return f"{fmean(known):.1f}" if known else NOTHING
 
 
-def _cell(result: RowResult, prefix: str, key: str) -> str:
+def _cell(result: RunResult, prefix: str, key: str) -> str:
     values = result.values_of(f"{prefix}{key}")
     if not values:
         return NOTHING

@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.media.decoding import Job, load_decoded
 from pipeline.report import attention, timeline
 from pipeline.report.preview import preview
-from pipeline.report.results import RowResult
+from pipeline.report.results import RunResult
 from pipeline.sealed import read_sealed
 from pipeline.tables import read_schema, read_table
 from pipeline.tasks import TASKS, Task
@@ -28,7 +28,7 @@ STRIP_PICTURES = 5
 class Shown:
     """The clip that is drawn: lines of predictions.parquet of one seed, by segment."""
 
-    result: RowResult
+    result: RunResult
     seed: int
     lines: pd.DataFrame
 
@@ -38,11 +38,11 @@ class Shown:
 
 
 def pictures(
-    results: list[RowResult], index: Path, manifest: pd.DataFrame, jobs: Mapping[str, Job], cache: Cache, directory: Path
+    results: list[RunResult], index: Path, manifest: pd.DataFrame, jobs: Mapping[str, Job], cache: Cache, directory: Path
 ) -> list[Path]:
     """Write ``timeline.png`` and, of a method with spatial attention, ``attention.png``; returns what was written.
 
-    The row is the last one that has spatial attention (else the last one run), its best seed on test, and the clip :func:`typical_clip`.
+    The run is the last one that has spatial attention (else the last one run), its best seed on test, and the clip :func:`typical_clip`.
 
     Args:
         index: where `index` left its outs.
@@ -81,8 +81,8 @@ def pictures(
     return written
 
 
-def choose(results: list[RowResult]) -> Shown | None:
-    """What to draw; None where no row was run whose task tells events of a clip."""
+def choose(results: list[RunResult]) -> Shown | None:
+    """What to draw; None where no run has results whose task tells events of a clip."""
     ran = [r for r in results if r.scores and r.directory is not None and hasattr(TASKS.get(r.run.task), "table_tracks")]
     if not ran:
         return None
@@ -105,6 +105,6 @@ def typical_clip(lines: pd.DataFrame, task: Task) -> int:
     return int(right.index[(len(right) - 1) // 2])
 
 
-def _predictions(result: RowResult) -> Path:
+def _predictions(result: RunResult) -> Path:
     assert result.directory is not None
     return result.directory / "predictions.parquet"

@@ -1,7 +1,7 @@
 """Which machines made the numbers of a table, and which numbers are older than params.yaml: sentences for the table, and a file of it all.
 
-Rows may do one work here and another there (features on a GPU, training on a laptop) and still compare. What does not is one work done on
-several machines: of some seeds, some rows, or some clips.
+Runs may do one work here and another there (features on a GPU, training on a laptop) and still compare. What does not is one work done on
+several machines: of some seeds, some runs, or some clips.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from typing import Any
 
 from pipeline.machine import Machine, joined, told_apart
 from pipeline.made_with import publishable
-from pipeline.report.results import RowResult, changes_since
+from pipeline.report.results import RunResult, changes_since
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.training.settings import Run
 
 FILE = "provenance.json"
 MIXED = (
-    "The rows mix machines: equal digits can be expected only on the same processor, with the same versions and threads."
+    "The runs mix machines: equal digits can be expected only on the same processor, with the same versions and threads."
     " Which made what stands in the notes"
 )
 
 
 class Provenance:
-    """The machines of all rows together."""
+    """The machines of all runs together."""
 
-    def __init__(self, results: list[RowResult]) -> None:
+    def __init__(self, results: list[RunResult]) -> None:
         self._by_kind: dict[str, list[dict[str, Any]]] = {}
         for result in results:
             for work, machines in result.machines.items():
@@ -41,7 +41,7 @@ class Provenance:
         return [kind for kind, machines in self._by_kind.items() if len(machines) > 1]
 
     def sentence(self) -> str:
-        """One line below the table; empty without a row that was run."""
+        """One line below the table; empty where no run has results."""
         if self.mixed:
             return f"{MIXED} ({', '.join(self.mixed)})."
         texts = {kind: self._text(machines[0]) for kind, machines in self._by_kind.items() if machines}
@@ -49,8 +49,8 @@ class Provenance:
         parts = [f"{text} ({done})" if len(kinds) > 1 else text for text, done in kinds.items()]
         return f"Made on: {'; '.join(parts)}." if parts else ""
 
-    def remarks(self, result: RowResult) -> Iterator[str]:
-        """A row's notes: of each work that the table's rows share out among machines, which did this row's."""
+    def remarks(self, result: RunResult) -> Iterator[str]:
+        """A run's notes: of each work that the table's runs share out among machines, which did this run's."""
         for kind in self.mixed:
             works = {work: machines for work, machines in result.machines.items() if kind_of(work) == kind}
             if not works:
@@ -72,35 +72,35 @@ def kind_of(work: str) -> str:
     return work.split(", ")[0]
 
 
-def stale_remark(result: RowResult) -> Iterator[str]:
-    """What has changed in params.yaml since the numbers of a row were made."""
+def stale_remark(result: RunResult) -> Iterator[str]:
+    """What has changed in params.yaml since the numbers of a run were made."""
     if result.stale:
-        yield f"stale: params differ: {', '.join(result.stale)}; `dvc repro` makes the row anew."
+        yield f"stale: params differ: {', '.join(result.stale)}; `dvc repro` makes the run anew."
 
 
-def write_provenance(results: list[RowResult], directory: Path) -> None:
-    """``provenance.json``: by row why it is absent, what is stale, its machines and params."""
-    rows = {
+def write_provenance(results: list[RunResult], directory: Path) -> None:
+    """``provenance.json``: by run why it is absent, what is stale, its machines and params."""
+    runs = {
         result.name: {
             "run": result.run.model_dump(mode="json"), "absent": result.absent, "stale": result.stale, "machines": result.machines,
             "params": publishable(result.params),
         }
         for result in results
     }  # fmt: skip
-    document = {"machines": Provenance(results).sentence(), "mixed": Provenance(results).mixed, "rows": rows}
+    document = {"machines": Provenance(results).sentence(), "mixed": Provenance(results).mixed, "runs": runs}
     write_sealed(directory / FILE, document)
 
 
 def news(directory: Path, runs: Mapping[str, Run], today: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What params.yaml says today and the report in ``directory`` does not know yet, one sentence a row.
+    """What params.yaml says today and the report in ``directory`` does not know yet, one sentence a run.
 
     Args:
-        today: by row, the params that would make it now.
+        today: by run, the params that would make it now.
     """
     path = directory / FILE
     if not path.is_file():
         return ["the report does not say what it was made with (an earlier version wrote it); `dvc repro` makes it anew"]
-    told = read_sealed(path)["rows"]
+    told = read_sealed(path)["runs"]
     lines = [f"{name}: no longer in params.yaml" for name in told if name not in runs]
     for name, run in runs.items():
         if name not in told:
@@ -118,9 +118,9 @@ def news(directory: Path, runs: Mapping[str, Run], today: Mapping[str, Mapping[s
 
 
 def read_sentence(directory: Path) -> tuple[str, list[str], dict[str, list[str]]]:
-    """(the sentence on machines, kinds of work that mix them, by row what was stale) of a report; ("", [], {}) where there is none."""
+    """(the sentence on machines, kinds of work that mix them, by run what was stale) of a report; ("", [], {}) where there is none."""
     path = directory / FILE
     if not path.is_file():
         return "", [], {}
     document = read_sealed(path)
-    return document["machines"], document["mixed"], {name: row["stale"] for name, row in document["rows"].items() if row["stale"]}
+    return document["machines"], document["mixed"], {name: run["stale"] for name, run in document["runs"].items() if run["stale"]}

@@ -1,4 +1,4 @@
-"""Everything a person or `dvc` reads of the rows, written into one directory."""
+"""Everything a person or `dvc` reads of the runs, written into one directory."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import Any
 from pipeline.datasets import read_index
 from pipeline.datasets.base import read_health
 from pipeline.report.comparisons import comparison_table
-from pipeline.report.figures import draw_curves, draw_rows
+from pipeline.report.figures import draw_curves, draw_runs
 from pipeline.report.footnotes import Footnotes
 from pipeline.report.formats import latex, markdown
 from pipeline.report.page.assemble import write_page
 from pipeline.report.parsing import class_table, parsing_table
 from pipeline.report.provenance import Provenance, write_provenance
-from pipeline.report.results import RowResult, read_rows, validation_curves
+from pipeline.report.results import RunResult, read_runs, validation_curves
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import against_papers, as_read, baselines_text, results_table
 from pipeline.training.settings import Run
@@ -29,7 +29,7 @@ METRIC_COLUMNS = 12  # of `dvc exp show`, beyond which nobody reads it
 class Sources:
     """Outs of `evaluate`, `index` and `decode`, the live metrics of `train`; length of a segment; `dataset.clips`, where the films are."""
 
-    rows: Path
+    results: Path
     index: Path
     clips: Path
     live: Path
@@ -44,10 +44,10 @@ def write_report(
     """Write tables, figures, metrics and the page into ``directory``; returns the table as Markdown.
 
     Args:
-        methods: by row, the settings its method is built with.
-        today: by row, the params that would make it now: what was made with others is marked as stale. None marks nothing.
+        methods: by run, the settings its method is built with.
+        today: by run, the params that would make it now: what was made with others is marked as stale. None marks nothing.
     """
-    results = read_rows(runs, sources.rows, sources.live, today)
+    results = read_runs(runs, sources.results, sources.live, today)
     numbers = results_table(results, settings)
     table = as_read(numbers, results, Footnotes(results, settings, methods), settings)
     classes = class_table(results, read_index(sources.index)[1])
@@ -57,7 +57,7 @@ def write_report(
         "Parsing, every score beside trivial answers": parsing_table(results, settings),
     }
     further, baselines = {title: one for title, one in named.items() if one.heads}, baselines_text(results)
-    main = markdown(table) or "No rows: the block `runs` is empty.\n"
+    main = markdown(table) or "No runs: the block `runs` is empty.\n"
     machines = Provenance(results).sentence()
     below = [f"{line}\n" for line in (baselines, machines) if line]
     text = "\n".join([main, *map(markdown, further.values()), *below])
@@ -69,10 +69,10 @@ def write_report(
     (directory / "table.tex").write_text("\n".join(map(latex, [table, *further.values()])), encoding="utf-8")
     numbers.to_csv(directory / "table.csv", index=False)
     fresh = numbers[numbers["stale"].isna()]  # `dvc exp show` and `dvc plots` put these beside the params of today
-    fresh[["row", "mean", "std"]].dropna(subset=["mean"]).round(2).to_csv(directory / "rows.csv", index=False)
+    fresh[["run", "mean", "std"]].dropna(subset=["mean"]).round(2).to_csv(directory / "runs.csv", index=False)
     curves.to_csv(directory / "validation.csv", index=False)
     (directory / "metrics.json").write_text(json.dumps(experiment_metrics(results, settings.shown), indent=1) + "\n", encoding="utf-8")
-    draw_rows(results, directory / "rows.png")
+    draw_runs(results, directory / "runs.png")
     draw_curves(curves, directory / "curves.png")
     shown = {**further, "Parsing, class by class": classes} if classes.heads else further
     write_provenance(results, directory)
@@ -82,11 +82,11 @@ def write_report(
     return text
 
 
-def experiment_metrics(results: list[RowResult], shown: list[str] | None) -> dict[str, dict[str, float | None]]:
-    """What `dvc exp show` reads: per row the headline metric's mean and standard deviation over seeds, two decimals.
+def experiment_metrics(results: list[RunResult], shown: list[str] | None) -> dict[str, dict[str, float | None]]:
+    """What `dvc exp show` reads: per run the headline metric's mean and standard deviation over seeds, two decimals.
 
-    A stale row has none: DVC would show it beside params that did not make it.
-    Without ``shown``, in a suite of more rows than fit a dozen columns: the means alone; and of more rows than that, the first dozen.
+    A stale run has none: DVC would show it beside params that did not make it.
+    Without ``shown``, in a suite of more runs than fit a dozen columns: the means alone; and of more runs than that, the first dozen.
     """
     ran = [result for result in results if result.scores and not result.stale and (shown is None or result.name in shown)]
     means: dict[str, dict[str, float | None]] = {result.name: {result.headline: round(result.mean, 2)} for result in ran}

@@ -1,4 +1,4 @@
-"""What `evaluate` left of each row, gathered for tables and figures. A row or seed that was not run says so, and what is old is marked."""
+"""What `evaluate` left of each run, gathered for tables and figures. A run or seed without results says so, and what is old is marked."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from pipeline.training.settings import Run
 
 
 @dataclass
-class RowResult:
-    """One row of ``runs``.
+class RunResult:
+    """One run of ``runs``.
 
-    scores: headline metric on test, one value per seed, in the order of the row's seeds; empty where the row was not run, or has no test.
-    absent: why there are no numbers of the row as it is set now; empty where it was run.
+    scores: headline metric on test, one value per seed, in the order of the run's seeds; empty where it has no results, or no test.
+    absent: why there are no numbers of the run as it is set now; empty where there are.
     stale: every param that is no longer what the numbers were made with: ``recipe.epochs 24 -> 48``.
     machines: by work done ("training, seed 0", "features" ...) those that took part; params: the sets of params it was made with.
     metrics: the task's metrics of each split by seed (as text), as ``evaluate`` wrote them.
-    last_epoch, best_test_epoch: the headline on test by seed, were the epoch chosen so: what papers print. Empty unless the row was trained
+    last_epoch, best_test_epoch: the headline on test by seed, were the epoch chosen so: what papers print. Empty unless the run was trained
         with ``train.published_protocol``.
-    missing: by split, ids of labelled clips without features; evaluated: by split, the number of rows that were scored; in_train: test rows
+    missing: by split, ids of labelled clips without features; evaluated: by split, annotation rows scored; in_train: test rows
         whose clip stands in train as well.
     seconds: wall time of training each seed, where this machine trained these very weights; device: on what.
     """
@@ -57,7 +57,7 @@ class RowResult:
 
     @property
     def label(self) -> str:
-        """The row's name, marked where its numbers are old."""
+        """The run's name, marked where its numbers are old."""
         return f"{self.name} (stale)" if self.stale else self.name
 
     @property
@@ -89,14 +89,14 @@ class RowResult:
         return float(np.mean(defined)) if defined else None
 
 
-def read_row(name: str, run: Run, directory: Path, live: Path, today: Mapping[str, Any] | None = None) -> RowResult:
-    """The result of one row; without scores unless every seed of the row, as it is set now, has been evaluated.
+def read_run(name: str, run: Run, directory: Path, live: Path, today: Mapping[str, Any] | None = None) -> RunResult:
+    """The result of one run; without scores unless every seed of the run, as it is set now, has been evaluated.
 
     Args:
-        today: the params that would make the row now, as :mod:`pipeline.made_with` writes them; None compares nothing.
+        today: the params that would make the run now, as :mod:`pipeline.made_with` writes them; None compares nothing.
     """
     path = directory / "metrics.json"
-    result = RowResult(name, run)
+    result = RunResult(name, run)
     if not path.is_file():
         result.absent = f"not evaluated; `dvc repro evaluate@{name}` runs it"
         return result
@@ -125,7 +125,7 @@ def read_row(name: str, run: Run, directory: Path, live: Path, today: Mapping[st
 
 
 def why_another(document: Mapping[str, Any], run: Run) -> str:
-    """Why what was evaluated is not the row as it is set now; empty where it is. A split without clips has no seeds of its own."""
+    """Why what was evaluated is not the run as it is set now; empty where it is. A split without clips has no seeds of its own."""
     then, now = ((one["task"], one["method"], one["features"]) for one in (document, vars(run)))
     if then != now:
         return f"evaluated as {' / '.join(then)}, set to {' / '.join(now)} since; `dvc repro` runs it"
@@ -139,12 +139,12 @@ def why_another(document: Mapping[str, Any], run: Run) -> str:
 
 
 def changes_since(made_with: list[dict[str, Any]], today: Mapping[str, Any]) -> list[str]:
-    """Each param once that differs between any of the sets a row was made with and today's."""
+    """Each param once that differs between any of the sets a run was made with and today's."""
     return list(dict.fromkeys(line for params in made_with for line in changes(params, today))) if today else []
 
 
 def machines_by_work(machines: Mapping[str, Any], seeds: list[int]) -> dict[str, list[dict[str, Any]]]:
-    """Machines by work done, every seed's training a work of its own; of rows of an earlier version the training is of the unknown one."""
+    """Machines by work done, every seed's training a work of its own; of runs of an earlier version the training is of the unknown one."""
     training = machines.get("training", {})
     of_seeds = {f"training, seed {seed}": training.get(str(seed)) or [UNKNOWN] for seed in seeds}
     of_inputs = {work: found for work, found in machines.items() if work not in ("training", "evaluation")}
@@ -173,21 +173,21 @@ def training_times(seeds: list[int], weights: dict[str, str], live: Path) -> tup
     return [facts["seconds"] for facts in times], " and ".join(sorted({facts["device"] for facts in times}))
 
 
-def read_rows(runs: dict[str, Run], rows: Path, live: Path, today: Mapping[str, Mapping[str, Any]] | None = None) -> list[RowResult]:
-    """All rows, in the order of ``runs``; ``live`` is the directory of the live metrics, which keeps the training times.
+def read_runs(runs: dict[str, Run], results: Path, live: Path, today: Mapping[str, Mapping[str, Any]] | None = None) -> list[RunResult]:
+    """All runs, in the order of ``runs``; ``live`` is the directory of the live metrics, which keeps the training times.
 
     Args:
-        today: by row, as :func:`read_row` takes it.
+        today: by run, as :func:`read_run` takes it.
     """
-    return [read_row(name, run, rows / name, live / name, (today or {}).get(name)) for name, run in runs.items()]
+    return [read_run(name, run, results / name, live / name, (today or {}).get(name)) for name, run in runs.items()]
 
 
-def clip_scores(result: RowResult) -> pd.DataFrame:
+def clip_scores(result: RunResult) -> pd.DataFrame:
     """By test row: ``score``, its headline (percent, mean over seeds); ``segments``, its weight in that of all rows."""
     return TASKS.get(result.run.task).clip_scores(lines_of_test(result))
 
 
-def lines_of_test(result: RowResult) -> pd.DataFrame:
+def lines_of_test(result: RunResult) -> pd.DataFrame:
     """What was said of test, every seed, without the large columns of scores."""
     assert result.directory is not None
     path = result.directory / "predictions.parquet"
@@ -195,13 +195,13 @@ def lines_of_test(result: RowResult) -> pd.DataFrame:
     return read_table(path, columns=columns, filters=[("split", "==", "test")])
 
 
-def validation_curves(results: list[RowResult]) -> pd.DataFrame:
-    """row, epoch, value: the headline metric on validation, mean over seeds."""
+def validation_curves(results: list[RunResult]) -> pd.DataFrame:
+    """run, epoch, value: the headline metric on validation, mean over seeds."""
     frames = []
     for result in results:
         path = result.directory / "curves.csv" if result.directory else None
         column = f"val/{result.headline}"
         if path and path.is_file() and column in (curves := pd.read_csv(path)).columns:
             means = curves.groupby("epoch")[column].mean()
-            frames.append(pd.DataFrame({"row": result.label, "epoch": means.index, "value": means.round(3).to_numpy()}))
-    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["row", "epoch", "value"])
+            frames.append(pd.DataFrame({"run": result.label, "epoch": means.index, "value": means.round(3).to_numpy()}))
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=["run", "epoch", "value"])

@@ -1,4 +1,4 @@
-"""The results table, one line a row of ``runs``: numbers for programs, and cells for people in Markdown, LaTeX and HTML alike."""
+"""The results table, one line a run of ``runs``: numbers for programs, and cells for people in Markdown, LaTeX and HTML alike."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pandas as pd
 from pipeline.metrics.bootstrap import paired_bootstrap
 from pipeline.report.footnotes import Footnotes
 from pipeline.report.published import load_published
-from pipeline.report.results import RowResult, clip_scores
+from pipeline.report.results import RunResult, clip_scores
 from pipeline.report.settings import ReportSettings
 
 NOT_RUN = "not run"
@@ -35,7 +35,7 @@ PROTOCOLS = {
     "unseen": "Without test clips that stand in train",
 }
 COLUMNS = [
-    *("row", "task", "method", "features", "seeds", "metric", "mean", "std", "best", "best_seed", "paper", "to_paper"),
+    *("run", "task", "method", "features", "seeds", "metric", "mean", "std", "best", "best_seed", "paper", "to_paper"),
     *("parameters", "seconds", "difference", "low", "high", "paper_key", "source", "stale", "absent"),
     *(f"{name}_{moment}" for name in PROTOCOLS for moment in ("mean", "std")),
 ]
@@ -43,15 +43,15 @@ COLUMNS = [
 
 @dataclass
 class Table:
-    """What a reader sees: heads, and one line of cells for each row; notes that the cells refer to as [1], [2] ..."""
+    """What a reader sees: heads, and one line of cells for each run; notes that the cells refer to as [1], [2] ..."""
 
     heads: list[str]
     lines: list[list[str]]
     notes: list[str] = field(default_factory=list)
 
 
-def results_table(results: list[RowResult], settings: ReportSettings) -> pd.DataFrame:
-    """All rows with numbers unrounded; a row that was not run has none but the paper's."""
+def results_table(results: list[RunResult], settings: ReportSettings) -> pd.DataFrame:
+    """All runs with numbers unrounded; a run without results has none but the paper's."""
     references = references_of(results, settings)
     secondary = list(dict.fromkeys(metric for result in results for metric in SECONDARY.get(result.run.task, {})))
     lines = []
@@ -69,8 +69,8 @@ def results_table(results: list[RowResult], settings: ReportSettings) -> pd.Data
     return pd.DataFrame(lines, columns=[*COLUMNS, *secondary])
 
 
-def references_of(results: list[RowResult], settings: ReportSettings) -> dict[str, RowResult]:
-    """By row, where both were run, the row that it is compared with: never one of another task, whose headline says something else."""
+def references_of(results: list[RunResult], settings: ReportSettings) -> dict[str, RunResult]:
+    """By run, where both have results, the run that it is compared with: never one of another task, whose headline says something else."""
     by_name = {result.name: result for result in results if result.scores}
     found = {name: by_name.get(settings.baseline_of(name, result.run.task) or "") for name, result in by_name.items()}
     return {
@@ -80,13 +80,13 @@ def references_of(results: list[RowResult], settings: ReportSettings) -> dict[st
     }
 
 
-def facts_of(result: RowResult) -> dict:
+def facts_of(result: RunResult) -> dict:
     run = result.run
-    facts = {"row": result.name, "task": run.task, "method": run.method, "features": run.features, "seeds": len(run.seeds)}
+    facts = {"run": result.name, "task": run.task, "method": run.method, "features": run.features, "seeds": len(run.seeds)}
     return facts | {"stale": "; ".join(result.stale) or None, "absent": result.absent or None}
 
 
-def numbers_of(result: RowResult) -> dict:
+def numbers_of(result: RunResult) -> dict:
     of_protocol = {
         "last_epoch": result.last_epoch,
         "best_test_epoch": result.best_test_epoch,
@@ -101,13 +101,13 @@ def numbers_of(result: RowResult) -> dict:
     }
 
 
-def work_of(result: RowResult) -> dict:
-    """What is known of a row that was run, whether or not test has clips."""
+def work_of(result: RunResult) -> dict:
+    """What is known of a run with results, whether or not test has clips."""
     return {"parameters": result.parameters, "seconds": sum(result.seconds) / len(result.seconds) if result.seconds else None}
 
 
-def paper_of(result: RowResult, settings: ReportSettings) -> dict:
-    """The published number that ``report.papers`` names for a row, in the row's headline metric (its only one, where it was not run)."""
+def paper_of(result: RunResult, settings: ReportSettings) -> dict:
+    """The published number that ``report.papers`` names for a run, in the run's headline metric (its only one, where it has no results)."""
     if result.name not in settings.papers:
         return {}
     published = load_published()[settings.papers[result.name]]
@@ -116,8 +116,8 @@ def paper_of(result: RowResult, settings: ReportSettings) -> dict:
     return {"paper": value, "paper_key": published.row.key, "source": published.source}
 
 
-def difference(result: RowResult, reference: RowResult) -> dict[str, float]:
-    """Mean difference to another row over the same test clips and its 95 % interval by paired bootstrap over clips."""
+def difference(result: RunResult, reference: RunResult) -> dict[str, float]:
+    """Mean difference to another run over the same test clips and its 95 % interval by paired bootstrap over clips."""
     pairs = clip_scores(result).join(clip_scores(reference), how="inner", suffixes=("", "_reference"))
     if pairs.empty:  # no clip in common: nothing is paired
         return {}
@@ -125,11 +125,11 @@ def difference(result: RowResult, reference: RowResult) -> dict[str, float]:
     return {"difference": mean, "low": low, "high": high}
 
 
-def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes, settings: ReportSettings) -> Table:
-    """The table as people read it. A column that no row has anything to say in is left out, and the task where all rows have one."""
+def as_read(table: pd.DataFrame, results: list[RunResult], footnotes: Footnotes, settings: ReportSettings) -> Table:
+    """The table as people read it. A column that no run has anything to say in is left out, and the task where all runs have one."""
     references = references_of(results, settings)
     names = {reference.name for reference in references.values()}
-    to = f"to {next(iter(names))}" if len(names) == 1 else "to the row named"
+    to = f"to {next(iter(names))}" if len(names) == 1 else "to the run named"
     if table.empty:
         return Table([], [])
     several = table["task"].nunique() > 1  # whose headlines share a column and are not the same number
@@ -139,7 +139,7 @@ def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes,
     lines = []
     for line, result in zip(table.to_dict("records"), results, strict=True):
         known = {key: value for key, value in line.items() if not pd.isna(value)}
-        cells = {"Row": footnotes.marked(result), "Task": line["task"] if several else ""}
+        cells = {"Run": footnotes.marked(result), "Task": line["task"] if several else ""}
         cells |= {"Method": line["method"], "Features": line["features"]}
         cells["Test, mean ± std (seeds)"] = spread(known, result.run.seeds) if "mean" in known else unscored(result)
         cells["Best seed"] = f"{known['best']:.2f} (seed {known['best_seed']:.0f})" if "best" in known else ""
@@ -158,13 +158,13 @@ def as_read(table: pd.DataFrame, results: list[RowResult], footnotes: Footnotes,
     return Table(heads, [[cells[head] or NOTHING for head in heads] for cells in lines], footnotes.texts)
 
 
-def unscored(result: RowResult) -> str:
-    """Why a row has no score: it was not run as it is set now, or there is nothing to score it on."""
+def unscored(result: RunResult) -> str:
+    """Why a run has no score: it has no results as it is set now, or there is nothing to score it on."""
     return NOT_RUN if result.absent else NO_TEST
 
 
-def against_papers(results: list[RowResult], settings: ReportSettings) -> Table:
-    """One line for every metric in which a row and its paper both have a number; empty where no row has more than its headline."""
+def against_papers(results: list[RunResult], settings: ReportSettings) -> Table:
+    """One line for every metric in which a run and its paper both have a number; empty where no run has more than its headline."""
     lines, several = [], False
     for result in results:
         if result.name not in settings.papers:
@@ -180,7 +180,7 @@ def against_papers(results: list[RowResult], settings: ReportSettings) -> Table:
             known = moments(ours)
             cells = [spread(known, ours), f"{value:g}", f"{known['mean'] - value:+.2f}", published.table.columns[metric]]
             lines.append([result.label, metric, *cells])
-    heads = ["Row", "Metric", "Ours, mean ± std (seeds)", "Paper", "Difference", "Printed column"]
+    heads = ["Run", "Metric", "Ours, mean ± std (seeds)", "Paper", "Difference", "Printed column"]
     return Table(heads, lines) if several else Table([], [])
 
 
@@ -210,7 +210,7 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-def baselines_text(results: list[RowResult]) -> str:
+def baselines_text(results: list[RunResult]) -> str:
     """What the trivial answers score on the same test clips, so that the table can be read against them: one sentence a task."""
     by_task: dict[str, str] = {}
     for result in results:

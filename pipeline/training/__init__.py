@@ -1,1 +1,1 @@
-"""One training loop for every method, and the rows of ``runs`` around it."""
+"""One training loop for every method, and the runs of params.yaml around it."""

@@ -288,7 +288,7 @@ def save_not_finite(live: Path, facts: dict[str, Any]) -> None:
 
 
 class LiveMetrics:
-    """DVCLive files to watch while training runs; what is published of a row is its ``curves.csv``, made from the checkpointed history."""
+    """DVCLive files to watch while training runs; what is published of a run is its ``curves.csv``, made from the checkpointed history."""
 
     def __init__(self, directory: Path, resume: bool) -> None:
         self.live: Live | None = None

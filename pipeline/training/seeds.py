@@ -1,4 +1,4 @@
-"""Several seeds of a row side by side, each in a process of its own.
+"""Several seeds of a run side by side, each in a process of its own.
 
 The parent starts the children, draws their progress bars, passes a request to stop on to them, and tells what became of them. Imports no
 torch: only the children need it.
@@ -26,7 +26,7 @@ STOPPED = 143  # exit code of a training that SIGTERM has stopped, its checkpoin
 PATIENCE = 0.5  # seconds between two looks at whether a stop was asked for
 
 
-def train_side_by_side(train: Train, row: str, seeds: Sequence[int], at_once: int) -> None:
+def train_side_by_side(train: Train, run: str, seeds: Sequence[int], at_once: int) -> None:
     """``train`` of every seed, in at most ``at_once`` processes at a time. All of them have ended when this returns or raises.
 
     Args:
@@ -42,7 +42,7 @@ def train_side_by_side(train: Train, row: str, seeds: Sequence[int], at_once: in
         try:
             while running or (waiting and not asked and failure is None):
                 while waiting and len(running) < at_once and not asked and failure is None:
-                    running.append(_Child(train, row, waiting.popleft()))
+                    running.append(_Child(train, run, waiting.popleft()))
                 for child in _stirring(running):
                     if not child.listen():
                         running.remove(child)
@@ -66,8 +66,8 @@ def train_side_by_side(train: Train, row: str, seeds: Sequence[int], at_once: in
 class _Child:
     """One seed, the process that trains it, and its progress bar."""
 
-    def __init__(self, train: Train, row: str, seed: int) -> None:
-        self.name = f"{row}, seed {seed}"
+    def __init__(self, train: Train, run: str, seed: int) -> None:
+        self.name = f"{run}, seed {seed}"
         self.bar: tqdm | None = None
         self.outcome: tuple[str, str] | None = None
         self.process, self.connection = start(serve, stdin=subprocess.DEVNULL)

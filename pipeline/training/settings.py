@@ -10,7 +10,7 @@ from pipeline.settings import LARGEST_SEED, Seed, Settings
 
 
 class TrainSettings(Settings):
-    """What all rows share; what belongs to a method (learning rate, epochs ...) stands in its ``recipe``."""
+    """What all runs share; what belongs to a method (learning rate, epochs ...) stands in its ``recipe``."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(
@@ -35,7 +35,7 @@ class TrainSettings(Settings):
 
 
 class Run(Settings):
-    """One row of the results table: a task, a method on a feature set, trained once per seed."""
+    """One run of the results table: a task, a method on a feature set, trained once per seed."""
 
     task: str
     method: str

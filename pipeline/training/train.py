@@ -1,4 +1,4 @@
-"""The seeds of a row trained, one after the other or side by side, and stored with all that prediction needs."""
+"""The seeds of a run trained, one after the other or side by side, and stored with all that prediction needs."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from pipeline.tensors import Damaged, discard, load_or_discard, load_tensors, sa
 from pipeline.training.data import SplitData
 from pipeline.training.loop import State, Trainer
 from pipeline.training.memory import keep_freed_memory
-from pipeline.training.rows import RowInputs, build, write_curves
+from pipeline.training.run import RunInputs, build, write_curves
 from pipeline.training.seeds import train_side_by_side
 from pipeline.training.settings import TrainSettings
 
 
-def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live: Path, seeds_at_once: int = 1) -> None:
+def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, seeds_at_once: int = 1) -> None:
     """Train every seed into ``directory``; seeds that an interrupted run finished there are kept, and checkpoints resumed.
 
     Args:
@@ -45,9 +45,9 @@ def train_row(inputs: RowInputs, settings: TrainSettings, directory: Path, live:
         bare = replace(inputs, store=FeatureStore(inputs.store.directory))  # without opened shards, which would travel whole
         train_side_by_side(partial(train_alone, bare, settings, directory, live), inputs.name, left, seeds_at_once)
     elif left:
-        row = RowTraining.load(inputs, settings, directory, live)
+        run = RunTraining.load(inputs, settings, directory, live)
         for seed in left:
-            train_seed(row, seed)
+            train_seed(run, seed)
     for path in [*directory.glob("*.checkpoint"), *directory.glob("*.first*")]:
         path.unlink()
     histories = {seed: read_sealed(directory / f"seed-{seed}.json")["history"] for seed in inputs.run.seeds}
@@ -70,12 +70,12 @@ def _finished(directory: Path, seed: int) -> bool:
 
 
 def train_alone(
-    inputs: RowInputs, settings: TrainSettings, directory: Path, live: Path, seed: int, bar: Callable[..., Any]
+    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, seed: int, bar: Callable[..., Any]
 ) -> None:  # fmt: skip
     """One seed in a process of its own, which ends after it."""
     keep_freed_memory()
     try:
-        train_seed(RowTraining.load(inputs, settings, directory, live, bar), seed)
+        train_seed(RunTraining.load(inputs, settings, directory, live, bar), seed)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise PipelineError(
             f"{inputs.name}, seed {seed}: out of memory beside other seeds; lower machine.seeds_at_once ({' '.join(str(error).split())})"
@@ -83,10 +83,10 @@ def train_alone(
 
 
 @dataclass
-class RowTraining:
-    """What the trainings of a row's seeds share: settings, places, and the splits, on the device. ``bar`` makes their progress bars."""
+class RunTraining:
+    """What the trainings of a run's seeds share: settings, places, and the splits, on the device. ``bar`` makes their progress bars."""
 
-    inputs: RowInputs
+    inputs: RunInputs
     settings: TrainSettings
     directory: Path
     live: Path
@@ -98,8 +98,8 @@ class RowTraining:
 
     @classmethod
     def load(
-        cls, inputs: RowInputs, settings: TrainSettings, directory: Path, live: Path, bar: Callable[..., Any] = tqdm
-    ) -> RowTraining:  # fmt: skip
+        cls, inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, bar: Callable[..., Any] = tqdm
+    ) -> RunTraining:  # fmt: skip
         """Sets up torch in this process, for good, and reads the splits."""
         torch.use_deterministic_algorithms(True, warn_only=True)
         use_threads(settings.threads)
@@ -116,33 +116,33 @@ class RowTraining:
         return Trainer(self.fabric, method, self.inputs.task, *splits, self.settings, *places, name, watched, self.bar)
 
 
-def train_seed(row: RowTraining, seed: int) -> None:
+def train_seed(run: RunTraining, seed: int) -> None:
     """One seed, from its checkpoint if there is one, to ``seed-K.safetensors`` and ``seed-K.json``."""
-    first, before, machines = train_first(row, seed)
+    first, before, machines = train_first(run, seed)
     torch.manual_seed(seed)
-    method = row.inputs.build()
-    trainer = row.trainer(method, f"{row.inputs.name}, seed {seed}", f"seed-{seed}.checkpoint", f"seed-{seed}", row.watched)
+    method = run.inputs.build()
+    trainer = run.trainer(method, f"{run.inputs.name}, seed {seed}", f"seed-{seed}.checkpoint", f"seed-{seed}", run.watched)
     with torch.no_grad():
         method.prepare(first, trainer.in_order)
     state = trainer.run()
     for fault in state.faults:
         print(f"{trainer.name}: {fault}", flush=True)
     state.machines = joined(machines, *state.machines)
-    save_seed(row, seed, state)
-    weights, device = row.directory / f"seed-{seed}.safetensors", row.train.features.visual.device.type
-    save_time(row.live / f"seed-{seed}", weights, before + state.seconds, device)
+    save_seed(run, seed, state)
+    weights, device = run.directory / f"seed-{seed}.safetensors", run.train.features.visual.device.type
+    save_time(run.live / f"seed-{seed}", weights, before + state.seconds, device)
 
 
-def train_first(row: RowTraining, seed: int) -> tuple[Method | None, float, list[dict[str, Any]]]:
+def train_first(run: RunTraining, seed: int) -> tuple[Method | None, float, list[dict[str, Any]]]:
     """(the network that ``config.first`` asks for, in eval mode; seconds it took; machines that took part): trained under the same seed,
     or as an interrupted run left it. (None, 0, []) where the method has none."""
-    inputs, config = row.inputs, row.inputs.config.first
+    inputs, config = run.inputs, run.inputs.config.first
     if config is None:
         return None, 0.0, []
     torch.manual_seed(seed)
     method = build(inputs.first_method, inputs.store.shapes, len(inputs.classes), config.model_dump())
-    weights = row.directory / f"seed-{seed}.first"
-    trainer = row.trainer(method, f"{inputs.name}, seed {seed}, first network", f"seed-{seed}.first-checkpoint", f"seed-{seed}-first")
+    weights = run.directory / f"seed-{seed}.first"
+    trainer = run.trainer(method, f"{inputs.name}, seed {seed}, first network", f"seed-{seed}.first-checkpoint", f"seed-{seed}-first")
     kept = load_or_discard(weights, f"the first network of seed {seed} is trained again")
     if kept is None:
         state = trainer.run()
@@ -154,16 +154,16 @@ def train_first(row: RowTraining, seed: int) -> tuple[Method | None, float, list
     return method.eval(), float(facts["seconds"]), json.loads(facts["machines"])
 
 
-def save_seed(row: RowTraining, seed: int, state: State) -> None:
+def save_seed(run: RunTraining, seed: int, state: State) -> None:
     """``seed-K.safetensors`` and, last, ``seed-K.json`` with what rebuilds the method around it, and what made the weights."""
     assert state.best_weights is not None
-    directory, inputs = row.directory, row.inputs
+    directory, inputs = run.directory, run.inputs
     save_tensors(directory / f"seed-{seed}.safetensors", state.best_weights)
     facts = {
         "task": inputs.run.task,
         "method": inputs.run.method,
         "settings": publishable(inputs.settings),
-        "train": row.settings.model_dump(mode="json", exclude=WORKING_SETTINGS),
+        "train": run.settings.model_dump(mode="json", exclude=WORKING_SETTINGS),
         "made_with": inputs.made_with,
         "machines": state.machines,
         "features": inputs.run.features,

@@ -6,7 +6,7 @@ import re
 
 import pytest
 from ruamel.yaml import YAML
-from tiny_project import FEATURES, ROW, TINY, Project
+from tiny_project import FEATURES, RUN, TINY, Project
 
 from pipeline import config
 from pipeline.errors import InputProblems
@@ -21,7 +21,7 @@ def params(tuning=None, **feature_set):
         **TINY,
         "finetune": {"eye": {**TUNING, **(tuning or {})}},
         "features": {**TINY["features"], "third": {key: value for key, value in tuned.items() if value is not None}},
-        "runs": {**TINY["runs"], "avel_third": {**ROW, "method": "avel", "features": "third"}},
+        "runs": {**TINY["runs"], "avel_third": {**RUN, "method": "avel", "features": "third"}},
     }
 
 
@@ -68,7 +68,7 @@ def test_the_name_none_is_taken(tmp_path):
     assert [problem for problem in problems(tmp_path, content) if problem.startswith("finetune.none: the name 'none' cannot be used")]
 
 
-def test_the_dag_below_a_fine_tuning_is_its_feature_set_and_that_ones_rows(tmp_path, repository):
+def test_the_dag_below_a_fine_tuning_is_its_feature_set_and_that_ones_runs(tmp_path, repository):
     project = Project(tmp_path, repository)
     project.write_params(params())
     project.commit()

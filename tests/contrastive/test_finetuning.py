@@ -352,7 +352,7 @@ def test_the_fingerprint_follows_settings_and_clips(world):
     [
         *((f"pipeline/{name}.py", True) for name in ("contrastive/loss", "encoders/timm_models", "encoders/logmel", "encoders/weights")),
         *((f"pipeline/{name}.py", True) for name in ("features/passes", "media/decoding", "layers/precision", "training/checkpoint")),
-        *((f"pipeline/{name}.py", False) for name in ("encoders/vggish", "methods/avel", "layers/spiking", "report/tables")),
+        *((f"pipeline/{name}.py", False) for name in ("encoders/vggish", "methods/avel", "methods/cace_net/spiking", "report/tables")),
     ],
 )
 def test_the_fingerprint_follows_all_code_that_makes_the_weights_and_no_other(world, edited, path, counts):

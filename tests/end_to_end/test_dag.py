@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from tiny_project import TINY
 
-ROWS = set(TINY["runs"])
+RUNS = set(TINY["runs"])
 pytestmark = pytest.mark.xdist_group("tiny")  # one process: the tiny project is run from nothing once
 
 
@@ -29,9 +29,9 @@ def changed(**blocks):
 def test_raw_clips_become_a_table(tiny):
     project, outs, output = tiny
     metrics = json.loads(outs["data/results/report/metrics.json"])
-    assert set(metrics) == ROWS
-    assert all(set(row) == {"accuracy", "std"} and 0 <= row["accuracy"] <= 100 for row in metrics.values())
-    assert all(f"| {row} |" in output for row in ROWS)
+    assert set(metrics) == RUNS
+    assert all(set(run) == {"accuracy", "std"} and 0 <= run["accuracy"] <= 100 for run in metrics.values())
+    assert all(f"| {run} |" in output for run in RUNS)
     manifest = pd.read_parquet(project.root / "data/clips/clips.parquet")
     assert list(manifest["status"]) == ["ok"] * 22
     assert b"<h1>Tiny</h1>" in outs["data/results/report/index.html"]
@@ -41,19 +41,19 @@ def test_nothing_changed_nothing_runs(project):
     assert project.repro()[0] == set()
 
 
-def test_a_number_of_one_method_reruns_its_rows_and_the_report(project):
+def test_a_number_of_one_method_reruns_its_runs_and_the_report(project):
     project.write_params(changed(methods__cace_net__lambda_contrast=0.4))
     assert project.repro()[0] == {"plan", "train@cace_first", "evaluate@cace_first", "report"}
 
 
-def test_a_setting_of_one_encoder_reruns_its_feature_set_and_the_rows_on_it(project):
+def test_a_setting_of_one_encoder_reruns_its_feature_set_and_the_runs_on_it(project):
     project.write_params(changed(features__second__visual__image_size=48))
     ran, output = project.repro()
     assert ran == {"plan", "extract@second", "train@avel_second", "evaluate@avel_second", "report"}
     assert "22 clips stored, 22 encoded" in output
 
 
-def test_a_new_seed_reruns_its_row_alone(project):
+def test_a_new_seed_reruns_its_run_alone(project):
     project.write_params(changed(runs__avel_second__seeds=[0, 1, 2]))
     assert project.repro()[0] == {"plan", "train@avel_second", "evaluate@avel_second", "report"}
 
@@ -77,12 +77,12 @@ def code(project):
         (project.root / path).write_bytes(content)
 
 
-def test_a_layer_of_one_method_reruns_its_rows_alone(project, code):
-    code("pipeline/layers/spiking.py")
+def test_a_layer_of_one_method_reruns_its_runs_alone(project, code):
+    code("pipeline/methods/cace_net/spiking.py")
     assert project.repro()[0] - {"report"} == {"plan", "train@cace_first", "evaluate@cace_first"}
 
 
-def test_a_new_method_reruns_no_row(project, code):
+def test_a_new_method_reruns_no_run(project, code):
     code("pipeline/methods/__init__.py")
     (project.root / "pipeline/layers/brand_new.py").write_text("X = 1\n", encoding="utf-8")
     (project.root / "pipeline/methods/brand_new.py").write_text("from pipeline.layers.brand_new import X\n", encoding="utf-8")
@@ -160,12 +160,12 @@ def test_experiments_compare_readably(project):
     assert float(by_name["less"]["methods.cace_net.lambda_contrast"]) == 0.4
     whole = list(csv.DictReader(io.StringIO(project.run("dvc", "exp", "show", "--csv"))))
     metrics = [column for column in whole[0] if column.endswith(("accuracy", ".std")) or column == "std"]
-    assert len(metrics) == 2 * len(ROWS)
+    assert len(metrics) == 2 * len(RUNS)
     shown = json.loads(project.run("dvc", "metrics", "show", "--json"))
-    assert set(shown[""]["data"]["data/results/report/metrics.json"]["data"]) == ROWS
+    assert set(shown[""]["data"]["data/results/report/metrics.json"]["data"]) == RUNS
     changes = project.run("dvc", "metrics", "diff", "--all", "HEAD").splitlines()
     assert changes[0].split() == ["Path", "Metric", "HEAD", "workspace", "Change"]
-    assert len(changes) == 1 + 2 * len(ROWS)
+    assert len(changes) == 1 + 2 * len(RUNS)
     assert all(re.search(r" \w+\.(accuracy|std)( +-?\d+(\.\d{1,2})?){3}$", line) for line in changes[1:]), changes
     assert project.run("dvc", "plots", "diff", "HEAD")
     assert "cace_first" in (project.root / "dvc_plots" / "index.html").read_text(encoding="utf-8")

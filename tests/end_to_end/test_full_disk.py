@@ -29,7 +29,7 @@ PARAMS = {
         "published": {"directory": "published", "visual": PUBLISHED, "audio": {**PUBLISHED, "file": "audio.h5"}, "dtype": "float32"}
     },
     "methods": {"avel": {"attention_width": 8, "recurrent_width": 8, "classifier_width": 8, "recipe": {**NARROW, "epochs": 2}}},
-    "runs": {"row": {"task": "avel", "method": "avel", "features": "first", "seeds": [0], "overrides": {}}},
+    "runs": {"run": {"task": "avel", "method": "avel", "features": "first", "seeds": [0], "overrides": {}}},
     "report": {"title": "Tiny", "baseline": None},
 }
 # stage, its argument, where its outs are
@@ -40,8 +40,8 @@ STAGES = [
     (finetune, "eye", "models/encoders/eye"),
     (extract, "first", "data/features/first"),
     (import_features, "published", "data/features/published"),
-    (train, "row", "models/runs/row"),
-    (evaluate, "row", "data/results/rows/row"),
+    (train, "run", "models/runs/run"),
+    (evaluate, "run", "data/results/runs/run"),
     (report, None, "data/results/report"),
 ]
 NAMES = [module.__name__.removeprefix("stages.") for module, _, _ in STAGES]
@@ -163,10 +163,10 @@ def test_predict(full, monkeypatch, capsys, tmp_path):
             command()
         return stop.value.code, capsys.readouterr()
 
-    assert predict(clips[0], "--run", "row")[0] == 0
+    assert predict(clips[0], "--run", "run")[0] == 0
     before = bytes_below(full.root / "predictions")
     full.fill()
-    code, (out, err) = predict(*clips, "--run", "row")
+    code, (out, err) = predict(*clips, "--run", "run")
     assert (code, out) == (2, "")
     lines = err.splitlines()
     assert len(lines) == 2
@@ -176,7 +176,7 @@ def test_predict(full, monkeypatch, capsys, tmp_path):
     assert bytes_below(full.root / "predictions") == before
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr("tempfile.tempdir", str(full.root))
-    code, (out, err) = predict(clips[0], "--run", "row")
+    code, (out, err) = predict(clips[0], "--run", "run")
     assert (code, "Traceback" in err) == (2, False)
     full.empty()
-    assert predict(clips[1], "--run", "row")[0] == 0
+    assert predict(clips[1], "--run", "run")[0] == 0

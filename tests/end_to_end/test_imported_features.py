@@ -58,7 +58,7 @@ def test_published_features_become_a_table_without_any_clip(project):
     store = FeatureStore(project.root / "data/features/published")
     assert (len(index), len(store)) == (20 + 178, 19 + 178)  # rows, clips
     assert (store.entries(index) == index.index).all()
-    scored = json.loads((project.root / "data/results/rows/avel/metrics.json").read_text(encoding="utf-8"))["clips"]
+    scored = json.loads((project.root / "data/results/runs/avel/metrics.json").read_text(encoding="utf-8"))["clips"]
     assert scored["test"] == {"evaluated": 4, "without features": []}
     assert set(json.loads((project.root / "data/results/report/metrics.json").read_text(encoding="utf-8"))) == {"avel"}
     assert project.repro()[0] == set()

@@ -29,7 +29,7 @@ def test_a_killed_run_ends_with_the_bytes_of_an_undisturbed_one(tiny, tmp_path, 
     (work,) = partial.glob(".avel_first.*.partial")
     first_seed = (work / "seed-0.safetensors").stat().st_mtime_ns
 
-    project.write_params({**TINY, "machine": {"seeds_at_once": 2}})  # the one that is left goes on, and other rows' go side by side
+    project.write_params({**TINY, "machine": {"seeds_at_once": 2}})  # the one that is left goes on, and other runs' go side by side
     project.kill_when(lambda: len(list(partial.glob(".avel_second.*.partial/seed-*.checkpoint"))) == 2, "dvc", "repro")
     _, output = project.repro()
     assert (partial / "avel_first" / "seed-0.safetensors").stat().st_mtime_ns == first_seed  # a finished seed is not trained again

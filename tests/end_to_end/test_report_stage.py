@@ -14,22 +14,22 @@ def table(project):
     return (project.root / "data/results/report/table.md").read_text(encoding="utf-8")
 
 
-def line_of(text, row):
-    return next(line for line in text.splitlines() if line.startswith(f"| {row} "))
+def line_of(text, run):
+    return next(line for line in text.splitlines() if line.startswith(f"| {run} "))
 
 
 def test_every_number_says_which_machine_and_which_params_made_it(tiny):
     project, outs, output = tiny
     of_features = json.loads(outs["data/features/first/made_with.json"])
-    of_row = json.loads(outs["data/results/rows/avel_first/metrics.json"])["made_with"]
+    of_run = json.loads(outs["data/results/runs/avel_first/metrics.json"])["made_with"]
     (machine,) = of_features["machines"]["features"]
     assert machine["threads"] == 1
-    assert of_row["machines"]["features"] == [machine]
+    assert of_run["machines"]["features"] == [machine]
     for seed in ("0", "1"):
         trained = json.loads(outs[f"models/runs/avel_first/seed-{seed}.json"])
-        assert trained["machines"] == of_row["machines"]["training"][seed]
+        assert trained["machines"] == of_run["machines"]["training"][seed]
         assert trained["machines"] == [machine]  # one thread each, by the environment
-    (params,) = of_row["params"]
+    (params,) = of_run["params"]
     assert params["dataset"]["annotations"] == "data/raw/tiny"
     assert params["features"]["first"]["visual"]["image_size"] == 64
     assert params["media"]["frames_per_second"] == 1
@@ -41,16 +41,16 @@ def test_every_number_says_which_machine_and_which_params_made_it(tiny):
 
 
 @pytest.mark.fault(39)
-def test_a_missing_row_is_published_as_missing_and_ends_in_an_error(project):
-    shutil.rmtree(project.root / "data/results/rows/cace_first")
+def test_a_missing_run_is_published_as_missing_and_ends_in_an_error(project):
+    shutil.rmtree(project.root / "data/results/runs/cace_first")
     recorded = (project.root / "dvc.lock").read_text(encoding="utf-8")
     output = project.run("dvc", "repro", "--single-item", "report", code=255)
-    assert "report: 1 of 3 rows are missing" in output
+    assert "report: 1 of 3 runs are missing" in output
     assert "cace_first: not evaluated; `dvc repro evaluate@cace_first` runs it" in output
     assert "| not run |" in line_of(table(project), "cace_first")
     assert "| not run |" not in line_of(table(project), "avel_first")
     assert set(json.loads((project.root / "data/results/report/metrics.json").read_text(encoding="utf-8"))) == {"avel_first", "avel_second"}
-    assert (project.root / "dvc.lock").read_text(encoding="utf-8") == recorded  # DVC has no report on record that lacks a row
+    assert (project.root / "dvc.lock").read_text(encoding="utf-8") == recorded  # DVC has no report on record that lacks a run
     assert project.run("python", "-m", "stages.report", code=1)
     ran, _ = project.repro()
     assert "report" in ran or "| not run |" not in table(project)

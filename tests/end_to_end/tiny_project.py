@@ -21,7 +21,7 @@ NARROW = {"learning_rate": 0.003, "batch_size": 4, "epochs": 3}
 
 VISUAL = {"encoder": "efficientnet_lite0", "weights": "pretrained", "image_size": 64, "resize": 64}
 FEATURES = {"visual": VISUAL, "audio": {"encoder": "logmel"}, "finetuned": "none", "dtype": "float16", "batch_size": 64, "device": "cpu"}
-ROW = {"task": "avel", "seeds": [0, 1], "overrides": {}}
+RUN = {"task": "avel", "seeds": [0, 1], "overrides": {}}
 TINY = {
     "synth": {"tiny": {"seed": 3, "train_clips": 12, "val_clips": 4, "test_clips": 6, "picture_size": 64}},
     "dataset": {"kind": "ave", "clips": "data/raw/tiny/clips", "annotations": "data/raw/tiny", "segments": 10, "segment_seconds": 1.0},
@@ -35,16 +35,16 @@ TINY = {
     },
     "train": {"device": "cpu", "checkpoint_seconds": 0},
     "runs": {
-        "avel_first": {**ROW, "method": "avel", "features": "first"},
-        "avel_second": {**ROW, "method": "avel", "features": "second"},
-        "cace_first": {**ROW, "method": "cace_net", "features": "first"},
+        "avel_first": {**RUN, "method": "avel", "features": "first"},
+        "avel_second": {**RUN, "method": "avel", "features": "second"},
+        "cace_first": {**RUN, "method": "cace_net", "features": "first"},
     },
     "report": {"title": "Tiny", "baseline": "avel_first"},
     "cache": {"dir": None},
 }
 STAGES = {
     *("plan", "synthesize@tiny", "index", "decode", "extract@first", "extract@second", "report"),
-    *(f"{stage}@{row}" for stage in ("train", "evaluate") for row in TINY["runs"]),
+    *(f"{stage}@{run}" for stage in ("train", "evaluate") for run in TINY["runs"]),
 }
 TIMED = {f"data/results/report/{name}" for name in ("table.md", "table.tex", "table.csv", "index.html")}  # they tell the training time
 
@@ -53,8 +53,9 @@ def leave_out(directory: str, names: list[str]) -> set[str]:
     """What the stages and DVC have made in the real project: byte code, caches, outs."""
     left = {"__pycache__"}
     path = Path(directory)
-    if path.name in {".dvc", "data", "models", "results", "rows"} or path.parts[-2:] == ("models", "encoders"):
-        tracked = {"README.md", "config", "plots", "results", "rows", "pretrained", "encoders", "none", ".gitignore"}
+    if path.name in {".dvc", "data", "models", "results"} or path.parts[-2:] in (("models", "encoders"), ("results", "runs")):
+        tracked = {"README.md", "config", "plots", "results", "pretrained", "encoders", "none", ".gitignore"}
+        tracked |= {"runs"} if path.name == "results" else set()
         left |= set(names) - tracked
     return left
 
@@ -122,13 +123,13 @@ class Project:
         return {path.relative_to(self.root).as_posix(): path.read_bytes() for path in files if path.name != ".gitignore"}
 
 
-def without_times(path: str, content: bytes, rows: int = len(TINY["runs"])) -> object:
-    """A report's file but for the seconds, minutes and hours of training in it, one of each row."""
+def without_times(path: str, content: bytes, runs: int = len(TINY["runs"])) -> object:
+    """A report's file but for the seconds, minutes and hours of training in it, one of each run."""
     text = content.decode()
     if path.endswith(".csv"):
         lines = list(csv.DictReader(io.StringIO(text)))
         assert all(float(line.pop("seconds")) > 0 for line in lines)
         return lines
     untimed, count = re.subn(r"\b\d+\.\d s\b|\b\d+ min \d\d s\b", "TIME", text)
-    assert count == rows, f"{path}: a training time for each row"
+    assert count == runs, f"{path}: a training time for each run"
     return untimed

@@ -9,11 +9,11 @@ import torch
 from pipeline.layers import recurrent
 from pipeline.layers.audio_guided_channel_spatial import AudioGuidedChannelSpatialAttention
 from pipeline.layers.audio_guided_spatial import AudioGuidedSpatialAttention
+from pipeline.layers.co_guidance import UnscaledAttention
 from pipeline.layers.pooling import masked_mean, max_over_time, mean_over_time, top_k_mean
 from pipeline.layers.precision import at_least_float32, processor_has_lstm
 from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.layers.relation import CrossModalRelation, Interaction, IntraModalRelation
-from pipeline.layers.unscaled_attention import UnscaledAttention
 
 pytestmark = pytest.mark.processor
 

@@ -10,10 +10,10 @@ from safetensors.torch import load_file, save_file
 from test_han import CLASSES, LENGTHS, Reference, example
 
 from pipeline.errors import PipelineError
-from pipeline.layers.label_denoising import absent_labels
 from pipeline.layers.parsing_losses import stream_contrast
 from pipeline.methods import METHODS, Progress, create
 from pipeline.methods.base import ParsingTargets
+from pipeline.methods.shared.denoising import absent_labels
 
 
 def build(**config):

@@ -14,8 +14,8 @@ from test_han import Reference as HanReference
 
 from pipeline.datasets.llp import CLASSES as LLP_CLASSES
 from pipeline.errors import InputProblems, PipelineError
-from pipeline.layers.track_exchange import unrelated
 from pipeline.methods import METHODS, Batch, Progress, VideoTargets, create
+from pipeline.methods.ma.track_exchange import unrelated
 
 SETTINGS = {"width": 6, "feedforward": 8, "dropout": 0.0}
 

@@ -10,8 +10,8 @@ from test_parsing_contract import CASES, CLASSES, LATE, build, losses, padded, r
 
 from pipeline.errors import PipelineError
 from pipeline.methods import METHODS, Batch, ParsingScores, ParsingTargets
-from pipeline.methods.anchor import Anchored, AnchorMethod
-from pipeline.methods.parsing import ParsingMethod
+from pipeline.methods.shared.anchor import Anchored, AnchorMethod
+from pipeline.methods.shared.parsing import ParsingMethod
 from pipeline.tasks import avvp
 
 GUESSED = {"pseudo_labels": {"heard": "audio_labels", "seen": "visual_labels"}}

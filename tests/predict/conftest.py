@@ -1,4 +1,4 @@
-"""A small world with two trained rows, made once in this process by the stages' own functions."""
+"""A small world with two trained runs, made once in this process by the stages' own functions."""
 
 from __future__ import annotations
 
@@ -119,9 +119,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
         index.main()
         decode.main()
         extract.main("first")
-        for row in ("avel", "cace"):
-            train.main(row)
-            evaluate.main(row)
+        for run in ("avel", "cace"):
+            train.main(run)
+            evaluate.main(run)
     return root
 
 

@@ -7,21 +7,21 @@ from PIL import Image
 from pipeline import config
 from pipeline.cache import Cache
 from pipeline.report.pictures import choose, pictures, typical_clip
-from pipeline.report.results import read_rows
+from pipeline.report.results import read_runs
 from pipeline.tasks import avel
 from stages.clips import read_clips
-from stages.paths import INDEX, LIVE, PARAMS, ROWS
+from stages.paths import INDEX, LIVE, PARAMS, RESULTS
 
 
 def draw(directory, names=("avel", "cace")):
     params = config.load(PARAMS)
     cache = Cache(params.cache.dir)
     _, manifest, jobs = read_clips(params, cache)
-    results = read_rows({name: params.runs[name] for name in names}, ROWS, LIVE)
+    results = read_runs({name: params.runs[name] for name in names}, RESULTS, LIVE)
     return pictures(results, INDEX, manifest, jobs, cache, directory), results, manifest
 
 
-def test_a_clip_of_the_last_attending_row_is_drawn(project, tmp_path):
+def test_a_clip_of_the_last_attending_run_is_drawn(project, tmp_path):
     written, results, _ = draw(tmp_path)
     assert [path.name for path in written] == ["timeline.png", "attention.png"]
     shown = choose(results)
@@ -40,7 +40,7 @@ def test_without_raw_clips_there_is_no_picture(project, tmp_path):
     assert pictures(results, INDEX, manifest.iloc[:0], {}, Cache(tmp_path / "none"), tmp_path) == []
 
 
-def test_no_row_no_picture(project, tmp_path):
+def test_no_run_no_picture(project, tmp_path):
     assert draw(tmp_path, ["later"])[0] == []
     assert not list(tmp_path.iterdir())
 

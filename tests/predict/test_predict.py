@@ -1,4 +1,4 @@
-"""Whole files through a trained row: the same scores as `evaluate`, no seams, honest refusals."""
+"""Whole files through a trained run: the same scores as `evaluate`, no seams, honest refusals."""
 
 import gc
 from pathlib import Path
@@ -43,11 +43,11 @@ def predictor(project) -> Predictor:
     return Predictor("cace")
 
 
-@pytest.mark.parametrize(("row", "seed"), [("avel", 4), ("avel", 0), ("cace", 1)])
-def test_a_clip_has_the_scores_that_evaluate_gave_it(project, row, seed):
-    lines = pd.read_parquet(f"data/results/rows/{row}/predictions.parquet")
+@pytest.mark.parametrize(("run", "seed"), [("avel", 4), ("avel", 0), ("cace", 1)])
+def test_a_clip_has_the_scores_that_evaluate_gave_it(project, run, seed):
+    lines = pd.read_parquet(f"data/results/runs/{run}/predictions.parquet")
     lines = lines[(lines["split"] == "test") & (lines["seed"] == seed)]
-    loaded = Predictor(row, seed)
+    loaded = Predictor(run, seed)
     for clip, of_clip in list(lines.groupby("clip"))[seed % 2 :: 3]:  # two of the six
         found = loaded.predict(CLIPS / f"{clip}.mp4")
         of_clip = of_clip.sort_values("segment")
@@ -76,7 +76,7 @@ def test_sixty_seconds_score_as_their_six_windows_do(predictor, minute, windows)
 
 def test_the_first_seed_is_the_default_and_python_has_one_call(project, minute):
     found = predict(minute, "avel")
-    assert (found.seed, found.row, found.method, found.task, found.features) == (4, "avel", "avel", "avel", "first")
+    assert (found.seed, found.run, found.method, found.task, found.features) == (4, "avel", "avel", "avel", "first")
 
 
 LENGTHS = [(0.02, 1), (0.5, 1), (10.0, 1), (10.024, 1), (10.5, 1), (10.51, 2), (14.08, 2), (20.4, 2), (20.6, 3), (3600, 360)]
@@ -179,12 +179,12 @@ def long_file(path, films, seconds):
     return path
 
 
-def test_a_row_that_cannot_predict_says_why(project):
+def test_a_run_that_cannot_predict_says_why(project):
     with pytest.raises(PipelineError, match="did you mean 'cace'"):
         Predictor("cage")
-    with pytest.raises(PipelineError, match=r"row 'later' was never trained: .*dvc repro evaluate@later"):
+    with pytest.raises(PipelineError, match=r"run 'later' was never trained: .*dvc repro evaluate@later"):
         Predictor("later")
-    with pytest.raises(PipelineError, match="row 'avel' has no seed 9; trained are: 0, 4"):
+    with pytest.raises(PipelineError, match="run 'avel' has no seed 9; trained are: 0, 4"):
         Predictor("avel", 9)
 
 
@@ -212,7 +212,7 @@ def test_missing_weights_are_named(edit_params):
         Predictor("cace")
 
 
-def test_a_row_on_imported_features_cannot_see_a_new_file(project, monkeypatch):
+def test_a_run_on_imported_features_cannot_see_a_new_file(project, monkeypatch):
     facts = Path("models/runs/cace/seed-1.json")
     content = facts.read_text(encoding="utf-8")
     document = read_sealed(facts)
@@ -225,13 +225,13 @@ def test_a_row_on_imported_features_cannot_see_a_new_file(project, monkeypatch):
         facts.write_text(content, encoding="utf-8")
 
 
-def test_a_row_whose_task_finds_no_events_of_a_file_is_refused(project):
+def test_a_run_whose_task_finds_no_events_of_a_file_is_refused(project):
     """Cross-modality localization answers questions that a file alone does not ask."""
     facts = Path("models/runs/cace/seed-1.json")
     content = facts.read_text(encoding="utf-8")
     write_sealed(facts, {**read_sealed(facts), "task": "cml"})
     try:
-        with pytest.raises(PipelineError, match="row 'cace' is of the task 'cml', which finds no events in a file"):
+        with pytest.raises(PipelineError, match="run 'cace' is of the task 'cml', which finds no events in a file"):
             Predictor("cace")
     finally:
         facts.write_text(content, encoding="utf-8")

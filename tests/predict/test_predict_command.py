@@ -26,7 +26,7 @@ def test_a_file_gives_its_folder_of_answers(run, clips, tmp_path):
     directory = tmp_path / clips[0].stem
     assert {path.name for path in directory.iterdir()} == {"events.json", "segments.csv", "timeline.png", "attention.png", "overlay.mp4"}
     document = json.loads((directory / "events.json").read_text(encoding="utf-8"))
-    assert (document["row"], document["seed"], document["file"], document["seconds"]) == ("cace", 1, clips[0].name, 10.0)
+    assert (document["run"], document["seed"], document["file"], document["seconds"]) == ("cace", 1, clips[0].name, 10.0)
     assert document["windows"] == [{"start": 0.0, "segments": 10, "status": "ok", "reason": "", "good": True}]
     for event in document["events"]:
         assert set(event) == {"start", "end", "label", "score", "perceived"}
@@ -97,8 +97,8 @@ def test_nothing_answered_is_code_2(run, clips, tmp_path):
     assert (code, out) == (2, "")
     assert err == f"predict: {tmp_path / 'absent.mp4'}: no such file\n"
     assert not (tmp_path / "out").exists()
-    for row in ("later", "cage"):
-        code, out, err = run(clips[0], "--run", row, "--out", tmp_path / "out")
+    for name in ("later", "cage"):
+        code, out, err = run(clips[0], "--run", name, "--out", tmp_path / "out")
         assert (code, out, err.count("\n")) == (2, "", 1)
     assert not (tmp_path / "out").exists()
 

@@ -80,7 +80,7 @@ def test_an_older_films_answers_do_not_stay_beside_the_new_ones(run, clip, tmp_p
     code, _, err = run(clip, "--run", "avel", "--out", tmp_path / "out")
     assert (code, err) == (0, "")
     assert {path.name for path in older.iterdir()} == ANSWERS
-    assert json.loads((older / "events.json").read_text(encoding="utf-8"))["row"] == "avel"
+    assert json.loads((older / "events.json").read_text(encoding="utf-8"))["run"] == "avel"
     assert [path.name for path in (tmp_path / "out").iterdir()] == [clip.stem]
 
 

@@ -57,7 +57,7 @@ def test_sigterm_leaves_nothing_behind_and_what_a_kill_leaves_goes_at_the_next_s
 
 
 def test_a_report_in_a_locale_that_is_not_utf8_has_the_same_bytes(project, environment, edit_params):
-    edit_params(lambda params: params["runs"].pop("later"))  # a report that lacks a row does not end with 0
+    edit_params(lambda params: params["runs"].pop("later"))  # a report that lacks a run does not end with 0
     directory = Path("data/results/report")
     report.main()
     expected = {path.name: path.read_bytes() for path in directory.iterdir() if path.is_file()}

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
 from pipeline.layers.multiple_instance import gated_clip_logits
-from pipeline.methods import AvelTargets, Batch, Method, Progress, VideoTargets, cace_net, create
-from pipeline.methods.inputs import method_inputs
+from pipeline.methods import AvelTargets, Batch, Method, Progress, VideoTargets, create
+from pipeline.methods.cace_net import method as cace_net
 from pipeline.methods.psp import pair_similarity_loss
+from pipeline.methods.shared.inputs import method_inputs
 from pipeline.tasks import avel as task
 
 CLASSES = 28

@@ -12,10 +12,11 @@ from released_answers import FLOAT32, Answers, answers, described, released_para
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from pipeline.layers import evidence
 from pipeline.layers.parsing_losses import stream_contrast
-from pipeline.methods import Batch, Method, Progress, VideoTargets, coleaf, create
-from pipeline.methods.anchor import Anchored
+from pipeline.methods import Batch, Method, Progress, VideoTargets, create
+from pipeline.methods.cmpae import evidence
+from pipeline.methods.coleaf import method as coleaf
+from pipeline.methods.shared.anchor import Anchored
 
 CLIPS, SEGMENTS, FRAMES, CLASSES = 4, 10, 8, 25
 CLIPS_OF_CLASS = [

@@ -1,4 +1,4 @@
-"""Rows as `evaluate` leaves them, a world around them, and reports of it."""
+"""Runs as `evaluate` leaves them, a world around them, and reports of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class World:
     def __init__(self, root) -> None:
         self.root, self.out = root, root / "out"
         self.out.mkdir()
-        self.sources = Sources(root / "rows", root / "index", root / "clips", root / "live", 1.0)
+        self.sources = Sources(root / "runs", root / "index", root / "clips", root / "live", 1.0)
         (root / "clips").mkdir()
         (root / "clips" / "summary.json").write_text('{"clips": 9, "ok": 8, "truncated": 1}', encoding="utf-8")
         self.write_index(annotation_rows([None] * 8))
@@ -32,12 +32,12 @@ class World:
         (self.root / "index").mkdir(exist_ok=True)
         write_index(Index(rows, CLASSES, list(health)), self.root / "index")
 
-    def write_row(self, name, true, predicted_by_seed, method="avel", without_features=(), scores=None, test_curves=None, seen=0,
+    def write_run(self, name, true, predicted_by_seed, method="avel", without_features=(), scores=None, test_curves=None, seen=0,
                   made_with=None):  # fmt: skip
-        """A row's out. true: (N, T) labels; predicted_by_seed: seed -> (N, T); scores: seed -> (N, T, C+1), else 0.9 on the label;
+        """A run's out. true: (N, T) labels; predicted_by_seed: seed -> (N, T); scores: seed -> (N, T, C+1), else 0.9 on the label;
         test_curves: seed -> accuracy on test after each of 3 epochs; seen: the first so many test clips stand in train, too;
         made_with: as evaluate writes it."""
-        directory = self.root / "rows" / name
+        directory = self.root / "runs" / name
         directory.mkdir(parents=True)
         true, tables, seeds, unseen = np.asarray(true), [], {}, {}
         for seed, predicted in predicted_by_seed.items():

@@ -22,11 +22,11 @@ def half(content: bytes) -> bytes:
 @pytest.mark.parametrize(
     ("name", "change"),
     [
-        ("rows/base/metrics.json", other_mean),
-        ("rows/base/metrics.json", half),
-        ("rows/base/curves.csv", lambda content: content.replace(b"10.0", b"90.0", 1)),
-        ("rows/base/curves.csv", half),
-        ("rows/base/predictions.parquet", half),
+        ("runs/base/metrics.json", other_mean),
+        ("runs/base/metrics.json", half),
+        ("runs/base/curves.csv", lambda content: content.replace(b"10.0", b"90.0", 1)),
+        ("runs/base/curves.csv", half),
+        ("runs/base/predictions.parquet", half),
         ("index/health.json", lambda content: content.replace(b"rows: 1", b"rows: 7")),
         ("index/classes.json", lambda content: content.replace(b"Bell", b"Ball")),
         ("clips/summary.json", half),
@@ -34,8 +34,8 @@ def half(content: bytes) -> bytes:
 )
 def test_a_damaged_out_is_named_and_nothing_of_it_is_shown(world, helpers, name, change):
     share, run = helpers[:2]
-    world.write_row("base", share(0)[0], {0: share(20)[1], 1: share(24)[1]})
-    directory = world.root / "rows" / "base"
+    world.write_run("base", share(0)[0], {0: share(20)[1], 1: share(24)[1]})
+    directory = world.root / "runs" / "base"
     document = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
     write_sealed(directory / "metrics.json", document | {"curves": file_sha256(directory / "curves.csv")})
     world.report({"base": run()})

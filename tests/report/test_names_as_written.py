@@ -1,4 +1,4 @@
-"""Names of classes, rows, clips and files are the user's: matplotlib must draw them as they are written, whatever they hold."""
+"""Names of classes, runs, clips and files are the user's: matplotlib must draw them as they are written, whatever they hold."""
 
 import importlib
 
@@ -14,7 +14,7 @@ from pipeline.parity.pairs import Layer
 from pipeline.parity.report import draw as draw_parity
 from pipeline.report import attention, timeline
 from pipeline.report.captions import captioned
-from pipeline.report.figures import draw_curves, draw_rows
+from pipeline.report.figures import draw_curves, draw_runs
 from pipeline.report.preview import preview
 from pipeline.tasks.tracks import Tracks
 
@@ -53,15 +53,15 @@ def test_timelines_and_attention(drawn, tmp_path):
     assert all(f"{name}\n(both)" in drawn for name in NAMES[:3])
 
 
-def test_rows_and_curves(drawn, tmp_path, world, helpers):
+def test_runs_and_curves(drawn, tmp_path, world, helpers):
     share, run, _ = helpers
     for name in NAMES:
         true, predicted = share(20)
-        world.write_row(name, true, {0: predicted})
+        world.write_run(name, true, {0: predicted})
     world.report({name: run(seeds=(0,)) for name in NAMES})
     assert all(name in drawn for name in NAMES)
-    draw_rows([], tmp_path / "rows.png")
-    curves = pd.DataFrame({"row": NAMES, "epoch": 0, "value": 1.0})
+    draw_runs([], tmp_path / "runs.png")
+    curves = pd.DataFrame({"run": NAMES, "epoch": 0, "value": 1.0})
     draw_curves(curves, tmp_path / "curves.png")
     assert {name for name in NAMES if not name.startswith("_")} <= set(drawn)
 

@@ -102,10 +102,10 @@ def page_data(world):
 
 def test_the_page_holds_what_evaluate_wrote(world, helpers):
     true = np.array([[0, 0, 3], [1, 3, 3]])
-    world.write_row("base", true, {0: [[0, 1, 3], [1, 1, 3]], 1: [[0, 0, 3], [3, 3, 3]]})
+    world.write_run("base", true, {0: [[0, 1, 3], [1, 1, 3]], 1: [[0, 0, 3], [3, 3, 3]]})
     world.report({"base": helpers[1](), "never": helpers[1]()}, baseline="base")
     page, data = page_data(world)
-    base, never = data["rows"]
+    base, never = data["runs"]
     assert never == {"name": "never", "label": "never", "method": "avel", "task": "avel", "features": "f", "ran": False}
     assert base["classAccuracy"] == [75.0, 50.0, None, 83.3]  # means of (50, 100), (100, 0), absent, (2/3, 1) by seed
     assert base["confusion"] == [[3, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 5]]
@@ -122,7 +122,7 @@ def test_the_page_holds_what_evaluate_wrote(world, helpers):
 
 def test_the_report_is_the_same_every_time(world, helpers):
     share, run, _ = helpers
-    world.write_row("base", share(0)[0], {0: share(20)[1], 1: share(24)[1]})
+    world.write_run("base", share(0)[0], {0: share(20)[1], 1: share(24)[1]})
     world.report({"base": run(), "never": run()}, baseline="base")
     first = {path.name: path.read_bytes() for path in world.out.iterdir() if path.is_file()}
     world.report({"base": run(), "never": run()}, baseline="base")
@@ -130,18 +130,18 @@ def test_the_report_is_the_same_every_time(world, helpers):
     assert len(first) == 10
 
 
-def test_a_row_of_a_task_without_labels_and_scores_is_shown_without_them(world, helpers):
+def test_a_run_of_a_task_without_labels_and_scores_is_shown_without_them(world, helpers):
     """A task yet to come: its metrics have no confusion, its predictions other columns."""
     share, run, _ = helpers
-    world.write_row("base", share(0)[0], {0: share(20)[1]})
-    directory = world.root / "rows" / "base"
+    world.write_run("base", share(0)[0], {0: share(20)[1]})
+    directory = world.root / "runs" / "base"
     document = json.loads((directory / "metrics.json").read_text(encoding="utf-8"))
     document["seeds"]["test"]["0"] = {"accuracy": 50.0}
     (directory / "metrics.json").write_text(json.dumps(document), encoding="utf-8")
     path = directory / "predictions.parquet"
     pd.read_parquet(path).drop(columns=["scores"]).to_parquet(path)
     world.report({"base": run([0])})
-    base = page_data(world)[1]["rows"][0]
+    base = page_data(world)[1]["runs"][0]
     assert base["classAccuracy"] is None
     assert base["confusion"] is None
     assert base["reliability"] is None

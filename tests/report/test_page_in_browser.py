@@ -41,7 +41,7 @@ def browser():
 
 @pytest.fixture
 def report(world, helpers):
-    """Four clips of four seconds, three of them with a file, and two rows: ``base`` is right in clips 0 and 1, ``other`` in 0 and 2."""
+    """Four clips of four seconds, three of them with a file, and two runs: ``base`` is right in clips 0 and 1, ``other`` in 0 and 2."""
     _, run, annotation_rows = helpers
     frames = np.broadcast_to(np.linspace(20, 230, 32).astype(np.uint8)[:, None, None, None], (32, 48, 64, 3)).copy()
     tone = (0.3 * np.sin(2 * np.pi * 440 * np.arange(4 * RATE) / RATE)).astype(np.float32)
@@ -50,8 +50,8 @@ def report(world, helpers):
     true = [[BACKGROUND, BELL, BELL, BACKGROUND], [DOG] * 4, [BACKGROUND, GUITAR, GUITAR, GUITAR], [BACKGROUND, BACKGROUND, BELL, BELL]]
     base = [true[0], true[1], [BACKGROUND, DOG, GUITAR, GUITAR], [BELL, BACKGROUND, BELL, BACKGROUND]]
     other = [true[0], [DOG, DOG, DOG, BACKGROUND], true[2], [BELL, BACKGROUND, BELL, BACKGROUND]]
-    world.write_row("base", true, {0: base, 1: base})
-    world.write_row("other", true, {0: other, 1: other}, method="cace_net")
+    world.write_run("base", true, {0: base, 1: base})
+    world.write_run("other", true, {0: other, 1: other}, method="cace_net")
     runs = {"base": run(), "other": run(method="cace_net"), "never": run()}
     world.report(runs, baseline="base", papers={"other": "cace_net/AVE supervised"}, notes={"base": "A note."})
     return (world.out / "index.html").as_uri()
@@ -126,19 +126,19 @@ def test_filters_change_what_is_shown(opened):
     for value, shown in {"right": ["clip0", "clip1"], "wrong": ["clip2", "clip3"], "better": ["clip1"], "worse": ["clip2"]}.items():
         page.select_option("#filter-answer", value=value)
         assert visible(page) == shown, value
-    page.select_option("#row-a", "other")  # the filter now asks about the other row
+    page.select_option("#run-a", "other")  # the filter now asks about the other run
     page.select_option("#filter-answer", value="right")
     assert visible(page) == ["clip0", "clip2"]
     assert page.locator("#gallery-count").text_content() == "2 of 4 clips"
 
 
-def test_lanes_show_the_rows_that_are_chosen(opened):
+def test_lanes_show_the_runs_that_are_chosen(opened):
     page = opened()
     card = page.locator(".card").nth(2)
     assert card.locator(".lane-name").all_text_contents() == ["Truth", "base, seed 0: 75 % right", "other, seed 0: 100 % right"]
     assert card.locator(".span").all_text_contents() == ["Guitar", "✕ Dog <b>", "✓ Guitar", "✓ Guitar"]
     assert card.locator(".span.wrong").get_attribute("style") == "left: 25%; width: 25%;"
-    page.select_option("#row-b", "")
+    page.select_option("#run-b", "")
     assert card.locator(".lane-name").all_text_contents() == ["Truth", "base, seed 0: 75 % right"]
     assert page.locator(".card").nth(3).locator(".span").all_text_contents() == ["Bell", "+ Bell", "✓ Bell", "– Bell"]
 
@@ -189,10 +189,10 @@ def test_charts_follow_the_choice(opened):
     assert page.locator(".confusion").count() == 2
     assert page.locator("#reliability-plots svg circle").count() > 0
     assert page.locator("#training-plots polyline").count() == 4
-    page.select_option("#row-b", "")
+    page.select_option("#run-b", "")
     assert page.locator("#class-bars tbody tr").nth(2).locator("td").all_text_contents() == ["66.7"]
     assert page.locator(".confusion").count() == 1
-    assert [option for option in page.locator("#row-a option").all_text_contents()] == ["base", "other"]  # `never` has nothing to show
+    assert [option for option in page.locator("#run-a option").all_text_contents()] == ["base", "other"]  # `never` has nothing to show
 
 
 @pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 800)])
@@ -211,4 +211,4 @@ def test_every_control_is_reached_by_the_keyboard(opened):
     for _ in range(80):
         page.keyboard.press("Tab")
         reached.add(page.evaluate("document.activeElement.id || document.activeElement.className || document.activeElement.tagName"))
-    assert {"row-a", "row-b", "filter-class", "filter-answer", "lanes", "VIDEO", "skip"} <= reached
+    assert {"run-a", "run-b", "filter-class", "filter-answer", "lanes", "VIDEO", "skip"} <= reached

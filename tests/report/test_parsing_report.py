@@ -1,4 +1,4 @@
-"""Rows of parsing in the report: trivial answers, differences to another row, classes; and rows of several tasks side by side."""
+"""Runs of parsing in the report: trivial answers, differences to another run, classes; and runs of several tasks side by side."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def answer(share, seed):
 
 
 @pytest.fixture
-def write_row(world):
+def write_run(world):
     def write(name, decided_by_seed):
-        directory = world.root / "rows" / name
+        directory = world.root / "runs" / name
         directory.mkdir(parents=True)
         mask, tables, seeds = torch.ones(N, T, dtype=torch.bool), [], {}
         for seed, decided in decided_by_seed.items():
@@ -62,14 +62,14 @@ def parsing_run(seeds=(0, 1)):
     return Run(task="avvp", method="han", features="f", seeds=list(seeds))
 
 
-def cells(text, row, level, rule):
+def cells(text, run, level, rule):
     """Score -> cell of one line of the parsing table."""
-    heads = [head.strip() for head in next(line for line in text.splitlines() if line.startswith("| Row | Level |")).split("|")[1:-1]]
+    heads = [head.strip() for head in next(line for line in text.splitlines() if line.startswith("| Run | Level |")).split("|")[1:-1]]
     for line in text.splitlines():
         found = [cell.strip() for cell in line.split("|")[1:-1]]
-        if found[:3] == [row, level, rule]:
+        if found[:3] == [run, level, rule]:
             return dict(zip(heads, found, strict=True))
-    raise AssertionError(f"no line of {row}, {level}, {rule}")
+    raise AssertionError(f"no line of {run}, {level}, {rule}")
 
 
 def published(decided):
@@ -77,11 +77,11 @@ def published(decided):
     return parsing_scores(*(table.transpose(1, 2).numpy() for table in tables))
 
 
-def test_audible_only_and_visible_only_stand_beside_trivial_answers_and_another_row(world, write_row):
+def test_audible_only_and_visible_only_stand_beside_trivial_answers_and_another_run(world, write_run):
     plain = {0: answer(0.4, 1), 1: answer(0.4, 2)}
     better = {0: answer(0.1, 3), 1: answer(0.1, 4)}
-    write_row("han", plain)
-    write_row("better", better)
+    write_run("han", plain)
+    write_run("better", better)
     text = world.report({"han": parsing_run(), "better": parsing_run()}, baseline="han", gallery=0)
     means = {
         name: {key: np.mean([published(decided)[key] for decided in by_seed.values()]) for key in published(plain[0])}
@@ -99,22 +99,22 @@ def test_audible_only_and_visible_only_stand_beside_trivial_answers_and_another_
             low, high = (float(part) for part in interval.strip("[]").split(","))
             assert float(gain) == pytest.approx(means["better"][key] - means["han"][key], abs=0.051)
             assert low <= float(gain) <= high
-    table = pd.read_csv(world.out / "table.csv").set_index("row")
+    table = pd.read_csv(world.out / "table.csv").set_index("run")
     gain = cells(text, "better - han", "segment", "difference [95 %]")["Type@AV"]
     assert gain == f"{table.loc['better', 'difference']:+.1f} [{table.loc['better', 'low']:+.1f}, {table.loc['better', 'high']:+.1f}]"
     assert "(nothing, always)" in (world.out / "table.tex").read_text(encoding="utf-8")
     assert "better - han" in (world.out / "index.html").read_text(encoding="utf-8")
 
 
-def test_classes_have_a_table_of_their_own(world, write_row):
+def test_classes_have_a_table_of_their_own(world, write_run):
     decided = {0: answer(0.4, 1), 1: answer(0.4, 2)}
-    write_row("han", decided)
+    write_run("han", decided)
     world.report({"han": parsing_run()}, gallery=0)
     lines = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in (world.out / "classes.md").read_text(encoding="utf-8").splitlines()
     ]
     heads, of_class = lines[0], {line[0]: line for line in lines[2:] if len(line) == 12}
-    assert heads[:7] == ["Class", "Row", "Segment A", "Segment Ao", "Segment V", "Segment Vo", "Segment AV"]
+    assert heads[:7] == ["Class", "Run", "Segment A", "Segment Ao", "Segment V", "Segment Vo", "Segment AV"]
     assert list(of_class) == ["Bell", "Dog &lt;b>", "Guitar"]
     for number, name in enumerate(("Bell", "Dog &lt;b>")):
         values = []
@@ -127,24 +127,24 @@ def test_classes_have_a_table_of_their_own(world, write_row):
     assert "Guitar & han &" in (world.out / "classes.tex").read_text(encoding="utf-8")
 
 
-def test_rows_of_another_task_are_not_compared(world, write_row, helpers):
+def test_runs_of_another_task_are_not_compared(world, write_run, helpers):
     share, run, _ = helpers
     for name, right in (("avel", 20), ("cace", 30)):
-        world.write_row(name, share(0)[0], {seed: share(right)[1] for seed in (0, 1)})
-    write_row("han", {0: answer(0.4, 1), 1: answer(0.4, 2)})
-    write_row("other", {0: answer(0.2, 3), 1: answer(0.2, 4)})
-    write_row("third", {0: answer(0.3, 3), 1: answer(0.3, 4)})
+        world.write_run(name, share(0)[0], {seed: share(right)[1] for seed in (0, 1)})
+    write_run("han", {0: answer(0.4, 1), 1: answer(0.4, 2)})
+    write_run("other", {0: answer(0.2, 3), 1: answer(0.2, 4)})
+    write_run("third", {0: answer(0.3, 3), 1: answer(0.3, 4)})
     runs = {"avel": run(), "cace": run(), "han": parsing_run(), "other": parsing_run(), "third": parsing_run()}
     text = world.report(runs, baseline="avel", gallery=0)
-    table = pd.read_csv(world.out / "table.csv").set_index("row")
+    table = pd.read_csv(world.out / "table.csv").set_index("run")
     assert table.index[table["difference"].notna()].tolist() == ["cace"]
     assert "| Difference to avel [95 %] |" in text
     assert "difference [95 %]" not in text
     text = world.report(runs, baseline="avel", baselines={"avvp": "han", "third": "other"}, gallery=0)
-    table = pd.read_csv(world.out / "table.csv").set_index("row")
+    table = pd.read_csv(world.out / "table.csv").set_index("run")
     assert table.index[table["difference"].notna()].tolist() == ["cace", "other", "third"]
     assert table.loc["third", "difference"] == pytest.approx(table.loc["third", "mean"] - table.loc["other", "mean"])
-    assert "| Difference to the row named [95 %] |" in text
+    assert "| Difference to the run named [95 %] |" in text
     ends = {line.split("|")[1].strip(): line for line in text.splitlines() if line.startswith("| ")}
     assert "] (other) |" in next(line for line in text.splitlines() if line.startswith("| third | avvp | han |"))
     assert "other - han" in ends

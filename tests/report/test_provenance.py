@@ -18,10 +18,10 @@ def made(training, evaluation=A, params=PARAMS, **works):
 
 
 @pytest.fixture
-def rows(world, helpers):
+def runs(world, helpers):
     def write(name, made_with=None, seeds=(0, 1)):
         true, predicted = helpers[0](20)
-        world.write_row(name, true, {seed: predicted for seed in seeds}, made_with=made_with)
+        world.write_run(name, true, {seed: predicted for seed in seeds}, made_with=made_with)
 
     return write
 
@@ -31,15 +31,15 @@ def line_of(text, name):
 
 
 def notes_of(text, name):
-    text = text.split("\n| Row | Against")[0]  # every table numbers its own notes
+    text = text.split("\n| Run | Against")[0]  # every table numbers its own notes
     numbers = line_of(text, name).split("|")[1].split("[")[1].split("]")[0].split(", ")
     return [line.split("] ", 1)[1].strip() for line in text.splitlines() for n in numbers if line.startswith(f"[{n}] ")]
 
 
-def test_one_machine_is_one_line_and_no_note(world, rows, helpers):
+def test_one_machine_is_one_line_and_no_note(world, runs, helpers):
     run = helpers[1]
     for name in ("base", "other"):
-        rows(name, made({"0": [A], "1": [A]}, features=[A]))
+        runs(name, made({"0": [A], "1": [A]}, features=[A]))
     text = world.report({"base": run(), "other": run()})
     assert f"\nMade on: {A_TEXT}.\n" in text
     assert line_of(text, "base").startswith("| base | ")
@@ -47,93 +47,93 @@ def test_one_machine_is_one_line_and_no_note(world, rows, helpers):
     assert read_sentence(world.out) == (f"Made on: {A_TEXT}.", [], {})
 
 
-def test_one_machine_for_each_work_is_no_mixture(world, rows, helpers):
+def test_one_machine_for_each_work_is_no_mixture(world, runs, helpers):
     for name in ("base", "other"):
-        rows(name, made({"0": [B], "1": [B]}, evaluation=B, features=[A]))
+        runs(name, made({"0": [B], "1": [B]}, evaluation=B, features=[A]))
     text = world.report({"base": helpers[1](), "other": helpers[1]()})
     assert f"\nMade on: {A_TEXT} (features); {B_TEXT} (training, evaluation).\n" in text
     assert "mix" not in text
 
 
-def test_rows_and_seeds_of_several_machines_are_marked_with_which(world, rows, helpers):
+def test_runs_and_seeds_of_several_machines_are_marked_with_which(world, runs, helpers):
     run = helpers[1]
-    rows("base", made({"0": [A], "1": [A]}))
-    rows("other", made({"0": [B], "1": [B]}))
-    rows("seeds", made({"0": [A], "1": [B]}))
-    rows("resumed", made({"0": [A, B], "1": [A]}))
+    runs("base", made({"0": [A], "1": [A]}))
+    runs("other", made({"0": [B], "1": [B]}))
+    runs("seeds", made({"0": [A], "1": [B]}))
+    runs("resumed", made({"0": [A, B], "1": [A]}))
     text = world.report({name: run() for name in ("base", "other", "seeds", "resumed")})
-    assert "\nThe rows mix machines" in text
+    assert "\nThe runs mix machines" in text
     assert "(training).\n" in text
     assert notes_of(text, "base") == [f"Training on {A_TEXT}."]
     assert notes_of(text, "other") == [f"Training on {B_TEXT}."]
     assert notes_of(text, "seeds") == [f"Training mixed: seed 0 on {A_TEXT}; seed 1 on {B_TEXT}."]
     assert notes_of(text, "resumed") == [f"Training mixed: seed 0 on {A_TEXT} and {B_TEXT}; seed 1 on {A_TEXT}."]
-    assert "The rows mix machines" in (world.out / "index.html").read_text(encoding="utf-8")
+    assert "The runs mix machines" in (world.out / "index.html").read_text(encoding="utf-8")
     sentence, mixed, _ = read_sentence(world.out)
-    assert sentence.startswith("The rows mix machines")
+    assert sentence.startswith("The runs mix machines")
     assert mixed == ["training"]
 
 
 @pytest.mark.parametrize("change", [{"threads": 2}, {"versions": {"torch": "2.12.0"}}, {"processor": "another"}, {"gpu": "H100"}])
-def test_another_version_or_number_of_threads_is_another_machine(world, rows, helpers, change):
-    rows("base", made({"0": [A], "1": [{**A, **change}]}))
-    assert "The rows mix machines" in world.report({"base": helpers[1]()})
+def test_another_version_or_number_of_threads_is_another_machine(world, runs, helpers, change):
+    runs("base", made({"0": [A], "1": [{**A, **change}]}))
+    assert "The runs mix machines" in world.report({"base": helpers[1]()})
 
 
-def test_a_feature_set_of_two_machines_is_a_mixture(world, rows, helpers):
-    rows("base", made({"0": [A], "1": [A]}, features=[A, B]))
+def test_a_feature_set_of_two_machines_is_a_mixture(world, runs, helpers):
+    runs("base", made({"0": [A], "1": [A]}, features=[A, B]))
     text = world.report({"base": helpers[1]()})
     assert "(features)." in text
     assert notes_of(text, "base") == [f"Features on {A_TEXT} and {B_TEXT}."]
 
 
-def test_rows_of_an_earlier_version_are_of_an_unknown_machine(world, rows, helpers):
-    rows("old")
+def test_runs_of_an_earlier_version_are_of_an_unknown_machine(world, runs, helpers):
+    runs("old")
     assert "Made on: unknown machine.\n" in world.report({"old": helpers[1]()})
-    rows("new", made({"0": [A], "1": [A]}))
+    runs("new", made({"0": [A], "1": [A]}))
     text = world.report({"old": helpers[1](), "new": helpers[1]()})
     assert notes_of(text, "old") == ["Training on unknown machine."]
     assert notes_of(text, "new") == [f"Training on {A_TEXT}."]
 
 
-def test_a_row_made_with_other_params_is_marked_with_what_changed(world, rows, helpers):
+def test_a_run_made_with_other_params_is_marked_with_what_changed(world, runs, helpers):
     run = helpers[1]
-    rows("base", made({"0": [A], "1": [A]}))
-    rows("same", made({"0": [A], "1": [A]}))
+    runs("base", made({"0": [A], "1": [A]}))
+    runs("same", made({"0": [A], "1": [A]}))
     today = {"dataset": {"kind": "ave"}, "settings": {"alpha": 0.1, "recipe": {"epochs": 48}}, "train": {"threads": 2}}
     text = world.report({"base": run(), "same": run()}, today={"base": today, "same": PARAMS}, comparisons={"same": ["base"]})
     assert notes_of(text, "base (stale)") == [
-        "stale: params differ: recipe.epochs 24 -> 48, train.threads 1 -> 2; `dvc repro` makes the row anew."
+        "stale: params differ: recipe.epochs 24 -> 48, train.threads 1 -> 2; `dvc repro` makes the run anew."
     ]
     assert line_of(text, "same").startswith("| same | ")
     assert "| same | base (stale) | " in text
-    table = pd.read_csv(world.out / "table.csv").set_index("row")
+    table = pd.read_csv(world.out / "table.csv").set_index("run")
     assert table.loc["base", "stale"] == "recipe.epochs 24 -> 48; train.threads 1 -> 2"
     assert pd.isna(table.loc["same", "stale"])
     # DVC shows these beside today's params
     assert list(json.loads((world.out / "metrics.json").read_text(encoding="utf-8"))) == ["same"]
-    assert pd.read_csv(world.out / "rows.csv")["row"].tolist() == ["same"]
+    assert pd.read_csv(world.out / "runs.csv")["run"].tolist() == ["same"]
     assert "base (stale)" in (world.out / "index.html").read_text(encoding="utf-8")
 
 
-def test_params_that_were_not_recorded_are_not_compared(world, rows, helpers):
-    rows("old")
+def test_params_that_were_not_recorded_are_not_compared(world, runs, helpers):
+    runs("old")
     assert "stale" not in world.report({"old": helpers[1]()}, today={"old": PARAMS})
-    rows("half", made({"0": [A], "1": [A]}, params={"settings": PARAMS["settings"]}))
+    runs("half", made({"0": [A], "1": [A]}, params={"settings": PARAMS["settings"]}))
     assert "stale" not in world.report({"half": helpers[1]()}, today={"half": PARAMS})
 
 
-def test_an_empty_test_split_is_not_a_row_that_was_not_run(world, rows, helpers):
+def test_an_empty_test_split_is_not_a_run_that_was_not_run(world, runs, helpers):
     run = helpers[1]
     for name in ("empty", "unscored"):
-        rows(name, made({"0": [A], "1": [A]}))
-        path = world.root / "rows" / name / "metrics.json"
+        runs(name, made({"0": [A], "1": [A]}))
+        path = world.root / "runs" / name / "metrics.json"
         document = json.loads(path.read_text(encoding="utf-8"))
         document["seeds"] = {"val": document["seeds"]["test"], "test": {}}
         lost = ["lost1"] if name == "unscored" else []
         document["clips"] = {"val": {"evaluated": 8, "without features": []}, "test": {"evaluated": 0, "without features": lost}}
         path.write_text(json.dumps(document), encoding="utf-8")
-    rows("full", made({"0": [A], "1": [A]}))
+    runs("full", made({"0": [A], "1": [A]}))
     text = world.report({name: run() for name in ("empty", "unscored", "full", "never")}, comparisons={"full": ["empty", "never"]})
     assert "| no test clips | " in line_of(text, "empty")
     assert "1,234,567" in line_of(text, "empty")
@@ -143,14 +143,14 @@ def test_an_empty_test_split_is_not_a_row_that_was_not_run(world, rows, helpers)
     assert "| full | empty | no test clips | – |" in text
     assert "| full | never | not run | – |" in text
     assert list(json.loads((world.out / "metrics.json").read_text(encoding="utf-8"))) == ["full"]
-    assert {"empty", "full"} <= set(pd.read_csv(world.out / "validation.csv")["row"])
+    assert {"empty", "full"} <= set(pd.read_csv(world.out / "validation.csv")["run"])
 
 
 @pytest.mark.fault(39)
-def test_a_row_without_numbers_says_why(world, rows, helpers):
+def test_a_run_without_numbers_says_why(world, runs, helpers):
     run = helpers[1]
     for name in ("lacking", "dropped", "method"):
-        rows(name)
+        runs(name)
     runs = {"never": run(), "lacking": run([0, 1, 2, 3]), "dropped": run([1]), "method": run(method="cace_net")}
     text = world.report(runs)
     assert notes_of(text, "never") == ["Not run: not evaluated; `dvc repro evaluate@never` runs it."]
@@ -160,10 +160,10 @@ def test_a_row_without_numbers_says_why(world, rows, helpers):
     assert not json.loads((world.out / "metrics.json").read_text(encoding="utf-8"))
 
 
-def test_what_changed_after_the_report_is_news_and_what_it_marks_already_is_not(world, rows, helpers):
+def test_what_changed_after_the_report_is_news_and_what_it_marks_already_is_not(world, runs, helpers):
     run = helpers[1]
     for name in ("a", "b", "c"):
-        rows(name, made({"0": [A], "1": [A]}))
+        runs(name, made({"0": [A], "1": [A]}))
     other = {**PARAMS, "train": {"threads": 2}}
     runs = {"a": run(), "b": run(), "c": run()}
     world.report(runs, today={"a": PARAMS, "b": other, "c": PARAMS})
@@ -184,9 +184,9 @@ def test_what_changed_after_the_report_is_news_and_what_it_marks_already_is_not(
 
 @pytest.mark.parametrize(("seen", "rest"), [(2, "the column without them leaves them out"), (8, "all of them")])
 @pytest.mark.fault(14)
-def test_test_rows_that_stand_in_train_are_told(world, rows, helpers, seen, rest):
-    rows("base", made({"0": [A], "1": [A]}))
-    path = world.root / "rows" / "base" / "metrics.json"
+def test_test_rows_that_stand_in_train_are_told(world, runs, helpers, seen, rest):
+    runs("base", made({"0": [A], "1": [A]}))
+    path = world.root / "runs" / "base" / "metrics.json"
     document = json.loads(path.read_text(encoding="utf-8"))
     document["clips"]["test"]["in train"] = seen
     path.write_text(json.dumps(document), encoding="utf-8")

@@ -9,17 +9,17 @@ import pytest
 from pipeline.report import figures
 from pipeline.report.footnotes import departures_of
 from pipeline.report.report import experiment_metrics
-from pipeline.report.results import RowResult
+from pipeline.report.results import RunResult
 
 
 @pytest.fixture
-def rows(world, helpers):
-    """Writes a row of 8 clips x 5 segments of which the first so many are right, by seed."""
+def runs(world, helpers):
+    """Writes a run of 8 clips x 5 segments of which the first so many are right, by seed."""
     share = helpers[0]
 
     def write(name, right_by_seed, **more):
         true = share(0)[0]
-        world.write_row(name, true, {seed: share(right)[1] for seed, right in right_by_seed.items()}, **more)
+        world.write_run(name, true, {seed: share(right)[1] for seed, right in right_by_seed.items()}, **more)
 
     return write
 
@@ -28,15 +28,15 @@ def table_lines(text):
     return {line.split("|")[1].split("[")[0].strip(): line for line in text.splitlines() if line.startswith("| ")}
 
 
-def test_mean_std_and_paired_difference_are_those_computed_by_hand(world, rows, helpers):
+def test_mean_std_and_paired_difference_are_those_computed_by_hand(world, runs, helpers):
     run = helpers[1]
-    rows("base", {0: 20, 1: 24})
-    rows("better", {0: 30, 1: 30})
+    runs("base", {0: 20, 1: 24})
+    runs("better", {0: 30, 1: 30})
     text = world.report({"base": run(), "better": run()}, baseline="base")
     line = table_lines(text)["base"]
     assert line.startswith("| base | avel | f | **55.00** ± 7.07 (2) | 60.00 (seed 1) | ")
     assert line.endswith(" | 1,234,567 | – |")
-    table = pd.read_csv(world.out / "table.csv").set_index("row")
+    table = pd.read_csv(world.out / "table.csv").set_index("run")
     assert table.loc["better", "difference"] == pytest.approx(20.0)
     assert table.loc["better", "low"] <= 20 <= table.loc["better", "high"]
     assert table.loc["better", "low"] > -1e-9
@@ -45,21 +45,21 @@ def test_mean_std_and_paired_difference_are_those_computed_by_hand(world, rows, 
         "better": {"accuracy": 75.0, "std": 0.0},
     }
     assert "Trivial answers on the same clips: background 0.00, oracle class 100.00." in text
-    assert "Paper" not in text  # no row names one, so no column is there to be empty
+    assert "Paper" not in text  # no run names one, so no column is there to be empty
 
 
-def test_rows_of_two_tasks_say_which_and_have_the_trivial_answers_of_both(world, rows, helpers):
+def test_runs_of_two_tasks_say_which_and_have_the_trivial_answers_of_both(world, runs, helpers):
     run = helpers[1]
-    rows("labels", {0: 20, 1: 24})
-    rows("starts", {0: 20, 1: 24}, method="avdln")
-    path = world.root / "rows" / "starts" / "metrics.json"
+    runs("labels", {0: 20, 1: 24})
+    runs("starts", {0: 20, 1: 24}, method="avdln")
+    path = world.root / "runs" / "starts" / "metrics.json"
     document = json.loads(path.read_text(encoding="utf-8")) | {"task": "cml"}
     answers = {"accuracy": 40.0, "a2v": 30.0, "v2a": 50.0, "baseline_first": 12.5, "baseline_last": 37.5, "baseline_chance": 20.0}
     document["seeds"]["test"] = {"0": answers, "1": answers}
     path.write_text(json.dumps(document), encoding="utf-8")
     both = {"labels": run(), "starts": run(method="avdln").model_copy(update={"task": "cml"})}
     text = world.report(both)
-    assert text.startswith("| Row | Task | Method | Features | Test")
+    assert text.startswith("| Run | Task | Method | Features | Test")
     assert table_lines(text)["starts"].startswith("| starts | cml | avdln | f | **40.00** ± 0.00 (2) |")
     assert table_lines(text)["labels"].startswith("| labels | avel | avel | f | **55.00** ± 7.07 (2) |")
     of_labels = "Trivial answers on the same clips (avel): background 0.00, oracle class 100.00."
@@ -70,26 +70,26 @@ def test_rows_of_two_tasks_say_which_and_have_the_trivial_answers_of_both(world,
     assert "Task" not in world.report({"labels": run()})
 
 
-def test_the_figure_of_rows_of_two_tasks_names_task_and_metric(monkeypatch, tmp_path, helpers):
+def test_the_figure_of_runs_of_two_tasks_names_task_and_metric(monkeypatch, tmp_path, helpers):
     run, drawn = helpers[1], []
     monkeypatch.setattr(figures.plt, "close", lambda figure: drawn.append(figure.axes[0]))
     labels, parsing = (
-        RowResult(name, run([0]), metric, scores=[50.0]) for name, metric in (("labels", "accuracy"), ("parsing", "segment/A"))
+        RunResult(name, run([0]), metric, scores=[50.0]) for name, metric in (("labels", "accuracy"), ("parsing", "segment/A"))
     )
     parsing.run = parsing.run.model_copy(update={"task": "avvp"})
-    figures.draw_rows([labels, parsing], tmp_path / "both.png")
-    figures.draw_rows([labels], tmp_path / "one.png")
+    figures.draw_runs([labels, parsing], tmp_path / "both.png")
+    figures.draw_runs([labels], tmp_path / "one.png")
     assert [[text.get_text() for text in axes.get_yticklabels()] for axes in drawn] == [["labels (avel)", "parsing (avvp)"], ["labels"]]
     assert [axes.get_xlabel().split(" on test")[0] for axes in drawn] == ["accuracy, segment/A", "accuracy"]
     monkeypatch.undo()
     figures.plt.close("all")
 
 
-def test_named_comparisons_have_a_table_with_interval_and_seeds(world, rows, helpers):
+def test_named_comparisons_have_a_table_with_interval_and_seeds(world, runs, helpers):
     run = helpers[1]
-    rows("whole", {0: 30, 1: 34})
-    rows("part", {0: 28, 1: 24})
-    rows("one_seed", {0: 20})
+    runs("whole", {0: 30, 1: 34})
+    runs("part", {0: 28, 1: 24})
+    runs("one_seed", {0: 20})
     runs = {"whole": run(), "part": run(), "one_seed": run([0]), "never": run()}
     text = world.report(runs, comparisons={"whole": ["part", "one_seed", "never"]})
     lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| whole |")][1:]
@@ -105,12 +105,12 @@ def test_named_comparisons_have_a_table_with_interval_and_seeds(world, rows, hel
 
 
 @pytest.mark.fault(39)
-def test_a_row_that_was_not_run_says_so_and_shows_nothing_old(world, rows, helpers):
+def test_a_run_that_was_not_run_says_so_and_shows_nothing_old(world, runs, helpers):
     run = helpers[1]
-    rows("done", {0: 20})
-    rows("seed_missing", {0: 20})
-    rows("seed_dropped", {0: 20, 1: 20})
-    rows("other_method", {0: 20})
+    runs("done", {0: 20})
+    runs("seed_missing", {0: 20})
+    runs("seed_dropped", {0: 20, 1: 20})
+    runs("other_method", {0: 20})
     runs = {"done": run([0]), "never": run([0]), "seed_missing": run([0, 1]), "seed_dropped": run([0])}
     runs["other_method"] = run([0], method="cace_net")
     text = world.report(runs, baseline="never")
@@ -124,9 +124,9 @@ def test_a_row_that_was_not_run_says_so_and_shows_nothing_old(world, rows, helpe
     assert (world.out / "index.html").read_text(encoding="utf-8").count(">not run<") == 4
 
 
-def test_a_row_stands_beside_its_paper_with_source_and_departures(world, rows, helpers):
+def test_a_run_stands_beside_its_paper_with_source_and_departures(world, runs, helpers):
     run = helpers[1]
-    rows("ours", {0: 20, 1: 24}, method="cace_net", without_features=["lost1", "lost2"])
+    runs("ours", {0: 20, 1: 24}, method="cace_net", without_features=["lost1", "lost2"])
     papers = {"ours": "cace_net/AVE supervised", "later": "avel/AVE supervised"}
     methods = {"ours": {"lambda_contrast": 0.4, "recipe": {"epochs": 20}}, "later": {}}
     runs = {"ours": run(method="cace_net"), "later": run()}
@@ -150,23 +150,23 @@ def test_a_row_stands_beside_its_paper_with_source_and_departures(world, rows, h
     assert "5 \\% | x." in latex
     assert latex.count("{") == latex.count("}")
     assert latex.count(r" \\") == 1 + len(runs)
-    table = pd.read_csv(world.out / "table.csv").set_index("row")
+    table = pd.read_csv(world.out / "table.csv").set_index("run")
     assert table.loc["ours", "to_paper"] == pytest.approx(55.0 - 80.8)
     assert table.loc["later", "paper"] == 72.7
     assert pd.isna(table.loc["later", "mean"])
 
 
-def test_departures_are_from_the_defaults_of_the_rows_own_supervision():
+def test_departures_are_from_the_defaults_of_the_runs_own_supervision():
     weak = {"supervision": "weak", "recipe": {"epochs": 20, "milestones": [10, 20, 40]}, "video_loss": "soft_margin"}
     assert list(departures_of("cmbs", weak)) == ["recipe.epochs 20 (200)", "video_loss soft_margin (cross_entropy)"]
     assert list(departures_of("cmbs", {"supervision": "full", "alpha": 0.2})) == ["alpha 0.2 (0.1)"]
     assert list(departures_of("avdln", {"margin": 1.0})) == ["margin 1 (2)"]
 
 
-def test_every_metric_that_a_paper_prints_is_compared(world, rows, helpers):
+def test_every_metric_that_a_paper_prints_is_compared(world, runs, helpers):
     run = helpers[1]
-    rows("parsing", {0: 20, 1: 24}, method="cace_net")
-    path = world.root / "rows" / "parsing" / "metrics.json"
+    runs("parsing", {0: 20, 1: 24}, method="cace_net")
+    path = world.root / "runs" / "parsing" / "metrics.json"
     document = json.loads(path.read_text(encoding="utf-8"))
     for seed, value in (("0", 60.0), ("1", 64.0)):
         document["seeds"]["test"][seed] |= {"segment/Type@AV": value, "event/AV": value - 10}
@@ -174,14 +174,14 @@ def test_every_metric_that_a_paper_prints_is_compared(world, rows, helpers):
     text = world.report({"parsing": run(method="cace_net")}, papers={"parsing": "coleaf/LLP weak"})
     assert "| parsing | segment/Type@AV | **62.00** ± 2.83 (2) | 62.1 | -0.10 | Segment-level (%): T@ |" in text
     assert "| parsing | event/AV | **52.00** ± 2.83 (2) | 52.1 | -0.10 |" in text
-    assert "| parsing | segment/Ao | – | 49.3 | – |" in text  # the paper has it, the row has not
+    assert "| parsing | segment/Ao | – | 49.3 | – |" in text  # the paper has it, the run has not
 
 
-def test_training_time_is_shown_only_for_the_very_weights(world, rows, helpers):
+def test_training_time_is_shown_only_for_the_very_weights(world, runs, helpers):
     run = helpers[1]
-    rows("timed", {0: 20, 1: 24})
-    rows("replaced", {0: 20, 1: 24})
-    rows("half", {0: 20, 1: 24})
+    runs("timed", {0: 20, 1: 24})
+    runs("replaced", {0: 20, 1: 24})
+    runs("half", {0: 20, 1: 24})
     for name in ("timed", "replaced", "half"):
         world.write_time(name, 0, 100.0)
     world.write_time("timed", 1, 120.0)
@@ -194,61 +194,61 @@ def test_training_time_is_shown_only_for_the_very_weights(world, rows, helpers):
     assert lines["half"].endswith("| – |")
 
 
-def test_curves_are_means_over_seeds(world, rows, helpers):
-    rows("base", {0: 20, 1: 24})
+def test_curves_are_means_over_seeds(world, runs, helpers):
+    runs("base", {0: 20, 1: 24})
     world.report({"base": helpers[1]()})
     curves = pd.read_csv(world.out / "validation.csv")
-    assert curves.to_dict("list") == {"row": ["base"] * 3, "epoch": [0, 1, 2], "value": [0.5, 10.5, 20.5]}
+    assert curves.to_dict("list") == {"run": ["base"] * 3, "epoch": [0, 1, 2], "value": [0.5, 10.5, 20.5]}
 
 
-def test_rows_with_no_clip_in_common_have_no_difference(world, rows, helpers):
-    rows("base", {0: 20})
-    rows("other", {0: 30})
-    path = world.root / "rows" / "other" / "predictions.parquet"
+def test_runs_with_no_clip_in_common_have_no_difference(world, runs, helpers):
+    runs("base", {0: 20})
+    runs("other", {0: 30})
+    path = world.root / "runs" / "other" / "predictions.parquet"
     pd.read_parquet(path).assign(row=lambda table: table["row"] + 100).to_parquet(path)
     world.report({"base": helpers[1]([0]), "other": helpers[1]([0])}, baseline="base", gallery=0)
     assert pd.read_csv(world.out / "table.csv")["difference"].isna().all()
 
 
-def test_a_suite_without_rows_has_a_report_too(world):
-    assert world.report({}).startswith("No rows")
+def test_a_suite_without_runs_has_a_report_too(world):
+    assert world.report({}).startswith("No runs")
     assert json.loads((world.out / "metrics.json").read_text(encoding="utf-8")) == {}
     assert "<h1>Demo</h1>" in (world.out / "index.html").read_text(encoding="utf-8")
 
 
 def test_exp_show_gets_at_most_a_dozen_columns(helpers):
     def results(count):
-        return [RowResult(f"row{n}", helpers[1](), headline="accuracy", scores=[50.0, 52.0]) for n in range(count)]
+        return [RunResult(f"run{n}", helpers[1](), headline="accuracy", scores=[50.0, 52.0]) for n in range(count)]
 
     def columns(count, shown=None):
-        return sum(len(row) for row in experiment_metrics(results(count), shown).values())
+        return sum(len(run) for run in experiment_metrics(results(count), shown).values())
 
     assert [columns(count) for count in (6, 7, 12, 20)] == [12, 7, 12, 12]
-    assert experiment_metrics(results(20), ["row19"]) == {"row19": {"accuracy": 51.0, "std": round(float(np.sqrt(2)), 2)}}
+    assert experiment_metrics(results(20), ["run19"]) == {"run19": {"accuracy": 51.0, "std": round(float(np.sqrt(2)), 2)}}
 
 
-def test_other_protocols_have_columns_of_their_own_and_are_not_the_headline(world, rows, helpers):
+def test_other_protocols_have_columns_of_their_own_and_are_not_the_headline(world, runs, helpers):
     run = helpers[1]
-    rows("watched", {0: 20, 1: 24}, test_curves={0: [40.0, 61.0, 50.0], 1: [30.0, 58.0, 60.0]}, seen=2)  # 8 clips of 5 segments
-    rows("plain", {0: 20, 1: 24})
+    runs("watched", {0: 20, 1: 24}, test_curves={0: [40.0, 61.0, 50.0], 1: [30.0, 58.0, 60.0]}, seen=2)  # 8 clips of 5 segments
+    runs("plain", {0: 20, 1: 24})
     text = world.report({"watched": run(), "plain": run()})
-    heads = [head.strip() for head in next(line for line in text.splitlines() if line.startswith("| Row")).strip("|").split("|")]
+    heads = [head.strip() for head in next(line for line in text.splitlines() if line.startswith("| Run")).strip("|").split("|")]
     watched, plain = (
-        dict(zip(heads, (cell.strip() for cell in table_lines(text)[row].strip("|").split("|")), strict=True))
-        for row in ("watched", "plain")
+        dict(zip(heads, (cell.strip() for cell in table_lines(text)[run].strip("|").split("|")), strict=True))
+        for run in ("watched", "plain")
     )
     assert watched["Test, mean ± std (seeds)"] == plain["Test, mean ± std (seeds)"] == "**55.00** ± 7.07 (2)"
     assert watched["Last epoch"] == "55.00 ± 7.07"
     assert watched["Best test epoch, as published"] == "60.50 ± 0.71"
     assert watched["Without test clips that stand in train"] == "40.00 ± 9.43"  # 10 and 14 of 30
     assert plain["Last epoch"] == plain["Best test epoch, as published"] == plain["Without test clips that stand in train"] == "–"
-    table = pd.read_csv(world.out / "table.csv").set_index("row")
+    table = pd.read_csv(world.out / "table.csv").set_index("run")
     assert table.loc["watched", ["last_epoch_mean", "best_test_epoch_mean", "unseen_mean"]].tolist() == pytest.approx([55.0, 60.5, 40.0])
     assert json.loads((world.out / "metrics.json").read_text(encoding="utf-8"))["watched"] == {"accuracy": 55.0, "std": 7.07}
 
 
-def test_without_another_protocol_there_is_no_column_of_it(world, rows, helpers):
-    rows("plain", {0: 20})
+def test_without_another_protocol_there_is_no_column_of_it(world, runs, helpers):
+    runs("plain", {0: 20})
     text = world.report({"plain": helpers[1]([0])})
     assert "Last epoch" not in text
     assert "stand in train" not in text

@@ -42,7 +42,7 @@ def failing(directory: Path, seed: int, bar) -> None:
         stoppable(directory, seed, bar)
     while not list(directory.glob("*.running")):
         time.sleep(0.01)
-    raise PipelineError("row, seed 1: the loss was not finite")
+    raise PipelineError("run, seed 1: the loss was not finite")
 
 
 def faulty(directory: Path, seed: int, bar) -> None:

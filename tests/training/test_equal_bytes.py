@@ -4,22 +4,22 @@ import json
 
 import pandas as pd
 import pytest
-from test_rows import EVERY_STEP, SPLITS, make_inputs, train
+from test_runs import EVERY_STEP, SPLITS, make_inputs, train
 
-from pipeline.training.rows import evaluate_row
+from pipeline.training.run import evaluate_run
 
 
 @pytest.mark.fault(14)
 def test_test_is_scored_without_the_bytes_that_train_holds_under_another_id(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
-    train(inputs, tmp_path / "row")
+    train(inputs, tmp_path / "run")
     inputs.index["sha256"], inputs.index["start"] = [f"{number:064x}" for number in range(len(SPLITS))], 0.0
     for clip, like in ((16, 0), (17, 1), (18, 12)):  # clips 0 and 1 are in train, 12 in val
         inputs.index.loc[clip, "sha256"] = inputs.index.loc[like, "sha256"]
     inputs.index.loc[17, "start"] = 10.0  # another window of the same film
     inputs.index.loc[[2, 19], "sha256"] = None  # no files: nothing is known to be equal
     (tmp_path / "out").mkdir()
-    evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / "out")
+    evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path / "out")
     document = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
     assert document["clips"]["test"]["in train"] == 1
     assert document["clips"]["test_unseen"] == {"evaluated": 4, "without features": []}

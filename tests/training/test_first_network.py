@@ -1,4 +1,4 @@
-"""A row of parsing: a motion stream reaches its method, and a network trained first is not trained twice, wherever the run is killed."""
+"""A run of parsing: a motion stream reaches its method, and a network trained first is not trained twice, wherever the run is killed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore, shard_name, write_documents
 from pipeline.methods import METHODS
 from pipeline.training import loop
-from pipeline.training.rows import RowInputs, evaluate_row
+from pipeline.training.run import RunInputs, evaluate_run
 from pipeline.training.settings import Run, TrainSettings
-from pipeline.training.train import train_row
+from pipeline.training.train import train_run
 
 CLASSES, T = ["Speech", "Dog", "Car"], 4
 SPLITS = ["train"] * 10 + ["val"] * 4 + ["test"] * 4
@@ -44,19 +44,19 @@ def inputs(tmp_path):
     ]
     index = pd.DataFrame({"row": range(len(SPLITS)), "clip": [f"clip{n}" for n in range(len(SPLITS))], "split": SPLITS})
     index["events"], index["labels"] = events, labels
-    return row("jomold", FeatureStore(directory), index)
+    return run("jomold", FeatureStore(directory), index)
 
 
-def row(method, store, index):
+def run(method, store, index):
     small, recipe = {"width": 8, "feedforward": 8}, {"learning_rate": 0.01, "batch_size": 4, "epochs": 3}
     settings = {"feedforward": 8, "anchor_settings": small} if method == "coleaf" else small
     settings = {**settings, "recipe": recipe}
-    return RowInputs("row", Run(task="avvp", method=method, features="published", seeds=[3]), settings, store, index, CLASSES)
+    return RunInputs("run", Run(task="avvp", method=method, features="published", seeds=[3]), settings, store, index, CLASSES)
 
 
 def train(inputs, directory):
     directory.mkdir(exist_ok=True)
-    train_row(inputs, EVERY_STEP, directory, directory.parent / "live")
+    train_run(inputs, EVERY_STEP, directory, directory.parent / "live")
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
@@ -91,7 +91,7 @@ def test_a_damaged_first_network_is_trained_again_with_a_sentence(inputs, tmp_pa
     [("jomold", 2), ("jomold", STEPS), ("jomold", STEPS + 4), ("cmpae", STEPS + 4), ("ma", STEPS + 4), ("coleaf", STEPS + 4)],
 )
 def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, method, after):
-    inputs = row(method, inputs.store, inputs.index)
+    inputs = run(method, inputs.store, inputs.index)
     step, done, batches = loop.Trainer._step, [], []
 
     def counted(trainer, rows, progress):
@@ -108,7 +108,7 @@ def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path
         train(inputs, tmp_path / "killed")
     (tmp_path / "resuming").touch()
     assert train(inputs, tmp_path / "killed") == expected
-    assert done == ["row, seed 3, first network"] * STEPS + ["row, seed 3"] * STEPS  # none twice
+    assert done == ["run, seed 3, first network"] * STEPS + ["run, seed 3"] * STEPS  # none twice
     assert batches == [0, 1, 2] * 6
 
 
@@ -117,7 +117,7 @@ def test_the_ratios_are_kept_with_the_weights_and_every_stream_counts(inputs, tm
     weights = load_file(tmp_path / "models" / "seed-3.safetensors")
     assert 0 < weights["noise_seen"].max() <= 1
     (tmp_path / "results").mkdir()
-    evaluate_row(inputs, tmp_path / "models", EVERY_STEP, tmp_path / "results")
+    evaluate_run(inputs, tmp_path / "models", EVERY_STEP, tmp_path / "results")
     metrics = json.loads((tmp_path / "results" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["parameters"] == sum(value.numel() for name, value in weights.items() if not name.startswith("noise"))
     assert metrics["seeds"]["test"]["3"]["segment/Vo"] is not None
@@ -130,7 +130,7 @@ def test_the_ratios_are_kept_with_the_weights_and_every_stream_counts(inputs, tm
 
 
 def test_removed_labels_are_kept_by_annotation_row_and_the_last_epoch_is_taken(inputs, tmp_path):
-    inputs = row("ma", inputs.store, inputs.index.iloc[::-1])
+    inputs = run("ma", inputs.store, inputs.index.iloc[::-1])
     data = inputs.training_split()
     assert data.targets.rows.tolist() == data.rows == list(range(9, -1, -1))
     train(inputs, tmp_path / "models")
@@ -162,14 +162,14 @@ def test_the_epoch_is_picked_by_the_metric_of_the_recipe(inputs, tmp_path, monke
 
 
 def test_of_coleaf_the_anchor_is_kept_and_all_its_steps_are_recorded(inputs, tmp_path):
-    inputs = row("coleaf", inputs.store, inputs.index)
+    inputs = run("coleaf", inputs.store, inputs.index)
     train(inputs, tmp_path / "models")
     weights = load_file(tmp_path / "models" / "seed-3.safetensors")
-    anchor = row("cmpae", inputs.store, inputs.index).build()
+    anchor = run("cmpae", inputs.store, inputs.index).build()
     assert set(weights) == {f"anchor.{name}" for name in anchor.state_dict()}
     assert weights["anchor.noise_seen"].max() > 0  # of the first network
     (tmp_path / "results").mkdir()
-    evaluate_row(inputs, tmp_path / "models", EVERY_STEP, tmp_path / "results")
+    evaluate_run(inputs, tmp_path / "models", EVERY_STEP, tmp_path / "results")
     metrics = json.loads((tmp_path / "results" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["parameters"] == sum(weight.numel() for weight in anchor.parameters())
     last = json.loads((tmp_path / "models" / "seed-3.json").read_text(encoding="utf-8"))["history"][-1]

@@ -9,22 +9,22 @@ import pytest
 import torch
 from test_first_network import inputs as parsing_inputs  # noqa: F401  (a fixture)
 from test_first_network import train as train_parsing
-from test_rows import EVERY_STEP, make_inputs, train
+from test_runs import EVERY_STEP, make_inputs, train
 
 from pipeline.machine import described, this_machine
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.training import loop
-from pipeline.training.rows import evaluate_row
+from pipeline.training.run import evaluate_run
 
 OTHER = {"processor": "AMD EPYC 7B13", "threads": 4}
 SCRIPT = """
 import sys
 from pathlib import Path
-from test_rows import EVERY_STEP, make_inputs
-from pipeline.training.train import train_row
+from test_runs import EVERY_STEP, make_inputs
+from pipeline.training.train import train_run
 root = Path(sys.argv[1])
-(root / "row").mkdir()
-train_row(make_inputs(root, epochs=1, seeds=(3,)), EVERY_STEP.model_copy(update={"threads": 2}), root / "row", root / "live")
+(root / "run").mkdir()
+train_run(make_inputs(root, epochs=1, seeds=(3,)), EVERY_STEP.model_copy(update={"threads": 2}), root / "run", root / "live")
 """
 
 
@@ -50,11 +50,11 @@ def test_a_seed_names_its_machine_and_evaluate_hands_it_on(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
     gpu = {"gpu": "NVIDIA H100"}
     inputs.made_with = {"params": {"features": {"plain": {"dtype": "float32"}}}, "machines": {"features": [gpu]}}
-    train(inputs, tmp_path / "row")
+    train(inputs, tmp_path / "run")
     here = this_machine()
-    assert machines_of(tmp_path / "row", 3) == machines_of(tmp_path / "row", 4) == [here]
+    assert machines_of(tmp_path / "run", 3) == machines_of(tmp_path / "run", 4) == [here]
     (tmp_path / "out").mkdir()
-    evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / "out")
+    evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path / "out")
     made_with = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["made_with"]
     assert made_with["machines"] == {"features": [gpu], "training": {"3": [here], "4": [here]}, "evaluation": [here]}
     (params,) = made_with["params"]
@@ -68,10 +68,10 @@ def test_a_seed_names_its_machine_and_evaluate_hands_it_on(tmp_path):
 def test_features_made_anew_between_training_and_evaluation_are_both_on_record(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1, seeds=(3,))
     inputs.made_with = {"params": {"media": {"frames_per_second": 2.0}}, "machines": {"features": [OTHER]}}
-    train(inputs, tmp_path / "row")
+    train(inputs, tmp_path / "run")
     inputs.made_with = {"params": {"media": {"frames_per_second": 4.0}}, "machines": {"features": [this_machine()]}}
     (tmp_path / "out").mkdir()
-    evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / "out")
+    evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path / "out")
     made_with = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["made_with"]
     assert [params["media"]["frames_per_second"] for params in made_with["params"]] == [2.0, 4.0]
     assert made_with["machines"]["features"] == [this_machine(), OTHER]
@@ -82,34 +82,34 @@ def test_a_training_resumed_on_another_machine_names_both(tmp_path, monkeypatch)
     let_go = stop_at_step(monkeypatch, 5)
     monkeypatch.setattr(loop, "this_machine", lambda device: OTHER)
     with pytest.raises(KeyboardInterrupt):
-        train(inputs, tmp_path / "row")
+        train(inputs, tmp_path / "run")
     let_go()
     monkeypatch.undo()
-    train(inputs, tmp_path / "row")
-    assert machines_of(tmp_path / "row") == [OTHER, this_machine()]
+    train(inputs, tmp_path / "run")
+    assert machines_of(tmp_path / "run") == [OTHER, this_machine()]
 
 
 def test_a_network_trained_first_on_another_machine_is_named_too(parsing_inputs, tmp_path, monkeypatch):  # noqa: F811
     stop_at_step(monkeypatch, 3 * 3 + 1)  # the first network is whole, the second not begun
     monkeypatch.setattr(loop, "this_machine", lambda device: OTHER)
     with pytest.raises(KeyboardInterrupt):
-        train_parsing(parsing_inputs, tmp_path / "row")
-    (tmp_path / "row" / "seed-3.checkpoint").unlink(missing_ok=True)
+        train_parsing(parsing_inputs, tmp_path / "run")
+    (tmp_path / "run" / "seed-3.checkpoint").unlink(missing_ok=True)
     monkeypatch.undo()
-    train_parsing(parsing_inputs, tmp_path / "row")
-    assert machines_of(tmp_path / "row") == [OTHER, this_machine()]
+    train_parsing(parsing_inputs, tmp_path / "run")
+    assert machines_of(tmp_path / "run") == [OTHER, this_machine()]
 
 
 def test_seeds_of_an_earlier_version_are_of_an_unknown_machine(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
-    train(inputs, tmp_path / "row")
-    path = tmp_path / "row" / "seed-3.json"
+    train(inputs, tmp_path / "run")
+    path = tmp_path / "run" / "seed-3.json"
     facts = read_sealed(path)
     for key in ("machines", "train", "made_with"):
         del facts[key]
     write_sealed(path, facts)
     (tmp_path / "out").mkdir()
-    evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path / "out")
+    evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path / "out")
     made_with = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["made_with"]
     assert [described(machine) for machine in made_with["machines"]["training"]["3"]] == ["unknown machine"]
     assert made_with["machines"]["training"]["4"] == [this_machine()]
@@ -118,6 +118,6 @@ def test_seeds_of_an_earlier_version_are_of_an_unknown_machine(tmp_path):
 def test_the_threads_on_record_are_those_that_computed(tmp_path):
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment, check=True)
-    (machine,) = machines_of(tmp_path / "row")
+    (machine,) = machines_of(tmp_path / "run")
     assert machine["threads"] == 2
     assert machine["instructions"] == torch.backends.cpu.get_cpu_capability()

@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_rows import EVERY_STEP, make_inputs, train
+from test_runs import EVERY_STEP, make_inputs, train
 
 from pipeline.errors import PipelineError
 from pipeline.methods import ParsingScores, Scores
 from pipeline.methods.base import MatchingScores
 from pipeline.training import loop
-from pipeline.training.rows import evaluate_row, load_seed
+from pipeline.training.run import evaluate_run, load_seed
 
 STEPS = 3  # of an epoch: ten clips in batches of four
 
 
-def row(root: Path, epochs: int = 4, **recipe):
+def run(root: Path, epochs: int = 4, **recipe):
     """One seed whose last epoch is kept."""
     inputs = make_inputs(root, epochs=epochs, seeds=(3,))
     inputs.settings["recipe"] |= {"selection": "last", "clip_norm": None, **recipe}
@@ -62,30 +62,30 @@ def poison_gradients(monkeypatch, steps, value=torch.inf) -> list[list[str]]:
 @pytest.mark.fault(31)
 def test_an_infinite_gradient_in_the_last_step_is_skipped_counted_and_named(tmp_path, monkeypatch, clip_norm, value):
     """What is published is what all other steps made: the same run whose last batch is left out."""
-    inputs = row(tmp_path / "a", clip_norm=clip_norm)
+    inputs = run(tmp_path / "a", clip_norm=clip_norm)
     clips = poison_gradients(monkeypatch, {4 * STEPS - 1}, value)
-    train(inputs, tmp_path / "row")
-    facts = facts_of(tmp_path / "row")
+    train(inputs, tmp_path / "run")
+    facts = facts_of(tmp_path / "run")
     assert facts["skipped_steps"] == 1
     assert facts["faults"] == [f"epoch 3: a step skipped whose gradient was not finite; its clips: 2 ({', '.join(clips[-1])})"]
     assert facts["best_epoch"] == 3
     left_out = loop.Trainer._step
     monkeypatch.setattr(loop.Trainer, "_step", lambda self, rows, progress: len(clips) < 8 * STEPS - 1 and left_out(self, rows, progress))
-    train(row(tmp_path / "b", clip_norm=clip_norm), tmp_path / "without")
-    assert all(torch.equal(value, weights_of(tmp_path / "without")[name]) for name, value in weights_of(tmp_path / "row").items())
+    train(run(tmp_path / "b", clip_norm=clip_norm), tmp_path / "without")
+    assert all(torch.equal(value, weights_of(tmp_path / "without")[name]) for name, value in weights_of(tmp_path / "run").items())
 
 
 def test_a_large_gradient_is_no_infinite_one(tmp_path, monkeypatch):
     """Whose sum of squares is infinite in float32."""
     poison_gradients(monkeypatch, {1}, 1e25)
-    train(row(tmp_path), tmp_path / "row")
-    assert facts_of(tmp_path / "row")["skipped_steps"] == 0
+    train(run(tmp_path), tmp_path / "run")
+    assert facts_of(tmp_path / "run")["skipped_steps"] == 0
 
 
 def test_a_healthy_run_says_nothing_of_faults(tmp_path):
-    train(row(tmp_path), tmp_path / "row")
-    assert facts_of(tmp_path / "row")["skipped_steps"] == 0
-    assert "faults" not in facts_of(tmp_path / "row")
+    train(run(tmp_path), tmp_path / "run")
+    assert facts_of(tmp_path / "run")["skipped_steps"] == 0
+    assert "faults" not in facts_of(tmp_path / "run")
 
 
 @pytest.mark.fault(31)
@@ -93,34 +93,34 @@ def test_patience_ends_with_gradients_as_with_losses(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         clips = poison_gradients(patch, {0, 2, 3, 5})
         with pytest.raises(PipelineError, match=r"the gradient was not finite in 4 steps.*epoch 1.*last such batch,.*: clip\d+, clip\d+$"):
-            train(row(tmp_path), tmp_path / "row")
-    assert not list((tmp_path / "row").glob("*.safetensors"))
+            train(run(tmp_path), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
     saved = tmp_path / "live" / "seed-3" / "not_finite.json"
     assert json.loads(saved.read_text(encoding="utf-8")) == {"what": "gradient", "epoch": 1, "clips": clips[-1]}
-    train(row(tmp_path / "again"), tmp_path / "row")
+    train(run(tmp_path / "again"), tmp_path / "run")
     assert not saved.exists()
 
 
 @pytest.mark.parametrize("validation", [True, False])
 @pytest.mark.fault(31)
 def test_an_epoch_without_a_step_is_never_the_best(tmp_path, monkeypatch, validation, capsys):
-    inputs = row(tmp_path)
+    inputs = run(tmp_path)
     if not validation:
         inputs.index.loc[inputs.index["split"] == "val", "split"] = "none"
     poison_gradients(monkeypatch, {9, 10, 11})
-    train(inputs, tmp_path / "row")
-    facts = facts_of(tmp_path / "row")
+    train(inputs, tmp_path / "run")
+    facts = facts_of(tmp_path / "run")
     assert facts["best_epoch"] == 2
     assert facts["faults"][-1] == "epoch 3 is not kept: every step of it was skipped"
-    assert "row, seed 3: epoch 3 is not kept: every step of it was skipped" in capsys.readouterr().out
+    assert "run, seed 3: epoch 3 is not kept: every step of it was skipped" in capsys.readouterr().out
 
 
 @pytest.mark.fault(31)
 def test_where_no_epoch_can_be_kept_nothing_is_published(tmp_path, monkeypatch):
     poison_gradients(monkeypatch, {0, 1, 2})
-    with pytest.raises(PipelineError, match=r"row, seed 3: no epoch can be kept.*epoch 0 is not kept: every step of it was skipped"):
-        train(row(tmp_path, epochs=1), tmp_path / "row")
-    assert not list((tmp_path / "row").glob("*.safetensors"))
+    with pytest.raises(PipelineError, match=r"run, seed 3: no epoch can be kept.*epoch 0 is not kept: every step of it was skipped"):
+        train(run(tmp_path, epochs=1), tmp_path / "run")
+    assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
 @pytest.mark.parametrize("validation", [True, False])
@@ -138,15 +138,15 @@ def test_weights_that_a_step_made_infinite_are_never_kept(tmp_path, monkeypatch,
                 self.param_groups[0]["params"][-1].data.fill_(torch.inf)
 
     monkeypatch.setitem(loop.OPTIMIZERS, "adam", Breaking)
-    inputs = row(tmp_path)
+    inputs = run(tmp_path)
     if not validation:
         inputs.index.loc[inputs.index["split"] == "val", "split"] = "none"
-    train(inputs, tmp_path / "row")
-    assert facts_of(tmp_path / "row")["best_epoch"] == 2
-    (fault,) = facts_of(tmp_path / "row")["faults"]
+    train(inputs, tmp_path / "run")
+    assert facts_of(tmp_path / "run")["best_epoch"] == 2
+    (fault,) = facts_of(tmp_path / "run")["faults"]
     words = "scores that are not finite, of the validation clips: 5 (clip10, clip11" if validation else "weights that are not finite: 1 ("
     assert fault.startswith(f"epoch 3 is not kept: {words}")
-    assert all(torch.isfinite(value).all() for value in weights_of(tmp_path / "row").values())
+    assert all(torch.isfinite(value).all() for value in weights_of(tmp_path / "run").values())
 
 
 def spoil(directory: Path, value: float) -> str:
@@ -160,22 +160,22 @@ def spoil(directory: Path, value: float) -> str:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 @pytest.mark.fault(31)
 def test_stored_weights_that_are_not_finite_are_refused_with_their_file(tmp_path, value):
-    inputs = row(tmp_path, epochs=1)
-    train(inputs, tmp_path / "row")
-    name = spoil(tmp_path / "row", value)
-    with pytest.raises(PipelineError, match=rf"row/seed-3\.safetensors: tensors with numbers that are not finite: 1 \({name}\)"):
-        load_seed(tmp_path / "row", 3)
-    with pytest.raises(PipelineError, match=r"row/seed-3\.safetensors"):
-        evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path)
+    inputs = run(tmp_path, epochs=1)
+    train(inputs, tmp_path / "run")
+    name = spoil(tmp_path / "run", value)
+    with pytest.raises(PipelineError, match=rf"run/seed-3\.safetensors: tensors with numbers that are not finite: 1 \({name}\)"):
+        load_seed(tmp_path / "run", 3)
+    with pytest.raises(PipelineError, match=r"run/seed-3\.safetensors"):
+        evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path)
 
 
 @pytest.mark.fault(31)
 def test_finite_weights_that_answer_with_nan_are_refused_by_evaluation(tmp_path):
-    inputs = row(tmp_path, epochs=1)
-    train(inputs, tmp_path / "row")
-    spoil(tmp_path / "row", 3e38)
-    with pytest.raises(PipelineError, match=r"row/seed-3\.safetensors: scores that are not finite, of the val clips: 5 \(clip10, clip11"):
-        evaluate_row(inputs, tmp_path / "row", EVERY_STEP, tmp_path)
+    inputs = run(tmp_path, epochs=1)
+    train(inputs, tmp_path / "run")
+    spoil(tmp_path / "run", 3e38)
+    with pytest.raises(PipelineError, match=r"run/seed-3\.safetensors: scores that are not finite, of the val clips: 5 \(clip10, clip11"):
+        evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path)
     assert not (tmp_path / "predictions.parquet").exists()
 
 

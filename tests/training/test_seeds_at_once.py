@@ -23,7 +23,7 @@ from tiny_project import TINY
 from pipeline.errors import PipelineError
 from pipeline.training.seeds import train_side_by_side
 from pipeline.training.settings import TrainSettings
-from pipeline.training.train import train_row
+from pipeline.training.train import train_run
 
 SETTINGS = {"device": "cpu", "threads": 1, "checkpoint_seconds": 0}
 SEEDS = [3, 4]
@@ -67,7 +67,7 @@ def _hears_ctrl_c():
 
 
 def test_never_more_processes_than_wanted_and_each_seed_in_its_own(tmp_path):
-    train_side_by_side(partial(toys.finishing, tmp_path), "row", range(5), at_once=2)
+    train_side_by_side(partial(toys.finishing, tmp_path), "run", range(5), at_once=2)
     counts, pids = zip(*((tmp_path / f"{seed}.count").read_text(encoding="utf-8").split() for seed in range(5)), strict=True)
     assert max(map(int, counts)) == 2
     assert len({*pids, str(os.getpid())}) == 6
@@ -80,7 +80,7 @@ def test_a_request_to_stop_reaches_every_child_and_no_further_seed_starts(tmp_pa
     before = signal.getsignal(number)
     sender = soon(lambda: len(list(tmp_path.glob("*.running"))) == 2, lambda: os.kill(os.getpid(), number))
     with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit) as stop:
-        train_side_by_side(partial(toys.stoppable, tmp_path), "row", [0, 1, 2], at_once=2)
+        train_side_by_side(partial(toys.stoppable, tmp_path), "run", [0, 1, 2], at_once=2)
     sender.join()
     assert number == signal.SIGINT or stop.value.code == 143
     assert sorted(path.name for path in tmp_path.glob("*.checkpoint")) == ["0.checkpoint", "1.checkpoint"]
@@ -95,7 +95,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_children_through_the_parent_alone(tmp_
     script = (
         "import signal, sys; from functools import partial; from pathlib import Path; import side_by_side_toys as toys;"
         "from pipeline.training.seeds import train_side_by_side; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "try: train_side_by_side(partial(toys.stoppable, Path(sys.argv[1])), 'row', [0, 1], 2)\nexcept KeyboardInterrupt: sys.exit(130)"
+        "try: train_side_by_side(partial(toys.stoppable, Path(sys.argv[1])), 'run', [0, 1], 2)\nexcept KeyboardInterrupt: sys.exit(130)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     parent = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, encoding="utf-8", env=ENVIRONMENT)
@@ -107,45 +107,45 @@ def test_ctrl_c_in_a_terminal_reaches_the_children_through_the_parent_alone(tmp_
 
 
 def test_a_failure_is_told_once_and_the_others_leave_their_checkpoint(tmp_path, capfd):
-    with pytest.raises(PipelineError, match=r"^row, seed 1: the loss was not finite$"):
-        train_side_by_side(partial(toys.failing, tmp_path), "row", [0, 1, 2], at_once=2)
+    with pytest.raises(PipelineError, match=r"^run, seed 1: the loss was not finite$"):
+        train_side_by_side(partial(toys.failing, tmp_path), "run", [0, 1, 2], at_once=2)
     assert sorted(path.name for path in tmp_path.glob("*.checkpoint")) == ["0.checkpoint"]
     assert not (tmp_path / "2.running").exists()
     assert has_ended((tmp_path / "0.running").read_text(encoding="utf-8"))
     assert capfd.readouterr().err == ""
 
 
-def test_a_child_killed_from_outside_is_told_with_row_seed_signal_and_advice(tmp_path):
+def test_a_child_killed_from_outside_is_told_with_run_seed_signal_and_advice(tmp_path):
     def kill():
         os.kill(int((tmp_path / "1.running").read_text(encoding="utf-8")), signal.SIGKILL)
 
     killer = soon(lambda: len(list(tmp_path.glob("*.running"))) == 2, kill)
-    with pytest.raises(PipelineError, match=r"^row, seed 1: .*SIGKILL.*lower machine\.seeds_at_once \(here 2\)"):
-        train_side_by_side(partial(toys.stoppable, tmp_path), "row", [0, 1], at_once=2)
+    with pytest.raises(PipelineError, match=r"^run, seed 1: .*SIGKILL.*lower machine\.seeds_at_once \(here 2\)"):
+        train_side_by_side(partial(toys.stoppable, tmp_path), "run", [0, 1], at_once=2)
     killer.join()
     assert [path.name for path in tmp_path.glob("*.checkpoint")] == ["0.checkpoint"]
 
 
-def test_a_child_asked_alone_to_stop_stops_the_row(tmp_path):
+def test_a_child_asked_alone_to_stop_stops_the_run(tmp_path):
     asker = soon(
         (tmp_path / "1.running").exists, lambda: os.kill(int((tmp_path / "1.running").read_text(encoding="utf-8")), signal.SIGTERM)
     )
     with pytest.raises(SystemExit) as stop:
-        train_side_by_side(partial(toys.stoppable, tmp_path), "row", [0, 1], at_once=2)
+        train_side_by_side(partial(toys.stoppable, tmp_path), "run", [0, 1], at_once=2)
     asker.join()
     assert stop.value.code == 143
 
 
 def test_a_bug_in_a_child_comes_with_its_traceback():
-    with pytest.raises(RuntimeError, match=r"(?s)row, seed [01], .*Traceback.*toys.*ZeroDivisionError: a bug"):
-        train_side_by_side(partial(toys.faulty, Path()), "row", [0, 1], at_once=2)
+    with pytest.raises(RuntimeError, match=r"(?s)run, seed [01], .*Traceback.*toys.*ZeroDivisionError: a bug"):
+        train_side_by_side(partial(toys.faulty, Path()), "run", [0, 1], at_once=2)
 
 
 def test_one_bar_a_seed_on_a_terminal(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     sender = soon(lambda: len(list(tmp_path.glob("*.running"))) == 2, lambda: (time.sleep(0.5), os.kill(os.getpid(), signal.SIGTERM)))
     with pytest.raises(SystemExit):
-        train_side_by_side(partial(toys.stoppable, tmp_path), "row", [0, 1], at_once=2)
+        train_side_by_side(partial(toys.stoppable, tmp_path), "run", [0, 1], at_once=2)
     sender.join()
     shown = capfd.readouterr().err
     assert all(re.search(rf"seed {seed}: +33%.* 1/3", shown) for seed in (0, 1))
@@ -156,7 +156,7 @@ def test_one_bar_a_seed_on_a_terminal(tmp_path, monkeypatch, capfd):
 
 @pytest.fixture
 def project(inputs, tmp_path, monkeypatch):  # noqa: F811
-    """A directory in which the stage can run, with the row's features and labels where the stages before it would have put them."""
+    """A directory in which the stage can run, with the run's features and labels where the stages before it would have put them."""
     inputs.settings["recipe"]["epochs"] = 40
     inputs.run = inputs.run.model_copy(update={"seeds": SEEDS})
     root = tmp_path / "project"
@@ -171,8 +171,8 @@ def project(inputs, tmp_path, monkeypatch):  # noqa: F811
         "imports": {"published": {"directory": "data/published", **streams, **others}},
         "methods": {"jomold": inputs.settings},
         "train": SETTINGS,
-        "runs": {"row": {"task": "avvp", "method": "jomold", "features": "published", "seeds": SEEDS}},
-        "report": {"title": "One row"},
+        "runs": {"run": {"task": "avvp", "method": "jomold", "features": "published", "seeds": SEEDS}},
+        "report": {"title": "One run"},
         "machine": {"seeds_at_once": 2},
     }
     with open(root / "params.yaml", "w", encoding="utf-8") as stream:
@@ -184,29 +184,29 @@ def project(inputs, tmp_path, monkeypatch):  # noqa: F811
 def test_killed_terminated_and_resumed_side_by_side_gives_the_bytes_of_one_after_the_other(project, inputs, tmp_path):  # noqa: F811
     settings = TrainSettings(**SETTINGS)
     (tmp_path / "expected").mkdir()
-    train_row(inputs, settings, tmp_path / "expected", tmp_path / "live")
+    train_run(inputs, settings, tmp_path / "expected", tmp_path / "live")
     expected = {path.name: path.read_bytes() for path in (tmp_path / "expected").iterdir()}
     assert len(expected) == 2 * len(SEEDS) + 1
 
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
-    stage = subprocess.Popen([sys.executable, "-m", "stages.train", "row"], env=ENVIRONMENT, **streams)
-    until(lambda: len(list(project.glob("models/runs/.row.*.partial/seed-*.first-checkpoint"))) == 2)
+    stage = subprocess.Popen([sys.executable, "-m", "stages.train", "run"], env=ENVIRONMENT, **streams)
+    until(lambda: len(list(project.glob("models/runs/.run.*.partial/seed-*.first-checkpoint"))) == 2)
     children = children_of(stage.pid)
     assert len(children) == 2
     stage.kill()
     assert stage.communicate(timeout=60)[0] == ""  # the pipe closes when the last child has ended
     until(lambda: all(map(has_ended, children)), seconds=10)
-    assert not (project / "models/runs/row").exists()
+    assert not (project / "models/runs/run").exists()
 
-    (work,) = project.glob("models/runs/.row.*.partial")
-    before = signal.signal(signal.SIGTERM, lambda *_: None)  # were the row to end first
+    (work,) = project.glob("models/runs/.run.*.partial")
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # were the run to end first
     sender = soon(lambda: len(list(work.glob("seed-*.checkpoint"))) == 2, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit) as stop:
-        train_row(inputs, settings, work, project / "live", seeds_at_once=2)
+        train_run(inputs, settings, work, project / "live", seeds_at_once=2)
     sender.join()
     signal.signal(signal.SIGTERM, before)
     assert stop.value.code == 143
     assert not (work / "curves.csv").exists()
 
-    train_row(inputs, settings, work, project / "live", seeds_at_once=2)
+    train_run(inputs, settings, work, project / "live", seeds_at_once=2)
     assert {path.name: path.read_bytes() for path in work.iterdir()} == expected

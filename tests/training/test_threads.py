@@ -11,17 +11,17 @@ import pytest
 SCRIPT = """
 import sys, torch
 from pathlib import Path
-from test_rows import make_inputs
-from pipeline.training.rows import evaluate_row
+from test_runs import make_inputs
+from pipeline.training.run import evaluate_run
 from pipeline.training.settings import TrainSettings
-from pipeline.training.train import train_row
+from pipeline.training.train import train_run
 
 root, settings = Path(sys.argv[1]), TrainSettings(device="cpu", threads=1)
 inputs = make_inputs(root, epochs=2, seeds=(3,))
 inputs.run = inputs.run.model_copy(update={"method": "psp"})  # at its full width: on two threads its weights are others
 inputs.settings = {"recipe": {"batch_size": 10, "epochs": 2}}
-for name, work in (("models", lambda out: train_row(inputs, settings, out, root / "live")),
-                   ("results", lambda out: evaluate_row(inputs, root / "models", settings, out))):
+for name, work in (("models", lambda out: train_run(inputs, settings, out, root / "live")),
+                   ("results", lambda out: evaluate_run(inputs, root / "models", settings, out))):
     (root / name).mkdir()
     print(torch.get_num_threads())
     work(root / name)

@@ -12,9 +12,9 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from pipeline.report.page.content import row_content
+from pipeline.report.page.content import run_content
 from pipeline.report.page.gallery import gallery
-from pipeline.report.results import RowResult
+from pipeline.report.results import RunResult
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import NO_TEST, NOT_RUN, Table
 from pipeline.sealed import read_sealed
@@ -24,7 +24,7 @@ SCRIPTS = ["choices.js", "charts.js", "gallery.js", "main.js"]
 
 
 def write_page(
-    settings: ReportSettings, results: list[RowResult], tables: tuple[Table, dict[str, Table], list[str]],
+    settings: ReportSettings, results: list[RunResult], tables: tuple[Table, dict[str, Table], list[str]],
     index: tuple[pd.DataFrame, list[str]], health: list[str], clips: Path, segment_seconds: float, directory: Path,
 ) -> None:  # fmt: skip
     """Write ``index.html`` and ``media/`` into ``directory``.
@@ -37,7 +37,7 @@ def write_page(
     data: dict[str, Any] = {
         "classes": [*classes, "background"],
         "baseline": settings.baseline,
-        "rows": [row_content(result) for result in results],
+        "runs": [run_content(result) for result in results],
         "clips": gallery(results, settings, rows, len(classes), segment_seconds, directory),
     }
     results_table, further, below = tables

@@ -1,13 +1,13 @@
-// Accuracy by class, confusion, reliability and training curves of the chosen rows.
+// Accuracy by class, confusion, reliability and training curves of the chosen runs.
 
 function drawCharts(chosen) {
   document.getElementById("class-bars").replaceChildren(classBars(chosen));
-  document.getElementById("confusion-tables").replaceChildren(...chosen.map(({ row }) => confusionTable(row)));
+  document.getElementById("confusion-tables").replaceChildren(...chosen.map(({ run }) => confusionTable(run)));
   document.getElementById("reliability-plots").replaceChildren(
     reliabilityPlot(chosen, "event", "Probability that the segment holds an event"),
     reliabilityPlot(chosen, "label", "Probability of the label that was given"),
   );
-  const headline = chosen[0].row.headline;
+  const headline = chosen[0].run.headline;
   document.getElementById("training-plots").replaceChildren(
     curvePlot(chosen, "validation", `${headline} on validation`),
     curvePlot(chosen, "loss", "training loss"),
@@ -19,13 +19,13 @@ function nothing(text) {
 }
 
 function classBars(chosen) {
-  const known = chosen.filter(({ row }) => row.classAccuracy);
+  const known = chosen.filter(({ run }) => run.classAccuracy);
   if (!known.length) return nothing("This task has no accuracy by class.");
   const head = element("tr", {}, element("th", { scope: "col" }, "Class"));
-  for (const { row } of known) head.append(element("th", { scope: "col", style: "text-align: left" }, row.name));
+  for (const { run } of known) head.append(element("th", { scope: "col", style: "text-align: left" }, run.name));
   const lines = DATA.classes.map((name, label) => {
     const line = element("tr", {}, element("th", { scope: "row" }, name));
-    for (const { side, row } of known) line.append(element("td", {}, bar(side, row.classAccuracy[label])));
+    for (const { side, run } of known) line.append(element("td", {}, bar(side, run.classAccuracy[label])));
     return line;
   });
   const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines));
@@ -38,11 +38,11 @@ function bar(side, value) {
   return element("div", { class: `bar ${side}` }, track, element("b", {}, value.toFixed(1)));
 }
 
-function confusionTable(row) {
-  if (!row.confusion) return nothing(`${row.name}: this task has no confusion matrix.`);
+function confusionTable(run) {
+  if (!run.confusion) return nothing(`${run.name}: this task has no confusion matrix.`);
   const head = element("tr", {}, element("td", {}));
   for (const name of DATA.classes) head.append(element("th", { scope: "col", class: "name" }, name));
-  const lines = row.confusion.map((counts, truth) => {
+  const lines = run.confusion.map((counts, truth) => {
     const total = counts.reduce((sum, count) => sum + count, 0);
     const line = element("tr", {}, element("th", { scope: "row" }, DATA.classes[truth]));
     counts.forEach((count, label) => {
@@ -53,8 +53,8 @@ function confusionTable(row) {
     return line;
   });
   const table = element("table", { class: "confusion" }, element("thead", {}, head), element("tbody", {}, ...lines));
-  const region = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Confusion of ${row.name}` }, table);
-  return element("div", {}, element("h3", {}, row.name), region);
+  const region = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Confusion of ${run.name}` }, table);
+  return element("div", {}, element("h3", {}, run.name), region);
 }
 
 // A plot's frame with grid and ticks; returns the svg and the two functions from data to drawing coordinates.
@@ -95,13 +95,13 @@ function points(list) {
 }
 
 function reliabilityPlot(chosen, kind, title) {
-  const known = chosen.filter(({ row }) => row.reliability);
-  if (!known.length) return nothing("These rows have no stored probabilities.");
-  const summary = known.map(({ row }) => `${row.name}: expected calibration error ${row.reliability[kind].error.toFixed(1)} %`).join("; ");
+  const known = chosen.filter(({ run }) => run.reliability);
+  if (!known.length) return nothing("These runs have no stored probabilities.");
+  const summary = known.map(({ run }) => `${run.name}: expected calibration error ${run.reliability[kind].error.toFixed(1)} %`).join("; ");
   const { svg, x, y } = frame(`${title}. ${summary}`, [0, 1], [0, 1], "probability", "share that is so");
   svg.append(drawn("line", { class: "axis", x1: x(0), y1: y(0), x2: x(1), y2: y(1), "stroke-dasharray": "2 3" }));
-  for (const { side, row } of known) {
-    const bins = row.reliability[kind].bins;
+  for (const { side, run } of known) {
+    const bins = run.reliability[kind].bins;
     const most = Math.max(...bins.map(([, , count]) => count));
     const places = bins.map(([confidence, share]) => [x(confidence), y(share)]);
     svg.append(drawn("g", { class: side }, drawn("polyline", { class: "line", points: points(places) })));
@@ -110,22 +110,22 @@ function reliabilityPlot(chosen, kind, title) {
   return element("figure", {}, element("h3", {}, title), svg, element("figcaption", {}, `${summary}. Larger marks: more segments.`));
 }
 
-// Row A has discs, row B squares: told apart without colour.
+// Run A has discs, run B squares: told apart without colour.
 function mark(side, [x, y], radius) {
   if (side === "a") return drawn("circle", { class: "a point", cx: x, cy: y, r: radius });
   return drawn("rect", { class: "b point", x: x - radius, y: y - radius, width: 2 * radius, height: 2 * radius });
 }
 
 function curvePlot(chosen, kind, title) {
-  const known = chosen.filter(({ row }) => row.curves[kind] && row.curves[kind].length);
+  const known = chosen.filter(({ run }) => run.curves[kind] && run.curves[kind].length);
   if (!known.length) return nothing(`${title}: not recorded.`);
-  const all = known.flatMap(({ row }) => row.curves[kind]);
+  const all = known.flatMap(({ run }) => run.curves[kind]);
   const values = all.flatMap(([, , low, high]) => [low, high]);
   const range = [Math.min(...values), Math.max(...values)];
-  const last = known.map(({ row }) => `${row.name}: ${shortNumber(Number(row.curves[kind].at(-1)[1].toPrecision(4)))} at the end`).join("; ");
+  const last = known.map(({ run }) => `${run.name}: ${shortNumber(Number(run.curves[kind].at(-1)[1].toPrecision(4)))} at the end`).join("; ");
   const { svg, x, y } = frame(`${title}. ${last}`, [0, Math.max(...all.map(([epoch]) => epoch))], range, "epoch", title);
-  for (const { side, row } of known) {
-    const curve = row.curves[kind];
+  for (const { side, run } of known) {
+    const curve = run.curves[kind];
     const band = [...curve.map(([epoch, , low]) => [x(epoch), y(low)]), ...[...curve].reverse().map(([epoch, , , high]) => [x(epoch), y(high)])];
     const line = curve.map(([epoch, mean]) => [x(epoch), y(mean)]);
     svg.append(drawn("g", { class: side }, drawn("polygon", { class: "band", points: points(band) }), drawn("polyline", { class: "line", points: points(line) })));

@@ -1,8 +1,8 @@
 "use strict";
-// The data of the page, the two rows being looked at, and small helpers for building elements.
+// The data of the page, the two runs being looked at, and small helpers for building elements.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const ROWS = new Map(DATA.rows.filter((row) => row.ran).map((row) => [row.name, row]));
+const RUNS = new Map(DATA.runs.filter((run) => run.ran).map((run) => [run.name, run]));
 const SVG = "http://www.w3.org/2000/svg";
 
 // element("p", {class: "x"}, "text", child): attributes as given, children appended, text never parsed as HTML
@@ -28,18 +28,18 @@ function fill(select, options, chosen) {
   select.value = chosen;
 }
 
-// [{side: "a", row}, {side: "b", row}]: the rows chosen; one entry where nothing stands beside
-function chosenRows() {
+// [{side: "a", run}, {side: "b", run}]: the runs chosen; one entry where nothing stands beside
+function chosenRuns() {
   return ["a", "b"]
-    .map((side) => ({ side, row: ROWS.get(document.getElementById(`row-${side}`).value) }))
-    .filter((entry) => entry.row);
+    .map((side) => ({ side, run: RUNS.get(document.getElementById(`run-${side}`).value) }))
+    .filter((entry) => entry.run);
 }
 
-function offerRows() {
-  const names = [...ROWS.keys()];
+function offerRuns() {
+  const names = [...RUNS.keys()];
   const first = names.includes(DATA.baseline) ? DATA.baseline : names[0];
-  const best = names.filter((name) => name !== first).sort((x, y) => ROWS.get(y).mean - ROWS.get(x).mean)[0];
-  const options = names.map((name) => [name, ROWS.get(name).label]);
-  fill(document.getElementById("row-a"), options, first);
-  fill(document.getElementById("row-b"), [["", "nothing"], ...options], best || "");
+  const best = names.filter((name) => name !== first).sort((x, y) => RUNS.get(y).mean - RUNS.get(x).mean)[0];
+  const options = names.map((name) => [name, RUNS.get(name).label]);
+  fill(document.getElementById("run-a"), options, first);
+  fill(document.getElementById("run-b"), [["", "nothing"], ...options], best || "");
 }

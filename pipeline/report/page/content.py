@@ -1,4 +1,4 @@
-"""What the page draws of one row: accuracy by class, confusion, reliability of the scores, training curves; all plain JSON.
+"""What the page draws of one run: accuracy by class, confusion, reliability of the scores, training curves; all plain JSON.
 
 Shape letters: N segments of test (valid ones, all seeds together), C classes without background.
 """
@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from pipeline.report.results import RowResult
+from pipeline.report.results import RunResult
 from pipeline.tables import read_schema, read_table
 
 BINS = 10
 POINTS = 120  # of a curve; a longer one is thinned
 
 
-def row_content(result: RowResult) -> dict[str, Any]:
-    """Everything of a row but its clips; a part is None where the row's task does not have it."""
+def run_content(result: RunResult) -> dict[str, Any]:
+    """Everything of a run but its clips; a part is None where the run's task does not have it."""
     run = result.run
     content: dict[str, Any] = {"name": result.name, "label": result.label, "method": run.method, "task": run.task, "features": run.features}
     if not result.scores:
@@ -32,12 +32,12 @@ def row_content(result: RowResult) -> dict[str, Any]:
         "shownSeed": result.shown_seed,
         "classAccuracy": class_accuracy(result),
         "confusion": confusion(result),
-        "reliability": row_reliability(result),
+        "reliability": run_reliability(result),
         "curves": curves(result),
     }
 
 
-def class_accuracy(result: RowResult) -> list[float | None] | None:
+def class_accuracy(result: RunResult) -> list[float | None] | None:
     """Percent of the true segments of each class and of the background that got its label, mean over seeds: C+1 values."""
     by_seed = [metrics.get("class_accuracy") for metrics in result.metrics["test"].values()]
     if not all(by_seed):
@@ -46,7 +46,7 @@ def class_accuracy(result: RowResult) -> list[float | None] | None:
     return [None if np.isnan(mean) else round(float(mean), 1) for mean in means]
 
 
-def confusion(result: RowResult) -> list[list[int]] | None:
+def confusion(result: RunResult) -> list[list[int]] | None:
     """Segment counts over all seeds, rows true, columns predicted: (C+1) x (C+1)."""
     by_seed = [metrics.get("confusion") for metrics in result.metrics["test"].values()]
     return np.sum(by_seed, axis=0).tolist() if all(by_seed) else None
@@ -75,7 +75,7 @@ def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> d
     return {"bins": listed, "error": round(100 * error, 2)}
 
 
-def row_reliability(result: RowResult) -> dict[str, Any] | None:
+def run_reliability(result: RunResult) -> dict[str, Any] | None:
     """``event``: the probability that a segment holds an event against whether it does; ``label``: that of the predicted label."""
     assert result.directory is not None
     path = result.directory / "predictions.parquet"
@@ -92,7 +92,7 @@ def row_reliability(result: RowResult) -> dict[str, Any] | None:
     }
 
 
-def curves(result: RowResult) -> dict[str, list[list[float]]]:
+def curves(result: RunResult) -> dict[str, list[list[float]]]:
     """``validation`` (the headline metric) and ``loss``: [epoch, mean, lowest, highest] over seeds, by epoch."""
     assert result.directory is not None
     path = result.directory / "curves.csv"

@@ -1,4 +1,4 @@
-// Test clips: a player, and below it what is true and what the chosen rows said, with a playhead over all of it.
+// Test clips: a player, and below it what is true and what the chosen runs said, with a playhead over all of it.
 
 const SYMBOL = { true: "", right: "✓ ", wrong: "✕ ", false: "+ ", missed: "– " };
 const MEANING = { true: "true", right: "right", wrong: "another class", false: "none there", missed: "missed" };
@@ -75,14 +75,14 @@ function drawLanes(card, chosen) {
   const some = Object.values(clip.lanes)[0];
   card.spoken = some.map((lane) => ({ name: laneName("Truth", lane), spans: lane.truth }));
   const parts = some.flatMap((lane) => laneParts(clip, laneName("Truth", lane), lane.truth, null));
-  for (const { row } of chosen) {
-    if (!clip.lanes[row.name]) {
-      parts.push(element("div", { class: "lane-name" }, `${row.name}: no features of this clip`));
+  for (const { run } of chosen) {
+    if (!clip.lanes[run.name]) {
+      parts.push(element("div", { class: "lane-name" }, `${run.name}: no features of this clip`));
       continue;
     }
-    for (const lane of clip.lanes[row.name]) {
-      card.spoken.push({ name: laneName(row.name, lane), spans: lane.spans });
-      parts.push(...laneParts(clip, `${laneName(row.name, lane)}, seed ${row.shownSeed}: ${clip.right[row.name]} % right`, lane.spans, lane.scores));
+    for (const lane of clip.lanes[run.name]) {
+      card.spoken.push({ name: laneName(run.name, lane), spans: lane.spans });
+      parts.push(...laneParts(clip, `${laneName(run.name, lane)}, seed ${run.shownSeed}: ${clip.right[run.name]} % right`, lane.spans, lane.scores));
     }
   }
   const times = [0, clip.segments / 2, clip.segments].map((segment) => element("span", {}, `${segment * clip.seconds} s`));
@@ -126,7 +126,7 @@ function offerFilters(chosen) {
   const answerSelect = document.getElementById("filter-answer");
   const present = [...new Set(DATA.clips.flatMap((clip) => clip.classes))].sort((x, y) => x - y);
   fill(classSelect, [["", "all"], ...present.map((label) => [String(label), DATA.classes[label]])], classSelect.value || "");
-  const [a, b] = chosen.map(({ row }) => row.name);
+  const [a, b] = chosen.map(({ run }) => run.name);
   const answers = [["", "all"], ["right", `${a} right throughout`], ["wrong", `${a} wrong somewhere`]];
   if (b && b !== a) answers.push(["better", `${a} better than ${b}`], ["worse", `${b} better than ${a}`]);
   const before = answerSelect.value;
@@ -135,8 +135,8 @@ function offerFilters(chosen) {
 
 function passes(clip, label, answer, [a, b]) {
   if (label && !clip.classes.includes(Number(label))) return false;
-  const right = clip.right[a.row.name];
-  const other = b && clip.right[b.row.name];
+  const right = clip.right[a.run.name];
+  const other = b && clip.right[b.run.name];
   if (answer === "right") return right === 100;
   if (answer === "wrong") return right < 100;
   if (answer === "better") return right > other;

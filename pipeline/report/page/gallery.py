@@ -1,4 +1,4 @@
-"""The test clips that the page shows: which ones, what every row said of them, and the file to play."""
+"""The test clips that the page shows: which ones, what every run said of them, and the file to play."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 
 from pipeline.report.page.lanes import LANES, Reader
 from pipeline.report.page.media import take_along
-from pipeline.report.results import RowResult
+from pipeline.report.results import RunResult
 from pipeline.report.settings import ReportSettings
 from pipeline.tables import read_table
 from pipeline.tasks import TASKS
@@ -20,7 +20,7 @@ NEEDED = ["row", "clip", "segment", "valid"]
 
 
 def gallery(
-    results: list[RowResult], settings: ReportSettings, index: pd.DataFrame, background: int, segment_seconds: float, directory: Path
+    results: list[RunResult], settings: ReportSettings, index: pd.DataFrame, background: int, segment_seconds: float, directory: Path
 ) -> list[dict[str, Any]]:
     """The clips of the gallery as plain JSON; their files are put into ``directory``/media.
 
@@ -57,8 +57,8 @@ def gallery(
     return clips
 
 
-def answers_of(result: RowResult) -> pd.DataFrame:
-    """Every test segment as the row's shown seed labelled it, in order."""
+def answers_of(result: RunResult) -> pd.DataFrame:
+    """Every test segment as the run's shown seed labelled it, in order."""
     assert result.directory is not None
     only = [("split", "==", "test"), ("seed", "==", result.shown_seed)]
     columns = [*NEEDED, *LANES[result.run.task].columns]

@@ -1,4 +1,4 @@
-"""One clip's seconds as lanes: what is true and what a row said, as spans of one label, by task.
+"""One clip's seconds as lanes: what is true and what a run said, as spans of one label, by task.
 
 A lane is {"track": what it is about, "truth": spans, "spans": spans, "scores": one number in [0, 1] a segment}; a span is
 [start, end, label, kind], start and end in segments, the end outside. Kinds: ``true`` in a truth; in an answer ``right``, ``wrong`` (an

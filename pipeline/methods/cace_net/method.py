@@ -1,0 +1,281 @@
+"""CACE-Net: He, Liu, Li, Zhao, Shen, Kong, Yang, Zeng, "CACE-Net: Co-guidance Attention and Contrastive Enhancement for Effective
+Audio-Visual Event Localization", ACM MM 2024. Published on AVE, supervised, VGG-19 + VGGish features: 80.80 % of segments.
+
+Audio and visual guide each other (AVCA, Eqs. 1-6), BiLSTMs, relations within and across modalities (CMRAN), gates that suppress the
+background (CMBS), interaction, a contrast of background and event within each clip (BECE, Eqs. 7-8), and two heads: is this segment an
+event (Eq. 10), and of which class is the clip's event (Eq. 11). A segment is of that class where the first says above 0.5.
+
+``variant``: the released code (default; the published number is its) departs from the paper in what follows, ``paper`` undoes it.
+
+* v^g: the map that guides the audio has a spatial self-attention of its own (paper: one for both directions), and all three
+  self-attentions have dropout, residual and layer norm, the visual ones sharing the norm (paper, Eq. 3: none of these).
+* The contrast loss and Eq. 8's F_o begin at an eighth of the epochs (paper: silent, so from the start).
+* Class logits are those of Eq. 11 plus gamma times the per-modality scores ``av`` (paper: Eq. 11 alone).
+* A clip without an event counts as class 0 in the class terms (paper: undefined; here such a clip is left out of them).
+
+``gate_loss``: released ("faithful") is binary cross-entropy *with logits* on a gate that is a product of sigmoids already: a double
+sigmoid, inherited from CMBS, whose term lies in [0.313, 1.313] and never below log 2 on background. "corrected" (default) is
+binary cross-entropy on the product itself. It touches neither the network nor the inference.
+
+Kept as released in both variants: all attention of AVCA unscaled, no positional encoding, INTER sequential, one encoder for queries
+and keys, no stop-gradient in the contrast, F_o with the unnormalised encoder output. Not kept: modules that are registered and never
+called (29 % of the released 13.12 M parameters), and the noise drawn in evaluation, which changed nothing but the random state.
+
+Weak supervision, which neither paper nor code has (the released class fails at construction), is ours, after CMRAN's and CMBS's: both
+clip-level heads know the background as one label more, the clip's logits are max_t(sigmoid(event_t) r), r the class logits, cross-entropy
+against the clip's label stands for ``event`` and ``class``, the same on the per-modality scores for ``modality_class``; the gates have no
+loss of their own, and BECE contrasts the segments that the event head takes for events with the others.
+
+Audio other than ``audio_hidden`` wide, where the released code cannot run, is projected: ReLU(Lin(D_a -> audio_hidden)).
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from pipeline.layers.background_suppression import BackgroundSuppression, GateLoss, gate_loss
+from pipeline.layers.co_guidance import CoGuidance, Guidance
+from pipeline.layers.map_dropout import MapDropout
+from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
+from pipeline.layers.pooling import masked_mean, max_over_time
+from pipeline.layers.precision import at_least_float32
+from pipeline.layers.recurrent import SegmentLSTM
+from pipeline.layers.relation import BimodalRelation, check_heads
+from pipeline.methods.base import (
+    METHODS,
+    AvelTargets,
+    Batch,
+    LocalizationMethod,
+    Progress,
+    Recipe,
+    Scores,
+    SupervisionConfig,
+    VideoTargets,
+)
+from pipeline.methods.cace_net.contrast import Augmentation, augmented_twin, background_event_contrast
+from pipeline.methods.cace_net.spiking import SpikingSegments
+from pipeline.methods.shared.inputs import Inputs, method_inputs
+from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
+
+CONTRAST_START = 1 / 8  # of the epochs, in the released code
+
+
+class CaceNetRecipe(Recipe):
+    """Adam 7e-4, halved at epochs 10, 20 and 30 of 200, batches of 64, gradients clipped to a norm of 0.5."""
+
+    learning_rate: float = Field(7e-4, gt=0)
+    batch_size: int = Field(64, ge=1)
+    epochs: int = Field(200, ge=1)
+    milestones: tuple[int, ...] = (10, 20, 30)
+    decay: float = Field(0.5, gt=0, le=1)
+    clip_norm: float | None = Field(0.5, gt=0)
+
+
+class CaceNetConfig(SupervisionConfig):
+    """Defaults are the paper's network and weights; narrow widths suit small data.
+
+    ``guidance`` names the modality that guides (paper's Table 1, whose row labels and prose disagree): ``none`` "w/o AVCA" 78.26 (map's
+    mean, audio as it is); ``audio`` guides visual, row "AVCA-Visual-only" 78.83, released "Audio-Guide"; ``visual`` guides audio, row
+    "AVCA-Audio-only" 77.23, released "Visual-Guide"; ``both`` 80.30 without and 80.80 with contrast.
+    """
+
+    variant: Literal["released", "paper"] = "released"
+    gate_loss: GateLoss = "corrected"
+    guidance: Guidance = "both"
+    temporal: Literal["bilstm", "lstm", "snn", "none"] = Field("bilstm", description="Table S1: 80.80 | 77.04 | 77.11 | 76.39")
+    spiking_steps: int = Field(15, ge=1, description="of the LIF neurons for each segment, Table S1 (temporal: snn)")
+    spiking_time_constant: float = Field(15.0, gt=0, description="of their leak, in steps; the paper is silent, a segment's length is ours")
+    contrast: bool = Field(True, description="BECE; off: Table 1's 80.30")
+    lambda_contrast: float = Field(0.6, ge=0, description="lambda of Eq. 8, F_o = F_av + lambda F_FT; Table 2")
+    enhanced_heads: Literal["event", "both"] = Field("event", description="heads that see F_o: 80.80 | both (Table 2's *): 80.65")
+    contrast_weight: float = Field(1.0, ge=0, description="of the contrast term in the total (lambda_1 of Table S4b)")
+    contrast_temperature: float = Field(0.01, ge=1e-4, le=1000, description="tau of Eq. 7; the paper is silent")
+    augmentation: Augmentation = Field("noise", description="of the twins, Table S4a: 80.80 | channel_mask 79.20 | mixup 78.36")
+    contrast_noise: float = Field(0.1, ge=0, description="sigma of the noise, Table S4a")
+    contrast_mask: float = Field(
+        0.1, gt=0, lt=1, description="share of the channels masked (augmentation: channel_mask); the paper is silent"
+    )
+    contrast_mixup: float = Field(0.1, gt=0, description="weight of the other clip (augmentation: mixup); the paper is silent, as released")
+    psi: float = Field(0.3, ge=0, description="visual guidance of the audio, Eq. 6")
+    beta: float = Field(0.4, ge=0, description="calibration of the visual features, Eq. 2")
+    alpha: float = Field(0.1, ge=0, description="background suppression by the gates")
+    gamma: float = Field(0.3, ge=0, description="per-modality scores in the class logits (variant released only)")
+    top_k: int = Field(4, ge=1, description="segments that make a clip's per-modality scores")
+    visual_hidden: int = Field(512, ge=2, description="every position is projected to this; also the visual BiLSTM's output")
+    audio_hidden: int = Field(128, ge=1, description="of one direction of the audio BiLSTM; audio of this width enters raw")
+    attention_width: int = Field(128, ge=1, description="queries and keys of the spatial self-attention")
+    width: int = Field(256, ge=1, description="d of everything after the BiLSTMs, and of the guidance's hidden layers")
+    heads: int = Field(4, ge=1)
+    intra_feedforward: int = Field(1024, ge=1)
+    cross_feedforward: int = Field(512, ge=1)
+    input_dropout: float = Field(0.2, ge=0, lt=1, description="on projected positions and in the guidance")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the relation and interaction blocks")
+    interaction_dropout: float = Field(0.2, ge=0, lt=1, description="on the interaction's attention weights")
+    recipe: CaceNetRecipe = CaceNetRecipe()
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        check_heads(self.width, heads=self.heads)
+        if self.visual_hidden % 2:
+            raise ValueError(f"visual_hidden ({self.visual_hidden}) must be even: two directions of a BiLSTM share it")
+        return self
+
+
+class Outputs(NamedTuple):
+    """fused F_av (B, T, d); per-modality (av) logits (B, K); gate logits of both modalities (B, T); event logits (B, T); class logits
+    (B, K); weights of the positions (B, T, S) or None. K labels of a clip: C, weakly supervised C+1."""
+
+    fused: Tensor
+    modality_logits: Tensor
+    audio_gate: Tensor
+    visual_gate: Tensor
+    event_logits: Tensor
+    class_logits: Tensor
+    attention: Tensor | None
+
+
+def temporal_encoder(config: CaceNetConfig, input_width: int, output_width: int) -> SegmentLSTM | SpikingSegments | None:
+    """One modality's encoder over time, of Table S1."""
+    if config.temporal == "snn":
+        return SpikingSegments(input_width, output_width, config.spiking_steps, config.spiking_time_constant)
+    return None if config.temporal == "none" else SegmentLSTM(input_width, output_width, bidirectional=config.temporal == "bilstm")
+
+
+@METHODS.register("cace_net")
+class CaceNet(LocalizationMethod):
+    """The whole network; every registered parameter is used. 9,283,417 of them at 7x7x512 / 128, C = 28.
+
+    The buffer ``contrast_active`` records whether F_o has been switched on: it is part of the state_dict, so that a checkpoint predicts
+    as it did in training.
+    """
+
+    tasks = frozenset({"avel"})
+    Config = CaceNetConfig
+    config: CaceNetConfig
+    contrast_active: Tensor
+
+    def __init__(self, config: CaceNetConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__(config, visual_shape, audio_shape, num_classes)
+        visual, audio, width = config.visual_hidden, config.audio_hidden, config.width
+        self.visual_input = nn.Sequential(nn.Linear(self.visual_shape[-1], visual), nn.ReLU(), MapDropout(config.input_dropout))
+        raw = self.audio_shape == (audio,)
+        self.audio_input: nn.Module = nn.Identity() if raw else nn.Sequential(nn.Linear(self.audio_shape[0], audio), nn.ReLU())
+        self.guidance = CoGuidance(
+            visual, audio, hidden=width, attention_width=config.attention_width, guidance=config.guidance,
+            released=config.variant == "released", beta=config.beta, psi=config.psi, dropout=config.input_dropout,
+        )  # fmt: skip
+        self.visual_temporal = temporal_encoder(config, visual, visual)
+        self.audio_temporal = temporal_encoder(config, audio, 2 * audio)
+        if self.audio_temporal is not None:
+            audio = 2 * audio
+        self.relation = BimodalRelation(
+            visual, audio, width, config.heads, config.intra_feedforward, config.cross_feedforward, config.dropout
+        )  # fmt: skip
+        self.suppression = BackgroundSuppression(
+            width, self.clip_labels, alpha=config.alpha, top_k=config.top_k, heads=config.heads,
+            attention_dropout=config.interaction_dropout, dropout=config.dropout,
+        )  # fmt: skip
+        self.contrast_encoder = nn.Sequential(nn.Linear(width, width), nn.ReLU()) if config.contrast else None
+        self.event_head = nn.Linear(width, 1)
+        self.class_head = nn.Linear(width, self.clip_labels)
+        self.register_buffer("contrast_active", torch.tensor(False))
+
+    def _features(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Guided and temporally encoded: visual (B, T, D), audio (B, T, D_a), attention weights (B, T, S) or None."""
+        visual, audio, weights = self.guidance(self.visual_input(inputs.visual), self.audio_input(inputs.audio), inputs.mask)
+        if self.visual_temporal is not None and self.audio_temporal is not None:
+            visual, audio = self.visual_temporal(visual, inputs.mask), self.audio_temporal(audio, inputs.mask)
+        return visual, audio, weights
+
+    def _outputs(self, inputs: Inputs, contrast_active: bool) -> Outputs:
+        """Everything up to the logits: Eqs. 8, 10 and 11 before their sigmoid and softmax."""
+        mask, config = inputs.mask, self.config
+        visual, audio, weights = self._features(inputs)
+        fused, modality_logits, audio_gate, visual_gate = self.suppression(self.relation(visual, audio, mask), mask)
+        enhanced = fused
+        if self.contrast_encoder is not None and contrast_active:
+            enhanced = fused + config.lambda_contrast * self.contrast_encoder(fused)
+        event_logits = at_least_float32(self.event_head(enhanced)).squeeze(-1)
+        of_clip = max_over_time(enhanced if config.enhanced_heads == "both" else fused, mask)
+        class_logits = at_least_float32(self.class_head(of_clip))
+        if config.variant == "released":
+            class_logits = class_logits + config.gamma * modality_logits
+        return Outputs(fused, modality_logits, audio_gate, visual_gate, event_logits, class_logits, weights)
+
+    def _switch_contrast(self, progress: Progress) -> bool:
+        """In training, set the buffer by the progress; in evaluation, what the buffer says."""
+        if not self.training:
+            return bool(self.contrast_active)
+        start = CONTRAST_START * progress.epochs if self.config.variant == "released" else 0
+        active = progress.epoch >= start
+        self.contrast_active.fill_(active)
+        return active
+
+    def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
+        """Eq. 12: ``event`` + ``class`` + ``gate`` + ``modality_class`` (the last two L_sup) + contrast_weight * ``contrast``.
+
+        Each a mean over valid segments or over clips; ``contrast`` is 0 until it is switched on, and missing with ``contrast: false``.
+        """
+        active = self._switch_contrast(progress)
+        outputs = self._outputs(method_inputs(self, batch), active)
+        event = targets.segments < self.num_classes
+        truth = event.to(outputs.audio_gate.dtype)
+        known = batch.mask.any(dim=1)
+        if self.config.variant == "paper":
+            known = known & (targets.video < self.num_classes)
+        terms = {
+            "event": event_loss(outputs.event_logits, event, batch.mask),
+            "class": class_loss(outputs.class_logits, targets.video, known),
+            "gate": masked_mean(gate_loss(outputs.audio_gate, outputs.visual_gate, truth, self.config.gate_loss), batch.mask),
+            "modality_class": class_loss(outputs.modality_logits, targets.video, known),
+        }
+        return self._with_contrast(terms, outputs.fused, event, batch.mask, active)
+
+    def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
+        """``video`` + ``modality_video`` + contrast_weight * ``contrast``; means over clips.
+
+        ``contrast`` takes as events what the event head says, and nothing in a clip without one: labels of segments there are none.
+        """
+        inputs = method_inputs(self, batch)
+        active = self._switch_contrast(progress)
+        outputs = self._outputs(inputs, active)
+        event = outputs.event_logits
+        labels, known = targets.labels.to(event.dtype), batch.mask.any(dim=1)
+        pooled = gated_clip_logits(event.sigmoid(), outputs.class_logits, inputs.mask)
+        terms = {
+            "video": masked_mean(video_loss(pooled, labels, "cross_entropy"), known),
+            "modality_video": masked_mean(video_loss(outputs.modality_logits, labels, "cross_entropy"), known),
+        }
+        supposed = (event > 0) & (labels[:, :-1].sum(dim=1, keepdim=True) > 0)
+        return self._with_contrast(terms, outputs.fused, supposed, batch.mask, active)
+
+    def _with_contrast(self, terms: dict[str, Tensor], fused: Tensor, event: Tensor, mask: Tensor, active: bool) -> dict[str, Tensor]:
+        """The terms, the contrast among them, and their ``total``."""
+        total = torch.stack(list(terms.values())).sum()
+        if self.contrast_encoder is not None:
+            terms["contrast"] = self._contrast(fused, event, mask) if active else torch.zeros_like(total)
+            total = total + self.config.contrast_weight * terms["contrast"]
+        return {**terms, "total": total}
+
+    def _contrast(self, fused: Tensor, event: Tensor, mask: Tensor) -> Tensor:
+        """Eq. 7 between the encoded segments and their augmented twins."""
+        assert self.contrast_encoder is not None
+        config = self.config
+        strength = {"noise": config.contrast_noise, "channel_mask": config.contrast_mask, "mixup": config.contrast_mixup}
+        twins = augmented_twin(fused, mask, config.augmentation, strength[config.augmentation])
+        return background_event_contrast(
+            self.contrast_encoder(fused), self.contrast_encoder(twins), event, mask, config.contrast_temperature
+        )
+
+    def predict(self, batch: Batch) -> Scores:
+        """Both heads; ``segments`` is their product: P(event) P(class), and P(no event) for the background."""
+        outputs = self._outputs(method_inputs(self, batch), bool(self.contrast_active))
+        event = outputs.event_logits.sigmoid()
+        classes = outputs.class_logits.softmax(dim=-1)
+        segments = joint_probabilities(event, classes, self.num_classes)
+        attention = None if outputs.attention is None else at_least_float32(outputs.attention)
+        return Scores(segments=segments, event=event, classes=classes, attention=attention)

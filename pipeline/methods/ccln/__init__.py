@@ -1,0 +1,1 @@
+"""CCLN-style networks (IEEE TMM 2025): localization, and matching for cross-modality localization."""

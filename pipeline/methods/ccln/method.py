@@ -1,0 +1,246 @@
+"""CCLN-style: after Sun, Chen, Zhu, Zhang, Lu, Chen, "Listen With Seeing: Cross-Modal Contrastive Learning for Audio-Visual Event
+Localization", IEEE TMM 2025. Only its abstract is public: no equation, no number, no code. What follows is our design after it, and no
+result of this method is the paper's. What the abstract says, and how we read it:
+
+* "a novel Cross-modal Contrastive Learning Network (CCLN) for AVEL, comprising a backbone network and a branch network": the backbone
+  localizes; the branch projects both modalities, before they exchange anything, to one space, and has a loss but no part in inference.
+* "In the backbone network ... we elucidate the process of audio-visual information fusion, interaction, and integration from an
+  information-flow perspective": fusion is the signal f in SBI, interaction is SBI, integration is CMBS's: each modality's gate raises the
+  other's segments, then both are merged. Before them come CMBS's audio-guided attention, BiLSTMs, and self-attention within each modality.
+* "the Self-constrained Bi-modal Interaction (SBI) module is a bi-modal attention structure integrated with audio-visual fusion
+  information, and through gated processing of the audio-visual correlation matrix, it effectively captures inter-modal correlation":
+  :class:`pipeline.methods.ccln.self_constrained_interaction.SelfConstrainedInteraction`, in the place of CMBS's cross-modal relation. "New
+  noise is introduced during the audio-visual fusion process": what the gate may keep out. ``interaction``: gated, plain, none.
+* "The Foreground Event Enhancement (FEE) module emphasizes the significance of event-level boundaries by elongating the distance between
+  scene events during training through adaptive weights": a loss on the merged features, event against background segments of a clip,
+  :func:`pipeline.methods.ccln.foreground_enhancement.foreground_enhancement`. ``foreground_enhancement: false`` leaves it out.
+* "we introduce weak video-level labels to constrain the cross-modal semantic alignment of audio-visual events and design a weakly
+  supervised cross-modal contrastive learning loss (WCCL Loss) function, which enhances the quality of fusion representation in the
+  dual-branch contrastive learning framework": :func:`pipeline.methods.ccln.video_contrast.video_contrast` on the branch, whose clip
+  embedding is the mean of its segments' weighted by their event probability (without gradient), because events are to be aligned. What
+  SBI and the merging work on is shaped by it. ``contrast: false`` leaves branch and loss out.
+* "for both fully supervised and weakly supervised event localization": fully supervised, the losses of CMBS's heads are kept, the gates'
+  in its corrected form. Weakly supervised, both clip-level heads know the background as one label more, the clip's logits are
+  max_t(sigmoid(event_t) r), r the class logits, and FEE takes for events what the event head takes for events. WCCL is the same in both.
+* "as well as Cross-Modal Localization (CML) tasks": a network of its own, :mod:`pipeline.methods.ccln.matching`.
+
+Widths and schedule are CMBS's; margin, temperatures and weights of FEE and WCCL are ours, and no search was made for them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, Self
+
+import torch
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+from torch.nn.functional import logsigmoid, one_hot
+
+from pipeline.layers.background_suppression import BackgroundSuppression, Suppressed, gate_loss
+from pipeline.layers.co_guidance import CoGuidance
+from pipeline.layers.map_dropout import MapDropout
+from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
+from pipeline.layers.pooling import masked_mean, max_over_time
+from pipeline.layers.precision import at_least_float32
+from pipeline.layers.recurrent import SegmentLSTM
+from pipeline.layers.relation import IntraModalRelation, Related, check_heads
+from pipeline.methods.base import (
+    METHODS,
+    AvelTargets,
+    Batch,
+    LocalizationMethod,
+    Progress,
+    Recipe,
+    Scores,
+    SupervisionConfig,
+    VideoTargets,
+)
+from pipeline.methods.ccln.foreground_enhancement import foreground_enhancement
+from pipeline.methods.ccln.self_constrained_interaction import SelfConstrainedInteraction
+from pipeline.methods.ccln.video_contrast import video_contrast
+from pipeline.methods.shared.inputs import Inputs, method_inputs
+from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
+
+
+class CclnRecipe(Recipe):
+    """CMBS's: Adam 7e-4, halved at epochs 10, 20 and 30 of 200, batches of 64, gradients clipped to a norm of 0.5."""
+
+    learning_rate: float = Field(7e-4, gt=0)
+    batch_size: int = Field(64, ge=1)
+    epochs: int = Field(200, ge=1)
+    milestones: tuple[int, ...] = (10, 20, 30)
+    decay: float = Field(0.5, gt=0, le=1)
+    clip_norm: float | None = Field(0.5, gt=0)
+
+
+class CclnConfig(SupervisionConfig):
+    """The three modules of the abstract can be switched off one by one: ``interaction``, ``foreground_enhancement``, ``contrast``."""
+
+    interaction: Literal["gated", "plain", "none"] = Field("gated", description="SBI | the same without its gate | each modality as it is")
+    foreground_enhancement: bool = Field(True, description="FEE")
+    foreground_weight: float = Field(0.5, ge=0, description="of FEE in the total")
+    foreground_margin: float = Field(1.0, gt=0, le=2, description="cosine distance wanted between event and background")
+    foreground_temperature: float = Field(0.2, ge=1e-4, le=1000, description="the smaller, the more the pairs weigh that are alike")
+    foreground_reach: float = Field(2.0, gt=0, description="segments from a boundary at which a pair weighs 1/e")
+    contrast: bool = Field(True, description="the branch network and WCCL")
+    contrast_weight: float = Field(0.5, ge=0, description="of WCCL in the total")
+    contrast_temperature: float = Field(0.1, ge=1e-4, le=1000, description="tau of WCCL")
+    contrast_width: int = Field(128, ge=1, description="of the branch's embeddings")
+    alpha: float = Field(0.1, ge=0, description="background suppression by the gates")
+    beta: float = Field(0.4, ge=0, description="calibration of the visual features")
+    gamma: float = Field(0.3, ge=0, description="weight of the per-modality scores")
+    top_k: int = Field(4, ge=1, description="segments that make a clip's per-modality scores")
+    visual_hidden: int = Field(512, ge=2, description="every position is projected to this; also the visual BiLSTM's output")
+    audio_hidden: int = Field(128, ge=1, description="of one direction of the audio BiLSTM")
+    attention_width: int = Field(128, ge=1, description="queries and keys of the spatial self-attention")
+    width: int = Field(256, ge=1, description="d of everything after the BiLSTMs, and of the guidance's hidden layers")
+    heads: int = Field(4, ge=1, description="of the attention within each modality and of the merging")
+    intra_feedforward: int = Field(1024, ge=1)
+    cross_feedforward: int = Field(1024, ge=1, description="in the interaction")
+    input_dropout: float = Field(0.2, ge=0, lt=1, description="on projected positions and in the guidance")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in attention, interaction and merging")
+    interaction_dropout: float = Field(0.2, ge=0, lt=1, description="on the merging's attention weights")
+    recipe: CclnRecipe = CclnRecipe()
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        check_heads(self.width, heads=self.heads)
+        if self.visual_hidden % 2:
+            raise ValueError(f"visual_hidden ({self.visual_hidden}) must be even: two directions of a BiLSTM share it")
+        return self
+
+
+class Outputs(NamedTuple):
+    """Gates, per-modality scores and merged features; event logits (B, T); class logits (B, K); embeddings of both modalities (B, D) or
+    None without the branch; weights of the positions (B, T, S). K labels of a clip: C, weakly supervised C+1."""
+
+    suppressed: Suppressed
+    event: Tensor
+    classes: Tensor
+    embeddings: tuple[Tensor, Tensor] | None
+    attention: Tensor | None
+
+
+class Branch(nn.Module):
+    """The branch network: Lin ReLU Lin of each modality's segments, and their mean weighted by how probable an event is."""
+
+    def __init__(self, width: int, output: int) -> None:
+        super().__init__()
+        self.visual, self.audio = (nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, output)) for _ in range(2))
+
+    def forward(self, visual: Tensor, audio: Tensor, event: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, T, width) twice, event logits (B, T), (B, T) bool with at least one True per clip -> (B, output) twice."""
+        # softmax(log p) = p / sum(p), also where every p is too small for a float.
+        weights = logsigmoid(event).masked_fill(~mask, float("-inf")).softmax(dim=-1).unsqueeze(-1)
+        visual, audio = at_least_float32(self.visual(visual)), at_least_float32(self.audio(audio))
+        return (weights * visual).sum(dim=1), (weights * audio).sum(dim=1)
+
+
+@METHODS.register("ccln")
+class Ccln(LocalizationMethod):
+    """Backbone, branch, two heads; every registered parameter is used: at 7x7x512 / 128, C = 28 they are 9,200,473 (by coincidence as many
+    as CMBS's: what SBI saves, the branch costs), weakly supervised 9,201,244."""
+
+    tasks = frozenset({"avel"})
+    Config = CclnConfig
+    config: CclnConfig
+
+    def __init__(self, config: CclnConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__(config, visual_shape, audio_shape, num_classes)
+        visual, audio, width = config.visual_hidden, 2 * config.audio_hidden, config.width
+        self.visual_input = nn.Sequential(nn.Linear(self.visual_shape[-1], visual), nn.ReLU(), MapDropout(config.input_dropout))
+        self.guidance = CoGuidance(
+            visual, self.audio_shape[0], hidden=width, attention_width=config.attention_width, guidance="audio", released=True,
+            beta=config.beta, psi=0.0, dropout=config.input_dropout,
+        )  # fmt: skip
+        self.visual_lstm, self.audio_lstm = SegmentLSTM(visual, visual), SegmentLSTM(self.audio_shape[0], audio)
+        self.visual_intra = IntraModalRelation(visual, width, config.heads, config.intra_feedforward, dropout=config.dropout)
+        self.audio_intra = IntraModalRelation(audio, width, config.heads, config.intra_feedforward, dropout=config.dropout)
+        self.interaction: SelfConstrainedInteraction | None = None
+        if config.interaction != "none":
+            gated = config.interaction == "gated"
+            self.interaction = SelfConstrainedInteraction(width, config.cross_feedforward, config.dropout, gated)
+        self.suppression = BackgroundSuppression(
+            width, self.clip_labels, alpha=config.alpha, top_k=config.top_k, heads=config.heads,
+            attention_dropout=config.interaction_dropout, dropout=config.dropout,
+        )  # fmt: skip
+        self.event_head = nn.Linear(width, 1)
+        self.class_head = nn.Linear(width, self.clip_labels)
+        self.branch = Branch(width, config.contrast_width) if config.contrast else None
+
+    def _related(self, inputs: Inputs) -> tuple[Related, Tensor | None]:
+        """Both modalities after and before the interaction, and the weights of the positions (B, T, S)."""
+        mask = inputs.mask
+        visual, audio, weights = self.guidance(self.visual_input(inputs.visual), inputs.audio, mask)
+        own_visual = self.visual_intra(self.visual_lstm(visual, mask), mask)
+        own_audio = self.audio_intra(self.audio_lstm(audio, mask), mask)
+        visual, audio = own_visual, own_audio
+        if self.interaction is not None:
+            visual, audio = self.interaction(visual, audio, mask)
+        return Related(visual, audio, own_visual, own_audio), weights
+
+    def _outputs(self, inputs: Inputs) -> Outputs:
+        related, weights = self._related(inputs)
+        suppressed = self.suppression(related, inputs.mask)
+        event = at_least_float32(self.event_head(suppressed.fused)).squeeze(-1)
+        classes = at_least_float32(self.class_head(max_over_time(suppressed.fused, inputs.mask)))
+        classes = classes + self.config.gamma * suppressed.modality_logits
+        embeddings = None
+        if self.branch is not None:
+            embeddings = self.branch(related.visual_memory, related.audio_memory, event.detach(), inputs.mask)
+        return Outputs(suppressed, event, classes, embeddings, weights)
+
+    def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
+        """``event`` + ``class`` + ``gate`` + ``modality_class`` + foreground_weight * ``foreground`` + contrast_weight * ``contrast``.
+
+        Each a mean over valid segments or over clips; the last two are missing where they are switched off.
+        """
+        outputs = self._outputs(method_inputs(self, batch))
+        event, known = targets.segments < self.num_classes, batch.mask.any(dim=1)
+        gates = outputs.suppressed.audio_gate, outputs.suppressed.visual_gate
+        terms = {
+            "event": event_loss(outputs.event, event, batch.mask),
+            "class": class_loss(outputs.classes, targets.video, known),
+            "gate": masked_mean(gate_loss(*gates, event.to(outputs.event.dtype), "corrected"), batch.mask),
+            "modality_class": class_loss(outputs.suppressed.modality_logits, targets.video, known),
+        }
+        labels = one_hot(targets.video, self.num_classes + 1)[:, :-1]
+        return self._with_modules(terms, outputs, event, labels, batch.mask)
+
+    def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
+        """``video`` + ``modality_video`` + foreground_weight * ``foreground`` + contrast_weight * ``contrast``; means over clips.
+
+        ``foreground`` takes as events what the event head says, and nothing in a clip without one: labels of segments there are none.
+        """
+        inputs = method_inputs(self, batch)
+        outputs = self._outputs(inputs)
+        labels, known = targets.labels.to(outputs.event.dtype), batch.mask.any(dim=1)
+        pooled = gated_clip_logits(outputs.event.sigmoid(), outputs.classes, inputs.mask)
+        terms = {
+            "video": masked_mean(video_loss(pooled, labels, "cross_entropy"), known),
+            "modality_video": masked_mean(video_loss(outputs.suppressed.modality_logits, labels, "cross_entropy"), known),
+        }
+        classes = labels[:, :-1]
+        supposed = (outputs.event > 0) & (classes.sum(dim=1, keepdim=True) > 0)
+        return self._with_modules(terms, outputs, supposed, classes, batch.mask)
+
+    def _with_modules(self, terms: dict[str, Tensor], outputs: Outputs, event: Tensor, labels: Tensor, mask: Tensor) -> dict[str, Tensor]:
+        """The terms, those of FEE and WCCL among them, and their ``total``. Events (B, T) bool, clips' classes (B, C)."""
+        config, total = self.config, torch.stack(list(terms.values())).sum()
+        if config.foreground_enhancement:
+            terms["foreground"] = foreground_enhancement(
+                outputs.suppressed.fused, event, mask, margin=config.foreground_margin, temperature=config.foreground_temperature,
+                reach=config.foreground_reach,
+            )  # fmt: skip
+            total = total + config.foreground_weight * terms["foreground"]
+        if outputs.embeddings is not None:
+            terms["contrast"] = video_contrast(*outputs.embeddings, labels, mask.any(dim=1), config.contrast_temperature)
+            total = total + config.contrast_weight * terms["contrast"]
+        return {**terms, "total": total}
+
+    def predict(self, batch: Batch) -> Scores:
+        """Both heads; ``segments`` is their product, as in :func:`joint_probabilities`."""
+        outputs = self._outputs(method_inputs(self, batch))
+        event, classes = outputs.event.sigmoid(), outputs.classes.softmax(dim=-1)
+        attention = None if outputs.attention is None else at_least_float32(outputs.attention)
+        return Scores(joint_probabilities(event, classes, self.num_classes), event, classes, attention)

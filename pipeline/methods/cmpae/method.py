@@ -1,0 +1,184 @@
+"""CMPAE: Gao, Chen, Xu, "Collecting Cross-Modal Presence-Absence Evidence for Weakly-Supervised Audio-Visual Event Perception", CVPR 2023.
+
+HAN's attention over a front end with ELUs; of every class, evidence that it is there, from the modality's own stream, and that it is not,
+from both; a head for the whole clip before the attention, which learns of the modalities in every other batch and they of it in the rest
+(the parity of the batch in its epoch); and JoMoLD's label denoising. Published on LLP with fixed thresholds, segment level: A 63.9, V 63.3,
+AV 57.5, Type@AV 61.2, Event@AV 62.1; event level: 57.1, 60.6, 49.6, 55.8, 55.6.
+
+Two fusions, both as released: the streams are 0.8 of those with attention across the modalities and 0.2 of those without, in training and
+inference; the probabilities of inference are 0.7 of what these streams say and 0.3 of what those without it say alone.
+
+The ELU stands between the frames' linear layer and their mean, so that the frames cannot be averaged first: every step works through eight
+times as many rows as HAN's. The uncertainty of the clip is at least 0.9 in the mutual loss, so that the batches in which the modalities
+learn carry a tenth of its weight at most: kept.
+
+Where this differs from the released code, deliberately: layers that no forward pass reaches (a second head for the clip and two layer
+norms, 277,529 of 5,660,822 parameters) do not exist here; the first network, JoMoLD's estimator of label noise, is trained by the recipe
+here (released: a file of its ratios); of epochs with equal validation scores the first is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from pipeline.layers.hybrid_attention import HybridAttention, ParsingFrontEnd
+from pipeline.layers.parsing_losses import binary_loss, mutual_loss, stream_contrast
+from pipeline.methods.base import METHODS, Batch, MethodConfig, ParsingScores, Progress, Recipe
+from pipeline.methods.cmpae.evidence import Belief, EvidencePooling, GlobalEvidence
+from pipeline.methods.jomold import JomoldConfig, JomoldRecipe
+from pipeline.methods.shared.anchor import Anchored, AnchorTargets
+from pipeline.methods.shared.denoising import DenoisingConfig, DenoisingMethod
+from pipeline.methods.shared.parsing import ParsingInputs
+
+Streams = tuple[Tensor, Tensor]  # of what is heard and seen, (B, T, D) each
+
+
+class CmpaeRecipe(Recipe):
+    """Adam 5e-4, a quarter of it every six epochs, 20 epochs, batches of 128, the epoch of the best mean of ten metrics on validation."""
+
+    learning_rate: float = Field(5e-4, gt=0)
+    milestones: tuple[int, ...] = (6, 12, 18)
+    decay: float = Field(0.25, gt=0, le=1)
+    batch_size: int = Field(128, ge=1)
+    epochs: int = Field(20, ge=1)
+    selection: str | None = "mean_of_ten"
+
+
+class CmpaeConfig(DenoisingConfig):
+    """Defaults are the paper's network."""
+
+    width: int = Field(512, ge=1)
+    feedforward: int = Field(512, ge=1)
+    dropout: float = Field(0.1, ge=0, lt=1)
+    seen_dropout: float = Field(0.5, ge=0, lt=1, description="of the visual stream before pooling")
+    absence_dropout: float = Field(0.2, ge=0, lt=1, description="of what both modalities tell of absence")
+    heard_weight: float = Field(2.0, ge=0, description="of the loss of what is heard")
+    seen_weight: float = Field(0.6, ge=0, description="of what is seen")
+    clip_weight: float = Field(0.6, ge=0, description="of the whole clip; the other two losses have 1")
+    cross_share: float = Field(0.8, ge=0, le=1, description="of the streams with attention across the modalities, the rest being without")
+    cross_share_in_inference: float = Field(0.7, ge=0, le=1, description="of the probabilities from those streams in inference, likewise")
+    segment_threshold: float = Field(0.25, ge=0, le=1, description="a class is on in a segment from this probability on")
+    clip_threshold: float = Field(0.45, ge=0, le=1, description="and if it is so in the clip, of the same modality, from this one on")
+    recipe: CmpaeRecipe = CmpaeRecipe()
+
+    @property
+    def first(self) -> MethodConfig | None:
+        if not self.denoise or self.noise_ratios is not None:
+            return None
+        network = self.model_dump(include={"motion", "width", "feedforward", "dropout", "seen_dropout", "seen_share", "pseudo_labels"})
+        recipe = JomoldRecipe(**self.recipe.model_dump())
+        return JomoldConfig(**network, recipe=recipe, denoise=False, cross_attention=False, heard_weight=1.0)
+
+    @property
+    def first_method(self) -> str:
+        return "jomold"
+
+
+class Parsed(NamedTuple):
+    """One forward pass: the streams before and behind the attention, what is said of either modality, and of the whole clip the
+    probability (B, C) and the uncertainty (B, 1)."""
+
+    before: Streams
+    after: Streams
+    heard: Belief
+    seen: Belief
+    clip: Tensor
+    clip_uncertainty: Tensor
+
+
+@dataclass
+class ParsedAnchor(Anchored):
+    """With the pass itself, for the losses."""
+
+    parsed: Parsed
+
+
+@METHODS.register("cmpae")
+class Cmpae(DenoisingMethod):
+    """Presence and absence evidence across modalities. Parameters at 8x2048, 128 and a motion stream of 512, C = 25: 5,383,293."""
+
+    Config = CmpaeConfig
+    config: CmpaeConfig
+    every_frame = True
+
+    def __init__(
+        self, config: CmpaeConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int,
+        other_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(config, visual_shape, audio_shape, num_classes, other_shapes)
+        self.front_end = ParsingFrontEnd(self.visual_shape[-1], self.audio_shape[0], self.motion_width, config.width, elu=True)
+        self.attention = HybridAttention(config.width, feedforward=config.feedforward, dropout=config.dropout)
+        self.dropout = nn.Dropout(config.seen_dropout)
+        self.token_width = config.width
+        self.pooling = EvidencePooling(config.width, num_classes, config.absence_dropout)
+        self.whole_clip = GlobalEvidence(config.width, num_classes)
+
+    def parse(self, inputs: ParsingInputs, cross: bool = True) -> Parsed:
+        """A forward pass with attention across the modalities, fused with the streams without, or without it alone."""
+        before = self.front_end(inputs.visual, inputs.audio, inputs.motion)
+        return self._read(before, self._attended(before, inputs.mask, cross), inputs.mask)
+
+    def _attended(self, before: Streams, mask: Tensor, cross: bool) -> Streams:
+        alone = self.attention(*before, mask, cross=False)
+        if not cross:
+            return alone
+        heard, seen = self.attention(*before, mask)
+        return self._fused(heard, alone[0]), self._fused(seen, alone[1])
+
+    def _fused(self, across: Tensor, alone: Tensor) -> Tensor:
+        return self.config.cross_share * across + (1 - self.config.cross_share) * alone
+
+    def _read(self, before: Streams, after: Streams, mask: Tensor) -> Parsed:
+        heard, seen = self.pooling(after[0], self.dropout(after[1]), mask)
+        return Parsed(before, after, heard, seen, *self.whole_clip(*before, mask))
+
+    @property
+    def loss_weights(self) -> Mapping[str, float]:
+        return {"heard": self.config.heard_weight, "seen": self.config.seen_weight, "clip": self.config.clip_weight}
+
+    def anchor_forward(self, inputs: ParsingInputs, cross: bool = True) -> ParsedAnchor:
+        parsed = self.parse(inputs, cross)
+        said = (parsed.heard.segments, parsed.seen.segments, parsed.heard.clip, parsed.seen.clip, parsed.clip)
+        return ParsedAnchor(*parsed.after, *said, parsed)
+
+    def anchor_losses(
+        self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """``heard``, ``seen``, ``clip``, ``contrast``, ``mutual``."""
+        assert isinstance(anchored, ParsedAnchor)
+        return self.terms(anchored.parsed, (targets.heard, targets.seen), targets.labels, mask, progress)
+
+    def terms(
+        self, parsed: Parsed, targets: tuple[Tensor, Tensor], labels: Tensor, mask: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """The five losses, without their weights.
+
+        Args:
+            targets: of what is heard and what is seen, (B, C) each.
+            labels: of the clips, (B, C) in {0, 1}; mask: (B, T), bool, of the batch: clips of padding alone carry no weight.
+        """
+        heard, seen, counted = parsed.heard, parsed.seen, mask.any(dim=1)
+        whole = (parsed.clip, parsed.clip_uncertainty)
+        return {
+            "heard": binary_loss(heard.clip, targets[0], counted),
+            "seen": binary_loss(seen.clip, targets[1], counted),
+            "clip": binary_loss(parsed.clip, labels, counted),
+            "contrast": stream_contrast(*parsed.after, mask),
+            "mutual": mutual_loss(heard[1:], seen[1:], whole, labels, counted, into_clip=progress.batch % 2 == 1),
+        }
+
+    def predict(self, batch: Batch) -> ParsingScores:
+        inputs, share = self.inputs(batch), self.config.cross_share_in_inference
+        before = self.front_end(inputs.visual, inputs.audio, inputs.motion)
+        across, alone = (self._read(before, self._attended(before, inputs.mask, cross), inputs.mask) for cross in (True, False))
+        heard, seen = (
+            [share * p + (1 - share) * q for p, q in zip(one[:2], other[:2], strict=True)]
+            for one, other in ((across.heard, alone.heard), (across.seen, alone.seen))
+        )
+        thresholds = (self.config.segment_threshold, self.config.clip_threshold)
+        return ParsingScores(heard[0], seen[0], heard[1], seen[1], self.gates(heard[1], thresholds, thresholds))

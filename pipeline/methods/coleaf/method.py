@@ -1,0 +1,251 @@
+"""CoLeaF: Sardari, Mustafa, Jackson, Hilton, "CoLeaF: A Contrastive-Collaborative Learning Framework for Weakly Supervised
+Audio-Visual Video Parsing", ECCV 2024. Any parsing method with tokens (``anchor``) trains beside two Reference branches, which see one
+modality each and, through class tokens, how classes go together; only the Anchor is saved and predicts, at the cost it has by itself.
+Published on LLP, segment level: A 63.5, Ao 49.3, V 64.5, Vo 62.4, AV 58.6, Type@AV 62.1, Type@AVo 56.7, Event@AV 61.8, Event@AVo 37.7;
+event level: 56.2, 44.1, 62.0, 62.2, 52.1, 56.7, 52.7, 54.5, 33.4. Answering *nothing* scores Vo 65.6.
+
+``variant: released`` (default; the published numbers are of that code) trains in three steps a batch; ``paper`` in one, by the equations.
+Where the two differ:
+
+1. Epochs: released 10, paper 15. The paper's learning rate is not legible in the copy at hand; both take the code's.
+2. Loss of the References: released an asymmetric sum over the batch, on smoothed and denoised targets; paper cross-entropy with the labels.
+3. Class tokens' loss: released 1.2 (heard), 1.0 (seen) times the sum for three epochs, 0.001 and 0 after; paper ``token_weight``.
+4. Pooling a class token over its channels behind a layer norm gives 1/2 for every class and no gradient, so the released tokens are no more
+   than slots of attention; paper has a linear layer of its own for each class's token here (``token_head``), so that it can learn.
+5. Self-modality distillation (Eq. 12): released from the fourth epoch, on pseudo-labels times the targets of 2; paper always, without.
+6. Event-aware contrast (Eq. 8): released the Reference asks and the Anchor answers, the logarithm of a smoothed mixture, weights 0.009 and
+   1.0, from the second epoch; paper as printed (:func:`.collaborative_losses.event_aware_contrast`), weights 1. In both the
+   tokens have unit length and the Reference is the teacher, without a gradient.
+7. Eqs. 9-11: released from a pass of the updated References in train mode, without a gradient; paper from the pass that trains them.
+8. Co-occurrence distillation (Eq. 13): released a sum times B / C and 1e-4, the Anchor itself where the Reference is unsure, from the
+   second epoch, weighed by the targets of 2 (all of a positive label, next to nothing of the others); paper the mean square, weight 1.
+9. Not in the paper: label denoising, contrast of the two streams, mutual loss, fusion of two passes, thresholds. They are the Anchor's own,
+   in both variants; HAN has none. Released weighs the Anchor's losses 2, 1, 2.
+10. Released alternates three Adams; one Adam that leaves parameters without a gradient alone, over three steps, is the same.
+11. "Selected thresholds" have no code: ``thresholds: selected`` selects them as CMPAE's are, by the weights that are kept.
+12. HAN as Anchor has no code: it is trained as CMPAE is, with its own losses. UnAV-100 and labels of CLIP and CLAP have none either; what
+   ``pseudo_labels`` makes of the latter, :meth:`ParsingMethod.told` says (as printed the References still learn the labels of clips).
+13. The released report's second AV is the first one, as it must be.
+
+Not taken over: the class tokens inside the Anchor, never used, and the random numbers drawn beside them; the References' unused attention
+to the other modality. The Anchor's pass for pseudo-labels is left out while nothing uses it, which moves the random numbers of dropout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from pipeline.layers.parsing_losses import binary_loss
+from pipeline.methods.base import METHODS, Batch, Method, ParsingScores, Progress, Targets
+from pipeline.methods.coleaf.class_tokens import References, Referred
+from pipeline.methods.coleaf.collaborative_losses import (
+    asymmetric_loss,
+    co_occurrence_loss,
+    confidence,
+    event_aware_contrast,
+    reversed_contrast,
+    trusted_co_occurrence_loss,
+    unaligned_shares,
+)  # fmt: skip
+from pipeline.methods.coleaf.config import ColeafConfig
+from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets, weighted_sum
+from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
+
+EARLY_EPOCHS = 3  # released: in which the References learn from the labels alone
+TOKENS_EARLY, TOKENS_LATE = {"heard": 1.2, "seen": 1.0}, {"heard": 0.001, "seen": 0.0}  # released: weights of the class tokens' loss
+REFERENCE_LATE = 0.5  # released: weight of the References' loss after those epochs
+TRUSTED = {"heard": (0.8, 0.1), "seen": (0.6, 0.4)}  # released: a Reference is sure of a class from there, and of its absence up to there
+SENSES: tuple[Literal["heard"], Literal["seen"]] = ("heard", "seen")
+
+
+class Taught(NamedTuple):
+    """A batch, how the networks see it, and what they learn from: inputs of the References and of the Anchor, the valid segments (B, T),
+    the clips that count (B,), the targets, and where training stands."""
+
+    batch: Batch
+    referred: ParsingInputs
+    anchored: ParsingInputs
+    mask: Tensor
+    counted: Tensor
+    targets: AnchorTargets
+    progress: Progress
+
+
+@METHODS.register("coleaf")
+class Coleaf(ParsingMethod):
+    """An Anchor and, while it trains, two Reference branches (:class:`pipeline.methods.coleaf.class_tokens.References`)."""
+
+    Config = ColeafConfig
+    config: ColeafConfig
+
+    def __init__(
+        self, config: ColeafConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int,
+        other_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(config, visual_shape, audio_shape, num_classes, other_shapes)
+        anchor_class: type[Any] = METHODS.get(config.anchor)
+        self.anchor: AnchorMethod = anchor_class(config.anchor_config, visual_shape, audio_shape, num_classes, other_shapes)
+        self.references: References | None = References(
+            self.visual_shape[-1], self.audio_shape[0], self.motion_width, self.anchor.token_width, num_classes, config.token_head,
+            config.feedforward, config.dropout, config.head_dropout,
+        )  # fmt: skip
+
+    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Targets]]]) -> None:
+        self.anchor.prepare(first, batches)
+
+    def kept_weights(self) -> dict[str, Tensor]:
+        """All but the References'."""
+        return {name: weight for name, weight in self.state_dict().items() if not name.startswith("references.")}
+
+    def load_kept(self, weights: Mapping[str, Tensor]) -> None:
+        self.references = None
+        self.load_state_dict(weights)
+
+    def predict(self, batch: Batch) -> ParsingScores:
+        scores = self.anchor.predict(batch)
+        for position, threshold in enumerate((self.config.segment_threshold, self.config.clip_threshold)):
+            if threshold is not None:
+                scores.thresholds = scores.thresholds.clone()
+                scores.thresholds[:, :, position] = threshold
+        scores.thresholds = self.with_selected(scores.thresholds)
+        return scores
+
+    def steps(self, batch: Batch, targets: Targets, progress: Progress) -> Iterator[dict[str, Tensor]]:
+        return self._steps(batch, self.labels(targets), batch.mask.any(dim=1), progress)
+
+    def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
+        """The terms of all steps, none taken in between."""
+        merged: dict[str, Tensor] = {}
+        for terms in self._steps(batch, labels, counted, progress):
+            for name, term in terms.items():
+                merged[name] = merged[name] + term if name in merged else term
+        return merged
+
+    def _steps(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> Iterator[dict[str, Tensor]]:
+        inputs = self.inputs(batch)
+        anchored = self.anchor.inputs(batch) if self.anchor.every_frame else inputs
+        told = self.anchor.told(batch, labels)
+        targets = AnchorTargets(labels, *self.anchor.modality_targets(anchored, told, counted, progress))
+        taught = Taught(batch, inputs, anchored, batch.mask, counted, targets, progress)
+        if self.config.variant == "paper":
+            yield self._joint(taught)
+        else:
+            yield from self._alternating(taught)
+
+    def _joint(self, taught: Taught) -> dict[str, Tensor]:
+        """All terms of the paper and their weighted sum."""
+        anchored, references = self._anchor(taught), self._references(taught)
+        labels, counted = taught.targets.labels, taught.counted
+        pseudo = self._pseudo_labels(anchored)
+        terms = self._anchor_terms(anchored, taught)
+        weights = self._anchor_weights()
+        for sense, said in references.items():
+            terms[f"reference_{sense}"] = binary_loss(said.clip, labels, counted)
+            if said.classes is not None:
+                terms[f"tokens_{sense}"] = binary_loss(said.classes, labels, counted)
+                weights[f"tokens_{sense}"] = self.config.token_weight
+            if self.config.self_modality:
+                terms[f"self_modality_{sense}"] = binary_loss(said.clip, pseudo[sense], counted)
+                weights[f"self_modality_{sense}"] = self.config.self_modality_weight
+        teachers = {sense: said.detached() for sense, said in references.items()}
+        terms |= self._contrasts(anchored, teachers, taught) | self._co_occurrences(anchored, teachers, taught)
+        return {**terms, "total": weighted_sum(terms, weights | self._teaching_weights())}
+
+    def _alternating(self, taught: Taught) -> Iterator[dict[str, Tensor]]:
+        """Released: the audio Reference, the visual Reference, then the Anchor, taught by both as they have become."""
+        pseudo = None
+        if self.config.self_modality and taught.progress.epoch >= EARLY_EPOCHS:
+            with torch.no_grad():
+                decided = self._pseudo_labels(self._anchor(taught))
+            pseudo = {"heard": decided["heard"] * taught.targets.heard, "seen": decided["seen"] * taught.targets.seen}
+        for sense in SENSES:
+            yield self._reference_step(sense, taught, None if pseudo is None else pseudo[sense])
+        with torch.no_grad():
+            teachers = self._references(taught)
+        anchored = self._anchor(taught)
+        terms = self._anchor_terms(anchored, taught)
+        if taught.progress.epoch > 0:
+            terms |= self._contrasts(anchored, teachers, taught) | self._co_occurrences(anchored, teachers, taught)
+        yield {**terms, "total": weighted_sum(terms, self._anchor_weights() | self._teaching_weights())}
+
+    def _reference_step(self, sense: Literal["heard", "seen"], taught: Taught, pseudo: Tensor | None) -> dict[str, Tensor]:
+        said, target = self._reference(sense, taught), getattr(taught.targets, sense)
+        late = taught.progress.epoch >= EARLY_EPOCHS
+        terms = {f"reference_{sense}": asymmetric_loss(said.clip, target, taught.counted)}
+        weights = {f"reference_{sense}": REFERENCE_LATE if late else 1.0}
+        if said.classes is not None:
+            terms[f"tokens_{sense}"] = asymmetric_loss(said.classes, target, taught.counted)
+            weights[f"tokens_{sense}"] = self.config.token_weight * (TOKENS_LATE if late else TOKENS_EARLY)[sense]
+        if pseudo is not None:
+            terms[f"self_modality_{sense}"] = asymmetric_loss(said.clip, pseudo, taught.counted)
+            weights[f"self_modality_{sense}"] = self.config.self_modality_weight
+        return {**terms, "total": weighted_sum(terms, weights)}
+
+    def _anchor(self, taught: Taught) -> Anchored:
+        return self.anchor.anchor_forward(taught.anchored, self.anchor.crosses)
+
+    def _anchor_terms(self, anchored: Anchored, taught: Taught) -> dict[str, Tensor]:
+        """The Anchor's own losses, those of pseudo-labels among them."""
+        terms = self.anchor.anchor_losses(anchored, taught.targets, taught.mask, taught.counted, taught.progress)
+        return terms | self.anchor.segment_losses(taught.batch, anchored.heard, anchored.seen)
+
+    def _reference(self, sense: Literal["heard", "seen"], taught: Taught) -> Referred:
+        assert self.references is not None, "loaded for prediction; build the method anew to train it"
+        visual, audio, motion, mask = taught.referred
+        return self.references.hear(audio, mask) if sense == "heard" else self.references.see(visual, motion, mask)
+
+    def _references(self, taught: Taught) -> dict[str, Referred]:
+        return {sense: self._reference(sense, taught) for sense in SENSES}
+
+    def _pseudo_labels(self, anchored: Anchored) -> dict[str, Tensor]:
+        """Eq. 12: (B, C) in {0, 1} by modality."""
+        return {
+            "heard": (anchored.clip_heard >= self.config.pseudo_threshold_heard).to(anchored.clip_heard.dtype),
+            "seen": (anchored.clip_seen >= self.config.pseudo_threshold_seen).to(anchored.clip_seen.dtype),
+        }
+
+    def _contrasts(self, anchored: Anchored, teachers: Mapping[str, Referred], taught: Taught) -> dict[str, Tensor]:
+        """Eq. 8, or what stands in its place; ``event_heard``, ``event_seen``."""
+        config, terms = self.config, {}
+        if config.contrast == "none":
+            return {}
+        shares = unaligned_shares(teachers["heard"].clip, teachers["seen"].clip, config.event_threshold)
+        for sense, share in zip(SENSES, shares, strict=True):
+            teacher, tokens = teachers[sense], getattr(anchored, f"{sense}_tokens")
+            weight = share if config.contrast == "event_aware" else torch.ones_like(share)
+            if config.contrast == "pseudo_labels":
+                decided = (teacher.clip >= config.event_threshold).to(teacher.clip.dtype)
+                term = binary_loss(getattr(anchored, f"clip_{sense}"), decided, taught.counted)
+            elif config.variant == "released":
+                term = reversed_contrast(tokens, teacher.tokens, taught.mask, weight, config.temperature)
+            else:
+                term = event_aware_contrast(tokens, teacher.tokens, taught.mask, weight, taught.counted, config.temperature)
+            terms[f"event_{sense}"] = term
+        return terms
+
+    def _co_occurrences(self, anchored: Anchored, teachers: Mapping[str, Referred], taught: Taught) -> dict[str, Tensor]:
+        """Eq. 13; ``co_occurrence_heard``, ``co_occurrence_seen``."""
+        terms: dict[str, Tensor] = {}
+        for sense in SENSES if self.config.co_occurrence else ():
+            teacher, learner = teachers[sense].clip, getattr(anchored, f"clip_{sense}")
+            if self.config.variant == "released":
+                trust = confidence(teacher, getattr(taught.targets, sense), *TRUSTED[sense])
+                terms[f"co_occurrence_{sense}"] = trusted_co_occurrence_loss(teacher, learner, trust, taught.counted)
+            else:
+                terms[f"co_occurrence_{sense}"] = co_occurrence_loss(teacher, learner, taught.counted)
+        return terms
+
+    def _anchor_weights(self) -> dict[str, float]:
+        given = {name: getattr(self.config, f"{name}_weight") for name in ("heard", "seen", "clip")}
+        return {**self.anchor.loss_weights, **{name: weight for name, weight in given.items() if weight is not None}}
+
+    def _teaching_weights(self) -> dict[str, float]:
+        config = self.config
+        return {
+            "event_heard": config.contrast_weight_heard, "event_seen": config.contrast_weight_seen,
+            "co_occurrence_heard": config.co_occurrence_weight, "co_occurrence_seen": config.co_occurrence_weight,
+        }  # fmt: skip

@@ -1,0 +1,171 @@
+"""Training on labels of which, batch by batch, those are removed from one modality that it seems not to show: what JoMoLD (ECCV 2022)
+introduced and CMPAE (CVPR 2023) and CoLeaF (ECCV 2024) took over.
+
+How many labels of a class do not belong to a modality, its noise ratio, is estimated by a network trained first, JoMoLD without attention
+across the modalities (``noise_heard`` and ``noise_seen``, stored with the weights); published ratios can be read from ``noise_ratios.npz``.
+The released warm-up of the ratios over 0.9 epochs comes out as nothing in the first epoch and everything from the second on (the ratio is
+multiplied into itself, starting with 0); so it is here.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from pipeline.errors import PipelineError
+from pipeline.layers.parsing_losses import binary_terms, smoothed
+from pipeline.methods.base import Batch, Method, Progress, Targets
+from pipeline.methods.shared.anchor import AnchorMethod
+from pipeline.methods.shared.parsing import ParsingConfig, ParsingInputs
+
+LARGEST_RATIOS = 2**20  # bytes of an unpacked .npz; those of a thousand classes take 17 thousand
+
+
+class DenoisingConfig(ParsingConfig):
+    """Settings of every method that removes labels."""
+
+    seen_share: float = Field(0.9, ge=0, le=1, description="of the label in the target of what is seen, the rest being 1/2")
+    denoise: bool = Field(True, description="false: all labels stay; no network is trained first")
+    noise_ratios: Path | None = Field(
+        None, description=".npz with audio and visual, (C,) each, as published; null: estimated by a first network"
+    )
+    heard_threshold: float = Field(
+        0.6, gt=0, description="a label is noise in what is heard where its probability over the class's mean is below"
+    )
+    seen_threshold: float = Field(1.8, gt=0, description="the same of what is seen")
+
+
+class DenoisingMethod(AnchorMethod):
+    """A parsing method that removes labels in training."""
+
+    config: DenoisingConfig
+    noise_heard: Tensor
+    noise_seen: Tensor
+
+    def __init__(
+        self, config: DenoisingConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int,
+        other_shapes: Mapping[str, tuple[int, ...]] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(config, visual_shape, audio_shape, num_classes, other_shapes)
+        for name in ("noise_heard", "noise_seen"):
+            self.register_buffer(name, torch.zeros(num_classes, dtype=torch.float64))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Moves the ratios with all else, but leaves them float64 whatever the weights become: they are multiplied and truncated."""
+        ratios = {name: self._buffers[name] for name in ("noise_heard", "noise_seen")}
+        super()._apply(fn, recurse)
+        for name, before in ratios.items():
+            moved = self._buffers[name]
+            assert before is not None
+            assert moved is not None
+            self._buffers[name] = before.to(moved.device)
+        return self
+
+    def alone(self, inputs: ParsingInputs) -> tuple[Tensor, Tensor]:
+        """Probabilities (B, C) of what the clips have, heard and seen, each modality by itself: without attention across them."""
+        said = self.anchor_forward(inputs, cross=False)
+        return said.clip_heard, said.clip_seen
+
+    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Targets]]]) -> None:
+        """Set the noise ratios, from the first network or from the published file.
+
+        Raises:
+            PipelineError: a file that does not hold them.
+        """
+        if self.config.noise_ratios is not None and self.config.denoise:
+            self._read_ratios(self.config.noise_ratios)
+        elif isinstance(first, DenoisingMethod):
+            heard, seen = [], []
+            for batch, targets in batches():
+                counted, (of_heard, of_seen) = batch.mask.any(dim=1), first.alone(first.inputs(batch))
+                of_sound, of_picture = (of_sense[counted] for of_sense in self.told(batch, self.labels(targets)))
+                heard.append((of_heard[counted], of_sound, of_sound))
+                seen.append((of_seen[counted], smoothed(of_picture, self.config.seen_share), of_picture))
+            self.noise_heard.copy_(noise_ratio(heard, self.config.heard_threshold))
+            self.noise_seen.copy_(noise_ratio(seen, self.config.seen_threshold))
+
+    def _read_ratios(self, path: Path) -> None:
+        try:
+            with zipfile.ZipFile(path) as packed:
+                if sum(part.file_size for part in packed.infolist()) > LARGEST_RATIOS:
+                    raise ValueError(f"it unpacks to more than {LARGEST_RATIOS} bytes")
+            with np.load(path, allow_pickle=False) as file:
+                ratios = {name: np.asarray(file[name], dtype=np.float64) for name in ("audio", "visual")}
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+            raise PipelineError(f"noise_ratios: {path}: {error}; an .npz with the arrays audio and visual is needed") from None
+        for (name, values), buffer in zip(ratios.items(), (self.noise_heard, self.noise_seen), strict=True):
+            if values.shape != buffer.shape or not ((values >= 0) & (values <= 1)).all():
+                raise PipelineError(
+                    f"noise_ratios: {path}: {name} must be {len(buffer)} shares in 0..1, one a class (here: {values.shape})"
+                )
+            buffer.copy_(torch.from_numpy(values))
+
+    def modality_targets(
+        self, inputs: ParsingInputs, told: tuple[Tensor, Tensor], counted: Tensor, progress: Progress
+    ) -> tuple[Tensor, Tensor]:
+        """What to learn of the clips as heard and as seen, (B, C) each: the labels, those of what is seen smoothed, and from the second
+        epoch on without those that the network now holds to be absent from the modality."""
+        heard, seen = told[0], smoothed(told[1], self.config.seen_share)
+        if not self.config.denoise or progress.epoch == 0:
+            return heard, seen
+        not_heard, not_seen = self._absent(inputs, heard, seen, counted)
+        return heard.masked_fill(not_heard, 0.0), seen.masked_fill(not_seen, 0.0)
+
+    @torch.no_grad()
+    def _absent(self, inputs: ParsingInputs, heard: Tensor, seen: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels to remove from what is heard and what is seen: (B, C) bool each. In train mode, dropout included, as released."""
+        of_heard, of_seen = self.alone(inputs)
+        heard_terms, seen_terms = binary_terms(of_heard, heard), binary_terms(of_seen, seen)
+        return (
+            absent_labels(heard_terms, seen_terms, (heard > 0.5) & counted.unsqueeze(1), self.noise_heard),
+            absent_labels(seen_terms, heard_terms, (seen > 0.5) & counted.unsqueeze(1), self.noise_seen),
+        )
+
+
+def noise_ratio(parts: Iterable[tuple[Tensor, Tensor, Tensor]], threshold: float) -> Tensor:
+    """Share of the clips with a class in which the modality does not show it: #{y = 1, P y' / mean P < threshold} / #{y = 1}.
+
+    Args:
+        parts: by batch, the clips' probabilities P in the modality, their targets y' in it, and their labels y; (B, C) each.
+        threshold: of P relative to its mean over the clips (the mean of the batches' means, as released).
+
+    Returns:
+        (C,), float64, 0 for a class that no clip has.
+    """
+    probability, target, labels, means = [], [], [], []
+    for p, y_of_modality, y in (part for part in parts if len(part[0])):
+        probability.append(p)
+        target.append(y_of_modality)
+        labels.append(y > 0.5)
+        means.append(p.mean(dim=0))
+    present = torch.cat(labels)
+    relative = torch.cat(probability) * torch.cat(target) / torch.stack(means).mean(dim=0)
+    return ((relative < threshold) & present).sum(dim=0).double() / present.sum(dim=0).clamp(min=1)
+
+
+def absent_labels(own_terms: Tensor, other_terms: Tensor, positive: Tensor, ratio: Tensor) -> Tensor:
+    """The labels to remove from one modality: of the n clips of the batch whose loss in it is the largest, those that are also among the n
+    whose loss in the other modality is the smallest; n = trunc(ratio * clips with the class), class by class.
+
+    Args:
+        own_terms, other_terms: (B, C), the cross-entropy of each label in the modality and in the other one.
+        positive: (B, C), bool, the clips with the class.
+        ratio: (C,), float64, in [0, 1]: in float32 the product of 8/164 and 41 clips falls short of 2, and a label would stay.
+
+    Returns:
+        (B, C), bool.
+    """
+    removable = torch.trunc(ratio * positive.sum(dim=0))
+    return positive & (_rank(-own_terms, positive) < removable) & (_rank(other_terms, positive) < removable)
+
+
+def _rank(values: Tensor, among: Tensor) -> Tensor:
+    """Place of each value in its column, smallest first, of those that ``among`` holds; the others come behind."""
+    return values.masked_fill(~among, float("inf")).argsort(dim=0, stable=True).argsort(dim=0)

@@ -1,0 +1,159 @@
+"""A run of parsing with guessed labels of segments and with selected thresholds, from the feature store to the stored weights."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_first_network import CLASSES, EVERY_STEP, SPLITS, T, inputs, train  # noqa: F401 (a fixture)
+
+from pipeline.errors import InputProblems, PipelineError
+from pipeline.features.store import FeatureStore, shard_name
+from pipeline.sealed import read_sealed, write_sealed
+from pipeline.training import loop
+from pipeline.training.predictions import predictions
+from pipeline.training.run import RunInputs, evaluate_run, load_seed
+
+
+@pytest.fixture
+def run(inputs):  # noqa: F811
+    """HAN, its store with guessed labels of segments in two further streams."""
+    inputs.run = inputs.run.model_copy(update={"method": "han"})
+    directory = inputs.store.directory
+    generator = np.random.default_rng(4)
+    spec = read_sealed(directory / "spec.json")
+    for stream in ("audio_labels", "visual_labels"):
+        write_labels(directory, stream, (generator.random((len(SPLITS), T, len(CLASSES))) < 0.4).astype(np.float32))
+        spec["shapes"][stream] = [len(CLASSES)]
+    write_sealed(directory / "spec.json", spec)
+    inputs.store = FeatureStore(directory)
+    return inputs
+
+
+def write_labels(directory, stream, values):
+    np.save(directory / shard_name(stream, 0), values)
+
+
+GUESSED = {"heard": "audio_labels", "seen": "visual_labels"}
+
+
+def again(run: RunInputs, **settings) -> RunInputs:
+    return RunInputs(run.name, run.run, {**run.settings, **settings}, FeatureStore(run.store.directory), run.index, run.classes)
+
+
+def scored(run, models, directory):
+    directory.mkdir()
+    evaluate_run(run, models, EVERY_STEP, directory)
+    return (directory / "metrics.json").read_bytes(), (directory / "predictions.parquet").read_bytes()
+
+
+def test_guessed_labels_change_the_training_and_no_prediction(run, tmp_path):
+    plain = train(run, tmp_path / "plain")
+    guessed = again(run, pseudo_labels=GUESSED)
+    assert set(guessed.training_split().features.others) == {"motion", *GUESSED.values()}
+    assert set(guessed.split("val").features.others) == {"motion"}
+    assert train(guessed, tmp_path / "guessed")["seed-3.safetensors"] != plain["seed-3.safetensors"]
+    history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text(encoding="utf-8"))["history"]
+    assert all(epoch["train/seen_segments"] > 0 for epoch in history)
+    before = scored(guessed, tmp_path / "guessed", tmp_path / "first")
+    for stream in GUESSED.values():  # as where no label of the clips to be scored can be had
+        write_labels(run.store.directory, stream, np.full((len(SPLITS), T, len(CLASSES)), np.nan, np.float32))
+    assert scored(again(run, pseudo_labels=GUESSED), tmp_path / "guessed", tmp_path / "second") == before
+
+
+@pytest.mark.parametrize("wrong", [np.nan, -1.0, 2.0])
+def test_a_training_clip_without_a_label_is_named(run, tmp_path, wrong):
+    labels = np.zeros((len(SPLITS), T, len(CLASSES)), np.float32)
+    labels[[2, 7, 12], 1, 0] = wrong  # clip12 is validation's
+    write_labels(run.store.directory, "visual_labels", labels)
+    with pytest.raises(InputProblems, match=r"visual_labels: clips with a label that is missing or not in 0\.\.1: 2 \(clip2, clip7\)"):
+        train(again(run, pseudo_labels=GUESSED), tmp_path / "models")
+
+
+def test_streams_that_are_not_there_or_hold_no_labels_are_named(run, tmp_path):
+    with pytest.raises(PipelineError, match=r"has no stream clip_labels \(there are: visual, audio, "):
+        train(again(run, pseudo_labels={**GUESSED, "seen": "clip_labels"}), tmp_path / "models")
+    motion = torch.rand(len(SPLITS), T, 5).numpy()
+    write_labels(run.store.directory, "visual_labels", motion)
+    spec = read_sealed(run.store.directory / "spec.json")
+    spec["shapes"]["visual_labels"] = [5]
+    write_sealed(run.store.directory / "spec.json", spec)
+    with pytest.raises(InputProblems, match=r"visual_labels: \(5,\) a segment, and one label for each of 3 classes is needed"):
+        train(again(run, pseudo_labels=GUESSED), tmp_path / "models")
+
+
+def test_selected_thresholds_are_stored_and_nothing_else_changes(run, tmp_path):
+    train(run, tmp_path / "fixed")
+    train(again(run, thresholds="selected"), tmp_path / "selected")
+    fixed, selected = (load_file(tmp_path / name / "seed-3.safetensors") for name in ("fixed", "selected"))
+    thresholds = selected.pop("selected_thresholds")
+    assert fixed.keys() == selected.keys()
+    assert all(torch.equal(fixed[name], selected[name]) for name in fixed)
+    assert thresholds[0].isnan().all()
+    assert ((thresholds[1] >= 0.25) & (thresholds[1] <= 0.7)).all()
+    method, _ = load_seed(tmp_path / "selected", 3)
+    batch, _ = run.split("test").batch(torch.arange(2), torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(method.predict(batch).thresholds[:, 1, 1], thresholds[1].expand(2, -1))
+
+
+@pytest.mark.parametrize("epoch", [None, 1])
+def test_coleaf_keeps_its_anchor_and_the_thresholds_selected_for_it(run, tmp_path, epoch):
+    """With guessed labels of segments, which reach the Anchor; the thresholds are those of the answers of the epoch asked for."""
+    run.run = run.run.model_copy(update={"method": "coleaf"})
+    small = {"feedforward": 8, "anchor": "han", "anchor_settings": {"width": 8, "feedforward": 8}}
+    plain = RunInputs(run.name, run.run, {**small, "recipe": run.settings["recipe"]}, run.store, run.index, run.classes)
+    train(plain, tmp_path / "fixed")
+    selected = again(plain, thresholds="selected", threshold_epoch=epoch)
+    train(selected, tmp_path / "selected")
+    weights, own = (load_file(tmp_path / name / "seed-3.safetensors") for name in ("selected", "fixed"))
+    thresholds = weights.pop("selected_thresholds")
+    assert own.keys() == weights.keys() == {name for name in own if name.startswith("anchor.")}
+    assert all(torch.equal(own[name], weights[name]) for name in own)
+    method, _ = load_seed(tmp_path / "selected", 3)
+    assert method.references is None
+    if epoch is None:
+        fixed, _ = load_seed(tmp_path / "fixed", 3)
+        scores, _ = predictions(fixed, plain.task, plain.split("val"), torch.float32, 4)
+        data = plain.split("val")
+        expected = fixed.calibrated(scores, data.targets, data.features.mask)["selected_thresholds"]
+        torch.testing.assert_close(thresholds, expected, equal_nan=True)
+    batch, _ = plain.split("test").batch(torch.arange(2), torch.float32)
+    with torch.no_grad():
+        torch.testing.assert_close(method.predict(batch).thresholds[:, 1, 1], thresholds[1].expand(2, -1))
+    train(again(selected, pseudo_labels=GUESSED), tmp_path / "guessed")
+    history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text(encoding="utf-8"))["history"]
+    assert all(record["train/seen_segments"] > 0 and record["train/heard_segments"] > 0 for record in history)
+
+
+def test_the_epoch_that_is_asked_for_selects_also_after_a_kill(run, tmp_path, monkeypatch):
+    """By the weights after epoch 1 of 3, not by those that are kept; and the same bytes when the run was killed after that epoch."""
+    early, seen = again(run, thresholds="selected", threshold_epoch=1, selected_for=["heard", "seen"]), []
+    calibrated = loop.Trainer._calibrated
+    monkeypatch.setattr(loop.Trainer, "_calibrated", lambda trainer: seen.append(trainer.state.epoch) or calibrated(trainer))
+    whole = train(early, tmp_path / "whole")
+    assert seen == [0]
+    step, done = loop.Trainer._step, []
+
+    def counted(trainer, rows, progress):
+        if len(done) == 5 and not (tmp_path / "resuming").exists():  # in the second epoch
+            raise KeyboardInterrupt
+        done.append(rows)
+        step(trainer, rows, progress)
+
+    monkeypatch.setattr(loop.Trainer, "_step", counted)
+    with pytest.raises(KeyboardInterrupt):
+        train(early, tmp_path / "killed")
+    (tmp_path / "resuming").touch()
+    assert train(early, tmp_path / "killed") == whole
+    assert seen == [0, 0]
+    assert not load_file(tmp_path / "whole" / "seed-3.safetensors")["selected_thresholds"].isnan().any()
+
+
+def test_thresholds_without_validation_are_refused(run, tmp_path):
+    run.index = run.index[run.index["split"] != "val"]
+    with pytest.raises(PipelineError, match="thresholds are to be selected on validation, and no clip of it has features"):
+        train(again(run, thresholds="selected"), tmp_path / "models")
