@@ -26,8 +26,8 @@ from ruamel.yaml import YAML
 
 from pipeline.datasets.base import Event, Index, Row, write_index
 from pipeline.media.movie import write_clip
-from pipeline.methods.base import Scores
 from pipeline.tasks import avel
+from pipeline.tasks.avel import Scores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SEGMENTS = 10
@@ -55,7 +55,7 @@ def spans(clips: int, classes: int) -> list[list[tuple[int, float, float]]]:
 def write_run(directory: Path, events: list, classes: int, seeds: int, epochs: int, skill: float) -> None:
     """predictions.parquet, metrics.json and curves.csv of one run, as `evaluate` writes them."""
     directory.mkdir(parents=True)
-    truth = avel.targets(events, SEGMENTS, classes)
+    truth = avel.targets_of_events(events, SEGMENTS, classes)
     mask = torch.ones(len(events), SEGMENTS, dtype=torch.bool)
     tables, metrics = [], {}
     for seed in range(seeds):
