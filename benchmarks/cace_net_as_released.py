@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
-from pipeline.methods import AvelTargets, Batch, Method, Progress
+from pipeline.batch import Batch
+from pipeline.methods import Method, Progress
+from pipeline.tasks.avel import AvelTargets
 
 ALPHA, BETA, GAMMA, PSI, LAMBDA = 0.1, 0.4, 0.3, 0.3, 0.6
 TEMPERATURE, NOISE, TOP_K, HEADS = 0.01, 0.1, 4, 4

@@ -20,11 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.batch import Batch
 from pipeline.layers.hybrid_attention import ParsingFrontEnd
-from pipeline.methods import METHODS, Batch, Method, Progress, VideoTargets, create
+from pipeline.methods import METHODS, Method, Progress, create
 from pipeline.methods.shared.inputs import method_inputs
 from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
 from pipeline.metrics.parsing import parsing_scores
+from pipeline.tasks.labels import VideoTargets
 
 CLIPS, CLASSES, SEGMENTS = 1200, 25, 10
 SHAPES = {"visual": (8, 2048), "audio": (128,), "motion": (512,)}

@@ -29,9 +29,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.cace_net_as_released import CaceNetAsReleased
-from pipeline.methods import METHODS, AvelTargets, Batch, LocalizationMethod, Progress, Targets, VideoTargets, create
+from pipeline.batch import Batch, Tensors
+from pipeline.methods import METHODS, Progress, create
 from pipeline.methods.base import Recipe
-from pipeline.methods.cace_net.method import CaceNetRecipe
+from pipeline.methods.shared.localization import LocalizationMethod
+from pipeline.methods.shared.suppression import SuppressionRecipe
+from pipeline.tasks.avel import AvelTargets
+from pipeline.tasks.labels import VideoTargets
 from pipeline.training.loop import OPTIMIZERS
 from pipeline.training.memory import keep_freed_memory
 
@@ -62,7 +66,7 @@ class Measured:
     cpu: list[float] = field(default_factory=list)
 
 
-def random_batch(shapes: Shapes, weak: bool) -> tuple[Batch, Targets]:
+def random_batch(shapes: Shapes, weak: bool) -> tuple[Batch, Tensors]:
     """Noise, with about half of the segments events."""
     torch.manual_seed(0)
     size = (shapes.batch, shapes.segments)
@@ -76,7 +80,7 @@ def random_batch(shapes: Shapes, weak: bool) -> tuple[Batch, Targets]:
 
 
 def one_step(
-    network: torch.nn.Module, recipe: Recipe, optimizer: torch.optim.Optimizer, batch: Batch, targets: Targets, bfloat16: bool
+    network: torch.nn.Module, recipe: Recipe, optimizer: torch.optim.Optimizer, batch: Batch, targets: Tensors, bfloat16: bool
 ) -> Tensor:  # fmt: skip
     """What the loop does with a batch; returns the loss."""
     with torch.autocast(batch.visual.device.type, torch.bfloat16, enabled=bfloat16):
@@ -92,7 +96,7 @@ def one_step(
 def build(name: str, supervision: str, shapes: Shapes) -> tuple[torch.nn.Module, Recipe]:
     """The network and how it is trained."""
     if name == REFERENCE[0]:
-        return CaceNetAsReleased(shapes.visual_width, shapes.audio_width, shapes.classes), CaceNetRecipe()
+        return CaceNetAsReleased(shapes.visual_width, shapes.audio_width, shapes.classes), SuppressionRecipe()
     settings = {"supervision": supervision} if issubclass(METHODS.get(name), LocalizationMethod) else {}
     method = create(
         name, visual_shape=(shapes.map_size, shapes.map_size, shapes.visual_width), audio_shape=(shapes.audio_width,),

@@ -8,33 +8,9 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from pipeline.methods.base import (
-    METHODS,
-    AvelTargets,
-    Batch,
-    Labels,
-    LocalizationMethod,
-    MatchingMethod,
-    MatchingScores,
-    MatchingTargets,
-    Method,
-    MethodConfig,
-    ParsingScores,
-    ParsingTargets,
-    Progress,
-    Recipe,
-    Scores,
-    SupervisionConfig,
-    Targets,
-    VideoTargets,
-    create,
-)  # fmt: skip
+from pipeline.methods.base import METHODS, Method, MethodConfig, Progress, Recipe, create
 
 for _module in pkgutil.walk_packages(__path__, f"{__name__}."):
     importlib.import_module(_module.name)
 
-__all__ = [
-    "METHODS", "AvelTargets", "Batch", "Labels", "LocalizationMethod", "MatchingMethod", "MatchingScores", "MatchingTargets", "Method",
-    "MethodConfig", "ParsingScores", "ParsingTargets", "Progress", "Recipe", "Scores", "SupervisionConfig", "Targets", "VideoTargets",
-    "create",
-]  # fmt: skip
+__all__ = ["METHODS", "Method", "MethodConfig", "Progress", "Recipe", "create"]

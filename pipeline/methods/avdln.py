@@ -16,11 +16,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from pipeline.batch import Batch
 from pipeline.layers.matching import sums_along
 from pipeline.layers.pooling import masked_mean
 from pipeline.layers.precision import at_least_float32
-from pipeline.methods.base import METHODS, Batch, MatchingMethod, MatchingScores, MatchingTargets, MethodConfig, Recipe
+from pipeline.methods.base import METHODS, MethodConfig, Recipe
 from pipeline.methods.shared.inputs import Inputs, method_inputs
+from pipeline.methods.shared.matching import MatchingMethod
+from pipeline.tasks.cml import MatchingScores, MatchingTargets
 
 LEAST_SQUARE = 1e-7  # of a distance, below which it has no gradient
 

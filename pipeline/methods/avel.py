@@ -22,23 +22,17 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, one_hot
 
+from pipeline.batch import Batch
 from pipeline.layers.audio_guided_spatial import AudioGuidedSpatialAttention
 from pipeline.layers.multiple_instance import video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time, mean_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
-from pipeline.methods.base import (
-    METHODS,
-    AvelTargets,
-    Batch,
-    LocalizationMethod,
-    Progress,
-    Recipe,
-    Scores,
-    SupervisionConfig,
-    VideoTargets,
-)
+from pipeline.methods.base import METHODS, Progress, Recipe
 from pipeline.methods.shared.inputs import Inputs, method_inputs, positions
+from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
+from pipeline.tasks.avel import AvelTargets, Scores
+from pipeline.tasks.labels import VideoTargets
 
 
 class AvelRecipe(Recipe):
@@ -55,7 +49,9 @@ class AvelConfig(SupervisionConfig):
 
     weak_defaults: ClassVar = {"recipe": {"epochs": 250}}
 
-    modality: Literal["both", "audio", "visual"] = Field("both", description="visual alone: the map's mean, for there is no audio to guide")
+    modality: Literal["audio_visual", "audio", "visual"] = Field(
+        "audio_visual", description="visual alone: the map's mean, for there is no audio to guide"
+    )
     fusion: Literal["concatenation", "dmrn"] = Field("concatenation", description="of the two BiLSTMs' outputs; dmrn takes both modalities")
     variant: Literal["paper", "released"] = Field(
         "paper",
@@ -69,8 +65,8 @@ class AvelConfig(SupervisionConfig):
 
     @model_validator(mode="after")
     def _two_to_fuse(self) -> Self:
-        if self.fusion == "dmrn" and self.modality != "both":
-            raise ValueError(f"fusion: dmrn needs modality: both (here: {self.modality})")
+        if self.fusion == "dmrn" and self.modality != "audio_visual":
+            raise ValueError(f"fusion: dmrn needs modality: audio_visual (here: {self.modality})")
         return self
 
 
@@ -96,7 +92,6 @@ class Avel(LocalizationMethod):
     Parameters at 7x7x512 / 128, C = 28, full or weak: 1,335,246 with concatenation, 1,571,150 with DMRN, as released.
     """
 
-    tasks = frozenset({"avel"})
     Config = AvelConfig
     config: AvelConfig
 
@@ -105,7 +100,7 @@ class Avel(LocalizationMethod):
         visual_width, audio_width = self.visual_shape[-1], self.audio_shape[0]
         recurrent_width = 2 * config.recurrent_width
         self.attention: AudioGuidedSpatialAttention | None = None
-        if config.modality == "both":
+        if config.modality == "audio_visual":
             self.attention = AudioGuidedSpatialAttention(visual_width, audio_width, positions(self.visual_shape), config.attention_width)
         if config.modality != "visual":
             self.audio_lstm = SegmentLSTM(audio_width, recurrent_width)
@@ -117,7 +112,7 @@ class Avel(LocalizationMethod):
             self.fusion = DualMultimodalResidual(recurrent_width)
             self.classifier = nn.Linear(recurrent_width, num_classes + 1)
         else:
-            joined = (2 if config.modality == "both" else 1) * recurrent_width
+            joined = (2 if config.modality == "audio_visual" else 1) * recurrent_width
             self.classifier = nn.Sequential(
                 nn.Linear(joined, config.classifier_width), nn.ReLU(), nn.Linear(config.classifier_width, num_classes + 1)
             )

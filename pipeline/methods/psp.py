@@ -27,24 +27,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import cosine_similarity, cross_entropy
 
+from pipeline.batch import Batch
 from pipeline.layers.audio_guided_spatial import AudioGuidedSpatialAttention
 from pipeline.layers.multiple_instance import video_loss
 from pipeline.layers.pooling import masked_mean, mean_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
-from pipeline.methods.base import (
-    METHODS,
-    AvelTargets,
-    Batch,
-    Labels,
-    LocalizationMethod,
-    Progress,
-    Recipe,
-    Scores,
-    SupervisionConfig,
-    VideoTargets,
-)
+from pipeline.methods.base import METHODS, Progress, Recipe
 from pipeline.methods.shared.inputs import Inputs, method_inputs, positions
+from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
+from pipeline.tasks.avel import AvelTargets, Scores
+from pipeline.tasks.labels import Labels, VideoTargets
 
 EPSILON = 1e-8
 
@@ -128,7 +121,6 @@ class Psp(LocalizationMethod):
     """The whole network; every registered parameter is used: at 7x7x512 / 128, C = 28 they are 1,548,657 (released 1,667,251 less 118,594
     that are never used), weakly supervised 1,253,902 (1,254,251 less 349)."""
 
-    tasks = frozenset({"avel"})
     Config = PspConfig
     config: PspConfig
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -77,3 +79,26 @@ def _checked(pred: ArrayLike, true: ArrayLike, mask: ArrayLike | None) -> tuple[
     if not pred.shape == true.shape == counted.shape or true.ndim != 2:
         raise ValueError(f"predictions {pred.shape}, truth {true.shape} and mask {counted.shape} must have the same shape (N, T)")
     return pred, true, counted
+
+
+def boundary_errors(pred: NDArray[np.bool_], true: NDArray[np.bool_], segment_seconds: float) -> dict[str, Any]:
+    """How far the first and the last event segment are off: (N, T), (N, T) bool -> mean seconds over the clips that have both."""
+    both = pred.any(axis=1) & true.any(axis=1)
+    if not both.any():
+        return {"start_error_seconds": None, "end_error_seconds": None, "boundary_clips": 0}
+    pred, true = pred[both], true[both]
+    starts = np.abs(pred.argmax(axis=1) - true.argmax(axis=1))
+    ends = np.abs(pred[:, ::-1].argmax(axis=1) - true[:, ::-1].argmax(axis=1))
+    return {
+        "start_error_seconds": float(starts.mean()) * segment_seconds,
+        "end_error_seconds": float(ends.mean()) * segment_seconds,
+        "boundary_clips": int(both.sum()),
+    }
+
+
+def oracle_class(true: NDArray[np.int64], mask: NDArray[np.bool_], num_classes: int) -> NDArray[np.int64]:
+    """The most frequent event class of each clip, background for a clip without one, on all its segments: (N, T)."""
+    events = (true[:, :, None] == np.arange(num_classes)) & mask[:, :, None]
+    counts = events.sum(axis=1)
+    clip = np.where(counts.any(axis=1), counts.argmax(axis=1), num_classes)
+    return np.broadcast_to(clip[:, None], true.shape)

@@ -1,6 +1,6 @@
-"""Localize the events of any video file with a trained run of the results table."""
+"""Localize the events of any video file with a trained run."""
 
 from pipeline.predict.prediction import Prediction, WindowReport
-from pipeline.predict.predictor import Predictor, Refused, predict
+from pipeline.predict.predictor import Predictor, Refused, load_run
 
-__all__ = ["Prediction", "Predictor", "Refused", "WindowReport", "predict"]
+__all__ = ["Prediction", "Predictor", "Refused", "WindowReport", "load_run"]

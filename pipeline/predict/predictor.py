@@ -17,14 +17,14 @@ import torch
 from torch import Tensor
 
 from pipeline import config
+from pipeline.batch import Batch
 from pipeline.cache import Cache
 from pipeline.devices import choose_device
 from pipeline.errors import InputProblems, PipelineError
-from pipeline.features import runner
-from pipeline.features.runner import Extraction
+from pipeline.features.encode import KIND
+from pipeline.features.extraction import Extraction
 from pipeline.media.decoding import Job
 from pipeline.media.survey import Survey, survey
-from pipeline.methods import Batch
 from pipeline.predict.prediction import Prediction, WindowReport
 from pipeline.predict.windows import Cut, Decoded, decode_windows
 from pipeline.report import preview
@@ -54,26 +54,28 @@ class Answer:
     attention: np.ndarray | None = None
 
 
-def predict(path: str | os.PathLike[str], run: str, seed: int | None = None) -> Prediction:
-    """The events of one video file by the run ``run``; for many files, load a :class:`Predictor` once.
+def load_run(run: str, seed: int | None = None) -> Predictor:
+    """Load a trained run, to find events in any number of video files.
 
-    Raises:
-        PipelineError: as :class:`Predictor` and :meth:`Predictor.predict` say.
-    """
-    return Predictor(run, seed).predict(path)
+    The working directory is the project's: ``params.yaml`` and ``models/runs`` are read from there.
 
-
-class Predictor:
-    """One seed of a run, loaded once for any number of files. The working directory is the project's, as for every stage.
+    >>> for event in load_run("cace_net").predict("film.mp4").events:  # doctest: +SKIP
+    ...     print(event)
 
     Args:
-        run: of ``runs`` in params.yaml, trained.
-        seed: one of the run's; None: the first of them.
+        run: an entry of ``runs`` in params.yaml that has been trained.
+        seed: one of its seeds; None: the first.
 
     Raises:
         UnknownName: no such run.
-        PipelineError: it was never trained, its features are made otherwise today, or an encoder's weights are missing; says what to do.
+        InputProblems: its features would be made otherwise today; every setting that differs.
+        PipelineError: it was never trained, finds no events in files, or an encoder's weights are missing; says what to do.
     """
+    return Predictor(run, seed)
+
+
+class Predictor:
+    """One seed of a trained run, loaded once for any number of files; :func:`load_run` makes it and says what it raises."""
 
     def __init__(self, run: str, seed: int | None = None) -> None:
         params = config.load(PARAMS)
@@ -146,11 +148,11 @@ class Predictor:
     def _features(self, window: Decoded) -> Batch:
         """A window's features exactly as `extract` would store them; B = 1."""
         self._jobs[window.job.clip] = window.job
-        [clip] = self._extraction.clips(pd.DataFrame([{"clip": window.job.clip, "key": window.job.key, **window.verdict}]))
-        self._extraction.encode([clip], bar=False)
+        [clip] = self._extraction.plan.clips(pd.DataFrame([{"clip": window.job.clip, "key": window.job.key, **window.verdict}]))
+        self._extraction.engine.encode([clip], bar=False)
         entry = self._extraction.entry(clip)
         for key in clip.keys.values():
-            self.cache.path(runner.KIND, key).unlink(missing_ok=True)
+            self.cache.path(KIND, key).unlink(missing_ok=True)
         del self._jobs[window.job.clip]
         visual, audio = (torch.from_numpy(entry.features[name])[None].to(self.dtype) for name in ("visual", "audio"))
         return Batch(visual, audio, torch.tensor([clip.facts["valid"]]))
@@ -198,7 +200,7 @@ class Predictor:
             InputProblems: every setting that differs.
         """
         any_job = Job("", "", "", 0.0, self.cut.segments, self.cut.segment_seconds, self.media, self.cache.root)
-        now = json.loads(json.dumps(self._extraction.spec(any_job)))
+        now = json.loads(json.dumps(self._extraction.plan.spec(any_job)))
         if problems := list(differences(self.facts["feature_spec"], now)):
             raise InputProblems(f"run {self.run!r} was trained on features made otherwise; put these back, or run `dvc repro`", problems)
 

@@ -10,12 +10,13 @@ import pandas as pd
 import torch
 from torch import Tensor
 
+from pipeline.batch import Batch
 from pipeline.datasets.base import count_lines
 from pipeline.datasets.segments import rule_of
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
-from pipeline.methods import Batch, Labels, VideoTargets
 from pipeline.tasks import Task
+from pipeline.tasks.labels import Labels, VideoTargets
 
 
 @dataclass

@@ -22,10 +22,11 @@ from scmrepo.exceptions import SCMError
 from torch import Tensor
 from tqdm import tqdm
 
+from pipeline.batch import Batch
 from pipeline.datasets.base import count_lines
 from pipeline.errors import PipelineError
 from pipeline.machine import joined, this_machine
-from pipeline.methods import Batch, Method, Progress
+from pipeline.methods import Method, Progress
 from pipeline.methods.base import Recipe
 from pipeline.publish import write_text
 from pipeline.tasks import Task

@@ -56,7 +56,7 @@ def test_the_rule_goes_from_the_settings_through_the_index_into_every_tasks_trut
     store = FeatureStore(tmp_path / "features")
     of = {name: load_split(store, index, classes, "test", TASKS.get(name)).targets for name in ("avel", "avvp", "cml")}
     assert (of["avel"].segments[0] == 0).int().tolist() == EXPECTED[rule]
-    assert of["avvp"].heard[0, :, 0].int().tolist() == of["avvp"].seen[0, :, 0].int().tolist() == EXPECTED[rule]
+    assert of["avvp"].audio[0, :, 0].int().tolist() == of["avvp"].visual[0, :, 0].int().tolist() == EXPECTED[rule]
     assert of["cml"].event[0].int().tolist() == EXPECTED[rule]
     shares = load_split(store, index, classes, "train", TASKS.get("avel"), labels="proportions").targets.labels[0]
     assert shares[0].item() == pytest.approx(sum(EXPECTED[rule]) / T)
@@ -95,9 +95,9 @@ def test_both_rules_are_their_definitions(start, length, seconds, scale):
 
 def test_of_two_events_the_one_that_covers_more_has_the_segment_under_either_rule():
     events = [[(0, 0.0, 2.7), (1, 2.6, 3.0)]]
-    assert avel.targets(events, 4, 2, rule="half").segments.tolist() == [[0, 0, 0, 2]]
-    assert avel.targets(events, 4, 2, rule="touch").segments.tolist() == [[0, 0, 0, 2]]
-    assert avel.targets([[(1, 2.9, 3.1), (0, 2.0, 2.2)]], 4, 2, rule="touch").segments.tolist() == [[2, 2, 0, 1]]
+    assert avel.targets_of_events(events, 4, 2, rule="half").segments.tolist() == [[0, 0, 0, 2]]
+    assert avel.targets_of_events(events, 4, 2, rule="touch").segments.tolist() == [[0, 0, 0, 2]]
+    assert avel.targets_of_events([[(1, 2.9, 3.1), (0, 2.0, 2.2)]], 4, 2, rule="touch").segments.tolist() == [[2, 2, 0, 1]]
     assert cml.row_targets([[asdict(Event("av", "x", 0.9, 1.1))]], ["x"], 3, 1.0, rule="touch").event.tolist() == [[True, True, False]]
 
 
@@ -115,11 +115,11 @@ def test_the_oracle_of_unav100_under_either_rule(shared, tmp_path, rule, segment
     index = build_index(settings)
     rows = [row for row in index.rows if row.split == "test"]
     truth = avvp.row_targets([[asdict(each) for each in row.events] for row in rows], index.classes, 60, 1.0, rule=rule)
-    assert torch.equal(truth.heard, truth.seen)
+    assert torch.equal(truth.audio, truth.visual)
     by_segment, by_event = [], []
     for number, row in enumerate(rows):
         length, labels = min(60, math.ceil(row.seconds)), truth.labels[number].numpy().nonzero()[0]
-        true = truth.heard[number, :length].numpy()[:, labels]
+        true = truth.audio[number, :length].numpy()[:, labels]
         by_segment.append(np.mean(2 * true.sum(axis=0) / (true.sum(axis=0) + length)))
         spans = [runs(column) for column in true.T]
         hits = [any(end - start >= length / 2 for start, end in of_class) for of_class in spans]

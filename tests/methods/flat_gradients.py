@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pipeline.methods import Batch
+from pipeline.batch import Batch
 
 # Constant along a softmax, and so without any effect on it: the bias of attention's keys shifts all scores of a query alike, the biases of
 # attentive pooling all segments of a class or both of its modalities.

@@ -10,7 +10,10 @@ import math
 import numpy as np
 import torch
 
-from pipeline.methods import AvelTargets, Batch, Method, VideoTargets
+from pipeline.batch import Batch
+from pipeline.methods import Method
+from pipeline.tasks.avel import AvelTargets
+from pipeline.tasks.labels import VideoTargets
 
 CLASSES = 3
 LENGTHS = (5, 3, 1)

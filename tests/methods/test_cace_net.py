@@ -8,8 +8,10 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from pipeline.batch import Batch
 from pipeline.layers.background_suppression import gate_loss
-from pipeline.methods import AvelTargets, Batch, Progress, create
+from pipeline.methods import Progress, create
+from pipeline.tasks.avel import AvelTargets
 
 NARROW = {"visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24}
 

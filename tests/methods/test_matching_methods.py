@@ -12,9 +12,12 @@ from flat_gradients import assert_all_but_flat, doubled
 from pydantic import ValidationError
 from restatement import AUDIO_SHAPE, CLASSES, LENGTHS, VISUAL_SHAPE, Restatement, clips, example, relu, scatter, sigmoid, softmax
 
+from pipeline.batch import Batch
 from pipeline.errors import PipelineError
-from pipeline.methods import METHODS, AvelTargets, Batch, MatchingTargets, Progress, create
+from pipeline.methods import METHODS, Progress, create
 from pipeline.tasks import cml
+from pipeline.tasks.avel import AvelTargets
+from pipeline.tasks.cml import MatchingTargets
 
 NARROW = {
     "avdln": {"hidden": 12, "width": 8},
@@ -113,7 +116,7 @@ def test_alone_as_in_a_batch_cut_short_as_padded_and_blind_to_padding(name, swit
 
 @every_case
 def test_the_given_modality_is_known_in_its_window_alone(name, switches):
-    """What is heard outside a window moves no answer to it; what is seen there does (of the searched modality all is known)."""
+    """Sound outside a window moves no answer to it; the picture there does (of the searched modality all is known)."""
     method = build(name, switches).double().eval()
     batch, _ = batch_of()
     batch = Batch(batch.visual.double(), batch.audio.double(), batch.mask)

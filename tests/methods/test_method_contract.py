@@ -10,10 +10,13 @@ import torch
 from flat_gradients import assert_all_but_flat, doubled
 from pydantic import ValidationError
 
+from pipeline.batch import Batch, Tensors
 from pipeline.errors import PipelineError
-from pipeline.methods import METHODS, AvelTargets, Batch, Method, Progress, Scores, Targets, VideoTargets, create
+from pipeline.methods import METHODS, Method, Progress, create
 from pipeline.registry import UnknownName
 from pipeline.tasks import avel as task
+from pipeline.tasks.avel import AvelTargets, Scores
+from pipeline.tasks.labels import VideoTargets
 
 NARROW = {
     "avel": {"attention_width": 12, "recurrent_width": 8, "classifier_width": 16},
@@ -97,7 +100,7 @@ def random_batch(
     return Batch(visual, audio, torch.ones(clips, segments, dtype=torch.bool)), AvelTargets(labels, video)
 
 
-def told(method: Method, targets: AvelTargets) -> Targets:
+def told(method: Method, targets: AvelTargets) -> Tensors:
     """What the method's supervision lets it know; as proportions, half of the clip for its class: of the segments nothing is read."""
     labels = method.config.training_labels
     if labels == "segments":

@@ -9,7 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.methods import AvelTargets, Batch, Method, Progress, VideoTargets, create
+from pipeline.batch import Batch
+from pipeline.methods import Method, Progress, create
+from pipeline.tasks.avel import AvelTargets
+from pipeline.tasks.labels import VideoTargets
 
 CLASSES = 3
 

@@ -15,12 +15,15 @@ from released_answers import FLOAT32, FLOAT64, answers, described, drawn, releas
 from torch import Tensor, nn
 from torch.nn.functional import normalize, one_hot
 
+from pipeline.batch import Batch
 from pipeline.layers.multiple_instance import gated_clip_logits
-from pipeline.methods import AvelTargets, Batch, Method, Progress, VideoTargets, create
+from pipeline.methods import Method, Progress, create
 from pipeline.methods.cace_net import method as cace_net
 from pipeline.methods.psp import pair_similarity_loss
 from pipeline.methods.shared.inputs import method_inputs
 from pipeline.tasks import avel as task
+from pipeline.tasks.avel import AvelTargets
+from pipeline.tasks.labels import VideoTargets
 
 CLASSES = 28
 CLIPS, SEGMENTS = 4, 10

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputProblems
-from pipeline.methods.base import Scores
 from pipeline.metrics.segments import segment_accuracy
 from pipeline.registry import UnknownName
 from pipeline.tasks import TASKS, avel
+from pipeline.tasks.avel import Scores
 
 AVE = Path(__file__).resolve().parents[3] / "shared" / "annotations" / "ave"
 
@@ -36,7 +36,7 @@ AVE = Path(__file__).resolve().parents[3] / "shared" / "annotations" / "ave"
     ],
 )
 def test_targets_by_hand(events, expected):
-    result = avel.targets([events], segments=5, num_classes=3)
+    result = avel.targets_of_events([events], segments=5, num_classes=3)
     assert result.segments.tolist() == [expected]
     assert result.segments.dtype == result.video.dtype == torch.int64
     present = [label for label in expected if label < 3]
@@ -44,22 +44,22 @@ def test_targets_by_hand(events, expected):
 
 
 def test_targets_of_the_longer_class_and_of_other_segment_lengths():
-    assert avel.targets([[(2, 0, 1), (0, 1, 4)]], 5, 3).video.tolist() == [0]
-    assert avel.targets([[(0, 0.96, 2.88)]], 4, 1, segment_seconds=0.96).segments.tolist() == [[1, 0, 0, 1]]
-    assert avel.targets([], 5, 3).segments.shape == (0, 5)
+    assert avel.targets_of_events([[(2, 0, 1), (0, 1, 4)]], 5, 3).video.tolist() == [0]
+    assert avel.targets_of_events([[(0, 0.96, 2.88)]], 4, 1, segment_seconds=0.96).segments.tolist() == [[1, 0, 0, 1]]
+    assert avel.targets_of_events([], 5, 3).segments.shape == (0, 5)
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10), st.integers(0, 10), st.integers(0, 2))
 def test_whole_seconds_are_exact(start, length, label):
     end = min(start + length, 10)
-    result = avel.targets([[(label, float(start), float(end))]], 10, 3)
+    result = avel.targets_of_events([[(label, float(start), float(end))]], 10, 3)
     assert result.segments[0].tolist() == [label if start <= t < end else 3 for t in range(10)]
 
 
 def test_every_bad_event_is_named():
     with pytest.raises(InputProblems) as caught:
-        avel.targets([[(0, 1, 2)], [(3, 0, 1)], [(0, 5, 4), (-1, 0, 1), (0, float("nan"), 1), (1, -1, 1)]], 5, 3)
+        avel.targets_of_events([[(0, 1, 2)], [(3, 0, 1)], [(0, 5, 4), (-1, 0, 1), (0, float("nan"), 1), (1, -1, 1)]], 5, 3)
     assert len(caught.value.problems) == 5
     assert "clip 1" in caught.value.problems[0]
     assert all("clip 2" in problem for problem in caught.value.problems[1:])
@@ -135,7 +135,7 @@ def test_the_trivial_baselines_of_the_ave_test_set():
     names = sorted({line[0] for line in lines})
     assert len(lines) == 402
     assert len(names) == 28
-    true = avel.targets([[(names.index(name), float(start), float(end))] for name, _, _, start, end in lines], 10, 28)
+    true = avel.targets_of_events([[(names.index(name), float(start), float(end))] for name, _, _, start, end in lines], 10, 28)
     assert true.segments.shape == (402, 10)
     result = avel.evaluate(np.full((402, 10), 28), true.segments, np.ones((402, 10)), 28)
     assert round(result["accuracy"], 2) == round(result["baseline_background"], 2) == 17.79
@@ -146,8 +146,8 @@ def test_the_trivial_baselines_of_the_ave_test_set():
 
 def test_rows_become_targets_by_their_audio_visual_events_alone():
     av = {"modality": "av", "label": "Cat", "onset": 1.0, "offset": 3.0}
-    heard = {"modality": "audio", "label": "Dog", "onset": 0.0, "offset": 4.0}
-    truth = avel.row_targets([[av, heard], [heard], []], ["Dog", "Cat"], 4, 1.0)
+    audio = {"modality": "audio", "label": "Dog", "onset": 0.0, "offset": 4.0}
+    truth = avel.row_targets([[av, audio], [audio], []], ["Dog", "Cat"], 4, 1.0)
     assert truth.segments.tolist() == [[2, 1, 1, 2], [2, 2, 2, 2], [2, 2, 2, 2]]
     assert truth.video.tolist() == [1, 2, 2]
 
@@ -160,7 +160,7 @@ def test_a_label_that_no_class_has_is_named():
 def test_the_table_has_one_line_per_segment_in_order():
     probabilities = torch.tensor([[[0.7, 0.1, 0.2], [0.1, 0.6, 0.3]], [[0.0, 0.0, 1.0], [0.5, 0.4, 0.1]]])
     scores, mask = Scores(segments=probabilities), torch.tensor([[True, True], [True, False]])
-    truth = avel.targets([[(0, 0.0, 1.0)], []], 2, 2)
+    truth = avel.targets_of_events([[(0, 0.0, 1.0)], []], 2, 2)
     table = avel.table(scores, avel.decide(scores, mask), truth, mask)
     assert table["segment"].tolist() == [0, 1, 0, 1]
     assert table["valid"].tolist() == [True, True, True, False]
@@ -178,7 +178,7 @@ def test_video_targets_name_the_classes_and_not_the_time():
     rows = [
         [av("Dog", 1, 3)],
         [av("Cat", 0, 4), av("Dog", 0, 0.1)],  # two classes, whatever their lengths
-        [av("Cat", 0, 4, "audio")],  # heard only
+        [av("Cat", 0, 4, "audio")],  # audio only
         [av("Cat", 2, 2)],  # AVE's row of length 0
         [av("Dog", 4, 9)],  # behind the last segment
         [],

@@ -11,8 +11,8 @@ import torch
 from pipeline.datasets import DatasetSettings, build_index
 from pipeline.datasets.base import NO_CLIPS
 from pipeline.errors import InputProblems, PipelineError
-from pipeline.methods import MatchingScores, MatchingTargets
 from pipeline.tasks import cml
+from pipeline.tasks.cml import MatchingScores, MatchingTargets
 
 T = 5
 EVENTS = torch.tensor(

@@ -11,8 +11,9 @@ from safetensors.torch import load_file, save_file
 from test_runs import EVERY_STEP, make_inputs, train
 
 from pipeline.errors import PipelineError
-from pipeline.methods import ParsingScores, Scores
-from pipeline.methods.base import MatchingScores
+from pipeline.tasks.avel import Scores
+from pipeline.tasks.avvp import ParsingScores
+from pipeline.tasks.cml import MatchingScores
 from pipeline.training import loop
 from pipeline.training.run import evaluate_run, load_seed
 from tests.wording import each_says, one_says, says

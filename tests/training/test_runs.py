@@ -8,11 +8,14 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pipeline.batch import Batch
 from pipeline.cache import file_sha256
 from pipeline.errors import PipelineError
 from pipeline.features.store import Entry, FeatureStore, write_store
-from pipeline.methods import METHODS, AvelTargets, Batch, LocalizationMethod
+from pipeline.methods import METHODS
+from pipeline.methods.shared.localization import LocalizationMethod
 from pipeline.sealed import unsealed
+from pipeline.tasks.avel import AvelTargets
 from pipeline.training import loop
 from pipeline.training.predictions import predictions, score_split
 from pipeline.training.run import RunInputs, evaluate_run, load_seed
@@ -338,7 +341,7 @@ def test_the_fingerprint_follows_labels_and_the_numbers_of_rows(inputs, tmp_path
             "pipeline/methods/shared/inputs.py",
             "pipeline/methods/avel.py",
         ),
-        *("pipeline/tasks/avel.py", "pipeline/metrics/segments.py", "pipeline/training/loop.py", "pipeline/training/run.py"),
+        *("pipeline/tasks/avel/targets.py", "pipeline/metrics/segments.py", "pipeline/training/loop.py", "pipeline/training/run.py"),
         *("pipeline/datasets/base.py", "pipeline/features/store.py", "pipeline/devices.py", "pipeline/settings.py"),
     ],
 )
@@ -350,7 +353,12 @@ def test_the_fingerprint_follows_all_code_that_makes_the_weights(inputs, edited,
 
 @pytest.mark.parametrize(
     "path",
-    ["pipeline/methods/cace_net/spiking.py", "pipeline/methods/cace_net/method.py", "pipeline/tasks/cml.py", "pipeline/report/tables.py"],
+    [
+        "pipeline/methods/cace_net/spiking.py",
+        "pipeline/methods/cace_net/method.py",
+        "pipeline/tasks/cml/scores.py",
+        "pipeline/report/tables.py",
+    ],
 )
 def test_the_fingerprint_does_not_follow_the_code_of_others(inputs, edited, path):
     first = inputs.fingerprint(EVERY_STEP)

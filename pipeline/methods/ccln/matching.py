@@ -20,14 +20,17 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize
 
+from pipeline.batch import Batch
 from pipeline.layers.matching import sums_over_windows, windows
 from pipeline.layers.pooling import masked_mean
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.relation import IntraModalRelation, check_heads
-from pipeline.methods.base import METHODS, Batch, MatchingMethod, MatchingScores, MatchingTargets, MethodConfig, Recipe
+from pipeline.methods.base import METHODS, MethodConfig, Recipe
 from pipeline.methods.ccln.foreground_enhancement import foreground_enhancement
 from pipeline.methods.ccln.video_contrast import video_contrast
 from pipeline.methods.shared.inputs import method_inputs
+from pipeline.methods.shared.matching import MatchingMethod
+from pipeline.tasks.cml import MatchingScores, MatchingTargets
 
 
 class CclnMatchingRecipe(Recipe):

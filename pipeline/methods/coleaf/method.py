@@ -9,7 +9,7 @@ Where the two differ:
 
 1. Epochs: released 10, paper 15. The paper's learning rate is not legible in the copy at hand; both take the code's.
 2. Loss of the References: released an asymmetric sum over the batch, on smoothed and denoised targets; paper cross-entropy with the labels.
-3. Class tokens' loss: released 1.2 (heard), 1.0 (seen) times the sum for three epochs, 0.001 and 0 after; paper ``token_weight``.
+3. Class tokens' loss: released 1.2 (audio), 1.0 (visual) times the sum for three epochs, 0.001 and 0 after; paper ``token_weight``.
 4. Pooling a class token over its channels behind a layer norm gives 1/2 for every class and no gradient, so the released tokens are no more
    than slots of attention; paper has a linear layer of its own for each class's token here (``token_head``), so that it can learn.
 5. Self-modality distillation (Eq. 12): released from the fourth epoch, on pseudo-labels times the targets of 2; paper always, without.
@@ -34,16 +34,15 @@ to the other modality. The Anchor's pass for pseudo-labels is left out while not
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
-from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
+from pipeline.batch import Batch, Tensors
 from pipeline.layers.parsing_losses import binary_loss
-from pipeline.methods.base import METHODS, Batch, Method, MethodConfig, ParsingScores, Progress, Recipe, Targets
-from pipeline.methods.coleaf.class_tokens import References, Referred, TokenHead
+from pipeline.methods.base import METHODS, Method, Progress
+from pipeline.methods.coleaf.class_tokens import References, Referred
 from pipeline.methods.coleaf.collaborative_losses import (
     asymmetric_loss,
     co_occurrence_loss,
@@ -53,131 +52,15 @@ from pipeline.methods.coleaf.collaborative_losses import (
     trusted_co_occurrence_loss,
     unaligned_shares,
 )  # fmt: skip
+from pipeline.methods.coleaf.config import ColeafConfig
 from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets, weighted_sum
-from pipeline.methods.shared.parsing import ParsingConfig, ParsingInputs, ParsingMethod
-from pipeline.registry import suggest
-from pipeline.settings import merge
+from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
+from pipeline.tasks.avvp import MODALITIES, ParsingScores
 
 EARLY_EPOCHS = 3  # released: in which the References learn from the labels alone
-TOKENS_EARLY, TOKENS_LATE = {"heard": 1.2, "seen": 1.0}, {"heard": 0.001, "seen": 0.0}  # released: weights of the class tokens' loss
+TOKENS_EARLY, TOKENS_LATE = {"audio": 1.2, "visual": 1.0}, {"audio": 0.001, "visual": 0.0}  # released: weights of the class tokens' loss
 REFERENCE_LATE = 0.5  # released: weight of the References' loss after those epochs
-TRUSTED = {"heard": (0.8, 0.1), "seen": (0.6, 0.4)}  # released: a Reference is sure of a class from there, and of its absence up to there
-RELEASED_GATE = 0.52  # of the clip, with CMPAE as Anchor; of the segment CMPAE's own, 0.25
-SENSES: tuple[Literal["heard"], Literal["seen"]] = ("heard", "seen")
-OVER_THE_ANCHOR = ("heard_weight", "seen_weight", "clip_weight", "segment_threshold", "clip_threshold")  # its own where null
-
-
-class ColeafRecipe(Recipe):
-    """Adam 5e-4, a quarter of it every six epochs, 10 epochs (paper: 15), batches of 128, the epoch of the best mean of the ten new
-    scores."""
-
-    learning_rate: float = Field(5e-4, gt=0)
-    milestones: tuple[int, ...] = (6, 12)
-    decay: float = Field(0.25, gt=0, le=1)
-    batch_size: int = Field(128, ge=1)
-    epochs: int = Field(10, ge=1)
-    selection: str | None = "mean_of_ten_new"
-
-
-class ColeafConfig(ParsingConfig):
-    """Defaults are those of ``variant: released``; ``paper_defaults`` are the paper's where they differ."""
-
-    paper_defaults: ClassVar[Mapping[str, Any]] = {
-        "token_head": "linear", "heard_weight": None, "seen_weight": None, "clip_weight": None, "contrast_weight_heard": 1.0,
-        "self_modality_weight": 1.0, "co_occurrence_weight": 1.0, "recipe": {"epochs": 15},
-    }  # fmt: skip
-
-    variant: Literal["released", "paper"] = "released"
-    anchor: str = Field("cmpae", description="parsing method that is trained and kept")
-    anchor_settings: dict[str, Any] = Field({}, description="its settings, but for those that this method has of its own, as recipe")
-    token_head: TokenHead = Field("mean", description="what reads the class tokens: mean (inert) | linear | none: no class tokens")
-    feedforward: int = Field(512, ge=1, description="of the References, as the next two")
-    dropout: float = Field(0.1, ge=0, lt=1)
-    head_dropout: float = Field(0.5, ge=0, lt=1, description="before their classifiers")
-    contrast: Literal["event_aware", "plain", "pseudo_labels", "none"] = Field(
-        "event_aware",
-        description="of Anchor and References: Eq. 8 | Eq. 8 with weight 1 in every clip | the References' decisions as labels",
-    )
-    self_modality: bool = Field(True, description="Eq. 12")
-    co_occurrence: bool = Field(True, description="Eq. 13")
-    temperature: float = Field(0.2, ge=1e-4, le=1000, description="of the contrast")
-    event_threshold: float = Field(0.5, ge=0, le=1, description="a Reference says that the clip has a class from there, Eqs. 9-11")
-    pseudo_threshold_heard: float = Field(0.5, ge=0, le=1, description="the Anchor teaches a class from there, Eq. 12")
-    pseudo_threshold_seen: float = Field(0.6, ge=0, le=1)
-    heard_weight: float | None = Field(2.0, ge=0, description="of the Anchor's loss of what is heard; null: the Anchor's own")
-    seen_weight: float | None = Field(1.0, ge=0)
-    clip_weight: float | None = Field(2.0, ge=0)
-    token_weight: float = Field(1.0, ge=0, description="of the class tokens' loss, in the released variant times its schedule")
-    self_modality_weight: float = Field(0.5, ge=0)
-    contrast_weight_heard: float = Field(0.009, ge=0)
-    contrast_weight_seen: float = Field(1.0, ge=0)
-    co_occurrence_weight: float = Field(1e-4, ge=0)
-    segment_threshold: float | None = Field(None, ge=0, le=1, description="a class is on in a segment from there; null: the Anchor's own")
-    clip_threshold: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="and if it is so in the clip, of the same modality; null: the Anchor's own; released, of CMPAE: 0.52",
-    )
-    recipe: ColeafRecipe = ColeafRecipe()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _variant_defaults(cls, given: Any) -> Any:
-        if not isinstance(given, Mapping):
-            return given
-        if given.get("variant") == "paper":
-            return merge(cls.paper_defaults, given)
-        return merge({"clip_threshold": RELEASED_GATE}, given) if given.get("anchor", "cmpae") == "cmpae" else given
-
-    @model_validator(mode="after")
-    def _anchor_exists(self) -> ColeafConfig:
-        known = [name for name in METHODS.names() if issubclass(METHODS.get(name), AnchorMethod)]
-        if self.anchor not in known:
-            raise ValueError(f"anchor: {self.anchor!r} is no method that can be one; there are: {', '.join(known)}")
-        own = {*ParsingConfig.model_fields, *(name for name in OVER_THE_ANCHOR if getattr(self, name) is not None)}
-        if idle := sorted(own & self.anchor_settings.keys()):  # they would have no effect
-            raise ValueError(f"anchor_settings: {', '.join(idle)}: set it in this method's own settings")
-        try:
-            _ = self.anchor_config
-        except ValidationError as error:  # as it stands, its places would be taken for settings of this method
-            its = METHODS.get(self.anchor).Config.model_fields.keys() - ParsingConfig.model_fields
-            raise ValueError("; ".join(_of_anchor(finding, its) for finding in error.errors())) from None
-        return self
-
-    @property
-    def anchor_config(self) -> ParsingConfig:
-        """Settings of the Anchor."""
-        shared = self.model_dump(include={"motion", "pseudo_labels", "recipe"})
-        config = METHODS.get(self.anchor).Config(**{**self.anchor_settings, **shared})
-        assert isinstance(config, ParsingConfig)
-        return config
-
-    @property
-    def files(self) -> dict[str, Path]:
-        """Those of the Anchor's settings among them."""
-        return {**super().files, **{f"anchor_settings.{name}": path for name, path in self.anchor_config.files.items()}}
-
-    @property
-    def first(self) -> MethodConfig | None:
-        """What the Anchor wants, trained by the recipe here."""
-        return self.anchor_config.first
-
-    @property
-    def first_method(self) -> str:
-        return self.anchor_config.first_method or self.anchor
-
-    @property
-    def parts(self) -> tuple[str, ...]:
-        return (self.anchor,)
-
-
-def _of_anchor(finding: Mapping[str, Any], known: Iterable[str]) -> str:
-    """What pydantic found in the Anchor's settings, with its place."""
-    place = ".".join(map(str, ("anchor_settings", *finding["loc"])))
-    if finding["type"] == "extra_forbidden":
-        return f"{place}: unknown key{suggest(str(finding['loc'][-1]), known)}"
-    return f"{place}: {finding['msg']}"
+TRUSTED = {"audio": (0.8, 0.1), "visual": (0.6, 0.4)}  # released: a Reference is sure of a class from there, and of its absence up to there
 
 
 class Taught(NamedTuple):
@@ -212,7 +95,7 @@ class Coleaf(ParsingMethod):
             config.feedforward, config.dropout, config.head_dropout,
         )  # fmt: skip
 
-    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Targets]]]) -> None:
+    def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Tensors]]]) -> None:
         self.anchor.prepare(first, batches)
 
     def kept_weights(self) -> dict[str, Tensor]:
@@ -232,7 +115,7 @@ class Coleaf(ParsingMethod):
         scores.thresholds = self.with_selected(scores.thresholds)
         return scores
 
-    def steps(self, batch: Batch, targets: Targets, progress: Progress) -> Iterator[dict[str, Tensor]]:
+    def steps(self, batch: Batch, targets: Tensors, progress: Progress) -> Iterator[dict[str, Tensor]]:
         return self._steps(batch, self.labels(targets), batch.mask.any(dim=1), progress)
 
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
@@ -261,15 +144,15 @@ class Coleaf(ParsingMethod):
         pseudo = self._pseudo_labels(anchored)
         terms = self._anchor_terms(anchored, taught)
         weights = self._anchor_weights()
-        for sense, said in references.items():
-            terms[f"reference_{sense}"] = binary_loss(said.clip, labels, counted)
+        for modality, said in references.items():
+            terms[f"reference_{modality}"] = binary_loss(said.clip, labels, counted)
             if said.classes is not None:
-                terms[f"tokens_{sense}"] = binary_loss(said.classes, labels, counted)
-                weights[f"tokens_{sense}"] = self.config.token_weight
+                terms[f"tokens_{modality}"] = binary_loss(said.classes, labels, counted)
+                weights[f"tokens_{modality}"] = self.config.token_weight
             if self.config.self_modality:
-                terms[f"self_modality_{sense}"] = binary_loss(said.clip, pseudo[sense], counted)
-                weights[f"self_modality_{sense}"] = self.config.self_modality_weight
-        teachers = {sense: _detached(said) for sense, said in references.items()}
+                terms[f"self_modality_{modality}"] = binary_loss(said.clip, pseudo[modality], counted)
+                weights[f"self_modality_{modality}"] = self.config.self_modality_weight
+        teachers = {modality: said.detached() for modality, said in references.items()}
         terms |= self._contrasts(anchored, teachers, taught) | self._co_occurrences(anchored, teachers, taught)
         return {**terms, "total": weighted_sum(terms, weights | self._teaching_weights())}
 
@@ -279,9 +162,9 @@ class Coleaf(ParsingMethod):
         if self.config.self_modality and taught.progress.epoch >= EARLY_EPOCHS:
             with torch.no_grad():
                 decided = self._pseudo_labels(self._anchor(taught))
-            pseudo = {"heard": decided["heard"] * taught.targets.heard, "seen": decided["seen"] * taught.targets.seen}
-        for sense in SENSES:
-            yield self._reference_step(sense, taught, None if pseudo is None else pseudo[sense])
+            pseudo = {"audio": decided["audio"] * taught.targets.audio, "visual": decided["visual"] * taught.targets.visual}
+        for modality in MODALITIES:
+            yield self._reference_step(modality, taught, None if pseudo is None else pseudo[modality])
         with torch.no_grad():
             teachers = self._references(taught)
         anchored = self._anchor(taught)
@@ -290,17 +173,17 @@ class Coleaf(ParsingMethod):
             terms |= self._contrasts(anchored, teachers, taught) | self._co_occurrences(anchored, teachers, taught)
         yield {**terms, "total": weighted_sum(terms, self._anchor_weights() | self._teaching_weights())}
 
-    def _reference_step(self, sense: Literal["heard", "seen"], taught: Taught, pseudo: Tensor | None) -> dict[str, Tensor]:
-        said, target = self._reference(sense, taught), getattr(taught.targets, sense)
+    def _reference_step(self, modality: Literal["audio", "visual"], taught: Taught, pseudo: Tensor | None) -> dict[str, Tensor]:
+        said, target = self._reference(modality, taught), getattr(taught.targets, modality)
         late = taught.progress.epoch >= EARLY_EPOCHS
-        terms = {f"reference_{sense}": asymmetric_loss(said.clip, target, taught.counted)}
-        weights = {f"reference_{sense}": REFERENCE_LATE if late else 1.0}
+        terms = {f"reference_{modality}": asymmetric_loss(said.clip, target, taught.counted)}
+        weights = {f"reference_{modality}": REFERENCE_LATE if late else 1.0}
         if said.classes is not None:
-            terms[f"tokens_{sense}"] = asymmetric_loss(said.classes, target, taught.counted)
-            weights[f"tokens_{sense}"] = self.config.token_weight * (TOKENS_LATE if late else TOKENS_EARLY)[sense]
+            terms[f"tokens_{modality}"] = asymmetric_loss(said.classes, target, taught.counted)
+            weights[f"tokens_{modality}"] = self.config.token_weight * (TOKENS_LATE if late else TOKENS_EARLY)[modality]
         if pseudo is not None:
-            terms[f"self_modality_{sense}"] = asymmetric_loss(said.clip, pseudo, taught.counted)
-            weights[f"self_modality_{sense}"] = self.config.self_modality_weight
+            terms[f"self_modality_{modality}"] = asymmetric_loss(said.clip, pseudo, taught.counted)
+            weights[f"self_modality_{modality}"] = self.config.self_modality_weight
         return {**terms, "total": weighted_sum(terms, weights)}
 
     def _anchor(self, taught: Taught) -> Anchored:
@@ -309,65 +192,61 @@ class Coleaf(ParsingMethod):
     def _anchor_terms(self, anchored: Anchored, taught: Taught) -> dict[str, Tensor]:
         """The Anchor's own losses, those of pseudo-labels among them."""
         terms = self.anchor.anchor_losses(anchored, taught.targets, taught.mask, taught.counted, taught.progress)
-        return terms | self.anchor.segment_losses(taught.batch, anchored.heard, anchored.seen)
+        return terms | self.anchor.segment_losses(taught.batch, anchored.audio, anchored.visual)
 
-    def _reference(self, sense: Literal["heard", "seen"], taught: Taught) -> Referred:
+    def _reference(self, modality: Literal["audio", "visual"], taught: Taught) -> Referred:
         assert self.references is not None, "loaded for prediction; build the method anew to train it"
         visual, audio, motion, mask = taught.referred
-        return self.references.hear(audio, mask) if sense == "heard" else self.references.see(visual, motion, mask)
+        return self.references.embed_audio(audio, mask) if modality == "audio" else self.references.embed_visual(visual, motion, mask)
 
     def _references(self, taught: Taught) -> dict[str, Referred]:
-        return {sense: self._reference(sense, taught) for sense in SENSES}
+        return {modality: self._reference(modality, taught) for modality in MODALITIES}
 
     def _pseudo_labels(self, anchored: Anchored) -> dict[str, Tensor]:
         """Eq. 12: (B, C) in {0, 1} by modality."""
         return {
-            "heard": (anchored.clip_heard >= self.config.pseudo_threshold_heard).to(anchored.clip_heard.dtype),
-            "seen": (anchored.clip_seen >= self.config.pseudo_threshold_seen).to(anchored.clip_seen.dtype),
+            "audio": (anchored.clip_audio >= self.config.pseudo_threshold_audio).to(anchored.clip_audio.dtype),
+            "visual": (anchored.clip_visual >= self.config.pseudo_threshold_visual).to(anchored.clip_visual.dtype),
         }
 
     def _contrasts(self, anchored: Anchored, teachers: Mapping[str, Referred], taught: Taught) -> dict[str, Tensor]:
-        """Eq. 8, or what stands in its place; ``event_heard``, ``event_seen``."""
+        """Eq. 8, or what stands in its place; ``event_audio``, ``event_visual``."""
         config, terms = self.config, {}
         if config.contrast == "none":
             return {}
-        shares = unaligned_shares(teachers["heard"].clip, teachers["seen"].clip, config.event_threshold)
-        for sense, share in zip(SENSES, shares, strict=True):
-            teacher, tokens = teachers[sense], getattr(anchored, f"{sense}_tokens")
+        shares = unaligned_shares(teachers["audio"].clip, teachers["visual"].clip, config.event_threshold)
+        for modality, share in zip(MODALITIES, shares, strict=True):
+            teacher, tokens = teachers[modality], getattr(anchored, f"{modality}_tokens")
             weight = share if config.contrast == "event_aware" else torch.ones_like(share)
             if config.contrast == "pseudo_labels":
                 decided = (teacher.clip >= config.event_threshold).to(teacher.clip.dtype)
-                term = binary_loss(getattr(anchored, f"clip_{sense}"), decided, taught.counted)
+                term = binary_loss(getattr(anchored, f"clip_{modality}"), decided, taught.counted)
             elif config.variant == "released":
                 term = reversed_contrast(tokens, teacher.tokens, taught.mask, weight, config.temperature)
             else:
                 term = event_aware_contrast(tokens, teacher.tokens, taught.mask, weight, taught.counted, config.temperature)
-            terms[f"event_{sense}"] = term
+            terms[f"event_{modality}"] = term
         return terms
 
     def _co_occurrences(self, anchored: Anchored, teachers: Mapping[str, Referred], taught: Taught) -> dict[str, Tensor]:
-        """Eq. 13; ``co_occurrence_heard``, ``co_occurrence_seen``."""
+        """Eq. 13; ``co_occurrence_audio``, ``co_occurrence_visual``."""
         terms: dict[str, Tensor] = {}
-        for sense in SENSES if self.config.co_occurrence else ():
-            teacher, learner = teachers[sense].clip, getattr(anchored, f"clip_{sense}")
+        for modality in MODALITIES if self.config.co_occurrence else ():
+            teacher, learner = teachers[modality].clip, getattr(anchored, f"clip_{modality}")
             if self.config.variant == "released":
-                trust = confidence(teacher, getattr(taught.targets, sense), *TRUSTED[sense])
-                terms[f"co_occurrence_{sense}"] = trusted_co_occurrence_loss(teacher, learner, trust, taught.counted)
+                trust = confidence(teacher, getattr(taught.targets, modality), *TRUSTED[modality])
+                terms[f"co_occurrence_{modality}"] = trusted_co_occurrence_loss(teacher, learner, trust, taught.counted)
             else:
-                terms[f"co_occurrence_{sense}"] = co_occurrence_loss(teacher, learner, taught.counted)
+                terms[f"co_occurrence_{modality}"] = co_occurrence_loss(teacher, learner, taught.counted)
         return terms
 
     def _anchor_weights(self) -> dict[str, float]:
-        given = {name: getattr(self.config, f"{name}_weight") for name in ("heard", "seen", "clip")}
+        given = {name: getattr(self.config, f"{name}_weight") for name in ("audio", "visual", "clip")}
         return {**self.anchor.loss_weights, **{name: weight for name, weight in given.items() if weight is not None}}
 
     def _teaching_weights(self) -> dict[str, float]:
         config = self.config
         return {
-            "event_heard": config.contrast_weight_heard, "event_seen": config.contrast_weight_seen,
-            "co_occurrence_heard": config.co_occurrence_weight, "co_occurrence_seen": config.co_occurrence_weight,
+            "event_audio": config.contrast_weight_audio, "event_visual": config.contrast_weight_visual,
+            "co_occurrence_audio": config.co_occurrence_weight, "co_occurrence_visual": config.co_occurrence_weight,
         }  # fmt: skip
-
-
-def _detached(said: Referred) -> Referred:
-    return Referred(*(None if part is None else part.detach() for part in said))  # type: ignore[arg-type]

@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from pipeline.batch import Batch
 from pipeline.errors import PipelineError
-from pipeline.methods.base import Batch, Method
+from pipeline.methods.base import Method
 
 
 class Inputs(NamedTuple):

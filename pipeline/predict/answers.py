@@ -1,4 +1,4 @@
-"""``python -m pipeline predict FILE... --run RUN``: a folder of answers per file, and a short table."""
+"""Predictions of several files: a folder of answers for each, and a short table."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from pipeline.disk import disk_fault, name_place
 from pipeline.errors import PipelineError
 from pipeline.predict.outputs import check_replaceable, write_overlay, write_prediction
 from pipeline.predict.prediction import Prediction
-from pipeline.predict.predictor import Predictor
+from pipeline.predict.predictor import Predictor, load_run
 from pipeline.publish import replace
 from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
+from pipeline.tasks.tracks import in_words
 from pipeline.text import printable
 
 ALL, SOME, NONE = 0, 1, 2  # exit codes: how many of the files were answered whole
 
 
-def run(files: list[Path], run_name: str, seed: int | None, out: Path, overlay: bool) -> int:
+def answer(files: list[Path], run_name: str, seed: int | None, out: Path, overlay: bool) -> int:
     """Predict every file; one that cannot be is told on stderr and keeps no other from its answer. Returns the exit code.
 
     0: all answered. 1: some, or a part of one, could not be; the others are written. 2: none.
@@ -31,7 +32,7 @@ def run(files: list[Path], run_name: str, seed: int | None, out: Path, overlay: 
     Raises:
         PipelineError: the run cannot predict at all; no file was looked at.
     """
-    predictor = Predictor(run_name, seed)
+    predictor = load_run(run_name, seed)
     whole = answered = 0
     for path, name in zip(files, folders(files), strict=True):
         directory = out / name
@@ -118,7 +119,7 @@ def table(prediction: Prediction, directory: Path) -> str:
     """The events of one file as people read them."""
     lines = [f"{printable(prediction.path.name)}: {clock(prediction.seconds)}, {prediction.run} seed {prediction.seed} -> {directory}"]
     lines += [
-        f"  {clock(event.start):>9} - {clock(event.end):<9} {event.score:5.2f}  {event.perceived:5}  {event.label}"
+        f"  {clock(event.start):>9} - {clock(event.end):<9} {event.score:5.2f}  {in_words(event.modality):12}  {event.label}"
         for event in prediction.events
     ]
     if not prediction.events:

@@ -1,14 +1,9 @@
-"""Cross-modality localization (Tian et al., ECCV 2018): the event's segments of one modality are given, find them in the other.
-
-A2V gives the sound and searches the picture, V2A the reverse. As published, the answer has the length of the question, and counts only
-if it starts exactly where the event does. A clip asks if its event is one unbroken run of at least two segments that does not fill it;
-all others of a split are left out of the scores (AVE's 402 test clips of this task all ask).
-"""
+"""Scores of cross-modality localization -> answers -> metrics and the table of predictions."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,55 +11,33 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.datasets.base import Event, SegmentRule
-from pipeline.datasets.segments import occupied
-from pipeline.errors import InputProblems, PipelineError
+from pipeline.batch import Tensors
+from pipeline.errors import PipelineError
 from pipeline.layers.matching import fits
-from pipeline.methods.base import MatchingScores, MatchingTargets
 from pipeline.metrics.matching import exact_starts, mean_overlap, trivial_answers
 from pipeline.tasks import avel
+from pipeline.tasks.cml.targets import MatchingTargets, Questions, questions
 
-HEADLINE = "accuracy"
 DIRECTIONS = ("a2v", "v2a")
 
 
-class Questions(NamedTuple):
-    """start, length (N,) of the event, int; segments (N,) of the clip; asked (N,) bool. Where not asked, the others mean nothing."""
+@dataclass
+class MatchingScores(Tensors):
+    """How well any window of one modality fits any window of the same length of the other, higher is better.
 
-    start: NDArray[np.int64]
-    length: NDArray[np.int64]
-    segments: NDArray[np.int64]
-    asked: NDArray[np.bool_]
-
-
-def row_targets(
-    events: Sequence[Sequence[Mapping[str, Any]]],
-    classes: Sequence[str],
-    segments: int,
-    segment_seconds: float,
-    clip_labels: Sequence[Sequence[str]] | None = None,  # the events tell all
-    rule: SegmentRule = "half",
-) -> MatchingTargets:
-    """Truth of N annotation rows, from what is seen and heard together: a segment is the event's if the event covers it by the rule.
-
-    Raises:
-        InputProblems: labels that are not in ``classes``.
+    audio_to_visual: (B, L, T, T), with L = T: by length - 1 and start of the window of sound, which is given, and start of that of the
+        picture, which is searched. Windows that reach beyond their clip have a number of no meaning.
+    visual_to_audio: the same with the roles exchanged.
     """
-    if unknown := sorted({event["label"] for of_row in events for event in of_row} - set(classes)):
-        raise InputProblems("events", [f"the label {label!r} is not in the class list {', '.join(classes)}" for label in unknown])
-    occupation = np.zeros((len(events), len(classes), segments), dtype=bool)
-    for row, of_row in enumerate(events):
-        occupation[row] = occupied([Event(**event) for event in of_row], classes, "av", segments, segment_seconds, rule)
-    return MatchingTargets(torch.from_numpy(occupation.any(axis=1)), torch.from_numpy(occupation.any(axis=2)).float())
 
+    audio_to_visual: Tensor
+    visual_to_audio: Tensor
 
-def questions(truth: MatchingTargets, mask: Tensor) -> Questions:
-    """What the clips of a split ask, with (N, T) bool of their valid segments."""
-    event = (truth.event & mask).numpy()
-    start, length, segments = event.argmax(axis=1), event.sum(axis=1), mask.numpy().sum(axis=1)
-    end = event.shape[1] - event[:, ::-1].argmax(axis=1)
-    unbroken = end - start == length
-    return Questions(start, length, segments, unbroken & (length > 1) & (length < segments))
+    def finite(self, mask: Tensor) -> Tensor:
+        within = fits(mask)
+        both = within.unsqueeze(3) & within.unsqueeze(2)
+        right = torch.isfinite(self.audio_to_visual) & torch.isfinite(self.visual_to_audio)
+        return (right | ~both).flatten(start_dim=1).all(dim=1)
 
 
 def decide(scores: MatchingScores, mask: Tensor) -> Tensor:

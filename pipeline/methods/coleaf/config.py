@@ -1,0 +1,132 @@
+"""Settings of CoLeaF: its own, those of its Anchor, and how both combine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from pipeline.methods.base import METHODS, MethodConfig, Recipe
+from pipeline.methods.coleaf.class_tokens import TokenHead
+from pipeline.methods.shared.anchor import AnchorMethod
+from pipeline.methods.shared.parsing import ParsingConfig
+from pipeline.registry import suggest
+from pipeline.settings import merge
+
+RELEASED_GATE = 0.52  # of the clip, with CMPAE as Anchor; of the segment CMPAE's own, 0.25
+OVER_THE_ANCHOR = ("audio_weight", "visual_weight", "clip_weight", "segment_threshold", "clip_threshold")  # its own where null
+
+
+class ColeafRecipe(Recipe):
+    """Adam 5e-4, a quarter of it every six epochs, 10 epochs (paper: 15), batches of 128, the epoch of the best mean of the ten new
+    scores."""
+
+    learning_rate: float = Field(5e-4, gt=0)
+    milestones: tuple[int, ...] = (6, 12)
+    decay: float = Field(0.25, gt=0, le=1)
+    batch_size: int = Field(128, ge=1)
+    epochs: int = Field(10, ge=1)
+    selection: str | None = "mean_of_ten_new"
+
+
+class ColeafConfig(ParsingConfig):
+    """Defaults are those of ``variant: released``; ``paper_defaults`` are the paper's where they differ."""
+
+    paper_defaults: ClassVar[Mapping[str, Any]] = {
+        "token_head": "linear", "audio_weight": None, "visual_weight": None, "clip_weight": None, "contrast_weight_audio": 1.0,
+        "self_modality_weight": 1.0, "co_occurrence_weight": 1.0, "recipe": {"epochs": 15},
+    }  # fmt: skip
+
+    variant: Literal["released", "paper"] = "released"
+    anchor: str = Field("cmpae", description="parsing method that is trained and kept")
+    anchor_settings: dict[str, Any] = Field({}, description="its settings, but for those that this method has of its own, as recipe")
+    token_head: TokenHead = Field("mean", description="what reads the class tokens: mean (inert) | linear | none: no class tokens")
+    feedforward: int = Field(512, ge=1, description="of the References, as the next two")
+    dropout: float = Field(0.1, ge=0, lt=1)
+    head_dropout: float = Field(0.5, ge=0, lt=1, description="before their classifiers")
+    contrast: Literal["event_aware", "plain", "pseudo_labels", "none"] = Field(
+        "event_aware",
+        description="of Anchor and References: Eq. 8 | Eq. 8 with weight 1 in every clip | the References' decisions as labels",
+    )
+    self_modality: bool = Field(True, description="Eq. 12")
+    co_occurrence: bool = Field(True, description="Eq. 13")
+    temperature: float = Field(0.2, ge=1e-4, le=1000, description="of the contrast")
+    event_threshold: float = Field(0.5, ge=0, le=1, description="a Reference says that the clip has a class from there, Eqs. 9-11")
+    pseudo_threshold_audio: float = Field(0.5, ge=0, le=1, description="the Anchor teaches a class from there, Eq. 12")
+    pseudo_threshold_visual: float = Field(0.6, ge=0, le=1)
+    audio_weight: float | None = Field(2.0, ge=0, description="of the Anchor's audio loss; null: the Anchor's own")
+    visual_weight: float | None = Field(1.0, ge=0)
+    clip_weight: float | None = Field(2.0, ge=0)
+    token_weight: float = Field(1.0, ge=0, description="of the class tokens' loss, in the released variant times its schedule")
+    self_modality_weight: float = Field(0.5, ge=0)
+    contrast_weight_audio: float = Field(0.009, ge=0)
+    contrast_weight_visual: float = Field(1.0, ge=0)
+    co_occurrence_weight: float = Field(1e-4, ge=0)
+    segment_threshold: float | None = Field(None, ge=0, le=1, description="a class is on in a segment from there; null: the Anchor's own")
+    clip_threshold: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="and if it is so in the clip, of the same modality; null: the Anchor's own; released, of CMPAE: 0.52",
+    )
+    recipe: ColeafRecipe = ColeafRecipe()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _variant_defaults(cls, given: Any) -> Any:
+        if not isinstance(given, Mapping):
+            return given
+        if given.get("variant") == "paper":
+            return merge(cls.paper_defaults, given)
+        return merge({"clip_threshold": RELEASED_GATE}, given) if given.get("anchor", "cmpae") == "cmpae" else given
+
+    @model_validator(mode="after")
+    def _anchor_exists(self) -> ColeafConfig:
+        known = [name for name in METHODS.names() if issubclass(METHODS.get(name), AnchorMethod)]
+        if self.anchor not in known:
+            raise ValueError(f"anchor: {self.anchor!r} is no method that can be one; there are: {', '.join(known)}")
+        own = {*ParsingConfig.model_fields, *(name for name in OVER_THE_ANCHOR if getattr(self, name) is not None)}
+        if idle := sorted(own & self.anchor_settings.keys()):  # they would have no effect
+            raise ValueError(f"anchor_settings: {', '.join(idle)}: set it in this method's own settings")
+        try:
+            _ = self.anchor_config
+        except ValidationError as error:  # as it stands, its places would be taken for settings of this method
+            its = METHODS.get(self.anchor).Config.model_fields.keys() - ParsingConfig.model_fields
+            raise ValueError("; ".join(_of_anchor(finding, its) for finding in error.errors())) from None
+        return self
+
+    @property
+    def anchor_config(self) -> ParsingConfig:
+        """Settings of the Anchor."""
+        shared = self.model_dump(include={"motion", "pseudo_labels", "recipe"})
+        config = METHODS.get(self.anchor).Config(**{**self.anchor_settings, **shared})
+        assert isinstance(config, ParsingConfig)
+        return config
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """Those of the Anchor's settings among them."""
+        return {**super().files, **{f"anchor_settings.{name}": path for name, path in self.anchor_config.files.items()}}
+
+    @property
+    def first(self) -> MethodConfig | None:
+        """What the Anchor wants, trained by the recipe here."""
+        return self.anchor_config.first
+
+    @property
+    def first_method(self) -> str:
+        return self.anchor_config.first_method or self.anchor
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        return (self.anchor,)
+
+
+def _of_anchor(finding: Mapping[str, Any], known: Iterable[str]) -> str:
+    """What pydantic found in the Anchor's settings, with its place."""
+    place = ".".join(map(str, ("anchor_settings", *finding["loc"])))
+    if finding["type"] == "extra_forbidden":
+        return f"{place}: unknown key{suggest(str(finding['loc'][-1]), known)}"
+    return f"{place}: {finding['msg']}"

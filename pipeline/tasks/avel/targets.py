@@ -1,0 +1,150 @@
+"""Events of clips -> targets of audio-visual event localization. Class index C (= num_classes) is the background throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.batch import Tensors
+from pipeline.datasets.base import SegmentRule
+from pipeline.datasets.segments import ROUNDING, least_cover
+from pipeline.errors import InputProblems
+from pipeline.tasks.labels import VideoTargets
+
+ClipEvents = Sequence[tuple[int, float, float]]  # (class index, onset, offset) in seconds from the start of the clip
+
+
+@dataclass
+class AvelTargets(Tensors):
+    """The truth of audio-visual event localization; class index C is the background.
+
+    segments: (B, T), int64 in [0, C]. One event class, or background, per segment.
+    video: (B,), int64 in [0, C]. The class of the clip's event; C for a clip without one.
+    """
+
+    segments: Tensor
+    video: Tensor
+
+
+def targets_of_events(
+    events: Sequence[ClipEvents], segments: int, num_classes: int, segment_seconds: float = 1.0, rule: SegmentRule = "half"
+) -> AvelTargets:
+    """Events of each clip -> one label per segment.
+
+    A segment belongs to an event that covers it by the rule (:mod:`pipeline.datasets.segments`); to the one covering more of it where two
+    do, to the first of equals. The clip's class is the one of most segments (the smallest index of equals), C where no segment belongs to
+    an event. What lies beyond the last segment is cut off.
+
+    Args:
+        events: per clip, its events; none for a background clip. An event may have length 0 (AVE has one): it covers nothing.
+        segments: T.
+        num_classes: C.
+        segment_seconds: length of a segment.
+
+    Raises:
+        InputProblems: classes outside [0, C), negative onsets, offsets before onsets; all at once, with the clip's position in ``events``.
+    """
+    problems = [problem for clip, spans in enumerate(events) for problem in _event_problems(clip, spans, num_classes)]
+    if problems:
+        raise InputProblems("events", problems)
+    labels = np.full((len(events), segments), num_classes, dtype=np.int64)
+    for clip, spans in enumerate(events):
+        _label(labels[clip], spans, segment_seconds, rule)
+    counts = np.stack([np.bincount(row, minlength=num_classes + 1)[:num_classes] for row in labels]) if len(labels) else labels[:, :0]
+    video = np.where(counts.sum(axis=1) > 0, counts.argmax(axis=1), num_classes) if len(labels) else labels[:, 0]
+    return AvelTargets(segments=torch.from_numpy(labels), video=torch.from_numpy(video))
+
+
+def _event_problems(clip: int, spans: ClipEvents, num_classes: int) -> list[str]:
+    problems = []
+    for label, onset, offset in spans:
+        if not 0 <= label < num_classes:
+            problems.append(f"clip {clip}: class index {label} is outside 0..{num_classes - 1}; add the class to the class list")
+        if not 0 <= onset <= offset:  # NaN fails too
+            problems.append(f"clip {clip}: event from {onset} s to {offset} s; 0 <= onset <= offset is needed")
+    return problems
+
+
+def _label(row: NDArray[np.int64], spans: ClipEvents, segment_seconds: float, rule: SegmentRule) -> None:
+    """Write the events' classes into one clip's labels (T,), background before."""
+    starts = np.arange(len(row)) * segment_seconds
+    best = np.full(len(row), least_cover(rule, segment_seconds))
+    for label, onset, offset in spans:
+        overlap = np.minimum(starts + segment_seconds, offset) - np.maximum(starts, onset)
+        better = overlap > best
+        row[better] = label
+        best[better] = overlap[better] + ROUNDING  # an equal later one does not take over
+
+
+def row_targets(
+    events: Sequence[Sequence[Mapping[str, Any]]],
+    classes: Sequence[str],
+    segments: int,
+    segment_seconds: float,
+    clip_labels: Sequence[Sequence[str]] | None = None,
+    rule: SegmentRule = "half",
+) -> AvelTargets:
+    """Truth of N annotation rows from their indexed events (modality, label, onset, offset): audio-visual events alone count.
+
+    Args:
+        clip_labels: classes of the clips, which say nothing of segments: not read.
+
+    Raises:
+        InputProblems: labels that are not in ``classes``.
+    """
+    return targets_of_events(_spans(events, classes), segments, len(classes), segment_seconds, rule)
+
+
+def video_targets(
+    events: Sequence[Sequence[Mapping[str, Any]]],
+    classes: Sequence[str],
+    segments: int,
+    segment_seconds: float,
+    clip_labels: Sequence[Sequence[str]] | None = None,
+    proportions: bool = False,
+    rule: SegmentRule = "half",
+) -> VideoTargets:
+    """Weak labels of N annotation rows: which classes an audio-visual event of the clip has, and nothing of when.
+
+    An event counts that has any length within the ``segments`` of the clip. Rows without one are background clips: negatives.
+
+    Args:
+        clip_labels: classes of the clips; they count where no event of any modality is known (AVE's row without one, LLP's training).
+        proportions: the share of segments of each label instead (PSP's ``prob_label``): how long the events last leaks into them.
+
+    Raises:
+        InputProblems: labels that are not in ``classes``, spans that are none.
+    """
+    spans = _spans(events, classes)
+    of_segments = targets_of_events(spans, segments, len(classes), segment_seconds, rule).segments
+    if proportions:
+        return VideoTargets(torch.nn.functional.one_hot(of_segments, len(classes) + 1).float().mean(dim=1))
+    labels = torch.zeros(len(spans), len(classes) + 1)
+    told = clip_labels if clip_labels is not None else [()] * len(spans)
+    known = _numbers([() if len(of_row) else names for of_row, names in zip(events, told, strict=True)], classes)
+    for row, of_row, named in zip(labels, spans, known, strict=True):
+        present = {label for label, onset, offset in of_row if onset < min(offset, segments * segment_seconds)} | set(named)
+        row[sorted(present) or [len(classes)]] = 1
+    return VideoTargets(labels)
+
+
+def _spans(events: Sequence[Sequence[Mapping[str, Any]]], classes: Sequence[str]) -> list[ClipEvents]:
+    """The audio-visual events of each row, by class number."""
+    numbers = _numbers([[event["label"] for event in of_row] for of_row in events], classes)
+    return [
+        [(number, event["onset"], event["offset"]) for number, event in zip(of_row, spans, strict=True) if event["modality"] == "av"]
+        for of_row, spans in zip(numbers, events, strict=True)
+    ]
+
+
+def _numbers(names: Sequence[Sequence[str]], classes: Sequence[str]) -> list[list[int]]:
+    number = {name: position for position, name in enumerate(classes)}
+    if unknown := sorted({name for of_row in names for name in of_row} - set(number)):
+        raise InputProblems("events", [f"the label {label!r} is not in the class list {', '.join(classes)}" for label in unknown])
+    return [[number[name] for name in of_row] for of_row in names]

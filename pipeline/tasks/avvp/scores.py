@@ -1,0 +1,164 @@
+"""Scores of audio-visual video parsing -> what is on -> metrics and the table of predictions.
+
+Shape letters: N clips, T segments, C classes; the two modalities stand in the order audio, visual.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.batch import Tensors
+from pipeline.metrics.bootstrap import mean_intervals
+from pipeline.metrics.parsing import LEVELS, ParsingCounts, class_scores, count, micro_scores, scores_of
+from pipeline.metrics.parsing import clip_scores as scores_of_clips
+from pipeline.tasks.avvp.targets import MODALITIES, ParsingTargets
+
+HEADLINE = "segment/Type@AV"
+MEANS_OF_TEN = {"mean_of_ten": ("A", "V", "AV", "Type@AV", "Event@AV"), "mean_of_ten_new": ("Ao", "Vo", "AV", "Type@AVo", "Event@AVo")}
+RESAMPLES = 2_000  # of the intervals: they are computed at every validation
+
+
+@dataclass
+class ParsingScores(Tensors):
+    """What a parsing method says of B clips, with the thresholds that belong to it; the task decides by them.
+
+    audio, visual: (B, T, C), probability of a class in a segment, by modality.
+    clip_audio, clip_visual: (B, C), the probability for the whole clip that opens the gate; both the same where a method has one gate.
+    thresholds: (B, 2, 2, C), of [audio, visual] x [segment, clip]: on from there.
+    """
+
+    audio: Tensor
+    visual: Tensor
+    clip_audio: Tensor
+    clip_visual: Tensor
+    thresholds: Tensor
+
+
+def decide(scores: ParsingScores, mask: Tensor) -> Tensor:
+    """The classes of every segment, audio and visual: on where the segment's probability and the clip's both reach their thresholds.
+    Nothing in padded segments.
+
+    Returns:
+        (N, 2, T, C), bool.
+    """
+    segments = torch.stack([scores.audio, scores.visual], dim=1)
+    clips = torch.stack([scores.clip_audio, scores.clip_visual], dim=1)
+    on = (segments >= scores.thresholds[:, :, 0].unsqueeze(2)) & (clips >= scores.thresholds[:, :, 1]).unsqueeze(2)
+    return on & mask[:, None, :, None]
+
+
+def score(decided: Tensor, truth: ParsingTargets, mask: Tensor, num_classes: int, segment_seconds: float) -> dict[str, Any]:
+    """Every number of the task, as plain JSON, in percent; None where nothing can be scored.
+
+    Args:
+        decided: (N, 2, T, C), bool; mask: (N, T), bool; on the CPU.
+
+    Returns:
+        ``segment/A`` ... ``event/Event@AVo``: as published (:mod:`pipeline.metrics.parsing`), an empty clip counting as perfect.
+        ``present/KEY``: the same over the clips that hold, or are said to hold, anything of the kind; ``micro/KEY``: F-scores of the counts
+        of all clips and classes together. ``mean_of_ten``, ``mean_of_ten_new``: the means by which CMPAE and CoLeaF pick an epoch, of the
+        scores of A, V, AV, Type@AV, Event@AV, or of those of Ao, Vo, AV, Type@AVo, Event@AVo, at both levels.
+        ``intervals``: [low, high] by KEY, 95 %, clips drawn again. ``classes``: C F-scores by KEY, each over all clips.
+        ``trivial``: by KEY and ``present/KEY``, of ``nothing`` and of ``weak_label``, the clip's true label on everywhere, audio and
+        visual; ``baseline_nothing``, ``baseline_weak_label``: the headline of each.
+    """
+    audio, visual = (table.transpose(1, 2).numpy() for table in (truth.audio, truth.visual))
+    said = decided.transpose(2, 3).numpy()
+    valid = mask.numpy()
+    counts = count(said[:, 0], said[:, 1], audio, visual, valid)
+    nothing = np.zeros_like(audio)
+    everywhere = np.broadcast_to(truth.labels.numpy()[:, :, None], audio.shape)
+    trivial = {
+        name: _both_rules(count(answer, answer, audio, visual, valid))
+        for name, answer in (("nothing", nothing), ("weak_label", everywhere))
+    }
+    scores = _both_rules(counts)
+    return {
+        **scores,
+        **{name: _mean([scores[f"{level}/{key}"] for level in LEVELS for key in keys]) for name, keys in MEANS_OF_TEN.items()},
+        **{f"micro/{key}": _number(value) for key, value in micro_scores(counts).items()},
+        **{f"baseline_{name}": scores[HEADLINE] for name, scores in trivial.items()},
+        "intervals": intervals(counts),
+        "classes": {key: [_number(value) for value in values] for key, values in class_scores(counts).items()},
+        "trivial": trivial,
+    }
+
+
+def _both_rules(counts: ParsingCounts) -> dict[str, float | None]:
+    """The published scores, and under ``present/`` those of the clips that have something of the kind."""
+    present = scores_of(counts, empty="skip")
+    return {key: _number(value) for key, value in scores_of(counts).items()} | {
+        f"present/{key}": _number(value) for key, value in present.items()
+    }
+
+
+def intervals(counts: ParsingCounts) -> dict[str, list[float]]:
+    """[low, high] of every published score; none without clips."""
+    of_clips = scores_of_clips(counts)
+    table = np.stack(list(of_clips.values()), axis=1)
+    return dict(zip(of_clips, mean_intervals(table, resamples=RESAMPLES).tolist(), strict=True)) if len(table) else {}
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return fmean(known) if len(known) == len(values) else None
+
+
+def _number(value: float) -> float | None:
+    return None if math.isnan(value) else float(value)
+
+
+def table(scores: ParsingScores, decided: Tensor, truth: ParsingTargets, mask: Tensor) -> pd.DataFrame:
+    """One line per segment, clip by clip: segment, valid; true_audio, true_visual, audio, visual, the class numbers that are on;
+    scores_audio, scores_visual, (C,) each."""
+    rows, segments = mask.shape
+    lines: dict[str, Any] = {"segment": np.tile(np.arange(segments), rows), "valid": mask.flatten().numpy()}
+    for position, name in enumerate(MODALITIES):
+        lines[f"true_{name}"] = _numbers(getattr(truth, name))
+        lines[name] = _numbers(decided[:, position])
+        lines[f"scores_{name}"] = list(getattr(scores, name).float().flatten(0, 1).numpy())
+    return pd.DataFrame(lines)
+
+
+def _numbers(on: Tensor) -> list[NDArray[np.int64]]:
+    """(N, T, C) bool -> the numbers of the classes that are on, by segment."""
+    return [np.flatnonzero(line) for line in on.flatten(0, 1).numpy()]
+
+
+def switched_on(numbers: Sequence[NDArray[np.int64]], num_classes: int) -> NDArray[np.bool_]:
+    """Class numbers by segment -> (T, C) bool."""
+    on = np.zeros((len(numbers), num_classes), dtype=bool)
+    for line, of_segment in zip(on, numbers, strict=True):
+        line[np.asarray(of_segment, dtype=np.int64)] = True
+    return on
+
+
+def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
+    """By annotation row of :func:`table`'s lines, of one seed or several (column ``seed``): ``score``, the clip's headline (percent, mean
+    over seeds); ``segments``, 1 for every row, since all clips weigh the same in the headline."""
+    return all_clip_scores(lines)[[HEADLINE]].rename(columns={HEADLINE: "score"}).assign(segments=1)
+
+
+def all_clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
+    """The same, every published score of a clip in a column of its own."""
+    ordered = lines.sort_values([*(["seed"] if "seed" in lines else []), "row", "segment"])
+    segments = int(ordered["segment"].max()) + 1
+    columns = ("audio", "visual", "true_audio", "true_visual")
+    named = [np.concatenate([*ordered[column], np.zeros(1, np.int64)]) for column in columns]
+    num_classes = 1 + int(max(numbers.max() for numbers in named))  # a class that nobody names counts in no clip
+    audio, visual, true_audio, true_visual = (
+        switched_on(ordered[column], num_classes).reshape(-1, segments, num_classes).transpose(0, 2, 1) for column in columns
+    )
+    valid = ordered["valid"].to_numpy(dtype=bool).reshape(-1, segments)
+    of_clips = pd.DataFrame(scores_of_clips(count(audio, visual, true_audio, true_visual, valid)))
+    return of_clips.groupby(ordered["row"].to_numpy()[::segments]).mean().rename_axis("row")

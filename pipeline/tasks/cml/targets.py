@@ -1,0 +1,68 @@
+"""Events of clips -> targets of cross-modality localization, and the questions that clips ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.batch import Tensors
+from pipeline.datasets.base import Event, SegmentRule
+from pipeline.datasets.segments import occupied
+from pipeline.errors import InputProblems
+
+
+@dataclass
+class MatchingTargets(Tensors):
+    """The truth of cross-modality localization.
+
+    event: (B, T), bool; the segments whose sound and picture belong together.
+    labels: (B, C), float, multi-hot: the classes of the clip's events; zero in a clip without one.
+    """
+
+    event: Tensor
+    labels: Tensor
+
+
+class Questions(NamedTuple):
+    """start, length (N,) of the event, int; segments (N,) of the clip; asked (N,) bool. Where not asked, the others mean nothing."""
+
+    start: NDArray[np.int64]
+    length: NDArray[np.int64]
+    segments: NDArray[np.int64]
+    asked: NDArray[np.bool_]
+
+
+def row_targets(
+    events: Sequence[Sequence[Mapping[str, Any]]],
+    classes: Sequence[str],
+    segments: int,
+    segment_seconds: float,
+    clip_labels: Sequence[Sequence[str]] | None = None,  # the events tell all
+    rule: SegmentRule = "half",
+) -> MatchingTargets:
+    """Truth of N annotation rows, from audio-visual events: a segment is the event's if the event covers it by the rule.
+
+    Raises:
+        InputProblems: labels that are not in ``classes``.
+    """
+    if unknown := sorted({event["label"] for of_row in events for event in of_row} - set(classes)):
+        raise InputProblems("events", [f"the label {label!r} is not in the class list {', '.join(classes)}" for label in unknown])
+    occupation = np.zeros((len(events), len(classes), segments), dtype=bool)
+    for row, of_row in enumerate(events):
+        occupation[row] = occupied([Event(**event) for event in of_row], classes, "av", segments, segment_seconds, rule)
+    return MatchingTargets(torch.from_numpy(occupation.any(axis=1)), torch.from_numpy(occupation.any(axis=2)).float())
+
+
+def questions(truth: MatchingTargets, mask: Tensor) -> Questions:
+    """What the clips of a split ask, with (N, T) bool of their valid segments."""
+    event = (truth.event & mask).numpy()
+    start, length, segments = event.argmax(axis=1), event.sum(axis=1), mask.numpy().sum(axis=1)
+    end = event.shape[1] - event[:, ::-1].argmax(axis=1)
+    unbroken = end - start == length
+    return Questions(start, length, segments, unbroken & (length > 1) & (length < segments))

@@ -1,0 +1,25 @@
+"""What a training split tells of its clips, and the weak labels that several tasks share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from pipeline.batch import Tensors
+
+Labels = Literal["segments", "video", "proportions"]  # what the training split tells: all, or one of two kinds of VideoTargets
+
+
+@dataclass
+class VideoTargets(Tensors):
+    """What weak supervision tells of B clips: no segment, no time.
+
+    labels: (B, C+1), float, multi-hot: 1 for each class that the clip holds; 1 at C, and nowhere else, for a clip without an event. With
+        labels ``proportions``: the share of the clip's segments of each class and of the background, summing to 1.
+    rows: (B,), int64, the clips' annotation rows, for methods that keep something of every training clip; None where nobody tells.
+    """
+
+    labels: Tensor
+    rows: Tensor | None = None

@@ -1,0 +1,136 @@
+"""README.md and docs/: links lead somewhere, named files and commands exist, Python blocks run, the matrix of methods is complete."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.methods import METHODS
+from pipeline.tasks import TASKS
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
+GUIDES = [page for page in PAGES if not page.startswith("docs/howto-")]  # tests/howto runs the others step by step
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+NAMED = re.compile(r"`((?:pipeline|stages|suites|docs|tests|benchmarks)/[\w./-]+)`")
+COMMAND = re.compile(r"python -m (pipeline|stages|benchmarks)[ .]([a-z][a-z_-]*)")
+GOLDENS = REPOSITORY / "tests" / "released" / "goldens"
+
+
+def text_of(page: str) -> str:
+    return (REPOSITORY / page).read_text(encoding="utf-8")
+
+
+def without_table(text: str) -> str:
+    """README without what stands between the marks of the demo table, which the report writes."""
+    return re.sub(r"<!-- demo -->.*<!-- /demo -->", "", text, flags=re.DOTALL)
+
+
+def anchors(page: str) -> set[str]:
+    """Of the headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", text_of(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_is_short():
+    lines = text_of("README.md").splitlines()
+    assert len(lines) <= 120
+    assert [line for line in without_table(text_of("README.md")).splitlines() if len(line) > 120] == []
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    for link in LINK.findall(text_of(page)):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (REPOSITORY / page).parent / path if path else REPOSITORY / page
+        assert target.is_file(), link
+        if anchor:
+            assert anchor in anchors(str(target.resolve().relative_to(REPOSITORY))), link
+
+
+@pytest.mark.parametrize("page", GUIDES)
+def test_named_files_exist(page):
+    assert [name for name in NAMED.findall(text_of(page)) if not (REPOSITORY / name).exists()] == []
+
+
+def test_named_commands_exist():
+    named = {match for page in PAGES for match in COMMAND.findall(text_of(page))}
+    assert {("pipeline", "predict"), ("stages", "train")} <= named
+    usage = subprocess.run([sys.executable, "-m", "pipeline", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    known = set(re.findall(r"^ {4}([a-z][a-z-]*) ", usage.stdout, re.MULTILINE))
+    assert {command for package, command in named if package == "pipeline"} <= known
+    assert [name for name in named if name[0] != "pipeline" and not (REPOSITORY / name[0] / f"{name[1]}.py").is_file()] == []
+
+
+BLOCKS = [(page, block) for page in GUIDES for block in PYTHON.findall(text_of(page))]
+
+
+@pytest.mark.parametrize(("page", "block"), [pytest.param(*case, id=case[0]) for case in BLOCKS if "load_run" not in case[1]])
+def test_python_blocks_run(page, block, capsys):
+    """Those that load a trained run are run in tests/predict, where there is one."""
+    exec(compile(block, page, "exec"), {})
+    assert "torch.Size([2, 10, 29])" in capsys.readouterr().out
+
+
+# The matrix of docs/status.md
+
+
+def matrix() -> dict[str, dict[str, str]]:
+    """By method: the cells of its line by the heading of their column."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text_of("docs/status.md").splitlines() if line[:1] == "|"]
+    heading, _, *rest = lines
+    return {cells[0].strip("`"): dict(zip(heading[1:], cells[1:], strict=True)) for cells in rest}
+
+
+def verified(cells: dict[str, str]) -> list[str]:
+    return re.findall(r"`([^`]+)`", cells["equal to released code"])
+
+
+def test_the_matrix_names_every_method_and_its_tasks():
+    assert {name: set(re.findall(r"`(\w+)`", cells["task"])) for name, cells in matrix().items()} == {
+        name: set(METHODS.get(name).tasks) for name in METHODS.names()
+    }
+
+
+def test_what_is_said_to_equal_released_code_has_its_numbers():
+    """Every network of the goldens is that of a method that claims it, and no other claims one."""
+    networks: dict[str, set[str]] = {}
+    for path in GOLDENS.glob("a*.npz"):
+        with np.load(path, allow_pickle=False) as arrays:
+            networks[path.name] = {"cace_net" if path.name == "avel_cace.npz" else key.split("/")[0] for key in arrays}
+    for method, cells in matrix().items():
+        claimed = verified(cells)
+        assert all((GOLDENS / name).is_file() for name in claimed), method
+        held = {name for name, keys in networks.items() if any(key == method or key.startswith(f"{method}_") for key in keys)}
+        assert held == set(claimed) - {"denoise.npz"}, method
+
+
+def test_the_matrix_measures_what_the_results_say():
+    results = text_of("docs/results.md").replace("*", "")
+    for method, cells in matrix().items():
+        for world in ("demo world", "realmix"):
+            assert cells[world] == "–" or cells[world] in results, (method, world)
+
+
+def test_the_readme_counts_right():
+    equal = sum(bool(verified(cells)) for cells in matrix().values())
+    assert f"{len(METHODS.names())} methods of {len(TASKS.names())} tasks" in text_of("README.md")
+    assert f"{equal} of them equal" in " ".join(text_of("README.md").split())
+
+
+def test_the_network_of_the_readme_is_the_papers():
+    """Shapes of AVE's published features, so that what is printed there is what a reader would train."""
+    block = next(block for page, block in BLOCKS if page == "README.md" and "create" in block)
+    names: dict = {}
+    exec(compile(block, "README.md", "exec"), names)
+    assert sum(parameter.numel() for parameter in names["network"].parameters()) == 9_283_417  # released, without what is never used
+    assert not torch.is_grad_enabled() or names["network"].training is False
