@@ -111,7 +111,8 @@ def test_a_run_depends_on_its_own_method_alone(params, tmp_path):
     common = {"base", "shared/inputs"}
     localization = {*common, "shared/localization"}
     assert methods["avel"] == {*localization, "avel"}
-    assert methods["cace"] == {*localization, "shared/two_heads", "cace_net/method", "cace_net/contrast", "cace_net/spiking"}
+    heads, cace_net = {"shared/two_heads", "shared/suppression"}, {"cace_net/method", "cace_net/contrast", "cace_net/spiking"}
+    assert methods["cace"] == {*localization, *heads, *cace_net}
     parsing = {*common, "shared/parsing", "shared/anchor"}
     coleaf = {"coleaf/method", "coleaf/config", "coleaf/class_tokens", "coleaf/collaborative_losses"}
     cmpae = {"cmpae/method", "cmpae/evidence"}

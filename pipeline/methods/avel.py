@@ -92,7 +92,6 @@ class Avel(LocalizationMethod):
     Parameters at 7x7x512 / 128, C = 28, full or weak: 1,335,246 with concatenation, 1,571,150 with DMRN, as released.
     """
 
-    tasks = frozenset({"avel"})
     Config = AvelConfig
     config: AvelConfig
 
