@@ -14,15 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from pipeline import config
 from pipeline.batch import Batch
 from pipeline.cache import Cache
 from pipeline.devices import choose_device
 from pipeline.errors import InputProblems, PipelineError
-from pipeline.features import runner
-from pipeline.features.runner import Extraction
+from pipeline.features.encode import KIND
+from pipeline.features.extraction import Extraction
 from pipeline.media.decoding import Job
 from pipeline.media.survey import Survey, survey
 from pipeline.predict.prediction import Prediction, WindowReport
@@ -84,7 +83,7 @@ class Predictor:
         check_trained(run, self.seed)
         self.method, self.facts = load_seed(RUNS / run, self.seed)
         self.task = TASKS.get(self.facts["task"])
-        if not hasattr(self.task, "tracks"):
+        if not self.task.has_tracks:
             raise PipelineError(f"run {run!r} is of the task {self.facts['task']!r}, which finds no events in a file; choose another run")
         self.device = choose_device(params.train.device)
         self.dtype = torch.float64 if params.train.precision == "64-true" else torch.float32
@@ -136,7 +135,7 @@ class Predictor:
         if not scores.finite(batch.mask).all():
             weights = RUNS / self.run / f"seed-{self.seed}.safetensors"
             raise PipelineError(f"{weights}: its scores of the window at {job.start:g} s are not finite; train the run again")
-        attention: Tensor | None = getattr(scores, "attention", None)
+        attention = self.task.attention(scores)
         shown = preview.preview(*window.arrays(), cut.segments, every, window.number * cut.segments)
         return Answer(
             report,
@@ -148,11 +147,11 @@ class Predictor:
     def _features(self, window: Decoded) -> Batch:
         """A window's features exactly as `extract` would store them; B = 1."""
         self._jobs[window.job.clip] = window.job
-        [clip] = self._extraction.clips(pd.DataFrame([{"clip": window.job.clip, "key": window.job.key, **window.verdict}]))
-        self._extraction.encode([clip], bar=False)
+        [clip] = self._extraction.plan.clips(pd.DataFrame([{"clip": window.job.clip, "key": window.job.key, **window.verdict}]))
+        self._extraction.engine.encode([clip], bar=False)
         entry = self._extraction.entry(clip)
         for key in clip.keys.values():
-            self.cache.path(runner.KIND, key).unlink(missing_ok=True)
+            self.cache.path(KIND, key).unlink(missing_ok=True)
         del self._jobs[window.job.clip]
         visual, audio = (torch.from_numpy(entry.features[name])[None].to(self.dtype) for name in ("visual", "audio"))
         return Batch(visual, audio, torch.tensor([clip.facts["valid"]]))
@@ -200,7 +199,7 @@ class Predictor:
             InputProblems: every setting that differs.
         """
         any_job = Job("", "", "", 0.0, self.cut.segments, self.cut.segment_seconds, self.media, self.cache.root)
-        now = json.loads(json.dumps(self._extraction.spec(any_job)))
+        now = json.loads(json.dumps(self._extraction.plan.spec(any_job)))
         if problems := list(differences(self.facts["feature_spec"], now)):
             raise InputProblems(f"run {self.run!r} was trained on features made otherwise; put these back, or run `dvc repro`", problems)
 

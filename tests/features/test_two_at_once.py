@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from pipeline.cache import Cache
-from pipeline.features.runner import KIND, Extraction
-from tests.features.test_runner import SETTINGS, World
+from pipeline.features.encode import KIND
+from pipeline.features.extraction import Extraction
+from tests.features.test_extraction import SETTINGS, World
 
 KEY = "cd" * 32
 ENTRY = np.arange(200_000, dtype=np.float32)
@@ -92,7 +93,7 @@ def test_one_of_two_starts_of_a_stage_gets_the_shards(tmp_path):
     first = subprocess.Popen(command, **pipes)
     assert first.stdout.readline() == "first\n"
     second = subprocess.Popen(command, **pipes)
-    assert "the stage extract-a is already running here" in second.communicate("\n")[0]
+    assert "extract-a is already running" in second.communicate("\n")[0]
     first.communicate("\n")
     assert first.returncode == 0
     assert (tmp_path / "features" / "shard").read_text(encoding="utf-8") == "rows"
