@@ -14,8 +14,8 @@ SETTINGS = ["dataset.annotations", "imports.r152_r2p1d_vggish.directory", "impor
 
 
 @pytest.mark.fault(40)
-def test_what_is_missing_is_named_with_what_to_do(tmp_path, repository):
-    project = Project(tmp_path, repository)
+def test_what_is_missing_is_named_with_what_to_do(tmp_path, repository, programs):
+    project = Project(tmp_path, repository, programs)
     shutil.copy(repository / "suites" / "llp.yaml", project.root / "params.yaml")
     project.commit()
     project.run("dvc", "repro", code=255)

@@ -25,9 +25,9 @@ COMMANDS = ("x; touch y; true ", "x'; touch y; '", '"; touch y; "', "$(touch y)"
 
 
 @pytest.fixture
-def project(tmp_path, repository):
+def project(tmp_path, repository, programs):
     """A fresh working copy, nothing run yet, and beside it a folder that is not the project's."""
-    project = Project(tmp_path, repository)
+    project = Project(tmp_path, repository, programs)
     project.run("git", "init", "-q")
     for block in ENTRIES:
         (tmp_path / f"precious-{block}").mkdir()

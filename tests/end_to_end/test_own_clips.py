@@ -34,8 +34,8 @@ def params(clips, bad_fraction):
 
 
 @pytest.mark.fault(1)
-def test_every_file_has_features_or_a_status_with_a_reason(clips, tmp_path, repository):
-    project = Project(tmp_path, repository)
+def test_every_file_has_features_or_a_status_with_a_reason(clips, tmp_path, repository, programs):
+    project = Project(tmp_path, repository, programs)
     project.write_params(params(clips, 1.0))
     for stage in (["index"], ["decode"], ["extract", "first"], ["report"]):
         output = project.run("python", "-m", f"stages.{stage[0]}", *stage[1:])
@@ -53,8 +53,8 @@ def test_every_file_has_features_or_a_status_with_a_reason(clips, tmp_path, repo
 
 
 @pytest.mark.fault(1)
-def test_too_many_bad_clips_stop_the_stage_and_are_named(clips, tmp_path, repository):
-    project = Project(tmp_path, repository)
+def test_too_many_bad_clips_stop_the_stage_and_are_named(clips, tmp_path, repository, programs):
+    project = Project(tmp_path, repository, programs)
     project.write_params(params(clips, 0.2))
     project.run("python", "-m", "stages.index")
     output = project.run("python", "-m", "stages.decode", code=1)
