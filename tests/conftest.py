@@ -52,21 +52,27 @@ def programs(tmp_path_factory, repository) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny(tmp_path_factory, repository, programs) -> tuple[Project, dict[str, bytes], str]:
-    """(the tiny project after one `dvc repro` from nothing, its outs, the output): run once for all workers, and never changed."""
+def tiny_root(request, tmp_path_factory, repository) -> Path:
+    """Where the tiny project stands after one `dvc repro` from nothing, with its cache; run once for all workers, and never changed."""
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
     with FileLock(f"{root}.lock"):
         if not (root / "output").is_file():
             shutil.rmtree(root, ignore_errors=True)
-            project = Project(root, repository, programs)
+            project = Project(root, repository, request.getfixturevalue("programs"))
             project.write_params(TINY)
             project.commit()
             ran, output = project.repro()
             assert ran == STAGES
             (root / "output").write_text(output, encoding="utf-8")
-    project = Project(root, repository, programs)
-    return project, project.outs(), (root / "output").read_text(encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_root, repository, programs) -> tuple[Project, dict[str, bytes], str]:
+    """(the tiny project after its run, its outs, the output of the run)"""
+    project = Project(tiny_root, repository, programs)
+    return project, project.outs(), (tiny_root / "output").read_text(encoding="utf-8")
 
 
 @pytest.fixture
