@@ -5,7 +5,6 @@ Sound of any rate is resampled as it comes, so that pieces of one file join with
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,6 +15,8 @@ import av
 import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
+
+from pipeline.publish import replacing
 
 SOUND_RATE = 44100  # Hz
 BAND = 0.14  # height of the band of text, as a share of the picture's
@@ -38,14 +39,12 @@ class Scene:
 
 
 def write_film(path: Path, scenes: Iterable[Scene], frames_per_second: Fraction) -> None:
-    """Write the scenes one after another, under a temporary name first: a file of this name is always whole. Memory holds one scene."""
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        with av.open(str(unfinished), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-            _Film(container, frames_per_second).write(scenes)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    """Write the scenes one after another. Memory holds one scene."""
+    with (
+        replacing(path) as partial,
+        av.open(str(partial), "w", format="mp4", options={"movflags": "+faststart"}) as container,
+    ):
+        _Film(container, frames_per_second).write(scenes)
 
 
 class _Film:

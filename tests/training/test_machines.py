@@ -14,7 +14,7 @@ from test_runs import EVERY_STEP, make_inputs, train
 from pipeline.machine import described, this_machine
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.training import loop
-from pipeline.training.run import evaluate_run
+from pipeline.training.evaluate import evaluate_run
 
 OTHER = {"processor": "AMD EPYC 7B13", "threads": 4}
 SCRIPT = """

@@ -14,8 +14,10 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import FeatureStore, shard_name
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.training import loop
+from pipeline.training.evaluate import evaluate_run
 from pipeline.training.predictions import predictions
-from pipeline.training.run import RunInputs, evaluate_run, load_seed
+from pipeline.training.run import RunInputs
+from pipeline.training.trained import load_seed
 
 
 @pytest.fixture

@@ -17,10 +17,12 @@ from pipeline.methods.shared.localization import LocalizationMethod
 from pipeline.sealed import unsealed
 from pipeline.tasks.avel import AvelTargets
 from pipeline.training import loop
+from pipeline.training.evaluate import evaluate_run
 from pipeline.training.predictions import predictions, score_split
-from pipeline.training.run import RunInputs, evaluate_run, load_seed
+from pipeline.training.run import RunInputs
 from pipeline.training.settings import Run, TrainSettings
 from pipeline.training.train import train_run
+from pipeline.training.trained import load_seed
 
 CLASSES = ["Dog", "Cat", "Bell"]
 T = 4

@@ -12,7 +12,7 @@ SCRIPT = """
 import sys, torch
 from pathlib import Path
 from test_runs import make_inputs
-from pipeline.training.run import evaluate_run
+from pipeline.training.evaluate import evaluate_run
 from pipeline.training.settings import TrainSettings
 from pipeline.training.train import train_run
 
