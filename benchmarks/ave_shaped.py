@@ -93,10 +93,10 @@ def write_features(
     files = {name: h5py.File(out / f"{name}{suffix}.h5", "w") for name in names}
     arrays = {name: files[name].create_dataset("avadataset", (count, SEGMENTS, *shape), dtype) for name, shape in names.items()}
     for row in range(count):
-        seen, heard = audible_and_visible(truth[row].any(axis=1), main_class[row], rng)
-        maps = visual_map(means["visual"][main_class[row]], seen, positions, rng)
+        visible, audible = audible_and_visible(truth[row].any(axis=1), main_class[row], rng)
+        maps = visual_map(means["visual"][main_class[row]], visible, positions, rng)
         arrays["visual_feature"][row] = maps
-        sound = rng.standard_normal((SEGMENTS, means["audio"].shape[1]), np.float32) + heard[:, None] * means["audio"][main_class[row]]
+        sound = rng.standard_normal((SEGMENTS, means["audio"].shape[1]), np.float32) + audible[:, None] * means["audio"][main_class[row]]
         arrays["audio_feature"][row] = np.maximum(sound, 0)
         if not suffix:
             arrays["visual_feature_vec"][row] = maps.mean(axis=(1, 2))
@@ -111,11 +111,11 @@ def audible_and_visible(event: np.ndarray, main_class: int, rng: np.random.Gener
     return event | (alone & which), event | (alone & ~which)
 
 
-def visual_map(mean: np.ndarray, seen: np.ndarray, positions: int, rng: np.random.Generator) -> np.ndarray:
+def visual_map(mean: np.ndarray, visible: np.ndarray, positions: int, rng: np.random.Generator) -> np.ndarray:
     """(T, h, w, D): noise, and the class's mean on a patch that stays where it is through the clip."""
-    maps = rng.standard_normal((len(seen), positions, positions, len(mean)), np.float32)
+    maps = rng.standard_normal((len(visible), positions, positions, len(mean)), np.float32)
     top, left = rng.integers(0, max(1, positions - PATCH + 1), 2)
-    maps[seen, top : top + PATCH, left : left + PATCH] += mean
+    maps[visible, top : top + PATCH, left : left + PATCH] += mean
     return np.maximum(maps, 0, out=maps)
 
 

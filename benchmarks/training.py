@@ -32,8 +32,8 @@ from benchmarks.cace_net_as_released import CaceNetAsReleased
 from pipeline.batch import Batch, Tensors
 from pipeline.methods import METHODS, Progress, create
 from pipeline.methods.base import Recipe
-from pipeline.methods.cace_net.method import CaceNetRecipe
 from pipeline.methods.shared.localization import LocalizationMethod
+from pipeline.methods.shared.suppression import SuppressionRecipe
 from pipeline.tasks.avel import AvelTargets
 from pipeline.tasks.labels import VideoTargets
 from pipeline.training.loop import OPTIMIZERS
@@ -96,7 +96,7 @@ def one_step(
 def build(name: str, supervision: str, shapes: Shapes) -> tuple[torch.nn.Module, Recipe]:
     """The network and how it is trained."""
     if name == REFERENCE[0]:
-        return CaceNetAsReleased(shapes.visual_width, shapes.audio_width, shapes.classes), CaceNetRecipe()
+        return CaceNetAsReleased(shapes.visual_width, shapes.audio_width, shapes.classes), SuppressionRecipe()
     settings = {"supervision": supervision} if issubclass(METHODS.get(name), LocalizationMethod) else {}
     method = create(
         name, visual_shape=(shapes.map_size, shapes.map_size, shapes.visual_width), audio_shape=(shapes.audio_width,),

@@ -141,7 +141,7 @@ def test_runs_and_papers_that_the_report_names(tmp_path, demo):
 
 def test_settings_that_do_not_fit_together_are_named_without_the_whole_block(tmp_path, demo):
     demo["runs"]["avel"]["overrides"] = {"fusion": "dmrn", "modality": "audio"}
-    assert problems(tmp_path, demo) == ["runs.avel.overrides: fusion: dmrn needs modality: both (here: audio)"]
+    assert problems(tmp_path, demo) == ["runs.avel.overrides: fusion: dmrn needs modality: audio_visual (here: audio)"]
 
 
 @pytest.mark.parametrize(
@@ -425,7 +425,7 @@ def test_a_run_gets_the_streams_that_its_method_wants(tmp_path):
     """Told before anything is decoded: features of one's own clips have no motion, and labels of training clips are no features."""
     llp = YAML(typ="safe").load(ROOT / "suites" / "llp.yaml")
     llp["runs"]["coleaf_han"]["overrides"]["motion"] = "motoin"
-    llp["runs"]["han"]["overrides"] = {"pseudo_labels": {"heard": "audio_labels", "seen": "visual_labels"}}
+    llp["runs"]["han"]["overrides"] = {"pseudo_labels": {"audio": "audio_labels", "visual": "visual_labels"}}
     llp["runs"]["jomold"] |= {"features": "clip_clap", "overrides": {"motion": None}}
     llp["runs"]["ma"] |= {"features": "r152_r2p1d_vggish_labels", "overrides": {"motion": "audio_labels"}}
     assert {problem.split("; choose")[0] for problem in problems(tmp_path, llp)} == {
@@ -448,8 +448,8 @@ def test_every_published_row_of_llp_that_we_have_the_method_for_is_a_run_of_its_
         assert ("thresholds" in key) == ("thresholds" in settings), run
         assert ("labels" in key) == ("pseudo_labels" in settings) == ("labels" in llp.runs[run].features), run
         assert llp.runs[run].method == key.split("/")[0].split("_")[0]
-    assert METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["seen"][0] == 0.7
-    assert len(METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["seen"]) == 25
+    assert METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["visual"][0] == 0.7
+    assert len(METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["visual"]) == 25
 
 
 def test_a_key_cannot_drive_the_terminal_that_its_problem_is_told_on(tmp_path):

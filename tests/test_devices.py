@@ -14,7 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.features.runner import Extraction
 from pipeline.features.settings import FeatureSet
 from pipeline.training.settings import TrainSettings
-from pipeline.training.train import RowTraining
+from pipeline.training.train import RunTraining
 
 REFUSED = "device: cuda was asked for, but torch finds no usable GPU here; set device: auto or cpu"
 VISUAL = {"encoder": "timm", "model": "test_resnet", "weights": "none", "image_size": 32, "resize": 32}
@@ -38,7 +38,7 @@ def test_a_gpu_that_is_asked_for_and_missing_is_an_error_wherever_it_is_asked_fo
         "any": lambda: choose_device("cuda"),
         "extract": lambda: Extraction(features, {}, Cache(tmp_path)),
         "finetune": lambda: Finetuning("tuned", tuning, Selection([], []), Cache(tmp_path)).run(tmp_path),
-        "train": lambda: RowTraining.load(None, TrainSettings(device="cuda"), tmp_path, tmp_path),
+        "train": lambda: RunTraining.load(None, TrainSettings(device="cuda"), tmp_path, tmp_path),
     }
     for name, ask in ways.items():
         with pytest.raises(PipelineError) as caught:

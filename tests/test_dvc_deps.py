@@ -47,6 +47,12 @@ def test_without_any_one_of_its_code_deps_a_stage_would_miss_something(name):
         assert all(Path(path).is_relative_to(dep) for path in found)
 
 
+@pytest.mark.parametrize("path", ["pipeline/methods/brand_new.py", "pipeline/methods/brand_new/block.py", "pipeline/layers/brand_new.py"])
+def test_a_new_method_or_layer_is_a_dep_of_the_plan_and_the_report_alone(path):
+    holders = {name for name, stage in STAGES.items() if any(Path(path).is_relative_to(dep) for dep in body(stage)["deps"])}
+    assert holders == {"plan", "report"}
+
+
 @pytest.mark.parametrize(("name", "block"), CHOSEN.items())
 def test_what_an_entry_chooses_comes_from_the_plan(name, block):
     assert STAGES[name]["foreach"] == f"${{{block}}}"

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -52,6 +55,27 @@ PARAMS = {
     "report": {"title": "T"},
 }
 
+NEW_FILES = {
+    "layers/brand_new_layer.py": "X = 1\n",
+    "methods/brand_new_paper/__init__.py": '"""A paper with a block of its own."""\n',
+    "methods/brand_new_paper/block.py": "from pipeline.layers.brand_new_layer import X\n",
+    "methods/brand_new_paper/method.py": """
+from pipeline.methods.avel import Avel
+from pipeline.methods.base import METHODS
+from pipeline.methods.brand_new_paper.block import X
+
+@METHODS.register("brand_new")
+class BrandNew(Avel):
+    pass
+""",
+}
+WRITE_PLAN = """
+import sys
+from pathlib import Path
+from pipeline import config, plan
+plan.write_plan(config.load(Path(sys.argv[1])), Path(sys.argv[2]))
+"""
+
 
 @pytest.fixture
 def params(tmp_path, monkeypatch):
@@ -68,6 +92,10 @@ def params(tmp_path, monkeypatch):
 def plan(params, directory):
     directory.mkdir()
     write_plan(params, directory)
+    return written_in(directory)
+
+
+def written_in(directory):
     files = directory.rglob("*.json")
     return {path.relative_to(directory).with_suffix("").as_posix(): json.loads(path.read_text(encoding="utf-8")) for path in files}
 
@@ -83,9 +111,10 @@ def test_a_run_depends_on_its_own_method_alone(params, tmp_path):
     common = {"base", "shared/inputs"}
     localization = {*common, "shared/localization"}
     assert methods["avel"] == {*localization, "avel"}
-    assert methods["cace"] == {*localization, "shared/two_heads", "cace_net/method", "cace_net/contrast", "cace_net/spiking"}
+    heads, cace_net = {"shared/two_heads", "shared/suppression"}, {"cace_net/method", "cace_net/contrast", "cace_net/spiking"}
+    assert methods["cace"] == {*localization, *heads, *cace_net}
     parsing = {*common, "shared/parsing", "shared/anchor"}
-    coleaf = {"coleaf/method", "coleaf/class_tokens", "coleaf/collaborative_losses"}
+    coleaf = {"coleaf/method", "coleaf/config", "coleaf/class_tokens", "coleaf/collaborative_losses"}
     cmpae = {"cmpae/method", "cmpae/evidence"}
     assert methods["han"] == {*parsing, "han"}
     assert methods["jomold"] == {*parsing, "shared/denoising", "jomold"}
@@ -137,3 +166,24 @@ def test_files_that_are_not_there_are_named_all_at_once(params, tmp_path):
 
 def test_nothing_but_files_of_the_project_is_chosen(params):
     assert all(path.is_file() for choice in choices(params) for path in choice.code)
+
+
+def test_a_new_method_and_a_new_layer_are_in_the_plan_of_their_own_run_alone(params, tmp_path, repository):
+    before, copy = plan(params, tmp_path / "plan"), tmp_path / "copy"
+    shutil.copytree(repository / "pipeline", copy / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in NEW_FILES.items():
+        (copy / "pipeline" / name).parent.mkdir(exist_ok=True)
+        (copy / "pipeline" / name).write_text(text, encoding="utf-8")
+    content = {**PARAMS, "methods": {**PARAMS["methods"], "brand_new": {}}}
+    content["runs"] = {**PARAMS["runs"], "new": {"task": "avel", "method": "brand_new", "features": "plain"}}
+    with open("new.yaml", "w", encoding="utf-8") as stream:
+        YAML(typ="safe").dump(content, stream)
+    (tmp_path / "after").mkdir()
+    subprocess.run(
+        [sys.executable, "-c", WRITE_PLAN, "new.yaml", "after"], env={**os.environ, "PYTHONPATH": str(copy)}, check=True, timeout=120
+    )
+    after = written_in(tmp_path / "after")
+    new = {place: after.pop(place) for place in ("train/new", "evaluate/new")}
+    assert after == before
+    for content in new.values():
+        assert {f"pipeline/{name}" for name in NEW_FILES if not name.endswith("__init__.py")} <= {*content["code"]}

@@ -1,4 +1,4 @@
-"""LLP: what is heard and what is seen in 11,849 clips of 10 s, 25 classes (Tian, Li, Xu, ECCV 2020: audio-visual video parsing).
+"""LLP: audio and visual events in 11,849 clips of 10 s, 25 classes (Tian, Li, Xu, ECCV 2020: audio-visual video parsing).
 
 A directory holds, tab separated with a header line, the classes of whole clips (``filename event_labels``) in ``AVVP_train.csv``,
 ``AVVP_val_pd.csv``, ``AVVP_test_pd.csv``, and spans per modality (``filename onset offset event_labels``, seconds) of the val and test
@@ -9,7 +9,7 @@ their classes in ``categories.txt``. Training clips have no spans: their ``event
 published score does: a misspelt name loses its line.
 
 ``AVVP_eval_audio.csv`` exists in two versions: every follow-up's copy, and upstream's since April 2024, which corrects the names in three
-lines of two test clips (at most 0.05 points; segments on in test: 14,568 heard and 9,591 both, corrected 14,576 and 9,592).
+lines of two test clips (at most 0.05 points; segments on in test: 14,568 audio and 9,591 audio-visual, corrected 14,576 and 9,592).
 ``dataset.audio_truth`` says which; the default is the older one, which published numbers were scored on. The file is known by its hash,
 whatever its name.
 """

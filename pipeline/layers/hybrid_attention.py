@@ -40,20 +40,20 @@ class ParsingFrontEnd(nn.Module):
 
     def forward(self, visual: Tensor, audio: Tensor, motion: Tensor | None) -> tuple[Tensor, Tensor]:
         """(B, T, D_v), with ``elu`` (B, T, S, D_v), (B, T, D_a), (B, T, D_m) or None -> audio, visual (B, T, D)."""
-        return self.hear(audio), self.see(visual, motion)
+        return self.embed_audio(audio), self.embed_visual(visual, motion)
 
-    def hear(self, audio: Tensor) -> Tensor:
+    def embed_audio(self, audio: Tensor) -> Tensor:
         """(B, T, D_a) -> (B, T, D)."""
         return self._activated(self.audio(audio))
 
-    def see(self, visual: Tensor, motion: Tensor | None) -> Tensor:
+    def embed_visual(self, visual: Tensor, motion: Tensor | None) -> Tensor:
         """(B, T, D_v) or (B, T, S, D_v), (B, T, D_m) or None -> (B, T, D)."""
-        seen = self._activated(self.visual(visual))
+        hidden = self._activated(self.visual(visual))
         if self.elu:
-            seen = seen.mean(dim=2)
+            hidden = hidden.mean(dim=2)
         if self.motion is not None:
-            seen = self._activated(self.fusion(torch.cat([seen, self._activated(self.motion(motion))], dim=-1)))
-        return seen
+            hidden = self._activated(self.fusion(torch.cat([hidden, self._activated(self.motion(motion))], dim=-1)))
+        return hidden
 
     def _activated(self, hidden: Tensor) -> Tensor:
         return torch.nn.functional.elu(hidden) if self.elu else hidden
@@ -94,12 +94,12 @@ class HybridAttention(nn.Module):
 
 
 class Pooled(NamedTuple):
-    """Probabilities of the segments, (B, T, C), heard and seen; of the clip, (B, C): heard, seen, and whichever (which may exceed 1)."""
+    """Probabilities of the segments, (B, T, C), audio and visual; of the clip, (B, C): audio, visual, and either (which may exceed 1)."""
 
-    heard: Tensor
-    seen: Tensor
-    clip_heard: Tensor
-    clip_seen: Tensor
+    audio: Tensor
+    visual: Tensor
+    clip_audio: Tensor
+    clip_visual: Tensor
     clip: Tensor
 
 

@@ -53,7 +53,7 @@ def mixture_terms(queries: Tensor, keys: Tensor, mask: Tensor, temperature: floa
 
 
 def stream_contrast(audio: Tensor, visual: Tensor, mask: Tensor) -> Tensor:
-    """What is heard in a segment is nearer to what is seen in it than to what is seen in the clip's other segments: the mean of
+    """A segment's audio is nearer to its own visual features than to those of the clip's other segments: the mean of
     :func:`mixture_terms` over valid segments, 0 without any.
 
     Args:
@@ -85,7 +85,7 @@ def _others(mask: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def mutual_loss(
-    heard: tuple[Tensor, Tensor], seen: tuple[Tensor, Tensor], clip: tuple[Tensor, Tensor], labels: Tensor, counted: Tensor,
+    audio: tuple[Tensor, Tensor], visual: tuple[Tensor, Tensor], clip: tuple[Tensor, Tensor], labels: Tensor, counted: Tensor,
     into_clip: bool,
 ) -> Tensor:  # fmt: skip
     """The modalities and the whole clip learn of each other (CMPAE, as released): where the clip has the class, of the modality that is
@@ -95,7 +95,7 @@ def mutual_loss(
     q, and sg about P alone, where the modalities do. Uncertainties pass gradients too, as released.
 
     Args:
-        heard, seen: probability P^m and uncertainty u^m of each class, (B, C) each.
+        audio, visual: probability P^m and uncertainty u^m of each class, (B, C) each.
         clip: P (B, C) and u (B, 1) of the whole clip.
         labels: (B, C) in {0, 1}; counted: (B,), bool, clips that count.
         into_clip: whether the clip learns of the modalities, or they of it.
@@ -103,7 +103,7 @@ def mutual_loss(
     Returns:
         Scalar, mean over the clips that count and all classes; 0 where none counts.
     """
-    p, u = (torch.stack(pair) for pair in zip(heard, seen, strict=True))  # (2, B, C) each
+    p, u = (torch.stack(pair) for pair in zip(audio, visual, strict=True))  # (2, B, C) each
     p_max, surer = p.max(dim=0)
     u_max, p_mean, u_mean = u.gather(0, surer.unsqueeze(0))[0], p.mean(dim=0), u.mean(dim=0)
     whole, share = clip[0], clip[1].clamp(min=LEAST_UNCERTAINTY)

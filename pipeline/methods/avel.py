@@ -49,7 +49,9 @@ class AvelConfig(SupervisionConfig):
 
     weak_defaults: ClassVar = {"recipe": {"epochs": 250}}
 
-    modality: Literal["both", "audio", "visual"] = Field("both", description="visual alone: the map's mean, for there is no audio to guide")
+    modality: Literal["audio_visual", "audio", "visual"] = Field(
+        "audio_visual", description="visual alone: the map's mean, for there is no audio to guide"
+    )
     fusion: Literal["concatenation", "dmrn"] = Field("concatenation", description="of the two BiLSTMs' outputs; dmrn takes both modalities")
     variant: Literal["paper", "released"] = Field(
         "paper",
@@ -63,8 +65,8 @@ class AvelConfig(SupervisionConfig):
 
     @model_validator(mode="after")
     def _two_to_fuse(self) -> Self:
-        if self.fusion == "dmrn" and self.modality != "both":
-            raise ValueError(f"fusion: dmrn needs modality: both (here: {self.modality})")
+        if self.fusion == "dmrn" and self.modality != "audio_visual":
+            raise ValueError(f"fusion: dmrn needs modality: audio_visual (here: {self.modality})")
         return self
 
 
@@ -90,7 +92,6 @@ class Avel(LocalizationMethod):
     Parameters at 7x7x512 / 128, C = 28, full or weak: 1,335,246 with concatenation, 1,571,150 with DMRN, as released.
     """
 
-    tasks = frozenset({"avel"})
     Config = AvelConfig
     config: AvelConfig
 
@@ -99,7 +100,7 @@ class Avel(LocalizationMethod):
         visual_width, audio_width = self.visual_shape[-1], self.audio_shape[0]
         recurrent_width = 2 * config.recurrent_width
         self.attention: AudioGuidedSpatialAttention | None = None
-        if config.modality == "both":
+        if config.modality == "audio_visual":
             self.attention = AudioGuidedSpatialAttention(visual_width, audio_width, positions(self.visual_shape), config.attention_width)
         if config.modality != "visual":
             self.audio_lstm = SegmentLSTM(audio_width, recurrent_width)
@@ -111,7 +112,7 @@ class Avel(LocalizationMethod):
             self.fusion = DualMultimodalResidual(recurrent_width)
             self.classifier = nn.Linear(recurrent_width, num_classes + 1)
         else:
-            joined = (2 if config.modality == "both" else 1) * recurrent_width
+            joined = (2 if config.modality == "audio_visual" else 1) * recurrent_width
             self.classifier = nn.Sequential(
                 nn.Linear(joined, config.classifier_width), nn.ReLU(), nn.Linear(config.classifier_width, num_classes + 1)
             )

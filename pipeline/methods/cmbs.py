@@ -30,7 +30,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from pipeline.batch import Batch
-from pipeline.layers.background_suppression import BackgroundSuppression, GateLoss, Suppressed, gate_loss
+from pipeline.layers.background_suppression import GateLoss, Suppressed
 from pipeline.layers.co_guidance import CoGuidance
 from pipeline.layers.map_dropout import MapDropout
 from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
@@ -38,26 +38,16 @@ from pipeline.layers.pooling import masked_mean, max_over_time, top_k_mean
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
 from pipeline.layers.relation import BimodalRelation, MutualInteraction, Related, check_heads
-from pipeline.methods.base import METHODS, Progress, Recipe
+from pipeline.methods.base import METHODS, Progress
 from pipeline.methods.shared.inputs import Inputs, method_inputs
-from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
-from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
+from pipeline.methods.shared.localization import LocalizationMethod
+from pipeline.methods.shared.suppression import Outputs, SuppressionConfig, segment_terms, suppression_of
+from pipeline.methods.shared.two_heads import scores_of_heads
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.labels import VideoTargets
 
 
-class CmbsRecipe(Recipe):
-    """Adam 7e-4, halved at epochs 10, 20 and 30 of 200, batches of 64, gradients clipped to a norm of 0.5."""
-
-    learning_rate: float = Field(7e-4, gt=0)
-    batch_size: int = Field(64, ge=1)
-    epochs: int = Field(200, ge=1)
-    milestones: tuple[int, ...] = (10, 20, 30)
-    decay: float = Field(0.5, gt=0, le=1)
-    clip_norm: float | None = Field(0.5, gt=0)
-
-
-class CmbsConfig(SupervisionConfig):
+class CmbsConfig(SuppressionConfig):
     """Defaults are the released network; narrow widths suit small data."""
 
     weak_defaults: ClassVar = {
@@ -73,29 +63,12 @@ class CmbsConfig(SupervisionConfig):
     gate_loss: GateLoss = Field("corrected", description="full supervision")
     video_loss: Literal["cross_entropy", "soft_margin"] = Field("cross_entropy", description="weak supervision; soft_margin: as released")
     weak_evaluation: Literal["corrected", "published"] = "corrected"
-    alpha: float = Field(0.1, ge=0, description="strength of the gates; weak supervision: 0.2")
-    beta: float = Field(0.4, ge=0, description="calibration of the visual features; weak supervision: 0.5")
-    gamma: float = Field(0.3, ge=0, description="weight of the per-modality scores; weak supervision: 0.5")
-    top_k: int = Field(4, ge=1, description="segments that make a clip's score")
-    visual_hidden: int = Field(512, ge=2, description="every position is projected to this; also the visual BiLSTM's output")
-    audio_hidden: int = Field(128, ge=1, description="of one direction of the audio BiLSTM (full supervision)")
-    attention_width: int = Field(128, ge=1, description="queries and keys of the spatial self-attention")
-    width: int = Field(256, ge=1, description="d of the relations, and of the attention's hidden layers")
-    heads: int = Field(4, ge=1, description="of the relations")
     interaction_heads: int = Field(4, ge=1, description="weak supervision: 2")
-    intra_feedforward: int = Field(1024, ge=1, description="weak supervision: 2048")
-    cross_feedforward: int = Field(1024, ge=1)
-    input_dropout: float = Field(0.2, ge=0, lt=1, description="on projected positions; weak supervision: 0.1")
     attention_dropout: float = Field(0.2, ge=0, lt=1, description="on the spatial self-attention's result")
-    dropout: float = Field(0.1, ge=0, lt=1, description="in the relation and interaction blocks")
-    interaction_dropout: float = Field(0.2, ge=0, lt=1, description="on the interaction's attention weights")
-    recipe: CmbsRecipe = CmbsRecipe()
 
     @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        check_heads(self.width, heads=self.heads, interaction_heads=self.interaction_heads)
-        if self.visual_hidden % 2:
-            raise ValueError(f"visual_hidden ({self.visual_hidden}) must be even: two directions of a BiLSTM share it")
+    def _interaction_divisible(self) -> Self:
+        check_heads(self.width, interaction_heads=self.interaction_heads)
         return self
 
 
@@ -135,7 +108,6 @@ class Cmbs(LocalizationMethod):
     """The whole network; every registered parameter is used: at 7x7x512 / 128, C = 28 they are 9,200,473 (released 13,544,537 less
     4,344,064 that are never called), weakly supervised 9,395,518 (14,789,439 less 5,393,921)."""
 
-    tasks = frozenset({"avel"})
     Config = CmbsConfig
     config: CmbsConfig
 
@@ -156,10 +128,7 @@ class Cmbs(LocalizationMethod):
         if self.weak:
             self.weak_head = WeakHead(config, self.clip_labels)
         else:
-            self.suppression = BackgroundSuppression(
-                width, num_classes, alpha=config.alpha, top_k=config.top_k, heads=config.interaction_heads,
-                attention_dropout=config.interaction_dropout, dropout=config.dropout,
-            )  # fmt: skip
+            self.suppression = suppression_of(config, num_classes, config.interaction_heads)
             self.event_head = nn.Linear(width, 1)
             self.class_head = nn.Linear(width, num_classes)
 
@@ -180,15 +149,11 @@ class Cmbs(LocalizationMethod):
     def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
         """``event`` + ``class`` + ``gate`` + ``modality_class``; each a mean over valid segments or over clips."""
         inputs = method_inputs(self, batch)
-        suppressed, event_logits, class_logits = self._heads(self._related(inputs)[0], inputs.mask)
+        related, weights = self._related(inputs)
+        suppressed, event_logits, class_logits = self._heads(related, inputs.mask)
+        outputs = Outputs(*suppressed, event_logits, class_logits, weights)
         event, known = targets.segments < self.num_classes, batch.mask.any(dim=1)
-        gates = gate_loss(suppressed.audio_gate, suppressed.visual_gate, event.to(event_logits.dtype), self.config.gate_loss)
-        terms = {
-            "event": event_loss(event_logits, event, batch.mask),
-            "class": class_loss(class_logits, targets.video, known),
-            "gate": masked_mean(gates, batch.mask),
-            "modality_class": class_loss(suppressed.modality_logits, targets.video, known),
-        }
+        terms = segment_terms(outputs, event, targets.video, batch.mask, known, self.config.gate_loss)
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
     def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
@@ -201,7 +166,6 @@ class Cmbs(LocalizationMethod):
         return {"video": loss, "total": loss}
 
     def predict(self, batch: Batch) -> Scores:
-        """Both heads; ``segments`` is their product, as in :func:`joint_probabilities`."""
         inputs = method_inputs(self, batch)
         related, weights = self._related(inputs)
         if self.weak:
@@ -212,6 +176,4 @@ class Cmbs(LocalizationMethod):
         else:
             _, event_logits, logits = self._heads(related, inputs.mask)
             event = event_logits.sigmoid()
-        classes = logits.softmax(dim=-1)
-        attention = None if weights is None else at_least_float32(weights)
-        return Scores(joint_probabilities(event, classes, self.num_classes), event, classes, attention)
+        return scores_of_heads(event, logits, weights, self.num_classes)

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal, NamedTuple, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -31,7 +30,7 @@ from pipeline.layers.relation import BimodalRelation, Interaction, check_heads
 from pipeline.methods.base import METHODS, Progress, Recipe
 from pipeline.methods.shared.inputs import Inputs, method_inputs
 from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
-from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
+from pipeline.methods.shared.two_heads import class_loss, event_loss, scores_of_heads
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.labels import VideoTargets
 
@@ -81,7 +80,6 @@ class Cmran(LocalizationMethod):
     """The whole network; every registered parameter is used: at 7x7x512 / 128, C = 28 they are 9,509,150 (released 15,863,262 less
     6,354,112 that are never called), weakly supervised 9,509,407."""
 
-    tasks = frozenset({"avel"})
     Config = CmranConfig
     config: CmranConfig
 
@@ -120,7 +118,5 @@ class Cmran(LocalizationMethod):
         return {"video": loss, "total": loss}
 
     def predict(self, batch: Batch) -> Scores:
-        """Both heads; ``segments`` is their product, as in :func:`joint_probabilities`."""
         outputs = self._outputs(method_inputs(self, batch))
-        event, classes = torch.sigmoid(outputs.event), outputs.classes.softmax(dim=-1)
-        return Scores(joint_probabilities(event, classes, self.num_classes), event, classes, outputs.attention)
+        return scores_of_heads(outputs.event.sigmoid(), outputs.classes, outputs.attention, self.num_classes)

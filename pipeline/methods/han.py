@@ -1,7 +1,7 @@
 """HAN: Tian, Li, Xu, "Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing", ECCV 2020: the baseline of the task.
 
-A linear front end, one hybrid attention layer, attentive MMIL pooling, and binary cross-entropy of what is heard, what is seen and what is
-either in the clip, the label of what is seen smoothed. Published on LLP, segment level: A 60.1, V 52.9, AV 48.9, Type@AV 54.0, Event@AV
+A linear front end, one hybrid attention layer, attentive MMIL pooling, and binary cross-entropy of the clip's audio, visual
+and either probability, the visual label smoothed. Published on LLP, segment level: A 60.1, V 52.9, AV 48.9, Type@AV 54.0, Event@AV
 55.4; event level: 51.3, 48.9, 43.0, 47.7, 48.0.
 
 Where this differs from the released code, deliberately: its further encoder layers, registered and never used, do not exist here (9,307,723
@@ -41,10 +41,10 @@ class HanConfig(ParsingConfig):
     width: int = Field(512, ge=1)
     feedforward: int = Field(512, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
-    heard_share: float = Field(1.0, ge=0, le=1, description="of the label in the target of what is heard, the rest being 1/2")
-    seen_share: float = Field(0.9, ge=0, le=1, description="the same of what is seen")
+    audio_share: float = Field(1.0, ge=0, le=1, description="of the label in the audio target, the rest being 1/2")
+    visual_share: float = Field(0.9, ge=0, le=1, description="the same in the visual target")
     segment_threshold: float = Field(0.5, ge=0, le=1, description="a class is on in a segment from this probability on")
-    clip_threshold: float = Field(0.5, ge=0, le=1, description="and if the clip has it, heard or seen, from this one on")
+    clip_threshold: float = Field(0.5, ge=0, le=1, description="and if the clip has it, in either modality, from this one on")
     recipe: HanRecipe = HanRecipe()
 
 
@@ -67,22 +67,22 @@ class Han(AnchorMethod):
 
     def anchor_forward(self, inputs: ParsingInputs, cross: bool = True) -> Anchored:
         visual, audio, motion, mask = inputs
-        heard, seen = self.attention(*self.front_end(visual, audio, motion), mask, cross)
-        return Anchored(heard, seen, *self.pooling(heard, seen, mask))
+        audio, visual = self.attention(*self.front_end(visual, audio, motion), mask, cross)
+        return Anchored(audio, visual, *self.pooling(audio, visual, mask))
 
     def modality_targets(
         self, inputs: ParsingInputs, told: tuple[Tensor, Tensor], counted: Tensor, progress: Progress
     ) -> tuple[Tensor, Tensor]:
         """The smoothed labels."""
-        return smoothed(told[0], self.config.heard_share), smoothed(told[1], self.config.seen_share)
+        return smoothed(told[0], self.config.audio_share), smoothed(told[1], self.config.visual_share)
 
     def anchor_losses(
         self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
-        """``heard``, ``seen``, ``clip``."""
+        """``audio``, ``visual``, ``clip``."""
         return clip_losses(anchored, targets, counted)
 
     def predict(self, batch: Batch) -> ParsingScores:
         said = self.anchor_forward(self.inputs(batch))
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(said.heard, said.seen, said.clip, said.clip, self.gates(said.clip, thresholds, thresholds))
+        return ParsingScores(said.audio, said.visual, said.clip, said.clip, self.gates(said.clip, thresholds, thresholds))

@@ -44,8 +44,8 @@ class JomoldConfig(DenoisingConfig):
     width: int = Field(512, ge=1)
     feedforward: int = Field(512, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
-    seen_dropout: float = Field(0.5, ge=0, lt=1, description="of the visual stream before pooling")
-    heard_weight: float = Field(2.0, ge=0, description="of the loss of what is heard; all others have 1")
+    visual_dropout: float = Field(0.5, ge=0, lt=1, description="of the visual stream before pooling")
+    audio_weight: float = Field(2.0, ge=0, description="of the audio loss; all others have 1")
     cross_attention: bool = Field(True, description="across the modalities, in training and inference")
     segment_threshold: float = Field(0.5, ge=0, le=1, description="a class is on in a segment from this probability on")
     clip_threshold: float = Field(0.5, ge=0, le=1, description="and if it is so in the clip, of the same modality, from this one on")
@@ -56,7 +56,7 @@ class JomoldConfig(DenoisingConfig):
         if not self.denoise or self.noise_ratios is not None:
             return None
         return self.model_copy(
-            update={"denoise": False, "cross_attention": False, "heard_weight": 1.0, "thresholds": "fixed", "given_thresholds": {}}
+            update={"denoise": False, "cross_attention": False, "audio_weight": 1.0, "thresholds": "fixed", "given_thresholds": {}}
         )
 
 
@@ -74,7 +74,7 @@ class Jomold(DenoisingMethod):
         super().__init__(config, visual_shape, audio_shape, num_classes, other_shapes)
         self.front_end = ParsingFrontEnd(self.visual_shape[-1], self.audio_shape[0], self.motion_width, config.width)
         self.attention = HybridAttention(config.width, feedforward=config.feedforward, dropout=config.dropout)
-        self.dropout = nn.Dropout(config.seen_dropout)
+        self.dropout = nn.Dropout(config.visual_dropout)
         self.token_width = config.width
         self.pooling = AttentivePooling(config.width, num_classes)
 
@@ -84,21 +84,21 @@ class Jomold(DenoisingMethod):
 
     @property
     def loss_weights(self) -> Mapping[str, float]:
-        return {"heard": self.config.heard_weight}
+        return {"audio": self.config.audio_weight}
 
     def anchor_forward(self, inputs: ParsingInputs, cross: bool = True) -> Anchored:
         visual, audio, motion, mask = inputs
-        heard, seen = self.attention(*self.front_end(visual, audio, motion), mask, cross)
-        return Anchored(heard, seen, *self.pooling(heard, self.dropout(seen), mask))
+        audio, visual = self.attention(*self.front_end(visual, audio, motion), mask, cross)
+        return Anchored(audio, visual, *self.pooling(audio, self.dropout(visual), mask))
 
     def anchor_losses(
         self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
-        """``heard``, ``seen``, ``clip``, ``contrast``."""
-        contrast = stream_contrast(anchored.heard_tokens, anchored.seen_tokens, mask)
+        """``audio``, ``visual``, ``clip``, ``contrast``."""
+        contrast = stream_contrast(anchored.audio_tokens, anchored.visual_tokens, mask)
         return {**clip_losses(anchored, targets, counted), "contrast": contrast}
 
     def predict(self, batch: Batch) -> ParsingScores:
         said = self.anchor_forward(self.inputs(batch), self.crosses)
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(said.heard, said.seen, said.clip_heard, said.clip_seen, self.gates(said.clip, thresholds, thresholds))
+        return ParsingScores(said.audio, said.visual, said.clip_audio, said.clip_visual, self.gates(said.clip, thresholds, thresholds))

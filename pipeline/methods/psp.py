@@ -121,7 +121,6 @@ class Psp(LocalizationMethod):
     """The whole network; every registered parameter is used: at 7x7x512 / 128, C = 28 they are 1,548,657 (released 1,667,251 less 118,594
     that are never used), weakly supervised 1,253,902 (1,254,251 less 349)."""
 
-    tasks = frozenset({"avel"})
     Config = PspConfig
     config: PspConfig
 

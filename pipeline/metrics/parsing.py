@@ -1,9 +1,9 @@
-"""Scores of audio-visual video parsing: what is heard and what is seen, per class and segment (Tian, Li, Xu, ECCV 2020, Sec. 5; CoLeaF,
-ECCV 2024, Sec. 4.1 and Eq. 14-15, adds the scores of what is only heard and only seen).
+"""Scores of audio-visual video parsing: audio and visual events, per class and segment (Tian, Li, Xu, ECCV 2020, Sec. 5; CoLeaF,
+ECCV 2024, Sec. 4.1 and Eq. 14-15, adds the scores of audio-only and visual-only events).
 
 Shape letters: N clips, C classes, T segments, K scores.
 
-Kinds of truth and prediction: A heard, V seen, AV heard and seen at once, Ao heard and not seen, Vo seen and not heard. At the *segment*
+Kinds of truth and prediction: A audio, V visual, AV both at once, Ao audio and not visual, Vo visual and not audio. At the *segment*
 level a class's segments are counted; at the *event* level its unbroken runs of segments, a predicted run being right where a true one has
 an intersection over union of 0.5 or more with it. (At 0.5, and with a gap between the runs of a class, no run fits two others, so that
 right + false = predicted and right + missed = true.) Of each clip the F-scores 2 TP / (2 TP + FP + FN) of the classes that are true or
@@ -11,7 +11,7 @@ predicted in it are averaged, then all clips. ``Type@AV`` is the mean of A, V an
 counts of A and V class by class before the F-score, ``Event@AVo`` those of Ao and Vo.
 
 A clip that neither holds nor is said to hold anything of a kind counts as perfect (``empty="perfect"``), as in every published number.
-Many clips have no segment that is only seen, so that predicting nothing at all scores 65.6 in Vo on LLP's test clips, more than most
+Many clips have no segment that is visual only, so that predicting nothing at all scores 65.6 in Vo on LLP's test clips, more than most
 methods. With ``empty="skip"`` such clips are left out, kind by kind.
 """
 
@@ -62,9 +62,9 @@ def parsing_scores(
         ValueError: shapes differ.
 
     Example:
-        >>> heard, seen = np.zeros((2, 1, 1, 4), bool)
-        >>> heard[:, :, :2] = True
-        >>> scores = parsing_scores(heard, seen, heard, heard)
+        >>> audio, visual = np.zeros((2, 1, 1, 4), bool)
+        >>> audio[:, :, :2] = True
+        >>> scores = parsing_scores(audio, visual, audio, audio)
         >>> scores["segment/A"], scores["segment/V"], scores["segment/Vo"]
         (100.0, 0.0, 100.0)
     """
@@ -85,8 +85,8 @@ def count(
     if any(table.shape != (clips, classes, segments) for table in tables) or valid.shape != (clips, segments):
         shapes = ", ".join(str(table.shape) for table in tables)
         raise ValueError(f"tables {shapes} must have one shape (N, C, T), and the mask {valid.shape} its (N, T)")
-    heard, seen, true_heard, true_seen = (table & valid[:, None] for table in tables)
-    pred, true = kinds(heard, seen), kinds(true_heard, true_seen)
+    counted = [table & valid[:, None] for table in tables]
+    pred, true = kinds(counted[0], counted[1]), kinds(counted[2], counted[3])
     counts: dict[str, Counts] = {}
     for level, function in (("segment", _segment_counts), ("event", event_counts)):
         of_kind = {kind: function(pred[kind], true[kind]) for kind in KINDS}
@@ -97,7 +97,7 @@ def count(
 
 
 def kinds(audio: NDArray[np.bool_], visual: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-    """Heard and seen (any shape, bool) -> the five kinds."""
+    """Audio and visual (any shape, bool) -> the five kinds."""
     return {"A": audio, "Ao": audio & ~visual, "V": visual, "Vo": visual & ~audio, "AV": audio & visual}
 
 

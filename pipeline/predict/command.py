@@ -18,6 +18,7 @@ from pipeline.predict.predictor import Predictor, load_run
 from pipeline.publish import replace
 from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
+from pipeline.tasks.tracks import in_words
 from pipeline.text import printable
 
 ALL, SOME, NONE = 0, 1, 2  # exit codes: how many of the files were answered whole
@@ -118,7 +119,7 @@ def table(prediction: Prediction, directory: Path) -> str:
     """The events of one file as people read them."""
     lines = [f"{printable(prediction.path.name)}: {clock(prediction.seconds)}, {prediction.run} seed {prediction.seed} -> {directory}"]
     lines += [
-        f"  {clock(event.start):>9} - {clock(event.end):<9} {event.score:5.2f}  {event.perceived:5}  {event.label}"
+        f"  {clock(event.start):>9} - {clock(event.end):<9} {event.score:5.2f}  {in_words(event.modality):12}  {event.label}"
         for event in prediction.events
     ]
     if not prediction.events:

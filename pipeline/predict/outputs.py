@@ -76,7 +76,7 @@ def document(prediction: Prediction) -> dict[str, Any]:
 
 
 def segment_lines(prediction: Prediction) -> str:
-    """segments.csv: start, end, decoded, events ("Dog (both); Bell (heard)"), and the score of every class on every track."""
+    """segments.csv: start, end, decoded, events ("Dog (audio-visual); Bell (audio)"), and the score of every class on every track."""
     tracks = prediction.tracks
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")

@@ -42,7 +42,8 @@ def parsing_table(results: list[RunResult], settings: ReportSettings) -> Table:
     notes = [
         "as published: a clip that neither holds nor is said to hold anything of a kind counts as perfect, ± half the 95 % interval over"
         " clips (bootstrap); clips that have it: those are left out; micro: F of the counts of all clips and classes together."
-        " Ao: heard and not seen, Vo: seen and not heard. Differences are as published, means over seeds, paired over clips (bootstrap)."
+        " Ao: audio and not visual, Vo: visual and not audio. Differences are as published, means over seeds, paired over"
+        " clips (bootstrap)."
     ]
     return Table(["Run", "Level", "Rule", *SCORES], lines, notes)
 

@@ -18,14 +18,14 @@ from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from pipeline.drawing import METADATA, plt
 from pipeline.report.preview import PEAK_SECONDS, Preview
-from pipeline.tasks.tracks import Perceived, Tracks, runs
+from pipeline.tasks.tracks import TrackName, Tracks, in_words, runs
 
 WIDTH, THUMBNAILS, SOUND, LANE = 11.0, 0.75, 0.45, 0.42  # inches: of the figure, and the heights of a panel's parts
 LEFT, RIGHT = 1.7, 0.3  # inches beside the axes
 PANEL_SECONDS, MOST_PANELS = 60.0, 6
 MOST_LANES, FEWEST_LANES = 8, 3
 
-Truth = Mapping[Perceived, np.ndarray]
+Truth = Mapping[TrackName, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class _Panel:
     end: float
     tracks: Tracks
     truth: Truth | None
-    lanes: list[tuple[Perceived, int]]
+    lanes: list[tuple[TrackName, int]]
     left_out: int
 
     @property
@@ -124,10 +124,10 @@ def _panels(tracks: Tracks, truth: Truth | None, segment_seconds: float) -> Iter
         yield _Panel(first * segment_seconds, (first + segments) * segment_seconds, part, known, *shown_lanes(part, known, 1))
 
 
-def shown_lanes(tracks: Tracks, truth: Truth | None, fewest: int) -> tuple[list[tuple[Perceived, int]], int]:
+def shown_lanes(tracks: Tracks, truth: Truth | None, fewest: int) -> tuple[list[tuple[TrackName, int]], int]:
     """(track, class) of the lanes to draw, those of truth and decisions by their first moment, filled up with the highest scores to
     ``fewest``; and how many with an event had no room."""
-    first: dict[tuple[Perceived, int], int] = {}
+    first: dict[tuple[TrackName, int], int] = {}
     for name, decided in tracks.active.items():
         active = decided | truth[name] if truth and name in truth else decided
         first |= {(name, int(number)): int(active[:, number].argmax()) for number in np.flatnonzero(active.any(axis=0))}
@@ -213,7 +213,7 @@ def _draw_lanes(axes: Any, panel: _Panel, segment_seconds: float) -> None:
     for first, end in runs(~tracks.valid):
         axes.add_patch(Rectangle((edges[first], 0), edges[end] - edges[first], max(1, len(lanes)), **UNKNOWN.patch(), zorder=0))
     axes.set_ylim(0, max(1, len(lanes)))
-    names = [f"{_short(tracks.classes[number])}\n({name})" for name, number in lanes]
+    names = [f"{_short(tracks.classes[number])}\n({in_words(name)})" for name, number in lanes]
     axes.set_yticks([len(lanes) - 0.5 - row for row in range(len(lanes))], names, fontsize=8, linespacing=0.95)
     axes.tick_params(axis="y", length=0)
     axes.tick_params(axis="x", labelsize=8)

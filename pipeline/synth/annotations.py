@@ -39,7 +39,7 @@ def _ave_row(plan: ClipPlan) -> str:
 
 
 def _label_row(plan: ClipPlan) -> str:
-    """All classes that are heard or seen anywhere in the clip, the main event's first."""
+    """All classes that are audible or visible anywhere in the clip, the main event's first."""
     others = {span.category for span in plan.spans} - {plan.event.category}
     return f"{plan.id}_0_{SECONDS}\t" + ",".join(CATEGORIES[c] for c in (plan.event.category, *sorted(others)))
 

@@ -1,6 +1,6 @@
 """What happens in every clip of the demo world, drawn before anything is rendered.
 
-Each clip lasts ten seconds and holds exactly one audio-visual event: one class seen and heard at the same whole seconds.
+Each clip lasts ten seconds and holds exactly one audio-visual event: one class audible and visible at the same whole seconds.
 Around it the class may go on as a sound without its picture or the reverse, and another class may sound or be shown,
 so that neither modality alone tells where the event is.
 
@@ -32,7 +32,7 @@ _PLACE = 6  # purpose of the clip's random numbers, beside those of the scene an
 
 @dataclass(frozen=True)
 class Span:
-    """A class is heard (``audio``), seen (``visual``) or both (``av``) during the whole seconds [onset, offset)."""
+    """A class is audible (``audio``), visible (``visual``) or both (``av``) during the whole seconds [onset, offset)."""
 
     modality: str
     category: int
@@ -42,7 +42,7 @@ class Span:
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip: its name, its split, its audio-visual event and all that is heard and seen.
+    """One clip: its name, its split, its audio-visual event and all other audio and visual ones.
 
     ``spans`` holds, per modality and class, the longest possible runs: two spans of one class never touch.
     ``place`` says how much red, green and blue there is, and of the hum of each; in [0, 1].
@@ -77,9 +77,9 @@ def draw_clip(settings: SynthSettings, split: str, index: int) -> ClipPlan:
     category = int(order[place])
     rng = clip_generator(settings, split, index)
     onset, offset = _draw_event(rng, settings)
-    heard, seen = _draw_surroundings(rng, settings, category, onset, offset)
-    spans = [Span("audio", c, *run) for c in range(len(CATEGORIES)) for run in _runs(heard[c])]
-    spans += [Span("visual", c, *run) for c in range(len(CATEGORIES)) for run in _runs(seen[c])]
+    audio, visual = _draw_surroundings(rng, settings, category, onset, offset)
+    spans = [Span("audio", c, *run) for c in range(len(CATEGORIES)) for run in _runs(audio[c])]
+    spans += [Span("visual", c, *run) for c in range(len(CATEGORIES)) for run in _runs(visual[c])]
     event = Span("av", category, onset, offset)
     red, green, blue = clip_generator(settings, split, index, _PLACE).random(3).tolist()
     return ClipPlan(_clip_id(settings, split, index), split, index, event, tuple(spans), (red, green, blue))
@@ -97,39 +97,39 @@ def _draw_event(rng: np.random.Generator, settings: SynthSettings) -> tuple[int,
 def _draw_surroundings(
     rng: np.random.Generator, settings: SynthSettings, category: int, onset: int, offset: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Who is heard and who is seen in each second.
+    """Which classes are audible and which are visible in each second.
 
     The other sound and the other picture are of two different classes, so they make no second audio-visual event.
 
     Returns:
-        heard, seen: bool (C, SECONDS).
+        audio, visual: bool (C, SECONDS).
     """
-    heard = np.zeros((len(CATEGORIES), SECONDS), dtype=bool)
-    seen = heard.copy()
-    heard[category, onset:offset] = seen[category, onset:offset] = True
+    audio = np.zeros((len(CATEGORIES), SECONDS), dtype=bool)
+    visual = audio.copy()
+    audio[category, onset:offset] = visual[category, onset:offset] = True
     others = rng.permutation([c for c in range(len(CATEGORIES)) if c != category])
     other_sound, other_picture = int(others[0]), int(others[1])
     distracted = rng.random() < settings.distractor_share
 
     for start, stop in ((0, onset), (offset, SECONDS)):
         goes_on = rng.random() < settings.single_share
-        lone = heard if rng.random() < 0.5 else seen
+        lone = audio if rng.random() < 0.5 else visual
         if goes_on:
             lone[category, start:stop] = True
         sound_here, picture_here = rng.random(2) < _FILLED_SHARE
-        if distracted and sound_here and not heard[category, start:stop].any():
-            heard[other_sound, start:stop] = True
-        if distracted and picture_here and not seen[category, start:stop].any():
-            seen[other_picture, start:stop] = True
+        if distracted and sound_here and not audio[category, start:stop].any():
+            audio[other_sound, start:stop] = True
+        if distracted and picture_here and not visual[category, start:stop].any():
+            visual[other_picture, start:stop] = True
 
     if distracted and rng.random() < _ACCOMPANIED_SHARE:
         # all through the event: who hears (or sees) two classes needs the other modality to tell which is the event's
         start, stop = int(rng.integers(0, onset + 1)), int(rng.integers(offset, SECONDS + 1))
         if rng.random() < 0.5:
-            heard[other_sound, start:stop] = True
+            audio[other_sound, start:stop] = True
         else:
-            seen[other_picture, start:stop] = True
-    return heard, seen
+            visual[other_picture, start:stop] = True
+    return audio, visual
 
 
 def _runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:

@@ -1,4 +1,4 @@
-"""The picture of one clip: a cluttered background under a drifting camera and, over it, every class that is seen."""
+"""The picture of one clip: a cluttered background under a drifting camera and, over it, every visible class."""
 
 from __future__ import annotations
 

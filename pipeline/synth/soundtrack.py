@@ -1,4 +1,4 @@
-"""The sound of one clip: a bed of coloured noise, the hums of its place and, over it, every class that is heard, at a known level."""
+"""The sound of one clip: a bed of coloured noise, the hums of its place and, over it, every audible class, at a known level."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _BED, _VOICE, _HUM = 1, 2, 7  # purposes of the clip's random numbers
 
 @dataclass(frozen=True)
 class Soundtrack:
-    """What is heard, still apart, each (L,) float32: ``bed``, ``hums`` of the place and, by class index, ``voices``.
+    """The parts of the sound, still apart, each (L,) float32: ``bed``, ``hums`` of the place and, by class index, ``voices``.
 
     Their sum stays within +-0.9.
     """

@@ -11,13 +11,13 @@ from typing import Literal
 
 import numpy as np
 
-Perceived = Literal["heard", "seen", "both"]
+TrackName = Literal["audio", "visual", "audio_visual"]
 
 
 @dataclass(frozen=True)
 class Tracks:
-    """Per-class decisions and scores over time. A task fills the tracks it knows: audio-visual event localization ``both`` alone;
-    parsing, which tells what is heard from what is seen, ``heard`` and ``seen``, and ``both`` where they coincide.
+    """Per-class decisions and scores over time. A task fills the tracks it knows: audio-visual event localization ``audio_visual`` alone;
+    parsing, which tells the modalities apart, ``audio`` and ``visual``, and ``audio_visual`` where they coincide.
 
     classes: C names.
     scores: by track (T, C) float32, probability of the class; 0 where not ``valid``.
@@ -26,8 +26,8 @@ class Tracks:
     """
 
     classes: tuple[str, ...]
-    scores: dict[Perceived, np.ndarray]
-    active: dict[Perceived, np.ndarray]
+    scores: dict[TrackName, np.ndarray]
+    active: dict[TrackName, np.ndarray]
     valid: np.ndarray
 
     def __len__(self) -> int:
@@ -65,17 +65,22 @@ def join(parts: Sequence[Tracks]) -> Tracks:
 
 @dataclass(frozen=True)
 class FoundEvent:
-    """A class over an unbroken run of segments: [start, end) in seconds, the mean of its scores, and whether it is heard, seen or both."""
+    """A class over an unbroken run of segments: [start, end) in seconds, the mean of its scores, and its modality."""
 
     start: float
     end: float
     label: str
     score: float
-    perceived: Perceived
+    modality: TrackName
 
     def __str__(self) -> str:
-        """E.g. "2.0-6.0 s  Dog  0.93 (both)"."""
-        return f"{self.start:.1f}-{self.end:.1f} s  {self.label}  {self.score:.2f} ({self.perceived})"
+        """E.g. "2.0-6.0 s  Dog  0.93 (audio-visual)"."""
+        return f"{self.start:.1f}-{self.end:.1f} s  {self.label}  {self.score:.2f} ({in_words(self.modality)})"
+
+
+def in_words(track: TrackName) -> str:
+    """The track's name as people write it: "audio-visual"."""
+    return track.replace("_", "-")
 
 
 def runs(active: np.ndarray) -> Iterator[tuple[int, int]]:
@@ -98,16 +103,16 @@ def events(tracks: Tracks, segment_seconds: float, seconds: float | None = None)
             end=min(end * segment_seconds, limit),
             label=label,
             score=float(tracks.scores[name][first:end, number].mean(dtype=np.float64)),
-            perceived=name,
+            modality=name,
         )
         for name, active in tracks.active.items()
         for number, label in enumerate(tracks.classes)
         for first, end in runs(active[:, number])
     ]
-    return sorted(found, key=lambda event: (event.start, event.label, event.perceived))
+    return sorted(found, key=lambda event: (event.start, event.label, event.modality))
 
 
 def named(tracks: Tracks, segment: int) -> str:
-    """The events of one segment, e.g. "Dog (both); Bell (heard)"; empty for background."""
+    """The events of one segment, e.g. "Dog (audio-visual); Bell (audio)"; empty for background."""
     active = [(tracks.classes[number], name) for name, part in tracks.active.items() for number in np.flatnonzero(part[segment])]
-    return "; ".join(f"{label} ({name})" for label, name in active)
+    return "; ".join(f"{label} ({in_words(name)})" for label, name in active)

@@ -124,12 +124,12 @@ def test_the_audio_truth_is_known_by_its_hash(tmp_path, monkeypatch):
     old.write_text(new.read_text(encoding="utf-8").replace("\t6\t7\t", "\t6\t8\t"), encoding="utf-8")
     versions = {hashlib.sha256(path.read_bytes()).hexdigest(): name for path, name in ((new, "corrected"), (old, "before_2024_04"))}
     monkeypatch.setattr(llp, "AUDIO_VERSIONS", versions)
-    heard = {}
+    audio = {}
     for version in ("before_2024_04", "corrected"):
         index = build(root, audio_truth=version)
-        heard[version] = occupied(index.rows[3].events, index.classes, "audio", 10).sum()
+        audio[version] = occupied(index.rows[3].events, index.classes, "audio", 10).sum()
         assert f"version {version}" in index.health[0]
-    assert heard == {"before_2024_04": 8, "corrected": 7}
+    assert audio == {"before_2024_04": 8, "corrected": 7}
     old.unlink()
     with pytest.raises(InputProblems, match=r"AVVP_eval_audio\.csv is corrected; set dataset\.audio_truth"):
         build(root)
@@ -166,8 +166,9 @@ STATISTICS = {"before_2024_04": (14_568, 9_591, 4_977, 2_198), "corrected": (14_
 
 @pytest.mark.parametrize("version", STATISTICS)
 def test_the_published_files_have_the_published_statistics(tmp_path, shared, version):
-    """Test segments on: heard, both, heard alone, seen alone. The specification's numbers are those of the corrected audio truth."""
-    heard, both, heard_alone, seen_alone = STATISTICS[version]
+    """Test segments on: audio, audio-visual, audio alone, visual alone. The specification's numbers are those of the corrected audio
+    truth."""
+    of_audio, both, audio_alone, visual_alone = STATISTICS[version]
     root = shared / "annotations" / "llp"
     if not (root / "AVVP_train.csv").is_file():
         pytest.skip("no LLP annotations here")
@@ -184,8 +185,8 @@ def test_the_published_files_have_the_published_statistics(tmp_path, shared, ver
         events = [[llp.Event(**event) for event in of_row] for of_row in test["events"]]
         tables[modality] = np.stack([occupied(of_row, classes, modality, 10) for of_row in events])
     audio, visual = tables["audio"], tables["visual"]
-    assert (audio.sum(), visual.sum(), (audio & visual).sum()) == (heard, 11_789, both)
-    assert ((audio & ~visual).sum(), (visual & ~audio).sum()) == (heard_alone, seen_alone)
+    assert (audio.sum(), visual.sum(), (audio & visual).sum()) == (of_audio, 11_789, both)
+    assert ((audio & ~visual).sum(), (visual & ~audio).sum()) == (audio_alone, visual_alone)
     assert rows[rows["split"] == "train"]["events"].map(len).sum() == 0
     assert sum(len(labels) for labels in rows[rows["split"] == "train"]["labels"]) == 16_057  # 1.6057 a clip
     counts = {line.split(":")[0]: int(line.split(": ")[1].split()[0]) for line in index.health[1:]}

@@ -55,7 +55,7 @@ def test_the_rule_goes_from_the_settings_through_the_index_into_every_tasks_trut
     store = FeatureStore(tmp_path / "features")
     of = {name: load_split(store, index, classes, "test", TASKS.get(name)).targets for name in ("avel", "avvp", "cml")}
     assert (of["avel"].segments[0] == 0).int().tolist() == EXPECTED[rule]
-    assert of["avvp"].heard[0, :, 0].int().tolist() == of["avvp"].seen[0, :, 0].int().tolist() == EXPECTED[rule]
+    assert of["avvp"].audio[0, :, 0].int().tolist() == of["avvp"].visual[0, :, 0].int().tolist() == EXPECTED[rule]
     assert of["cml"].event[0].int().tolist() == EXPECTED[rule]
     shares = load_split(store, index, classes, "train", TASKS.get("avel"), labels="proportions").targets.labels[0]
     assert shares[0].item() == pytest.approx(sum(EXPECTED[rule]) / T)
@@ -114,11 +114,11 @@ def test_the_oracle_of_unav100_under_either_rule(shared, tmp_path, rule, segment
     index = build_index(settings)
     rows = [row for row in index.rows if row.split == "test"]
     truth = avvp.row_targets([[asdict(each) for each in row.events] for row in rows], index.classes, 60, 1.0, rule=rule)
-    assert torch.equal(truth.heard, truth.seen)
+    assert torch.equal(truth.audio, truth.visual)
     by_segment, by_event = [], []
     for number, row in enumerate(rows):
         length, labels = min(60, math.ceil(row.seconds)), truth.labels[number].numpy().nonzero()[0]
-        true = truth.heard[number, :length].numpy()[:, labels]
+        true = truth.audio[number, :length].numpy()[:, labels]
         by_segment.append(np.mean(2 * true.sum(axis=0) / (true.sum(axis=0) + length)))
         spans = [runs(column) for column in true.T]
         hits = [any(end - start >= length / 2 for start, end in of_class) for of_class in spans]

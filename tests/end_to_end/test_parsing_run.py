@@ -39,7 +39,7 @@ def test_clips_become_a_table_with_what_trivial_answers_score(project):
     assert "| (nothing, always) | segment | as published |" in text
     assert f"nothing {of_test['baseline_nothing']:.2f}, weak label {of_test['baseline_weak_label']:.2f}" in text
     assert "Parsing, every score beside trivial answers" in (report / "index.html").read_text(encoding="utf-8")
-    assert '"track":"heard"' in (report / "index.html").read_text(encoding="utf-8")
+    assert '"track":"audio"' in (report / "index.html").read_text(encoding="utf-8")
     assert (report / "timeline.png").stat().st_size > 10_000
     lines = pd.read_parquet(project.root / "data/results/runs/han/predictions.parquet")
     assert len(lines[lines["split"] == "test"]) == 6 * 10

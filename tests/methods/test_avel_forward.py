@@ -17,11 +17,11 @@ class Reference(Restatement):
 
     def __call__(self, visual, audio, fusion):
         pooled, weights = zip(*(self.audio_guided("attention", v, a) for v, a in zip(visual, audio, strict=True)), strict=True)
-        heard, seen = self.lstm("audio_lstm", audio), self.lstm("visual_lstm", np.stack(pooled))
+        audio, visual = self.lstm("audio_lstm", audio), self.lstm("visual_lstm", np.stack(pooled))
         if fusion == "dmrn":
-            merged = (self.residual("visual", seen) + self.residual("audio", heard)) / 2
-            return self.linear("classifier", (np.tanh(heard + merged) + np.tanh(seen + merged)) / 2), np.stack(weights)
-        hidden = relu(self.linear("classifier.0", relu(np.concatenate([heard, seen], axis=1))))
+            merged = (self.residual("visual", visual) + self.residual("audio", audio)) / 2
+            return self.linear("classifier", (np.tanh(audio + merged) + np.tanh(visual + merged)) / 2), np.stack(weights)
+        hidden = relu(self.linear("classifier.0", relu(np.concatenate([audio, visual], axis=1))))
         return self.linear("classifier.2", hidden), np.stack(weights)
 
     def residual(self, modality, x):
@@ -79,7 +79,7 @@ def test_released_loss_is_torchs_own_and_nearly_flat():
     torch.testing.assert_close(method.losses(whole, targets, Progress(0, 1))["total"], criterion(probabilities, truth))
 
 
-@pytest.mark.parametrize("modality", ["both", "audio", "visual"])
+@pytest.mark.parametrize("modality", ["audio_visual", "audio", "visual"])
 def test_a_modality_alone_sees_only_itself(modality):
     batch, _, _ = example()
     method = build(modality=modality)
@@ -103,5 +103,5 @@ def test_the_published_networks_size(fusion, parameters, supervision):
 
 
 def test_the_residual_fusion_takes_two_modalities():
-    with pytest.raises(ValidationError, match="fusion: dmrn needs modality: both"):
+    with pytest.raises(ValidationError, match="fusion: dmrn needs modality: audio_visual"):
         build(fusion="dmrn", modality="audio")

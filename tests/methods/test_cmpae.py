@@ -18,7 +18,7 @@ def build(**config):
     torch.manual_seed(1)
     method = create(
         "cmpae", visual_shape=(2, 4), audio_shape=(7,), num_classes=CLASSES, other_shapes={"motion": (5,)}, width=6, feedforward=8,
-        dropout=0.0, seen_dropout=0.0, absence_dropout=0.0, **config,
+        dropout=0.0, visual_dropout=0.0, absence_dropout=0.0, **config,
     )  # fmt: skip
     return scatter(method)
 
@@ -39,12 +39,12 @@ class Reference(HanReference):
     """One clip, from the spec's formulas. ``cross``: with attention across the modalities (0.8 of it) or without."""
 
     def __call__(self, visual, audio, motion, cross):
-        heard = elu(self.linear("front_end.audio", audio))
-        seen = elu(self.linear("front_end.visual", visual)).mean(axis=1)
-        seen = elu(self.linear("front_end.fusion", np.concatenate([seen, elu(self.linear("front_end.motion", motion))], axis=1)))
-        streams = [self.stream(heard, seen, cross), self.stream(seen, heard, cross)]
-        modalities = [self.modality(x, streams, name) for x, name in zip(streams, ("heard", "seen"), strict=True)]
-        g = self.linear("whole_clip.classifier", sum(leaky(self.linear("whole_clip.shared.0", x)) for x in (heard, seen)))
+        audio = elu(self.linear("front_end.audio", audio))
+        visual = elu(self.linear("front_end.visual", visual)).mean(axis=1)
+        visual = elu(self.linear("front_end.fusion", np.concatenate([visual, elu(self.linear("front_end.motion", motion))], axis=1)))
+        streams = [self.stream(audio, visual, cross), self.stream(visual, audio, cross)]
+        modalities = [self.modality(x, streams, name) for x, name in zip(streams, ("audio", "visual"), strict=True)]
+        g = self.linear("whole_clip.classifier", sum(leaky(self.linear("whole_clip.shared.0", x)) for x in (audio, visual)))
         return streams, modalities, sigmoid(g).mean(axis=0), CLASSES / alpha(g.mean(axis=0)).sum()
 
     def stream(self, q, o, cross):
@@ -82,7 +82,7 @@ def test_a_pass_equals_the_numpy_restatement(cross):
     assert parsed.before[0].shape == parsed.after[1].shape == (3, 5, 6)
     for clip, (streams, modalities, p, u) in enumerate(restated(method, batch, cross)):
         length = LENGTHS[clip]
-        for number, belief in enumerate((parsed.heard, parsed.seen)):
+        for number, belief in enumerate((parsed.audio, parsed.visual)):
             np.testing.assert_allclose(parsed.after[number][clip, :length], streams[number], atol=1e-10)
             np.testing.assert_allclose(belief.segments[clip, :length], modalities[number][0], atol=1e-10)
             np.testing.assert_allclose(belief.clip[clip], modalities[number][1], atol=1e-10)
@@ -98,7 +98,7 @@ def test_inference_fuses_both_passes():
         scores = method.predict(batch)
     passes = zip(restated(method, batch, True), restated(method, batch, False), strict=True)
     for clip, ((_, across, *_), (_, alone, *_)) in enumerate(passes):
-        for number, (segments, whole) in enumerate(((scores.heard, scores.clip_heard), (scores.seen, scores.clip_seen))):
+        for number, (segments, whole) in enumerate(((scores.audio, scores.clip_audio), (scores.visual, scores.clip_visual))):
             fused = [0.7 * one + 0.3 * other for one, other in zip(across[number], alone[number], strict=True)]
             np.testing.assert_allclose(segments[clip, : LENGTHS[clip]], fused[0], atol=1e-10)
             np.testing.assert_allclose(whole[clip], fused[1], atol=1e-10)
@@ -107,8 +107,8 @@ def test_inference_fuses_both_passes():
 
 def contrast(streams):
     """The two streams of a clip -> the contrast of each segment."""
-    heard, seen = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in streams)
-    q = softmax(heard @ seen.T / 0.2)
+    audio, visual = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in streams)
+    q = softmax(audio @ visual.T / 0.2)
     others = max(len(q) - 1, 1)
     return [-math.log(0.9 * q[t, t] + 0.1 / others * (q[t].sum() - q[t, t])) for t in range(len(q))]
 
@@ -116,27 +116,27 @@ def contrast(streams):
 @pytest.mark.parametrize(("epoch", "noise", "removed"), [(0, 1.0, False), (1, 0.0, False), (1, 1.0, True)])
 @pytest.mark.parametrize("number", [0, 1])
 def test_losses_equal_the_restatement(epoch, noise, removed, number):
-    """With the whole ratio every label goes from what is seen, from the second epoch on; the label of the clip stays."""
+    """With the whole ratio every label goes from the visual targets, from the second epoch on; the label of the clip stays."""
     batch, targets = example()
     method = build()
-    method.noise_seen.fill_(noise)
-    expected = {name: [] for name in ("heard", "seen", "clip", "contrast", "mutual")}
-    for clip, (streams, ((_, p_heard, u_heard), (_, p_seen, u_seen)), p, u) in enumerate(restated(method, batch, True)):
+    method.noise_visual.fill_(noise)
+    expected = {name: [] for name in ("audio", "visual", "clip", "contrast", "mutual")}
+    for clip, (streams, ((_, p_audio, u_audio), (_, p_visual, u_visual)), p, u) in enumerate(restated(method, batch, True)):
         expected["contrast"] += contrast(streams)
         q = max(u, 0.9)
         for c in range(CLASSES):
             y = targets.labels[clip, c].item()
-            expected["heard"].append(binary(p_heard[c], y))
-            expected["seen"].append(binary(p_seen[c], 0.0 if removed and y else 0.9 * y + 0.05))
+            expected["audio"].append(binary(p_audio[c], y))
+            expected["visual"].append(binary(p_visual[c], 0.0 if removed and y else 0.9 * y + 0.05))
             expected["clip"].append(binary(p[c], y))
-            p_max, u_max = (p_heard[c], u_heard[c]) if p_heard[c] > p_seen[c] else (p_seen[c], u_seen[c])
+            p_max, u_max = (p_audio[c], u_audio[c]) if p_audio[c] > p_visual[c] else (p_visual[c], u_visual[c])
             gap = (1 - u_max) * (p[c] - p_max) ** 2 * y
-            gap += (1 - (u_heard[c] + u_seen[c]) / 2) * (p[c] - (p_heard[c] + p_seen[c]) / 2) ** 2 * (1 - y)
+            gap += (1 - (u_audio[c] + u_visual[c]) / 2) * (p[c] - (p_audio[c] + p_visual[c]) / 2) ** 2 * (1 - y)
             expected["mutual"].append((q if number == 1 else 1 - q) * gap)
     losses = method.losses(batch, targets, Progress(epoch, 9, number))
     for name, values in expected.items():
         assert losses[name].item() == pytest.approx(np.mean(values), abs=1e-10), name
-    weights = {"heard": 2, "seen": 0.6, "clip": 0.6, "contrast": 1, "mutual": 1}
+    weights = {"audio": 2, "visual": 0.6, "clip": 0.6, "contrast": 1, "mutual": 1}
     assert losses["total"].item() == pytest.approx(sum(weights[name] * np.mean(values) for name, values in expected.items()), abs=1e-10)
 
 
@@ -153,7 +153,7 @@ def test_frames_go_through_their_layer_apart():
 
 def test_noise_ratios_come_from_jomolds_first_network(tmp_path):
     method = build(recipe={"epochs": 3, "batch_size": 2})
-    jomold = METHODS.get("jomold").Config(width=6, feedforward=8, dropout=0.0, seen_dropout=0.0)
+    jomold = METHODS.get("jomold").Config(width=6, feedforward=8, dropout=0.0, visual_dropout=0.0)
     assert method.config.first_method == "jomold"
     own, expected = method.config.first.model_dump(), jomold.first.model_dump()
     recipe = own.pop("recipe")
@@ -166,15 +166,15 @@ def test_noise_ratios_come_from_jomolds_first_network(tmp_path):
     with torch.no_grad():
         for learner in (method, told):
             learner.prepare(first, lambda: [(batch, targets)])
-    assert method.noise_seen.max() > 0
-    assert torch.equal(method.noise_seen, told.noise_seen)
-    assert torch.equal(method.noise_heard, told.noise_heard)
+    assert method.noise_visual.max() > 0
+    assert torch.equal(method.noise_visual, told.noise_visual)
+    assert torch.equal(method.noise_audio, told.noise_audio)
     path = tmp_path / "ratios.npz"
     np.savez(path, audio=np.zeros(CLASSES), visual=np.full(CLASSES, 0.25))
     read = build(noise_ratios=path)
     assert read.config.first is None
     read.prepare(None, lambda: [])
-    assert read.noise_seen.tolist() == [0.25] * CLASSES
+    assert read.noise_visual.tolist() == [0.25] * CLASSES
 
 
 def test_parameters_as_the_released_network_uses():

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 from pydantic import ValidationError
-from test_coleaf_losses import SENSES, build
+from test_coleaf_losses import MODALITIES, build
 from test_han import CLASSES, example
 
 from pipeline.methods import METHODS, Progress, create
@@ -28,12 +28,12 @@ def test_the_passes_of_a_released_batch_and_their_order(monkeypatch):
         monkeypatch.setattr(network, name, watched)
 
     watch(method.anchor, "anchor_forward", "anchor")
-    watch(method.references, "hear", "heard")
-    watch(method.references, "see", "seen")
+    watch(method.references, "embed_audio", "audio")
+    watch(method.references, "embed_visual", "visual")
     for _ in method.steps(batch, targets, Progress(3, 10)):
         passes.append("step")
     told = ["anchor alone, no gradient", "anchor, no gradient"]
-    assert passes == [*told, "heard", "step", "seen", "step", "heard, no gradient", "seen, no gradient", "anchor", "step"]
+    assert passes == [*told, "audio", "step", "visual", "step", "audio, no gradient", "visual, no gradient", "anchor", "step"]
 
 
 def reached(method, terms):
@@ -47,19 +47,19 @@ def test_each_released_step_reaches_its_own_network_and_no_other():
     method, (batch, targets) = build(), example()
     steps = [reached(method, terms) for terms in method.steps(batch, targets, Progress(9, 10))]
     everything = {name for name, _ in method.named_parameters()}
-    heard = {name for name in everything if name.startswith(("references.front_end.audio", "references.heard"))}
+    audio = {name for name in everything if name.startswith(("references.front_end.audio", "references.audio"))}
     anchor = {name for name in everything if name.startswith("anchor.")}
-    assert steps == [heard, everything - heard - anchor, anchor]
+    assert steps == [audio, everything - audio - anchor, anchor]
 
 
 def test_teachers_get_no_gradient_as_printed_either():
     """Without the References' own losses nothing reaches them; without the Anchor's, only what they teach reaches it."""
     method, (batch, targets) = build("paper"), example()
     terms = next(iter(method.steps(batch, targets, Progress(0, 15))))
-    taught = sum(terms[f"{name}_{sense}"] for name in ("event", "co_occurrence") for sense in SENSES)
+    taught = sum(terms[f"{name}_{modality}"] for name in ("event", "co_occurrence") for modality in MODALITIES)
     assert all(name.startswith("anchor.") for name in reached(method, {"total": taught}))
     terms = next(iter(method.steps(batch, targets, Progress(0, 15))))
-    learned = sum(terms[f"{name}_{sense}"] for name in ("reference", "tokens", "self_modality") for sense in SENSES)
+    learned = sum(terms[f"{name}_{modality}"] for name in ("reference", "tokens", "self_modality") for modality in MODALITIES)
     assert all(name.startswith("references.") for name in reached(method, {"total": learned}))
 
 
@@ -67,10 +67,10 @@ def test_one_adam_over_three_steps_is_three_adams():
     batch, targets = example()
     methods = [build(limit=0.3) for _ in range(2)]
     parts = [
-        [*methods[1].references.front_end.audio.parameters(), *methods[1].references.heard.parameters()],
+        [*methods[1].references.front_end.audio.parameters(), *methods[1].references.audio.parameters()],
         [
             *(p for name, p in methods[1].references.front_end.named_parameters() if not name.startswith("audio")),
-            *methods[1].references.seen.parameters(),
+            *methods[1].references.visual.parameters(),
         ],
         [*methods[1].anchor.parameters()],
     ]
@@ -104,7 +104,7 @@ def test_class_tokens_leave_one_half_in_the_variant_paper_alone(variant, leaves)
             terms["total"].backward()
             optimizer.step()
     inputs = method.eval().inputs(batch)
-    classes = method.references.hear(inputs.audio, inputs.mask).classes
+    classes = method.references.embed_audio(inputs.audio, inputs.mask).classes
     assert ((classes - 0.5).abs().max() > 0.05) == leaves
     assert leaves or (classes - 0.5).abs().max() < 5e-3
 
@@ -131,7 +131,7 @@ def test_the_anchor_learns_by_its_own_losses_too(anchor):
     alone.load_state_dict(method.anchor.state_dict())
     expected, terms = (learner.losses(batch, targets, Progress(3, 20, 1)) for learner in (alone, method))
     own = {name for name in expected if name != "total"}
-    assert own > {"heard", "seen", "clip"} or anchor == "han"
+    assert own > {"audio", "visual", "clip"} or anchor == "han"
     for name in own:
         torch.testing.assert_close(terms[name], expected[name])
     others = sum(term for name, term in terms.items() if name.startswith(("reference_", "tokens_", "self_modality_")))
@@ -160,11 +160,11 @@ def test_what_the_variants_and_anchors_set():
         ({"anchor": "psp"}, "'psp' is no method that can be one; there are: cmpae, han, jomold"),
         ({"anchor": "coleaf"}, "'coleaf' is no method that can be one"),
         ({"anchor": "hann"}, "'hann' is no method"),
-        ({"anchor_settings": {"widht": 3}}, r"anchor_settings\.widht: unknown key; did you mean 'width'\? \(known: absence_dropout, clip_"),
+        ({"anchor_settings": {"widht": 3}}, r"anchor_settings\.widht: unknown key; did you mean 'width'\? \(known: absence_dropout, aud"),
         ({"anchor_settings": {"width": -3, "dropout": 2}}, r"settings\.width: .* greater than or equal to 1; anchor_settings\.dropout: "),
         ({"anchor_settings": {"recipe": {}}}, "anchor_settings: recipe: set it in this method's own settings"),
-        ({"anchor_settings": {"threshold_epoch": 2, "selected_for": ["heard"]}}, "anchor_settings: selected_for, threshold_epoch: set it"),
-        ({"anchor_settings": {"heard_weight": 9.0, "clip_threshold": 0.3}}, "anchor_settings: clip_threshold, heard_weight: set it"),
+        ({"anchor_settings": {"threshold_epoch": 2, "selected_for": ["audio"]}}, "anchor_settings: selected_for, threshold_epoch: set it"),
+        ({"anchor_settings": {"audio_weight": 9.0, "clip_threshold": 0.3}}, "anchor_settings: audio_weight, clip_threshold: set it"),
     ],
 )
 def test_settings_that_make_no_anchor_are_refused(settings, message):
@@ -175,8 +175,8 @@ def test_settings_that_make_no_anchor_are_refused(settings, message):
 def test_what_is_left_to_the_anchor_is_set_in_its_settings():
     """As printed the Anchor weighs its own losses, and has its own thresholds; what is set there counts."""
     batch, _ = example()
-    config = {"variant": "paper", "anchor_settings": {"heard_weight": 9.0, "clip_threshold": 0.3}}
+    config = {"variant": "paper", "anchor_settings": {"audio_weight": 9.0, "clip_threshold": 0.3}}
     method = create("coleaf", visual_shape=(2, 4), audio_shape=(7,), num_classes=CLASSES, other_shapes={"motion": (5,)}, **config)
-    assert method._anchor_weights() == {"heard": 9.0, "seen": 0.6, "clip": 0.6}
+    assert method._anchor_weights() == {"audio": 9.0, "visual": 0.6, "clip": 0.6}
     thresholds = method.double().eval().predict(batch).thresholds[0, :, :, 0]
     torch.testing.assert_close(thresholds, torch.tensor([[0.25, 0.3], [0.25, 0.3]], dtype=thresholds.dtype))

@@ -40,12 +40,12 @@ def test_a_pass_equals_the_numpy_restatement(token_head):
 def test_parameters_as_the_released_networks_use():
     """2,735,154 and 4,505,650 as released, of which an attention to the other modality and two layer norms, 1,052,672 each, are dead."""
     references = References(2048, 128, 512, 512, 25, "mean", feedforward=512, dropout=0.1, head_dropout=0.5)
-    of_audio = [references.front_end.audio, references.heard]
-    heard = sum(weight.numel() for part in of_audio for weight in part.parameters())
-    seen = sum(weight.numel() for weight in references.parameters()) - heard
+    of_audio = [references.front_end.audio, references.audio]
+    audio = sum(weight.numel() for part in of_audio for weight in part.parameters())
+    visual = sum(weight.numel() for weight in references.parameters()) - audio
     dead = 4 * 512 * 512 + 4 * 512 + 2 * 2 * 512
     assert dead == 1_052_672
-    assert (heard, seen) == (2_735_154 - dead, 4_505_650 - dead) == (1_682_482, 3_452_978)
+    assert (audio, visual) == (2_735_154 - dead, 4_505_650 - dead) == (1_682_482, 3_452_978)
 
 
 def trained(token_head):
@@ -84,7 +84,7 @@ def test_only_the_visual_branch_drops_what_weighs_the_segments():
     for drops in (True, False):
         torch.manual_seed(0)
         branch = ReferenceBranch(WIDTH, CLASSES, "mean", 8, dropout=0.0, head_dropout=0.5, drops_attention=drops)
-        seen = []
-        branch.over_time.register_forward_hook(lambda _module, inputs, _output, seen=seen: seen.append(inputs[0]))
+        given = []
+        branch.over_time.register_forward_hook(lambda _module, inputs, _output, given=given: given.append(inputs[0]))
         branch(stream, torch.ones(2, 4, dtype=torch.bool))
-        assert (seen[0] == 0).any() == drops
+        assert (given[0] == 0).any() == drops

@@ -68,12 +68,12 @@ def test_the_asymmetric_loss_is_a_sum_with_a_margin_and_weights_that_pass_no_gra
 
 
 def test_shares_count_the_classes_of_one_modality_alone():
-    heard = torch.tensor([[0.9, 0.8, 0.5, 0.1], [0.1, 0.2, 0.3, 0.4], [0.9, 0.9, 0.1, 0.1]])
-    seen = torch.tensor([[0.6, 0.1, 0.2, 0.7], [0.1, 0.9, 0.1, 0.1], [0.9, 0.9, 0.1, 0.1]])
-    of_heard, of_seen = unaligned_shares(heard, seen, 0.5)
-    # Heard 0, 1, 2, seen 0, 3; nothing heard; the same both.
-    torch.testing.assert_close(of_heard, torch.tensor([2 / 3, 0.0, 0.0]))
-    torch.testing.assert_close(of_seen, torch.tensor([1 / 2, 1.0, 0.0]))
+    audio = torch.tensor([[0.9, 0.8, 0.5, 0.1], [0.1, 0.2, 0.3, 0.4], [0.9, 0.9, 0.1, 0.1]])
+    visual = torch.tensor([[0.6, 0.1, 0.2, 0.7], [0.1, 0.9, 0.1, 0.1], [0.9, 0.9, 0.1, 0.1]])
+    of_audio, of_visual = unaligned_shares(audio, visual, 0.5)
+    # Audio 0, 1, 2, visual 0, 3; no audio; the same both.
+    torch.testing.assert_close(of_audio, torch.tensor([2 / 3, 0.0, 0.0]))
+    torch.testing.assert_close(of_visual, torch.tensor([1 / 2, 1.0, 0.0]))
 
 
 def cosines(a, b):

@@ -34,11 +34,11 @@ class Reference(Restatement):
     """One clip -> p^a, p^v (T, C), P^a, P^v, P (C,), from the spec's formulas; the frames averaged after their layer."""
 
     def __call__(self, visual, audio, motion):
-        heard = self.linear("front_end.audio", audio)
-        seen = self.linear("front_end.visual", visual).mean(axis=1)
+        audio = self.linear("front_end.audio", audio)
+        visual = self.linear("front_end.visual", visual).mean(axis=1)
         if motion is not None:
-            seen = self.linear("front_end.fusion", np.concatenate([seen, self.linear("front_end.motion", motion)], axis=1))
-        return self.mmil(self.layer(heard, seen), self.layer(seen, heard))
+            visual = self.linear("front_end.fusion", np.concatenate([visual, self.linear("front_end.motion", motion)], axis=1))
+        return self.mmil(self.layer(audio, visual), self.layer(visual, audio))
 
     def layer(self, q, o):
         own, cross = self.multi_head("attention.own", q, q, heads=1), self.multi_head("attention.cross", q, o, heads=1)
@@ -47,8 +47,8 @@ class Reference(Restatement):
             "attention.feedforward_norm", h + self.linear("attention.feedforward.3", relu(self.linear("attention.feedforward.0", h)))
         )
 
-    def mmil(self, heard, seen):
-        streams = (heard, seen)
+    def mmil(self, audio, visual):
+        streams = (audio, visual)
         p = [sigmoid(self.linear("pooling.classifier", x)) for x in streams]
         over_time = [softmax(self.linear("pooling.over_time", x).T).T for x in streams]
         over_modalities = softmax(np.stack([self.linear("pooling.over_modalities", x) for x in streams], axis=-1))
@@ -60,19 +60,19 @@ class Reference(Restatement):
 def test_forward_and_losses_equal_the_numpy_restatement(motion):
     batch, targets = example()
     method = build(motion)
-    reference, terms = Reference(method), {"heard": [], "seen": [], "clip": []}
+    reference, terms = Reference(method), {"audio": [], "visual": [], "clip": []}
     scores = method.predict(batch)
     for clip, length in enumerate(LENGTHS):
         streams = [stream[clip, :length].numpy() for stream in (batch.visual, batch.audio, batch.others["motion"])]
-        p_heard, p_seen, heard, seen, whole = reference(streams[0], streams[1], streams[2] if motion else None)
-        np.testing.assert_allclose(scores.heard[clip, :length].detach(), p_heard, atol=1e-10)
-        np.testing.assert_allclose(scores.seen[clip, :length].detach(), p_seen, atol=1e-10)
-        np.testing.assert_allclose(scores.clip_heard[clip].detach(), whole, atol=1e-10)
-        assert torch.equal(scores.clip_heard, scores.clip_seen)  # one gate for both
+        p_audio, p_visual, audio, visual, whole = reference(streams[0], streams[1], streams[2] if motion else None)
+        np.testing.assert_allclose(scores.audio[clip, :length].detach(), p_audio, atol=1e-10)
+        np.testing.assert_allclose(scores.visual[clip, :length].detach(), p_visual, atol=1e-10)
+        np.testing.assert_allclose(scores.clip_audio[clip].detach(), whole, atol=1e-10)
+        assert torch.equal(scores.clip_audio, scores.clip_visual)  # one gate for both
         for number in range(CLASSES):
             y = targets.labels[clip, number].item()
-            terms["heard"].append(binary(heard[number], y))
-            terms["seen"].append(binary(seen[number], 0.9 * y + 0.05))
+            terms["audio"].append(binary(audio[number], y))
+            terms["visual"].append(binary(visual[number], 0.9 * y + 0.05))
             terms["clip"].append(binary(min(whole[number], 1 - 1e-7), y))
     losses = method.losses(batch, targets, Progress(0, 1))
     for name, values in terms.items():

@@ -20,7 +20,7 @@ def build(**config):
     torch.manual_seed(1)
     method = create(
         "jomold", visual_shape=(2, 4), audio_shape=(7,), num_classes=CLASSES, other_shapes={"motion": (5,)}, width=6, feedforward=8,
-        dropout=0.0, seen_dropout=0.0, **config,
+        dropout=0.0, visual_dropout=0.0, **config,
     )  # fmt: skip
     return scatter(method)
 
@@ -38,20 +38,20 @@ def test_losses_equal_the_restatement(epoch, noise, removed):
     """With the whole ratio every label goes, from the second epoch on; the label of the clip stays."""
     batch, targets = example()
     method = build()
-    method.noise_seen.fill_(noise)
-    heard, seen, clip = [], [], []
-    for number, (_, _, p_heard, p_seen, p) in enumerate(spoken(method, batch)):
+    method.noise_visual.fill_(noise)
+    audio, visual, clip = [], [], []
+    for number, (_, _, p_audio, p_visual, p) in enumerate(spoken(method, batch)):
         for c in range(CLASSES):
             y = targets.labels[number, c].item()
-            heard.append(binary(p_heard[c], y))
-            seen.append(binary(p_seen[c], 0.0 if removed and y else 0.9 * y + 0.05))
+            audio.append(binary(p_audio[c], y))
+            visual.append(binary(p_visual[c], 0.0 if removed and y else 0.9 * y + 0.05))
             clip.append(binary(min(p[c], 1 - 1e-7), y))
     losses = method.losses(batch, targets, Progress(epoch, 9))
     inputs = method.inputs(batch)
     streams = method.attention(*method.front_end(inputs.visual, inputs.audio, inputs.motion), inputs.mask)
     contrast = stream_contrast(*streams, batch.mask).item()
     assert losses["contrast"].item() == pytest.approx(contrast, abs=1e-12)
-    expected = 2 * np.mean(heard) + np.mean(seen) + np.mean(clip) + contrast
+    expected = 2 * np.mean(audio) + np.mean(visual) + np.mean(clip) + contrast
     assert losses["total"].item() == pytest.approx(expected, abs=1e-10)
 
 
@@ -59,15 +59,15 @@ def test_each_modality_has_its_own_gate():
     batch, _ = example()
     method = build()
     scores = method.predict(batch)
-    for number, (_, _, p_heard, p_seen, _) in enumerate(spoken(method, batch)):
-        np.testing.assert_allclose(scores.clip_heard[number].detach(), p_heard, atol=1e-10)
-        np.testing.assert_allclose(scores.clip_seen[number].detach(), p_seen, atol=1e-10)
+    for number, (_, _, p_audio, p_visual, _) in enumerate(spoken(method, batch)):
+        np.testing.assert_allclose(scores.clip_audio[number].detach(), p_audio, atol=1e-10)
+        np.testing.assert_allclose(scores.clip_visual[number].detach(), p_visual, atol=1e-10)
 
 
 def test_noise_ratios_come_from_a_first_network_without_cross_attention():
     batch, targets = example()
     method, config = build(), build().config.first
-    assert (config.denoise, config.cross_attention, config.heard_weight, config.first) == (False, False, 1.0, None)
+    assert (config.denoise, config.cross_attention, config.audio_weight, config.first) == (False, False, 1.0, None)
     first = scatter(METHODS.get("jomold")(config, (2, 4), (7,), CLASSES, {"motion": (5,)})).eval()
     with torch.no_grad():
         for parameter in first.attention.cross.parameters():  # not used
@@ -76,7 +76,7 @@ def test_noise_ratios_come_from_a_first_network_without_cross_attention():
         inputs = first.inputs(batch)
         streams = first.front_end(inputs.visual, inputs.audio, inputs.motion)
         pooled = first.pooling(*first.attention(*streams, inputs.mask, cross=False), inputs.mask)
-    cases = ((method.noise_heard, pooled.clip_heard, 1.0, 0.6), (method.noise_seen, pooled.clip_seen, 0.95, 1.8))
+    cases = ((method.noise_audio, pooled.clip_audio, 1.0, 0.6), (method.noise_visual, pooled.clip_visual, 0.95, 1.8))
     for ratios, p, share, threshold in cases:
         for c in range(CLASSES):
             values = [p[i, c].item() * share / p[:, c].mean().item() < threshold for i in range(3) if targets.labels[i, c]]
@@ -93,8 +93,8 @@ def test_published_noise_ratios_are_read_and_need_no_first_network(tmp_path, sha
     )
     assert method.config.first is None
     method.prepare(None, lambda: [])
-    assert method.noise_seen[0].item() == pytest.approx(0.99398557)
-    assert method.noise_heard[0].item() == pytest.approx(0.06455493)
+    assert method.noise_visual[0].item() == pytest.approx(0.99398557)
+    assert method.noise_audio[0].item() == pytest.approx(0.06455493)
 
 
 @pytest.mark.parametrize("way", ["file", "buffers", "stored"])
@@ -115,7 +115,7 @@ def test_noise_ratios_stay_float64_whatever_the_weights_are(tmp_path, way, dtype
         method.load_kept(load_file(tmp_path / "kept.safetensors"))
     method.to(dtype).to("cpu")
     assert next(method.parameters()).dtype == (dtype or torch.float64)
-    for ratios in (method.noise_heard, method.noise_seen):
+    for ratios in (method.noise_audio, method.noise_visual):
         assert ratios.dtype == torch.float64
         assert ratios.tolist() == [ratio] * CLASSES
         for count, removed in ((41, 2), (82, 4)):

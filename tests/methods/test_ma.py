@@ -33,9 +33,9 @@ class Reference(HanReference):
     """One clip, the front end and what is behind it apart."""
 
     def tracks(self, visual, audio, motion):
-        seen = self.linear("front_end.visual", visual).mean(axis=1)
-        seen = self.linear("front_end.fusion", np.concatenate([seen, self.linear("front_end.motion", motion)], axis=1))
-        return self.linear("front_end.audio", audio), seen
+        visual = self.linear("front_end.visual", visual).mean(axis=1)
+        visual = self.linear("front_end.fusion", np.concatenate([visual, self.linear("front_end.motion", motion)], axis=1))
+        return self.linear("front_end.audio", audio), visual
 
     def said(self, sound, picture):
         """P^a, P^v, P."""
@@ -48,9 +48,9 @@ def tracks(method, batch, lengths):
     return reference, [reference.tracks(*(stream[n, :length].numpy() for stream in streams)) for n, length in enumerate(lengths)]
 
 
-def contrast(heard, picture):
+def contrast(audio, picture):
     """Of each segment: cross-entropy of its similarities with smoothed labels."""
-    a, v = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (heard, picture))
+    a, v = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (audio, picture))
     terms, length = [], len(a)
     for t in range(length):
         log_q = np.log(softmax(a[t] @ v.T / 0.2))
@@ -62,25 +62,25 @@ def contrast(heard, picture):
 @pytest.mark.parametrize("variant", ["fixed", "released"])
 @pytest.mark.parametrize("removed", [True, False])
 def test_losses_equal_the_restatement(variant, removed):
-    """Clips are known by their annotation row. A label that is not heard stays that of the clip, but for the released variant."""
+    """Clips are known by their annotation row. A label removed from the audio stays that of the clip, but for the released variant."""
     batch, targets = example()
     method = build(variant=variant)
-    not_heard, not_seen = np.zeros((9, CLASSES), bool), np.zeros((9, CLASSES), bool)
+    absent_audio, absent_visual = np.zeros((9, CLASSES), bool), np.zeros((9, CLASSES), bool)
     rows = [7, 2, 5]
     if removed:
-        not_heard[7, 1] = not_seen[7, 0] = not_seen[2, 2] = True  # all of them labels of these clips
-        method.removed_heard, method.removed_seen = torch.tensor(not_heard), torch.tensor(not_seen)
-    expected = {name: [] for name in ("heard", "seen", "clip", "contrast")}
+        absent_audio[7, 1] = absent_visual[7, 0] = absent_visual[2, 2] = True  # all of them labels of these clips
+        method.removed_audio, method.removed_visual = torch.tensor(absent_audio), torch.tensor(absent_visual)
+    expected = {name: [] for name in ("audio", "visual", "clip", "contrast")}
     reference, of_clips = tracks(method, batch, LENGTHS)
     for clip, (sound, picture) in enumerate(of_clips):
-        heard, seen, whole = reference.said(sound, picture)
+        audio, visual, whole = reference.said(sound, picture)
         expected["contrast"] += contrast(reference.layer(sound, picture), picture)
         for c in range(CLASSES):
             y = targets.labels[clip, c].item()
-            of_heard = 0.0 if not_heard[rows[clip], c] else y
-            expected["heard"].append(binary(heard[c], of_heard))
-            expected["seen"].append(binary(seen[c], 0.0 if not_seen[rows[clip], c] else 0.9 * y + 0.05))
-            expected["clip"].append(binary(min(whole[c], 1 - 1e-7), of_heard if variant == "released" else y))
+            of_audio = 0.0 if absent_audio[rows[clip], c] else y
+            expected["audio"].append(binary(audio[c], of_audio))
+            expected["visual"].append(binary(visual[c], 0.0 if absent_visual[rows[clip], c] else 0.9 * y + 0.05))
+            expected["clip"].append(binary(min(whole[c], 1 - 1e-7), of_audio if variant == "released" else y))
     losses = method.losses(batch, VideoTargets(targets.labels, torch.tensor(rows)), Progress(0, 9))
     for name, values in expected.items():
         assert losses[name].item() == pytest.approx(np.mean(values), abs=1e-10), name
@@ -108,7 +108,7 @@ def many_clips():
 
 
 def restated_removal(method, batch, labels, partners, variant):
-    """(N, C) bool, not heard and not seen."""
+    """(N, C) bool: absent from the audio, from the visual stream."""
     reference, of_clips = tracks(method, batch, MANY)
     plain = [reference.said(*of_clip) for of_clip in of_clips]
     errors = []
@@ -116,7 +116,7 @@ def restated_removal(method, batch, labels, partners, variant):
         shares = [np.mean([(p[modality][c] > 0.5) != labels[n][c] for n, p in enumerate(plain)]) for c in range(CLASSES)]
         errors.append([share / max(shares) for share in shares])
     a_class, v_class = errors
-    not_heard, not_seen = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
+    absent_audio, absent_visual = np.zeros(labels.shape, bool), np.zeros(labels.shape, bool)
     for n, partner in enumerate(partners):
         if partner < 0:
             continue
@@ -126,10 +126,10 @@ def restated_removal(method, batch, labels, partners, variant):
         a_a, a_v, _ = reference.said(own_sound, foreign_picture)
         v_a, v_v, _ = reference.said(foreign_sound, own_picture)
         for c in range(CLASSES):
-            own_of_heard, own_of_seen = (v_class, a_class) if variant == "released" else (a_class, v_class)
-            not_heard[n, c] = labels[n][c] and a_a[c] < 0.5 * own_of_heard[c] and a_v[c] < 0.5 * a_class[c]
-            not_seen[n, c] = labels[n][c] and v_v[c] < 0.5 * own_of_seen[c] and v_a[c] < 0.5 * v_class[c]
-    return not_heard, not_seen
+            own_of_audio, own_of_visual = (v_class, a_class) if variant == "released" else (a_class, v_class)
+            absent_audio[n, c] = labels[n][c] and a_a[c] < 0.5 * own_of_audio[c] and a_v[c] < 0.5 * a_class[c]
+            absent_visual[n, c] = labels[n][c] and v_v[c] < 0.5 * own_of_visual[c] and v_a[c] < 0.5 * v_class[c]
+    return absent_audio, absent_visual
 
 
 def test_labels_are_removed_by_exchanging_tracks():
@@ -150,13 +150,13 @@ def test_labels_are_removed_by_exchanging_tracks():
             torch.manual_seed(seed)
             with torch.no_grad():
                 method.prepare(first, lambda batches=batches: batches)
-            assert method.removed_heard.shape == method.removed_seen.shape == (26, CLASSES)
+            assert method.removed_audio.shape == method.removed_visual.shape == (26, CLASSES)
             for table, expected in zip(
-                (method.removed_heard, method.removed_seen), restated_removal(first, batch, labels, partners, variant), strict=True
+                (method.removed_audio, method.removed_visual), restated_removal(first, batch, labels, partners, variant), strict=True
             ):
                 np.testing.assert_array_equal(table[ROWS].numpy(), expected)
                 assert not table[:2].any()
-            tables.append(torch.stack([method.removed_heard, method.removed_seen]))
+            tables.append(torch.stack([method.removed_audio, method.removed_visual]))
     total = torch.stack(removed["fixed"]).sum().item()
     assert 0 < total < 2 * 6 * labels.sum()
     assert not torch.equal(torch.stack(removed["fixed"]), torch.stack(removed["released"]))
@@ -169,22 +169,22 @@ def test_the_first_network_learns_from_all_labels():
     assert build(refine=False).config.first is None
     method = build(refine=False)
     method.prepare(None, lambda: [])
-    assert len(method.removed_heard) == 0
+    assert len(method.removed_audio) == 0
 
 
 def test_removed_labels_are_stored_with_the_weights(tmp_path):
     method = build()
-    method.removed_heard, method.removed_seen = torch.rand(2, 4, CLASSES) < 0.5
+    method.removed_audio, method.removed_visual = torch.rand(2, 4, CLASSES) < 0.5
     save_file(method.state_dict(), tmp_path / "weights.safetensors")
     restored = build()
     restored.load_state_dict(load_file(tmp_path / "weights.safetensors"))
-    assert method.removed_heard.any()
-    assert torch.equal(restored.removed_heard, method.removed_heard)
-    assert torch.equal(restored.removed_seen, method.removed_seen)
+    assert method.removed_audio.any()
+    assert torch.equal(restored.removed_audio, method.removed_audio)
+    assert torch.equal(restored.removed_visual, method.removed_visual)
 
 
-@pytest.mark.parametrize(("name", "heard", "seen"), [("cvcms", 1583, 3509), ("dhhn", 1528, 3591)])
-def test_published_labels_are_read_for_the_rows_they_belong_to(shared, name, heard, seen):
+@pytest.mark.parametrize(("name", "audio", "visual"), [("cvcms", 1583, 3509), ("dhhn", 1528, 3591)])
+def test_published_labels_are_read_for_the_rows_they_belong_to(shared, name, audio, visual):
     directory = shared / "annotations" / "llp"
     with open(directory / "AVVP_train.csv", encoding="utf-8", newline="") as stream:
         listed = [line["event_labels"].split(",") for line in csv.DictReader(stream, delimiter="\t")]
@@ -194,7 +194,7 @@ def test_published_labels_are_read_for_the_rows_they_belong_to(shared, name, hea
     assert method.config.first is None
     rows = torch.arange(len(labels))
     method.prepare(None, lambda: [(None, VideoTargets(labels[part], part)) for part in rows.split(4000)])
-    assert (method.removed_heard.sum().item(), method.removed_seen.sum().item()) == (heard, seen)
+    assert (method.removed_audio.sum().item(), method.removed_visual.sum().item()) == (audio, visual)
     shifted = VideoTargets(labels.roll(1, dims=0), rows)
     with pytest.raises(InputProblems, match=r"2 problems(.|\n)*remove_audio removes labels that \d+ clips do not have(.|\n)*remove_visual"):
         method.prepare(None, lambda: [(None, shifted)])

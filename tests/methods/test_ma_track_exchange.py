@@ -54,4 +54,4 @@ def test_a_label_goes_where_neither_is_said():
     limits = (torch.tensor([1.0, 1.0, 0.5, 0.0]), torch.tensor([1.0, 0.8, 1.0, 0.0]))
     said = Exchanged(torch.tensor([[0.49, 0.1, 0.3, 0.0]]), torch.tensor([[0.49, 0.39, 0.1, 0.0]]))
     assert not_shown(said, limits).tolist() == [[True, True, False, False]]  # of a class never mistaken none goes
-    assert not_shown(Exchanged(said.heard, said.seen + 0.1), limits).tolist() == [[False, False, False, False]]
+    assert not_shown(Exchanged(said.audio, said.visual + 0.1), limits).tolist() == [[False, False, False, False]]

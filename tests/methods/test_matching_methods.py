@@ -116,7 +116,7 @@ def test_alone_as_in_a_batch_cut_short_as_padded_and_blind_to_padding(name, swit
 
 @every_case
 def test_the_given_modality_is_known_in_its_window_alone(name, switches):
-    """What is heard outside a window moves no answer to it; what is seen there does (of the searched modality all is known)."""
+    """Sound outside a window moves no answer to it; the picture there does (of the searched modality all is known)."""
     method = build(name, switches).double().eval()
     batch, _ = batch_of()
     batch = Batch(batch.visual.double(), batch.audio.double(), batch.mask)

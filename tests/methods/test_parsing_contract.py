@@ -41,8 +41,8 @@ every_case = pytest.mark.parametrize(("name", "config"), CASES)
 DROPOUTS = {
     "han": ("dropout",),
     "ma": ("dropout",),
-    "jomold": ("dropout", "seen_dropout"),
-    "cmpae": ("dropout", "seen_dropout", "absence_dropout"),
+    "jomold": ("dropout", "visual_dropout"),
+    "cmpae": ("dropout", "visual_dropout", "absence_dropout"),
     "coleaf": ("dropout", "head_dropout"),
 }
 CLASSES, VISUAL, AUDIO, MOTION = 3, (2, 6), (7,), (5,)
@@ -89,10 +89,10 @@ def test_shapes_and_ranges(name, config, visual):
     batch, targets = random_batch(visual=visual)
     with torch.no_grad():
         scores, terms = method.predict(batch), losses(method, batch, targets)
-    assert scores.heard.shape == scores.seen.shape == (4, 6, CLASSES)
-    assert scores.clip_heard.shape == scores.clip_seen.shape == (4, CLASSES)
+    assert scores.audio.shape == scores.visual.shape == (4, 6, CLASSES)
+    assert scores.clip_audio.shape == scores.clip_visual.shape == (4, CLASSES)
     assert scores.thresholds.shape == (4, 2, 2, CLASSES)
-    assert all((part >= 0).all() and (part <= 1).all() for part in (scores.heard, scores.seen, scores.thresholds))
+    assert all((part >= 0).all() and (part <= 1).all() for part in (scores.audio, scores.visual, scores.thresholds))
     assert avvp.decide(scores, batch.mask).shape == (4, 2, 6, CLASSES)
     assert all(term.shape == () and term.isfinite() for term in terms.values())
 
@@ -151,8 +151,8 @@ def test_a_clip_is_scored_alone_and_cut_short_as_in_a_batch(name, config):
             assert_same(
                 alone,
                 ParsingScores(
-                    *(getattr(together, part)[clip : clip + 1, :length] for part in ("heard", "seen")),
-                    *(getattr(together, part)[clip : clip + 1] for part in ("clip_heard", "clip_seen", "thresholds")),
+                    *(getattr(together, part)[clip : clip + 1, :length] for part in ("audio", "visual")),
+                    *(getattr(together, part)[clip : clip + 1] for part in ("clip_audio", "clip_visual", "thresholds")),
                 ),
             )
 
@@ -227,7 +227,7 @@ def test_learns_the_labels_of_sixteen_random_clips_by_heart(name, config):
         if step % 25 == 24:  # after how many steps it knows them is rounding's; that it will is not
             with torch.no_grad():
                 scores = method.eval().predict(batch)
-            said = torch.stack([scores.clip_heard, scores.clip_seen], dim=1) >= scores.thresholds[:, :, 1]
+            said = torch.stack([scores.clip_audio, scores.clip_visual], dim=1) >= scores.thresholds[:, :, 1]
             right = (said == targets.labels[:, None, :CLASSES].bool()).float().mean().item()
             if right >= 0.95:
                 break

@@ -16,7 +16,7 @@ from pipeline.methods.shared.parsing import ParsingMethod
 from pipeline.tasks import avvp
 from pipeline.tasks.avvp import ParsingScores, ParsingTargets
 
-GUESSED = {"pseudo_labels": {"heard": "audio_labels", "seen": "visual_labels"}}
+GUESSED = {"pseudo_labels": {"audio": "audio_labels", "visual": "visual_labels"}}
 every_case = pytest.mark.parametrize(("name", "config"), CASES)
 
 
@@ -53,18 +53,18 @@ def test_guessed_labels_of_segments_enter_the_loss(name, config):
     labelled = with_labels(batch)
     with torch.no_grad():
         terms, scores = losses(method, labelled, targets), in_training(method, batch)
-    for sense, stream in (("heard", "audio_labels"), ("seen", "visual_labels")):
+    for modality, stream in (("audio", "audio_labels"), ("visual", "visual_labels")):
         expected = []
         for clip in range(4):
             for t in range(int(batch.mask[clip].sum())):
                 for c in range(CLASSES):
-                    p, y = getattr(scores, sense)[clip, t, c].item(), labelled.others[stream][clip, t, c].item()
+                    p, y = getattr(scores, modality)[clip, t, c].item(), labelled.others[stream][clip, t, c].item()
                     expected.append(-np.log(p) if y else -np.log(1 - p))
-        assert terms[f"{sense}_segments"].item() == pytest.approx(np.mean(expected), abs=1e-9)
+        assert terms[f"{modality}_segments"].item() == pytest.approx(np.mean(expected), abs=1e-9)
     nothing = {"audio_labels": torch.zeros(4, 6, CLASSES), "visual_labels": torch.zeros(4, 6, CLASSES)}
     with torch.no_grad():
         silent = losses(method, Batch(batch.visual, batch.audio, batch.mask, {**batch.others, **nothing}), targets)
-    rest = [part["total"] - part["heard_segments"] - part["seen_segments"] for part in (terms, silent)]
+    rest = [part["total"] - part["audio_segments"] - part["visual_segments"] for part in (terms, silent)]
     assert rest[0] != rest[1], "the targets of the clips are the largest of their segments"
 
 
@@ -83,7 +83,7 @@ def test_the_targets_of_a_clip_are_the_largest_of_its_segments(name, config):
     for term, value in expected.items():
         if term != "total":
             torch.testing.assert_close(found[term], value)
-    torch.testing.assert_close(found["total"], expected["total"] + found["heard_segments"] + found["seen_segments"])
+    torch.testing.assert_close(found["total"], expected["total"] + found["audio_segments"] + found["visual_segments"])
 
 
 @every_case
@@ -118,12 +118,12 @@ def test_a_method_that_does_not_learn_from_them_says_so(monkeypatch):
 
 def random_truth(batch: Batch) -> ParsingTargets:
     generator = torch.Generator().manual_seed(8)
-    heard, seen = (torch.rand(*batch.mask.shape, CLASSES, generator=generator) < 0.5 for _ in range(2))
-    return ParsingTargets(heard, seen, (heard | seen).any(dim=1))
+    audio, visual = (torch.rand(*batch.mask.shape, CLASSES, generator=generator) < 0.5 for _ in range(2))
+    return ParsingTargets(audio, visual, (audio | visual).any(dim=1))
 
 
 @every_case
-@pytest.mark.parametrize("selected_for", [("seen",), ("heard",), ("heard", "seen")])
+@pytest.mark.parametrize("selected_for", [("visual",), ("audio",), ("audio", "visual")])
 def test_thresholds_are_selected_by_the_task_s_own_metric(name, config, selected_for):
     """Every class and threshold tried by whole answers of the task: only the chosen modality's clip gate moves."""
     batch, _ = random_batch(12)
@@ -135,8 +135,8 @@ def test_thresholds_are_selected_by_the_task_s_own_metric(name, config, selected
     buffers = method.calibrated(scores, truth, batch.mask)
     assert list(buffers) == ["selected_thresholds"]
     found = buffers["selected_thresholds"]
-    for number, (sense, metric) in enumerate((("heard", "event/A"), ("seen", "event/V"))):
-        if sense not in selected_for:
+    for number, (modality, metric) in enumerate((("audio", "event/A"), ("visual", "event/V"))):
+        if modality not in selected_for:
             assert found[number].isnan().all()
             continue
         for c in range(CLASSES):
@@ -144,7 +144,7 @@ def test_thresholds_are_selected_by_the_task_s_own_metric(name, config, selected
             for step in range(5, 15):
                 gates = scores.thresholds.clone()
                 gates[:, number, 1, c] = torch.tensor(round(0.05 * step, 2), dtype=torch.float32)
-                said = avvp.decide(type(scores)(scores.heard, scores.seen, scores.clip_heard, scores.clip_seen, gates), batch.mask)
+                said = avvp.decide(type(scores)(scores.audio, scores.visual, scores.clip_audio, scores.clip_visual, gates), batch.mask)
                 tried.append((avvp.score(said, truth, batch.mask, CLASSES, 1.0)[metric], step))
             assert found[number, c].item() == pytest.approx(0.05 * max(tried)[1], abs=1e-6)
 
@@ -166,15 +166,15 @@ def test_selected_thresholds_are_saved_and_take_the_place_of_the_method_s_own(na
 
 
 @every_case
-@pytest.mark.parametrize("given", [{"seen": (0.7, 0.4, 0.55)}, {"heard": (0.0, 1.0, 0.3), "seen": (0.7, 0.4, 0.55)}], ids=list)
+@pytest.mark.parametrize("given", [{"visual": (0.7, 0.4, 0.55)}, {"audio": (0.0, 1.0, 0.3), "visual": (0.7, 0.4, 0.55)}], ids=list)
 def test_given_thresholds_take_the_place_of_the_method_s_own(name, config, given):
     """They are there without any validation, are saved, and are none of the first network's."""
     batch, _ = random_batch()
     plain, method = build(name, config), build_given(name, config, given)
     with torch.no_grad():
         own, found = plain.eval().predict(batch).thresholds, method.eval().predict(batch).thresholds
-    for number, sense in enumerate(("heard", "seen")):
-        expected = torch.tensor(given[sense]).expand(4, -1) if sense in given else own[:, number, 1]
+    for number, modality in enumerate(("audio", "visual")):
+        expected = torch.tensor(given[modality]).expand(4, -1) if modality in given else own[:, number, 1]
         torch.testing.assert_close(found[:, number, 1], expected)
     assert torch.equal(found[:, :, 0], own[:, :, 0])
     assert "selected_thresholds" in method.kept_weights()
@@ -196,15 +196,15 @@ def build_given(name, config, given):
 @pytest.mark.parametrize("name", sorted({case.values[0] for case in CASES}))
 def test_given_thresholds_that_do_not_fit_are_refused(name):
     config = METHODS.get(name).Config
-    for wrong in ({"thresholds": "given"}, {"given_thresholds": {"seen": [0.5]}}):
+    for wrong in ({"thresholds": "given"}, {"given_thresholds": {"visual": [0.5]}}):
         with pytest.raises(ValidationError, match="given_thresholds and `thresholds: given` go together"):
             config(**wrong)
     with pytest.raises(ValidationError, match="less than or equal to 1"):
-        config(thresholds="given", given_thresholds={"seen": [0.5, 1.2, 0.5]})
+        config(thresholds="given", given_thresholds={"visual": [0.5, 1.2, 0.5]})
     with pytest.raises(
-        PipelineError, match=r"given_thresholds\.heard: 2 thresholds; 3 are needed, one for each class in the data set's order"
+        PipelineError, match=r"given_thresholds\.audio: 2 thresholds; 3 are needed, one for each class in the data set's order"
     ):
-        build_given(name, {}, {"heard": [0.5, 0.5]})
+        build_given(name, {}, {"audio": [0.5, 0.5]})
 
 
 @pytest.mark.parametrize("name", sorted({case.values[0] for case in CASES}))

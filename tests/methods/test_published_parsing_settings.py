@@ -54,17 +54,17 @@ def test_dropout_stands_where_it_is_published(name, config, expected):
 
 
 @pytest.mark.parametrize("name", ["jomold", "cmpae"])
-def test_half_of_what_is_seen_is_dropped_before_pooling_and_nothing_of_what_is_heard(name):
+def test_half_of_the_visual_stream_is_dropped_before_pooling_and_nothing_of_the_audio(name):
     """Behind the tokens that contrast and CoLeaF take."""
     method, pooled = build(name, motion=None).train(), []
     method.pooling.register_forward_hook(lambda _module, inputs, _output: pooled.extend(inputs[:2]))
     batch = Batch(torch.randn(2, 4, 2, 2, 8), torch.randn(2, 4, 128), torch.ones(2, 4, dtype=torch.bool))
     said = method.anchor_forward(method.inputs(batch))
-    heard, seen = pooled
-    assert torch.equal(heard, said.heard_tokens)
-    kept = seen != 0
+    audio, visual = pooled
+    assert torch.equal(audio, said.audio_tokens)
+    kept = visual != 0
     assert 0.4 < kept.float().mean() < 0.6
-    torch.testing.assert_close(seen[kept], 2 * said.seen_tokens[kept])
+    torch.testing.assert_close(visual[kept], 2 * said.visual_tokens[kept])
 
 
 # Learning rate, epochs at which it falls, factor, batch, epochs, what picks the epoch; thresholds of segment and clip.
@@ -88,15 +88,15 @@ def test_the_released_recipes_and_thresholds_are_the_defaults(name):
 
 def test_the_released_weights_and_shares_are_the_defaults():
     of = {name: METHODS.get(name).Config().model_dump() for name in RECIPES}
-    assert {name: of[name]["seen_share"] for name in ("han", "ma", "jomold", "cmpae")} == dict.fromkeys(
+    assert {name: of[name]["visual_share"] for name in ("han", "ma", "jomold", "cmpae")} == dict.fromkeys(
         ("han", "ma", "jomold", "cmpae"), 0.9
     )
-    assert {(of[name]["heard_threshold"], of[name]["seen_threshold"]) for name in ("jomold", "cmpae")} == {(0.6, 1.8)}
-    assert [of["cmpae"][name] for name in ("heard_weight", "seen_weight", "clip_weight", "cross_share", "cross_share_in_inference")] == [
+    assert {(of[name]["audio_threshold"], of[name]["visual_threshold"]) for name in ("jomold", "cmpae")} == {(0.6, 1.8)}
+    assert [of["cmpae"][name] for name in ("audio_weight", "visual_weight", "clip_weight", "cross_share", "cross_share_in_inference")] == [
         2.0, 0.6, 0.6, 0.8, 0.7,
     ]  # fmt: skip
     coleaf = of["coleaf"]
-    assert (coleaf["heard_weight"], coleaf["seen_weight"], coleaf["clip_weight"]) == (2.0, 1.0, 2.0)
-    assert (coleaf["contrast_weight_heard"], coleaf["contrast_weight_seen"], coleaf["co_occurrence_weight"]) == (0.009, 1.0, 1e-4)
-    assert (coleaf["pseudo_threshold_heard"], coleaf["pseudo_threshold_seen"], coleaf["event_threshold"]) == (0.5, 0.6, 0.5)
+    assert (coleaf["audio_weight"], coleaf["visual_weight"], coleaf["clip_weight"]) == (2.0, 1.0, 2.0)
+    assert (coleaf["contrast_weight_audio"], coleaf["contrast_weight_visual"], coleaf["co_occurrence_weight"]) == (0.009, 1.0, 1e-4)
+    assert (coleaf["pseudo_threshold_audio"], coleaf["pseudo_threshold_visual"], coleaf["event_threshold"]) == (0.5, 0.6, 0.5)
     assert (coleaf["temperature"], coleaf["self_modality_weight"], coleaf["token_weight"]) == (0.2, 0.5, 1.0)

@@ -41,8 +41,8 @@ NOTHING_TO_ASK = {
     "clips of background alone": (3, (T,), lambda a, b: foreground_enhancement(a + b, no(3, T), yes(3, T), **FEE)),
     "one segment": (1, (1,), lambda a, b: event_aware_contrast(a, b, yes(1, 1), torch.ones(1), yes(1), TAU)),
     "clips that do not count": (3, (T,), lambda a, b: event_aware_contrast(a, b, yes(3, T), torch.ones(3), no(3), TAU)),
-    "nothing heard or seen alone": (3, (T,), lambda a, b: event_aware_contrast(a, b, yes(3, T), torch.zeros(3), yes(3), TAU)),
-    "nothing heard or seen alone, as released": (3, (T,), lambda a, b: reversed_contrast(a, b, yes(3, T), torch.zeros(3), TAU)),
+    "nothing of one modality alone": (3, (T,), lambda a, b: event_aware_contrast(a, b, yes(3, T), torch.zeros(3), yes(3), TAU)),
+    "nothing of one modality alone, as released": (3, (T,), lambda a, b: reversed_contrast(a, b, yes(3, T), torch.zeros(3), TAU)),
     "streams of padding alone": (3, (T,), lambda a, b: stream_contrast(a, b, no(3, T))),
     "streams of padding alone, as released": (3, (T,), lambda a, b: smoothed_stream_contrast(a, b, no(3, T))),
 }

@@ -140,7 +140,7 @@ def test_events_by_hand(pred, true, score):
     assert parsing_scores(*tables(pred, nothing, true, nothing))["event/A"] == pytest.approx(score)
 
 
-def test_what_is_only_heard_cuts_an_event():
+def test_an_audio_only_segment_cuts_an_event():
     scores = parsing_scores(*tables("11111", "00000", "11111", "00100"))
     assert scores["event/A"] == 100
     assert scores["event/Ao"] == 0  # one run of five against two runs of two
@@ -209,7 +209,7 @@ def test_shapes_that_differ_are_refused():
 
 @pytest.fixture(scope="module", params=["before_2024_04", "corrected"])
 def llp_truth(request, shared, tmp_path_factory):
-    """(heard, seen, weak label everywhere) by split: (N, 25, 10) bool, of one version of the audio truth."""
+    """(audio, visual, weak label everywhere) by split: (N, 25, 10) bool, of one version of the audio truth."""
     settings = DatasetSettings(
         kind="llp", clips=tmp_path_factory.mktemp("none"), annotations=shared / "annotations" / "llp", segments=10, segment_seconds=1.0,
         audio_truth=request.param,
@@ -218,9 +218,9 @@ def llp_truth(request, shared, tmp_path_factory):
     truth = {}
     for split in ("val", "test"):
         rows = [row for row in index.rows if row.split == split]
-        heard, seen = (np.stack([occupied(row.events, index.classes, modality, 10) for row in rows]) for modality in ("audio", "visual"))
+        audio, visual = (np.stack([occupied(row.events, index.classes, modality, 10) for row in rows]) for modality in ("audio", "visual"))
         labels = np.array([[name in row.clip_labels for name in index.classes] for row in rows])
-        truth[split] = heard, seen, np.repeat(labels[:, :, None], 10, axis=2)
+        truth[split] = audio, visual, np.repeat(labels[:, :, None], 10, axis=2)
     return truth
 
 
@@ -239,14 +239,14 @@ def rounded(scores, level):
 
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_predicting_nothing_on_llp(llp_truth, split):
-    heard, seen, _ = llp_truth[split]
-    nothing = np.zeros_like(heard)
-    scores = parsing_scores(nothing, nothing, heard, seen)
+    audio, visual, _ = llp_truth[split]
+    nothing = np.zeros_like(audio)
+    scores = parsing_scores(nothing, nothing, audio, visual)
     assert rounded(scores, "segment") == rounded(scores, "event") == NOTHING[split]
 
 
 def test_the_weak_label_everywhere_on_llp(llp_truth):
-    heard, seen, everywhere = llp_truth["test"]
-    assert heard.shape == (1200, 25, 10)
-    scores = parsing_scores(everywhere, everywhere, heard, seen)
+    audio, visual, everywhere = llp_truth["test"]
+    assert audio.shape == (1200, 25, 10)
+    scores = parsing_scores(everywhere, everywhere, audio, visual)
     assert {level: rounded(scores, level) for level in WEAK_LABEL} == WEAK_LABEL

@@ -52,8 +52,8 @@ def test_a_clip_has_the_scores_that_evaluate_gave_it(project, run, seed):
         found = loaded.predict(CLIPS / f"{clip}.mp4")
         of_clip = of_clip.sort_values("segment")
         expected = np.stack(list(of_clip["scores"]))
-        np.testing.assert_allclose(found.tracks.scores["both"], expected[:, :-1], atol=2e-6)
-        decided = found.tracks.active["both"]
+        np.testing.assert_allclose(found.tracks.scores["audio_visual"], expected[:, :-1], atol=2e-6)
+        decided = found.tracks.active["audio_visual"]
         labels = np.where(decided.any(axis=1), decided.argmax(axis=1), decided.shape[1])
         assert list(labels) == list(of_clip["predicted"])
         attention = np.stack(list(of_clip["attention"])).reshape(10, *found.attention.shape[1:])
@@ -67,9 +67,11 @@ def test_sixty_seconds_score_as_their_six_windows_do(predictor, minute, windows)
     assert [window.start for window in whole.windows] == [0, 10, 20, 30, 40, 50]
     assert len(whole.tracks) == 60
     assert [len(part.tracks) for part in parts] == [10] * 6
-    joined = np.concatenate([part.tracks.scores["both"] for part in parts])
-    np.testing.assert_array_equal(whole.tracks.scores["both"], joined)
-    np.testing.assert_array_equal(whole.tracks.active["both"], np.concatenate([part.tracks.active["both"] for part in parts]))
+    joined = np.concatenate([part.tracks.scores["audio_visual"] for part in parts])
+    np.testing.assert_array_equal(whole.tracks.scores["audio_visual"], joined)
+    np.testing.assert_array_equal(
+        whole.tracks.active["audio_visual"], np.concatenate([part.tracks.active["audio_visual"] for part in parts])
+    )
     np.testing.assert_array_equal(whole.attention, np.concatenate([part.attention for part in parts]))
     assert np.ptp(joined.reshape(6, 10, -1), axis=0).max() > 0.01  # the windows are not all alike
 
@@ -94,7 +96,7 @@ def test_the_last_window_is_padded_and_masked_as_a_short_clip_is(predictor, minu
     assert [window.segments for window in found.windows] == [10, 5]
     assert len(found.tracks) == 15
     assert found.tracks.valid.all()
-    np.testing.assert_array_equal(found.tracks.scores["both"][10:], rest.tracks.scores["both"])
+    np.testing.assert_array_equal(found.tracks.scores["audio_visual"][10:], rest.tracks.scores["audio_visual"])
     assert all(event.end <= found.seconds + 1e-9 for event in found.events)
     tail = predictor.predict(films.part_of(minute, 0.0, 10.25, tmp_path / "tail.mkv"))
     assert len(tail.tracks) == 10
@@ -113,9 +115,9 @@ def test_a_window_that_does_not_decode_is_said_and_spoils_no_other(predictor, mi
     (problem,) = found.problems
     assert problem.startswith("20 s to 30 s: truncated: decoded ")
     kept = [segment for segment in range(60) if not 20 <= segment < 30]
-    np.testing.assert_array_equal(found.tracks.scores["both"][kept], whole.tracks.scores["both"][kept])
-    assert not found.tracks.scores["both"][20:30].any()
-    assert not found.tracks.active["both"][20:30].any()
+    np.testing.assert_array_equal(found.tracks.scores["audio_visual"][kept], whole.tracks.scores["audio_visual"][kept])
+    assert not found.tracks.scores["audio_visual"][20:30].any()
+    assert not found.tracks.active["audio_visual"][20:30].any()
     assert found.attention.shape[0] == 60
 
 

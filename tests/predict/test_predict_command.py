@@ -30,7 +30,7 @@ def test_a_file_gives_its_folder_of_answers(run, clips, tmp_path):
     assert document["windows"] == [{"start": 0.0, "segments": 10, "status": "ok", "reason": "", "good": True}]
     for event in document["events"]:
         assert set(event) == {"start", "end", "label", "score", "perceived"}
-        assert event["perceived"] == "both"
+        assert event["modality"] == "audio_visual"
         assert 0 <= event["start"] < event["end"] <= 10
         assert f"{event['score']:5.2f}  both   {event['label']}" in out
     with open(directory / "segments.csv", encoding="utf-8", newline="") as stream:
@@ -38,7 +38,7 @@ def test_a_file_gives_its_folder_of_answers(run, clips, tmp_path):
     assert [float(line["start"]) for line in lines] == list(range(10))
     covered = {second for event in document["events"] for second in range(int(event["start"]), int(event["end"]))}
     assert {number for number, line in enumerate(lines) if line["events"]} == covered
-    assert all(0 <= float(line[f"{label} (both)"]) <= 1 for line in lines for label in ("Dog", "Bell"))
+    assert all(0 <= float(line[f"{label} (audio_visual)"]) <= 1 for line in lines for label in ("Dog", "Bell"))
     check_film(directory / "overlay.mp4", clips[0], clips[1])
     for name in ("timeline.png", "attention.png"):
         assert np.asarray(Image.open(directory / name).convert("RGB")).std() > 10

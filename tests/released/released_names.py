@@ -103,14 +103,14 @@ CMPAE = {
     **at("front_end", "", {ours: f"{theirs}.0" for ours, theirs in FRONT_END.items()}),  # an ELU behind each
     **at("attention", "hat_encoder.layers.0", HYBRID_ATTENTION),
     **at("pooling", "", {
-        "presence": "fc_prob", "absence": "fc_prob_beta", "over_time": "fc_frame_att", "both_for_heard": "v2a", "both_for_seen": "a2v",
+        "presence": "fc_prob", "absence": "fc_prob_beta", "over_time": "fc_frame_att", "both_for_audio": "v2a", "both_for_visual": "a2v",
     }),
     **at("whole_clip", "", {"shared": "classifier1", "classifier": "classifier2"}),
 }  # fmt: skip
 REFERENCE = {**at("attention", "hat_encoder.layers.0", OWN_ATTENTION), "classifier": "fc_prob", "over_time": "fc_frame_att"}
 # Of either branch by itself, with the layers of the front end that it sees through: their names are the same in both.
-HEARD_REFERENCE = {"audio": FRONT_END["audio"], **at("branch", "", {**REFERENCE, "class_tokens": "cls_tokens_a"})}
-SEEN_REFERENCE = {
+AUDIO_REFERENCE = {"audio": FRONT_END["audio"], **at("branch", "", {**REFERENCE, "class_tokens": "cls_tokens_a"})}
+VISUAL_REFERENCE = {
     **{layer: FRONT_END[layer] for layer in ("visual", "motion", "fusion")},
     **at("branch", "", {**REFERENCE, "class_tokens": "cls_tokens_v"}),
 }  # fmt: skip

@@ -18,7 +18,7 @@ from pipeline.tasks.avvp import ParsingTargets
 TABLES = ("pred_a", "pred_v", "gt_a", "gt_v")
 LEVELS = {"seg": "segment", "evt": "event"}
 KINDS = {"": ("A", "V", "Event@AV", "AV"), "_only": ("Ao", "Vo", "Event@AVo", "AV")}  # the columns a, v, event, av
-VERSIONS = {"coleaf": "before_2024_04", "han": "corrected"}  # of LLP's truth of what is heard, by who ships it
+VERSIONS = {"coleaf": "before_2024_04", "han": "corrected"}  # of LLP's audio truth, by who ships it
 EXACT, PRINTED = 1e-9, 6e-5  # PRINTED: four decimals
 
 
@@ -35,9 +35,9 @@ def test_each_clip():
 @pytest.mark.parametrize(("part", "only", "mean"), [("old", "", "mean_of_ten"), ("new_only", "o", "mean_of_ten_new")])
 def test_the_means_of_all_clips(part, only, mean):
     """As the task gives them, with the two means of ten by which CMPAE and CoLeaF pick an epoch."""
-    heard, seen, true_heard, true_seen = (torch.from_numpy(stored("metrics.npz")[name] > 0).mT for name in TABLES)
-    truth = ParsingTargets(true_heard, true_seen, true_heard.any(dim=1) | true_seen.any(dim=1))
-    scores = task.score(torch.stack([heard, seen], dim=1), truth, torch.ones(heard.shape[:2], dtype=torch.bool), 25, 1.0)
+    audio, visual, true_audio, true_visual = (torch.from_numpy(stored("metrics.npz")[name] > 0).mT for name in TABLES)
+    truth = ParsingTargets(true_audio, true_visual, true_audio.any(dim=1) | true_visual.any(dim=1))
+    scores = task.score(torch.stack([audio, visual], dim=1), truth, torch.ones(audio.shape[:2], dtype=torch.bool), 25, 1.0)
     ours = {"mean10": scores[mean]}
     for short, level in LEVELS.items():
         ours |= {f"{kind}{only}_{short}": scores[f"{level}/{kind}{only}"] for kind in ("A", "V")}
@@ -58,7 +58,7 @@ def test_events_pair_by_pair():
 
 @pytest.fixture(scope="module", params=["val", "test"])
 def llp(request, shared, tmp_path_factory) -> tuple[str, dict[str, Any]]:
-    """The split, and by the repository that ships the truth (heard, seen, weak label everywhere): (N, 25, 10) bool each."""
+    """The split, and by the repository that ships the truth (audio, visual, weak label everywhere): (N, 25, 10) bool each."""
     tables = {}
     for repository, version in VERSIONS.items():
         settings = DatasetSettings(
@@ -67,14 +67,14 @@ def llp(request, shared, tmp_path_factory) -> tuple[str, dict[str, Any]]:
         )  # fmt: skip
         index = build_index(settings)
         rows = [row for row in index.rows if row.split == request.param]
-        heard, seen = (np.stack([occupied(row.events, index.classes, sense, 10) for row in rows]) for sense in ("audio", "visual"))
+        audio, visual = (np.stack([occupied(row.events, index.classes, modality, 10) for row in rows]) for modality in ("audio", "visual"))
         labels = np.array([[name in row.clip_labels for name in index.classes] for row in rows])
-        tables[repository] = heard, seen, np.repeat(labels[:, :, None], 10, axis=2)
+        tables[repository] = audio, visual, np.repeat(labels[:, :, None], 10, axis=2)
     return request.param, tables
 
 
 def equals(tables, printed) -> None:
-    """The scores of (heard, seen, true heard, true seen) are those printed to four decimals."""
+    """The scores of (audio, visual, true audio, true visual) are those printed to four decimals."""
     scores = parsing_scores(*tables)
     assert printed.keys() == {f"{short}{suffix}" for short in LEVELS for suffix in KINDS}
     for short, level in LEVELS.items():
@@ -85,19 +85,19 @@ def equals(tables, printed) -> None:
 def test_trivial_answers_on_llp(llp):
     split, tables = llp
     released = described("metrics.json")
-    for repository, (heard, seen, everywhere) in tables.items():
-        nothing = np.zeros_like(heard)
-        equals((nothing, nothing, heard, seen), released[f"{split}_{repository}_empty_prediction"])
-        equals((everywhere, everywhere, heard, seen), released[f"{split}_{repository}_weak_label_everywhere"])
+    for repository, (audio, visual, everywhere) in tables.items():
+        nothing = np.zeros_like(audio)
+        equals((nothing, nothing, audio, visual), released[f"{split}_{repository}_empty_prediction"])
+        equals((everywhere, everywhere, audio, visual), released[f"{split}_{repository}_weak_label_everywhere"])
     equals((*tables["han"][:2], *tables["coleaf"][:2]), released[f"{split}_upstream2024_gt_scored_against_old_gt"])
 
 
 def test_what_llp_holds(llp):
     split, tables = llp
-    heard, seen, _ = tables["coleaf"]
-    kinds = {"audio": heard, "visual": seen, "av": heard & seen, "ao": heard & ~seen, "vo": seen & ~heard}
+    audio, visual, _ = tables["coleaf"]
+    kinds = {"audio": audio, "visual": visual, "av": audio & visual, "ao": audio & ~visual, "vo": visual & ~audio}
     without = {f"no_{kind}": int((~table.any(axis=(1, 2))).sum()) for kind, table in kinds.items()}
-    assert {"videos": len(heard), **without} == described("metrics.json")[f"{split}_gt"]
+    assert {"videos": len(audio), **without} == described("metrics.json")[f"{split}_gt"]
 
 
 def test_every_part_of_the_file_belongs_to_a_test():

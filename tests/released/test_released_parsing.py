@@ -38,9 +38,9 @@ def example(seed: int) -> tuple[Batch, VideoTargets]:
     for clip in range(CLIPS):
         number = rng.choice([1, 2, 3], p=[0.4, 0.59, 0.01])
         labels[clip, rng.choice(CLASSES, number, replace=False, p=np.array(CLIPS_OF_CLASS) / sum(CLIPS_OF_CLASS))] = 1
-    visual, heard, moving = (torch.from_numpy(features.astype(np.float32)) for features in (frames, audio, motion))
+    visual, audio, moving = (torch.from_numpy(features.astype(np.float32)) for features in (frames, audio, motion))
     mask = torch.ones(CLIPS, SEGMENTS, dtype=torch.bool)
-    return Batch(visual.unflatten(1, (SEGMENTS, FRAMES)), heard, mask, {"motion": moving}), VideoTargets(labels)
+    return Batch(visual.unflatten(1, (SEGMENTS, FRAMES)), audio, mask, {"motion": moving}), VideoTargets(labels)
 
 
 def build(name: str, **config) -> Method:
@@ -51,20 +51,21 @@ def build(name: str, **config) -> Method:
 
 def clip_and_segments(said: Anchored) -> dict[str, Tensor]:
     return {
-        "global_prob": said.clip, "a_prob": said.clip_heard, "v_prob": said.clip_seen,
-        "frame_prob": torch.stack([said.heard, said.seen], dim=2),
+        "global_prob": said.clip, "a_prob": said.clip_audio, "v_prob": said.clip_visual,
+        "frame_prob": torch.stack([said.audio, said.visual], dim=2),
     }  # fmt: skip
 
 
 def uncertainties(said: Anchored, opinions: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """Of CMPAE's pass; those of segments, which nothing here uses, from the four opinions that it formed (heard, its clip, seen, its clip).
+    """Of CMPAE's pass; those of segments, which nothing here uses, from the four opinions that it formed (audio, its clip, visual, its
+    clip).
 
     The released uncertainty of a whole clip has no dimension of size 1.
     """
     parsed = said.parsed
     segments = torch.stack([opinions[0][1], opinions[2][1]], dim=2)
     return {
-        "global_uct": parsed.clip_uncertainty[:, 0], "a_uct": parsed.heard.uncertainty, "v_uct": parsed.seen.uncertainty,
+        "global_uct": parsed.clip_uncertainty[:, 0], "a_uct": parsed.audio.uncertainty, "v_uct": parsed.visual.uncertainty,
         "frame_uct": segments,
     }  # fmt: skip
 
@@ -79,12 +80,12 @@ def opinions(monkeypatch) -> list[tuple[Tensor, Tensor]]:
 
 def after_attention(released: Answers, said: Anchored) -> None:
     """Similarities of the two streams, and their contrast, worked out from the released similarities and own segments."""
-    similarity = normalize(said.heard_tokens, dim=-1) @ normalize(said.seen_tokens, dim=-1).transpose(1, 2) / 0.2
+    similarity = normalize(said.audio_tokens, dim=-1) @ normalize(said.visual_tokens, dim=-1).transpose(1, 2) / 0.2
     released.equal("sims_after", similarity.flatten(0, 1), FLOAT32)
     shares = np.exp(released.arrays["sims_after"])
     own = (shares / shares.sum(axis=1, keepdims=True))[np.arange(CLIPS * SEGMENTS), released.arrays["mask_after"]]
     contrast = -np.log(0.9 * own + 0.1 / (SEGMENTS - 1) * (1 - own)).mean()
-    ours = stream_contrast(said.heard_tokens, said.seen_tokens, torch.ones(CLIPS, SEGMENTS, dtype=torch.bool))
+    ours = stream_contrast(said.audio_tokens, said.visual_tokens, torch.ones(CLIPS, SEGMENTS, dtype=torch.bool))
     assert float(ours) == pytest.approx(contrast, abs=FLOAT32)
     released.compared.add("mask_after")
 
@@ -132,11 +133,13 @@ def branches(method: Method) -> dict[str, tuple[nn.Module, dict[str, str]]]:
     """The three released networks, their names with them; in the released code each has a file of its own."""
     references = method.references
     front_end = references.front_end
-    heard = nn.ModuleDict({"audio": front_end.audio, "branch": references.heard})
-    seen = nn.ModuleDict({"visual": front_end.visual, "motion": front_end.motion, "fusion": front_end.fusion, "branch": references.seen})
+    audio = nn.ModuleDict({"audio": front_end.audio, "branch": references.audio})
+    visual = nn.ModuleDict(
+        {"visual": front_end.visual, "motion": front_end.motion, "fusion": front_end.fusion, "branch": references.visual}
+    )
     return {
-        "coleaf_anchor": (method.anchor, names.CMPAE), "coleaf_ref_a": (heard, names.HEARD_REFERENCE),
-        "coleaf_ref_v": (seen, names.SEEN_REFERENCE),
+        "coleaf_anchor": (method.anchor, names.CMPAE), "coleaf_ref_a": (audio, names.AUDIO_REFERENCE),
+        "coleaf_ref_v": (visual, names.VISUAL_REFERENCE),
     }  # fmt: skip
 
 
@@ -162,31 +165,32 @@ def test_coleafs_anchor(trained, cross, opinions):
     said = trained.anchor.anchor_forward(trained.anchor.inputs(batch), cross)
     with answers("avvp_namefilled.npz", f"coleaf/anchor/ca{cross:d}/") as released:
         released.equal_all(clip_and_segments(said) | uncertainties(said, opinions), FLOAT32)
-        released.equal_all(before_and_after(said.heard_tokens, "xa") | before_and_after(said.seen_tokens, "xv"), FLOAT32)
+        released.equal_all(before_and_after(said.audio_tokens, "xa") | before_and_after(said.visual_tokens, "xv"), FLOAT32)
 
 
-@pytest.mark.parametrize(("sense", "letter"), [("heard", "a"), ("seen", "v")])
+@pytest.mark.parametrize(("modality", "letter"), [("audio", "a"), ("visual", "v")])
 @torch.no_grad()
-def test_coleafs_references(trained, sense, letter):
+def test_coleafs_references(trained, modality, letter):
     batch, _ = example(31)
     visual, audio, motion, mask = trained.inputs(batch)
-    said = trained.references.hear(audio, mask) if sense == "heard" else trained.references.see(visual, motion, mask)
+    said = trained.references.embed_audio(audio, mask) if modality == "audio" else trained.references.embed_visual(visual, motion, mask)
     outputs = {"prob": said.clip, "frame_prob": said.segments, "cls": said.classes, **before_and_after(said.tokens, "x")}
     with answers("avvp_namefilled.npz", f"coleaf/ref_{letter}/") as released:
         released.equal_all(outputs, FLOAT32)
 
 
 LOSSES = {
-    "bce_a": "heard", "bce_v": "seen", "bce_g": "clip", "nce_av": "contrast", "asl_a_Pa": "reference_heard", "asl_v_Pv": "reference_seen",
-    "asl_a_cls": "tokens_heard", "asl_v_cls": "tokens_seen", "asl_a_G": "self_modality_heard", "asl_v_G": "self_modality_seen",
-    "cc_a": "co_occurrence_heard", "cc_v": "co_occurrence_seen", "evt_a_w": "event_heard", "evt_v_w": "event_seen",
+    "bce_a": "audio", "bce_v": "visual", "bce_g": "clip", "nce_av": "contrast", "asl_a_Pa": "reference_audio", "asl_v_Pv":
+    "reference_visual", "asl_a_cls": "tokens_audio", "asl_v_cls": "tokens_visual", "asl_a_G": "self_modality_audio", "asl_v_G":
+    "self_modality_visual", "cc_a": "co_occurrence_audio", "cc_v": "co_occurrence_visual", "evt_a_w": "event_audio", "evt_v_w":
+    "event_visual",
 }  # fmt: skip
 
 
 def test_every_term_of_coleaf(trained, monkeypatch):
     """By the steps of a batch in the fourth epoch, when all have begun; the mutual loss in an even and in an odd batch."""
     batch, targets = example(31)
-    monkeypatch.setattr(coleaf, "unaligned_shares", lambda heard, seen, threshold: (SHARES, SHARES))
+    monkeypatch.setattr(coleaf, "unaligned_shares", lambda audio, visual, threshold: (SHARES, SHARES))
     terms: list[dict[str, Tensor]] = [{}, {}]
     for parity, merged in enumerate(terms):
         for step in trained.steps(batch, targets, Progress(3, 10, parity)):
@@ -209,14 +213,14 @@ def test_denoising_removes_the_same_labels(method, tmp_path, monkeypatch):
         np.savez(tmp_path / "ratios.npz", audio=given["noise_audio"], visual=given["noise_visual"])
         network = build(method, noise_ratios=tmp_path / "ratios.npz")
         network.prepare(None, lambda: iter(()))
-        heard, seen, labels = (torch.from_numpy(given[name]) for name in ("a_prob", "v_prob", "label"))
-        monkeypatch.setattr(type(network), "alone", lambda self, inputs: (heard, seen))
+        audio, visual, labels = (torch.from_numpy(given[name]) for name in ("a_prob", "v_prob", "label"))
+        monkeypatch.setattr(type(network), "alone", lambda self, inputs: (audio, visual))
         counted = torch.ones(len(labels), dtype=torch.bool)
         for epoch, suffix in ((0, "before"), (1, "after")):
             ours = network.modality_targets(None, (labels, labels), counted, Progress(epoch, 10))
-            for sense, targets in zip(("Pa", "Pv"), ours, strict=True):
-                released.equal(f"{sense}_{suffix}", targets, 1e-7)
-        removed = [(released.arrays[f"{sense}_before"] != released.arrays[f"{sense}_after"]).sum() for sense in ("Pa", "Pv")]
+            for modality, targets in zip(("Pa", "Pv"), ours, strict=True):
+                released.equal(f"{modality}_{suffix}", targets, 1e-7)
+        removed = [(released.arrays[f"{modality}_before"] != released.arrays[f"{modality}_after"]).sum() for modality in ("Pa", "Pv")]
         assert min(removed) > 0
 
 

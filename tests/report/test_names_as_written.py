@@ -40,7 +40,7 @@ def drawn(monkeypatch):
 
 def some_tracks():
     scores = np.random.default_rng(0).random((10, len(NAMES))).astype(np.float32)
-    return Tracks(tuple(NAMES), {"both": scores}, {"both": scores > 0.5}, np.ones(10, bool))
+    return Tracks(tuple(NAMES), {"audio_visual": scores}, {"audio_visual": scores > 0.5}, np.ones(10, bool))
 
 
 def test_timelines_and_attention(drawn, tmp_path):
@@ -50,7 +50,7 @@ def test_timelines_and_attention(drawn, tmp_path):
         timeline.draw(tmp_path / "timeline.png", some_tracks(), shown, 1.0, title=title)
         attention.strip(tmp_path / "attention.png", frames[:5], np.full((5, 2, 2), 0.25), WHOLE, NAMES, title)
     assert all(drawn.count(name) == len(NAMES) + 2 for name in NAMES)  # a caption each time, and once the title of both
-    assert all(f"{name}\n(both)" in drawn for name in NAMES[:3])
+    assert all(f"{name}\n(audio-visual)" in drawn for name in NAMES[:3])
 
 
 def test_runs_and_curves(drawn, tmp_path, world, helpers):

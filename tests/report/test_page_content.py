@@ -34,18 +34,18 @@ def test_padded_segments_show_nothing():
     assert lane["scores"] == [1.0, 1.0, 0.0]
 
 
-def test_parsing_has_a_lane_for_each_sense_in_which_classes_overlap():
+def test_parsing_has_a_lane_for_each_modality_in_which_classes_overlap():
     table = pd.DataFrame({
         "valid": [True, True, True, False],
-        "true_heard": [[0], [0, 2], [], [1]], "heard": [[0, 1], [0], [], [1]], "scores_heard": [[0.9, 0.8, 0.1]] * 4,
-        "true_seen": [[], [], [1], []], "seen": [[], [], [1], [1]], "scores_seen": [[0.1, 0.25, 0.2]] * 4,
+        "true_audio": [[0], [0, 2], [], [1]], "audio": [[0, 1], [0], [], [1]], "scores_audio": [[0.9, 0.8, 0.1]] * 4,
+        "true_visual": [[], [], [1], []], "visual": [[], [], [1], [1]], "scores_visual": [[0.1, 0.25, 0.2]] * 4,
     })  # fmt: skip
-    heard, seen = avvp_lanes(table, BACKGROUND)
-    assert heard["track"] == "heard"
-    assert heard["truth"] == [[0, 2, 0, "true"], [1, 2, 2, "true"]]
-    assert heard["spans"] == [[0, 2, 0, "right"], [0, 1, 1, "false"], [1, 2, 2, "missed"]]
-    assert heard["scores"] == [0.9, 0.9, 0.9, 0.0]
-    assert seen == {"track": "seen", "truth": [[2, 3, 1, "true"]], "spans": [[2, 3, 1, "right"]], "scores": [0.25, 0.25, 0.25, 0.0]}
+    audio, visual = avvp_lanes(table, BACKGROUND)
+    assert audio["track"] == "audio"
+    assert audio["truth"] == [[0, 2, 0, "true"], [1, 2, 2, "true"]]
+    assert audio["spans"] == [[0, 2, 0, "right"], [0, 1, 1, "false"], [1, 2, 2, "missed"]]
+    assert audio["scores"] == [0.9, 0.9, 0.9, 0.0]
+    assert visual == {"track": "visual", "truth": [[2, 3, 1, "true"]], "spans": [[2, 3, 1, "right"]], "scores": [0.25, 0.25, 0.25, 0.0]}
     assert sorted(LANES["avvp"].events(table, BACKGROUND)) == [0, 0, 1, 2]
     assert main_classes(table.assign(row=7), LANES["avvp"], BACKGROUND) == {7: 0}
 

@@ -19,15 +19,15 @@ N, T, CLASSES = 8, 5, 3
 
 def truth(seed=0):
     generator = torch.Generator().manual_seed(seed)
-    heard, seen = (torch.rand(N, T, CLASSES, generator=generator) < 0.4 for _ in range(2))
-    heard[..., 2] = seen[..., 2] = False  # a class of no clip
-    return ParsingTargets(heard, seen, (heard | seen).any(dim=1))
+    audio, visual = (torch.rand(N, T, CLASSES, generator=generator) < 0.4 for _ in range(2))
+    audio[..., 2] = visual[..., 2] = False  # a class of no clip
+    return ParsingTargets(audio, visual, (audio | visual).any(dim=1))
 
 
 def answer(share, seed):
     """(N, 2, T, C): the truth with a share of the classes' entries turned over."""
     generator = torch.Generator().manual_seed(seed)
-    both = torch.stack([truth().heard, truth().seen], dim=1)
+    both = torch.stack([truth().audio, truth().visual], dim=1)
     turned = torch.rand(both.shape, generator=generator) < share
     turned[..., 2] = False
     return both ^ turned
@@ -73,7 +73,7 @@ def cells(text, run, level, rule):
 
 
 def published(decided):
-    tables = (decided[:, 0], decided[:, 1], truth().heard, truth().seen)
+    tables = (decided[:, 0], decided[:, 1], truth().audio, truth().visual)
     return parsing_scores(*(table.transpose(1, 2).numpy() for table in tables))
 
 
@@ -119,7 +119,7 @@ def test_classes_have_a_table_of_their_own(world, write_run):
     for number, name in enumerate(("Bell", "Dog &lt;b>")):
         values = []
         for said in decided.values():
-            pred, true = said[:, 0, :, number], truth().heard[..., number]
+            pred, true = said[:, 0, :, number], truth().audio[..., number]
             values.append(200 * (pred & true).sum().item() / (pred.sum() + true.sum()).item())
         assert of_class[name][2] == f"{np.mean(values):.1f}"
     assert of_class["Guitar"][2:] == ["–"] * 10

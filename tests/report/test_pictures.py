@@ -17,7 +17,7 @@ WHOLE = {"crop": False, "size": 64, "resize": 64}
 CROPPED = {"crop": True, "size": 64, "resize": 80}
 
 
-def some_tracks(segments, classes=3, names=("both",), seed=0):
+def some_tracks(segments, classes=3, names=("audio_visual",), seed=0):
     random = np.random.default_rng(seed)
     scores = {name: random.random((segments, classes)).astype(np.float32) for name in names}
     return Tracks(tuple(f"Class {n}" for n in range(classes)), scores, {n: s > 0.6 for n, s in scores.items()}, np.ones(segments, bool))
@@ -48,10 +48,10 @@ def test_right_and_wrong_are_told_apart_without_colour():
 
 def test_lanes_are_those_with_events_then_the_likeliest():
     scores = np.array([[0.1, 0.2, 0.9, 0.3], [0.1, 0.8, 0.2, 0.4]], np.float32)
-    tracks = Tracks(("a", "b", "c", "d"), {"both": scores}, {"both": scores > 0.5}, np.ones(2, bool))
-    assert timeline.shown_lanes(tracks, None, 3) == ([("both", 2), ("both", 1), ("both", 3)], 0)
-    truth = {"both": np.array([[1, 0, 0, 0], [1, 0, 0, 0]], bool)}
-    assert timeline.shown_lanes(tracks, truth, 1) == ([("both", 0), ("both", 2), ("both", 1)], 0)
+    tracks = Tracks(("a", "b", "c", "d"), {"audio_visual": scores}, {"audio_visual": scores > 0.5}, np.ones(2, bool))
+    assert timeline.shown_lanes(tracks, None, 3) == ([("audio_visual", 2), ("audio_visual", 1), ("audio_visual", 3)], 0)
+    truth = {"audio_visual": np.array([[1, 0, 0, 0], [1, 0, 0, 0]], bool)}
+    assert timeline.shown_lanes(tracks, truth, 1) == ([("audio_visual", 0), ("audio_visual", 2), ("audio_visual", 1)], 0)
     many = some_tracks(20, 12)
     lanes, left_out = timeline.shown_lanes(many, None, 3)
     assert (len(lanes), left_out) == (8, 4)
@@ -67,7 +67,7 @@ def test_clock(seconds, text):
 
 def test_a_timeline_shows_its_bars_and_is_the_same_every_time(tmp_path):
     tracks, shown = some_tracks(10), some_preview(10)
-    truth = {"both": some_tracks(10, seed=5).active["both"]}
+    truth = {"audio_visual": some_tracks(10, seed=5).active["audio_visual"]}
     for name in ("a", "b"):
         timeline.draw(tmp_path / f"{name}.png", tracks, shown, 1.0, truth=truth, title="A clip")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
@@ -82,15 +82,15 @@ def height(path):
 
 
 def test_long_short_and_unknown_stretches_can_be_drawn(tmp_path):
-    odd = some_tracks(3, 1, ("heard", "seen", "both"))
+    odd = some_tracks(3, 1, ("audio", "visual", "audio_visual"))
     timeline.draw(tmp_path / "short.png", odd, some_preview(3, (64, 20)), 0.32)
     quiet = some_tracks(10)
-    quiet = Tracks(quiet.classes, quiet.scores, {"both": quiet.active["both"] & False}, np.arange(10) < 5)
+    quiet = Tracks(quiet.classes, quiet.scores, {"audio_visual": quiet.active["audio_visual"] & False}, np.arange(10) < 5)
     timeline.draw(tmp_path / "quiet.png", quiet, silence(10.0), 1.0)
     long = join([some_preview(10, first=10 * number, every=60) for number in range(20)])
     timeline.draw(tmp_path / "long.png", some_tracks(200), long, 1.0, title="x" * 40)
     hour = some_tracks(3600, 28)
-    hour.active["both"][:] = np.arange(3600)[:, None] // 40 % 28 == np.arange(28)
+    hour.active["audio_visual"][:] = np.arange(3600)[:, None] // 40 % 28 == np.arange(28)
     timeline.draw(tmp_path / "hour.png", hour, long, 1.0)
     assert height(tmp_path / "long.png") > 3 * 0.5 * height(tmp_path / "quiet.png")  # four panels
     assert height(tmp_path / "hour.png") < 4000
@@ -119,7 +119,7 @@ def test_the_visible_share_is_the_crop_of_the_transform(size):
     tall, wide = visible_share(transform.spec(), *size)
     for axis, share in ((0, tall), (1, wide)):
         edge = (1 - share) / 2 * size[axis]
-        for offset, seen in ((-4, False), (4, True)):
+        for offset, shown in ((-4, False), (4, True)):
             frame = np.zeros((*size, 3), np.uint8)
             line = edge + offset
             if line < 1:
@@ -127,7 +127,7 @@ def test_the_visible_share_is_the_crop_of_the_transform(size):
             index = [slice(None), slice(None)]
             index[axis] = slice(int(line), int(line) + 2)
             frame[tuple(index)] = 255
-            assert bool(transform(torch.from_numpy(frame)[None]).max() > 0.3) == seen
+            assert bool(transform(torch.from_numpy(frame)[None]).max() > 0.3) == shown
     assert visible_share(ImageTransform(64, 64, False, "bilinear", (0.0,) * 3, (1.0,) * 3).spec(), *size) == (1.0, 1.0)
 
 
@@ -165,7 +165,7 @@ def test_the_scale_is_in_even_shares_and_never_below_two():
 def test_a_strip_has_rows_of_five(tmp_path, count):
     pictures = np.random.default_rng(0).integers(0, 255, (count, 60, 80, 3), np.uint8)
     weights = np.random.default_rng(1).dirichlet(np.ones(16), count).reshape(count, 4, 4)
-    attention.strip(tmp_path / "strip.png", pictures, weights, WHOLE, [f"0:0{n}  Accordion (both)" for n in range(count)], "A clip")
+    attention.strip(tmp_path / "strip.png", pictures, weights, WHOLE, [f"0:0{n}  Accordion (audio-visual)" for n in range(count)], "A clip")
     width, tall = Image.open(tmp_path / "strip.png").size
     assert (width > 1000) == (count >= 5)
     assert (tall > 400) == (count > 5)

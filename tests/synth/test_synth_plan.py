@@ -62,7 +62,7 @@ def test_main_events_are_balanced_over_the_classes(split: str) -> None:
 
 
 @pytest.mark.parametrize("settings", [SETTINGS, SynthSettings(seed=3, full_length_share=0, single_share=1, distractor_share=1)])
-def test_the_main_event_is_the_only_time_a_class_is_both_heard_and_seen(settings: SynthSettings) -> None:
+def test_the_main_event_is_the_only_time_a_class_is_audio_visual(settings: SynthSettings) -> None:
     for plan in draw_world(settings):
         both = timeline(plan, "audio") & timeline(plan, "visual")
         expected = np.zeros_like(both)
@@ -85,8 +85,8 @@ def test_events_are_mostly_long_and_background_is_often_single_modality() -> Non
     assert np.median(lengths) >= 6
     alone = 0
     for plan in WORLD:
-        heard, seen = timeline(plan, "audio")[plan.event.category], timeline(plan, "visual")[plan.event.category]
-        alone += int((heard ^ seen).sum())
+        audio, visual = timeline(plan, "audio")[plan.event.category], timeline(plan, "visual")[plan.event.category]
+        alone += int((audio ^ visual).sum())
     assert alone > 0.6 * (SECONDS - lengths).sum(), "most background seconds hold the class in one modality"
 
 

@@ -146,8 +146,8 @@ def test_the_trivial_baselines_of_the_ave_test_set():
 
 def test_rows_become_targets_by_their_audio_visual_events_alone():
     av = {"modality": "av", "label": "Cat", "onset": 1.0, "offset": 3.0}
-    heard = {"modality": "audio", "label": "Dog", "onset": 0.0, "offset": 4.0}
-    truth = avel.row_targets([[av, heard], [heard], []], ["Dog", "Cat"], 4, 1.0)
+    audio = {"modality": "audio", "label": "Dog", "onset": 0.0, "offset": 4.0}
+    truth = avel.row_targets([[av, audio], [audio], []], ["Dog", "Cat"], 4, 1.0)
     assert truth.segments.tolist() == [[2, 1, 1, 2], [2, 2, 2, 2], [2, 2, 2, 2]]
     assert truth.video.tolist() == [1, 2, 2]
 
@@ -178,7 +178,7 @@ def test_video_targets_name_the_classes_and_not_the_time():
     rows = [
         [av("Dog", 1, 3)],
         [av("Cat", 0, 4), av("Dog", 0, 0.1)],  # two classes, whatever their lengths
-        [av("Cat", 0, 4, "audio")],  # heard only
+        [av("Cat", 0, 4, "audio")],  # audio only
         [av("Cat", 2, 2)],  # AVE's row of length 0
         [av("Dog", 4, 9)],  # behind the last segment
         [],

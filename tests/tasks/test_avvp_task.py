@@ -29,15 +29,15 @@ EVENTS = [
 LABELS = [["Dog", "Speech"], ["Car", "Dog"], []]
 
 
-def test_truth_is_what_each_sense_has():
+def test_truth_is_what_each_modality_has():
     truth = avvp.row_targets(EVENTS, CLASSES, 4, 1.0, clip_labels=LABELS)
     assert TASKS.get("avvp") is avvp
-    assert truth.heard.int().tolist() == [
+    assert truth.audio.int().tolist() == [
         [[0, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 0]],
         [[0, 0, 0], [0, 0, 1], [0, 0, 1], [0, 0, 1]],
         [[0, 0, 0]] * 4,
     ]
-    assert truth.seen.int().tolist() == [
+    assert truth.visual.int().tolist() == [
         [[0, 0, 0], [0, 1, 0], [0, 1, 0], [0, 1, 0]],
         [[0, 0, 0], [0, 0, 1], [0, 0, 1], [0, 0, 0]],
         [[0, 0, 0]] * 4,
@@ -60,18 +60,18 @@ def test_unknown_labels_are_named_all_at_once(targets):
         targets([[event("audio", "Bird", 0.0, 1.0)]], CLASSES, 4, 1.0, clip_labels=[["Cow"]])
 
 
-def scores_of(heard, seen, clip_heard, clip_seen, thresholds):
+def scores_of(audio, visual, clip_audio, clip_visual, thresholds):
     """Of one clip of T segments and C classes, from lists."""
-    return ParsingScores(*(torch.tensor([part], dtype=torch.float32) for part in (heard, seen, clip_heard, clip_seen, thresholds)))
+    return ParsingScores(*(torch.tensor([part], dtype=torch.float32) for part in (audio, visual, clip_audio, clip_visual, thresholds)))
 
 
 def test_a_class_is_on_where_the_segment_and_the_clip_reach_their_thresholds():
     scores = scores_of(
-        heard=[[0.5, 0.9], [0.4, 0.2], [0.9, 0.9]],
-        seen=[[0.3, 0.9], [0.25, 0.6], [0.9, 0.9]],
-        clip_heard=[0.5, 0.4],
-        clip_seen=[0.45, 0.7],
-        thresholds=[[[0.5, 0.5], [0.5, 0.5]], [[0.25, 0.7], [0.45, 0.7]]],  # by class for what is seen
+        audio=[[0.5, 0.9], [0.4, 0.2], [0.9, 0.9]],
+        visual=[[0.3, 0.9], [0.25, 0.6], [0.9, 0.9]],
+        clip_audio=[0.5, 0.4],
+        clip_visual=[0.45, 0.7],
+        thresholds=[[[0.5, 0.5], [0.5, 0.5]], [[0.25, 0.7], [0.45, 0.7]]],  # by class for the visual ones
     )
     on = avvp.decide(scores, torch.tensor([[True, True, False]]))
     assert on.shape == (1, 2, 3, 2)
@@ -83,9 +83,9 @@ def random_answers(clips=7, segments=5, seed=0):
     """(scores, decisions, truth, mask) with a clip that is shorter and one without any event."""
     generator = torch.Generator().manual_seed(seed)
     size = (clips, segments, len(CLASSES))
-    heard, seen = (torch.rand(size, generator=generator) < 0.4 for _ in range(2))
-    heard[3], seen[3] = False, False
-    truth = ParsingTargets(heard, seen, heard.any(1) | seen.any(1))
+    audio, visual = (torch.rand(size, generator=generator) < 0.4 for _ in range(2))
+    audio[3], visual[3] = False, False
+    truth = ParsingTargets(audio, visual, audio.any(1) | visual.any(1))
     mask = torch.ones(clips, segments, dtype=torch.bool)
     mask[1, 3:] = False
     p = [torch.rand(size, generator=generator) for _ in range(2)]
@@ -95,7 +95,7 @@ def random_answers(clips=7, segments=5, seed=0):
 
 
 def arrays(decided, truth):
-    return [table.transpose(1, 2).numpy() for table in (decided[:, 0], decided[:, 1], truth.heard, truth.seen)]
+    return [table.transpose(1, 2).numpy() for table in (decided[:, 0], decided[:, 1], truth.audio, truth.visual)]
 
 
 def test_metrics_are_plain_json_and_say_what_trivial_answers_score():
@@ -157,12 +157,12 @@ def test_the_written_table_gives_the_same_tracks_and_the_truth(tmp_path):
         expected = avvp.tracks(
             ParsingScores(*(getattr(scores, name)[clip : clip + 1] for name in vars(scores))), mask[clip : clip + 1], CLASSES
         )
-        for position, name in enumerate(("heard", "seen")):
+        for position, name in enumerate(("audio", "visual")):
             np.testing.assert_array_equal(found.active[name], decided[clip, position].numpy())
             np.testing.assert_array_equal(found.active[name], expected.active[name])
             np.testing.assert_allclose(found.scores[name], expected.scores[name])
             np.testing.assert_array_equal(true[name], (getattr(truth, name)[clip] & mask[clip, :, None]).numpy())
-        assert not found.scores["heard"][~mask[clip].numpy()].any()
+        assert not found.scores["audio"][~mask[clip].numpy()].any()
 
 
 def test_rows_are_compared_by_the_headline_of_each_clip(tmp_path):

@@ -116,7 +116,7 @@ def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path
 def test_the_ratios_are_kept_with_the_weights_and_every_stream_counts(inputs, tmp_path):
     train(inputs, tmp_path / "models")
     weights = load_file(tmp_path / "models" / "seed-3.safetensors")
-    assert 0 < weights["noise_seen"].max() <= 1
+    assert 0 < weights["noise_visual"].max() <= 1
     (tmp_path / "results").mkdir()
     evaluate_run(inputs, tmp_path / "models", EVERY_STEP, tmp_path / "results")
     metrics = json.loads((tmp_path / "results" / "metrics.json").read_text(encoding="utf-8"))
@@ -135,7 +135,7 @@ def test_removed_labels_are_kept_by_annotation_row_and_the_last_epoch_is_taken(i
     data = inputs.training_split()
     assert data.targets.rows.tolist() == data.rows == list(range(9, -1, -1))
     train(inputs, tmp_path / "models")
-    removed = load_file(tmp_path / "models" / "seed-3.safetensors")["removed_seen"]
+    removed = load_file(tmp_path / "models" / "seed-3.safetensors")["removed_visual"]
     labels = torch.zeros(10, len(CLASSES), dtype=torch.bool)
     labels[data.targets.rows] = data.targets.labels[:, : len(CLASSES)] > 0.5
     assert removed.shape == labels.shape
@@ -168,15 +168,15 @@ def test_of_coleaf_the_anchor_is_kept_and_all_its_steps_are_recorded(inputs, tmp
     weights = load_file(tmp_path / "models" / "seed-3.safetensors")
     anchor = run("cmpae", inputs.store, inputs.index).build()
     assert set(weights) == {f"anchor.{name}" for name in anchor.state_dict()}
-    assert weights["anchor.noise_seen"].max() > 0  # of the first network
+    assert weights["anchor.noise_visual"].max() > 0  # of the first network
     (tmp_path / "results").mkdir()
     evaluate_run(inputs, tmp_path / "models", EVERY_STEP, tmp_path / "results")
     metrics = json.loads((tmp_path / "results" / "metrics.json").read_text(encoding="utf-8"))
     assert metrics["parameters"] == sum(weight.numel() for weight in anchor.parameters())
     last = json.loads((tmp_path / "models" / "seed-3.json").read_text(encoding="utf-8"))["history"][-1]
     weighted = {
-        "reference_heard": 1, "reference_seen": 1, "tokens_heard": 1.2, "tokens_seen": 1, "heard": 2, "seen": 1, "clip": 2, "contrast": 1,
-        "mutual": 1, "event_heard": 0.009, "event_seen": 1, "co_occurrence_heard": 1e-4, "co_occurrence_seen": 1e-4,
+        "reference_audio": 1, "reference_visual": 1, "tokens_audio": 1.2, "tokens_visual": 1, "audio": 2, "visual": 1, "clip": 2,
+        "contrast": 1, "mutual": 1, "event_audio": 0.009, "event_visual": 1, "co_occurrence_audio": 1e-4, "co_occurrence_visual": 1e-4,
     }  # fmt: skip
     total = sum(weight * last[f"train/{name}"] for name, weight in weighted.items())
     assert last["train/total"] == pytest.approx(total, rel=1e-5)

@@ -39,7 +39,7 @@ def write_labels(directory, stream, values):
     np.save(directory / shard_name(stream, 0), values)
 
 
-GUESSED = {"heard": "audio_labels", "seen": "visual_labels"}
+GUESSED = {"audio": "audio_labels", "visual": "visual_labels"}
 
 
 def again(run: RunInputs, **settings) -> RunInputs:
@@ -59,7 +59,7 @@ def test_guessed_labels_change_the_training_and_no_prediction(run, tmp_path):
     assert set(guessed.split("val").features.others) == {"motion"}
     assert train(guessed, tmp_path / "guessed")["seed-3.safetensors"] != plain["seed-3.safetensors"]
     history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text(encoding="utf-8"))["history"]
-    assert all(epoch["train/seen_segments"] > 0 for epoch in history)
+    assert all(epoch["train/visual_segments"] > 0 for epoch in history)
     before = scored(guessed, tmp_path / "guessed", tmp_path / "first")
     for stream in GUESSED.values():  # as where no label of the clips to be scored can be had
         write_labels(run.store.directory, stream, np.full((len(SPLITS), T, len(CLASSES)), np.nan, np.float32))
@@ -77,7 +77,7 @@ def test_a_training_clip_without_a_label_is_named(run, tmp_path, wrong):
 
 def test_streams_that_are_not_there_or_hold_no_labels_are_named(run, tmp_path):
     with pytest.raises(PipelineError, match=r"has no stream clip_labels \(there are: visual, audio, "):
-        train(again(run, pseudo_labels={**GUESSED, "seen": "clip_labels"}), tmp_path / "models")
+        train(again(run, pseudo_labels={**GUESSED, "visual": "clip_labels"}), tmp_path / "models")
     motion = torch.rand(len(SPLITS), T, 5).numpy()
     write_labels(run.store.directory, "visual_labels", motion)
     spec = read_sealed(run.store.directory / "spec.json")
@@ -128,16 +128,16 @@ def test_coleaf_keeps_its_anchor_and_the_thresholds_selected_for_it(run, tmp_pat
         torch.testing.assert_close(method.predict(batch).thresholds[:, 1, 1], thresholds[1].expand(2, -1))
     train(again(selected, pseudo_labels=GUESSED), tmp_path / "guessed")
     history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text(encoding="utf-8"))["history"]
-    assert all(record["train/seen_segments"] > 0 and record["train/heard_segments"] > 0 for record in history)
+    assert all(record["train/visual_segments"] > 0 and record["train/audio_segments"] > 0 for record in history)
 
 
 def test_the_epoch_that_is_asked_for_selects_also_after_a_kill(run, tmp_path, monkeypatch):
     """By the weights after epoch 1 of 3, not by those that are kept; and the same bytes when the run was killed after that epoch."""
-    early, seen = again(run, thresholds="selected", threshold_epoch=1, selected_for=["heard", "seen"]), []
+    early, epochs = again(run, thresholds="selected", threshold_epoch=1, selected_for=["audio", "visual"]), []
     calibrated = loop.Trainer._calibrated
-    monkeypatch.setattr(loop.Trainer, "_calibrated", lambda trainer: seen.append(trainer.state.epoch) or calibrated(trainer))
+    monkeypatch.setattr(loop.Trainer, "_calibrated", lambda trainer: epochs.append(trainer.state.epoch) or calibrated(trainer))
     whole = train(early, tmp_path / "whole")
-    assert seen == [0]
+    assert epochs == [0]
     step, done = loop.Trainer._step, []
 
     def counted(trainer, rows, progress):
@@ -151,7 +151,7 @@ def test_the_epoch_that_is_asked_for_selects_also_after_a_kill(run, tmp_path, mo
         train(early, tmp_path / "killed")
     (tmp_path / "resuming").touch()
     assert train(early, tmp_path / "killed") == whole
-    assert seen == [0, 0]
+    assert epochs == [0, 0]
     assert not load_file(tmp_path / "whole" / "seed-3.safetensors")["selected_thresholds"].isnan().any()
 
 

@@ -31,46 +31,35 @@ Audio other than ``audio_hidden`` wide, where the released code cannot run, is p
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Self
+from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.batch import Batch
-from pipeline.layers.background_suppression import BackgroundSuppression, GateLoss, gate_loss
+from pipeline.layers.background_suppression import GateLoss
 from pipeline.layers.co_guidance import CoGuidance, Guidance
 from pipeline.layers.map_dropout import MapDropout
-from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
-from pipeline.layers.pooling import masked_mean, max_over_time
+from pipeline.layers.pooling import max_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
-from pipeline.layers.relation import BimodalRelation, check_heads
-from pipeline.methods.base import METHODS, Progress, Recipe
+from pipeline.layers.relation import BimodalRelation
+from pipeline.methods.base import METHODS, Progress
 from pipeline.methods.cace_net.contrast import Augmentation, augmented_twin, background_event_contrast
 from pipeline.methods.cace_net.spiking import SpikingSegments
 from pipeline.methods.shared.inputs import Inputs, method_inputs
-from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
-from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
+from pipeline.methods.shared.localization import LocalizationMethod
+from pipeline.methods.shared.suppression import Outputs, SuppressionConfig, clip_terms, segment_terms, supposed_events, suppression_of
+from pipeline.methods.shared.two_heads import scores_of_heads
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.labels import VideoTargets
 
 CONTRAST_START = 1 / 8  # of the epochs, in the released code
 
 
-class CaceNetRecipe(Recipe):
-    """Adam 7e-4, halved at epochs 10, 20 and 30 of 200, batches of 64, gradients clipped to a norm of 0.5."""
-
-    learning_rate: float = Field(7e-4, gt=0)
-    batch_size: int = Field(64, ge=1)
-    epochs: int = Field(200, ge=1)
-    milestones: tuple[int, ...] = (10, 20, 30)
-    decay: float = Field(0.5, gt=0, le=1)
-    clip_norm: float | None = Field(0.5, gt=0)
-
-
-class CaceNetConfig(SupervisionConfig):
-    """Defaults are the paper's network and weights; narrow widths suit small data.
+class CaceNetConfig(SuppressionConfig):
+    """Defaults are the paper's network and weights, with those of :class:`SuppressionConfig`; narrow widths suit small data.
 
     ``guidance`` names the modality that guides (paper's Table 1, whose row labels and prose disagree): ``none`` "w/o AVCA" 78.26 (map's
     mean, audio as it is); ``audio`` guides visual, row "AVCA-Visual-only" 78.83, released "Audio-Guide"; ``visual`` guides audio, row
@@ -95,41 +84,7 @@ class CaceNetConfig(SupervisionConfig):
     )
     contrast_mixup: float = Field(0.1, gt=0, description="weight of the other clip (augmentation: mixup); the paper is silent, as released")
     psi: float = Field(0.3, ge=0, description="visual guidance of the audio, Eq. 6")
-    beta: float = Field(0.4, ge=0, description="calibration of the visual features, Eq. 2")
-    alpha: float = Field(0.1, ge=0, description="background suppression by the gates")
-    gamma: float = Field(0.3, ge=0, description="per-modality scores in the class logits (variant released only)")
-    top_k: int = Field(4, ge=1, description="segments that make a clip's per-modality scores")
-    visual_hidden: int = Field(512, ge=2, description="every position is projected to this; also the visual BiLSTM's output")
-    audio_hidden: int = Field(128, ge=1, description="of one direction of the audio BiLSTM; audio of this width enters raw")
-    attention_width: int = Field(128, ge=1, description="queries and keys of the spatial self-attention")
-    width: int = Field(256, ge=1, description="d of everything after the BiLSTMs, and of the guidance's hidden layers")
-    heads: int = Field(4, ge=1)
-    intra_feedforward: int = Field(1024, ge=1)
     cross_feedforward: int = Field(512, ge=1)
-    input_dropout: float = Field(0.2, ge=0, lt=1, description="on projected positions and in the guidance")
-    dropout: float = Field(0.1, ge=0, lt=1, description="in the relation and interaction blocks")
-    interaction_dropout: float = Field(0.2, ge=0, lt=1, description="on the interaction's attention weights")
-    recipe: CaceNetRecipe = CaceNetRecipe()
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        check_heads(self.width, heads=self.heads)
-        if self.visual_hidden % 2:
-            raise ValueError(f"visual_hidden ({self.visual_hidden}) must be even: two directions of a BiLSTM share it")
-        return self
-
-
-class Outputs(NamedTuple):
-    """fused F_av (B, T, d); per-modality (av) logits (B, K); gate logits of both modalities (B, T); event logits (B, T); class logits
-    (B, K); weights of the positions (B, T, S) or None. K labels of a clip: C, weakly supervised C+1."""
-
-    fused: Tensor
-    modality_logits: Tensor
-    audio_gate: Tensor
-    visual_gate: Tensor
-    event_logits: Tensor
-    class_logits: Tensor
-    attention: Tensor | None
 
 
 def temporal_encoder(config: CaceNetConfig, input_width: int, output_width: int) -> SegmentLSTM | SpikingSegments | None:
@@ -147,7 +102,6 @@ class CaceNet(LocalizationMethod):
     as it did in training.
     """
 
-    tasks = frozenset({"avel"})
     Config = CaceNetConfig
     config: CaceNetConfig
     contrast_active: Tensor
@@ -169,10 +123,7 @@ class CaceNet(LocalizationMethod):
         self.relation = BimodalRelation(
             visual, audio, width, config.heads, config.intra_feedforward, config.cross_feedforward, config.dropout
         )  # fmt: skip
-        self.suppression = BackgroundSuppression(
-            width, self.clip_labels, alpha=config.alpha, top_k=config.top_k, heads=config.heads,
-            attention_dropout=config.interaction_dropout, dropout=config.dropout,
-        )  # fmt: skip
+        self.suppression = suppression_of(config, self.clip_labels, config.heads)
         self.contrast_encoder = nn.Sequential(nn.Linear(width, width), nn.ReLU()) if config.contrast else None
         self.event_head = nn.Linear(width, 1)
         self.class_head = nn.Linear(width, self.clip_labels)
@@ -217,16 +168,10 @@ class CaceNet(LocalizationMethod):
         active = self._switch_contrast(progress)
         outputs = self._outputs(method_inputs(self, batch), active)
         event = targets.segments < self.num_classes
-        truth = event.to(outputs.audio_gate.dtype)
         known = batch.mask.any(dim=1)
         if self.config.variant == "paper":
             known = known & (targets.video < self.num_classes)
-        terms = {
-            "event": event_loss(outputs.event_logits, event, batch.mask),
-            "class": class_loss(outputs.class_logits, targets.video, known),
-            "gate": masked_mean(gate_loss(outputs.audio_gate, outputs.visual_gate, truth, self.config.gate_loss), batch.mask),
-            "modality_class": class_loss(outputs.modality_logits, targets.video, known),
-        }
+        terms = segment_terms(outputs, event, targets.video, batch.mask, known, self.config.gate_loss)
         return self._with_contrast(terms, outputs.fused, event, batch.mask, active)
 
     def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
@@ -237,14 +182,9 @@ class CaceNet(LocalizationMethod):
         inputs = method_inputs(self, batch)
         active = self._switch_contrast(progress)
         outputs = self._outputs(inputs, active)
-        event = outputs.event_logits
-        labels, known = targets.labels.to(event.dtype), batch.mask.any(dim=1)
-        pooled = gated_clip_logits(event.sigmoid(), outputs.class_logits, inputs.mask)
-        terms = {
-            "video": masked_mean(video_loss(pooled, labels, "cross_entropy"), known),
-            "modality_video": masked_mean(video_loss(outputs.modality_logits, labels, "cross_entropy"), known),
-        }
-        supposed = (event > 0) & (labels[:, :-1].sum(dim=1, keepdim=True) > 0)
+        labels = targets.labels.to(outputs.event_logits.dtype)
+        terms = clip_terms(outputs, labels, inputs.mask, batch.mask.any(dim=1))
+        supposed = supposed_events(outputs.event_logits, labels)
         return self._with_contrast(terms, outputs.fused, supposed, batch.mask, active)
 
     def _with_contrast(self, terms: dict[str, Tensor], fused: Tensor, event: Tensor, mask: Tensor, active: bool) -> dict[str, Tensor]:
@@ -266,10 +206,5 @@ class CaceNet(LocalizationMethod):
         )
 
     def predict(self, batch: Batch) -> Scores:
-        """Both heads; ``segments`` is their product: P(event) P(class), and P(no event) for the background."""
         outputs = self._outputs(method_inputs(self, batch), bool(self.contrast_active))
-        event = outputs.event_logits.sigmoid()
-        classes = outputs.class_logits.softmax(dim=-1)
-        segments = joint_probabilities(event, classes, self.num_classes)
-        attention = None if outputs.attention is None else at_least_float32(outputs.attention)
-        return Scores(segments=segments, event=event, classes=classes, attention=attention)
+        return scores_of_heads(outputs.event_logits.sigmoid(), outputs.class_logits, outputs.attention, self.num_classes)

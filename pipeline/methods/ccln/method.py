@@ -29,45 +29,36 @@ Widths and schedule are CMBS's; margin, temperatures and weights of FEE and WCCL
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, Self
+from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid, one_hot
 
 from pipeline.batch import Batch
-from pipeline.layers.background_suppression import BackgroundSuppression, Suppressed, gate_loss
+from pipeline.layers.background_suppression import Suppressed
 from pipeline.layers.co_guidance import CoGuidance
 from pipeline.layers.map_dropout import MapDropout
-from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
-from pipeline.layers.pooling import masked_mean, max_over_time
+from pipeline.layers.pooling import max_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.recurrent import SegmentLSTM
-from pipeline.layers.relation import IntraModalRelation, Related, check_heads
-from pipeline.methods.base import METHODS, Progress, Recipe
+from pipeline.layers.relation import IntraModalRelation, Related
+from pipeline.methods.base import METHODS, Progress
 from pipeline.methods.ccln.foreground_enhancement import foreground_enhancement
 from pipeline.methods.ccln.self_constrained_interaction import SelfConstrainedInteraction
 from pipeline.methods.ccln.video_contrast import video_contrast
 from pipeline.methods.shared.inputs import Inputs, method_inputs
-from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
-from pipeline.methods.shared.two_heads import class_loss, event_loss, joint_probabilities
+from pipeline.methods.shared.localization import LocalizationMethod
+from pipeline.methods.shared.suppression import Outputs, SuppressionConfig, clip_terms, segment_terms, supposed_events, suppression_of
+from pipeline.methods.shared.two_heads import scores_of_heads
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.labels import VideoTargets
 
-
-class CclnRecipe(Recipe):
-    """CMBS's: Adam 7e-4, halved at epochs 10, 20 and 30 of 200, batches of 64, gradients clipped to a norm of 0.5."""
-
-    learning_rate: float = Field(7e-4, gt=0)
-    batch_size: int = Field(64, ge=1)
-    epochs: int = Field(200, ge=1)
-    milestones: tuple[int, ...] = (10, 20, 30)
-    decay: float = Field(0.5, gt=0, le=1)
-    clip_norm: float | None = Field(0.5, gt=0)
+Embeddings = tuple[Tensor, Tensor]  # of a clip's picture and of its sound, (B, D) each
 
 
-class CclnConfig(SupervisionConfig):
+class CclnConfig(SuppressionConfig):
     """The three modules of the abstract can be switched off one by one: ``interaction``, ``foreground_enhancement``, ``contrast``."""
 
     interaction: Literal["gated", "plain", "none"] = Field("gated", description="SBI | the same without its gate | each modality as it is")
@@ -80,39 +71,6 @@ class CclnConfig(SupervisionConfig):
     contrast_weight: float = Field(0.5, ge=0, description="of WCCL in the total")
     contrast_temperature: float = Field(0.1, ge=1e-4, le=1000, description="tau of WCCL")
     contrast_width: int = Field(128, ge=1, description="of the branch's embeddings")
-    alpha: float = Field(0.1, ge=0, description="background suppression by the gates")
-    beta: float = Field(0.4, ge=0, description="calibration of the visual features")
-    gamma: float = Field(0.3, ge=0, description="weight of the per-modality scores")
-    top_k: int = Field(4, ge=1, description="segments that make a clip's per-modality scores")
-    visual_hidden: int = Field(512, ge=2, description="every position is projected to this; also the visual BiLSTM's output")
-    audio_hidden: int = Field(128, ge=1, description="of one direction of the audio BiLSTM")
-    attention_width: int = Field(128, ge=1, description="queries and keys of the spatial self-attention")
-    width: int = Field(256, ge=1, description="d of everything after the BiLSTMs, and of the guidance's hidden layers")
-    heads: int = Field(4, ge=1, description="of the attention within each modality and of the merging")
-    intra_feedforward: int = Field(1024, ge=1)
-    cross_feedforward: int = Field(1024, ge=1, description="in the interaction")
-    input_dropout: float = Field(0.2, ge=0, lt=1, description="on projected positions and in the guidance")
-    dropout: float = Field(0.1, ge=0, lt=1, description="in attention, interaction and merging")
-    interaction_dropout: float = Field(0.2, ge=0, lt=1, description="on the merging's attention weights")
-    recipe: CclnRecipe = CclnRecipe()
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        check_heads(self.width, heads=self.heads)
-        if self.visual_hidden % 2:
-            raise ValueError(f"visual_hidden ({self.visual_hidden}) must be even: two directions of a BiLSTM share it")
-        return self
-
-
-class Outputs(NamedTuple):
-    """Gates, per-modality scores and merged features; event logits (B, T); class logits (B, K); embeddings of both modalities (B, D) or
-    None without the branch; weights of the positions (B, T, S). K labels of a clip: C, weakly supervised C+1."""
-
-    suppressed: Suppressed
-    event: Tensor
-    classes: Tensor
-    embeddings: tuple[Tensor, Tensor] | None
-    attention: Tensor | None
 
 
 class Branch(nn.Module):
@@ -135,7 +93,6 @@ class Ccln(LocalizationMethod):
     """Backbone, branch, two heads; every registered parameter is used: at 7x7x512 / 128, C = 28 they are 9,200,473 (by coincidence as many
     as CMBS's: what SBI saves, the branch costs), weakly supervised 9,201,244."""
 
-    tasks = frozenset({"avel"})
     Config = CclnConfig
     config: CclnConfig
 
@@ -154,10 +111,7 @@ class Ccln(LocalizationMethod):
         if config.interaction != "none":
             gated = config.interaction == "gated"
             self.interaction = SelfConstrainedInteraction(width, config.cross_feedforward, config.dropout, gated)
-        self.suppression = BackgroundSuppression(
-            width, self.clip_labels, alpha=config.alpha, top_k=config.top_k, heads=config.heads,
-            attention_dropout=config.interaction_dropout, dropout=config.dropout,
-        )  # fmt: skip
+        self.suppression = suppression_of(config, self.clip_labels, config.heads)
         self.event_head = nn.Linear(width, 1)
         self.class_head = nn.Linear(width, self.clip_labels)
         self.branch = Branch(width, config.contrast_width) if config.contrast else None
@@ -173,33 +127,27 @@ class Ccln(LocalizationMethod):
             visual, audio = self.interaction(visual, audio, mask)
         return Related(visual, audio, own_visual, own_audio), weights
 
-    def _outputs(self, inputs: Inputs) -> Outputs:
+    def _outputs(self, inputs: Inputs) -> tuple[Outputs, Embeddings | None]:
         related, weights = self._related(inputs)
-        suppressed = self.suppression(related, inputs.mask)
+        suppressed: Suppressed = self.suppression(related, inputs.mask)
         event = at_least_float32(self.event_head(suppressed.fused)).squeeze(-1)
         classes = at_least_float32(self.class_head(max_over_time(suppressed.fused, inputs.mask)))
         classes = classes + self.config.gamma * suppressed.modality_logits
         embeddings = None
         if self.branch is not None:
             embeddings = self.branch(related.visual_memory, related.audio_memory, event.detach(), inputs.mask)
-        return Outputs(suppressed, event, classes, embeddings, weights)
+        return Outputs(*suppressed, event, classes, weights), embeddings
 
     def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
         """``event`` + ``class`` + ``gate`` + ``modality_class`` + foreground_weight * ``foreground`` + contrast_weight * ``contrast``.
 
         Each a mean over valid segments or over clips; the last two are missing where they are switched off.
         """
-        outputs = self._outputs(method_inputs(self, batch))
+        outputs, embeddings = self._outputs(method_inputs(self, batch))
         event, known = targets.segments < self.num_classes, batch.mask.any(dim=1)
-        gates = outputs.suppressed.audio_gate, outputs.suppressed.visual_gate
-        terms = {
-            "event": event_loss(outputs.event, event, batch.mask),
-            "class": class_loss(outputs.classes, targets.video, known),
-            "gate": masked_mean(gate_loss(*gates, event.to(outputs.event.dtype), "corrected"), batch.mask),
-            "modality_class": class_loss(outputs.suppressed.modality_logits, targets.video, known),
-        }
+        terms = segment_terms(outputs, event, targets.video, batch.mask, known, "corrected")
         labels = one_hot(targets.video, self.num_classes + 1)[:, :-1]
-        return self._with_modules(terms, outputs, event, labels, batch.mask)
+        return self._with_modules(terms, outputs.fused, embeddings, event, labels, batch.mask)
 
     def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
         """``video`` + ``modality_video`` + foreground_weight * ``foreground`` + contrast_weight * ``contrast``; means over clips.
@@ -207,34 +155,28 @@ class Ccln(LocalizationMethod):
         ``foreground`` takes as events what the event head says, and nothing in a clip without one: labels of segments there are none.
         """
         inputs = method_inputs(self, batch)
-        outputs = self._outputs(inputs)
-        labels, known = targets.labels.to(outputs.event.dtype), batch.mask.any(dim=1)
-        pooled = gated_clip_logits(outputs.event.sigmoid(), outputs.classes, inputs.mask)
-        terms = {
-            "video": masked_mean(video_loss(pooled, labels, "cross_entropy"), known),
-            "modality_video": masked_mean(video_loss(outputs.suppressed.modality_logits, labels, "cross_entropy"), known),
-        }
-        classes = labels[:, :-1]
-        supposed = (outputs.event > 0) & (classes.sum(dim=1, keepdim=True) > 0)
-        return self._with_modules(terms, outputs, supposed, classes, batch.mask)
+        outputs, embeddings = self._outputs(inputs)
+        labels = targets.labels.to(outputs.event_logits.dtype)
+        terms = clip_terms(outputs, labels, inputs.mask, batch.mask.any(dim=1))
+        supposed = supposed_events(outputs.event_logits, labels)
+        return self._with_modules(terms, outputs.fused, embeddings, supposed, labels[:, :-1], batch.mask)
 
-    def _with_modules(self, terms: dict[str, Tensor], outputs: Outputs, event: Tensor, labels: Tensor, mask: Tensor) -> dict[str, Tensor]:
+    def _with_modules(
+        self, terms: dict[str, Tensor], fused: Tensor, embeddings: Embeddings | None, event: Tensor, labels: Tensor, mask: Tensor
+    ) -> dict[str, Tensor]:  # fmt: skip
         """The terms, those of FEE and WCCL among them, and their ``total``. Events (B, T) bool, clips' classes (B, C)."""
         config, total = self.config, torch.stack(list(terms.values())).sum()
         if config.foreground_enhancement:
             terms["foreground"] = foreground_enhancement(
-                outputs.suppressed.fused, event, mask, margin=config.foreground_margin, temperature=config.foreground_temperature,
+                fused, event, mask, margin=config.foreground_margin, temperature=config.foreground_temperature,
                 reach=config.foreground_reach,
             )  # fmt: skip
             total = total + config.foreground_weight * terms["foreground"]
-        if outputs.embeddings is not None:
-            terms["contrast"] = video_contrast(*outputs.embeddings, labels, mask.any(dim=1), config.contrast_temperature)
+        if embeddings is not None:
+            terms["contrast"] = video_contrast(*embeddings, labels, mask.any(dim=1), config.contrast_temperature)
             total = total + config.contrast_weight * terms["contrast"]
         return {**terms, "total": total}
 
     def predict(self, batch: Batch) -> Scores:
-        """Both heads; ``segments`` is their product, as in :func:`joint_probabilities`."""
-        outputs = self._outputs(method_inputs(self, batch))
-        event, classes = outputs.event.sigmoid(), outputs.classes.softmax(dim=-1)
-        attention = None if outputs.attention is None else at_least_float32(outputs.attention)
-        return Scores(joint_probabilities(event, classes, self.num_classes), event, classes, attention)
+        outputs, _ = self._outputs(method_inputs(self, batch))
+        return scores_of_heads(outputs.event_logits.sigmoid(), outputs.class_logits, outputs.attention, self.num_classes)

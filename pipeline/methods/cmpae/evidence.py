@@ -48,14 +48,14 @@ class EvidencePooling(nn.Module):
         super().__init__()
         self.presence, self.absence = nn.Linear(width, num_classes), nn.Linear(width, num_classes)
         self.over_time = nn.Linear(width, 2 * num_classes)
-        self.both_for_heard, self.both_for_seen = (
+        self.both_for_audio, self.both_for_visual = (
             nn.Sequential(nn.Linear(width, width), nn.Dropout(dropout), nn.LeakyReLU(SLOPE)) for _ in range(2)
         )
 
-    def forward(self, heard: Tensor, seen: Tensor, mask: Tensor) -> tuple[Belief, Belief]:
-        """(B, T, D), (B, T, D), (B, T) bool with at least one True a clip -> what is heard, what is seen; in float32 at least."""
-        both = heard + seen
-        return self._belief(heard, self.both_for_heard(both), mask), self._belief(seen, self.both_for_seen(both), mask)
+    def forward(self, audio: Tensor, visual: Tensor, mask: Tensor) -> tuple[Belief, Belief]:
+        """(B, T, D), (B, T, D), (B, T) bool with at least one True a clip -> audio, visual; in float32 at least."""
+        both = audio + visual
+        return self._belief(audio, self.both_for_audio(both), mask), self._belief(visual, self.both_for_visual(both), mask)
 
     def _belief(self, stream: Tensor, context: Tensor, mask: Tensor) -> Belief:
         logits = torch.stack([self.presence(stream), self.absence(stream + context)], dim=-1)  # (B, T, C, 2)
@@ -75,9 +75,9 @@ class GlobalEvidence(nn.Module):
         self.shared = nn.Sequential(nn.Linear(width, width), nn.LeakyReLU(SLOPE))
         self.classifier = nn.Linear(width, num_classes)
 
-    def forward(self, heard: Tensor, seen: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, audio: Tensor, visual: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """(B, T, D), (B, T, D), (B, T) bool -> the mean over time of sigmoid(g), (B, C), and the uncertainty C / sum(evidence + 1) of the
         mean of g, (B, 1)."""
-        logits = at_least_float32(self.classifier(self.shared(heard) + self.shared(seen)))
+        logits = at_least_float32(self.classifier(self.shared(audio) + self.shared(visual)))
         strength = evidence(mean_over_time(logits, mask)) + 1
         return mean_over_time(logits.sigmoid(), mask), logits.shape[-1] / strength.sum(dim=-1, keepdim=True)

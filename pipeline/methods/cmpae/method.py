@@ -37,7 +37,7 @@ from pipeline.methods.shared.denoising import DenoisingConfig, DenoisingMethod
 from pipeline.methods.shared.parsing import ParsingInputs
 from pipeline.tasks.avvp import ParsingScores
 
-Streams = tuple[Tensor, Tensor]  # of what is heard and seen, (B, T, D) each
+Streams = tuple[Tensor, Tensor]  # audio, visual: (B, T, D) each
 
 
 class CmpaeRecipe(Recipe):
@@ -57,10 +57,10 @@ class CmpaeConfig(DenoisingConfig):
     width: int = Field(512, ge=1)
     feedforward: int = Field(512, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
-    seen_dropout: float = Field(0.5, ge=0, lt=1, description="of the visual stream before pooling")
+    visual_dropout: float = Field(0.5, ge=0, lt=1, description="of the visual stream before pooling")
     absence_dropout: float = Field(0.2, ge=0, lt=1, description="of what both modalities tell of absence")
-    heard_weight: float = Field(2.0, ge=0, description="of the loss of what is heard")
-    seen_weight: float = Field(0.6, ge=0, description="of what is seen")
+    audio_weight: float = Field(2.0, ge=0, description="of the audio loss")
+    visual_weight: float = Field(0.6, ge=0, description="of the visual loss")
     clip_weight: float = Field(0.6, ge=0, description="of the whole clip; the other two losses have 1")
     cross_share: float = Field(0.8, ge=0, le=1, description="of the streams with attention across the modalities, the rest being without")
     cross_share_in_inference: float = Field(0.7, ge=0, le=1, description="of the probabilities from those streams in inference, likewise")
@@ -72,9 +72,9 @@ class CmpaeConfig(DenoisingConfig):
     def first(self) -> MethodConfig | None:
         if not self.denoise or self.noise_ratios is not None:
             return None
-        network = self.model_dump(include={"motion", "width", "feedforward", "dropout", "seen_dropout", "seen_share", "pseudo_labels"})
+        network = self.model_dump(include={"motion", "width", "feedforward", "dropout", "visual_dropout", "visual_share", "pseudo_labels"})
         recipe = JomoldRecipe(**self.recipe.model_dump())
-        return JomoldConfig(**network, recipe=recipe, denoise=False, cross_attention=False, heard_weight=1.0)
+        return JomoldConfig(**network, recipe=recipe, denoise=False, cross_attention=False, audio_weight=1.0)
 
     @property
     def first_method(self) -> str:
@@ -87,8 +87,8 @@ class Parsed(NamedTuple):
 
     before: Streams
     after: Streams
-    heard: Belief
-    seen: Belief
+    audio: Belief
+    visual: Belief
     clip: Tensor
     clip_uncertainty: Tensor
 
@@ -115,7 +115,7 @@ class Cmpae(DenoisingMethod):
         super().__init__(config, visual_shape, audio_shape, num_classes, other_shapes)
         self.front_end = ParsingFrontEnd(self.visual_shape[-1], self.audio_shape[0], self.motion_width, config.width, elu=True)
         self.attention = HybridAttention(config.width, feedforward=config.feedforward, dropout=config.dropout)
-        self.dropout = nn.Dropout(config.seen_dropout)
+        self.dropout = nn.Dropout(config.visual_dropout)
         self.token_width = config.width
         self.pooling = EvidencePooling(config.width, num_classes, config.absence_dropout)
         self.whole_clip = GlobalEvidence(config.width, num_classes)
@@ -129,31 +129,31 @@ class Cmpae(DenoisingMethod):
         alone = self.attention(*before, mask, cross=False)
         if not cross:
             return alone
-        heard, seen = self.attention(*before, mask)
-        return self._fused(heard, alone[0]), self._fused(seen, alone[1])
+        audio, visual = self.attention(*before, mask)
+        return self._fused(audio, alone[0]), self._fused(visual, alone[1])
 
     def _fused(self, across: Tensor, alone: Tensor) -> Tensor:
         return self.config.cross_share * across + (1 - self.config.cross_share) * alone
 
     def _read(self, before: Streams, after: Streams, mask: Tensor) -> Parsed:
-        heard, seen = self.pooling(after[0], self.dropout(after[1]), mask)
-        return Parsed(before, after, heard, seen, *self.whole_clip(*before, mask))
+        audio, visual = self.pooling(after[0], self.dropout(after[1]), mask)
+        return Parsed(before, after, audio, visual, *self.whole_clip(*before, mask))
 
     @property
     def loss_weights(self) -> Mapping[str, float]:
-        return {"heard": self.config.heard_weight, "seen": self.config.seen_weight, "clip": self.config.clip_weight}
+        return {"audio": self.config.audio_weight, "visual": self.config.visual_weight, "clip": self.config.clip_weight}
 
     def anchor_forward(self, inputs: ParsingInputs, cross: bool = True) -> ParsedAnchor:
         parsed = self.parse(inputs, cross)
-        said = (parsed.heard.segments, parsed.seen.segments, parsed.heard.clip, parsed.seen.clip, parsed.clip)
+        said = (parsed.audio.segments, parsed.visual.segments, parsed.audio.clip, parsed.visual.clip, parsed.clip)
         return ParsedAnchor(*parsed.after, *said, parsed)
 
     def anchor_losses(
         self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
-        """``heard``, ``seen``, ``clip``, ``contrast``, ``mutual``."""
+        """``audio``, ``visual``, ``clip``, ``contrast``, ``mutual``."""
         assert isinstance(anchored, ParsedAnchor)
-        return self.terms(anchored.parsed, (targets.heard, targets.seen), targets.labels, mask, progress)
+        return self.terms(anchored.parsed, (targets.audio, targets.visual), targets.labels, mask, progress)
 
     def terms(
         self, parsed: Parsed, targets: tuple[Tensor, Tensor], labels: Tensor, mask: Tensor, progress: Progress
@@ -161,26 +161,26 @@ class Cmpae(DenoisingMethod):
         """The five losses, without their weights.
 
         Args:
-            targets: of what is heard and what is seen, (B, C) each.
+            targets: audio and visual, (B, C) each.
             labels: of the clips, (B, C) in {0, 1}; mask: (B, T), bool, of the batch: clips of padding alone carry no weight.
         """
-        heard, seen, counted = parsed.heard, parsed.seen, mask.any(dim=1)
+        audio, visual, counted = parsed.audio, parsed.visual, mask.any(dim=1)
         whole = (parsed.clip, parsed.clip_uncertainty)
         return {
-            "heard": binary_loss(heard.clip, targets[0], counted),
-            "seen": binary_loss(seen.clip, targets[1], counted),
+            "audio": binary_loss(audio.clip, targets[0], counted),
+            "visual": binary_loss(visual.clip, targets[1], counted),
             "clip": binary_loss(parsed.clip, labels, counted),
             "contrast": stream_contrast(*parsed.after, mask),
-            "mutual": mutual_loss(heard[1:], seen[1:], whole, labels, counted, into_clip=progress.batch % 2 == 1),
+            "mutual": mutual_loss(audio[1:], visual[1:], whole, labels, counted, into_clip=progress.batch % 2 == 1),
         }
 
     def predict(self, batch: Batch) -> ParsingScores:
         inputs, share = self.inputs(batch), self.config.cross_share_in_inference
         before = self.front_end(inputs.visual, inputs.audio, inputs.motion)
         across, alone = (self._read(before, self._attended(before, inputs.mask, cross), inputs.mask) for cross in (True, False))
-        heard, seen = (
+        audio, visual = (
             [share * p + (1 - share) * q for p, q in zip(one[:2], other[:2], strict=True)]
-            for one, other in ((across.heard, alone.heard), (across.seen, alone.seen))
+            for one, other in ((across.audio, alone.audio), (across.visual, alone.visual))
         )
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(heard[0], seen[0], heard[1], seen[1], self.gates(heard[1], thresholds, thresholds))
+        return ParsingScores(audio[0], visual[0], audio[1], visual[1], self.gates(audio[1], thresholds, thresholds))

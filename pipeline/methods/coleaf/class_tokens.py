@@ -88,8 +88,8 @@ class ReferenceBranch(nn.Module):
 class References(nn.Module):
     """Both Reference branches, each with its own linear front end; they share nothing.
 
-    Parameters at 2048, 128 and a motion stream of 512, D = 512, C = 25, head ``mean``: 1,682,482 heard, 3,452,978 seen. Released: 2,735,154
-    and 4,505,650, of which the attention to the other modality and two layer norms, 1,052,672 in each, are never used.
+    Parameters at 2048, 128 and a motion stream of 512, D = 512, C = 25, head ``mean``: 1,682,482 audio, 3,452,978 visual. Released:
+    2,735,154 and 4,505,650, of which the attention to the other modality and two layer norms, 1,052,672 in each, are never used.
 
     Args:
         visual_width, audio_width, motion_width: of a segment; no motion: None. The others as of :class:`ReferenceBranch`.
@@ -101,14 +101,14 @@ class References(nn.Module):
     ) -> None:  # fmt: skip
         super().__init__()
         self.front_end = ParsingFrontEnd(visual_width, audio_width, motion_width, width)
-        self.heard, self.seen = (
+        self.audio, self.visual = (
             ReferenceBranch(width, num_classes, token_head, feedforward, dropout, head_dropout, drops) for drops in (False, True)
         )
 
-    def hear(self, audio: Tensor, mask: Tensor) -> Referred:
+    def embed_audio(self, audio: Tensor, mask: Tensor) -> Referred:
         """(B, T, D_a), (B, T) bool -> what the audio branch says."""
-        return self.heard(self.front_end.hear(audio), mask)
+        return self.audio(self.front_end.embed_audio(audio), mask)
 
-    def see(self, visual: Tensor, motion: Tensor | None, mask: Tensor) -> Referred:
+    def embed_visual(self, visual: Tensor, motion: Tensor | None, mask: Tensor) -> Referred:
         """(B, T, D_v), (B, T, D_m) or None, (B, T) bool -> what the visual branch says."""
-        return self.seen(self.front_end.see(visual, motion), mask)
+        return self.visual(self.front_end.embed_visual(visual, motion), mask)

@@ -30,21 +30,21 @@ def asymmetric_loss(probability: Tensor, target: Tensor, counted: Tensor, margin
     return torch.where(counted.unsqueeze(1), terms, 0.0).sum()
 
 
-def unaligned_shares(heard: Tensor, seen: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Eqs. 9-11: of the classes that are heard, the share that is not seen, and the other way about; 0 where none is.
+def unaligned_shares(audio: Tensor, visual: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
+    """Eqs. 9-11: of the audio classes, the share that is not visual, and the other way about; 0 where none is.
 
     Args:
-        heard, seen: (B, C), probabilities of the Reference branches.
-        threshold: a class is heard, or seen, from there.
+        audio, visual: (B, C), probabilities of the Reference branches.
+        threshold: a modality has a class from there.
 
     Returns:
         (B,), (B,).
     """
-    on_heard, on_seen = heard >= threshold, seen >= threshold
-    both = (on_heard & on_seen).sum(dim=1)
-    alone = ((on_heard & ~on_seen).sum(dim=1), (on_seen & ~on_heard).sum(dim=1))
+    on_audio, on_visual = audio >= threshold, visual >= threshold
+    both = (on_audio & on_visual).sum(dim=1)
+    alone = ((on_audio & ~on_visual).sum(dim=1), (on_visual & ~on_audio).sum(dim=1))
     first, second = (number / (number + both).clamp(min=1) for number in alone)
-    return first.to(heard.dtype), second.to(seen.dtype)
+    return first.to(audio.dtype), second.to(visual.dtype)
 
 
 def event_aware_contrast(

@@ -16,7 +16,7 @@ from pipeline.registry import suggest
 from pipeline.settings import merge
 
 RELEASED_GATE = 0.52  # of the clip, with CMPAE as Anchor; of the segment CMPAE's own, 0.25
-OVER_THE_ANCHOR = ("heard_weight", "seen_weight", "clip_weight", "segment_threshold", "clip_threshold")  # its own where null
+OVER_THE_ANCHOR = ("audio_weight", "visual_weight", "clip_weight", "segment_threshold", "clip_threshold")  # its own where null
 
 
 class ColeafRecipe(Recipe):
@@ -35,7 +35,7 @@ class ColeafConfig(ParsingConfig):
     """Defaults are those of ``variant: released``; ``paper_defaults`` are the paper's where they differ."""
 
     paper_defaults: ClassVar[Mapping[str, Any]] = {
-        "token_head": "linear", "heard_weight": None, "seen_weight": None, "clip_weight": None, "contrast_weight_heard": 1.0,
+        "token_head": "linear", "audio_weight": None, "visual_weight": None, "clip_weight": None, "contrast_weight_audio": 1.0,
         "self_modality_weight": 1.0, "co_occurrence_weight": 1.0, "recipe": {"epochs": 15},
     }  # fmt: skip
 
@@ -54,15 +54,15 @@ class ColeafConfig(ParsingConfig):
     co_occurrence: bool = Field(True, description="Eq. 13")
     temperature: float = Field(0.2, ge=1e-4, le=1000, description="of the contrast")
     event_threshold: float = Field(0.5, ge=0, le=1, description="a Reference says that the clip has a class from there, Eqs. 9-11")
-    pseudo_threshold_heard: float = Field(0.5, ge=0, le=1, description="the Anchor teaches a class from there, Eq. 12")
-    pseudo_threshold_seen: float = Field(0.6, ge=0, le=1)
-    heard_weight: float | None = Field(2.0, ge=0, description="of the Anchor's loss of what is heard; null: the Anchor's own")
-    seen_weight: float | None = Field(1.0, ge=0)
+    pseudo_threshold_audio: float = Field(0.5, ge=0, le=1, description="the Anchor teaches a class from there, Eq. 12")
+    pseudo_threshold_visual: float = Field(0.6, ge=0, le=1)
+    audio_weight: float | None = Field(2.0, ge=0, description="of the Anchor's audio loss; null: the Anchor's own")
+    visual_weight: float | None = Field(1.0, ge=0)
     clip_weight: float | None = Field(2.0, ge=0)
     token_weight: float = Field(1.0, ge=0, description="of the class tokens' loss, in the released variant times its schedule")
     self_modality_weight: float = Field(0.5, ge=0)
-    contrast_weight_heard: float = Field(0.009, ge=0)
-    contrast_weight_seen: float = Field(1.0, ge=0)
+    contrast_weight_audio: float = Field(0.009, ge=0)
+    contrast_weight_visual: float = Field(1.0, ge=0)
     co_occurrence_weight: float = Field(1e-4, ge=0)
     segment_threshold: float | None = Field(None, ge=0, le=1, description="a class is on in a segment from there; null: the Anchor's own")
     clip_threshold: float | None = Field(

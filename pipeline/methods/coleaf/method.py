@@ -9,7 +9,7 @@ Where the two differ:
 
 1. Epochs: released 10, paper 15. The paper's learning rate is not legible in the copy at hand; both take the code's.
 2. Loss of the References: released an asymmetric sum over the batch, on smoothed and denoised targets; paper cross-entropy with the labels.
-3. Class tokens' loss: released 1.2 (heard), 1.0 (seen) times the sum for three epochs, 0.001 and 0 after; paper ``token_weight``.
+3. Class tokens' loss: released 1.2 (audio), 1.0 (visual) times the sum for three epochs, 0.001 and 0 after; paper ``token_weight``.
 4. Pooling a class token over its channels behind a layer norm gives 1/2 for every class and no gradient, so the released tokens are no more
    than slots of attention; paper has a linear layer of its own for each class's token here (``token_head``), so that it can learn.
 5. Self-modality distillation (Eq. 12): released from the fourth epoch, on pseudo-labels times the targets of 2; paper always, without.
@@ -55,13 +55,12 @@ from pipeline.methods.coleaf.collaborative_losses import (
 from pipeline.methods.coleaf.config import ColeafConfig
 from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets, weighted_sum
 from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
-from pipeline.tasks.avvp import ParsingScores
+from pipeline.tasks.avvp import MODALITIES, ParsingScores
 
 EARLY_EPOCHS = 3  # released: in which the References learn from the labels alone
-TOKENS_EARLY, TOKENS_LATE = {"heard": 1.2, "seen": 1.0}, {"heard": 0.001, "seen": 0.0}  # released: weights of the class tokens' loss
+TOKENS_EARLY, TOKENS_LATE = {"audio": 1.2, "visual": 1.0}, {"audio": 0.001, "visual": 0.0}  # released: weights of the class tokens' loss
 REFERENCE_LATE = 0.5  # released: weight of the References' loss after those epochs
-TRUSTED = {"heard": (0.8, 0.1), "seen": (0.6, 0.4)}  # released: a Reference is sure of a class from there, and of its absence up to there
-SENSES: tuple[Literal["heard"], Literal["seen"]] = ("heard", "seen")
+TRUSTED = {"audio": (0.8, 0.1), "visual": (0.6, 0.4)}  # released: a Reference is sure of a class from there, and of its absence up to there
 
 
 class Taught(NamedTuple):
@@ -145,15 +144,15 @@ class Coleaf(ParsingMethod):
         pseudo = self._pseudo_labels(anchored)
         terms = self._anchor_terms(anchored, taught)
         weights = self._anchor_weights()
-        for sense, said in references.items():
-            terms[f"reference_{sense}"] = binary_loss(said.clip, labels, counted)
+        for modality, said in references.items():
+            terms[f"reference_{modality}"] = binary_loss(said.clip, labels, counted)
             if said.classes is not None:
-                terms[f"tokens_{sense}"] = binary_loss(said.classes, labels, counted)
-                weights[f"tokens_{sense}"] = self.config.token_weight
+                terms[f"tokens_{modality}"] = binary_loss(said.classes, labels, counted)
+                weights[f"tokens_{modality}"] = self.config.token_weight
             if self.config.self_modality:
-                terms[f"self_modality_{sense}"] = binary_loss(said.clip, pseudo[sense], counted)
-                weights[f"self_modality_{sense}"] = self.config.self_modality_weight
-        teachers = {sense: said.detached() for sense, said in references.items()}
+                terms[f"self_modality_{modality}"] = binary_loss(said.clip, pseudo[modality], counted)
+                weights[f"self_modality_{modality}"] = self.config.self_modality_weight
+        teachers = {modality: said.detached() for modality, said in references.items()}
         terms |= self._contrasts(anchored, teachers, taught) | self._co_occurrences(anchored, teachers, taught)
         return {**terms, "total": weighted_sum(terms, weights | self._teaching_weights())}
 
@@ -163,9 +162,9 @@ class Coleaf(ParsingMethod):
         if self.config.self_modality and taught.progress.epoch >= EARLY_EPOCHS:
             with torch.no_grad():
                 decided = self._pseudo_labels(self._anchor(taught))
-            pseudo = {"heard": decided["heard"] * taught.targets.heard, "seen": decided["seen"] * taught.targets.seen}
-        for sense in SENSES:
-            yield self._reference_step(sense, taught, None if pseudo is None else pseudo[sense])
+            pseudo = {"audio": decided["audio"] * taught.targets.audio, "visual": decided["visual"] * taught.targets.visual}
+        for modality in MODALITIES:
+            yield self._reference_step(modality, taught, None if pseudo is None else pseudo[modality])
         with torch.no_grad():
             teachers = self._references(taught)
         anchored = self._anchor(taught)
@@ -174,17 +173,17 @@ class Coleaf(ParsingMethod):
             terms |= self._contrasts(anchored, teachers, taught) | self._co_occurrences(anchored, teachers, taught)
         yield {**terms, "total": weighted_sum(terms, self._anchor_weights() | self._teaching_weights())}
 
-    def _reference_step(self, sense: Literal["heard", "seen"], taught: Taught, pseudo: Tensor | None) -> dict[str, Tensor]:
-        said, target = self._reference(sense, taught), getattr(taught.targets, sense)
+    def _reference_step(self, modality: Literal["audio", "visual"], taught: Taught, pseudo: Tensor | None) -> dict[str, Tensor]:
+        said, target = self._reference(modality, taught), getattr(taught.targets, modality)
         late = taught.progress.epoch >= EARLY_EPOCHS
-        terms = {f"reference_{sense}": asymmetric_loss(said.clip, target, taught.counted)}
-        weights = {f"reference_{sense}": REFERENCE_LATE if late else 1.0}
+        terms = {f"reference_{modality}": asymmetric_loss(said.clip, target, taught.counted)}
+        weights = {f"reference_{modality}": REFERENCE_LATE if late else 1.0}
         if said.classes is not None:
-            terms[f"tokens_{sense}"] = asymmetric_loss(said.classes, target, taught.counted)
-            weights[f"tokens_{sense}"] = self.config.token_weight * (TOKENS_LATE if late else TOKENS_EARLY)[sense]
+            terms[f"tokens_{modality}"] = asymmetric_loss(said.classes, target, taught.counted)
+            weights[f"tokens_{modality}"] = self.config.token_weight * (TOKENS_LATE if late else TOKENS_EARLY)[modality]
         if pseudo is not None:
-            terms[f"self_modality_{sense}"] = asymmetric_loss(said.clip, pseudo, taught.counted)
-            weights[f"self_modality_{sense}"] = self.config.self_modality_weight
+            terms[f"self_modality_{modality}"] = asymmetric_loss(said.clip, pseudo, taught.counted)
+            weights[f"self_modality_{modality}"] = self.config.self_modality_weight
         return {**terms, "total": weighted_sum(terms, weights)}
 
     def _anchor(self, taught: Taught) -> Anchored:
@@ -193,61 +192,61 @@ class Coleaf(ParsingMethod):
     def _anchor_terms(self, anchored: Anchored, taught: Taught) -> dict[str, Tensor]:
         """The Anchor's own losses, those of pseudo-labels among them."""
         terms = self.anchor.anchor_losses(anchored, taught.targets, taught.mask, taught.counted, taught.progress)
-        return terms | self.anchor.segment_losses(taught.batch, anchored.heard, anchored.seen)
+        return terms | self.anchor.segment_losses(taught.batch, anchored.audio, anchored.visual)
 
-    def _reference(self, sense: Literal["heard", "seen"], taught: Taught) -> Referred:
+    def _reference(self, modality: Literal["audio", "visual"], taught: Taught) -> Referred:
         assert self.references is not None, "loaded for prediction; build the method anew to train it"
         visual, audio, motion, mask = taught.referred
-        return self.references.hear(audio, mask) if sense == "heard" else self.references.see(visual, motion, mask)
+        return self.references.embed_audio(audio, mask) if modality == "audio" else self.references.embed_visual(visual, motion, mask)
 
     def _references(self, taught: Taught) -> dict[str, Referred]:
-        return {sense: self._reference(sense, taught) for sense in SENSES}
+        return {modality: self._reference(modality, taught) for modality in MODALITIES}
 
     def _pseudo_labels(self, anchored: Anchored) -> dict[str, Tensor]:
         """Eq. 12: (B, C) in {0, 1} by modality."""
         return {
-            "heard": (anchored.clip_heard >= self.config.pseudo_threshold_heard).to(anchored.clip_heard.dtype),
-            "seen": (anchored.clip_seen >= self.config.pseudo_threshold_seen).to(anchored.clip_seen.dtype),
+            "audio": (anchored.clip_audio >= self.config.pseudo_threshold_audio).to(anchored.clip_audio.dtype),
+            "visual": (anchored.clip_visual >= self.config.pseudo_threshold_visual).to(anchored.clip_visual.dtype),
         }
 
     def _contrasts(self, anchored: Anchored, teachers: Mapping[str, Referred], taught: Taught) -> dict[str, Tensor]:
-        """Eq. 8, or what stands in its place; ``event_heard``, ``event_seen``."""
+        """Eq. 8, or what stands in its place; ``event_audio``, ``event_visual``."""
         config, terms = self.config, {}
         if config.contrast == "none":
             return {}
-        shares = unaligned_shares(teachers["heard"].clip, teachers["seen"].clip, config.event_threshold)
-        for sense, share in zip(SENSES, shares, strict=True):
-            teacher, tokens = teachers[sense], getattr(anchored, f"{sense}_tokens")
+        shares = unaligned_shares(teachers["audio"].clip, teachers["visual"].clip, config.event_threshold)
+        for modality, share in zip(MODALITIES, shares, strict=True):
+            teacher, tokens = teachers[modality], getattr(anchored, f"{modality}_tokens")
             weight = share if config.contrast == "event_aware" else torch.ones_like(share)
             if config.contrast == "pseudo_labels":
                 decided = (teacher.clip >= config.event_threshold).to(teacher.clip.dtype)
-                term = binary_loss(getattr(anchored, f"clip_{sense}"), decided, taught.counted)
+                term = binary_loss(getattr(anchored, f"clip_{modality}"), decided, taught.counted)
             elif config.variant == "released":
                 term = reversed_contrast(tokens, teacher.tokens, taught.mask, weight, config.temperature)
             else:
                 term = event_aware_contrast(tokens, teacher.tokens, taught.mask, weight, taught.counted, config.temperature)
-            terms[f"event_{sense}"] = term
+            terms[f"event_{modality}"] = term
         return terms
 
     def _co_occurrences(self, anchored: Anchored, teachers: Mapping[str, Referred], taught: Taught) -> dict[str, Tensor]:
-        """Eq. 13; ``co_occurrence_heard``, ``co_occurrence_seen``."""
+        """Eq. 13; ``co_occurrence_audio``, ``co_occurrence_visual``."""
         terms: dict[str, Tensor] = {}
-        for sense in SENSES if self.config.co_occurrence else ():
-            teacher, learner = teachers[sense].clip, getattr(anchored, f"clip_{sense}")
+        for modality in MODALITIES if self.config.co_occurrence else ():
+            teacher, learner = teachers[modality].clip, getattr(anchored, f"clip_{modality}")
             if self.config.variant == "released":
-                trust = confidence(teacher, getattr(taught.targets, sense), *TRUSTED[sense])
-                terms[f"co_occurrence_{sense}"] = trusted_co_occurrence_loss(teacher, learner, trust, taught.counted)
+                trust = confidence(teacher, getattr(taught.targets, modality), *TRUSTED[modality])
+                terms[f"co_occurrence_{modality}"] = trusted_co_occurrence_loss(teacher, learner, trust, taught.counted)
             else:
-                terms[f"co_occurrence_{sense}"] = co_occurrence_loss(teacher, learner, taught.counted)
+                terms[f"co_occurrence_{modality}"] = co_occurrence_loss(teacher, learner, taught.counted)
         return terms
 
     def _anchor_weights(self) -> dict[str, float]:
-        given = {name: getattr(self.config, f"{name}_weight") for name in ("heard", "seen", "clip")}
+        given = {name: getattr(self.config, f"{name}_weight") for name in ("audio", "visual", "clip")}
         return {**self.anchor.loss_weights, **{name: weight for name, weight in given.items() if weight is not None}}
 
     def _teaching_weights(self) -> dict[str, float]:
         config = self.config
         return {
-            "event_heard": config.contrast_weight_heard, "event_seen": config.contrast_weight_seen,
-            "co_occurrence_heard": config.co_occurrence_weight, "co_occurrence_seen": config.co_occurrence_weight,
+            "event_audio": config.contrast_weight_audio, "event_visual": config.contrast_weight_visual,
+            "co_occurrence_audio": config.co_occurrence_weight, "co_occurrence_visual": config.co_occurrence_weight,
         }  # fmt: skip

@@ -1,14 +1,15 @@
 """MA: Wu, Yang, "Exploring Heterogeneous Clues for Weakly-Supervised Audio-Visual Video Parsing", CVPR 2021.
 
-HAN with a contrast of what is heard, behind the attention, and what is seen, before it; trained twice. The first network learns from all
-labels. Then each training clip exchanges a track with a clip of other classes: a label is removed from a modality where its own track with
-a foreign one of the other modality does not make the network say it, of either. The second network learns from what is left, from scratch.
-The removed labels (``removed_heard``, ``removed_seen``) are stored with the weights, by annotation row; published ones can be read from an
-.npz. Published on LLP, segment level: A 60.3, V 60.0, AV 55.1, Type@AV 58.9, Event@AV 57.9; event level: 53.6, 56.4, 49.0, 53.0, 50.6.
+HAN with a contrast of the audio stream, behind the attention, and the visual one, before it; trained twice. The first network learns from
+all labels. Then each training clip exchanges a track with a clip of other classes: a label is removed from a modality where its own track
+with a foreign one of the other modality does not make the network say it, of either. The second network learns from what is left, from
+scratch. The removed labels (``removed_audio``, ``removed_visual``) are stored with the weights, by annotation row; published ones can be
+read from an .npz. Published on LLP, segment level: A 60.3, V 60.0, AV 55.1, Type@AV 58.9, Event@AV 57.9; event level: 53.6, 56.4, 49.0,
+53.0, 50.6.
 
 Two faults of the released code exist as ``variant: released``; the default, ``fixed``, does without:
 
-* A label removed from what is heard also vanishes from the target of the whole clip, which shares its memory. Fixed, the clip keeps it.
+* A label removed from the audio also vanishes from the target of the whole clip, which shares its memory. Fixed, the clip keeps it.
 * A label is removed where P < 0.5 e, e being how often its class is mistaken in the modality that loses the label. Released, the
   probability of the own track's modality is held against the other modality's e. (Fixed, both are held against that of the own.)
 
@@ -37,7 +38,7 @@ from pipeline.methods.shared.parsing import ParsingConfig, ParsingMethod
 from pipeline.tasks.avvp import ParsingScores
 from pipeline.tasks.labels import VideoTargets
 
-REMOVED = ("removed_heard", "removed_seen")
+REMOVED = ("removed_audio", "removed_visual")
 
 
 class MaRecipe(Recipe):
@@ -57,7 +58,7 @@ class MaConfig(ParsingConfig):
     width: int = Field(512, ge=1)
     feedforward: int = Field(512, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
-    seen_share: float = Field(0.9, ge=0, le=1, description="of the label in the target of what is seen, the rest being 1/2")
+    visual_share: float = Field(0.9, ge=0, le=1, description="of the label in the visual target, the rest being 1/2")
     refine: bool = Field(True, description="false: all labels stay; no network is trained first")
     removed_labels: Path | None = Field(
         None,
@@ -67,7 +68,7 @@ class MaConfig(ParsingConfig):
         "fixed", description="fixed: the clip keeps its labels | released: with the code's faults"
     )
     segment_threshold: float = Field(0.5, ge=0, le=1, description="a class is on in a segment from this probability on")
-    clip_threshold: float = Field(0.5, ge=0, le=1, description="and if the clip has it, heard or seen, from this one on")
+    clip_threshold: float = Field(0.5, ge=0, le=1, description="and if the clip has it, in either modality, from this one on")
     recipe: MaRecipe = MaRecipe()
 
     @property
@@ -78,11 +79,11 @@ class MaConfig(ParsingConfig):
 
 
 class TrainingClips(NamedTuple):
-    """The training split as the attention takes it: streams of what is heard and seen (N, T, D), mask (N, T) bool, labels (N, C) bool, rows
+    """The training split as the attention takes it: audio and visual streams (N, T, D), mask (N, T) bool, labels (N, C) bool, rows
     (N,) int64, annotation rows."""
 
-    heard: Tensor
-    seen: Tensor
+    audio: Tensor
+    visual: Tensor
     mask: Tensor
     labels: Tensor
     rows: Tensor
@@ -94,8 +95,8 @@ class Ma(ParsingMethod):
 
     Config = MaConfig
     config: MaConfig
-    removed_heard: Tensor
-    removed_seen: Tensor
+    removed_audio: Tensor
+    removed_visual: Tensor
 
     def __init__(
         self, config: MaConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int,
@@ -166,31 +167,31 @@ class Ma(ParsingMethod):
         return TrainingClips(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     def absent(self, clips: TrainingClips) -> tuple[Tensor, Tensor]:
-        """Labels that are not heard, and not seen: (N, C) bool each."""
+        """Labels absent from the audio, and from the visual stream: (N, C) bool each."""
         own = torch.arange(len(clips.rows), device=clips.rows.device)
         counted, partners = clips.mask.any(dim=1), unrelated(clips.labels, clips.mask)
         plain = self._exchanged(clips, own[counted], own[counted])
         errors = [mistaken(probability, clips.labels[counted]) for probability in plain]
         crossed = self.config.variant == "released"
         exchangeable, result = partners >= 0, []
-        for number, (heard, seen) in enumerate(((own, partners), (partners, own))):  # the own track is what is heard; what is seen
+        for number, (audio, visual) in enumerate(((own, partners), (partners, own))):  # the own track is the audio; the visual one
             limits = [errors[number], errors[number]]
             if crossed:
                 limits[number] = errors[1 - number]
             absent = torch.zeros_like(clips.labels)
-            absent[exchangeable] = not_shown(self._exchanged(clips, heard[exchangeable], seen[exchangeable]), limits)
+            absent[exchangeable] = not_shown(self._exchanged(clips, audio[exchangeable], visual[exchangeable]), limits)
             result.append(absent & clips.labels)
         return result[0], result[1]
 
-    def _exchanged(self, clips: TrainingClips, heard: Tensor, seen: Tensor) -> Exchanged:
+    def _exchanged(self, clips: TrainingClips, audio: Tensor, visual: Tensor) -> Exchanged:
         """What is said of clips with the sound of some and the picture of others, (M,) positions each; where both have a segment."""
-        if not len(heard):
-            return Exchanged(*clips.heard.new_zeros(2, 0, self.num_classes))
+        if not len(audio):
+            return Exchanged(*clips.audio.new_zeros(2, 0, self.num_classes))
         parts = []
-        for sound, picture in zip(heard.split(self.config.recipe.batch_size), seen.split(self.config.recipe.batch_size), strict=True):
+        for sound, picture in zip(audio.split(self.config.recipe.batch_size), visual.split(self.config.recipe.batch_size), strict=True):
             mask = clips.mask[sound] & clips.mask[picture]
-            pooled = self.pooling(*self.attention(clips.heard[sound], clips.seen[picture], mask), mask)
-            parts.append((pooled.clip_heard, pooled.clip_seen))
+            pooled = self.pooling(*self.attention(clips.audio[sound], clips.visual[picture], mask), mask)
+            parts.append((pooled.clip_audio, pooled.clip_visual))
         return Exchanged(*(torch.cat(part) for part in zip(*parts, strict=True)))
 
     @staticmethod
@@ -201,34 +202,38 @@ class Ma(ParsingMethod):
         return targets.rows
 
     def losses(self, batch: Batch, targets: Tensors, progress: Progress) -> dict[str, Tensor]:
-        """``heard``, ``seen``, ``clip``, ``contrast`` and their sum, without the labels that were removed.
+        """``audio``, ``visual``, ``clip``, ``contrast`` and their sum, without the labels that were removed.
 
         Raises:
             TypeError: targets that tell more than the labels of clips, or not which clips they are.
         """
         labels = self.labels(targets)
-        if not len(self.removed_heard):
+        if not len(self.removed_audio):
             return self.losses_of_clips(batch, labels, batch.mask.any(dim=1), progress)
         rows = self._rows(targets)
-        return self._losses(batch, labels, self.removed_heard[rows], self.removed_seen[rows])
+        return self._losses(batch, labels, self.removed_audio[rows], self.removed_visual[rows])
 
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
         """The same with all labels."""
         nothing = torch.zeros_like(labels, dtype=torch.bool)
         return self._losses(batch, labels, nothing, nothing)
 
-    def _losses(self, batch: Batch, labels: Tensor, not_heard: Tensor, not_seen: Tensor) -> dict[str, Tensor]:
+    def _losses(self, batch: Batch, labels: Tensor, absent_audio: Tensor, absent_visual: Tensor) -> dict[str, Tensor]:
         visual, audio, motion, mask = self.inputs(batch)
         sound, picture = self.front_end(visual, audio, motion)
-        heard, seen = self.attention(sound, picture, mask)
-        pooled, counted = self.pooling(heard, seen, mask), batch.mask.any(dim=1)
+        audio, visual = self.attention(sound, picture, mask)
+        pooled, counted = self.pooling(audio, visual, mask), batch.mask.any(dim=1)
         of_sound, of_picture = self.told(batch, labels)
         terms = {
-            "heard": binary_loss(pooled.clip_heard, of_sound.masked_fill(not_heard, 0.0), counted),
-            "seen": binary_loss(pooled.clip_seen, smoothed(of_picture, self.config.seen_share).masked_fill(not_seen, 0.0), counted),
-            "clip": binary_loss(pooled.clip, labels.masked_fill(not_heard, 0.0) if self.config.variant == "released" else labels, counted),
-            "contrast": smoothed_stream_contrast(heard, picture, batch.mask),
-            **self.segment_losses(batch, pooled.heard, pooled.seen),
+            "audio": binary_loss(pooled.clip_audio, of_sound.masked_fill(absent_audio, 0.0), counted),
+            "visual": binary_loss(
+                pooled.clip_visual, smoothed(of_picture, self.config.visual_share).masked_fill(absent_visual, 0.0), counted
+            ),
+            "clip": binary_loss(
+                pooled.clip, labels.masked_fill(absent_audio, 0.0) if self.config.variant == "released" else labels, counted
+            ),
+            "contrast": smoothed_stream_contrast(audio, picture, batch.mask),
+            **self.segment_losses(batch, pooled.audio, pooled.visual),
         }
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
@@ -236,4 +241,4 @@ class Ma(ParsingMethod):
         visual, audio, motion, mask = self.inputs(batch)
         pooled = self.pooling(*self.attention(*self.front_end(visual, audio, motion), mask), mask)
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(pooled.heard, pooled.seen, pooled.clip, pooled.clip, self.gates(pooled.clip, thresholds, thresholds))
+        return ParsingScores(pooled.audio, pooled.visual, pooled.clip, pooled.clip, self.gates(pooled.clip, thresholds, thresholds))

@@ -51,19 +51,19 @@ def mistaken(probability: Tensor, labels: Tensor) -> Tensor:
 
 
 class Exchanged(NamedTuple):
-    """Probabilities (B, C), heard and seen, of clips with their own track of one modality and a foreign one of the other."""
+    """Probabilities (B, C), audio and visual, of clips with their own track of one modality and a foreign one of the other."""
 
-    heard: Tensor
-    seen: Tensor
+    audio: Tensor
+    visual: Tensor
 
 
 def not_shown(said: Exchanged, limits: Sequence[Tensor]) -> Tensor:
     """Where both probabilities are below half of the class's limit: the own track shows no such thing, nor does it lend it to the other.
 
     Args:
-        limits: (C,) each, of what is heard and what is seen, as :func:`mistaken` gives them.
+        limits: (C,) each, audio and visual, as :func:`mistaken` gives them.
 
     Returns:
         (B, C), bool.
     """
-    return (said.heard < LIMIT * limits[0]) & (said.seen < LIMIT * limits[1])
+    return (said.audio < LIMIT * limits[0]) & (said.visual < LIMIT * limits[1])

@@ -20,17 +20,17 @@ from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
 class Anchored:
     """What a network of audio-visual video parsing says of B clips; a method that needs more for its losses adds fields in a subclass.
 
-    heard_tokens, seen_tokens: (B, T, D), the streams behind all attention, before any dropout of the classifier.
-    heard, seen: (B, T, C), probabilities of the segments.
-    clip_heard, clip_seen, clip: (B, C), of the clip: heard, seen, and whichever, which may exceed 1.
+    audio_tokens, visual_tokens: (B, T, D), the streams behind all attention, before any dropout of the classifier.
+    audio, visual: (B, T, C), probabilities of the segments.
+    clip_audio, clip_visual, clip: (B, C), of the clip: audio, visual, and either, which may exceed 1.
     """
 
-    heard_tokens: Tensor
-    seen_tokens: Tensor
-    heard: Tensor
-    seen: Tensor
-    clip_heard: Tensor
-    clip_seen: Tensor
+    audio_tokens: Tensor
+    visual_tokens: Tensor
+    audio: Tensor
+    visual: Tensor
+    clip_audio: Tensor
+    clip_visual: Tensor
     clip: Tensor
 
 
@@ -38,8 +38,8 @@ class AnchorTargets(NamedTuple):
     """labels (B, C) in {0, 1}, of the clip, and what the modalities are taught, each (B, C) in [0, 1], smoothed or denoised."""
 
     labels: Tensor
-    heard: Tensor
-    seen: Tensor
+    audio: Tensor
+    visual: Tensor
 
 
 class AnchorMethod(ParsingMethod):
@@ -68,14 +68,14 @@ class AnchorMethod(ParsingMethod):
     def modality_targets(
         self, inputs: ParsingInputs, told: tuple[Tensor, Tensor], counted: Tensor, progress: Progress
     ) -> tuple[Tensor, Tensor]:
-        """What is to be heard and seen, (B, C) each, from what :meth:`told` gives of both, smoothed or denoised; ``counted`` (B,) as in
+        """The audio and the visual targets, (B, C) each, from what :meth:`told` gives of both, smoothed or denoised; ``counted`` (B,) as in
         :meth:`losses_of_clips`."""
 
     @abstractmethod
     def anchor_losses(
         self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
-        """The terms, unweighted: ``heard``, ``seen``, ``clip``, cross-entropies of the three probabilities of the clip, and any others.
+        """The terms, unweighted: ``audio``, ``visual``, ``clip``, cross-entropies of the three probabilities of the clip, and any others.
 
         Args:
             anchored: of :meth:`anchor_forward`.
@@ -88,15 +88,16 @@ class AnchorMethod(ParsingMethod):
         targets = AnchorTargets(labels, *self.modality_targets(inputs, self.told(batch, labels), counted, progress))
         anchored = self.anchor_forward(inputs, self.crosses)
         terms = self.anchor_losses(anchored, targets, batch.mask, counted, progress)
-        terms |= self.segment_losses(batch, anchored.heard, anchored.seen)
+        terms |= self.segment_losses(batch, anchored.audio, anchored.visual)
         return {**terms, "total": weighted_sum(terms, self.loss_weights)}
 
 
 def clip_losses(anchored: Anchored, targets: AnchorTargets, counted: Tensor) -> dict[str, Tensor]:
-    """``heard``, ``seen``, ``clip``: cross-entropy of the three probabilities of a clip, mean over the clips that count and the classes."""
+    """``audio``, ``visual``, ``clip``: cross-entropy of the three probabilities of a clip, mean over the clips that count and the
+    classes."""
     return {
-        "heard": binary_loss(anchored.clip_heard, targets.heard, counted),
-        "seen": binary_loss(anchored.clip_seen, targets.seen, counted),
+        "audio": binary_loss(anchored.clip_audio, targets.audio, counted),
+        "visual": binary_loss(anchored.clip_visual, targets.visual, counted),
         "clip": binary_loss(anchored.clip, targets.labels, counted),
     }
 

@@ -2,9 +2,9 @@
 introduced and CMPAE (CVPR 2023) and CoLeaF (ECCV 2024) took over.
 
 How many labels of a class do not belong to a modality, its noise ratio, is estimated by a network trained first, JoMoLD without attention
-across the modalities (``noise_heard`` and ``noise_seen``, stored with the weights); published ratios can be read from ``noise_ratios.npz``.
-The released warm-up of the ratios over 0.9 epochs comes out as nothing in the first epoch and everything from the second on (the ratio is
-multiplied into itself, starting with 0); so it is here.
+across the modalities (``noise_audio`` and ``noise_visual``, stored with the weights); published ratios can be read from
+``noise_ratios.npz``. The released warm-up of the ratios over 0.9 epochs comes out as nothing in the first epoch and everything from the
+second on (the ratio is multiplied into itself, starting with 0); so it is here.
 """
 
 from __future__ import annotations
@@ -32,35 +32,33 @@ LARGEST_RATIOS = 2**20  # bytes of an unpacked .npz; those of a thousand classes
 class DenoisingConfig(ParsingConfig):
     """Settings of every method that removes labels."""
 
-    seen_share: float = Field(0.9, ge=0, le=1, description="of the label in the target of what is seen, the rest being 1/2")
+    visual_share: float = Field(0.9, ge=0, le=1, description="of the label in the visual target, the rest being 1/2")
     denoise: bool = Field(True, description="false: all labels stay; no network is trained first")
     noise_ratios: Path | None = Field(
         None, description=".npz with audio and visual, (C,) each, as published; null: estimated by a first network"
     )
-    heard_threshold: float = Field(
-        0.6, gt=0, description="a label is noise in what is heard where its probability over the class's mean is below"
-    )
-    seen_threshold: float = Field(1.8, gt=0, description="the same of what is seen")
+    audio_threshold: float = Field(0.6, gt=0, description="a label is audio noise where its probability over the class's mean is below")
+    visual_threshold: float = Field(1.8, gt=0, description="the same of the visual labels")
 
 
 class DenoisingMethod(AnchorMethod):
     """A parsing method that removes labels in training."""
 
     config: DenoisingConfig
-    noise_heard: Tensor
-    noise_seen: Tensor
+    noise_audio: Tensor
+    noise_visual: Tensor
 
     def __init__(
         self, config: DenoisingConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int,
         other_shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(config, visual_shape, audio_shape, num_classes, other_shapes)
-        for name in ("noise_heard", "noise_seen"):
+        for name in ("noise_audio", "noise_visual"):
             self.register_buffer(name, torch.zeros(num_classes, dtype=torch.float64))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Moves the ratios with all else, but leaves them float64 whatever the weights become: they are multiplied and truncated."""
-        ratios = {name: self._buffers[name] for name in ("noise_heard", "noise_seen")}
+        ratios = {name: self._buffers[name] for name in ("noise_audio", "noise_visual")}
         super()._apply(fn, recurse)
         for name, before in ratios.items():
             moved = self._buffers[name]
@@ -70,9 +68,9 @@ class DenoisingMethod(AnchorMethod):
         return self
 
     def alone(self, inputs: ParsingInputs) -> tuple[Tensor, Tensor]:
-        """Probabilities (B, C) of what the clips have, heard and seen, each modality by itself: without attention across them."""
+        """Probabilities (B, C) of the clips' classes, audio and visual, each modality by itself: without attention across them."""
         said = self.anchor_forward(inputs, cross=False)
-        return said.clip_heard, said.clip_seen
+        return said.clip_audio, said.clip_visual
 
     def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Tensors]]]) -> None:
         """Set the noise ratios, from the first network or from the published file.
@@ -83,14 +81,14 @@ class DenoisingMethod(AnchorMethod):
         if self.config.noise_ratios is not None and self.config.denoise:
             self._read_ratios(self.config.noise_ratios)
         elif isinstance(first, DenoisingMethod):
-            heard, seen = [], []
+            audio, visual = [], []
             for batch, targets in batches():
-                counted, (of_heard, of_seen) = batch.mask.any(dim=1), first.alone(first.inputs(batch))
-                of_sound, of_picture = (of_sense[counted] for of_sense in self.told(batch, self.labels(targets)))
-                heard.append((of_heard[counted], of_sound, of_sound))
-                seen.append((of_seen[counted], smoothed(of_picture, self.config.seen_share), of_picture))
-            self.noise_heard.copy_(noise_ratio(heard, self.config.heard_threshold))
-            self.noise_seen.copy_(noise_ratio(seen, self.config.seen_threshold))
+                counted, (of_audio, of_visual) = batch.mask.any(dim=1), first.alone(first.inputs(batch))
+                of_sound, of_picture = (of_modality[counted] for of_modality in self.told(batch, self.labels(targets)))
+                audio.append((of_audio[counted], of_sound, of_sound))
+                visual.append((of_visual[counted], smoothed(of_picture, self.config.visual_share), of_picture))
+            self.noise_audio.copy_(noise_ratio(audio, self.config.audio_threshold))
+            self.noise_visual.copy_(noise_ratio(visual, self.config.visual_threshold))
 
     def _read_ratios(self, path: Path) -> None:
         try:
@@ -101,7 +99,7 @@ class DenoisingMethod(AnchorMethod):
                 ratios = {name: np.asarray(file[name], dtype=np.float64) for name in ("audio", "visual")}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
             raise PipelineError(f"noise_ratios: {path}: {error}; an .npz with the arrays audio and visual is needed") from None
-        for (name, values), buffer in zip(ratios.items(), (self.noise_heard, self.noise_seen), strict=True):
+        for (name, values), buffer in zip(ratios.items(), (self.noise_audio, self.noise_visual), strict=True):
             if values.shape != buffer.shape or not ((values >= 0) & (values <= 1)).all():
                 raise PipelineError(
                     f"noise_ratios: {path}: {name} must be {len(buffer)} shares in 0..1, one a class (here: {values.shape})"
@@ -111,22 +109,22 @@ class DenoisingMethod(AnchorMethod):
     def modality_targets(
         self, inputs: ParsingInputs, told: tuple[Tensor, Tensor], counted: Tensor, progress: Progress
     ) -> tuple[Tensor, Tensor]:
-        """What to learn of the clips as heard and as seen, (B, C) each: the labels, those of what is seen smoothed, and from the second
+        """The audio and the visual targets of the clips, (B, C) each: the labels, the visual ones smoothed, and from the second
         epoch on without those that the network now holds to be absent from the modality."""
-        heard, seen = told[0], smoothed(told[1], self.config.seen_share)
+        audio, visual = told[0], smoothed(told[1], self.config.visual_share)
         if not self.config.denoise or progress.epoch == 0:
-            return heard, seen
-        not_heard, not_seen = self._absent(inputs, heard, seen, counted)
-        return heard.masked_fill(not_heard, 0.0), seen.masked_fill(not_seen, 0.0)
+            return audio, visual
+        absent_audio, absent_visual = self._absent(inputs, audio, visual, counted)
+        return audio.masked_fill(absent_audio, 0.0), visual.masked_fill(absent_visual, 0.0)
 
     @torch.no_grad()
-    def _absent(self, inputs: ParsingInputs, heard: Tensor, seen: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels to remove from what is heard and what is seen: (B, C) bool each. In train mode, dropout included, as released."""
-        of_heard, of_seen = self.alone(inputs)
-        heard_terms, seen_terms = binary_terms(of_heard, heard), binary_terms(of_seen, seen)
+    def _absent(self, inputs: ParsingInputs, audio: Tensor, visual: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels to remove from the audio and from the visual targets: (B, C) bool each. In train mode, dropout included, as released."""
+        of_audio, of_visual = self.alone(inputs)
+        audio_terms, visual_terms = binary_terms(of_audio, audio), binary_terms(of_visual, visual)
         return (
-            absent_labels(heard_terms, seen_terms, (heard > 0.5) & counted.unsqueeze(1), self.noise_heard),
-            absent_labels(seen_terms, heard_terms, (seen > 0.5) & counted.unsqueeze(1), self.noise_seen),
+            absent_labels(audio_terms, visual_terms, (audio > 0.5) & counted.unsqueeze(1), self.noise_audio),
+            absent_labels(visual_terms, audio_terms, (visual > 0.5) & counted.unsqueeze(1), self.noise_visual),
         )
 
 

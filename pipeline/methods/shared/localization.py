@@ -41,6 +41,7 @@ class LocalizationMethod(Method):
     """A method that localizes events under either supervision. Weakly supervised it takes :class:`VideoTargets` and refuses all else, so
     that no label of a segment can reach its training."""
 
+    tasks = frozenset({"avel"})
     config: SupervisionConfig
 
     @property

@@ -18,18 +18,16 @@ from pipeline.methods.base import Method, MethodConfig, Progress
 from pipeline.methods.shared.inputs import check_shapes
 from pipeline.metrics.parsing_thresholds import select_thresholds
 from pipeline.settings import Settings
-from pipeline.tasks.avvp import ParsingScores, ParsingTargets
+from pipeline.tasks.avvp import MODALITIES, ParsingScores, ParsingTargets
 from pipeline.tasks.labels import Labels, VideoTargets
-
-SENSES = ("heard", "seen")  # in the order of ParsingScores.thresholds
 
 
 class PseudoLabels(Settings):
     """Streams of the feature set that hold guessed labels of segments, (C,) in 0..1, classes in the data set's order: VALOR's, by CLAP and
     by CLIP, in CoLeaF's Table 6."""
 
-    heard: str = Field(description="name of the stream that says what is heard")
-    seen: str = Field(description="name of the stream that says what is seen")
+    audio: str = Field(description="name of the stream of audio labels")
+    visual: str = Field(description="name of the stream of visual labels")
 
 
 class ParsingConfig(MethodConfig):
@@ -41,10 +39,10 @@ class ParsingConfig(MethodConfig):
         "fixed",
         description="of the clip: the method's own | by class, by the event-level F of the modality on validation | given_thresholds",
     )
-    given_thresholds: dict[Literal["heard", "seen"], tuple[Annotated[float, Field(ge=0, le=1)], ...]] = Field(
+    given_thresholds: dict[Literal["audio", "visual"], tuple[Annotated[float, Field(ge=0, le=1)], ...]] = Field(
         {}, description="of a modality, by class in the data set's order, as CMPAE publishes them; one not named keeps the method's own"
     )
-    selected_for: tuple[Literal["heard", "seen"], ...] = Field(("seen",), min_length=1, description="modalities to select them for")
+    selected_for: tuple[Literal["audio", "visual"], ...] = Field(("visual",), min_length=1, description="modalities to select them for")
     threshold_epoch: int | None = Field(
         None, ge=1, description="select by the weights after so many epochs, as CMPAE does (8); null: by the weights that are kept"
     )
@@ -71,7 +69,7 @@ class ParsingConfig(MethodConfig):
 
     @property
     def label_streams(self) -> tuple[str, ...]:
-        return () if self.pseudo_labels is None else (self.pseudo_labels.heard, self.pseudo_labels.seen)
+        return () if self.pseudo_labels is None else (self.pseudo_labels.audio, self.pseudo_labels.visual)
 
     @property
     def calibrated_after(self) -> int | None:
@@ -89,7 +87,7 @@ class ParsingInputs(NamedTuple):
 
 
 class ParsingMethod(Method):
-    """A method that is told the classes of a clip and says in which segments each is heard and seen.
+    """A method that learns from the classes of clips and finds the segments of each, audio and visual apart.
 
     Args:
         other_shapes: of one segment, of the motion stream where the settings name one: (D_m,).
@@ -112,16 +110,16 @@ class ParsingMethod(Method):
         self.motion_shape = None if config.motion is None else tuple((other_shapes or {})[config.motion])
         if self.motion_shape is not None and len(self.motion_shape) != 1:
             raise PipelineError(f"the stream {config.motion} has the shape {self.motion_shape} per segment; one vector is needed")
-        if config.thresholds != "fixed":  # (heard and seen, C); NaN where the method's own holds
+        if config.thresholds != "fixed":  # (audio and visual, C); NaN where the method's own holds
             self.register_buffer("selected_thresholds", self._given_thresholds())
 
     def _given_thresholds(self) -> Tensor:
         table = torch.full((2, self.num_classes), float("nan"))
-        for sense, values in self.config.given_thresholds.items():
+        for modality, values in self.config.given_thresholds.items():
             if len(values) != self.num_classes:
                 needed = f"{self.num_classes} are needed, one for each class in the data set's order"
-                raise PipelineError(f"given_thresholds.{sense}: {len(values)} thresholds; {needed}")
-            table[SENSES.index(sense)] = torch.tensor(values)
+                raise PipelineError(f"given_thresholds.{modality}: {len(values)} thresholds; {needed}")
+            table[MODALITIES.index(modality)] = torch.tensor(values)
         return table
 
     @property
@@ -160,7 +158,7 @@ class ParsingMethod(Method):
             PipelineError: pseudo-labels that the batch does not hold, or that the method does not learn from.
         """
         terms = self.losses_of_clips(batch, self.labels(targets), batch.mask.any(dim=1), progress)
-        if self.config.pseudo_labels is not None and "heard_segments" not in terms:
+        if self.config.pseudo_labels is not None and "audio_segments" not in terms:
             raise PipelineError(f"pseudo_labels: {type(self).__name__} does not learn from labels of segments; set it to null")
         return terms
 
@@ -185,7 +183,7 @@ class ParsingMethod(Method):
         """
 
     def pseudo_labels(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
-        """(heard, seen), (B, T, C) each, in the dtype of the weights, zero in padded segments; None where the settings name none.
+        """(audio, visual), (B, T, C) each, in the dtype of the weights, zero in padded segments; None where the settings name none.
 
         Raises:
             PipelineError: the batch does not hold them, or not one for each class.
@@ -197,40 +195,40 @@ class ParsingMethod(Method):
             if name not in batch.others or tuple(batch.others[name].shape) != expected:
                 shape = f"of shape {tuple(batch.others[name].shape)}" if name in batch.others else "none"
                 raise PipelineError(f"pseudo_labels: stream {name}: {shape}, and {expected} is needed, one label for each class")
-        heard, seen = (batch.others[name].to(dtype).masked_fill(~batch.mask.unsqueeze(-1), 0.0) for name in self.config.label_streams)
-        return heard, seen
+        audio, visual = (batch.others[name].to(dtype).masked_fill(~batch.mask.unsqueeze(-1), 0.0) for name in self.config.label_streams)
+        return audio, visual
 
     def told(self, batch: Batch, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The labels (B, C) of what is heard and what is seen: of pseudo-labels the largest over the segments, else those of the clip.
+        """The audio and the visual labels, (B, C) each: of pseudo-labels the largest over the segments, else those of the clip.
 
         No paper prints how CoLeaF trains on VALOR's labels; this, and :meth:`segment_losses`, is how VALOR and LEAP do.
         """
         guessed = self.pseudo_labels(batch)
         return (labels, labels) if guessed is None else (guessed[0].amax(dim=1), guessed[1].amax(dim=1))
 
-    def segment_losses(self, batch: Batch, heard: Tensor, seen: Tensor) -> dict[str, Tensor]:
-        """``heard_segments``, ``seen_segments``: binary cross-entropy of the segments' probabilities (B, T, C) with the pseudo-labels, mean
-        over valid segments and classes; nothing where the settings name none."""
+    def segment_losses(self, batch: Batch, audio: Tensor, visual: Tensor) -> dict[str, Tensor]:
+        """``audio_segments``, ``visual_segments``: binary cross-entropy of the segments' probabilities (B, T, C) with the pseudo-labels,
+        mean over valid segments and classes; nothing where the settings name none."""
         guessed = self.pseudo_labels(batch)
         if guessed is None:
             return {}
         return {
-            f"{sense}_segments": segment_loss(probability, target, batch.mask)
-            for sense, probability, target in zip(SENSES, (heard, seen), guessed, strict=True)
+            f"{modality}_segments": segment_loss(probability, target, batch.mask)
+            for modality, probability, target in zip(MODALITIES, (audio, visual), guessed, strict=True)
         }
 
-    def gates(self, like: Tensor, heard: tuple[float, float], seen: tuple[float, float]) -> Tensor:
+    def gates(self, like: Tensor, audio: tuple[float, float], visual: tuple[float, float]) -> Tensor:
         """Thresholds as :class:`ParsingScores` wants them: the method's own, the same for all classes, and the clip's selected or
         given ones in their place where there are any.
 
         Args:
             like: (B, C).
-            heard, seen: (segment, clip), the method's own.
+            audio, visual: (segment, clip), the method's own.
 
         Returns:
             (B, 2, 2, C).
         """
-        values = torch.tensor([heard, seen], dtype=like.dtype, device=like.device)[:, :, None].repeat(1, 1, self.num_classes)
+        values = torch.tensor([audio, visual], dtype=like.dtype, device=like.device)[:, :, None].repeat(1, 1, self.num_classes)
         return self.with_selected(values.expand(len(like), -1, -1, -1))
 
     def with_selected(self, thresholds: Tensor) -> Tensor:
@@ -244,13 +242,13 @@ class ParsingMethod(Method):
     def calibrated(self, scores: ParsingScores, truth: ParsingTargets, mask: Tensor) -> dict[str, Tensor]:
         """``selected_thresholds`` (2, C) of :func:`pipeline.metrics.parsing_thresholds.select_thresholds`, around the method's own ones."""
         selected = torch.full((2, self.num_classes), float("nan"))
-        for number, sense in enumerate(SENSES):
-            if sense in self.config.selected_for:
+        for number, modality in enumerate(MODALITIES):
+            if modality in self.config.selected_for:
                 segment, own = scores.thresholds[0, number]
-                on = (getattr(scores, sense) >= segment) & mask.unsqueeze(-1)
+                on = (getattr(scores, modality) >= segment) & mask.unsqueeze(-1)
                 chosen = select_thresholds(
-                    on.transpose(1, 2).numpy(), getattr(scores, f"clip_{sense}").numpy(), own.numpy(),
-                    (getattr(truth, sense) & mask.unsqueeze(-1)).transpose(1, 2).numpy(),
+                    on.transpose(1, 2).numpy(), getattr(scores, f"clip_{modality}").numpy(), own.numpy(),
+                    (getattr(truth, modality) & mask.unsqueeze(-1)).transpose(1, 2).numpy(),
                 )  # fmt: skip
                 selected[number] = torch.from_numpy(chosen)
         return {"selected_thresholds": selected}

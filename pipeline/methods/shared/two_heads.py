@@ -10,6 +10,8 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
 from pipeline.layers.pooling import masked_mean
+from pipeline.layers.precision import at_least_float32
+from pipeline.tasks.avel import Scores
 
 
 def event_loss(logits: Tensor, event: Tensor, mask: Tensor) -> Tensor:
@@ -40,3 +42,17 @@ def joint_probabilities(event: Tensor, classes: Tensor, num_classes: int) -> Ten
     joint = event.unsqueeze(-1) * classes.unsqueeze(1)
     background = 1 - event + joint[..., num_classes:].sum(dim=-1)
     return torch.cat([joint[..., :num_classes], background.unsqueeze(-1)], dim=-1)
+
+
+def scores_of_heads(event: Tensor, class_logits: Tensor, attention: Tensor | None, num_classes: int) -> Scores:
+    """Scores with both heads; ``segments`` is their product, as in :func:`joint_probabilities`.
+
+    Args:
+        event: (B, T), probability of an event.
+        class_logits: (B, C) or (B, C+1).
+        attention: (B, T, S) or None.
+        num_classes: C.
+    """
+    classes = class_logits.softmax(dim=-1)
+    weights = None if attention is None else at_least_float32(attention)
+    return Scores(joint_probabilities(event, classes, num_classes), event, classes, weights)

@@ -3,8 +3,8 @@
 A lane is {"track": what it is about, "truth": spans, "spans": spans, "scores": one number in [0, 1] a segment}; a span is
 [start, end, label, kind], start and end in segments, the end outside. Kinds: ``true`` in a truth; in an answer ``right``, ``wrong`` (an
 event, but of another class), ``false`` (an event where there is none), ``missed`` (none where there is one: the label is the true one).
-AVEL has one lane, ``event``: what is both heard and seen. AVVP, which judges hearing and seeing apart, has the lanes
-``heard`` and ``seen``.
+AVEL has one lane, ``event``: what is audio-visual. AVVP, which judges the modalities apart, has the lanes
+``audio`` and ``visual``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.tasks.avvp import PERCEIVED, switched_on
+from pipeline.tasks.avvp import MODALITIES, switched_on
 
 Span = list[Any]
 Lane = dict[str, Any]
@@ -61,8 +61,8 @@ def avel_events(segments: pd.DataFrame, background: int) -> list[int]:
 
 
 def avvp_lanes(segments: pd.DataFrame, background: int) -> list[Lane]:
-    """The lanes ``heard`` and ``seen`` of one annotation row: spans of several classes may overlap, and no class is ever said in another's
-    place, so that nothing is ``wrong``. Scores: of the likeliest class.
+    """The lanes ``audio`` and ``visual`` of one annotation row: spans of several classes may overlap, and no class is ever said in
+    another's place, so that nothing is ``wrong``. Scores: of the likeliest class.
 
     Args:
         segments: one line per segment, in order: ``valid``, and for both tracks ``true_TRACK``, ``TRACK`` (class numbers) and
@@ -71,7 +71,7 @@ def avvp_lanes(segments: pd.DataFrame, background: int) -> list[Lane]:
     """
     valid = segments["valid"].to_numpy(dtype=bool)
     lanes = []
-    for track in PERCEIVED:
+    for track in MODALITIES:
         true, said = (switched_on(segments[column], background) & valid[:, None] for column in (f"true_{track}", track))
         truth: list[Span] = []
         spans: list[Span] = []
@@ -85,9 +85,9 @@ def avvp_lanes(segments: pd.DataFrame, background: int) -> list[Lane]:
 
 
 def avvp_events(segments: pd.DataFrame, background: int) -> list[int]:
-    """The classes of every segment of some rows, as often as they are heard or seen."""
+    """The classes of every segment of some rows, as often as they are audio or visual."""
     valid = segments[segments["valid"]]
-    return [int(number) for track in PERCEIVED for numbers in valid[f"true_{track}"] for number in numbers]
+    return [int(number) for track in MODALITIES for numbers in valid[f"true_{track}"] for number in numbers]
 
 
 @dataclass(frozen=True)
@@ -102,5 +102,5 @@ class Reader:
 
 LANES = {
     "avel": Reader(("true", "predicted", "event"), avel_lanes, avel_events),
-    "avvp": Reader(tuple(f"{part}{track}" for track in PERCEIVED for part in ("true_", "", "scores_")), avvp_lanes, avvp_events),
+    "avvp": Reader(tuple(f"{part}{track}" for track in MODALITIES for part in ("true_", "", "scores_")), avvp_lanes, avvp_events),
 }

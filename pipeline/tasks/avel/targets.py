@@ -90,7 +90,7 @@ def row_targets(
     clip_labels: Sequence[Sequence[str]] | None = None,
     rule: SegmentRule = "half",
 ) -> AvelTargets:
-    """Truth of N annotation rows from their indexed events (modality, label, onset, offset): what is seen and heard together counts.
+    """Truth of N annotation rows from their indexed events (modality, label, onset, offset): audio-visual events alone count.
 
     Args:
         clip_labels: classes of the clips, which say nothing of segments: not read.

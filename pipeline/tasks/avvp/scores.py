@@ -1,6 +1,6 @@
 """Scores of audio-visual video parsing -> what is on -> metrics and the table of predictions.
 
-Shape letters: N clips, T segments, C classes; the two modalities stand in the order heard, seen.
+Shape letters: N clips, T segments, C classes; the two modalities stand in the order audio, visual.
 """
 
 from __future__ import annotations
@@ -21,39 +21,38 @@ from pipeline.batch import Tensors
 from pipeline.metrics.bootstrap import mean_intervals
 from pipeline.metrics.parsing import LEVELS, ParsingCounts, class_scores, count, micro_scores, scores_of
 from pipeline.metrics.parsing import clip_scores as scores_of_clips
-from pipeline.tasks.avvp.targets import ParsingTargets
-from pipeline.tasks.tracks import Perceived
+from pipeline.tasks.avvp.targets import MODALITIES, ParsingTargets
 
 HEADLINE = "segment/Type@AV"
 MEANS_OF_TEN = {"mean_of_ten": ("A", "V", "AV", "Type@AV", "Event@AV"), "mean_of_ten_new": ("Ao", "Vo", "AV", "Type@AVo", "Event@AVo")}
 RESAMPLES = 2_000  # of the intervals: they are computed at every validation
-PERCEIVED: tuple[Perceived, Perceived] = ("heard", "seen")
 
 
 @dataclass
 class ParsingScores(Tensors):
     """What a parsing method says of B clips, with the thresholds that belong to it; the task decides by them.
 
-    heard, seen: (B, T, C), probability that a class is heard, seen, in a segment.
-    clip_heard, clip_seen: (B, C), the probability for the whole clip that opens the gate; both the same where a method has one gate.
-    thresholds: (B, 2, 2, C), of [heard, seen] x [segment, clip]: on from there.
+    audio, visual: (B, T, C), probability of a class in a segment, by modality.
+    clip_audio, clip_visual: (B, C), the probability for the whole clip that opens the gate; both the same where a method has one gate.
+    thresholds: (B, 2, 2, C), of [audio, visual] x [segment, clip]: on from there.
     """
 
-    heard: Tensor
-    seen: Tensor
-    clip_heard: Tensor
-    clip_seen: Tensor
+    audio: Tensor
+    visual: Tensor
+    clip_audio: Tensor
+    clip_visual: Tensor
     thresholds: Tensor
 
 
 def decide(scores: ParsingScores, mask: Tensor) -> Tensor:
-    """What is heard and seen: where the segment's probability and the clip's both reach their thresholds. Nothing in padded segments.
+    """The classes of every segment, audio and visual: on where the segment's probability and the clip's both reach their thresholds.
+    Nothing in padded segments.
 
     Returns:
         (N, 2, T, C), bool.
     """
-    segments = torch.stack([scores.heard, scores.seen], dim=1)
-    clips = torch.stack([scores.clip_heard, scores.clip_seen], dim=1)
+    segments = torch.stack([scores.audio, scores.visual], dim=1)
+    clips = torch.stack([scores.clip_audio, scores.clip_visual], dim=1)
     on = (segments >= scores.thresholds[:, :, 0].unsqueeze(2)) & (clips >= scores.thresholds[:, :, 1]).unsqueeze(2)
     return on & mask[:, None, :, None]
 
@@ -70,17 +69,18 @@ def score(decided: Tensor, truth: ParsingTargets, mask: Tensor, num_classes: int
         of all clips and classes together. ``mean_of_ten``, ``mean_of_ten_new``: the means by which CMPAE and CoLeaF pick an epoch, of the
         scores of A, V, AV, Type@AV, Event@AV, or of those of Ao, Vo, AV, Type@AVo, Event@AVo, at both levels.
         ``intervals``: [low, high] by KEY, 95 %, clips drawn again. ``classes``: C F-scores by KEY, each over all clips.
-        ``trivial``: by KEY and ``present/KEY``, of ``nothing`` and of ``weak_label``, the clip's true label on everywhere, heard and seen;
-        ``baseline_nothing``, ``baseline_weak_label``: the headline of each.
+        ``trivial``: by KEY and ``present/KEY``, of ``nothing`` and of ``weak_label``, the clip's true label on everywhere, audio and
+        visual; ``baseline_nothing``, ``baseline_weak_label``: the headline of each.
     """
-    heard, seen = (table.transpose(1, 2).numpy() for table in (truth.heard, truth.seen))
+    audio, visual = (table.transpose(1, 2).numpy() for table in (truth.audio, truth.visual))
     said = decided.transpose(2, 3).numpy()
     valid = mask.numpy()
-    counts = count(said[:, 0], said[:, 1], heard, seen, valid)
-    nothing = np.zeros_like(heard)
-    everywhere = np.broadcast_to(truth.labels.numpy()[:, :, None], heard.shape)
+    counts = count(said[:, 0], said[:, 1], audio, visual, valid)
+    nothing = np.zeros_like(audio)
+    everywhere = np.broadcast_to(truth.labels.numpy()[:, :, None], audio.shape)
     trivial = {
-        name: _both_rules(count(answer, answer, heard, seen, valid)) for name, answer in (("nothing", nothing), ("weak_label", everywhere))
+        name: _both_rules(count(answer, answer, audio, visual, valid))
+        for name, answer in (("nothing", nothing), ("weak_label", everywhere))
     }
     scores = _both_rules(counts)
     return {
@@ -119,11 +119,11 @@ def _number(value: float) -> float | None:
 
 
 def table(scores: ParsingScores, decided: Tensor, truth: ParsingTargets, mask: Tensor) -> pd.DataFrame:
-    """One line per segment, clip by clip: segment, valid; true_heard, true_seen, heard, seen, the class numbers that are on; scores_heard,
-    scores_seen, (C,) each."""
+    """One line per segment, clip by clip: segment, valid; true_audio, true_visual, audio, visual, the class numbers that are on;
+    scores_audio, scores_visual, (C,) each."""
     rows, segments = mask.shape
     lines: dict[str, Any] = {"segment": np.tile(np.arange(segments), rows), "valid": mask.flatten().numpy()}
-    for position, name in enumerate(PERCEIVED):
+    for position, name in enumerate(MODALITIES):
         lines[f"true_{name}"] = _numbers(getattr(truth, name))
         lines[name] = _numbers(decided[:, position])
         lines[f"scores_{name}"] = list(getattr(scores, name).float().flatten(0, 1).numpy())
@@ -153,12 +153,12 @@ def all_clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
     """The same, every published score of a clip in a column of its own."""
     ordered = lines.sort_values([*(["seed"] if "seed" in lines else []), "row", "segment"])
     segments = int(ordered["segment"].max()) + 1
-    columns = ("heard", "seen", "true_heard", "true_seen")
+    columns = ("audio", "visual", "true_audio", "true_visual")
     named = [np.concatenate([*ordered[column], np.zeros(1, np.int64)]) for column in columns]
     num_classes = 1 + int(max(numbers.max() for numbers in named))  # a class that nobody names counts in no clip
-    heard, seen, true_heard, true_seen = (
+    audio, visual, true_audio, true_visual = (
         switched_on(ordered[column], num_classes).reshape(-1, segments, num_classes).transpose(0, 2, 1) for column in columns
     )
     valid = ordered["valid"].to_numpy(dtype=bool).reshape(-1, segments)
-    of_clips = pd.DataFrame(scores_of_clips(count(heard, seen, true_heard, true_seen, valid)))
+    of_clips = pd.DataFrame(scores_of_clips(count(audio, visual, true_audio, true_visual, valid)))
     return of_clips.groupby(ordered["row"].to_numpy()[::segments]).mean().rename_axis("row")

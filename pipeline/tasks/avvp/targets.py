@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from pipeline.batch import Tensors
-from pipeline.datasets.base import Event, Modality, SegmentRule
+from pipeline.datasets.base import Event, SegmentRule
 from pipeline.datasets.segments import occupied
 from pipeline.errors import InputProblems
 from pipeline.tasks.labels import VideoTargets
-from pipeline.tasks.tracks import Perceived
 
-SENSES: tuple[tuple[Perceived, Modality], ...] = (("heard", "audio"), ("seen", "visual"))
+Modality = Literal["audio", "visual"]
+MODALITIES: tuple[Modality, Modality] = ("audio", "visual")  # the order of all that has one entry for each
 IndexedEvents = Sequence[Sequence[Mapping[str, Any]]]
 
 
@@ -24,12 +24,12 @@ IndexedEvents = Sequence[Sequence[Mapping[str, Any]]]
 class ParsingTargets(Tensors):
     """The truth of audio-visual video parsing.
 
-    heard, seen: (B, T, C), bool.
+    audio, visual: (B, T, C), bool.
     labels: (B, C), bool; the weak labels of the clips, which need not be the classes of the two.
     """
 
-    heard: Tensor
-    seen: Tensor
+    audio: Tensor
+    visual: Tensor
     labels: Tensor
 
 
@@ -41,7 +41,7 @@ def row_targets(
     clip_labels: Sequence[Sequence[str]] | None = None,
     rule: SegmentRule = "half",
 ) -> ParsingTargets:
-    """Truth of N annotation rows from their indexed events (modality, label, onset, offset); an ``av`` event is heard and seen.
+    """Truth of N annotation rows from their indexed events (modality, label, onset, offset); an ``av`` event counts as both.
 
     A class is on in a segment that one of its events covers by the rule.
 
@@ -57,9 +57,9 @@ def row_targets(
     for number, of_row in enumerate(events):
         spans = [Event(**event) for event in of_row]
         both = occupied(spans, classes, "av", segments, segment_seconds, rule)
-        for table, (_, modality) in zip(tables, SENSES, strict=True):
+        for table, modality in zip(tables, MODALITIES, strict=True):
             table[number] = torch.from_numpy((both | occupied(spans, classes, modality, segments, segment_seconds, rule)).T)
-    return ParsingTargets(heard=tables[0], seen=tables[1], labels=labels)
+    return ParsingTargets(audio=tables[0], visual=tables[1], labels=labels)
 
 
 def video_targets(
@@ -71,7 +71,7 @@ def video_targets(
     proportions: bool = False,
     rule: SegmentRule = "half",  # says when, which nothing here tells
 ) -> VideoTargets:
-    """Weak labels of N annotation rows: the classes of the clip, heard or seen or both, and no time.
+    """Weak labels of N annotation rows: the classes of the clip in any modality, and no time.
 
     Args:
         clip_labels: classes of the clips; those of their events where None.

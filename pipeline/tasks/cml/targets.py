@@ -46,7 +46,7 @@ def row_targets(
     clip_labels: Sequence[Sequence[str]] | None = None,  # the events tell all
     rule: SegmentRule = "half",
 ) -> MatchingTargets:
-    """Truth of N annotation rows, from what is seen and heard together: a segment is the event's if the event covers it by the rule.
+    """Truth of N annotation rows, from audio-visual events: a segment is the event's if the event covers it by the rule.
 
     Raises:
         InputProblems: labels that are not in ``classes``.

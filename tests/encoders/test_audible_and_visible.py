@@ -41,7 +41,7 @@ def table(path) -> list[dict[str, str]]:
 
 
 def main_spans(shared, modality: str, label: str) -> list[dict[str, str]]:
-    """When the clip's main class is heard (or seen), in the test split."""
+    """When the clip's main class is audible (or visible), in the test split."""
     wanted = {"modality": modality, "class": label, "main": "1", "split": "test"}
     return [row for row in table(shared / "realmix/spans.csv") if wanted.items() <= row.items()]
 
