@@ -22,7 +22,7 @@ from pipeline.training.data import SplitData, label_stream_problems, load_split
 from pipeline.training.settings import Run, TrainSettings
 
 
-@dataclass
+@dataclass(frozen=True)
 class RunInputs:
     """Everything a run is trained and evaluated on."""
 

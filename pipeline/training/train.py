@@ -49,8 +49,9 @@ def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live:
         run = RunTraining.load(inputs, settings, directory, live)
         for seed in left:
             train_seed(run, seed)
-    for path in [*directory.glob("*.checkpoint"), *directory.glob("*.first"), *directory.glob("*.first-checkpoint"), *directory.glob(".*.partial")]:
-        path.unlink()
+    for pattern in ("*.checkpoint", "*.first", "*.first-checkpoint", ".*.partial"):  # the last: of a start that was killed as it wrote
+        for path in directory.glob(pattern):
+            path.unlink()
     histories = {seed: read_sealed(facts_path(directory, seed))["history"] for seed in inputs.run.seeds}
     write_curves(directory, histories)
 
