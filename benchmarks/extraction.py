@@ -35,8 +35,8 @@ import torch
 
 from pipeline.cache import Cache, file_sha256
 from pipeline.encoders import VisualEncoder, create
+from pipeline.features.extraction import Extraction
 from pipeline.features.lanes import Lanes, ahead
-from pipeline.features.runner import Extraction
 from pipeline.features.settings import FeatureSet
 from pipeline.media.decoding import Job, decode_clips, make_jobs
 from pipeline.media.settings import MediaSettings
@@ -100,10 +100,10 @@ def decode_only(bench: Bench, root: Path) -> Measured:
     extraction = Extraction(bench.features(), jobs, cache, bench.workers)
 
     def work() -> None:
-        clips = extraction.clips(decode_clips(list(jobs.values()), [], bench.media))
+        clips = extraction.plan.clips(decode_clips(list(jobs.values()), [], bench.media))
         assert len(clips) == len(jobs), "a clip of the benchmark does not decode"
-        with Lanes(extraction.device, bench.workers) as lanes:
-            for _ in ahead(lambda clip: lanes.load(extraction.prepare, clip), clips, bench.workers + 1):
+        with Lanes(extraction.encoder.device, bench.workers) as lanes:
+            for _ in ahead(lambda clip: lanes.load(extraction.encoder.prepare, clip), clips, bench.workers + 1):
                 pass
 
     return measured(len(jobs), work)
@@ -111,7 +111,7 @@ def decode_only(bench: Bench, root: Path) -> Measured:
 
 def prepared(extraction: Extraction) -> torch.Tensor:
     """Random rows of one pass, which was run once: the network is built and frozen before any clock starts."""
-    encoder, passes = extraction.encoders["visual"], extraction.passes["visual"]
+    encoder, passes = extraction.encoder.encoders["visual"], extraction.encoder.passes["visual"]
     assert isinstance(encoder, VisualEncoder)
     rows = torch.randn(passes.size, *encoder.prepare(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape[1:])
     passes(rows)
@@ -120,11 +120,11 @@ def prepared(extraction: Extraction) -> torch.Tensor:
 
 def encode_only(bench: Bench, root: Path) -> Measured:
     extraction = Extraction(bench.features(), {}, Cache(root), bench.workers)
-    passes, rows = extraction.passes["visual"], prepared(extraction)
+    passes, rows = extraction.encoder.passes["visual"], prepared(extraction)
     total = len(bench.files) * SEGMENTS * bench.media.frames_per_segment(1.0)
 
     def work() -> None:
-        with Lanes(extraction.device, bench.workers) as lanes:
+        with Lanes(extraction.encoder.device, bench.workers) as lanes:
             for _ in ahead(lambda _: lanes.encode(passes, rows), range(round(total / passes.size)), 3):
                 pass
 

@@ -2,8 +2,8 @@
 
 python -m benchmarks.import [--at DIRECTORY] [--every 1] [--rounds 2]
 
-Writes AVE-shaped files (benchmarks.ave_shaped; 4.2 GB of float32 maps at --every 1) and, in turn, copies them block by block and imports
-them with every check, each in a process of its own. Two times each: until the process ends, and until the bytes are on the disk (sync).
+Writes AVE-shaped files (pipeline.synth.ave_features; 4.2 GB of float32 maps at --every 1) and, in turn, copies them block by block and
+imports them with every check, each in a process of its own. Two times each: until the process ends, and until the bytes are on the disk.
 Source bytes are in the page cache for both, as far as memory allows. Everything is deleted at the end. Goal: at least 0.5 of the copy.
 """
 
@@ -21,11 +21,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from benchmarks.ave_shaped import REAL, SEGMENTS, write
 from pipeline.datasets import DatasetSettings, build_index, read_index, write_index
 from pipeline.datasets.base import NO_CLIPS
 from pipeline.features.importing import Import, ImportSet
+from pipeline.synth.ave_features import SEGMENTS, MadeFeatures, make_features
 
+REAL = Path(__file__).resolve().parents[2] / "shared" / "annotations" / "ave"
 BLOCK = 8 * 2**20
 FILES = {"visual": ("visual_feature.h5", [7, 7, 512]), "audio": ("audio_feature.h5", [128])}
 
@@ -38,9 +39,9 @@ def main() -> None:
     options = arguments.parse_args()
     with tempfile.TemporaryDirectory(dir=options.at) as folder:
         root = Path(folder)
-        rows = write(root / "published", REAL, options.every, positions=7, visual=512, audio=128, dtype="float32", seed=0)
+        made = make_features(root / "published", REAL, MadeFeatures(every=options.every))
         size = sum((root / "published" / "features" / name).stat().st_size for name, _ in FILES.values())
-        print(f"{rows} rows, {size / 1e9:.2f} GB; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+        print(f"{made}; {size / 1e9:.2f} GB; load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
         (root / "index").mkdir()
         settings = DatasetSettings(
             kind="ave", clips=NO_CLIPS, annotations=root / "published" / "annotations", segments=SEGMENTS, segment_seconds=1.0

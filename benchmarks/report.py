@@ -25,7 +25,7 @@ import torch
 from ruamel.yaml import YAML
 
 from pipeline.datasets.base import Event, Index, Row, write_index
-from pipeline.synth.movie import write_movie
+from pipeline.media.movie import write_clip
 from pipeline.tasks import avel
 from pipeline.tasks.avel import Scores
 
@@ -41,7 +41,7 @@ def write_films(directory: Path) -> list[str]:
     sound = (0.1 * generator.standard_normal(160_000)).astype(np.float32)
     for number in range(FILES):
         coarse = generator.integers(0, 256, (80, 16, 16, 3), np.uint8)
-        write_movie(directory / f"film{number}.mp4", coarse.repeat(8, axis=1).repeat(8, axis=2), 8, sound, 16_000)
+        write_clip(directory / f"film{number}.mp4", coarse.repeat(8, axis=1).repeat(8, axis=2), 8, sound, 16_000)
     return [f"films/film{number}.mp4" for number in range(FILES)]
 
 

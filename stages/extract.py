@@ -2,7 +2,7 @@
 
 from pipeline import config
 from pipeline.cache import Cache
-from pipeline.features.runner import Extraction
+from pipeline.features.extraction import Extraction
 from pipeline.features.settings import NOT_FINETUNED
 from pipeline.made_with import read_made_with, write_made_with
 from pipeline.stage import publishing, run

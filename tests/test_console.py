@@ -8,6 +8,7 @@ import textwrap
 import pytest
 
 from pipeline import __main__ as program
+from pipeline.commands import table
 from pipeline.console import console
 from pipeline.errors import PipelineError
 
@@ -32,8 +33,9 @@ STAGE = """
 COMMAND = """
     import sys
     from pipeline import __main__ as program
+    from pipeline.commands import table
     sys.argv = ["pipeline", "table"]
-    program.results = lambda: {text}
+    table.results = lambda: {text}
     program.main()
 """
 
@@ -107,13 +109,14 @@ def test_sigterm_ends_a_command_by_the_way_that_removes_temporary_files(tmp_path
     script = """
         import os, signal, sys
         from pipeline import __main__ as program
+        from pipeline.commands import table
         from pipeline.scratch import Scratch
         sys.argv = ["pipeline", "table"]
         def results():
             with Scratch("work-", "PLACE"):
                 os.kill(os.getpid(), signal.SIGTERM)
                 import time; time.sleep(30)
-        program.results = results
+        table.results = results
         program.main()
     """.replace('"PLACE"', f"__import__('pathlib').Path({str(tmp_path)!r})")
     code, out, err = run(script)
@@ -131,7 +134,7 @@ def test_a_fault_that_is_no_users_keeps_its_traceback(capsys):
 
 
 def test_the_table_is_put_into_a_text_of_any_line_ends_and_the_text_is_never_half_written(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(program, "results", lambda: "| a ± b |\n")
+    monkeypatch.setattr(table, "results", lambda: "| a ± b |\n")
     monkeypatch.setattr(sys, "argv", ["pipeline", "table", "--into", "notes.md"])
     notes = tmp_path / "notes.md"
     notes.write_bytes("\ufeffé\r\n<!-- results -->\r\nold\r\n<!-- /results -->\r\nend\r\n".encode())

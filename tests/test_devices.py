@@ -11,7 +11,7 @@ from pipeline.contrastive.finetuning import Finetuning
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.devices import choose_device
 from pipeline.errors import PipelineError
-from pipeline.features.runner import Extraction
+from pipeline.features.extraction import Extraction
 from pipeline.features.settings import FeatureSet
 from pipeline.training.settings import TrainSettings
 from pipeline.training.train import RunTraining

@@ -22,8 +22,8 @@ from pipeline.cache import Cache
 from pipeline.disk import disk_fault, name_place
 from pipeline.drawing import plt
 from pipeline.features.store import Entry, write_store
+from pipeline.media.movie import write_clip
 from pipeline.publish import publishing, write_text
-from pipeline.synth.movie import write_movie
 
 BIG = np.random.default_rng(0).normal(size=(300, 300))  # 720 kB
 
@@ -48,7 +48,7 @@ def figure(path):
 
 
 def film(path):
-    write_movie(path, np.random.default_rng(0).integers(0, 255, (150, 96, 96, 3), np.uint8), 10, np.zeros(240_000, np.float32), 16_000)
+    write_clip(path, np.random.default_rng(0).integers(0, 255, (150, 96, 96, 3), np.uint8), 10, np.zeros(240_000, np.float32), 16_000)
 
 
 def reserve(path):

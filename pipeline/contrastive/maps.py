@@ -24,7 +24,7 @@ from pipeline.cache import Cache
 from pipeline.contrastive.data import Draw, Item, load_frames
 from pipeline.encoders import VisualEncoder
 from pipeline.encoders.images import ImageEncoder
-from pipeline.features.prefetch import ahead
+from pipeline.features.lanes import load_ahead
 from pipeline.features.store import write_entries
 
 
@@ -109,7 +109,7 @@ class Frames:
     encoder: VisualEncoder
 
     def of(self, draws: list[Draw]) -> Iterator[tuple[Draw, Tensor]]:
-        return ahead(lambda draw: load_frames(self.cache, self.encoder, draw), draws)
+        return load_ahead(lambda draw: load_frames(self.cache, self.encoder, draw), draws)
 
 
 class Maps:
@@ -141,7 +141,7 @@ class Maps:
         self.file = np.memmap(self.stream, np.float32, "r", shape=(count, *shape))  # read by it alone
 
     def of(self, draws: list[Draw]) -> Iterator[tuple[Draw, Tensor]]:
-        for draw, frames in ahead(self._missing, draws):
+        for draw, frames in load_ahead(self._missing, draws):
             clip = draw.item.clip
             if frames is not None and clip not in self.done:
                 first = min(self.rows[clip].values())

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import torch
 
+LOADERS = 2  # threads of :func:`load_ahead`
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -96,3 +97,9 @@ def ahead(start: Callable[[Item], Future[Result]], items: Iterable[Item], depth:
         for following in islice(remaining, 1):
             pending.append((following, start(following)))
         yield item, result
+
+
+def load_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+    """``function`` over ``items`` in order, a few items ahead of the consumer, in threads of its own."""
+    with ThreadPoolExecutor(LOADERS) as pool:
+        yield from ahead(lambda item: pool.submit(function, item), items, 2 * LOADERS)

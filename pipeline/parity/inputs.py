@@ -17,8 +17,8 @@ from pipeline.cache import Cache
 from pipeline.devices import choose_device
 from pipeline.encoders import AudioEncoder, Encoder, VisualEncoder, create
 from pipeline.errors import PipelineError
+from pipeline.features.encode import segment_features
 from pipeline.features.passes import PassEncoder
-from pipeline.features.runner import segment_features
 from pipeline.features.settings import FeatureSet
 from pipeline.media.decoding import Job, decode_clips, load_decoded
 from pipeline.parity.changes import Change, changes

@@ -19,7 +19,6 @@ from pipeline.media.settings import MediaSettings
 from pipeline.predict.prediction import Prediction
 from pipeline.predict.windows import Cut, Decoded, decode_windows
 from pipeline.report import attention, timeline
-from pipeline.report.movie import Scene
 from pipeline.tasks.tracks import named
 from pipeline.text import printable
 
@@ -127,7 +126,7 @@ def write_overlay(
         size = (OVERLAY_SIDE, OVERLAY_SIDE)
         for window in decode_windows(prediction.path, prediction.seconds, cut, display, cache):
             piece = _scene(window, prediction, per_segment, rate, size)
-            size = piece.scene.pictures.shape[1:3]
+            size = piece.pictures.shape[1:3]
             yield piece
             track(window.number + 1, len(prediction.windows))
 
@@ -144,10 +143,10 @@ def _scene(window: Decoded, prediction: Prediction, per_segment: int, rate: Frac
     captions = [_caption(prediction, segment) for segment in segments]
     if not window.good:
         black = np.zeros((frames, *size, 3), np.uint8)
-        return attention.AttendedScene(Scene(black, captions, np.zeros(0, np.float32), 44100), None)
+        return attention.AttendedScene(black, captions, np.zeros(0, np.float32), attention.FILM.sound_rate)
     pictures, waveform, sample_rate = window.arrays()
     weights = prediction.attention[segments] if prediction.attention is not None and report.good else None
-    return attention.AttendedScene(Scene(pictures[:frames], captions, waveform, sample_rate), weights)
+    return attention.AttendedScene(pictures[:frames], captions, waveform, sample_rate, weights)
 
 
 def _caption(prediction: Prediction, segment: int) -> str:

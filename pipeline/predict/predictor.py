@@ -21,8 +21,8 @@ from pipeline.batch import Batch
 from pipeline.cache import Cache
 from pipeline.devices import choose_device
 from pipeline.errors import InputProblems, PipelineError
-from pipeline.features import runner
-from pipeline.features.runner import Extraction
+from pipeline.features.encode import KIND
+from pipeline.features.extraction import Extraction
 from pipeline.media.decoding import Job
 from pipeline.media.survey import Survey, survey
 from pipeline.predict.prediction import Prediction, WindowReport
@@ -148,11 +148,11 @@ class Predictor:
     def _features(self, window: Decoded) -> Batch:
         """A window's features exactly as `extract` would store them; B = 1."""
         self._jobs[window.job.clip] = window.job
-        [clip] = self._extraction.clips(pd.DataFrame([{"clip": window.job.clip, "key": window.job.key, **window.verdict}]))
-        self._extraction.encode([clip], bar=False)
+        [clip] = self._extraction.plan.clips(pd.DataFrame([{"clip": window.job.clip, "key": window.job.key, **window.verdict}]))
+        self._extraction.engine.encode([clip], bar=False)
         entry = self._extraction.entry(clip)
         for key in clip.keys.values():
-            self.cache.path(runner.KIND, key).unlink(missing_ok=True)
+            self.cache.path(KIND, key).unlink(missing_ok=True)
         del self._jobs[window.job.clip]
         visual, audio = (torch.from_numpy(entry.features[name])[None].to(self.dtype) for name in ("visual", "audio"))
         return Batch(visual, audio, torch.tensor([clip.facts["valid"]]))
@@ -200,7 +200,7 @@ class Predictor:
             InputProblems: every setting that differs.
         """
         any_job = Job("", "", "", 0.0, self.cut.segments, self.cut.segment_seconds, self.media, self.cache.root)
-        now = json.loads(json.dumps(self._extraction.spec(any_job)))
+        now = json.loads(json.dumps(self._extraction.plan.spec(any_job)))
         if problems := list(differences(self.facts["feature_spec"], now)):
             raise InputProblems(f"run {self.run!r} was trained on features made otherwise; put these back, or run `dvc repro`", problems)
 

@@ -9,8 +9,8 @@ Shape letters: P pictures, T segments, h x w positions, H x W pixels.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -24,20 +24,31 @@ from PIL import Image
 
 from pipeline.drawing import plt
 from pipeline.encoders.images import visible_share
-from pipeline.report.movie import Scene, write_film
+from pipeline.media.movie import Form, Scene, write_movie
+from pipeline.report.captions import captioned
 
 COLOURS = ListedColormap(colormaps["inferno"](np.linspace(0.25, 1.0, 256)))  # its darkest end would read as shade
 STRENGTH = 0.72  # opacity of the largest weight
 UNSEEN = 0.45  # brightness left to what the network does not see
 ROW = 5  # pictures side by side
+FILM = Form(crf=23, sound_rate=44_100, sound_bits=96_000, repeatable=False)
 
 
 @dataclass(frozen=True)
 class AttendedScene:
-    """A piece of a film, and the weights (F, h, w) of each of its frames; None: nothing is drawn over them."""
+    """A piece of a film. Letters: F frames, L samples.
 
-    scene: Scene
-    attention: np.ndarray | None
+    pictures: (F, H, W, 3) uint8, all scenes of a film of one size.
+    captions: F lines of text.
+    waveform: (L,) float32 in [-1, 1] at ``sample_rate`` Hz, as long as the pictures.
+    attention: the weights (F, h, w) of each frame; None: nothing is drawn over them.
+    """
+
+    pictures: np.ndarray
+    captions: Sequence[str]
+    waveform: np.ndarray
+    sample_rate: int
+    attention: np.ndarray | None = None
 
 
 def ceiling(attention: np.ndarray) -> float:
@@ -113,11 +124,12 @@ def movie(path: Path, scenes: Iterable[AttendedScene], transform: Mapping[str, A
         transform: of the visual encoder.
         top: of the colour scale, over the whole film, see :func:`ceiling`.
     """
-    write_film(path, (_drawn(piece, transform, top) for piece in scenes), frames_per_second)
+    drawn = (Scene(_drawn(piece, transform, top), piece.waveform, piece.sample_rate) for piece in scenes)
+    write_movie(path, drawn, frames_per_second, FILM)
 
 
-def _drawn(piece: AttendedScene, transform: Mapping[str, Any], top: float) -> Scene:
-    if piece.attention is None:
-        return piece.scene
-    pictures = [overlay(picture, weights, transform, top) for picture, weights in zip(piece.scene.pictures, piece.attention, strict=True)]
-    return replace(piece.scene, pictures=np.stack(pictures))
+def _drawn(piece: AttendedScene, transform: Mapping[str, Any], top: float) -> Iterator[np.ndarray]:
+    """The scene's pictures one by one, with attention and caption."""
+    for number, (picture, caption) in enumerate(zip(piece.pictures, piece.captions, strict=True)):
+        attended = picture if piece.attention is None else overlay(picture, piece.attention[number], transform, top)
+        yield captioned(attended, caption)

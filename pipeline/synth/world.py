@@ -11,8 +11,8 @@ from pathlib import Path
 
 from pipeline.children import end_with
 from pipeline.errors import PipelineError
+from pipeline.media.movie import write_clip
 from pipeline.synth.annotations import write_annotations
-from pipeline.synth.movie import write_movie
 from pipeline.synth.plan import ClipPlan, draw_world
 from pipeline.synth.scenes import render_scene
 from pipeline.synth.settings import SynthSettings
@@ -70,4 +70,4 @@ def _clear_unfinished(clips: Path, plans: list[ClipPlan]) -> None:
 
 def _write_clip(clips: Path, settings: SynthSettings, plan: ClipPlan) -> None:
     waveform = render_soundtrack(plan, settings).mixed()
-    write_movie(clips / f"{plan.id}.mp4", render_scene(plan, settings), settings.video_rate, waveform, settings.audio_rate)
+    write_clip(clips / f"{plan.id}.mp4", render_scene(plan, settings), settings.video_rate, waveform, settings.audio_rate)

@@ -7,11 +7,11 @@ import pandas as pd
 import pytest
 from tiny_project import NARROW, TINY, Project
 
-from benchmarks.ave_shaped import write
 from pipeline import config
 from pipeline.datasets import build_index, read_index, write_index
 from pipeline.features.importing import Import
 from pipeline.features.store import FeatureStore
+from pipeline.synth.ave_features import MadeFeatures, make_features
 
 CLASSES = ("Bark", "Flute", "Truck")
 SPLITS = {"trainSet.txt": range(12), "valSet.txt": range(12, 16), "testSet.txt": range(16, 20)}
@@ -35,7 +35,7 @@ def project(tmp_path_factory, repository):
         (annotations / name).write_text("\n".join(lines[row] for row in rows), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project.root)
-        write(project.root / "data" / "published", annotations, 1, positions=3, visual=8, audio=6, dtype="float64", seed=0)
+        make_features(project.root / "data" / "published", annotations, MadeFeatures(positions=3, visual=8, audio=6, dtype="float64"))
     project.write_params(params())
     project.commit()
     return project

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import save_file
 
 from pipeline import encoders
-from pipeline.features import runner
-from pipeline.features.runner import KIND, Extraction
+from pipeline.features import plan
+from pipeline.features.encode import KIND
+from pipeline.features.extraction import Extraction
 from pipeline.features.store import FeatureStore
-from tests.features.test_runner import VISUAL, World, changed
+from tests.features.test_extraction import VISUAL, World, changed
 
 STRANGE = 77.0  # a feature that no encoder makes of these clips
 
@@ -35,7 +36,7 @@ OTHERS = {
     "another setting of it": lambda patch, root: changed(visual={**VISUAL, "crop": False}),
     "other weights": lambda patch, root: changed(visual={**VISUAL, "weights": str(root / "own.safetensors")}),
     "another version of the encoder": lambda patch, root: patch.setattr(encoders.ENCODERS.get("efficientnet_lite0"), "version", 99),
-    "another version of the extraction": lambda patch, root: patch.setattr(runner, "EXTRACT_VERSION", 99),
+    "another version of the extraction": lambda patch, root: patch.setattr(plan, "EXTRACT_VERSION", 99),
     "another dtype": lambda patch, root: changed(dtype="float32"),
     "another precision": lambda patch, root: changed(precision="bfloat16"),
     "another size of passes": lambda patch, root: changed(batch_size=2),
@@ -62,9 +63,9 @@ def test_a_weights_file_of_the_same_name_with_other_numbers_is_another(tmp_path)
     world, path = World(tmp_path / "cache", contents=(0,)), tmp_path / "own.safetensors"
     weights_file(path, 1)
     settings = changed(visual={**VISUAL, "weights": str(path)})
-    keys = [Extraction(settings, world.jobs, world.cache, 1)._clip(world.verdicts[0]).keys]
+    keys = [Extraction(settings, world.jobs, world.cache, 1).plan.clip(world.verdicts[0]).keys]
     weights = {name: value + 1 if value.is_floating_point() else value for name, value in encoders.weights.read_state(path).items()}
     save_file(weights, path)
-    keys.append(Extraction(settings, world.jobs, world.cache, 1)._clip(world.verdicts[0]).keys)
+    keys.append(Extraction(settings, world.jobs, world.cache, 1).plan.clip(world.verdicts[0]).keys)
     assert keys[0]["visual"] != keys[1]["visual"]
     assert keys[0]["audio"] == keys[1]["audio"]

@@ -4,7 +4,7 @@ import time
 import pytest
 import torch
 
-from pipeline.features.lanes import Lanes, Throughput, ahead
+from pipeline.features.lanes import LOADERS, Lanes, Throughput, ahead, load_ahead
 
 CPU = torch.device("cpu")
 
@@ -23,6 +23,12 @@ def test_loading_runs_ahead_but_never_far():
             results.append((item, result))
             assert len(started) <= item + 4
     assert results == [(item, -item) for item in range(50)]
+
+    started.clear()
+    for item, result in load_ahead(load, range(50)):
+        assert result == -item
+        assert len(started) <= item + 2 * LOADERS + 1
+    assert sorted(started) == list(range(50))
 
 
 def test_loading_and_encoding_overlap_and_are_timed():

@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from pipeline.cache import Cache
-from pipeline.features.runner import KIND, Extraction
-from tests.features.test_runner import SETTINGS, World
+from pipeline.features.encode import KIND
+from pipeline.features.extraction import Extraction
+from tests.features.test_extraction import SETTINGS, World
 
 KEY = "cd" * 32
 ENTRY = np.arange(200_000, dtype=np.float32)

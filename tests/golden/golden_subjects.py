@@ -23,9 +23,9 @@ from pipeline.cache import Cache
 from pipeline.contrastive import data as contrastive
 from pipeline.datasets import DatasetSettings
 from pipeline.encoders import ENCODERS, VisualEncoder, create
-from pipeline.features import runner
+from pipeline.features import encode
+from pipeline.features.extraction import Extraction
 from pipeline.features.importing import Import, ImportSet, importer
-from pipeline.features.runner import Extraction
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import FeatureStore
 from pipeline.media import decoding
@@ -158,7 +158,7 @@ def extracted(directory: Path) -> Numbers:
         visual = {"encoder": "timm", "model": "test_resnet", "weights": "none", "image_size": 32, "resize": 32, "frames": frames}
         settings = FeatureSet.model_validate({"visual": visual, "audio": {"encoder": "logmel"}, "dtype": "float32", "device": "cpu"})
         extraction = Extraction(settings, jobs, cache, workers=1)
-        fill(extraction.encoders["visual"].network)
+        fill(extraction.encoder.encoders["visual"].network)
         (store := directory / frames).mkdir()
         extraction.run(manifest, store)
         read = FeatureStore(store)
@@ -238,7 +238,7 @@ def encoded(name: str, directory: Path) -> Numbers:
 
 SUBJECTS = {
     "decode": Subject("pipeline/media/decoding.py: DECODE_VERSION", decoding.DECODE_VERSION, decoded),
-    "extract": Subject("pipeline/features/runner.py: EXTRACT_VERSION", runner.EXTRACT_VERSION, extracted),
+    "extract": Subject("pipeline/features/encode.py: EXTRACT_VERSION", encode.EXTRACT_VERSION, extracted),
     "contrastive audio": Subject("pipeline/contrastive/data.py: AUDIO_VERSION", contrastive.AUDIO_VERSION, contrastive_audio),
     "import": Subject("pipeline/features/importing/importer.py: IMPORT_VERSION", importer.IMPORT_VERSION, imported),
     "demo world": Subject("pipeline/synth/plan.py: WORLD_VERSION", world.WORLD_VERSION, drawn_world),

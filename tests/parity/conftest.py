@@ -12,7 +12,7 @@ import torch
 
 from pipeline import encoders
 from pipeline.cache import Cache, file_sha256
-from pipeline.features.runner import Extraction
+from pipeline.features.extraction import Extraction
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, FeatureStore, write_store
 from pipeline.media.decoding import Job, decode_clips, load_decoded

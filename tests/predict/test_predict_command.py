@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from pipeline.predict.command import folders
+from pipeline.predict.answers import folders
 
 CLIPS = Path("data/raw/tiny/clips")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.predict import command, outputs
-from pipeline.predict.command import folders
+from pipeline.predict import answers, outputs
+from pipeline.predict.answers import folders
 
 CLIPS = Path("data/raw/tiny/clips")
 ANSWERS = {"events.json", "segments.csv", "timeline.png", "attention.png"}
@@ -126,9 +126,9 @@ def test_a_reader_that_has_gone_ends_the_command_at_once(project, clip, tmp_path
     def gone(*_):
         raise BrokenPipeError
 
-    monkeypatch.setattr(command, "table", gone)
+    monkeypatch.setattr(answers, "table", gone)
     with pytest.raises(BrokenPipeError):
-        command.run([clip, clip], "avel", None, tmp_path / "out", overlay=False)
+        answers.answer([clip, clip], "avel", None, tmp_path / "out", overlay=False)
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 

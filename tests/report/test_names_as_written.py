@@ -13,8 +13,8 @@ from pipeline.parity.measures import LayerMeasures
 from pipeline.parity.pairs import Layer
 from pipeline.parity.report import draw as draw_parity
 from pipeline.report import attention, timeline
+from pipeline.report.captions import captioned
 from pipeline.report.figures import draw_curves, draw_runs
-from pipeline.report.movie import captioned
 from pipeline.report.preview import preview
 from pipeline.tasks.tracks import Tracks
 

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from pipeline.synth.movie import write_movie
+from pipeline.media.movie import write_clip
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 FLAGS = [
@@ -45,7 +45,7 @@ def report(world, helpers):
     _, run, annotation_rows = helpers
     frames = np.broadcast_to(np.linspace(20, 230, 32).astype(np.uint8)[:, None, None, None], (32, 48, 64, 3)).copy()
     tone = (0.3 * np.sin(2 * np.pi * 440 * np.arange(4 * RATE) / RATE)).astype(np.float32)
-    write_movie(world.root / "clip.mp4", frames, 8, tone, RATE)
+    write_clip(world.root / "clip.mp4", frames, 8, tone, RATE)
     world.write_index(annotation_rows([str(world.root / "clip.mp4")] * 3 + [None]))
     true = [[BACKGROUND, BELL, BELL, BACKGROUND], [DOG] * 4, [BACKGROUND, GUITAR, GUITAR, GUITAR], [BACKGROUND, BACKGROUND, BELL, BELL]]
     base = [true[0], true[1], [BACKGROUND, DOG, GUITAR, GUITAR], [BELL, BACKGROUND, BELL, BACKGROUND]]

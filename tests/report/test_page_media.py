@@ -8,9 +8,9 @@ import pandas as pd
 import pytest
 
 from pipeline.media.clip import decode_clip
+from pipeline.media.movie import write_clip
 from pipeline.media.settings import MediaSettings
 from pipeline.report.page.media import playable_as, take_along
-from pipeline.synth.movie import write_movie
 
 RATE = 16000
 
@@ -44,11 +44,11 @@ def write_plain(path, codec, pix_fmt, seconds=4, fps=8):
 def taken(tmp_path_factory):
     """(directory, answers by name) of clips of every sort, taken along with a limit of 100 kB."""
     root = tmp_path_factory.mktemp("media")
-    write_movie(root / "good.mp4", brightening(4), 8, tone(4), RATE)
+    write_clip(root / "good.mp4", brightening(4), 8, tone(4), RATE)
     write_plain(root / "old.avi", "mpeg4", "yuv420p")
     write_plain(root / "deep.mp4", "libx264", "yuv444p")
     noise = np.random.default_rng(0).integers(0, 256, (32, 96, 128, 3), np.uint8)
-    write_movie(root / "large.mp4", noise, 8, tone(4), RATE)
+    write_clip(root / "large.mp4", noise, 8, tone(4), RATE)
     (root / "broken.mp4").write_bytes((root / "good.mp4").read_bytes()[:300])
     names = ["good.mp4", "old.avi", "deep.mp4", "large.mp4", "broken.mp4", None]
     assert (root / "large.mp4").stat().st_size > 100_000
@@ -88,7 +88,7 @@ SECRETS = ["+48.8577+002.2950/", "Ada Author", "a comment of mine", "Camera X", 
 def test_what_a_camera_or_an_author_wrote_into_a_file_is_not_published(tmp_path, suffix, options):
     """Atoms ``udta`` (with ``©xyz``, where it was) and ``mdta`` of MP4, tags of Matroska; of the file, and of each track."""
     plain = tmp_path / "plain.mp4"
-    write_movie(plain, brightening(4), 8, tone(4), RATE)
+    write_clip(plain, brightening(4), 8, tone(4), RATE)
     source = tmp_path / f"secret{suffix}"
     keys = ("location", "artist", "comment", "com.apple.quicktime.model", "title", "creation_time")
     if suffix == ".webm":
@@ -140,7 +140,7 @@ def test_what_a_camera_or_an_author_wrote_into_a_file_is_not_published(tmp_path,
 
 def test_the_page_reads_no_playlist(tmp_path):
     """The same whitelist as the decoder's: a list that names other files opens none of them."""
-    write_movie(tmp_path / "other.mp4", brightening(1), 8, tone(1), RATE)
+    write_clip(tmp_path / "other.mp4", brightening(1), 8, tone(1), RATE)
     path = tmp_path / "list.mp4"
     path.write_text("ffconcat version 1.0\nfile other.mp4\n", encoding="utf-8")
     assert playable_as(str(path)) is None

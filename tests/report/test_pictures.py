@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.encoders.images import ImageTransform, visible_share
 from pipeline.report import attention, timeline
-from pipeline.report.movie import Scene, write_film
+from pipeline.report.attention import AttendedScene
 from pipeline.report.preview import PICTURE_HEIGHT, join, preview, silence
 from pipeline.tasks.tracks import Tracks
 
@@ -178,11 +178,11 @@ def tone(seconds, rate, hertz):
 def test_a_film_of_pieces_keeps_picture_sound_and_time_together(tmp_path):
     size = (41, 63)  # odd: H.264's colour format needs even ones
     scenes = [
-        Scene(np.full((15, *size, 3), 200, np.uint8), ["0:00  Dog"] * 15, tone(1.0, 16000, 440), 16000),
-        Scene(np.full((15, *size, 3), 120, np.uint8), ["0:01"] * 15, tone(0.5, 48000, 1000), 48000),  # half of its sound is missing
-        Scene(np.full((15, *size, 3), 30, np.uint8), ["0:02"] * 15, tone(2.0, 48000, 2000), 48000),  # and here there is too much
+        AttendedScene(np.full((15, *size, 3), 200, np.uint8), ["0:00  Dog"] * 15, tone(1.0, 16000, 440), 16000),
+        AttendedScene(np.full((15, *size, 3), 120, np.uint8), ["0:01"] * 15, tone(0.5, 48000, 1000), 48000),  # half of its sound is missing
+        AttendedScene(np.full((15, *size, 3), 30, np.uint8), ["0:02"] * 15, tone(2.0, 48000, 2000), 48000),  # and here there is too much
     ]
-    write_film(tmp_path / "film.mp4", iter(scenes), Fraction(15))
+    attention.movie(tmp_path / "film.mp4", iter(scenes), WHOLE, 2.0, Fraction(15))
     assert [path.name for path in tmp_path.iterdir()] == ["film.mp4"]
     with av.open(str(tmp_path / "film.mp4")) as film:
         pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
@@ -201,9 +201,9 @@ def test_a_film_of_pieces_keeps_picture_sound_and_time_together(tmp_path):
 
 def test_a_film_that_breaks_off_leaves_nothing(tmp_path):
     def scenes():
-        yield Scene(np.zeros((15, 32, 32, 3), np.uint8), [""] * 15, tone(1.0, 16000, 440), 16000)
+        yield AttendedScene(np.zeros((15, 32, 32, 3), np.uint8), [""] * 15, tone(1.0, 16000, 440), 16000)
         raise RuntimeError("disk on fire")
 
     with pytest.raises(RuntimeError):
-        write_film(tmp_path / "film.mp4", scenes(), Fraction(15))
+        attention.movie(tmp_path / "film.mp4", scenes(), WHOLE, 2.0, Fraction(15))
     assert not list(tmp_path.iterdir())

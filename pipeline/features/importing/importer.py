@@ -27,7 +27,7 @@ from pipeline.errors import InputProblems
 from pipeline.features.importing.fitting import segments_of
 from pipeline.features.importing.settings import ImportSet
 from pipeline.features.importing.sources import ClipFiles, Reader, RowArray, clip_path
-from pipeline.features.prefetch import ahead
+from pipeline.features.lanes import load_ahead
 from pipeline.features.store import SHARD_BYTES, begin_shard, entries_per_shard, entry_shapes, shard_name, write_documents, write_entries
 from pipeline.publish import replacing
 from pipeline.tensors import discard
@@ -163,7 +163,7 @@ class Import:
         blocks = [(low, min(low + step, stop)) for low in range(start, stop, step)]
         result = Checked()
         with begin_shard(path, (stop - start, *shape), self.settings.dtype) as stream:
-            for (low, high), (values, found) in ahead(lambda block: self._block(name, *block), blocks):
+            for (low, high), (values, found) in load_ahead(lambda block: self._block(name, *block), blocks):
                 write_entries(stream, values)
                 result.keys += found.keys
                 result.zero += found.zero

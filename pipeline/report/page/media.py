@@ -20,9 +20,9 @@ import pandas as pd
 from pipeline.media.clip import decode_clip
 from pipeline.media.container import MediaError, open_container
 from pipeline.media.guard import Failure, run_guarded
+from pipeline.media.movie import write_clip
 from pipeline.media.probe import probe
 from pipeline.media.settings import MediaSettings
-from pipeline.synth.movie import write_movie
 
 VIDEO = {"mp4": {"h264", "av1", "vp9"}, "webm": {"vp8", "vp9", "av1"}}
 AUDIO = {"mp4": {"aac", "mp3", "opus"}, "webm": {"opus", "vorbis"}}
@@ -75,7 +75,7 @@ def prepare(job: MediaJob) -> dict[str, Any]:
         return {"why": clip.reason.replace(job.file, Path(job.file).name)}
     target = job.target.with_suffix(".mp4")
     height, width = (size // 2 * 2 for size in clip.frames.shape[1:3])  # H.264 in 4:2:0 wants even sides
-    write_movie(target, clip.frames[:, :height, :width], round(SMALLER.frames_per_second), clip.waveform, clip.sample_rate)
+    write_clip(target, clip.frames[:, :height, :width], round(SMALLER.frames_per_second), clip.waveform, clip.sample_rate)
     return {"src": f"media/{target.name}", "offset": 0.0}
 
 

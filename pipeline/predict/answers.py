@@ -1,4 +1,4 @@
-"""``python -m pipeline predict FILE... --run RUN``: a folder of answers per file, and a short table."""
+"""Predictions of several files: a folder of answers for each, and a short table."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.text import printable
 ALL, SOME, NONE = 0, 1, 2  # exit codes: how many of the files were answered whole
 
 
-def run(files: list[Path], run_name: str, seed: int | None, out: Path, overlay: bool) -> int:
+def answer(files: list[Path], run_name: str, seed: int | None, out: Path, overlay: bool) -> int:
     """Predict every file; one that cannot be is told on stderr and keeps no other from its answer. Returns the exit code.
 
     0: all answered. 1: some, or a part of one, could not be; the others are written. 2: none.

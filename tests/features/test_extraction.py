@@ -8,8 +8,10 @@ import torch
 from pipeline import encoders
 from pipeline.cache import Cache, CacheError
 from pipeline.errors import PipelineError
-from pipeline.features import runner
-from pipeline.features.runner import Extraction
+from pipeline.features import encode
+from pipeline.features.encode import ClipEncoder
+from pipeline.features.engine import ThisProcess
+from pipeline.features.extraction import Extraction
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import FeatureStore
 from pipeline.machine import UNKNOWN, this_machine
@@ -95,7 +97,7 @@ def test_an_interrupted_extraction_loses_no_finished_clip_and_ends_with_the_same
     whole = World(tmp_path / "whole")
     whole.extract(tmp_path / "expected")
     world = World(tmp_path / "cache")
-    store, seen = Extraction._store, []
+    store, seen = ClipEncoder.store, []
 
     def interrupted(self, part):
         if len(seen) == 4:
@@ -103,10 +105,10 @@ def test_an_interrupted_extraction_loses_no_finished_clip_and_ends_with_the_same
         seen.append(part.clip.job.clip)
         store(self, part)
 
-    monkeypatch.setattr(Extraction, "_store", interrupted)
+    monkeypatch.setattr(ClipEncoder, "store", interrupted)
     with pytest.raises(KeyboardInterrupt):
         world.extract(tmp_path / "half")
-    monkeypatch.setattr(Extraction, "_store", store)
+    monkeypatch.setattr(ClipEncoder, "store", store)
     stored = set(seen)
     finished = sum(seen.count(clip) == 2 for clip in stored)
     assert 1 <= finished <= 2
@@ -128,8 +130,8 @@ def test_a_change_of_one_encoder_leaves_the_other_ones_features(tmp_path, monkey
     world = World(tmp_path / "cache")
     world.extract(tmp_path / "a")
     made = []
-    store = Extraction._store
-    monkeypatch.setattr(Extraction, "_store", lambda self, part: (made.append(part.modality), store(self, part)))
+    store = ClipEncoder.store
+    monkeypatch.setattr(ClipEncoder, "store", lambda self, part: (made.append(part.modality), store(self, part)))
     world.extract(tmp_path / "b", changed(visual={**VISUAL, "crop": False}))
     assert made == ["visual"] * 4
 
@@ -272,15 +274,15 @@ def test_memory_that_runs_out_halves_the_pass_and_keeps_the_numbers(tmp_path, mo
 
 def test_little_is_held_ahead_of_the_encoder(tmp_path, monkeypatch):
     loaded, finished, most = [], [], []
-    prepare, store = Extraction.prepare, Extraction._store
-    monkeypatch.setattr(Extraction, "prepare", lambda self, clip: (loaded.append(clip), prepare(self, clip))[1])
+    prepare, store = ClipEncoder.prepare, ClipEncoder.store
+    monkeypatch.setattr(ClipEncoder, "prepare", lambda self, clip: (loaded.append(clip), prepare(self, clip))[1])
 
     def watched(self, part):
         store(self, part)
         finished.append(part)
         most.append(len(loaded) - len(finished) / 2)
 
-    monkeypatch.setattr(Extraction, "_store", watched)
+    monkeypatch.setattr(ClipEncoder, "store", watched)
     world = World(tmp_path / "cache", contents=range(24))
     world.extract(tmp_path / "a", changed(batch_size=2), workers=2)
     assert len(finished) == 48
@@ -292,7 +294,7 @@ def test_a_store_filled_from_the_cache_of_two_machines_names_both(tmp_path, monk
     other = {"processor": "AMD EPYC 7B13", "threads": 1}
     world = World(tmp_path / "cache", contents=(0, 1))
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(runner, "this_machine", lambda device: other)
+        elsewhere.setattr(encode, "this_machine", lambda device: other)
         world.extract(tmp_path / "before")
     world.add("clip2", 2)
     extraction = Extraction(SETTINGS, world.jobs, world.cache, 1)
@@ -311,9 +313,9 @@ def test_a_store_filled_from_the_cache_of_two_machines_names_both(tmp_path, monk
 def test_an_entry_of_an_earlier_version_is_of_an_unknown_machine(tmp_path):
     world = World(tmp_path / "cache", contents=(0,))
     extraction = Extraction(SETTINGS, world.jobs, world.cache, 1)
-    for clip in extraction.clips(pd.DataFrame(world.verdicts)):
+    for clip in extraction.plan.clips(pd.DataFrame(world.verdicts)):
         for modality, shape in (("visual", (3, 320)), ("audio", (3, 128))):
-            world.cache.put(runner.KIND, clip.keys[modality], {"features": np.zeros(shape, np.float16)})
+            world.cache.put(encode.KIND, clip.keys[modality], {"features": np.zeros(shape, np.float16)})
     (tmp_path / "store").mkdir()
     extraction.run(pd.DataFrame(world.verdicts), tmp_path / "store")
     assert extraction.machines == [UNKNOWN]
@@ -324,3 +326,24 @@ def test_the_way_the_time_went_is_told(tmp_path, capsys):
     line = capsys.readouterr().out.splitlines()[0]
     shares = r"loading busy \d+ % of 2 threads, encoding \d+ % of 2"
     assert re.fullmatch(rf"extract: 4 clips in \S+ s, \S+ clips/s; {shares}: (input|encode)-bound", line)
+
+
+def test_another_engine_fills_the_same_store(tmp_path):
+    """An engine that gets the clips one by one, last first, as one on other machines might."""
+
+    class OneByOne:
+        def __init__(self, encoder):
+            self.inner, self.asked = ThisProcess(encoder, 1), []
+
+        def encode(self, clips, bar=True):
+            self.asked += [clip.job.clip for clip in clips]
+            return [self.inner.encode([clip], bar) for clip in reversed(clips)][-1]
+
+    world, other = World(tmp_path / "cache"), World(tmp_path / "other")
+    world.extract(tmp_path / "expected")
+    extraction = Extraction(SETTINGS, other.jobs, other.cache, 1)
+    extraction.engine = OneByOne(extraction.encoder)
+    (tmp_path / "store").mkdir()
+    extraction.run(pd.DataFrame(other.verdicts), tmp_path / "store")
+    assert extraction.engine.asked == [f"clip{number}" for number in range(4)]
+    assert other.bytes(tmp_path / "store") == world.bytes(tmp_path / "expected")

@@ -1,0 +1,24 @@
+"""``predict``: the events of video files by a trained run."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser("predict", help="find the events of video files with a trained run")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a video of at most an hour")
+    parser.add_argument("--run", required=True, metavar="RUN", help="a trained run of `runs` in params.yaml")
+    parser.add_argument("--seed", type=int, metavar="K", help="of the run's seeds; default: the first")
+    parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="a folder per file goes there")
+    parser.add_argument("--overlay", action="store_true", help="write overlay.mp4: the film with attention and events drawn in")
+    parser.set_defaults(command=predict)
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    from pipeline.predict.answers import answer  # imports torch
+
+    sys.exit(answer(arguments.files, arguments.run, arguments.seed, arguments.out, arguments.overlay))

@@ -1,0 +1,71 @@
+"""Extraction of one feature set: decoded clips -> encoders -> per-clip cache -> feature store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from pipeline.cache import Cache
+from pipeline.errors import PipelineError
+from pipeline.features.encode import KIND, Clip, ClipEncoder
+from pipeline.features.engine import Engine, ThisProcess
+from pipeline.features.plan import Plan
+from pipeline.features.settings import FeatureSet
+from pipeline.features.store import Entry, write_store
+from pipeline.machine import UNKNOWN, joined
+from pipeline.media.decoding import Job, check_manifest
+
+
+class Extraction:
+    """One feature set over the clips of a manifest.
+
+    Args:
+        settings: the entry of ``features``.
+        jobs: how each clip was decoded, by id.
+        cache: the per-clip cache.
+        workers: threads that load (and, without a GPU, encode); by default as many as torch would use (cores, or $OMP_NUM_THREADS).
+    """
+
+    def __init__(self, settings: FeatureSet, jobs: dict[str, Job], cache: Cache, workers: int | None = None) -> None:
+        self.jobs, self.cache = jobs, cache
+        self.encoder = ClipEncoder(settings, cache)
+        self.plan = Plan(self.encoder, jobs)
+        self.engine: Engine = ThisProcess(self.encoder, workers or torch.get_num_threads())
+        self.machines: list[dict[str, Any]] = []  # those that made what :meth:`entry` has given so far
+
+    def run(self, manifest: pd.DataFrame, directory: Path) -> str:
+        """Encode what the cache does not hold, write the store; returns a one-line summary.
+
+        Raises:
+            PipelineError: the manifest is not of these jobs, so that its keys are not of the frames that would be encoded.
+        """
+        check_manifest(manifest, self.jobs)
+        clips = self.plan.clips(manifest)
+        missing = self.plan.missing(clips)
+        if missing:
+            print(f"extract: {self.engine.encode(missing)}", flush=True)
+        write_store(directory, map(self.entry, clips), len(clips), self.plan.spec(clips[0].job if clips else None))
+        return f"{len(clips)} clips stored, {len(missing)} encoded, {len(manifest) - len(clips)} left out by their status"
+
+    def entry(self, clip: Clip) -> Entry:
+        """The features of a clip from the cache, made now where it does not hold them.
+
+        Raises:
+            PipelineError: the cache does not keep what was just put into it.
+        """
+        features = {}
+        for modality, key in clip.keys.items():
+            entry = self.cache.get(KIND, key)
+            if entry is None:  # damaged on disk since it was written
+                self.engine.encode([clip])
+                entry = self.cache.get(KIND, key)
+            if entry is None:
+                raise PipelineError(
+                    f"clip {clip.job.clip!r}: the cache {self.cache.root} does not keep its {modality} features; is the disk full?"
+                )
+            features[modality] = entry[0]["features"]
+            self.machines = joined(self.machines, entry[1].get("machine", UNKNOWN))
+        return Entry(clip.facts, features)
