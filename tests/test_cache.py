@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline.cache import CACHE_VARIABLE, Cache, CacheError, default_root, file_sha256, fingerprint
+from tests.wording import says
 
 KEY = "ab" * 32
 
@@ -48,8 +49,7 @@ def test_a_damaged_entry_reads_as_absent_and_is_removed_with_a_sentence(cache, d
     path.write_bytes(content)
     assert cache.get("features", KEY) is None
     assert not cache.has("features", KEY)
-    assert f"the cache entry {path} is damaged (" in (told := capsys.readouterr().err)
-    assert "it is removed, and made again" in told
+    assert says(capsys.readouterr().err, f"{path} is damaged", "removed")
 
 
 @pytest.mark.fault(23)
@@ -80,11 +80,11 @@ def test_a_cache_that_cannot_be_reached_is_no_damage(cache, tmp_path, monkeypatc
     (tmp_path / "file").write_bytes(b"")
     (cache.root / "decoded").write_bytes(b"")
     for blocked, kind in ((Cache(tmp_path / "file"), "features"), (cache, "decoded")):
-        with pytest.raises(CacheError, match=r"cannot be written: .*(Not a directory|File exists)"):
+        with pytest.raises(CacheError, match=r"(Not a directory|File exists)"):
             blocked.put(kind, KEY, {})
     monkeypatch.setattr(np, "load", lambda path, **_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     for read in (cache.get, cache.facts):
-        with pytest.raises(CacheError, match=r"cannot be read: .*Permission denied"):
+        with pytest.raises(CacheError, match=r"Permission denied"):
             read("features", KEY)
     assert cache.has("features", KEY)
 
@@ -109,7 +109,7 @@ def test_the_same_entry_has_the_same_bytes(cache):
 @pytest.mark.fault(22)
 def test_nothing_is_left_of_a_failed_write(cache, monkeypatch):
     monkeypatch.setattr(np, "savez", lambda *_, **__: (_ for _ in ()).throw(OSError("No space left on device")))
-    with pytest.raises(CacheError, match=r"cannot be written: No space left on device; finished clips are kept"):
+    with pytest.raises(CacheError, match=r"No space left on device"):
         cache.put("features", KEY, {})
     assert [path for path in cache.root.rglob("*") if path.is_file()] == []
 

@@ -12,6 +12,7 @@ from pipeline.methods import METHODS
 from pipeline.registry import UnknownName
 from pipeline.report.published import load_published
 from pipeline.text import printable
+from tests.wording import each_says, one_says, says
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -43,7 +44,7 @@ def test_what_the_machine_can_bear_is_checked_and_may_be_absent(tmp_path, demo):
     demo["train"]["threads"] = 0
     found = problems(tmp_path, demo)
     assert [problem.split(":")[0] for problem in found] == ["train.threads", "machine.seeds_at_once", "machine.seeds_at_one"]
-    assert "did you mean 'seeds_at_once'?" in found[2]
+    assert "'seeds_at_once'" in found[2]
     del demo["machine"], demo["train"]["threads"]
     YAML(typ="safe").dump(demo, tmp_path / "params.yaml")
     params = config.load(tmp_path / "params.yaml")
@@ -71,19 +72,19 @@ def test_all_problems_are_told_at_once_each_with_its_path_and_the_nearest_name(t
     demo["report"]["baseline"] = "nobody"
     found = problems(tmp_path, demo)
     for path, words in [
-        ("media.workres", "did you mean 'workers'?"),
+        ("media.workres", "'workers'"),
         ("media.min_coverage", "less than or equal to 1"),
-        ("dataset.kind", "did you mean 'ave'?"),
-        ("features.lite0_logmel.visual.encoder", "did you mean 'efficientnet_lite0'?"),
-        ("features.lite0_logmel.audio.hopp", "unknown key"),
-        ("methods.cace_net.lambda_contrst", "did you mean 'lambda_contrast'?"),
+        ("dataset.kind", "'ave'"),
+        ("features.lite0_logmel.visual.encoder", "'efficientnet_lite0'"),
+        ("features.lite0_logmel.audio.hopp", "unknown"),
+        ("methods.cace_net.lambda_contrst", "'lambda_contrast'"),
         ("methods.cace_net.recipe.epochs", "greater than or equal to 1"),
-        ("runs.avel.method", "did you mean 'avel'?"),
-        ("runs.cace_net.features", "did you mean 'lite0_logmel'?"),
-        ("runs.avel_audio.task", "unknown task"),
+        ("runs.avel.method", "'avel'"),
+        ("runs.cace_net.features", "'lite0_logmel'"),
+        ("runs.avel_audio.task", "unknown"),
         ("runs.avel_visual.overrides.modality", "'audio'"),
-        ("trian", "did you mean 'train'?"),
-        ("report.baseline", "unknown run 'nobody'"),
+        ("trian", "'train'"),
+        ("report.baseline", "'nobody'"),
     ]:
         assert [problem for problem in found if problem.startswith(f"{path}:") and words in problem], (path, found)
     assert len(found) == 13, found
@@ -92,17 +93,17 @@ def test_all_problems_are_told_at_once_each_with_its_path_and_the_nearest_name(t
 @pytest.mark.fault(18)
 def test_an_unknown_key_deep_in_a_run_is_answered_with_that_runs_keys(tmp_path, demo):
     demo["runs"]["avel"]["sedes"] = [1]
-    assert "runs.avel.sedes: unknown key; did you mean 'seeds'?" in problems(tmp_path, demo)[0]
+    assert says(problems(tmp_path, demo)[0], "runs.avel.sedes: unknown", "'seeds'")
 
 
 def test_encoder_of_the_wrong_modality(tmp_path, demo):
     demo["features"]["lite0_logmel"]["audio"] = {"encoder": "efficientnet_lite0"}
-    assert "encodes visual, not audio" in problems(tmp_path, demo)[0]
+    assert says(problems(tmp_path, demo)[0], "features.lite0_logmel.audio", "visual", "audio")
 
 
 def test_a_run_needs_its_methods_block_because_dvc_tracks_it(tmp_path, demo):
     del demo["methods"]["avel"]
-    assert all("the block methods.avel is missing" in problem for problem in problems(tmp_path, demo))
+    assert all("methods.avel" in problem for problem in problems(tmp_path, demo))
 
 
 def test_a_fault_of_a_method_is_not_told_again_for_every_run(tmp_path, demo):
@@ -128,38 +129,38 @@ def test_runs_and_papers_that_the_report_names(tmp_path, demo):
     demo["methods"]["avdln"] = {}
     found = problems(tmp_path, demo)
     for words in (
-        "report.papers.avel: no published number has the key 'avel/AVE supervise'; near it: 'avel/AVE supervised'",
-        "report.papers: unknown run 'aveel'; did you mean 'avel'?",
-        "report.notes: unknown run 'nobody'",
-        "report.shown: unknown run 'x'",
-        "report.comparisons.cace_net: unknown run 'cace'",
-        "report.comparisons.avel: matching is of the task cml, avel of avel",
+        ("report.papers.avel: ", "'avel/AVE supervise'", "'avel/AVE supervised'"),
+        ("report.papers: unknown", "'aveel'", "'avel'"),
+        ("report.notes: unknown", "'nobody'"),
+        ("report.shown: unknown", "'x'"),
+        ("report.comparisons.cace_net: unknown", "'cace'"),
+        ("report.comparisons.avel: ", "matching", "cml", "avel"),
     ):
-        assert [problem for problem in found if problem.startswith(words)], (words, found)
+        assert one_says(found, *words), (words, found)
     assert len(found) == 6
 
 
 def test_settings_that_do_not_fit_together_are_named_without_the_whole_block(tmp_path, demo):
     demo["runs"]["avel"]["overrides"] = {"fusion": "dmrn", "modality": "audio"}
-    assert problems(tmp_path, demo) == ["runs.avel.overrides: fusion: dmrn needs modality: audio_visual (here: audio)"]
+    assert each_says(problems(tmp_path, demo), [("runs.avel.overrides: ", "fusion: dmrn", "modality: audio_visual", "audio")])
 
 
 @pytest.mark.parametrize(
     ("seeds", "words"),
     [
-        ([1, 1], "runs.avel.seeds: a seed is named twice (here: [1, 1])"),
-        ([0, 0.0], "runs.avel.seeds.1: input should be a valid integer (here: 0.0)"),
-        ([1, True], "runs.avel.seeds.1: input should be a valid integer (here: True)"),
-        ([3, 2**32 + 3], "runs.avel.seeds.1: input should be less than or equal to 4294967295 (here: 4294967299)"),  # torch's stream of 3
-        ([-1], "runs.avel.seeds.0: input should be greater than or equal to 0 (here: -1)"),
-        ([], "runs.avel.seeds: list should have at least 1 item"),
+        ([1, 1], ("runs.avel.seeds: ", "[1, 1]")),
+        ([0, 0.0], ("runs.avel.seeds.1: ", "integer", "0.0")),
+        ([1, True], ("runs.avel.seeds.1: ", "integer", "True")),
+        ([3, 2**32 + 3], ("runs.avel.seeds.1: ", "4294967295", "4294967299")),  # torch's stream of 3
+        ([-1], ("runs.avel.seeds.0: ", "0", "-1")),
+        ([], ("runs.avel.seeds: ", "at least 1")),
     ],
     ids=str,
 )
 def test_every_seed_is_another(tmp_path, demo, seeds, words):
     demo["runs"]["avel"]["seeds"] = seeds
     (found,) = problems(tmp_path, demo)
-    assert found.startswith(words)
+    assert says(found, *words)
 
 
 def test_the_largest_seed_is_taken(tmp_path, demo):
@@ -193,11 +194,10 @@ def test_names_of_entries_are_letters_digits_underscores_and_dashes(tmp_path, de
     entries = {**demo, "imports": {"published": {"directory": "x", **STREAMS}}, "methods": {"avel": {}}}[block]
     entry = entries[BLOCKS.get(block, {"imports": "published", "methods": "avel"}.get(block))]
     demo[block] = {**demo[block], **{name: copy.deepcopy(entry) for name in BAD_NAMES}}
-    found = [problem for problem in problems(tmp_path, demo) if "cannot be used" in problem]
-    assert len(found) == len(BAD_NAMES)
+    found = problems(tmp_path, demo)
     for name, spelled in BAD_NAMES.items():
-        begins, ends = f"{block}.{printable(name)}: the name {name!r} cannot be used", f"for instance {spelled!r}"
-        assert any(problem.startswith(begins) and problem.endswith(ends) for problem in found), (name, found)
+        begins, ends = f"{block}.{printable(name)}: ", f"{spelled!r}"
+        assert any(problem.startswith(begins) and says(problem, begins, repr(name), ends) for problem in found), (name, found)
 
 
 def test_all_bad_names_are_told_at_once_and_good_ones_pass(tmp_path, demo):
@@ -212,7 +212,7 @@ def test_all_bad_names_are_told_at_once_and_good_ones_pass(tmp_path, demo):
 def test_names_of_streams_follow_the_same_rule(tmp_path, demo):
     demo["imports"] = {"published": {"directory": "x", **STREAMS, "others": {"mo tion": {"file": "m.h5", "shape": [8]}}}}
     (found,) = problems(tmp_path, demo)
-    assert found.startswith("imports.published.others.mo tion: the name 'mo tion' cannot be used")
+    assert says(found, "imports.published.others.mo tion: ", "'mo tion'")
 
 
 @pytest.mark.parametrize(("key", "spelled"), [("1", "1"), ("true", "true"), ("null", "null"), ("1.5", "1.5"), ("~", "null")])
@@ -221,8 +221,8 @@ def test_keys_that_are_no_names_in_yaml_are_told_with_all_else(tmp_path, demo, k
     text = text.replace("  avel_audio:\n", f"  {key}:\n").replace("seed: 0", "sead: 0").replace("    segments: 3", f"    {key}: 3")
     found = problems(tmp_path, text)
     for path in (f"runs.{spelled}", f"finetune.lite0.{spelled}"):
-        assert any(problem.startswith(f"{path}: YAML reads this key as ") for problem in found), found
-    assert any(problem.startswith("synth.demo.sead: unknown key") for problem in found)
+        assert any(problem.startswith(f"{path}: YAML ") for problem in found), found
+    assert any(problem.startswith("synth.demo.sead: unknown") for problem in found)
 
 
 @pytest.mark.parametrize(
@@ -230,23 +230,23 @@ def test_keys_that_are_no_names_in_yaml_are_told_with_all_else(tmp_path, demo, k
     [
         ("methods.avel.recipe.learning_rate", float("inf"), "finite"),
         ("methods.avel.recipe.learning_rate", float("nan"), "finite"),
-        ("methods.avel.recipe.learning_rate", 1e38, "at most 1e+06"),
-        ("methods.avel.recipe.learning_rate", 11, "less than or equal to 10"),
-        ("methods.avel.recipe.learning_rate", True, "a number is needed"),
-        ("methods.avel.recipe.weight_decay", 1e30, "less than or equal to 10"),
-        ("methods.avel.recipe.batch_size", 10**12, "at most 1e+06"),
-        ("methods.avel.recipe.epochs", 10**10, "at most 1e+06"),
-        ("methods.avel.recipe.milestones", [10**400], "at most 1e+06"),
-        ("methods.avel.attention_width", 10**6, "at most 65536"),
-        ("methods.cace_net.lambda_contrast", 1e30, "at most 1e+06"),
-        ("methods.cace_net.contrast_temperature", 1e-30, "greater than or equal to 0.0001"),
-        ("finetune.lite0.learning_rate", 1e38, "less than or equal to 10"),
-        ("finetune.lite0.seed", True, "a number is needed"),
+        ("methods.avel.recipe.learning_rate", 1e38, "1e+06"),
+        ("methods.avel.recipe.learning_rate", 11, "10"),
+        ("methods.avel.recipe.learning_rate", True, "number"),
+        ("methods.avel.recipe.weight_decay", 1e30, "10"),
+        ("methods.avel.recipe.batch_size", 10**12, "1e+06"),
+        ("methods.avel.recipe.epochs", 10**10, "1e+06"),
+        ("methods.avel.recipe.milestones", [10**400], "1e+06"),
+        ("methods.avel.attention_width", 10**6, "65536"),
+        ("methods.cace_net.lambda_contrast", 1e30, "1e+06"),
+        ("methods.cace_net.contrast_temperature", 1e-30, "0.0001"),
+        ("finetune.lite0.learning_rate", 1e38, "10"),
+        ("finetune.lite0.seed", True, "number"),
         ("finetune.lite0.checkpoint_seconds", float("inf"), "finite"),
         ("train.checkpoint_seconds", float("inf"), "finite"),
-        ("train.threads", 10**6, "less than or equal to 1024"),
+        ("train.threads", 10**6, "1024"),
         ("media.timeout_seconds", float("inf"), "finite"),
-        ("media.timeout_seconds", 1e12, "less than or equal to 86400"),
+        ("media.timeout_seconds", 1e12, "86400"),
         ("media.max_decoded_bytes", 10**18, "less than or equal to"),
         ("features.lite0_logmel.batch_size", 10**12, "less than or equal to"),
         ("dataset.segment_seconds", float("nan"), "finite"),
@@ -305,7 +305,7 @@ def test_files_that_are_no_params(tmp_path, text, words):
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):
-    with pytest.raises(InputProblems, match="copy one of suites"):
+    with pytest.raises(InputProblems, match=r"params\.yaml(.|\n)*suites"):
         config.load(tmp_path / "params.yaml")
 
 
@@ -347,18 +347,18 @@ def test_weak_supervision_changes_defaults_and_what_is_set_wins(demo, tmp_path):
     assert (weak.alpha, weak.beta, weak.gamma, weak.recipe.learning_rate, weak.recipe.milestones) == (0.2, 0.5, 0.7, 6e-4, (3,))
     assert full.recipe.epochs == weak.recipe.epochs == 9
     demo["runs"]["cmbs_weak"]["overrides"] = {"supervision": "weakly"}
-    assert problems(tmp_path, demo)[0].startswith("runs.cmbs_weak.overrides.supervision: input should be 'full' or 'weak'")
+    assert says(problems(tmp_path, demo)[0], "runs.cmbs_weak.overrides.supervision: ", "'full'", "'weak'")
 
 
 def test_picking_an_unknown_run_names_the_nearest():
-    with pytest.raises(UnknownName, match="unknown run 'avle'; did you mean 'avel'"):
+    with pytest.raises(UnknownName, match=r"'avle'.*'avel'"):
         config.pick({"avel": 1}, "avle", "run")
 
 
 def test_an_encoder_that_sees_whole_segments_is_not_fine_tuned_on_frames(tmp_path, demo):
     demo["finetune"] |= {"eye": {"visual": {"encoder": "r2plus1d_18", "weights": "none"}, "audio": {"encoder": "logmel"}}}
     found = problems(tmp_path, demo)
-    assert found == ["finetune.eye.visual.encoder: 'r2plus1d_18' sees the frames of a segment together; choose one of frames"]
+    assert each_says(found, [("finetune.eye.visual.encoder: ", "'r2plus1d_18'")])
 
 
 STREAMS = {"visual": {"file": "visual_feature.h5", "shape": [7, 7, 512]}, "audio": {"file": "audio_feature.h5", "shape": [128]}}
@@ -371,7 +371,7 @@ def test_a_run_may_name_imported_features(tmp_path, demo):
     YAML(typ="safe").dump(demo, path)
     assert config.load(path).imports["published"].dtype == "float32"
     demo["runs"]["avel"]["features"] = "publishd"
-    assert "unknown feature set 'publishd'; did you mean 'published'?" in problems(tmp_path, demo)[0]
+    assert says(problems(tmp_path, demo)[0], "'publishd'", "'published'")
 
 
 def test_faults_of_imports_are_told_with_their_paths(tmp_path, demo):
@@ -382,28 +382,25 @@ def test_faults_of_imports_are_told_with_their_paths(tmp_path, demo):
     }
     found = problems(tmp_path, demo)
     for words in (
-        "imports.lite0_logmel: features.lite0_logmel exists as well",
-        "imports.other.dtyp: unknown key; did you mean 'dtype'?",
-        "imports.other.audio.file: a path below the directory",
-        "imports.weak: names files of negatives; say how many clips they hold: dataset.negatives",
+        ("imports.lite0_logmel: ", "features.lite0_logmel"),
+        ("imports.other.dtyp: unknown", "'dtype'"),
+        ("imports.other.audio.file: ", "path"),
+        ("imports.weak: ", "dataset.negatives"),
     ):
-        assert any(problem.startswith(words) for problem in found), (words, found)
+        assert one_says(found, *words), (words, found)
     assert len(found) == 4
 
 
 def test_without_raw_clips_nothing_can_be_extracted(tmp_path, demo):
     demo["dataset"]["clips"] = "data/none"
     entries = {"finetune": ["lite0"], "features": ["lite0_logmel", "lite0_tuned_logmel"]}
-    assert problems(tmp_path, demo) == [
-        f"{block}.{name}: needs raw clips, but dataset.clips is data/none; point that at them, or empty the block: {block}: {{}}"
-        for block, names in entries.items()
-        for name in names
-    ]
+    expected = [(f"{block}.{name}: ", "dataset.clips", "data/none", f"{block}: {{}}") for block, names in entries.items() for name in names]
+    assert each_says(problems(tmp_path, demo), expected)
 
 
 def test_a_setting_of_another_kind_of_data_set(tmp_path, demo):
     demo["dataset"] |= {"kind": "folder", "split": "match"}
-    assert problems(tmp_path, demo) == ["dataset.split: only the data set kind ave has this setting (here: 'match')"]
+    assert each_says(problems(tmp_path, demo), [("dataset.split: ", "ave", "'match'")])
 
 
 def test_a_run_is_compared_with_one_of_its_own_task(tmp_path, demo):
@@ -413,12 +410,13 @@ def test_a_run_is_compared_with_one_of_its_own_task(tmp_path, demo):
     YAML(typ="safe").dump(demo, tmp_path / "params.yaml")
     assert config.load(tmp_path / "params.yaml").report.baselines == {"avvp": "han", "cace_net": "avel_audio"}
     demo["report"]["baselines"] = {"avvp": "avel", "han": "avel", "cace_net": "cace", "avv": "han"}
-    assert {problem.split("; did")[0].split(" (known")[0] for problem in problems(tmp_path, demo)} == {
-        "report.baselines.cace_net: unknown run 'cace'",
-        "report.baselines.avvp: avel is a run of avel, not of avvp; their scores cannot be compared",
-        "report.baselines.han: avel is a run of avel, not of avvp; their scores cannot be compared",
-        "report.baselines.avv: neither a run nor a task",
-    }
+    expected = [
+        ("report.baselines.avv: ",),
+        ("report.baselines.avvp: avel ", "avel", "avvp"),
+        ("report.baselines.cace_net: unknown", "'cace'"),
+        ("report.baselines.han: avel ", "avel", "avvp"),
+    ]
+    assert each_says(sorted(problems(tmp_path, demo)), expected)
 
 
 def test_a_run_gets_the_streams_that_its_method_wants(tmp_path):
@@ -428,12 +426,13 @@ def test_a_run_gets_the_streams_that_its_method_wants(tmp_path):
     llp["runs"]["han"]["overrides"] = {"pseudo_labels": {"audio": "audio_labels", "visual": "visual_labels"}}
     llp["runs"]["jomold"] |= {"features": "clip_clap", "overrides": {"motion": None}}
     llp["runs"]["ma"] |= {"features": "r152_r2p1d_vggish_labels", "overrides": {"motion": "audio_labels"}}
-    assert {problem.split("; choose")[0] for problem in problems(tmp_path, llp)} == {
-        "runs.coleaf_han.features: r152_r2p1d_vggish has no stream 'motoin', which its method wants",
-        "runs.han.features: r152_r2p1d_vggish has no stream 'audio_labels', which its method wants",
-        "runs.han.features: r152_r2p1d_vggish has no stream 'visual_labels', which its method wants",
-        "runs.ma.features: the stream 'audio_labels' of r152_r2p1d_vggish_labels is there for training clips only, and no features",
-    }
+    expected = [
+        ("runs.coleaf_han.features: ", "r152_r2p1d_vggish ", "'motoin'"),
+        ("runs.han.features: ", "r152_r2p1d_vggish ", "'audio_labels'"),
+        ("runs.han.features: ", "r152_r2p1d_vggish ", "'visual_labels'"),
+        ("runs.ma.features: ", "'audio_labels'", "r152_r2p1d_vggish_labels", "training clips"),
+    ]
+    assert each_says(sorted(problems(tmp_path, llp)), expected)
 
 
 def test_every_published_row_of_llp_that_we_have_the_method_for_is_a_run_of_its_suite():
@@ -462,5 +461,5 @@ def test_a_key_cannot_drive_the_terminal_that_its_problem_is_told_on(tmp_path):
         config.load(path)
     told = caught.value.problems
     assert all(problem.isprintable() for problem in told)
-    assert any(problem.startswith(r"imports.\x1b[2J\x1b]0;x\x07: the name") for problem in told)
-    assert any(problem.startswith(r"imports.a\nplan: 0 problems: the name") for problem in told)
+    assert any(problem.startswith(r"imports.\x1b[2J\x1b]0;x\x07: ") for problem in told)
+    assert any(problem.startswith(r"imports.a\nplan: 0 problems: ") for problem in told)

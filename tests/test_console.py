@@ -11,6 +11,7 @@ from pipeline import __main__ as program
 from pipeline.commands import table
 from pipeline.console import console
 from pipeline.errors import PipelineError
+from tests.wording import says
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": ":".join(sys.path), "PYTHONUNBUFFERED": ""}
 
@@ -91,7 +92,9 @@ def test_any_text_can_be_printed_in_any_locale(environment):
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full here")
 def test_an_output_that_cannot_be_written_is_one_sentence():
     code, _, err = run(STAGE.format(body="print('a line')"), shell="{python} > /dev/full")
-    assert (code, err) == (1, "report: what it prints cannot be written: No space left on device\n")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert says(err, "report: ", "No space left on device")
     code, _, err = run(STAGE.format(body="for _ in range(100000): print('a line')"), shell="{python} > /dev/full")
     assert (code, err.count("\n"), "Traceback" in err) == (1, 1, False)
 
@@ -102,7 +105,9 @@ def test_a_stream_that_is_closed_does_not_matter():
 
 def test_ctrl_c_is_told_and_has_its_code():
     code, _, err = run(STAGE.format(body="raise KeyboardInterrupt"))
-    assert (code, err) == (130, "report: interrupted; finished clips and the last checkpoint are kept\n")
+    assert code == 130
+    assert err.count("\n") == 1
+    assert says(err, "report: interrupted")
 
 
 def test_sigterm_ends_a_command_by_the_way_that_removes_temporary_files(tmp_path):
@@ -147,6 +152,6 @@ def test_the_table_is_put_into_a_text_of_any_line_ends_and_the_text_is_never_hal
     before = notes.read_bytes()
     with pytest.raises(SystemExit):
         program.main()
-    assert "notes.md: 1 problem\n  - line 1: the byte 0xe9 is not UTF-8" in capsys.readouterr().err
+    assert says(capsys.readouterr().err, "notes.md: 1 problem", "line 1: ", "0xe9")
     assert notes.read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["notes.md"]

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from pipeline import config, doctor
 from pipeline.cache import Cache
 from pipeline.doctor import Finding, as_text
+from tests.wording import each_says, one_says, says
 
 
 def by_name(findings):
@@ -41,16 +42,16 @@ def test_this_environment_is_healthy(project):
 def test_another_torch_beside_its_set_is_a_problem(monkeypatch):
     monkeypatch.setattr(doctor.importlib.metadata, "version", lambda name: "2.12.0" if name == "torchaudio" else "2.11.0")
     found = by_name(doctor.versions())
-    assert "2.11.* is needed" in found["torchaudio"].advice
+    assert "2.11.*" in found["torchaudio"].advice
     assert not found["torch"].advice
 
 
 def test_params_that_are_missing_or_wrong_are_told(project):
     params, finding = doctor.load_params(project / "params.yaml")
     assert params is None
-    assert "copy one of suites" in finding.advice
+    assert "suites" in finding.advice
     (project / "params.yaml").write_text("synth: {}\nmedia: {frames: 2}\n", encoding="utf-8")
-    assert "media.frames: unknown key" in doctor.load_params(project / "params.yaml")[1].advice
+    assert "media.frames: unknown" in doctor.load_params(project / "params.yaml")[1].advice
 
 
 def test_names_that_fail_hours_later_are_told(project, repository):
@@ -58,7 +59,7 @@ def test_names_that_fail_hours_later_are_told(project, repository):
     (project / "params.yaml").write_text(text.replace("  cace_net:\n    task", "  cace_0.4:\n    task"), encoding="utf-8")
     params, finding = doctor.load_params(project / "params.yaml")
     assert params is None
-    assert "runs.cace_0.4: the name 'cace_0.4' cannot be used" in finding.advice
+    assert says(finding.advice, "runs.cace_0.4: ", "'cace_0.4'")
 
 
 def test_weights_that_a_feature_set_needs_are_a_problem_and_others_are_not(project, repository):
@@ -67,7 +68,7 @@ def test_weights_that_a_feature_set_needs_are_a_problem_and_others_are_not(proje
     assert not any(finding.advice for finding in found.values())
     assert found["weights efficientnet_lite0"].found.startswith("579344248a93e230 ")
     assert found["weights vgg19"].found == "not here"
-    assert found["lite0_tuned_logmel.visual"].found == "efficientnet_lite0, finetuned/lite0: made by the stage finetune, not yet run"
+    assert says(found["lite0_tuned_logmel.visual"].found, "efficientnet_lite0", "finetuned/lite0", "finetune", "not yet run")
     write_params(project, repository, weights="elsewhere.pth")
     found = by_name(doctor.weights(doctor.load_params(project / "params.yaml")[0]))
     assert "elsewhere.pth" in found["lite0_logmel.visual"].advice
@@ -78,8 +79,7 @@ def test_a_weights_file_that_is_not_the_published_one_is_a_problem(project):
     path.parent.mkdir(parents=True)
     path.write_bytes(b"half a download")
     finding = by_name(doctor.weights(None))["weights vgg19"]
-    assert "is not the published file (sha256 dcbb9e9d" in finding.advice
-    assert "weights get vgg19" in finding.advice
+    assert says(finding.advice, "dcbb9e9d", "weights get vgg19")
 
 
 def test_the_cache_is_measured_and_a_full_disk_is_a_problem(project, monkeypatch):
@@ -87,18 +87,20 @@ def test_the_cache_is_measured_and_a_full_disk_is_a_problem(project, monkeypatch
     assert by_name(doctor.cache(cache))["cache"].found.endswith("empty")
     cache.put("features", "ab" * 32, {"features": np.zeros(30_000_000, np.uint8)})
     found = by_name(doctor.cache(cache))
-    assert found["cache"].found == f"{cache.root}: features 1 entries, 0.03 GiB"
+    assert says(found["cache"].found, f"{cache.root}: ", "features 1 ", "0.03 GiB")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 2**30}))
-    assert "free some space" in by_name(doctor.cache(cache))["cache disk"].advice
+    assert "space" in by_name(doctor.cache(cache))["cache disk"].advice
 
 
 def test_dvc_says_what_waits(project):
     assert "dvc init" in doctor.dvc(project).advice
     subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=project, check=True)
     (project / "dvc.yaml").write_text("stages:\n  say:\n    cmd: echo hello > hello\n    outs: [hello]\n", encoding="utf-8")
-    assert doctor.dvc(project) == Finding("dvc", "1 stages to run: say; `dvc repro` runs them")
+    waiting = doctor.dvc(project)
+    assert says(waiting.found, "1 stages", ": say", "`dvc repro`")
+    assert not waiting.advice
     (project / "dvc.yaml").write_text("stages: [", encoding="utf-8")
-    assert "run `dvc status`" in doctor.dvc(project).advice
+    assert "`dvc status`" in doctor.dvc(project).advice
 
 
 @pytest.mark.parametrize("path", doctor.TORN)
@@ -115,19 +117,20 @@ def test_a_file_that_a_killed_dvc_cut_short_is_told_with_what_to_do(project, pat
     (project / path).write_text(content[: len(content) // 2], encoding="utf-8")
     run("repro", "-q", code=255)
     found = doctor.dvc(project)
-    assert found.found == f"{path} is cut short, as a killed DVC leaves it"
+    assert path in found.found
     assert f"rm {path}" in found.advice
     (project / path).unlink()
     run("repro", "-q")
-    assert doctor.dvc(project) == Finding("dvc", "everything is up to date")
+    assert says(doctor.dvc(project).found, "up to date")
+    assert not doctor.dvc(project).advice
 
 
 def test_problems_come_last_and_numbered_with_their_advice():
     text = as_text([Finding("gpu", "none"), Finding("cache", "full", "free some space"), Finding("dvc", "broken", "mend it")])
     assert text.splitlines()[0] == "  gpu                    none"
     assert text.splitlines()[1].startswith("! cache")
-    assert text.splitlines()[-3:] == ["2 problems:", "  1. cache: free some space", "  2. dvc: mend it"]
-    assert as_text([Finding("gpu", "none")]).endswith("0 problems, all is well")
+    assert each_says(text.splitlines()[-3:], [("2 problems",), ("1. ", "cache", "free some space"), ("2. ", "dvc", "mend it")])
+    assert "0 problems" in as_text([Finding("gpu", "none")]).splitlines()[-1]
 
 
 def test_the_command_ends_with_1_where_there_is_a_problem(project, repository):
@@ -149,8 +152,8 @@ def test_data_that_a_setting_names_and_is_not_here_is_a_problem(project, reposit
     shutil.copy(repository / "suites" / "llp.yaml", project / "params.yaml")
     params = doctor.load_params(project / "params.yaml")[0]
     found = by_name(doctor.data(params, project))
-    assert found["dataset.annotations"].found == "there is no data/published/llp/annotations"
-    assert "put the files there" in found["dataset.annotations"].advice
+    assert "data/published/llp/annotations" in found["dataset.annotations"].found
+    assert found["dataset.annotations"].advice
     assert "dataset.clips" not in found  # data/none stands for none
     write_params(project, repository)
     assert [finding.advice for finding in doctor.data(doctor.load_params(project / "params.yaml")[0], project)] == [""]
@@ -180,18 +183,18 @@ def write_one_run(project, repository, **train):
 
 
 def test_a_table_that_mixes_machines_or_is_older_than_the_params_is_told(project, repository):
-    assert [finding.found for finding in doctor.results(project)] == ["not made yet; `dvc repro` makes it"]
+    assert each_says([finding.found for finding in doctor.results(project)], [("not made", "`dvc repro`")])
     write_one_run(project, repository)
     provenance(project)
     assert list(doctor.results(project)) == [Finding("table", "Made on: EPYC.")]
     provenance(project, mixed=["training"])
     (finding,) = doctor.results(project)
     assert finding.found == "The runs mix machines."
-    assert "train them on one" in finding.advice
+    assert "train" in finding.advice
     provenance(project)
     write_one_run(project, repository, threads=2)
     found = [finding.found for finding in doctor.results(project)]
-    assert found == ["Made on: EPYC.", "avel: stale: params differ: train.threads 1 -> 2"]
+    assert each_says(found, [("Made on: EPYC.",), ("avel: stale", "train.threads 1 -> 2")])
     (project / "params.yaml").write_text("synth: {}\n", encoding="utf-8")  # a problem of its own, which `dvc repro` does not mend
     assert [finding.found for finding in doctor.examine(project) if finding.about == "table"] == ["Made on: EPYC."]
 
@@ -204,8 +207,8 @@ def test_the_command_table_compares_with_todays_params(project, repository):
 
     write_one_run(project, repository)
     provenance(project)
-    assert "Since this table was made" not in table()
+    assert "stale" not in table()
     write_one_run(project, repository, threads=2)
-    assert "Since this table was made:\n\n- avel: stale: params differ: train.threads 1 -> 2\n" in table()
+    assert one_says(table().splitlines(), "- avel: stale", "train.threads 1 -> 2")
     (project / "params.yaml").write_text("synth: [", encoding="utf-8")
-    assert "not compared with today's params" in table()
+    assert says(table(), "not compared", "params")

@@ -20,8 +20,7 @@ def test_every_setting_that_names_what_is_not_there_is_told_with_its_path(suite,
     params = suite("llp")
     problems = missing_data(params, tmp_path)
     assert settings_of(problems) == ["dataset.annotations", *(f"imports.{name}.directory" for name in params.imports)]
-    assert "there is no data/published/llp/annotations; " in problems[0]
-    assert "put the files there" in problems[0]
+    assert "data/published/llp/annotations" in problems[0]
     for named in (params.dataset.annotations, *(entry.directory for entry in params.imports.values())):
         (tmp_path / named).mkdir(parents=True, exist_ok=True)
     assert missing_data(params, tmp_path) == []

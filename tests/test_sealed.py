@@ -43,6 +43,6 @@ def test_what_is_no_record_is_named(tmp_path, text):
 
 
 def test_a_record_that_is_gone_is_named_and_one_without_a_hash_is_taken(tmp_path):
-    with pytest.raises(PipelineError, match=r"a\.json: no such file"):
+    with pytest.raises(PipelineError, match=r"a\.json"):
         read_sealed(tmp_path / "a.json")
     assert unsealed('{"a": 1}') == {"a": 1}

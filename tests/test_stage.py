@@ -89,5 +89,5 @@ def test_an_argument_that_is_no_name_is_refused_before_it_names_anything(tmp_pat
     with pytest.raises(SystemExit) as caught:
         run("train", lambda _: pytest.fail("the stage ran"), takes="run")
     assert caught.value.code == 1
-    assert "cannot be used" in capsys.readouterr().err
+    assert repr(name) in capsys.readouterr().err
     assert not list(tmp_path.iterdir())

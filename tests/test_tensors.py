@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.tensors import Damaged, load_or_discard, load_tensors, save_tensors
+from tests.wording import says
 
 TENSORS = {
     "whole": torch.arange(6.0).view(2, 3), "scalar": torch.tensor(3.0), "counter": torch.tensor(7),
@@ -64,6 +65,4 @@ def test_a_cut_file_is_refused_or_discarded_with_a_sentence(tmp_path, capsys, le
         load_tensors(path)
     assert load_or_discard(path, "it is made again") is None
     assert not path.exists()
-    told = capsys.readouterr().err
-    assert told.startswith(f"{path} is damaged: ")
-    assert told.endswith("; it is removed, and it is made again\n")
+    assert says(capsys.readouterr().err, f"{path} is damaged: ", "removed", "it is made again")

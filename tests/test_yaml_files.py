@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 import pytest
 
 from pipeline import config
@@ -20,18 +18,18 @@ def bomb(levels: int, times: int = 10) -> str:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        (bomb(9), "line 5: with its aliases this stands for more than 100000 values"),
-        ("a: &a [*a]\n", "line 1: the alias *a stands inside of what it names"),
-        ("a: &a {b: {c: *a}}\n", "stands inside of what it names"),
-        ("[" * 100_000, "line 1: more than 50 mappings and lists in one another"),
-        ("a: " + "{b: " * 60 + "1" + "}" * 60, "more than 50 mappings"),
-        ("a: 1 " + " " * LARGEST_FILE, f"a file of settings has at most {LARGEST_FILE}"),
-        ("a: " + "[x, " * 1 + ", ".join(["1"] * (MOST_VALUES + 1)) + "]", "more than 100000 values"),
-        ("a: " + "9" * 5000, "Exceeds the limit"),
+        (bomb(9), "line 5: .*100000 values"),
+        ("a: &a [*a]\n", r"line 1: .*\*a "),
+        ("a: &a {b: {c: *a}}\n", r"line 1: .*\*a "),
+        ("[" * 100_000, "line 1: .* 50 mappings"),
+        ("a: " + "{b: " * 60 + "1" + "}" * 60, " 50 mappings"),
+        ("a: 1 " + " " * LARGEST_FILE, str(LARGEST_FILE)),
+        ("a: " + "[x, " * 1 + ", ".join(["1"] * (MOST_VALUES + 1)) + "]", "100000 values"),
+        ("a: " + "9" * 5000, "limit"),
         ("a: 2020-13-41\n", "month"),
         ("a: 1\na: 2\n", "duplicate key"),
         ("a: *b\n", "undefined alias"),
-        ("a: !!python/object:os.system x\n", "could not determine a constructor"),
+        ("a: !!python/object:os.system x\n", "python/object:os.system"),
     ],
     ids=["bomb", "itself", "within itself", "open lists", "mappings", "file", "list", "digits", "date", "twice", "no anchor", "python"],
 )
@@ -39,7 +37,7 @@ def bomb(levels: int, times: int = 10) -> str:
 def test_what_is_too_much_is_refused_in_one_line(tmp_path, text, words):
     path = tmp_path / "params.yaml"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+    with pytest.raises(ValueError, match=words) as caught:
         read_yaml(path)
     assert "\n" not in str(caught.value)
     with pytest.raises(InputProblems):

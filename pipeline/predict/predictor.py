@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from pipeline import config
 from pipeline.batch import Batch
@@ -84,7 +83,7 @@ class Predictor:
         check_trained(run, self.seed)
         self.method, self.facts = load_seed(RUNS / run, self.seed)
         self.task = TASKS.get(self.facts["task"])
-        if not hasattr(self.task, "tracks"):
+        if not self.task.has_tracks:
             raise PipelineError(f"run {run!r} is of the task {self.facts['task']!r}, which finds no events in a file; choose another run")
         self.device = choose_device(params.train.device)
         self.dtype = torch.float64 if params.train.precision == "64-true" else torch.float32
@@ -136,7 +135,7 @@ class Predictor:
         if not scores.finite(batch.mask).all():
             weights = RUNS / self.run / f"seed-{self.seed}.safetensors"
             raise PipelineError(f"{weights}: its scores of the window at {job.start:g} s are not finite; train the run again")
-        attention: Tensor | None = getattr(scores, "attention", None)
+        attention = self.task.attention(scores)
         shown = preview.preview(*window.arrays(), cut.segments, every, window.number * cut.segments)
         return Answer(
             report,

@@ -26,7 +26,7 @@ STRIP_PICTURES = 5
 
 @dataclass(frozen=True)
 class Shown:
-    """The clip that is drawn: lines of predictions.parquet of one seed, by segment."""
+    """The clip that is drawn: its lines of predictions.parquet of one seed."""
 
     result: RunResult
     seed: int
@@ -64,8 +64,8 @@ def pictures(
         return []
     assert shown.result.directory is not None
     spec = read_sealed(shown.result.directory / "features.json")
-    seconds, segments = float(spec["segment_seconds"]), len(shown.lines)
     tracks, truth = TASKS.get(shown.result.run.task).table_tracks(shown.lines, classes)
+    seconds, segments = float(spec["segment_seconds"]), len(tracks)
     small = preview(frames, waveform, rate, segments)
     title = f"{shown.clip}: {shown.result.name}, seed {shown.seed}"
     written = [directory / "timeline.png"]
@@ -83,7 +83,7 @@ def pictures(
 
 def choose(results: list[RunResult]) -> Shown | None:
     """What to draw; None where no run has results whose task tells events of a clip."""
-    ran = [r for r in results if r.scores and r.directory is not None and hasattr(TASKS.get(r.run.task), "table_tracks")]
+    ran = [r for r in results if r.scores and r.directory is not None and TASKS.get(r.run.task).has_tracks]
     if not ran:
         return None
     attending = [result for result in ran if "attention" in read_schema(_predictions(result)).names]
@@ -91,17 +91,12 @@ def choose(results: list[RunResult]) -> Shown | None:
     lines = read_table(_predictions(result))
     lines = lines[(lines["split"] == "test") & (lines["seed"] == result.best_seed)]
     row = typical_clip(lines, TASKS.get(result.run.task))
-    return Shown(result, result.best_seed, lines[lines["row"] == row].sort_values("segment"))
+    return Shown(result, result.best_seed, lines[lines["row"] == row])
 
 
 def typical_clip(lines: pd.DataFrame, task: Task) -> int:
-    """The row of median score (the lower of two, the first of equals) among those where something changes: an event that does not fill
-    the clip; among all where there is none."""
-    valid = lines[lines["valid"]]
-    truth = valid.filter(regex="^true").map(lambda label: tuple(np.atleast_1d(label)))  # one label, or lists of class numbers
-    changing = truth.apply(lambda column: column.groupby(valid["row"]).nunique()).max(axis=1)
-    candidates = changing.index[changing > 1] if (changing > 1).any() else changing.index
-    right = task.clip_scores(lines)["score"][candidates].sort_values(kind="stable")
+    """The row of median score (the lower of two, the first of equals) among those where something changes."""
+    right = task.clip_scores(lines)["score"][task.eventful(lines)].sort_values(kind="stable")
     return int(right.index[(len(right) - 1) // 2])
 
 

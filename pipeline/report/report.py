@@ -14,8 +14,8 @@ from pipeline.report.comparisons import comparison_table
 from pipeline.report.figures import draw_curves, draw_runs
 from pipeline.report.footnotes import Footnotes
 from pipeline.report.formats import latex, markdown
+from pipeline.report.grids import class_tables, grid_tables
 from pipeline.report.page.assemble import write_page
-from pipeline.report.parsing import class_table, parsing_table
 from pipeline.report.provenance import Provenance, write_provenance
 from pipeline.report.results import RunResult, read_runs, validation_curves
 from pipeline.report.settings import ReportSettings
@@ -50,20 +50,20 @@ def write_report(
     results = read_runs(runs, sources.results, sources.live, today)
     numbers = results_table(results, settings)
     table = as_read(numbers, results, Footnotes(results, settings, methods), settings)
-    classes = class_table(results, read_index(sources.index)[1])
+    classes = class_tables(results, read_index(sources.index)[1])
     named = {
         "Paired differences": comparison_table(results, settings),
         "Against the papers, metric by metric": against_papers(results, settings),
-        "Parsing, every score beside trivial answers": parsing_table(results, settings),
+        **grid_tables(results, settings),
     }
     further, baselines = {title: one for title, one in named.items() if one.heads}, baselines_text(results)
     main = markdown(table) or "No runs: the block `runs` is empty.\n"
     machines = Provenance(results).sentence()
     below = [f"{line}\n" for line in (baselines, machines) if line]
     text = "\n".join([main, *map(markdown, further.values()), *below])
-    if classes.heads:  # long: in files of its own, and on the page
-        (directory / "classes.md").write_text(markdown(classes), encoding="utf-8")
-        (directory / "classes.tex").write_text(latex(classes), encoding="utf-8")
+    if classes:  # long: in files of its own, and on the page
+        (directory / "classes.md").write_text("\n".join(map(markdown, classes.values())), encoding="utf-8")
+        (directory / "classes.tex").write_text("\n".join(map(latex, classes.values())), encoding="utf-8")
     curves = validation_curves(results)
     (directory / "table.md").write_text(text, encoding="utf-8")
     (directory / "table.tex").write_text("\n".join(map(latex, [table, *further.values()])), encoding="utf-8")
@@ -74,7 +74,7 @@ def write_report(
     (directory / "metrics.json").write_text(json.dumps(experiment_metrics(results, settings.shown), indent=1) + "\n", encoding="utf-8")
     draw_runs(results, directory / "runs.png")
     draw_curves(curves, directory / "curves.png")
-    shown = {**further, "Parsing, class by class": classes} if classes.heads else further
+    shown = {**further, **classes}
     write_provenance(results, directory)
     index = read_index(sources.index, sources.media)
     health = read_health(sources.index)

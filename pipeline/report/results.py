@@ -15,7 +15,7 @@ from pipeline.cache import file_sha256
 from pipeline.machine import UNKNOWN
 from pipeline.made_with import changes
 from pipeline.sealed import read_sealed
-from pipeline.tables import intact, read_schema, read_table
+from pipeline.tables import intact, read_table
 from pipeline.tasks import TASKS
 from pipeline.training.settings import Run
 
@@ -182,17 +182,11 @@ def read_runs(runs: dict[str, Run], results: Path, live: Path, today: Mapping[st
     return [read_run(name, run, results / name, live / name, (today or {}).get(name)) for name, run in runs.items()]
 
 
-def clip_scores(result: RunResult) -> pd.DataFrame:
-    """By test row: ``score``, its headline (percent, mean over seeds); ``segments``, its weight in that of all rows."""
-    return TASKS.get(result.run.task).clip_scores(lines_of_test(result))
-
-
 def lines_of_test(result: RunResult) -> pd.DataFrame:
-    """What was said of test, every seed, without the large columns of scores."""
+    """What the task compares runs by: the predictions on test of every seed."""
     assert result.directory is not None
-    path = result.directory / "predictions.parquet"
-    columns = [name for name in read_schema(path).names if not name.startswith(("scores", "attention"))]
-    return read_table(path, columns=columns, filters=[("split", "==", "test")])
+    columns = ["row", "seed", *TASKS.get(result.run.task).COMPARED]
+    return read_table(result.directory / "predictions.parquet", columns=columns, filters=[("split", "==", "test")])
 
 
 def validation_curves(results: list[RunResult]) -> pd.DataFrame:

@@ -6,28 +6,15 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-from pipeline.metrics.bootstrap import paired_bootstrap
 from pipeline.report.footnotes import Footnotes
 from pipeline.report.published import load_published
-from pipeline.report.results import RunResult, clip_scores
+from pipeline.report.results import RunResult, lines_of_test
 from pipeline.report.settings import ReportSettings
+from pipeline.tasks import TASKS
 
 NOT_RUN = "not run"
 NO_TEST = "no test clips"
 NOTHING = "–"
-# By task, further metrics with a column of their own.
-SECONDARY = {
-    "avel": {
-        "event_f1": "Event F1", "background_f1": "Background F1",
-        "start_error_seconds": "Start error, s", "end_error_seconds": "End error, s",
-    },
-    "cml": {"a2v": "A2V", "v2a": "V2A", "a2v_iou": "A2V IoU", "v2a_iou": "V2A IoU"},
-    "avvp": {
-        "segment/A": "Segment A", "segment/V": "Segment V", "segment/AV": "Segment AV", "segment/Type@AVo": "Segment Type@AVo",
-        "event/Type@AV": "Event Type@AV", "present/segment/Ao": "Segment Ao, clips that have it",
-        "present/segment/Vo": "Segment Vo, clips that have it",
-    },
-}  # fmt: skip
 # The headline by other protocols than ours: chosen on validation, all test clips.
 PROTOCOLS = {
     "last_epoch": "Last epoch",
@@ -53,7 +40,7 @@ class Table:
 def results_table(results: list[RunResult], settings: ReportSettings) -> pd.DataFrame:
     """All runs with numbers unrounded; a run without results has none but the paper's."""
     references = references_of(results, settings)
-    secondary = list(dict.fromkeys(metric for result in results for metric in SECONDARY.get(result.run.task, {})))
+    secondary = list(dict.fromkeys(metric for result in results for metric in TASKS.get(result.run.task).SECONDARY))
     lines = []
     for result in results:
         line = {**facts_of(result), **paper_of(result, settings)}
@@ -117,12 +104,10 @@ def paper_of(result: RunResult, settings: ReportSettings) -> dict:
 
 
 def difference(result: RunResult, reference: RunResult) -> dict[str, float]:
-    """Mean difference to another run over the same test clips and its 95 % interval by paired bootstrap over clips."""
-    pairs = clip_scores(result).join(clip_scores(reference), how="inner", suffixes=("", "_reference"))
-    if pairs.empty:  # no clip in common: nothing is paired
-        return {}
-    mean, low, high = paired_bootstrap(pairs["score"], pairs["score_reference"], weights=pairs["segments"])
-    return {"difference": mean, "low": low, "high": high}
+    """Difference to another run of the task over the same test clips, and its 95 % interval, as the task compares; nothing of no such
+    clip."""
+    found = TASKS.get(result.run.task).compare(lines_of_test(result), lines_of_test(reference))
+    return {} if found is None else {"difference": found.mean, "low": found.low, "high": found.high}
 
 
 def as_read(table: pd.DataFrame, results: list[RunResult], footnotes: Footnotes, settings: ReportSettings) -> Table:
@@ -133,7 +118,7 @@ def as_read(table: pd.DataFrame, results: list[RunResult], footnotes: Footnotes,
     if table.empty:
         return Table([], [])
     several = table["task"].nunique() > 1  # whose headlines share a column and are not the same number
-    secondary = {name: head for task in table["task"].unique() for name, head in SECONDARY.get(task, {}).items()}
+    secondary = {name: head for task in table["task"].unique() for name, head in TASKS.get(task).SECONDARY.items()}
     devices = " or ".join(sorted({result.device for result in results if result.device}))
     training = f"Training (one seed, {devices})"
     lines = []

@@ -165,14 +165,15 @@ def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, direc
                     with suppress(PipelineError):  # what is left may ask nothing (cml); the run has its number all the same
                         metrics[UNSEEN][str(seed)] = score_rows(inputs.task, data, decided, unseen)
                 lines = inputs.task.table(scores, decided, data.targets, data.features.mask)
-                each = len(lines) // len(data)
-                tables.append(lines.assign(seed=seed, split=name, clip=_repeat(data.clips, each), row=_repeat(data.rows, each)))
+                numbers = lines.pop("clip_number")
+                of_lines = {"clip": [data.clips[number] for number in numbers], "row": [data.rows[number] for number in numbers]}
+                tables.append(lines.assign(seed=seed, split=name, **of_lines))
     if not tables:
         raise PipelineError(f"{inputs.name}: neither val nor test has a row with features; there is nothing to evaluate")
     if not metrics.get(UNSEEN):
         metrics.pop(UNSEEN, None)
     write_table(pd.concat(tables, ignore_index=True), directory / "predictions.parquet")
-    document = {
+    document: dict[str, Any] = {
         "task": inputs.run.task,
         "method": inputs.run.method,
         "features": inputs.run.features,
@@ -232,8 +233,3 @@ def rows_unseen_in_training(inputs: RunInputs, data: SplitData) -> Tensor:
 def score_rows(task: Task, data: SplitData, decided: Any, rows: Tensor) -> dict[str, Any]:
     """The task's metrics on some rows of a split, from what was decided for all of them."""
     return task.score(decided[rows], data.targets[rows], data.features.mask[rows], data.num_classes, data.segment_seconds)
-
-
-def _repeat(values: Sequence[Any], times: int) -> list[Any]:
-    """A per-row value for every line of the row in a table that goes row by row."""
-    return [value for value in values for _ in range(times)]

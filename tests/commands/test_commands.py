@@ -6,6 +6,7 @@ import zipfile
 import pytest
 
 from pipeline import __main__ as program
+from tests.wording import says
 
 
 @pytest.fixture
@@ -29,7 +30,8 @@ def test_unpack(command, tmp_path):
     with zipfile.ZipFile(tmp_path / "dump.zip", "w") as archive:
         archive.writestr("clips/a.mp4", b"clip")
     code, out, _ = command("unpack", "dump.zip", "--into", "data/raw/ave")
-    assert (code, out) == (0, "data/raw/ave: 1 files, 4 bytes, out of 1 archives; 0 hidden entries left out\n")
+    assert code == 0
+    assert says(out, "data/raw/ave: 1 files, 4 bytes", "1 archives", "0 hidden")
     assert (tmp_path / "data/raw/ave/clips/a.mp4").read_bytes() == b"clip"
     code, _, err = command("unpack", "dump.zip", "--into", "data/raw/small", "--max-bytes", "3")
     assert (code, "3 bytes" in err) == (2, True)

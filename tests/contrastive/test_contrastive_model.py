@@ -141,7 +141,7 @@ def test_paper_compares_the_features_directly():
     torch.testing.assert_close(a, audio / audio.norm(dim=1, keepdim=True))
     assert settings(variant="released").symmetric
     assert not settings(variant="paper").symmetric
-    with pytest.raises(PipelineError, match=r"variant: paper .* timm gives \d+ and logmel 7 numbers; choose encoders of one width"):
+    with pytest.raises(PipelineError, match=r"variant: paper.*timm\D*\d+.*logmel\D*7"):
         build(encoder, audio_width=7, variant="paper")
 
 

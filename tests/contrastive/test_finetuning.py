@@ -25,6 +25,7 @@ from pipeline.errors import PipelineError
 from pipeline.machine import this_machine
 from pipeline.metrics.retrieval import retrieval_metrics
 from pipeline.stage import publishing
+from tests.wording import says
 
 STEPS = 3 * 3  # epochs x steps of 4, 4 and 2 clips
 
@@ -173,7 +174,7 @@ def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_fine_tuning_s
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)
     assert world.run(tmp_path / "stopped") == expected
-    assert f"{checkpoint} is damaged, or of an earlier version; it is removed" in capsys.readouterr().err
+    assert says(capsys.readouterr().err, f"{checkpoint} is damaged", "removed")
 
 
 @pytest.mark.fault(21)
@@ -233,7 +234,7 @@ def test_what_is_not_finite_stops_with_the_clips_named_and_the_last_good_weights
     assert named is not None
     assert named[1].split(", ") == order
     assert len(order) == 2
-    assert "the loss is nan" in str(caught.value) if what == "loss" else "norm inf" in str(caught.value)
+    assert says(str(caught.value), *(("loss", "nan") if what == "loss" else ("norm", "inf")))
     assert (published / "encoder.safetensors").read_bytes() == b"of an earlier run"
     (left,) = tmp_path.glob(".tuned.*.partial/last_good.safetensors")
     with safe_open(left, "pt") as file:
@@ -245,9 +246,9 @@ def test_what_is_not_finite_stops_with_the_clips_named_and_the_last_good_weights
 @pytest.mark.parametrize(
     ("where", "words"),
     [
-        ("network", r"after epoch 0 weights are not finite: \d+ \(.*; lower learning_rate"),
-        ("heads", r"after epoch 0 of the heads weights are not finite: 1 \(heads\.audio\.weight\)"),
-        ("scores", "the loss on validation is nan, epoch 0; lower learning_rate"),
+        ("network", r"epoch 0 \D*\d+ \(.*learning_rate"),
+        ("heads", r"epoch 0 .*heads.* 1 \(heads\.audio\.weight\)"),
+        ("scores", "loss.*validation.*nan.*epoch 0.*learning_rate"),
     ],
 )
 @pytest.mark.fault(31)
@@ -308,7 +309,7 @@ def test_two_processes_train_what_one_does(world, tmp_path, last):
 )  # fmt: skip
 def test_other_ways_run(world, tmp_path, changes):
     if changes.get("variant") == "paper":
-        with pytest.raises(PipelineError, match="encoders of one width"):
+        with pytest.raises(PipelineError, match=r"variant: paper.*timm.*yamnet"):
             world.run(tmp_path / "a", **changes)
         return
     world.run(tmp_path / "a", **changes)
@@ -320,7 +321,7 @@ def test_other_ways_run(world, tmp_path, changes):
 
 def test_without_usable_clips_and_without_validation(world, tmp_path):
     from_nothing = type(world)(tmp_path / "a", "v" * 3)
-    with pytest.raises(PipelineError, match="no clip of the training split can be used"):
+    with pytest.raises(PipelineError, match="training split"):
         from_nothing.run(tmp_path / "none")
     published = type(world)(tmp_path / "b", "t" * 5).run(tmp_path / "last")
     facts = json.loads(published["finetune.json"])

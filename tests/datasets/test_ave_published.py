@@ -8,6 +8,7 @@ from pipeline.datasets import DatasetSettings, build_index, read_index, write_in
 from pipeline.datasets.base import expected_files
 from pipeline.errors import InputProblems
 from pipeline.tasks.avel import row_targets
+from tests.wording import each_says, one_says, says
 
 TEN_SECONDS = {"segments": 10, "segment_seconds": 1.0}
 LINES = ["Dog&aaa&good&0&10", "Cat&bbb&good&2&7", "Dog&ccc&good&3&5", "Cat&ddd&good&0&0"]
@@ -52,25 +53,27 @@ def test_a_header_counted_as_a_row_is_noticed(tmp_path):
     shifted = {"train": [2, 1], "val": [3], "test": [0]}
     with pytest.raises(InputProblems) as caught:
         build(write_published(tmp_path / "ave", orders=shifted))
-    assert any("trainSet.txt: 2 rows, train_order.h5 2, the first difference at entry 1" in problem for problem in caught.value.problems)
+    assert one_says(caught.value.problems, "trainSet.txt: 2 ", "train_order.h5 2", "entry 1")
 
 
 def test_faults_of_order_files_are_told_together(tmp_path):
     root = write_published(tmp_path / "ave", texts=False, orders={"train": [0, 4, -1], "val": [1, 1], "test": [0]})
     with pytest.raises(InputProblems) as caught:
         build(root)
-    text = str(caught.value)
-    assert "train_order.h5: no rows of Annotations.txt (0 to 3): 2 (4, -1)" in text
-    assert "val_order.h5: rows named twice in the order files: 1 (1)" in text
-    assert "test_order.h5: rows named twice in the order files: 1 (0)" in text
+    expected = [
+        ("train_order.h5: ", "Annotations.txt (0 to 3)", ": 2 (4, -1)"),
+        ("val_order.h5: ", "twice", ": 1 (1)"),
+        ("test_order.h5: ", "twice", ": 1 (0)"),
+    ]
+    assert all(one_says(caught.value.problems, *parts) for parts in expected), caught.value.problems
     (root / "val_order.h5").unlink()
-    with pytest.raises(InputProblems, match=r"val_order\.h5: no such file"):
+    with pytest.raises(InputProblems, match=r"val_order\.h5: "):
         build(root)
 
 
 def test_the_matching_subsets_have_orders_of_their_own(tmp_path):
     root = write_published(tmp_path / "ave")
-    with pytest.raises(InputProblems, match="needs train_order_match"):
+    with pytest.raises(InputProblems, match="train_order_match"):
         build(root, split="match")
     write_published(root, orders={"train": [3], "val": [0, 2], "test": [1]}, suffix="_match")
     assert [row.split for row in build(root, split="match").rows] == ["val", "test", "val", "train"]
@@ -84,12 +87,13 @@ def test_labels_that_differ_are_named_by_row(tmp_path):
     write_h5(root / "labels_closs.h5", event)
     write_h5(root / "mil_labels.h5", np.eye(3)[[0, 1, 0, 1]])
     write_h5(root / "labels.h5", np.zeros((4, 10, 5)))
-    assert [line for line in build(root).health if "h5" in line] == [
-        "labels_closs.h5: 39 of 40 segments as rebuilt from Annotations.txt",
-        "labels_closs.h5: rows that differ: 1 (2)",
-        "mil_labels.h5: 4 of 4 clips as rebuilt from Annotations.txt",
-        "labels.h5 cannot be compared: shape (4, 10, 5) instead of (4, 10, 3)",
+    expected = [
+        ("labels_closs.h5: ", "39 of 40 segments", "Annotations.txt"),
+        ("labels_closs.h5: ", "differ: 1 (2)"),
+        ("mil_labels.h5: ", "4 of 4 clips", "Annotations.txt"),
+        ("labels.h5", "(4, 10, 5)", "(4, 10, 3)"),
     ]
+    assert each_says([line for line in build(root).health if "h5" in line], expected)
 
 
 def test_negatives_are_rows_without_events_whose_files_nobody_expects(tmp_path):
@@ -100,10 +104,10 @@ def test_negatives_are_rows_without_events_whose_files_nobody_expects(tmp_path):
         ("negative-000", "negative", (), ()),
         ("negative-001", "negative", (), ()),
     ]
-    with pytest.raises(InputProblems, match=r"2 clips, but dataset\.negatives is 3"):
+    with pytest.raises(InputProblems, match=r"2 clips.*dataset\.negatives.*3"):
         build(root, negatives=3)
     write_h5(root / "labels_noisy.h5", np.eye(3)[[2, 1]])
-    with pytest.raises(InputProblems, match=r"clips that are not background: 1 \(1\)"):
+    with pytest.raises(InputProblems, match=r"background: 1 \(1\)"):
         build(root, negatives=2)
 
 
@@ -123,7 +127,7 @@ def test_without_raw_clips_no_file_is_expected_and_with_them_only_those_of_known
 @pytest.mark.parametrize(("setting", "kind"), [("split", "llp"), ("negatives", "folder"), ("audio_truth", "ave")])
 def test_settings_of_another_kind_are_refused(tmp_path, setting, kind):
     value = {"split": "match", "negatives": 1, "audio_truth": "corrected"}[setting]
-    with pytest.raises(ValueError, match="only the data set kind"):
+    with pytest.raises(ValueError, match=setting):
         DatasetSettings(kind=kind, clips=tmp_path, annotations=tmp_path, **TEN_SECONDS, **{setting: value})
 
 
@@ -166,18 +170,16 @@ def test_the_labels_that_training_sees_are_the_published_ones(tmp_path, ave, hea
 
 
 def test_the_health_report_of_the_published_files(ave):
-    health = {line.split(":")[0]: line for line in build(ave).health}
-    several = health["clips with several rows"]
-    assert several.startswith("clips with several rows: 45 (")
+    health = build(ave).health
+    (several,) = (line for line in health if says(line, "several rows", ": 45 ("))
     assert several.partition("(")[2].count(" rows ") == 45
     assert "0f_iTO5t3hU rows 1759 2978 4113" in several
-    leaks = health["test rows whose clip stands in train too"]
-    assert "too: 8 (" in leaks
+    (leaks,) = (line for line in health if says(line, "test rows", "in train", ": 8 ("))
     assert [int(part.split(",")[0]) for part in leaks.split(" row ")[1:]] == [339, 680, 785, 931, 1374, 2397, 4074, 4113]
-    assert "too: 10 (" in health["val rows whose clip stands in train too"]
-    assert "1 (VWi2ENBuTbw row 26, line 27)" in health["rows without an event (start = end)"]
-    assert "41430 of 41430 segments" in health["labels_closs.h5"]
-    assert "4143 of 4143 clips" in health["mil_labels.h5"]
+    assert one_says(health, "val rows", "in train", ": 10 (")
+    assert one_says(health, "without an event", ": 1 (VWi2ENBuTbw row 26, line 27)")
+    assert one_says(health, "labels_closs.h5", "41430 of 41430 segments")
+    assert one_says(health, "mil_labels.h5", "4143 of 4143 clips")
 
 
 def test_the_published_matching_subsets(ave):
@@ -186,4 +188,4 @@ def test_the_published_matching_subsets(ave):
     lengths = {row.events[0].offset - row.events[0].onset for row in index.rows if row.split == "test"}
     assert lengths <= set(range(2, 10))
     assert {row.clip_labels[0] for row in index.rows if row.split == "val"} == set(index.classes[:3])
-    assert not any(line.startswith("test rows whose clip stands in train") for line in index.health)
+    assert not any(says(line, "test rows", "in train") for line in index.health)

@@ -85,9 +85,7 @@ def test_two_different_files_of_one_id_are_reported_and_none_is_guessed(put):
     found = match_files(root, [AVE])
     assert found.files == {AVE: None}
     assert found.ambiguous == {AVE: [(root / f"{AVE}.mp4").as_posix(), (root / f"{AVE}_30_40.mp4").as_posix()]}
-    assert dict(found.findings())["ids with several different files, none taken"] == [
-        f"{AVE}: {root / f'{AVE}.mp4'}, {root / f'{AVE}_30_40.mp4'}"
-    ]
+    assert [f"{AVE}: {root / f'{AVE}.mp4'}, {root / f'{AVE}_30_40.mp4'}"] in dict(found.findings()).values()
 
 
 def test_the_same_clip_in_two_folders_is_one_file(put):

@@ -2,6 +2,7 @@ import pytest
 
 from pipeline.datasets import DatasetSettings, build_index
 from pipeline.errors import InputProblems, PipelineError
+from tests.wording import each_says, says
 
 HEADER = "clip,split,label,onset,offset\n"
 
@@ -25,10 +26,7 @@ def test_every_file_is_a_clip_and_equal_names_stay_apart(clips):
     assert {row.clip for row in index.rows} == {"a.mp4", "deep/a.mp4", "with space ü.mp4", "-dash.mp4", "new\nline.mp4"}
     assert {row.split for row in index.rows} == {"none"}
     assert index.classes == []
-    assert index.health == [
-        "hidden files and links that lead out of the directory, left out: 1 (.hidden.mp4)",
-        "files whose ending is no video's, left out: 1 (notes.txt)",
-    ]
+    assert each_says(index.health, [("left out", "1 (.hidden.mp4)"), ("left out", "1 (notes.txt)")])
 
 
 def test_labels_come_from_a_csv(clips, tmp_path):
@@ -53,9 +51,7 @@ def test_a_negative_clip_of_weak_supervision_has_no_event(clips, tmp_path):
     labels.write_text(HEADER + "a.mp4,negative,Dog,,\ndeep/a.mp4,negative,,0,1\n", encoding="utf-8")
     with pytest.raises(InputProblems) as caught:
         build_index(settings(clips, labels))
-    assert [problem.split(";")[0] for problem in caught.value.problems] == [
-        f"line {line}: a clip of the split negative has no event" for line in (2, 3)
-    ]
+    assert each_says(caught.value.problems, [(f"line {line}: ", "negative", "event") for line in (2, 3)])
 
 
 @pytest.mark.fault(13, 14)
@@ -73,10 +69,10 @@ def test_all_problems_of_the_labels_are_told_at_once(clips, tmp_path):
 
 def test_missing_columns_and_a_missing_file_are_named(clips, tmp_path):
     labels = tmp_path / "labels.csv"
-    with pytest.raises(InputProblems, match="no such file"):
+    with pytest.raises(InputProblems, match=r"labels\.csv"):
         build_index(settings(clips, labels))
     labels.write_text("clip,label\n", encoding="utf-8")
-    with pytest.raises(InputProblems, match="columns split, onset, offset are missing"):
+    with pytest.raises(InputProblems, match="split, onset, offset"):
         build_index(settings(clips, labels))
 
 
@@ -90,9 +86,9 @@ def test_another_mark_than_the_comma_is_named(clips, tmp_path, mark):
     with pytest.raises(InputProblems) as caught:
         build_index(settings(clips, labels))
     (problem,) = caught.value.problems
-    assert problem.endswith(f"they are parted by {mark!r}, and commas are needed")
+    assert says(problem, repr(mark), "comma")
 
 
 def test_an_unknown_kind_is_answered_with_the_known_ones(clips):
-    with pytest.raises(PipelineError, match=r"unknown dataset kind 'folders'; did you mean 'folder'\?"):
+    with pytest.raises(PipelineError, match=r"'folders'.*'folder'"):
         build_index(settings(clips).model_copy(update={"kind": "folders"}))

@@ -20,6 +20,7 @@ from pipeline.datasets.segments import occupied, rule_of
 from pipeline.features.store import Entry, FeatureStore, write_store
 from pipeline.tasks import TASKS, avel, avvp, cml
 from pipeline.training.data import load_split
+from tests.wording import one_says
 
 T = 6
 SPANS = [(0.4, 1.6), (2.8, 3.1), (4.0, 5.0)]  # of one class; by half 0.4-1.6 has segments 0 and 1, 2.8-3.1 none
@@ -65,8 +66,8 @@ def test_half_is_the_default_and_what_an_index_without_the_column_means(tmp_path
     index, _, health = index_of(tmp_path / "a")
     assert rule_of(index) == rule_of(index.drop(columns="segment_rule")) == rule_of(pd.DataFrame({"segment_rule": []})) == "half"
     lost = ", ".join(f"{clip} singing 2.8-3.1" for clip in ("train", "validation", "test"))
-    assert f"events that cover no segment (dataset.segment_rule: half): 3 ({lost})" in health
-    assert not any("cover no segment" in line for line in index_of(tmp_path / "b", "touch")[2])
+    assert one_says(health, "dataset.segment_rule: half", f": 3 ({lost})")
+    assert not any("dataset.segment_rule" in line for line in index_of(tmp_path / "b", "touch")[2])
 
 
 def test_another_rule_is_another_index(tmp_path):

@@ -16,6 +16,7 @@ from pipeline.datasets.arrays import LARGEST_CHUNK, npy_header, open_dataset, re
 from pipeline.datasets.ave_arrays import read_orders
 from pipeline.datasets.files import match_files
 from pipeline.errors import InputProblems
+from tests.wording import each_says, one_says, says
 
 MEBIBYTE = 2**20
 
@@ -40,12 +41,12 @@ def test_a_class_number_of_ten_thousand_millions_is_counted_not_listed(tmp_path)
     finally:
         tracemalloc.stop()
     first = ", ".join(map(str, [1, *range(3, 22)]))
-    words = f"no event has label_id {first} and 9999999978 more: numbers from 0 without a gap are needed"
-    assert caught.value.problems == [f"{tmp_path / 'unav100_annotations.json'}: {words}"]
+    expected = [(f"{tmp_path / 'unav100_annotations.json'}: ", f"label_id {first} ", "9999999978")]
+    assert each_says(caught.value.problems, expected)
 
 
 def test_a_duration_of_hundreds_of_digits_is_no_number_of_seconds(tmp_path):
-    with pytest.raises(InputProblems, match=r"database\.a\.duration: 1000.* is not a positive number of seconds"):
+    with pytest.raises(InputProblems, match=r"database\.a\.duration: 1000.*positive"):
         build_unav(tmp_path, {"a": video(0, duration=10**400)})
 
 
@@ -57,10 +58,7 @@ def test_tens_of_thousands_of_classes_are_read_in_their_order(tmp_path):
     doubled["annotations"] += [{"segment": [0, 5], "label": "class 7", "label_id": 3}]
     with pytest.raises(InputProblems) as caught:
         build_unav(tmp_path, {"a": doubled})
-    assert [problem.split(": ")[1] for problem in caught.value.problems] == [
-        "label_id 3 goes with 'class 3', 'class 7'",
-        "label 'class 7' goes with 3, 7",
-    ]
+    assert each_says(caught.value.problems, [("label_id 3 ", "'class 3', 'class 7'"), ("label 'class 7' ", "3, 7")])
 
 
 def write_orders(root, **content):
@@ -75,7 +73,7 @@ def test_an_order_file_of_a_few_kilobytes_that_asks_for_gigabytes_is_refused_unr
     assert (tmp_path / "train_order.h5").stat().st_size < 10_000
     problems: list[str] = []
     read_orders(tmp_path, "", 4143, problems)
-    assert problems == [f"{tmp_path / 'train_order.h5'}: 2000000000 entries, where at most 42430 make sense"]
+    assert each_says(problems, [(f"{tmp_path / 'train_order.h5'}: ", "2000000000", "42430")])
 
 
 def test_a_chunk_of_gigabytes_is_refused_however_short_the_array(tmp_path):
@@ -83,7 +81,7 @@ def test_a_chunk_of_gigabytes_is_refused_however_short_the_array(tmp_path):
     length = LARGEST_CHUNK // 8 + 1
     with h5py.File(path, "w") as file:
         file.create_dataset("order", shape=(10,), maxshape=(None,), dtype="f8", chunks=(length,), compression="gzip")
-    with pytest.raises(ValueError, match=f"each of its chunks takes {8 * length} bytes of memory"):
+    with pytest.raises(ValueError, match=f"{8 * length} bytes"):
         read_array(path, (10,))
 
 
@@ -95,8 +93,8 @@ def test_entries_that_are_no_rows_or_stand_twice_are_found_in_a_long_file(tmp_pa
     problems: list[str] = []
     orders = read_orders(tmp_path, "", rows, problems)
     assert orders["train"] == [*range(rows), *range(rows)]
-    assert problems[0].startswith(f"{tmp_path / 'train_order.h5'}: no rows of Annotations.txt (0 to {rows - 1}): {4 * rows} ({rows}, ")
-    assert problems[1].startswith(f"{tmp_path / 'train_order.h5'}: rows named twice in the order files: {rows} (0, 1, 2, ")
+    assert says(problems[0], f"{tmp_path / 'train_order.h5'}: ", f"Annotations.txt (0 to {rows - 1})", f": {4 * rows} ({rows}, ")
+    assert says(problems[1], f"{tmp_path / 'train_order.h5'}: ", "twice", f": {rows} (0, 1, 2, ")
 
 
 def test_a_file_of_many_keys_is_answered_in_a_sentence(tmp_path):
@@ -104,7 +102,7 @@ def test_a_file_of_many_keys_is_answered_in_a_sentence(tmp_path):
     with h5py.File(path, "w") as file:
         for number in range(500):
             file[f"k{number:03d}"] = [0]
-    with pytest.raises(ValueError, match=r"found: k000, k001, .*k019, \.\.\.$"), open_dataset(path):
+    with pytest.raises(ValueError, match=r"k000, k001, .*k019, \.\.\.$"), open_dataset(path):
         pass
 
 
@@ -116,7 +114,7 @@ def npy(path, shape: str):
 
 @pytest.mark.parametrize(
     ("shape", "words"),
-    [("(4611686018427387904, 4)", "truncated: 192 of 147573952589676413056 bytes"), ("(-1, 8)", r"states the shape \(-1, 8\)")],
+    [("(4611686018427387904, 4)", "192 of 147573952589676413056 bytes"), ("(-1, 8)", r"\(-1, 8\)")],
 )
 @pytest.mark.fault(17)
 def test_a_shape_that_overflows_or_is_negative_is_refused(tmp_path, shape, words):
@@ -136,14 +134,14 @@ def test_pipes_are_never_opened(tmp_path):
     found = match_files(clips, ["a", "b", "c", "link"])
     assert found.files == {"a": None, "b": None, "c": f"{clips}/c.mp4", "link": None}
     assert found.irregular == [f"{clips}/{name}" for name in ("a.mp4", "b.mp4", "link.mp4")]
-    with pytest.raises(ValueError, match="a directory, a pipe or a device"):
+    with pytest.raises(ValueError, match="pipe"):
         npy_header(clips / "x.npy")
     (tmp_path / "Annotations.txt").write_text("Dog&a&good&0&10\nDog&c&good&0&10\n", encoding="utf-8")
     for name in ("trainSet.txt", "valSet.txt", "testSet.txt"):
         (tmp_path / name).write_text("Dog&a&good&0&10\n" if name == "trainSet.txt" else "", encoding="utf-8")
     index = build_index(DatasetSettings(kind="ave", clips=clips, annotations=tmp_path, segments=10, segment_seconds=1.0))
     listed = ", ".join(found.irregular)
-    assert f"pipes, devices and sockets with a video's ending, left out: 3 ({listed})" in index.health
+    assert one_says(index.health, "pipes", "left out", f": 3 ({listed})")
     assert [row.file for row in index.rows] == [None, f"{clips}/c.mp4"]
     write_index(index, tmp_path)
     folder = build_index(DatasetSettings(kind="folder", clips=clips, annotations=clips, segments=10, segment_seconds=1.0))

@@ -8,6 +8,7 @@ from pipeline.datasets import DatasetSettings, build_index
 from pipeline.datasets.tables import read_records
 from pipeline.errors import InputProblems
 from pipeline.raw.wanted import read_wanted
+from tests.wording import each_says
 
 LABELS, WANTED = "clip,split,label,onset,offset\n", "id,start,end\n"
 
@@ -35,23 +36,23 @@ def wanted_problems(tmp_path, text: str) -> list[str]:
 
 def test_decimal_commas_are_not_taken_for_another_span(tmp_path):
     found = labels_problems(tmp_path, LABELS + "a.mp4,train,dog,0,5,3,5\nb.mp4,train,dog,0,5\nb.mp4,train,dog,0\n")
-    assert [problem.split(" (")[0] for problem in found] == ["line 2: 7 columns instead of 5", "line 4: 4 columns instead of 5"]
-    assert "write 0.5" in found[0]
+    assert each_says(found, [("line 2: 7 columns", "5"), ("line 4: 4 columns", "5")])
+    assert "0.5" in found[0]
     found = wanted_problems(tmp_path, WANTED + "-abcdefghij,0,5,3,5\n-abcdefghij,1.5,4\nabcdefghijk\n")
-    assert [problem.split(" (")[0] for problem in found] == ["2: 5 columns instead of 3", "4: 1 columns instead of 3"]
+    assert each_says(found, [("2: 5 columns", "3"), ("4: 1 columns", "3")])
 
 
 def test_a_column_named_twice_is_refused(tmp_path):
     found = labels_problems(tmp_path, LABELS.replace("\n", ",onset\n") + "a.mp4,train,dog,0,5,3\n")
-    assert found == ["line 1: columns named twice: 1 (onset)"]
-    assert wanted_problems(tmp_path, "id,start,end,end,id\n-abcdefghij,0,5,3,x\n") == ["1: columns named twice: 2 (end, id)"]
+    assert each_says(found, [("line 1: ", "twice", "1 (onset)")])
+    assert each_says(wanted_problems(tmp_path, "id,start,end,end,id\n-abcdefghij,0,5,3,x\n"), [("1: ", "twice", "2 (end, id)")])
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b'-abcdefghij,0,5\n"abcdefghijk,1,2\n', "no line of a CSV file: unexpected end of data"),
-        (b'-abcdefghij,"0"0,5\n', "no line of a CSV file"),
+        (b'-abcdefghij,0,5\n"abcdefghijk,1,2\n', "CSV"),
+        (b'-abcdefghij,"0"0,5\n', "CSV"),
     ],
 )
 def test_what_is_no_csv_is_told_with_its_line(tmp_path, content, words):
@@ -87,8 +88,9 @@ def test_lines_of_audiosets_lists_are_checked_where_they_are_used(tmp_path):
     )
     with pytest.raises(InputProblems) as caught:
         read_wanted("ave", tmp_path, [path])
-    assert caught.value.problems == [
-        f"{path}:2: 6 columns instead of 4 (YTID, start_seconds, end_seconds, labels)",
-        f"{path}:5: 7nSYwyaP4QE has another span above",
-        f"{path}:6: the span nan-60 s does not have start before end",
+    expected = [
+        (f"{path}:2: 6 columns", "4 (YTID, start_seconds, end_seconds, labels)"),
+        (f"{path}:5: ", "7nSYwyaP4QE", "span"),
+        (f"{path}:6: ", "nan-60 s"),
     ]
+    assert each_says(caught.value.problems, expected)

@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.datasets import DatasetSettings, build_index, read_index, write_index
 from pipeline.errors import InputProblems
+from tests.wording import each_says, one_says
 
 
 def event(start, end, label="singing", number=0):
@@ -46,13 +47,14 @@ def test_videos_keep_their_length_and_their_events(tmp_path):
 def test_defects_that_do_not_stop_are_in_the_health_report(tmp_path):
     (tmp_path / "unav").mkdir()
     (tmp_path / "unav" / "-Rjmgv0O_p0.mp4").write_bytes(b"x")
-    assert build(tmp_path / "unav", VIDEOS, segments=30).health == [
-        "videos without an event: 1 (video000004)",
-        "events given twice: 1 (video000003 dog 1-2)",
-        "videos with overlapping events of one class: 1 (video000002)",
-        "videos cut off at dataset.segments, 30 s: 2 (-Rjmgv0O_p0, video000003)",
-        "rows without a file: 3 (video000002, video000003, video000004)",
+    expected = [
+        ("without an event", ": 1 (video000004)"),
+        ("twice", ": 1 (video000003 dog 1-2)"),
+        ("overlapping", ": 1 (video000002)"),
+        ("dataset.segments", "30 s", ": 2 (-Rjmgv0O_p0, video000003)"),
+        ("without a file", ": 3 (video000002, video000003, video000004)"),
     ]
+    assert each_says(build(tmp_path / "unav", VIDEOS, segments=30).health, expected)
 
 
 @pytest.mark.fault(13)
@@ -65,42 +67,39 @@ def test_all_faults_are_told_at_once_with_their_place(tmp_path):
     }
     with pytest.raises(InputProblems) as caught:
         build(tmp_path / "unav", bad)
-    text = "\n".join(caught.value.problems)
-    for words in (
-        "database.../etc/passwd: the id",
-        "database.b.duration: 'long' is not",
-        "database.b.subset: 'dev' is not one of train, validation, test",
-        "database.b.annotations[0].segment: 5-3 s",
-        "database.b.annotations[1].label: '' is no name",
-        "database.b.annotations[1].label_id: -1",
-        "database.b.annotations[2].segment: [1] is not",
-        "database.b.annotations[2].label: None",
-        "database.b.annotations[2].label_id: None",
-        "database.b.annotations[3]: a mapping",
-        "database.c.annotations[0].segment: 5-11 s does not lie in 0-10 s",
-        "database.c.annotations[1].segment: [nan, 3] is not",
-        "database.d: a mapping",
-    ):
-        assert words in text
-    assert len(caught.value.problems) == 13
+    expected = [
+        ("database.../etc/passwd: ",),
+        ("database.b.duration: ", "'long'"),
+        ("database.b.subset: ", "'dev'", "train, validation, test"),
+        ("database.b.annotations[0].segment: ", "5-3 s"),
+        ("database.b.annotations[1].label: ", "''"),
+        ("database.b.annotations[1].label_id: ", "-1"),
+        ("database.b.annotations[2].segment: ", "[1]"),
+        ("database.b.annotations[2].label: ", "None"),
+        ("database.b.annotations[2].label_id: ", "None"),
+        ("database.b.annotations[3]: ", "mapping"),
+        ("database.c.annotations[0].segment: ", "5-11 s", "0-10 s"),
+        ("database.c.annotations[1].segment: ", "[nan, 3]"),
+        ("database.d: ", "mapping"),
+    ]
+    assert all(one_says(caught.value.problems, *parts) for parts in expected), caught.value.problems
+    assert len(caught.value.problems) == len(expected)
 
 
 def test_names_and_numbers_of_classes_belong_together(tmp_path):
     events = [event(0, 1, "dog", 0), event(0, 1, "cat", 0), event(0, 1, "dog", 3)]
     with pytest.raises(InputProblems) as caught:
         build(tmp_path / "unav", {"a": {"duration": 10, "subset": "train", "annotations": events}})
-    text = str(caught.value)
-    assert "label_id 0 goes with 'cat', 'dog'" in text
-    assert "label 'dog' goes with 0, 3" in text
-    assert "no event has label_id 1, 2" in text
+    for parts in (("label_id 0 ", "'cat', 'dog'"), ("label 'dog' ", "0, 3"), ("label_id 1, 2",)):
+        assert one_says(caught.value.problems, *parts), parts
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("{", "no JSON: Expecting"),
-        ("[]", "no mapping `database`"),
-        ('{"database": {"a": {}, "a": {}}}', "the key 'a' is given twice"),
+        ("{", "JSON"),
+        ("[]", "`database`"),
+        ('{"database": {"a": {}, "a": {}}}', "'a'.*twice"),
     ],
 )
 def test_files_that_are_no_annotations(tmp_path, text, words):
@@ -109,7 +108,7 @@ def test_files_that_are_no_annotations(tmp_path, text, words):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(InputProblems, match=r"unav100_annotations\.json is needed"):
+    with pytest.raises(InputProblems, match=r"unav100_annotations\.json"):
         build_index(DatasetSettings(kind="unav100", clips=tmp_path, annotations=tmp_path, segments=60, segment_seconds=1.0))
 
 
@@ -123,5 +122,5 @@ def test_the_published_file_has_the_published_counts(shared):
     assert {split: sum(len(row.events) for row in rows) for split, rows in count.items()} == {"train": 18_123, "val": 6_036, "test": 5_900}
     assert len(index.classes) == 100
     assert sum(row.clip.startswith("-") for row in index.rows) > 100  # ids as YouTube gives them
-    assert not any(line.startswith(("videos cut off", "videos without an event", "events given twice")) for line in index.health)
-    assert any(line.startswith("videos with overlapping events of one class: 1 ") for line in index.health)
+    assert not any(words in line for line in index.health for words in ("dataset.segments", "without an event", "twice"))
+    assert one_says(index.health, "overlapping", ": 1 ")

@@ -110,16 +110,16 @@ def test_the_published_pca_file_loads(vggish_file, shared):
 
 
 def test_vggish_settings_that_make_no_sense(vggish_file, tmp_path):
-    with pytest.raises(ValueError, match="quantize needs pca"):
+    with pytest.raises(ValueError, match=r"quantize.*pca"):
         VggishConfig(quantize=True)
-    with pytest.raises(ValueError, match="hop must be"):
+    with pytest.raises(ValueError, match="hop"):
         VggishConfig(hop=0.5)
     for content in (b"", b"no npz"):
         (tmp_path / "pca.npz").write_bytes(content)
-        with pytest.raises(PipelineError, match="not a VGGish PCA file"):
+        with pytest.raises(PipelineError, match="VGGish PCA"):
             create("vggish", weights=vggish_file, pca=True, pca_params=str(tmp_path / "pca.npz"))
     np.savez(tmp_path / "pca.npz", pca_eigen_vectors=np.eye(3), pca_means=np.zeros(3))
-    with pytest.raises(PipelineError, match=r"expected \(128, 128\)"):
+    with pytest.raises(PipelineError, match=r"\(128, 128\)"):
         create("vggish", weights=vggish_file, pca=True, pca_params=str(tmp_path / "pca.npz"))
 
 

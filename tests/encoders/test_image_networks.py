@@ -157,7 +157,7 @@ def test_packaged_efficientnet_lite0_activations_are_as_its_batch_norms_expect(s
 def test_a_file_in_another_order_is_refused_by_name():
     state = dict(reversed(read_state(find(KNOWN["efficientnet_lite0"])).items()))
     network = create("efficientnet_lite0").network
-    with pytest.raises(PipelineError, match=r"conv_stem\.weight is missing"):
+    with pytest.raises(PipelineError, match=r"conv_stem\.weight .*missing"):
         load_layers(network, rename_by_position(state, network), "reversed")
 
 
@@ -193,7 +193,7 @@ def test_timm_loads_a_file_with_its_classifier(tmp_path):
 
 def test_timm_models_that_cannot_be(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnknownName, match=r"resnet500.*near it:.*resnet50"):
+    with pytest.raises(UnknownName, match=r"resnet500.*resnet50\b"):
         create("timm", model="resnet500", weights="none")
     with pytest.raises(PipelineError, match=r"models/pretrained/resnet18\.safetensors"):
         create("timm", model="resnet18")

@@ -90,7 +90,7 @@ def test_resize_scales_with_the_image_size_unless_set():
     assert _transform(TorchvisionConfig(), 224 / 232).resize == 232
     assert _transform(TorchvisionConfig(image_size=112), 224 / 232).resize == 116
     assert _transform(TorchvisionConfig(resize=300), 224 / 232).resize == 300
-    with pytest.raises(PipelineError, match="resize 100 is smaller than image_size 224"):
+    with pytest.raises(PipelineError, match=r"resize 100 .*image_size 224"):
         _transform(TorchvisionConfig(resize=100), 224 / 232)
     assert _transform(TorchvisionConfig(resize=100, crop=False), 224 / 232).size == 224
 

@@ -59,7 +59,7 @@ def test_the_order_of_frames_matters_within_a_segment_and_not_across(encoder):
 
 
 def test_frames_that_fill_no_segment_are_refused(encoder):
-    with pytest.raises(PipelineError, match="7 frames are no whole number of segments of 4"):
+    with pytest.raises(PipelineError, match=r"\b7 frames.*\b4\b"):
         encoder.prepare(torch.zeros(7, 40, 40, 3, dtype=torch.uint8), 4)
 
 

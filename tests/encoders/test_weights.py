@@ -18,6 +18,7 @@ from pipeline.encoders.known_weights import KNOWN, KnownWeights
 from pipeline.encoders.yamnet import YamnetNetwork
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.tensors import save_tensors
+from tests.wording import one_says
 
 TINY = KnownWeights(name="tiny", file="tiny.pth", licence="none", note="make it")
 
@@ -64,7 +65,7 @@ def test_published_weights_with_another_hash_are_refused_and_used_by_their_path_
     found, published = hashlib.sha256(content).hexdigest(), KNOWN["efficientnet_lite0"].sha256
     with pytest.raises(PipelineError) as caught:
         create("efficientnet_lite0")
-    for part in (local.name, found, published, "weights get efficientnet_lite0", "give its path"):
+    for part in (local.name, found, published, "weights get efficientnet_lite0"):
         assert part in str(caught.value)
     assert create("efficientnet_lite0", weights=str(local)).fingerprints["weights"] == found
 
@@ -77,7 +78,7 @@ def test_every_known_hash_is_looked_at_and_a_few_leading_digits_are_enough(folde
         assert weights.resolve("pretrained", KnownWeights(name="x", file="w.pth", licence="", sha256=known)).name == "w.pth"
     for name in ("vggish_pca", "vgg19"):
         (folder / "models/pretrained" / KNOWN[name].file).write_bytes(b"any")
-        with pytest.raises(PipelineError, match=rf"its sha256 is {digest}, the published one {KNOWN[name].sha256}"):
+        with pytest.raises(PipelineError, match=rf"{digest}.*{KNOWN[name].sha256}"):
             weights.resolve("pretrained", KNOWN[name])
 
 
@@ -88,7 +89,7 @@ def test_finetuned_weights_that_were_damaged_since_are_refused(folder):
     content = bytearray(path.read_bytes())
     content[-9] ^= 1
     path.write_bytes(content)
-    told = r"^models/encoders/dogs/encoder.safetensors: not a readable .*remove models/encoders/dogs and run `dvc repro`"
+    told = r"^models/encoders/dogs/encoder\.safetensors: .*models/encoders/dogs .*`dvc repro`"
     with pytest.raises(PipelineError, match=told):
         weights.build(tiny, "finetuned/dogs", TINY)
 
@@ -155,7 +156,7 @@ class Harmful:
 @pytest.mark.fault(37)
 def test_a_file_cannot_run_code(folder):
     torch.save({"model": Harmful()}, folder / "w.pth")
-    with pytest.raises(PipelineError, match=r"w\.pth: not a readable weights file"):
+    with pytest.raises(PipelineError, match=r"w\.pth: .*weights"):
         weights.build(tiny, "w.pth", TINY)
     assert not (folder / "written_by_the_weights").exists()
 
@@ -164,7 +165,7 @@ def test_a_file_cannot_run_code(folder):
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04broken"])
 def test_what_is_no_weights_file_is_refused(folder, name, content):
     (folder / name).write_bytes(content)
-    with pytest.raises(PipelineError, match="not a readable weights file"):
+    with pytest.raises(PipelineError, match="readable"):
         weights.read_state(folder / name)
 
 
@@ -172,14 +173,14 @@ def test_a_truncated_file_is_refused(folder):
     torch.save(tiny().state_dict(), folder / "w.pth")
     whole = (folder / "w.pth").read_bytes()
     (folder / "w.pth").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(PipelineError, match="not a readable weights file"):
+    with pytest.raises(PipelineError, match="readable"):
         weights.read_state(folder / "w.pth")
 
 
 @pytest.mark.fault(38)
 def test_a_file_without_layers_is_refused(folder):
     torch.save([1, 2, 3], folder / "w.pth")
-    with pytest.raises(PipelineError, match="no table of layers"):
+    with pytest.raises(PipelineError, match="layers"):
         weights.read_state(folder / "w.pth")
 
 
@@ -193,11 +194,13 @@ def test_every_layer_that_does_not_fit_is_listed_and_nothing_is_loaded():
     with pytest.raises(InputProblems) as caught:
         weights.load_layers(network, state, "w.pth")
     assert len(caught.value.problems) == 4
-    text = str(caught.value)
-    assert "last.bias is missing" in text
-    assert "norm.running_var is missing" in text
-    assert "extra.weight (7,)" in text
-    assert "first.weight is (4, 5), the network's is (4, 3)" in text
+    for parts in (
+        ("last.bias ", "missing"),
+        ("norm.running_var ", "missing"),
+        ("extra.weight ", "(7,)"),
+        ("first.weight ", "(4, 5)", "(4, 3)"),
+    ):
+        assert one_says(caught.value.problems, *parts), parts
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 

@@ -18,6 +18,7 @@ from pipeline.machine import UNKNOWN, this_machine
 from pipeline.media import decoding
 from pipeline.media.decoding import Job
 from pipeline.media.settings import MediaSettings
+from tests.wording import says
 
 SEGMENTS, FRAMES, RATE = 3, 2, 16000
 VISUAL = {"encoder": "efficientnet_lite0", "weights": "none", "image_size": 32, "resize": 32, "pool": "average"}
@@ -89,7 +90,7 @@ def test_bad_clips_are_left_out_and_said_and_short_ones_are_masked(tmp_path):
     store = FeatureStore(tmp_path / "store")
     assert "broken" not in store
     assert store.valid(["clip0", "short"]).tolist() == [[True, True, True], [True, True, False]]
-    assert message == "5 clips stored, 5 encoded, 1 left out by their status"
+    assert says(message, "5 clips stored, 5 encoded, 1 left out")
 
 
 @pytest.mark.fault(19)
@@ -151,11 +152,11 @@ def test_features_that_do_not_fit_the_dtype_stop_with_the_clips_name(tmp_path, m
     world = World(tmp_path / "cache", contents=(0,))
     logmel = encoders.ENCODERS.get("logmel")
     monkeypatch.setattr(logmel, "encode", lambda self, batch: torch.full((len(batch), 128), 1e5))
-    words = r"clip 'clip0'.*audio features are not finite in float16.*1e\+05.*set features.*dtype: float32"
+    words = r"clip 'clip0'.*audio.*float16.*1e\+05.*dtype: float32"
     with np.errstate(over="ignore"), pytest.raises(PipelineError, match=words):
         world.extract(tmp_path / "a")
     monkeypatch.setattr(logmel, "encode", lambda self, batch: torch.full((len(batch), 128), float("inf")))
-    with pytest.raises(PipelineError, match=r"not finite in float16 \(largest magnitude inf\); no dtype can hold them: check the encoder"):
+    with pytest.raises(PipelineError, match=r"float16.*\binf\b(?!.*dtype: )"):
         world.extract(tmp_path / "b")
 
 
@@ -195,7 +196,7 @@ def test_whatever_ends_a_loading_thread_names_its_clip(tmp_path, monkeypatch, fa
     with pytest.raises(PipelineError if isinstance(fault, PipelineError) else type(fault)) as caught:
         world.extract(tmp_path / "store")
     told = [str(caught.value), *getattr(caught.value, "__notes__", [])]
-    assert any("clip 'clip2'" in line and "its decoded form" in line for line in told), told
+    assert any(says(line, "clip 'clip2'", "decoded") for line in told), told
     assert str(fault) in told[0]
 
 
@@ -269,7 +270,7 @@ def test_memory_that_runs_out_halves_the_pass_and_keeps_the_numbers(tmp_path, mo
     first, second = (store.read("visual", [f"clip{n}" for n in range(4)]) for store in stores)
     np.testing.assert_allclose(first, second, rtol=2e-3, atol=1e-3)  # float16's rounding
     assert sizes == [4, 2] + [1] * 24
-    assert "4 rows do not fit into the memory of cpu; going on with 2" in capsys.readouterr().out
+    assert says(capsys.readouterr().out, "4 rows", "memory", "cpu", "2")
 
 
 def test_little_is_held_ahead_of_the_encoder(tmp_path, monkeypatch):
@@ -324,8 +325,7 @@ def test_an_entry_of_an_earlier_version_is_of_an_unknown_machine(tmp_path):
 def test_the_way_the_time_went_is_told(tmp_path, capsys):
     World(tmp_path / "cache").extract(tmp_path / "a")
     line = capsys.readouterr().out.splitlines()[0]
-    shares = r"loading busy \d+ % of 2 threads, encoding \d+ % of 2"
-    assert re.fullmatch(rf"extract: 4 clips in \S+ s, \S+ clips/s; {shares}: (input|encode)-bound", line)
+    assert re.fullmatch(r"extract: 4 clips .* clips/s.* \d+ % of 2\b.* \d+ % of 2\b.*(input|encode)-bound", line)
 
 
 def test_another_engine_fills_the_same_store(tmp_path):

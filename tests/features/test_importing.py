@@ -17,6 +17,7 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.importing import Import, ImportSet
 from pipeline.features.importing import importer as importer_module
 from pipeline.features.store import FeatureStore
+from tests.wording import each_says, one_says, says
 
 ROWS, NEGATIVES, T = 7, 3, 4
 DATASET = DatasetSettings(kind="ave", clips="data/none", annotations="x", segments=T, segment_seconds=1.0, negatives=NEGATIVES)
@@ -84,7 +85,7 @@ def test_every_row_comes_back_with_its_own_features_and_the_negatives_after_them
     assert store.shapes == {"visual": (2, 2, 3), "audio": (5,)}
     assert store.read("audio", ["a"])[0].tolist() == whole["audio"][0].astype(np.float32).tolist()  # a clip's first row
     assert store.valid_entries(entries).all()
-    assert "clips whose rows have different visual features: 1 (a)" in summary
+    assert one_says(summary.splitlines(), "different visual features", "1 (a)")
     assert sorted(path.suffix for path in (tmp_path / "store").iterdir() if path.suffix != ".npy") == [".json", ".parquet"]
 
 
@@ -129,22 +130,21 @@ def test_all_faults_of_all_files_are_told_at_once_before_any_work(tmp_path, publ
     found = problems(settings(root), index(), tmp_path / "store")
     assert not (tmp_path / "store").exists()
     assert len(found) == 4, found
-    assert "visual_feature.h5: shape (6, 4, 2, 2, 3) instead of (7, 4, 2, 2, 3) or (7, 8, 2, 3)" in found[0]
-    assert "not the annotation rows" in found[0]
-    assert "visual_feature_noisy.h5: shape (3, 4, 2, 2, 2)" in found[1]
-    assert "audio_feature.h5: not a whole HDF5 file" in found[2]
-    assert "audio_feature_noisy.h5: no such file" in found[3]
+    assert says(found[0], "visual_feature.h5: ", "(6, 4, 2, 2, 3)", "(7, 4, 2, 2, 3)", "(7, 8, 2, 3)", "annotation rows")
+    assert says(found[1], "visual_feature_noisy.h5: ", "(3, 4, 2, 2, 2)")
+    assert says(found[2], "audio_feature.h5: ", "HDF5")
+    assert "audio_feature_noisy.h5: " in found[3]
 
 
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda path: path.write_text("<html>quota exceeded</html>", encoding="utf-8"), "not a whole HDF5 file"),
-        (lambda path: write_h5(path, [b"text"] * ROWS), "numbers are needed"),
-        (lambda path: h5py.File(path, "w").close(), "found: nothing"),
-        (lambda path: two_arrays(path), "found: one, two"),
-        (lambda path: elsewhere(path), "lies in other files"),
-        (lambda path: path.symlink_to("/etc/hostname"), "a link that leads out"),
+        (lambda path: path.write_text("<html>quota exceeded</html>", encoding="utf-8"), "HDF5"),
+        (lambda path: write_h5(path, [b"text"] * ROWS), "numbers"),
+        (lambda path: h5py.File(path, "w").close(), "nothing"),
+        (lambda path: two_arrays(path), "one, two"),
+        (lambda path: elsewhere(path), "other files"),
+        (lambda path: path.symlink_to("/etc/hostname"), "link"),
     ],
 )
 @pytest.mark.fault(17)
@@ -177,11 +177,12 @@ def test_rows_with_nan_or_infinity_are_all_named_and_nothing_is_stored(tmp_path,
         write_h5(root / NOISY[name], values[ROWS:])
     found = problems(settings(root), index(), tmp_path / "store")
     assert not (tmp_path / "store" / "spec.json").exists()
-    assert found == [
-        f"{root}/visual_feature.h5: row 5: 2 values are NaN or infinite (segments 2, 3)",
-        f"{root}/audio_feature.h5: row 1: 1 values are NaN or infinite (segments 0)",
-        f"{root}/audio_feature_noisy.h5: row 1: 1 values are NaN or infinite (segments 3)",
+    expected = [
+        (f"{root}/visual_feature.h5: row 5: 2 ", "NaN", "2, 3)"),
+        (f"{root}/audio_feature.h5: row 1: 1 ", "NaN", " 0)"),
+        (f"{root}/audio_feature_noisy.h5: row 1: 1 ", "NaN", " 3)"),
     ]
+    assert each_says(found, expected)
 
 
 @pytest.mark.fault(36)
@@ -194,7 +195,7 @@ def test_numbers_too_large_for_float16_are_told_as_such_and_the_largest_that_fit
     whole["audio"][2, 1, 3] = 7e4
     write_h5(root / "audio_feature.h5", whole["audio"][:ROWS])
     found = problems(settings(root, dtype="float16"), index(), tmp_path / "store")
-    assert found == [f"{root}/audio_feature.h5: row 2: the largest magnitude 7e+04 is too large for float16; set dtype: float32"]
+    assert each_says(found, [(f"{root}/audio_feature.h5: row 2: ", "7e+04", "float16", "dtype: float32")])
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -205,10 +206,8 @@ def test_numbers_too_large_for_any_dtype_are_not_sent_to_another(tmp_path, publi
     audio[2, 1, 3] = -1e39  # float32 ends at 3.4e38
     write_h5(root / "audio_feature.h5", audio)
     found = problems(settings(root, dtype=dtype), index(), tmp_path / "store")
-    assert found == [
-        f"{root}/audio_feature.h5: row 2: the largest magnitude 1e+39 is too large for {dtype};"
-        " no dtype of the store can hold it: look at what wrote the file, or scale its numbers"
-    ]
+    assert each_says(found, [(f"{root}/audio_feature.h5: row 2: ", "1e+39", dtype)])
+    assert "dtype: " not in found[0]
 
 
 def test_silent_zeros_are_let_pass_but_named(tmp_path, published):
@@ -216,7 +215,7 @@ def test_silent_zeros_are_let_pass_but_named(tmp_path, published):
     whole["audio"][3, 1] = 0
     write_h5(root / "audio_feature.h5", whole["audio"][:ROWS])
     summary, _ = run(settings(root), index(), tmp_path / "store")
-    assert "clips with all-zero audio segments: 1 (c)" in summary
+    assert one_says(summary.splitlines(), "zero audio segments", "1 (c)")
 
 
 def test_the_bytes_are_the_same_after_a_fault_in_the_middle(tmp_path, published, monkeypatch):
@@ -242,7 +241,7 @@ def test_the_bytes_are_the_same_after_a_fault_in_the_middle(tmp_path, published,
     assert sum(calls) < 2 * (ROWS + NEGATIVES)  # whole shards were not written again
     files = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     assert {path.name: path.read_bytes() for path in (tmp_path / "torn").iterdir()} == files
-    assert "clips whose rows have different" in again  # known from the notes of the kept shards, too
+    assert one_says(again.splitlines(), "different visual features", "1 (a)")  # known from the notes of the kept shards, too
 
 
 @pytest.mark.parametrize("part", ["visual-000.npy", "visual-000.checked.json"])
@@ -267,7 +266,7 @@ def test_what_an_interrupted_import_left_is_verified_and_made_again_where_it_is_
     run(settings(root), index(), tmp_path / "store", shard_bytes=200)
     whole, again = ({path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("whole", "store"))
     assert whole == again
-    assert "visual-000.npy, which an interrupted run has left, is damaged; it is removed" in capsys.readouterr().err
+    assert says(capsys.readouterr().err, "visual-000.npy", "damaged", "removed")
 
 
 def test_a_rotten_chunk_is_refused_with_its_file_and_rows(tmp_path, published):
@@ -280,9 +279,9 @@ def test_a_rotten_chunk_is_refused_with_its_file_and_rows(tmp_path, published):
     content = bytearray(path.read_bytes())
     content[chunk.byte_offset + chunk.size // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(PipelineError, match=rf"^{path}: rows 0 to 6 cannot be read \(.*get the file again"):
+    with pytest.raises(PipelineError, match=rf"^{path}: rows 0 to 6 "):
         run(settings(root), index(), tmp_path / "store")
-    with pytest.raises(ValueError, match=r"its numbers cannot be read \(.*get the file again"):
+    with pytest.raises(ValueError, match=r"cannot be read"):
         read_array(path, (None, T, 5), longest=ROWS)
 
 
@@ -301,14 +300,14 @@ def test_a_changed_file_a_changed_setting_or_another_row_gives_another_fingerpri
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"audio": {"file": "../audio.h5", "shape": [5]}}, "below the directory"),
-        ({"audio": {"file": "/audio.h5", "shape": [5]}}, "below the directory"),
-        ({"audio": {"file": "audio.pkl", "shape": [5]}}, "ends in .h5 or .npy"),
+        ({"audio": {"file": "../audio.h5", "shape": [5]}}, "directory"),
+        ({"audio": {"file": "/audio.h5", "shape": [5]}}, "directory"),
+        ({"audio": {"file": "audio.pkl", "shape": [5]}}, ".h5 or .npy"),
         ({"audio": {"file": "a.h5", "shape": [0]}}, "at least 1"),
-        ({"audio": {"file": "a.h5", "shape": [5], "time": "average"}}, "for files of one clip each"),
-        ({"audio": {"file": "a/{id}.npy", "shape": [5]}}, "make two entries"),
+        ({"audio": {"file": "a.h5", "shape": [5], "time": "average"}}, "time"),
+        ({"audio": {"file": "a/{id}.npy", "shape": [5]}}, "a/{id}.npy|a.h5"),
         ({"audio": {"file": "a.h5", "shape": [5], "negatives": "b.h5"}}, "every stream"),
-        ({"others": {"audio": {"file": "a.h5", "shape": [5]}}}, "a name of its own"),
+        ({"others": {"audio": {"file": "a.h5", "shape": [5]}}}, "others.*audio"),
         ({"others": {"a b": {"file": "a.h5", "shape": [5]}}}, "letters, digits"),
     ],
 )

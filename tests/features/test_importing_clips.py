@@ -14,6 +14,7 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.importing import Import, ImportSet
 from pipeline.features.importing.fitting import average, clap_map, segments_of
 from pipeline.features.store import FeatureStore
+from tests.wording import one_says
 
 T = 10
 CLIPS = ["aaaaaaaaaaa", "-bbbbbbbbbb", "ccccccccccc"]
@@ -85,11 +86,11 @@ def test_llp_folders_become_a_store_with_frames_kept_apart_and_further_streams(t
 def test_clips_without_files_are_left_out_and_named_up_to_a_share(tmp_path):
     write_llp(tmp_path / "feats")
     (tmp_path / "feats" / "vggish" / f"{CLIPS[1]}.npy").unlink()
-    with pytest.raises(InputProblems, match=r"every stream: 1 \(-bbbbbbbbbb\); more than max_missing_fraction = 0.05"):
+    with pytest.raises(InputProblems, match=r" 1 \(-bbbbbbbbbb\).*max_missing_fraction = 0\.05"):
         run(settings(tmp_path / "feats"), index(), tmp_path / "store")
     summary, store = run(settings(tmp_path / "feats", max_missing_fraction=0.5), index(), tmp_path / "store")
     assert store.entries(index()).tolist() == [0, -1, 1]
-    assert "clips without a file in every stream, left out: 1 (-bbbbbbbbbb)" in summary
+    assert one_says(summary.splitlines(), "without a file", "left out", "1 (-bbbbbbbbbb)")
 
 
 @pytest.mark.fault(17)
@@ -198,7 +199,7 @@ def test_a_file_cut_off_between_check_and_reading_is_an_error_with_its_name(tmp_
     importing.check()
     os.truncate(tmp_path / "feats" / "vggish" / f"{CLIPS[1]}.npy", 140)
     (tmp_path / "store").mkdir()
-    with pytest.raises(PipelineError, match=rf"vggish/{CLIPS[1]}\.npy: was it changed meanwhile"):
+    with pytest.raises(PipelineError, match=rf"vggish/{CLIPS[1]}\.npy: "):
         importing.run(tmp_path / "store")
     assert not (tmp_path / "store" / "spec.json").exists()
 
@@ -220,11 +221,11 @@ def test_labels_of_training_clips_are_asked_of_no_other(tmp_path):
     np.testing.assert_array_equal(stored[1], held[CLIPS[1]]["visual_labels"])
     assert (stored[[0, 2]] == -1).all()
     (tmp_path / file.replace("{id}", CLIPS[1])).unlink()
-    with pytest.raises(InputProblems, match=r"clips without a file in every stream: 1 \(-bbbbbbbbbb\)"):
+    with pytest.raises(InputProblems, match=r"without a file.* 1 \(-bbbbbbbbbb\)"):
         Import(settings, dataset(), rows).check()
 
 
 @pytest.mark.parametrize("stream", ["visual", "audio"])
 def test_features_are_needed_of_every_clip(tmp_path, stream):
-    with pytest.raises(ValueError, match="visual and audio features are needed of every clip"):
+    with pytest.raises(ValueError, match=r"visual and audio.*every clip"):
         ImportSet(directory=tmp_path, **{**LLP, stream: {**LLP[stream], "training_only": True}})

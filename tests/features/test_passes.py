@@ -92,7 +92,7 @@ def test_a_row_that_never_fits_is_an_error_that_says_what_to_do(monkeypatch, err
         raise error
 
     monkeypatch.setattr(encoder, "encode", never)
-    with pytest.raises(PipelineError, match=r"logmel: not even one row.*memory of cpu.*image_size"):
+    with pytest.raises(PipelineError, match=r"logmel: .*memory.*cpu.*image_size"):
         PassEncoder(encoder, CPU, "float32", 8)(torch.zeros(8, 96, 64))
 
 

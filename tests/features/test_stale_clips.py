@@ -25,6 +25,7 @@ from pipeline.synth.world import write_world
 from stages import decode, extract, finetune, index
 from stages.clips import read_clips
 from stages.paths import CLIPS, FEATURES, PARAMS
+from tests.wording import says
 
 VISUAL = {"encoder": "timm", "model": "test_resnet", "weights": "none", "image_size": 32, "resize": 32, "pool": "average"}
 FEATURE_SET = {**TINY["features"]["first"], "visual": VISUAL, "dtype": "float32"}
@@ -102,7 +103,7 @@ OTHERWISE = [
 def test_extract_and_finetune_refuse_clips_decoded_otherwise(project, change):
     project.write(**change)
     for stage, name in ((extract, "first"), (finetune, "tuned")):
-        with pytest.raises(PipelineError, match=r"(?s)^4 of 4 clips were not decoded as .* run `dvc repro decode`.*\n  - "):
+        with pytest.raises(PipelineError, match=r"(?s)^4 of 4 clips .*`dvc repro decode`.*\n  - "):
             stage.main(name)
     assert not (FEATURES / "first").exists()
 
@@ -110,7 +111,7 @@ def test_extract_and_finetune_refuse_clips_decoded_otherwise(project, change):
 def test_a_changed_setting_without_decode_poisons_no_features(project, decoded, monkeypatch, tmp_path):
     """The recipe of the fault: another frame_offset, extract alone, then the old params again."""
     project.write(media={"frame_offset": 0.1})
-    with pytest.raises(PipelineError, match="run `dvc repro decode`"):
+    with pytest.raises(PipelineError, match="`dvc repro decode`"):
         extract.main("first")
     project.write()
     after = project.features()
@@ -156,7 +157,7 @@ def test_an_evicted_entry_is_not_made_again_under_another_key(project):
     clip, key = manifest["clip"][0], manifest["key"][0]
     cache.path(KIND, key).unlink()
     other = replace(jobs[clip], settings=jobs[clip].settings.model_copy(update={"frame_offset": 0.1}))
-    with pytest.raises(PipelineError, match=rf"clip '{re.escape(clip)}' was not decoded as .*run `dvc repro decode`"):
+    with pytest.raises(PipelineError, match=rf"clip '{re.escape(clip)}' .*`dvc repro decode`"):
         load_decoded(cache, clip, key, other)
     assert not cache.has(KIND, key)
     assert len(load_decoded(cache, clip, key, jobs[clip])[0]) == 10
@@ -171,8 +172,7 @@ def test_the_reports_pictures_are_left_out_with_the_same_sentence(project, tmp_p
 
     monkeypatch.setattr(report, "choose", lambda results: Shown)
     assert report.pictures([], Path("data/index"), manifest, other, cache, tmp_path) == []
-    assert "report: no pictures of a clip: " in (told := capsys.readouterr().out)
-    assert "run `dvc repro decode`" in told
+    assert says(capsys.readouterr().out, "report: ", "`dvc repro decode`")
 
 
 @pytest.mark.fault(25)
@@ -184,9 +184,9 @@ def test_a_file_that_changed_since_index_is_not_stored_under_the_old_ones_hash(p
     job = replace(old, file=str(film))
     cache.path(KIND, job.key).unlink()
     found = f"{film} has the sha256 {file_sha256(film)}, the index {job.sha256}"
-    with pytest.raises(PipelineError, match=rf"(?s)1 files are not those that `index` has seen; run .*{re.escape(found)}"):
+    with pytest.raises(PipelineError, match=rf"(?s)1 files .*`index`.*{re.escape(found)}"):
         decode_clips([job], [], job.settings)
-    with pytest.raises(PipelineError, match="not those that `index` has seen"):
+    with pytest.raises(PipelineError, match="`index`"):
         load_decoded(cache, job.clip, job.key, job)
     assert not cache.has(KIND, job.key)
     film.write_bytes(Path(old.file).read_bytes())
@@ -212,7 +212,8 @@ def test_that_memory_ran_out_is_not_kept(project, monkeypatch):
     cache.path(KIND, job.key).unlink()
     monkeypatch.setattr(media_clip, "read_frames", lambda *_: (_ for _ in ()).throw(MemoryError))
     verdict = decoding.decode_into_cache(job)
-    assert (verdict["status"], verdict["reason"]) == ("refused", "needs more memory than media.memory_mb = 4096")
+    assert verdict["status"] == "refused"
+    assert says(verdict["reason"], "memory", "media.memory_mb = 4096")
     assert not cache.has(KIND, job.key)
 
 
@@ -220,5 +221,5 @@ def test_that_memory_ran_out_is_not_kept(project, monkeypatch):
 def test_a_damaged_table_of_an_earlier_stage_is_refused_with_its_place(project, table):
     path = Path(table)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(PipelineError, match=rf"^{table} is damaged .*remove it and run `dvc repro`"):
+    with pytest.raises(PipelineError, match=rf"^{table} is damaged .*`dvc repro`"):
         extract.main("first")

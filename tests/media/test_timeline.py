@@ -17,6 +17,7 @@ from pipeline.media.settings import MediaSettings
 from pipeline.media.survey import survey
 from pipeline.media.timeline import WRAP_SECONDS, _cut, _Stamps, _tracks
 from tests.media.conftest import loudest, read_number, rewrap, write_clip
+from tests.wording import says
 
 FIRST, SECOND, THIRD = 440, 1000, 2000  # Hz of the parts
 OFFSET = 100  # number of the second part's first picture
@@ -91,7 +92,7 @@ def test_a_part_whose_sound_or_picture_is_shorter_keeps_the_next_in_step(parts, 
     lengths = {"audio_seconds": 2.0} if short == "sound" else {"times": [n / 10 for n in range(20)], "audio_seconds": 4.0}
     clip = read(join(tmp_path / "c.ts", write_part(tmp_path / "short.ts", FIRST, 0, **lengths), parts.second))
     assert clip.status == "padded"
-    assert "in a part of the window" in clip.reason
+    assert "window" in clip.reason
     lacking, whole = (clip.audio_valid, clip.visual_valid) if short == "sound" else (clip.visual_valid, clip.audio_valid)
     assert lacking.tolist() == [True, True, False, False, True, True, True, True]
     assert whole.all()
@@ -128,8 +129,7 @@ def test_a_jump_in_a_container_that_has_none_is_refused(tmp_path, suffix, codecs
     )
     clip = read(path)
     assert clip.status == "unreadable"
-    assert "jumps back by 3." in clip.reason
-    assert " at packet 4" in clip.reason
+    assert says(clip.reason, " 3.", "packet 4")
     assert survey(path, MediaSettings()).status == "unreadable"
 
 
@@ -163,8 +163,7 @@ def test_elsewhere_the_second_part_comes_whole_or_not_at_all(tmp_path, suffix):
 def test_a_jump_of_the_picture_alone_is_refused(parts, tmp_path):
     clip = read(join(tmp_path / "c.ts", parts.first, write_part(tmp_path / "mute.ts", SECOND, OFFSET, audio_codec=None)))
     assert clip.status == "unreadable"
-    assert "the clock of the pictures jumps back" in clip.reason
-    assert "sound does not do the same" in clip.reason
+    assert says(clip.reason, "pictures", "sound")
 
 
 def time_stamp(ticks: int) -> bytes:
@@ -182,7 +181,7 @@ def test_a_packet_off_the_clock_is_no_jump_but_told(parts, tmp_path, seconds):
     path.write_bytes(content.replace(time_stamp(ticks), time_stamp(ticks + round(seconds * 90000))))
     clip = read(path, segments=4)
     assert clip.status == "partial"
-    assert "off the clock" in clip.reason
+    assert "clock" in clip.reason
     whole = read(parts.first, segments=4)
     np.testing.assert_allclose(clip.waveform, whole.waveform, atol=1e-6)  # where it was all the same
     np.testing.assert_array_equal(clip.frames, whole.frames)
@@ -192,7 +191,7 @@ def test_decord_is_refused_where_clocks_jump(parts, tmp_path):
     pytest.importorskip("decord", reason="decord has no wheels for this machine")
     clip = read(join(tmp_path / "c.ts", parts.first, parts.second), decoder="decord")
     assert clip.status == "unreadable"
-    assert "clock that jumps" in clip.reason
+    assert "clock" in clip.reason
 
 
 def test_a_joined_file_is_as_long_as_its_parts_and_not_as_its_clock_says(parts, tmp_path):
@@ -226,7 +225,7 @@ def test_parts_are_put_together_by_the_later_end_and_the_earlier_start():
     assert (tracks[0].start, tracks[0].end) == (0.0, pytest.approx(5.4))
     assert tracks[0].pauses == ((3.0, pytest.approx(3.4)),)
     assert tracks[1].pauses == ()
-    with pytest.raises(MediaError, match=r"the sound jumps back by 2.4 s at packet 6, which its container does not allow"):
+    with pytest.raises(MediaError, match=r"sound.* 2\.4 s.*packet 6"):
         _tracks({0: pictures, 1: sound}, may_jump=False)
 
 

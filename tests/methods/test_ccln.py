@@ -257,7 +257,7 @@ def test_parameters_at_the_published_feature_shapes(config, parameters):
 
 @pytest.mark.parametrize(
     ("setting", "message"),
-    [({"heads": 3}, "multiple of heads"), ({"visual_hidden": 7}, "must be even"), ({"interaction": "closed"}, "gated")],
+    [({"heads": 3}, "heads"), ({"visual_hidden": 7}, "visual_hidden.*even"), ({"interaction": "closed"}, "gated")],
 )
 def test_settings_that_do_not_fit(setting, message):
     with pytest.raises(ValidationError, match=message):

@@ -157,14 +157,14 @@ def test_what_the_variants_and_anchors_set():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"anchor": "psp"}, "'psp' is no method that can be one; there are: cmpae, han, jomold"),
-        ({"anchor": "coleaf"}, "'coleaf' is no method that can be one"),
-        ({"anchor": "hann"}, "'hann' is no method"),
-        ({"anchor_settings": {"widht": 3}}, r"anchor_settings\.widht: unknown key; did you mean 'width'\? \(known: absence_dropout, aud"),
-        ({"anchor_settings": {"width": -3, "dropout": 2}}, r"settings\.width: .* greater than or equal to 1; anchor_settings\.dropout: "),
-        ({"anchor_settings": {"recipe": {}}}, "anchor_settings: recipe: set it in this method's own settings"),
-        ({"anchor_settings": {"threshold_epoch": 2, "selected_for": ["audio"]}}, "anchor_settings: selected_for, threshold_epoch: set it"),
-        ({"anchor_settings": {"audio_weight": 9.0, "clip_threshold": 0.3}}, "anchor_settings: audio_weight, clip_threshold: set it"),
+        ({"anchor": "psp"}, "'psp'.*cmpae, han, jomold"),
+        ({"anchor": "coleaf"}, "'coleaf'.*cmpae, han, jomold"),
+        ({"anchor": "hann"}, "'hann'"),
+        ({"anchor_settings": {"widht": 3}}, r"anchor_settings\.widht: .*'width'"),
+        ({"anchor_settings": {"width": -3, "dropout": 2}}, r"settings\.width: .* 1.*anchor_settings\.dropout: "),
+        ({"anchor_settings": {"recipe": {}}}, "anchor_settings.*recipe"),
+        ({"anchor_settings": {"threshold_epoch": 2, "selected_for": ["audio"]}}, "anchor_settings.*selected_for, threshold_epoch"),
+        ({"anchor_settings": {"audio_weight": 9.0, "clip_threshold": 0.3}}, "anchor_settings.*audio_weight, clip_threshold"),
     ],
 )
 def test_settings_that_make_no_anchor_are_refused(settings, message):

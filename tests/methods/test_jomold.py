@@ -81,7 +81,7 @@ def test_noise_ratios_come_from_a_first_network_without_cross_attention():
         for c in range(CLASSES):
             values = [p[i, c].item() * share / p[:, c].mean().item() < threshold for i in range(3) if targets.labels[i, c]]
             assert ratios[c].item() == pytest.approx(np.mean(values))
-    with pytest.raises(TypeError, match="does not train on"):
+    with pytest.raises(TypeError, match="train on"):
         empty = torch.zeros(3, 5, CLASSES, dtype=torch.bool)
         method.prepare(first, lambda: [(batch, ParsingTargets(empty, empty, empty[:, 0]))])
 
@@ -154,5 +154,5 @@ def test_a_small_file_that_unpacks_to_much_is_refused_before(tmp_path):
     path = tmp_path / "ratios.npz"
     np.savez_compressed(path, audio=np.zeros(10**6), visual=np.zeros(CLASSES))
     assert path.stat().st_size < 20_000
-    with pytest.raises(PipelineError, match=r"noise_ratios: .*ratios\.npz: .* more than 1048576 bytes"):
+    with pytest.raises(PipelineError, match=r"noise_ratios: .*ratios\.npz: .*1048576 bytes"):
         build(noise_ratios=path).prepare(None, lambda: [])

@@ -64,9 +64,9 @@ def test_shapes_and_other_targets(name, switches):
     assert all(term.shape == () and term.isfinite() for term in terms.values())
     scores = method.eval().predict(batch)
     assert scores.audio_to_visual.shape == scores.visual_to_audio.shape == (4, 6, 6, 6)
-    with pytest.raises(TypeError, match="does not train on AvelTargets"):
+    with pytest.raises(TypeError, match="AvelTargets"):
         method.losses(batch, AvelTargets(torch.zeros(4, 6), torch.zeros(4)), PROGRESS)
-    with pytest.raises(PipelineError, match=r"audio features of shape \(8,\)"):
+    with pytest.raises(PipelineError, match=r"audio.*\(8,\)"):
         method.predict(Batch(batch.visual, torch.zeros(4, 6, 8), batch.mask))
     with pytest.raises(ValidationError, match="no_such"):
         build(name, switches, no_such=1)

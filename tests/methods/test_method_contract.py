@@ -383,16 +383,16 @@ def test_labels_of_another_supervision_are_refused(name, config):
     batch, targets = random_batch()
     right = told(method, targets)
     wrong = VideoTargets(torch.zeros(4, CLASSES + 1)) if right is targets else targets
-    with pytest.raises(TypeError, match="does not train on"):
+    with pytest.raises(TypeError, match="train on"):
         method.losses(batch, wrong, LATE)
 
 
 @pytest.mark.parametrize("name", SMALL)
 def test_features_of_another_shape_are_refused(name):
     method = build(name, SMALL[name].settings)
-    with pytest.raises(PipelineError, match=r"visual features of shape \(2, 2, 6\).*built for \(2, 3, 6\)"):
+    with pytest.raises(PipelineError, match=r"visual.*\(2, 2, 6\).*\(2, 3, 6\)"):
         method.predict(random_batch(visual_shape=(2, 2, 6))[0])
-    with pytest.raises(PipelineError, match=r"audio features of shape \(8,\).*built for \(7,\)"):
+    with pytest.raises(PipelineError, match=r"audio.*\(8,\).*\(7,\)"):
         method.predict(random_batch(audio_shape=(8,))[0])
 
 
@@ -412,5 +412,5 @@ def test_part_of_a_recipe_keeps_the_rest_of_the_papers(name):
 
 
 def test_unknown_method():
-    with pytest.raises(UnknownName, match="did you mean 'cace_net'"):
+    with pytest.raises(UnknownName, match="'cace_net'"):
         build("cacenet", {})

@@ -241,20 +241,20 @@ def test_labels_of_segments_are_refused(name, config):
     method, (batch, _) = build(name, config), random_batch()
     tables = torch.zeros(4, 6, CLASSES, dtype=torch.bool)
     for wrong in (ParsingTargets(tables, tables, tables[:, 0]), AvelTargets(torch.zeros(4, 6).long(), torch.zeros(4).long())):
-        with pytest.raises(TypeError, match="does not train on"):
+        with pytest.raises(TypeError, match="train on"):
             method.losses(batch, wrong, LATE)
 
 
 @pytest.mark.parametrize("name", NARROW)
 def test_features_and_settings_that_do_not_fit_are_refused(name):
     method, (batch, _) = build(name, NARROW[name]), random_batch()
-    with pytest.raises(PipelineError, match=r"motion features: none.*\(5,\)"):
+    with pytest.raises(PipelineError, match=r"motion.*\(5,\)"):
         method.predict(Batch(batch.visual, batch.audio, batch.mask))
-    with pytest.raises(PipelineError, match=r"visual features of shape \(3, 6\).*\(2, 6\)"):
+    with pytest.raises(PipelineError, match=r"visual.*\(3, 6\).*\(2, 6\)"):
         method.predict(random_batch(visual=(3, 6))[0])
-    with pytest.raises(PipelineError, match=f"{name} wants the stream motion, and the feature set has visual, audio, flow;"):
+    with pytest.raises(PipelineError, match=f"{name}.*motion.*visual, audio, flow"):
         create(name, visual_shape=VISUAL, audio_shape=AUDIO, num_classes=CLASSES, other_shapes={"flow": (3,)})
-    with pytest.raises(PipelineError, match=r"the stream motion has the shape \(2, 5\)"):
+    with pytest.raises(PipelineError, match=r"motion.*\(2, 5\)"):
         create(name, visual_shape=VISUAL, audio_shape=AUDIO, num_classes=CLASSES, other_shapes={"motion": (2, 5)})
     with pytest.raises(ValidationError, match="no_such_setting"):
         build(name, {"no_such_setting": 1})

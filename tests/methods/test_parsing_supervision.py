@@ -101,10 +101,10 @@ def test_guessed_labels_reach_no_prediction(name, config):
 def test_guessed_labels_that_are_not_there_are_an_error(name, config):
     method = eval_mode(name, config, **GUESSED)
     batch, targets = random_batch()
-    with pytest.raises(PipelineError, match=r"pseudo_labels: stream audio_labels: none, and \(4, 6, 3\) is needed"):
+    with pytest.raises(PipelineError, match=r"pseudo_labels: .*audio_labels.*\(4, 6, 3\)"):
         losses(method, batch, targets)
     others = {**batch.others, "audio_labels": torch.zeros(4, 6, CLASSES), "visual_labels": torch.zeros(4, 6, 25)}
-    with pytest.raises(PipelineError, match=r"visual_labels: of shape \(4, 6, 25\), and \(4, 6, 3\) is needed"):
+    with pytest.raises(PipelineError, match=r"visual_labels.*\(4, 6, 25\).*\(4, 6, 3\)"):
         losses(method, Batch(batch.visual, batch.audio, batch.mask, others), targets)
 
 
@@ -112,7 +112,7 @@ def test_a_method_that_does_not_learn_from_them_says_so(monkeypatch):
     method = eval_mode("han", {"width": 16, "feedforward": 24}, **GUESSED)
     monkeypatch.setattr(type(method), "losses_of_clips", lambda *_: {"total": torch.zeros(())})
     batch, targets = random_batch()
-    with pytest.raises(PipelineError, match="pseudo_labels: Han does not learn from labels of segments"):
+    with pytest.raises(PipelineError, match="pseudo_labels: Han "):
         method.losses(with_labels(batch), targets, LATE)
 
 
@@ -197,20 +197,18 @@ def build_given(name, config, given):
 def test_given_thresholds_that_do_not_fit_are_refused(name):
     config = METHODS.get(name).Config
     for wrong in ({"thresholds": "given"}, {"given_thresholds": {"visual": [0.5]}}):
-        with pytest.raises(ValidationError, match="given_thresholds and `thresholds: given` go together"):
+        with pytest.raises(ValidationError, match=r"given_thresholds.*`thresholds: given`"):
             config(**wrong)
-    with pytest.raises(ValidationError, match="less than or equal to 1"):
+    with pytest.raises(ValidationError, match=r"equal to 1\b"):
         config(thresholds="given", given_thresholds={"visual": [0.5, 1.2, 0.5]})
-    with pytest.raises(
-        PipelineError, match=r"given_thresholds\.audio: 2 thresholds; 3 are needed, one for each class in the data set's order"
-    ):
+    with pytest.raises(PipelineError, match=r"given_thresholds\.audio: 2 .*\b3\b"):
         build_given(name, {}, {"audio": [0.5, 0.5]})
 
 
 @pytest.mark.parametrize("name", sorted({case.values[0] for case in CASES}))
 def test_an_epoch_that_is_never_reached_is_refused(name):
     config = METHODS.get(name).Config
-    with pytest.raises(ValidationError, match=r"threshold_epoch 9 lies beyond the last epoch, recipe\.epochs 8"):
+    with pytest.raises(ValidationError, match=r"threshold_epoch 9 .*recipe\.epochs 8"):
         config(thresholds="selected", threshold_epoch=9, recipe={"epochs": 8})
     assert config(thresholds="selected", threshold_epoch=8, recipe={"epochs": 8}).calibrated_after == 8
     assert config(thresholds="selected").calibrated_after == 0

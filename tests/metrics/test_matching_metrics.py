@@ -46,9 +46,9 @@ def test_by_hand():
 
 @pytest.mark.parametrize("arguments", [([], []), ([1], [1, 2]), ([[1]], [[1]])])
 def test_what_does_not_pair_up_is_refused(arguments):
-    with pytest.raises(ValueError, match="equally many"):
+    with pytest.raises(ValueError, match="many"):
         exact_starts(*arguments)
-    with pytest.raises(ValueError, match="equally many"):
+    with pytest.raises(ValueError, match="many"):
         mean_overlap(*arguments, arguments[1])
-    with pytest.raises(ValueError, match="lengths >= 1"):
+    with pytest.raises(ValueError, match=">= 1"):
         mean_overlap([1], [1], [0])

@@ -198,7 +198,7 @@ def test_nothing_to_score_is_not_a_number():
 
 def test_shapes_that_differ_are_refused():
     table = np.zeros((2, 3, 5), bool)
-    with pytest.raises(ValueError, match=r"\(2, 3, 4\).*one shape \(N, C, T\)"):
+    with pytest.raises(ValueError, match=r"\(2, 3, 4\).*\(N, C, T\)"):
         parsing_scores(table, table, table, table[:, :, :4])
     with pytest.raises(ValueError, match=r"mask \(5,\)"):
         parsing_scores(table, table, table, table, mask=np.ones(5, bool))

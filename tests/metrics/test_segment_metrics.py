@@ -43,7 +43,7 @@ def test_metrics_equal_naive_loops(case):
     if cells:
         assert segment_accuracy(pred, true, mask) == pytest.approx(100 * hits / len(cells))
     else:
-        with pytest.raises(ValueError, match="no segments"):
+        with pytest.raises(ValueError, match="segments"):
             segment_accuracy(pred, true, mask)
     for n, value in enumerate(clip_accuracy(pred, true, mask)):
         own = [pred[n, t] == true[n, t] for m, t in cells if m == n]
@@ -67,14 +67,14 @@ def test_one_segment_of_the_ave_test_set_is_a_fortieth_of_a_percent():
 
 def test_shapes_must_agree():
     for function in (segment_accuracy, f1_score, clip_accuracy):
-        with pytest.raises(ValueError, match="same shape"):
+        with pytest.raises(ValueError, match="shape"):
             function([[0, 1]], [[0, 1, 2]])
-    with pytest.raises(ValueError, match="same shape"):
+    with pytest.raises(ValueError, match="shape"):
         segment_accuracy([0, 1], [0, 1])
 
 
 def test_labels_must_be_known():
-    with pytest.raises(ValueError, match=r"predicted labels reach from 0 to 3; expected 0\.\.2"):
+    with pytest.raises(ValueError, match=r"predicted.* 0 .* 3\b.*0\.\.2"):
         confusion([[0, 3]], [[0, 1]], 3)
-    with pytest.raises(ValueError, match="true labels"):
+    with pytest.raises(ValueError, match="true"):
         confusion([[0, 1]], [[-1, 1]], 3)

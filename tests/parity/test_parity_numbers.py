@@ -7,6 +7,7 @@ from scipy.stats import ortho_group
 from pipeline.features.store import FeatureStore
 from pipeline.parity.pairs import Pairs
 from pipeline.parity.search import explain
+from tests.wording import each_says, says
 
 N, T, D = 40, 10, 24
 RNG = np.random.default_rng(11)
@@ -77,7 +78,7 @@ def test_one_cause_is_named(verdict, name, ours, done):
     assert found.names == (name,)
     assert found.best.error < 1e-5
     assert found.as_well == []
-    assert f"likely cause: {found.best.causes[0]}. With that undone" in found.sentence()
+    assert found.best.causes[0] in found.sentence()
 
 
 def test_a_relu_that_only_ours_went_through(verdict):
@@ -124,7 +125,7 @@ def test_another_last_linear_layer_is_a_linear_map(verdict):
 def test_features_that_belong_to_other_clips_are_found_out(verdict):
     found = verdict("audio", VECTORS, np.roll(VECTORS, 1, axis=0))
     assert found.names == ("clips_moved",)
-    assert "40 of 40: what is called clip000 is nearest to our clip039" in found.sentence()
+    assert says(found.sentence(), "40 of 40", "clip000", "clip039")
 
 
 def test_no_cause_is_named_where_none_is_known(verdict):
@@ -134,8 +135,8 @@ def test_no_cause_is_named_where_none_is_known(verdict):
     for published in (other, noisy, squared):
         found = verdict("audio", VECTORS, published)
         assert (found.kind, found.names) == ("unknown", ())
-        assert "cause unknown; the nearest of" in found.sentence()
-        assert found.not_tried == ["frame order, sampling, sizes, settings of the encoder: no clips here"]
+        assert "unknown" in found.sentence()
+        assert each_says(found.not_tried, [("frame order", "encoder", "clips")])
 
 
 def test_features_that_hardly_vary_are_not_explained_by_their_mean(verdict):

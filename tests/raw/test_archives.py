@@ -11,6 +11,7 @@ import pytest
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.raw import archives
 from pipeline.raw.archives import RECORD, UnpackLimits, unpack
+from tests.wording import says
 
 CONTENTS = {"clips/-abc_DEF-12.mp4": os.urandom(3000), "clips/deep/b.webm": os.urandom(70_000), "Annotations.txt": b"Dog&b&good&0&10\n"}
 KINDS = ["tar", "tar.gz", "tar.bz2", "tar.xz", "zip"]
@@ -46,14 +47,14 @@ def tree(directory):
 @pytest.mark.parametrize("kind", KINDS)
 def test_everything_comes_out_with_its_bytes_and_a_record(tmp_path, kind):
     into = tmp_path / "raw" / "ave"
-    assert unpack([write(tmp_path, kind)], into) == f"{into}: 3 files, 73016 bytes, out of 1 archives; 0 hidden entries left out"
+    assert says(unpack([write(tmp_path, kind)], into), f"{into}: 3 files, 73016 bytes", "1 archives", "0 hidden")
     files = tree(into)
     record = json.loads(files.pop(RECORD))
     assert files == CONTENTS
     assert {file["path"]: file["bytes"] for file in record["files"]} == {name: len(content) for name, content in CONTENTS.items()}
     assert [source["name"] for source in record["archives"]] == [f"dump.{kind}"]
     assert not any(path.stat().st_mode & (stat.S_ISUID | stat.S_IXUSR) for path in into.rglob("*.*") if path.is_file())
-    assert unpack([tmp_path / f"dump.{kind}"], into) == f"{into}: already unpacked, all 3 files are there"
+    assert says(unpack([tmp_path / f"dump.{kind}"], into), f"{into}: already unpacked", "3 files")
     assert [path.name for path in into.parent.iterdir()] == ["ave"]
 
 
@@ -114,16 +115,16 @@ def test_a_zip_with_a_link_and_an_encrypted_entry_is_refused(tmp_path):
     for mark, offset in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):  # the flags of the last entry, in both of its headers
         data[data.rindex(mark) + offset] |= 1
     path.write_bytes(data)
-    with pytest.raises(InputProblems, match=r"(?s)'secret.mp4' is encrypted.*'link.mp4' is a link to '/etc/passwd'"):
+    with pytest.raises(InputProblems, match=r"(?s)'secret\.mp4' .*encrypted.*'link\.mp4' .*'/etc/passwd'"):
         unpack([path], tmp_path / "ave")
 
 
 def test_hidden_files_are_left_out_and_said_and_a_name_twice_is_refused(tmp_path):
     path = write(tmp_path, "zip", {"a.mp4": b"a", "__MACOSX/._a.mp4": b"x", ".DS_Store": b"x"})
-    assert unpack([path], tmp_path / "ave").endswith("1 files, 1 bytes, out of 1 archives; 2 hidden entries left out")
+    assert says(unpack([path], tmp_path / "ave"), "1 files, 1 bytes", "1 archives", "2 hidden")
     assert json.loads((tmp_path / "ave" / RECORD).read_text(encoding="utf-8"))["left_out"] == ["__MACOSX/._a.mp4", ".DS_Store"]
     twice = write_tar(tmp_path / "twice.tar", [entry("a.mp4", b"1"), entry("./a.mp4", b"2"), entry("b", b"3"), entry("b/c.mp4", b"4")])
-    with pytest.raises(InputProblems, match=r"(?s)'./a.mp4' stands twice.*'b/c.mp4' is a file and a directory"):
+    with pytest.raises(InputProblems, match=r"(?s)'\./a\.mp4' .*twice.*'b/c\.mp4' "):
         unpack([twice], tmp_path / "b")
 
 
@@ -131,7 +132,7 @@ def test_hidden_files_are_left_out_and_said_and_a_name_twice_is_refused(tmp_path
 @pytest.mark.fault(16)
 def test_a_bomb_is_refused_by_its_ratio_its_bytes_or_its_entries(tmp_path, kind):
     path = write(tmp_path, kind, {"bomb.mp4": b"\0" * 5_000_000, "b.mp4": b"b"})
-    for limits, word in (({}, "20 times its size"), ({"max_bytes": 1000}, "1000 bytes"), ({"max_files": 1, "max_ratio": 1e6}, "1 entries")):
+    for limits, word in (({}, "20 times"), ({"max_bytes": 1000}, "1000 bytes"), ({"max_files": 1, "max_ratio": 1e6}, "1 entries")):
         with pytest.raises(InputProblems, match=word):
             unpack([path], tmp_path / "ave", UnpackLimits(**limits))
     assert not (tmp_path / "ave").exists()
@@ -147,7 +148,7 @@ def test_a_header_of_gigabytes_is_not_read_into_memory(tmp_path):
     with gzip.open(path, "wb", compresslevel=1) as stream:
         stream.write(info.tobuf(tarfile.GNU_FORMAT))
         stream.write(b"x" * 2**20)
-    with pytest.raises(PipelineError, match="asks for 3221225472 bytes"):
+    with pytest.raises(PipelineError, match="3221225472 bytes"):
         unpack([path], tmp_path / "ave")
 
 
@@ -209,15 +210,15 @@ def test_a_directory_that_holds_something_else_is_left_alone(tmp_path):
     path, into = write(tmp_path, "tar"), tmp_path / "ave"
     into.mkdir()
     (into / "mine.mp4").write_bytes(b"mine")
-    with pytest.raises(PipelineError, match="was not made by `unpack`"):
+    with pytest.raises(PipelineError, match="`unpack`"):
         unpack([path], into)
     other = tmp_path / "other"
     unpack([path], other)
     more = write(tmp_path, "zip", {"more.mp4": b"more"})
-    with pytest.raises(PipelineError, match="unpacked from other archives"):
+    with pytest.raises(PipelineError, match="other archives"):
         unpack([more], other)
     (other / "Annotations.txt").unlink()
-    with pytest.raises(PipelineError, match=r"1 files are gone or changed.*Annotations.txt"):
+    with pytest.raises(PipelineError, match=r"1 files .*Annotations\.txt"):
         unpack([path], other)
 
 
@@ -225,9 +226,9 @@ def test_several_archives_come_into_one_directory_and_must_not_overlap(tmp_path)
     first, second = write(tmp_path, "tar"), write(tmp_path, "zip", {"more.mp4": b"more"})
     unpack([first, second], tmp_path / "both")
     assert {"more.mp4", *CONTENTS, RECORD} == set(tree(tmp_path / "both"))
-    with pytest.raises(InputProblems, match=r"'Annotations.txt' comes out of dump.tar as well"):
+    with pytest.raises(InputProblems, match=r"'Annotations\.txt' .*dump\.tar"):
         unpack([first, write(tmp_path, "zip")], tmp_path / "again")
-    with pytest.raises(InputProblems, match=r"nowhere\.zip: no such file"):
+    with pytest.raises(InputProblems, match=r"nowhere\.zip: "):
         unpack([tmp_path / "nowhere.zip"], tmp_path / "again")
 
 
@@ -239,9 +240,9 @@ def test_links_count_as_the_copies_they_become(tmp_path, kind):
     targets = "a.mp4" if kind == tarfile.LNKTYPE else "../a.mp4"
     path = write_tar(tmp_path / "x.tar", [entry("a.mp4", content), *(entry(f"b/{n}.mp4", kind=kind, link=targets) for n in range(200))])
     assert len(content) * 201 > 20 * path.stat().st_size
-    with pytest.raises(InputProblems, match=r"its links, which become copies, unpack to more than 20 times its size.*--max-ratio"):
+    with pytest.raises(InputProblems, match=r"links.* 20 times.*--max-ratio"):
         unpack([path], tmp_path / "raw")
-    with pytest.raises(InputProblems, match=r"with its links more than 10000000 bytes once unpacked; raise --max-bytes"):
+    with pytest.raises(InputProblems, match=r"links.* 10000000 bytes.*--max-bytes"):
         unpack([path], tmp_path / "raw", UnpackLimits(max_bytes=10_000_000, max_ratio=1000))
     assert not list(tmp_path.glob("*raw*"))
     assert "201 files" in unpack([path], tmp_path / "raw", UnpackLimits(max_ratio=1000))
@@ -253,5 +254,5 @@ def test_a_path_of_megabytes_is_refused_in_a_line(tmp_path):
     )
     with pytest.raises(InputProblems) as caught:
         unpack([path], tmp_path / "raw")
-    assert "has a path of more than 1000 characters" in caught.value.problems[0]
+    assert "1000 characters" in caught.value.problems[0]
     assert all(len(problem) < 1500 for problem in caught.value.problems)

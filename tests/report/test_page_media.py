@@ -165,7 +165,8 @@ def test_any_other_becomes_a_small_mp4_of_the_window(taken, name):
 
 def test_what_cannot_be_played_says_why(taken):
     _, out, answers = taken
-    assert answers["absent"] == {"why": "no file of this clip"}
+    assert list(answers["absent"]) == ["why"]
+    assert "no file" in answers["absent"]["why"]
     assert set(answers["broken"]) == {"why"}
     assert len(answers["broken"]["why"]) > 5
     assert len(list((out / "media").iterdir())) == 4

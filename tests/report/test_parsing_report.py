@@ -13,6 +13,7 @@ from pipeline.metrics.parsing import parsing_scores
 from pipeline.tasks import avvp
 from pipeline.tasks.avvp import ParsingScores, ParsingTargets
 from pipeline.training.settings import Run
+from tests.wording import one_says
 
 N, T, CLASSES = 8, 5, 3
 
@@ -151,5 +152,5 @@ def test_runs_of_another_task_are_not_compared(world, write_run, helpers):
     assert "third - other" in ends
     trivial = (torch.zeros(N, 2, T, CLASSES, dtype=torch.bool), truth().labels[:, None, None].expand(N, 2, T, CLASSES))
     nothing, weak = (published(said)["segment/Type@AV"] for said in trivial)
-    assert "Trivial answers on the same clips (avel): background 0.00, oracle class 100.00." in text
-    assert f"Trivial answers on the same clips (avvp): nothing {nothing:.2f}, weak label {weak:.2f}." in text
+    assert one_says(text.splitlines(), "Trivial answers", "avel", "background 0.00", "oracle class 100.00")
+    assert one_says(text.splitlines(), "Trivial answers", "avvp", f"nothing {nothing:.2f}", f"weak label {weak:.2f}")

@@ -87,4 +87,4 @@ def test_the_numbers_the_issue_names_are_those_of_the_papers():
     coleaf = published["coleaf/LLP weak"]
     assert (coleaf.value("segment/Type@AV"), coleaf.value("event/Event@AVo")) == (62.1, 33.4)
     assert published["cace_net/UnAV-100 supervised"].value("mAP") == 47.5
-    assert "misprinted" in " ".join(published["cmpae/LLP weak, selected thresholds"].remarks())
+    assert "misprint" in " ".join(published["cmpae/LLP weak, selected thresholds"].remarks())

@@ -84,10 +84,10 @@ def test_files_of_another_world_are_refused(tmp_path: Path) -> None:
     clips = tmp_path / "clips"
     clips.mkdir()
     (clips / "holiday.mp4").write_bytes(b"mine")
-    with pytest.raises(PipelineError, match=r"holds 1 files .*holiday\.mp4.*remove the folder"):
+    with pytest.raises(PipelineError, match=r" 1 files .*holiday\.mp4"):
         write_world(tmp_path, TINY, workers=1)
     assert [path.name for path in clips.iterdir()] == ["holiday.mp4"]
-    with pytest.raises(PipelineError, match="workers is 0"):
+    with pytest.raises(PipelineError, match=r"workers.* 0"):
         write_world(tmp_path / "other", TINY, workers=0)
 
 

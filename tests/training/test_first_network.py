@@ -17,6 +17,7 @@ from pipeline.training import loop
 from pipeline.training.run import RunInputs, evaluate_run
 from pipeline.training.settings import Run, TrainSettings
 from pipeline.training.train import train_run
+from tests.wording import says
 
 CLASSES, T = ["Speech", "Dog", "Car"], 4
 SPLITS = ["train"] * 10 + ["val"] * 4 + ["test"] * 4
@@ -80,8 +81,7 @@ def test_a_damaged_first_network_is_trained_again_with_a_sentence(inputs, tmp_pa
     (tmp_path / "killed" / "seed-3.first-checkpoint").unlink()
     monkeypatch.setattr(loop.Trainer, "_step", step)
     assert train(inputs, tmp_path / "killed") == expected
-    assert f"{first} is damaged" in (told := capsys.readouterr().err)
-    assert "the first network of seed 3 is trained again" in told
+    assert says(capsys.readouterr().err, f"{first} is damaged", "seed 3", "again")
 
 
 # In the first network, between the two, in the second; CMPAE, whose first network is JoMoLD's, within an epoch, whose batches it counts;
@@ -144,13 +144,13 @@ def test_removed_labels_are_kept_by_annotation_row_and_the_last_epoch_is_taken(i
 
 def test_a_selection_that_is_no_metric_is_refused(inputs, tmp_path):
     inputs.settings["recipe"]["selection"] = "event/B"
-    with pytest.raises(PipelineError, match=r"recipe\.selection: no metric 'event/B' on validation; there are: segment/A, "):
+    with pytest.raises(PipelineError, match=r"recipe\.selection: .*'event/B'.*segment/A, "):
         train(inputs, tmp_path / "models")
 
 
 def test_a_selection_by_what_trivial_answers_score_is_refused(inputs, tmp_path):
     inputs.settings["recipe"]["selection"] = "baseline_nothing"
-    with pytest.raises(PipelineError, match=r"recipe\.selection: baseline_nothing is no measure of the method"):
+    with pytest.raises(PipelineError, match=r"recipe\.selection: .*baseline_nothing"):
         train(inputs, tmp_path / "models")
 
 

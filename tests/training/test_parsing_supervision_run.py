@@ -69,19 +69,19 @@ def test_a_training_clip_without_a_label_is_named(run, tmp_path, wrong):
     labels = np.zeros((len(SPLITS), T, len(CLASSES)), np.float32)
     labels[[2, 7, 12], 1, 0] = wrong  # clip12 is validation's
     write_labels(run.store.directory, "visual_labels", labels)
-    with pytest.raises(InputProblems, match=r"visual_labels: clips with a label that is missing or not in 0\.\.1: 2 \(clip2, clip7\)"):
+    with pytest.raises(InputProblems, match=r"visual_labels.*0\.\.1.* 2 \(clip2, clip7\)"):
         train(again(run, pseudo_labels=GUESSED), tmp_path / "models")
 
 
 def test_streams_that_are_not_there_or_hold_no_labels_are_named(run, tmp_path):
-    with pytest.raises(PipelineError, match=r"has no stream clip_labels \(there are: visual, audio, "):
+    with pytest.raises(PipelineError, match=r"clip_labels.*visual, audio, "):
         train(again(run, pseudo_labels={**GUESSED, "visual": "clip_labels"}), tmp_path / "models")
     motion = torch.rand(len(SPLITS), T, 5).numpy()
     write_labels(run.store.directory, "visual_labels", motion)
     spec = read_sealed(run.store.directory / "spec.json")
     spec["shapes"]["visual_labels"] = [5]
     write_sealed(run.store.directory / "spec.json", spec)
-    with pytest.raises(InputProblems, match=r"visual_labels: \(5,\) a segment, and one label for each of 3 classes is needed"):
+    with pytest.raises(InputProblems, match=r"visual_labels.*\(5,\).*3 classes"):
         train(again(run, pseudo_labels=GUESSED), tmp_path / "models")
 
 
@@ -155,5 +155,5 @@ def test_the_epoch_that_is_asked_for_selects_also_after_a_kill(run, tmp_path, mo
 
 def test_thresholds_without_validation_are_refused(run, tmp_path):
     run.index = run.index[run.index["split"] != "val"]
-    with pytest.raises(PipelineError, match="thresholds are to be selected on validation, and no clip of it has features"):
+    with pytest.raises(PipelineError, match=r"thresholds.*validation"):
         train(again(run, thresholds="selected"), tmp_path / "models")

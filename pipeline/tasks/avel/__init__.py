@@ -1,12 +1,29 @@
 """Audio-visual event localization: one event class, or background, for every segment of a clip."""
 
-from pipeline.tasks.avel.scores import Scores, clip_scores, decide, evaluate, score, table
-from pipeline.tasks.avel.shown import table_tracks, tracks
+from pipeline.tasks.avel.scores import Scores, decide, evaluate, score, table
+from pipeline.tasks.avel.shown import (
+    COMPARED,
+    CONFIDENT,
+    GRID,
+    SECONDARY,
+    SHOWN,
+    attention,
+    clip_scores,
+    compare,
+    confidences,
+    eventful,
+    has_tracks,
+    lanes,
+    table_tracks,
+    tracks,
+    true_classes,
+)  # fmt: skip
 from pipeline.tasks.avel.targets import AvelTargets, row_targets, targets_of_events, video_targets
 
 HEADLINE = "accuracy"
 
 __all__ = [
-    "HEADLINE", "AvelTargets", "Scores", "clip_scores", "decide", "evaluate", "row_targets", "score", "table", "table_tracks",
-    "targets_of_events", "tracks", "video_targets",
+    "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "SECONDARY", "SHOWN", "AvelTargets", "Scores", "attention", "clip_scores", "compare",
+    "confidences", "decide", "evaluate", "eventful", "has_tracks", "lanes", "row_targets", "score", "table", "table_tracks",
+    "targets_of_events", "tracks", "true_classes", "video_targets",
 ]  # fmt: skip

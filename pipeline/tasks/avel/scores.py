@@ -94,12 +94,13 @@ def score(decided: Tensor, truth: AvelTargets, mask: Tensor, num_classes: int, s
 
 
 def table(scores: Scores, decided: Tensor, truth: AvelTargets, mask: Tensor) -> pd.DataFrame:
-    """One line per segment, clip by clip: segment, valid, true, predicted, event (probability that it holds one), scores (C+1), and, of a
-    method with spatial attention, attention (S)."""
-    rows, segments = decided.shape
+    """One line per segment, clip by clip: clip_number, segment, valid, true, predicted, event (probability that it holds one), scores
+    (C+1), and, of a method with spatial attention, attention (S)."""
+    clips, segments = decided.shape
     event = scores.event if scores.event is not None else 1 - scores.segments[..., -1]
     lines = pd.DataFrame({
-        "segment": np.tile(np.arange(segments), rows),
+        "clip_number": np.repeat(np.arange(clips), segments),
+        "segment": np.tile(np.arange(segments), clips),
         "valid": mask.flatten().numpy(),
         "true": truth.segments.flatten().numpy(),
         "predicted": decided.flatten().numpy(),
@@ -109,12 +110,3 @@ def table(scores: Scores, decided: Tensor, truth: AvelTargets, mask: Tensor) -> 
     if scores.attention is not None:
         lines["attention"] = list(scores.attention.float().flatten(0, 1).numpy())
     return lines
-
-
-def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
-    """By annotation row of :func:`table`'s lines, of one seed or several (column ``seed``): ``score``, the share of its valid segments that
-    are right (percent, mean over seeds); ``segments``, their number."""
-    valid = lines[lines["valid"]]
-    by_row = (valid["true"] == valid["predicted"]).groupby(valid["row"])
-    seeds = valid["seed"].nunique() if "seed" in valid else 1
-    return pd.DataFrame({"score": by_row.mean() * 100, "segments": by_row.size() // seeds})

@@ -3,11 +3,28 @@
 Learned from the labels of whole clips, which do not say whether a class is audio, visual or both (Tian, Li, Xu, ECCV 2020).
 """
 
-from pipeline.tasks.avvp.scores import HEADLINE, ParsingScores, all_clip_scores, clip_scores, decide, score, switched_on, table
-from pipeline.tasks.avvp.shown import table_tracks, tracks
+from pipeline.tasks.avvp.scores import HEADLINE, ParsingScores, decide, score, table
+from pipeline.tasks.avvp.shown import (
+    COMPARED,
+    CONFIDENT,
+    GRID,
+    SECONDARY,
+    SHOWN,
+    attention,
+    clip_scores,
+    compare,
+    confidences,
+    eventful,
+    has_tracks,
+    lanes,
+    table_tracks,
+    tracks,
+    true_classes,
+)  # fmt: skip
 from pipeline.tasks.avvp.targets import MODALITIES, ParsingTargets, row_targets, video_targets
 
 __all__ = [
-    "HEADLINE", "MODALITIES", "ParsingScores", "ParsingTargets", "all_clip_scores", "clip_scores", "decide", "row_targets", "score",
-    "switched_on", "table", "table_tracks", "tracks", "video_targets",
+    "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "MODALITIES", "SECONDARY", "SHOWN", "ParsingScores", "ParsingTargets", "attention",
+    "clip_scores", "compare", "confidences", "decide", "eventful", "has_tracks", "lanes", "row_targets", "score", "table", "table_tracks",
+    "tracks", "true_classes", "video_targets",
 ]  # fmt: skip

@@ -119,10 +119,11 @@ def _number(value: float) -> float | None:
 
 
 def table(scores: ParsingScores, decided: Tensor, truth: ParsingTargets, mask: Tensor) -> pd.DataFrame:
-    """One line per segment, clip by clip: segment, valid; true_audio, true_visual, audio, visual, the class numbers that are on;
-    scores_audio, scores_visual, (C,) each."""
-    rows, segments = mask.shape
-    lines: dict[str, Any] = {"segment": np.tile(np.arange(segments), rows), "valid": mask.flatten().numpy()}
+    """One line per segment, clip by clip: clip_number, segment, valid; true_audio, true_visual, audio, visual, the class numbers that are
+    on; scores_audio, scores_visual, (C,) each."""
+    clips, segments = mask.shape
+    lines: dict[str, Any] = {"clip_number": np.repeat(np.arange(clips), segments), "segment": np.tile(np.arange(segments), clips)}
+    lines["valid"] = mask.flatten().numpy()
     for position, name in enumerate(MODALITIES):
         lines[f"true_{name}"] = _numbers(getattr(truth, name))
         lines[name] = _numbers(decided[:, position])
@@ -133,32 +134,3 @@ def table(scores: ParsingScores, decided: Tensor, truth: ParsingTargets, mask: T
 def _numbers(on: Tensor) -> list[NDArray[np.int64]]:
     """(N, T, C) bool -> the numbers of the classes that are on, by segment."""
     return [np.flatnonzero(line) for line in on.flatten(0, 1).numpy()]
-
-
-def switched_on(numbers: Sequence[NDArray[np.int64]], num_classes: int) -> NDArray[np.bool_]:
-    """Class numbers by segment -> (T, C) bool."""
-    on = np.zeros((len(numbers), num_classes), dtype=bool)
-    for line, of_segment in zip(on, numbers, strict=True):
-        line[np.asarray(of_segment, dtype=np.int64)] = True
-    return on
-
-
-def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
-    """By annotation row of :func:`table`'s lines, of one seed or several (column ``seed``): ``score``, the clip's headline (percent, mean
-    over seeds); ``segments``, 1 for every row, since all clips weigh the same in the headline."""
-    return all_clip_scores(lines)[[HEADLINE]].rename(columns={HEADLINE: "score"}).assign(segments=1)
-
-
-def all_clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
-    """The same, every published score of a clip in a column of its own."""
-    ordered = lines.sort_values([*(["seed"] if "seed" in lines else []), "row", "segment"])
-    segments = int(ordered["segment"].max()) + 1
-    columns = ("audio", "visual", "true_audio", "true_visual")
-    named = [np.concatenate([*ordered[column], np.zeros(1, np.int64)]) for column in columns]
-    num_classes = 1 + int(max(numbers.max() for numbers in named))  # a class that nobody names counts in no clip
-    audio, visual, true_audio, true_visual = (
-        switched_on(ordered[column], num_classes).reshape(-1, segments, num_classes).transpose(0, 2, 1) for column in columns
-    )
-    valid = ordered["valid"].to_numpy(dtype=bool).reshape(-1, segments)
-    of_clips = pd.DataFrame(scores_of_clips(count(audio, visual, true_audio, true_visual, valid)))
-    return of_clips.groupby(ordered["row"].to_numpy()[::segments]).mean().rename_axis("row")

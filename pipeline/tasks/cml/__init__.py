@@ -5,9 +5,15 @@ if it starts exactly where the event does. A clip asks if its event is one unbro
 all others of a split are left out of the scores (AVE's 402 test clips of this task all ask).
 """
 
-from pipeline.tasks.cml.scores import MatchingScores, clip_scores, decide, score, table
-from pipeline.tasks.cml.targets import MatchingTargets, questions, row_targets
+from pipeline.tasks.cml.scores import MatchingScores, decide, score, table
+from pipeline.tasks.cml.shown import COMPARED, CONFIDENT, GRID, SECONDARY, SHOWN, clip_scores, compare, confidences, has_tracks
+from pipeline.tasks.cml.targets import MatchingTargets, questions, row_targets, video_targets
+from pipeline.tasks.untracked import attention, eventful, lanes, table_tracks, tracks, true_classes
 
 HEADLINE = "accuracy"
 
-__all__ = ["HEADLINE", "MatchingScores", "MatchingTargets", "clip_scores", "decide", "questions", "row_targets", "score", "table"]
+__all__ = [
+    "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "SECONDARY", "SHOWN", "MatchingScores", "MatchingTargets", "attention", "clip_scores",
+    "compare", "confidences", "decide", "eventful", "has_tracks", "lanes", "questions", "row_targets", "score", "table", "table_tracks",
+    "tracks", "true_classes", "video_targets",
+]  # fmt: skip

@@ -15,7 +15,6 @@ from pipeline.batch import Tensors
 from pipeline.errors import PipelineError
 from pipeline.layers.matching import fits
 from pipeline.metrics.matching import exact_starts, mean_overlap, trivial_answers
-from pipeline.tasks import avel
 from pipeline.tasks.cml.targets import MatchingTargets, Questions, questions
 
 DIRECTIONS = ("a2v", "v2a")
@@ -85,18 +84,13 @@ def _answers(decided: Tensor, asking: Questions) -> NDArray[np.int64]:
 
 
 def table(scores: MatchingScores, decided: Tensor, truth: MatchingTargets, mask: Tensor) -> pd.DataFrame:
-    """Two lines per clip, one per direction: direction, valid (the clip asks), true and predicted start, length."""
+    """Two lines per clip, one per direction: clip_number, direction, valid (the clip asks), true and predicted start, length."""
     asking = questions(truth, mask)
     return pd.DataFrame({
+        "clip_number": np.arange(len(decided)).repeat(len(DIRECTIONS)),
         "direction": list(DIRECTIONS) * len(decided),
         "valid": asking.asked.repeat(2),
         "true": asking.start.repeat(2),
         "predicted": _answers(decided, asking).ravel(),
         "length": asking.length.repeat(2),
     })  # fmt: skip
-
-
-def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
-    """By annotation row that asks: ``score``, the share of its two questions answered exactly (percent, mean over seeds); ``segments``,
-    their number."""
-    return avel.clip_scores(lines)

@@ -15,6 +15,7 @@ from pipeline.batch import Tensors
 from pipeline.datasets.base import Event, SegmentRule
 from pipeline.datasets.segments import occupied
 from pipeline.errors import InputProblems
+from pipeline.tasks.labels import VideoTargets
 
 
 @dataclass
@@ -57,6 +58,19 @@ def row_targets(
     for row, of_row in enumerate(events):
         occupation[row] = occupied([Event(**event) for event in of_row], classes, "av", segments, segment_seconds, rule)
     return MatchingTargets(torch.from_numpy(occupation.any(axis=1)), torch.from_numpy(occupation.any(axis=2)).float())
+
+
+def video_targets(
+    events: Sequence[Sequence[Mapping[str, Any]]],
+    classes: Sequence[str],
+    segments: int,
+    segment_seconds: float,
+    clip_labels: Sequence[Sequence[str]] | None = None,
+    proportions: bool = False,
+    rule: SegmentRule = "half",
+) -> VideoTargets:
+    """Refuses: the task has no weak labels."""
+    raise ValueError("cross-modality localization has no weak labels")
 
 
 def questions(truth: MatchingTargets, mask: Tensor) -> Questions:

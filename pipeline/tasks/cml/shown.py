@@ -1,0 +1,34 @@
+"""Predictions of cross-modality localization as the report compares them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+from numpy.typing import NDArray
+
+from pipeline.metrics.bootstrap import Difference
+from pipeline.tasks.grid import ScoreGrid
+from pipeline.tasks.means import compare_means, right_shares
+
+SECONDARY: Mapping[str, str] = {"a2v": "A2V", "v2a": "V2A", "a2v_iou": "A2V IoU", "v2a_iou": "V2A IoU"}
+GRID: ScoreGrid | None = None
+has_tracks = False
+COMPARED: tuple[str, ...] = ("valid", "true", "predicted")
+SHOWN: tuple[str, ...] = ()
+CONFIDENT: tuple[str, ...] = ()
+
+
+def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
+    """By annotation row that asks ``score``, the share of its two questions answered exactly (percent, mean over seeds), and ``weight``,
+    their number."""
+    return right_shares(lines)
+
+
+def compare(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
+    """First minus second in accuracy: all questions count alike."""
+    return compare_means(clip_scores(first), clip_scores(second))
+
+
+def confidences(lines: pd.DataFrame) -> dict[str, tuple[NDArray, NDArray]]:
+    return {}

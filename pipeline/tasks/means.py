@@ -1,0 +1,34 @@
+"""Comparison of two runs for tasks whose headline is a weighted mean over clips."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from pipeline.metrics.bootstrap import Difference, paired_bootstrap
+
+
+def compare_means(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
+    """Mean of first - second over the annotation rows that both have, and its 95 % interval by paired bootstrap over clips; None without
+    any.
+
+    Args:
+        first, second: by annotation row ``score`` and ``weight``, its weight in the mean.
+    """
+    pairs = first.join(second, how="inner", suffixes=("", "_second"))
+    return None if pairs.empty else paired_bootstrap(pairs["score"], pairs["score_second"], weights=pairs["weight"])
+
+
+def right_shares(lines: pd.DataFrame) -> pd.DataFrame:
+    """By annotation row ``score``, the share of its valid lines that are right (percent, mean over seeds), and ``weight``, their number."""
+    valid = lines[lines["valid"]]
+    by_row = (valid["true"] == valid["predicted"]).groupby(valid["row"])
+    seeds = valid["seed"].nunique() if "seed" in valid else 1
+    return pd.DataFrame({"score": by_row.mean() * 100, "weight": by_row.size() // seeds})
+
+
+def changing_rows(lines: pd.DataFrame, columns: tuple[str, ...]) -> pd.Index:
+    """Annotation rows of which some column has several values in its valid lines; all rows where there is none. Values may be arrays."""
+    valid = lines[lines["valid"]]
+    values = valid[list(columns)].map(lambda value: tuple(value) if hasattr(value, "__len__") else value)
+    several = values.apply(lambda column: column.groupby(valid["row"]).nunique()).max(axis=1) > 1
+    return several.index[several] if several.any() else several.index
