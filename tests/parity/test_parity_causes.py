@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import commands
 from pipeline.__main__ import main
+from pipeline.commands.parity import reencoder
 from pipeline.datasets import Index, write_index
 from pipeline.datasets.base import Row
 from pipeline.errors import PipelineError
@@ -64,7 +64,7 @@ def test_what_these_clips_cannot_tell_apart_is_said(verdicts, world):
     """The pictures are square: without a margin the crop takes nothing off."""
     visual, _ = verdicts("squeezed", visual=world.visual_features(lambda frames: frames, crop=False))
     assert {visual.names, *(each.names for each in visual.as_well)} == {("resize_48",), ("crop_False",)}
-    assert all(cause in visual.sentence() for each in (visual.best, *visual.as_well) for cause in each.causes)
+    assert all(word in visual.sentence() for word in (*visual.best.causes, *(name for each in visual.as_well for name in each.names)))
 
 
 def test_what_nothing_explains_is_unknown_with_the_nearest_attempt(verdicts, world):
@@ -111,11 +111,11 @@ def test_the_command_encodes_again_what_params_yaml_names(world, repository, mon
     params["cache"] = {"dir": str(world.cache.root)}
     with open("params.yaml", "w", encoding="utf-8") as stream:
         YAML().dump(params, stream)
-    encoder, why = commands._reencoder("ours", 2)
+    encoder, why = reencoder("ours", 2)
     assert (encoder, "data/index" in why) == (None, True)
     (world.root / "data" / "index").mkdir(parents=True, exist_ok=True)
     write_index(Index([Row(clip, "none", job.file) for clip, job in world.jobs.items()], []), world.root / "data" / "index")
-    encoder, why = commands._reencoder("ours", 2)
+    encoder, why = reencoder("ours", 2)
     assert why == ""
     np.testing.assert_array_equal(
         encoder.encode("visual", world.clips[:1], NO_CHANGE).astype(np.float16), world.arrays["visual"][:1].astype(np.float16)
@@ -125,6 +125,6 @@ def test_the_command_encodes_again_what_params_yaml_names(world, repository, mon
     main()
     assert "visual: the same" in capsys.readouterr().out
     assert (world.root / "data" / "results" / "parity" / "ours-by_command" / "parity.json").is_file()
-    reencoder, why = commands._reencoder("ours", 0)
-    assert (reencoder, "--reencode" in why) == (None, True)
-    assert "'theirs'" in commands._reencoder("theirs", 2)[1]
+    none, why = reencoder("ours", 0)
+    assert (none, "--reencode" in why) == (None, True)
+    assert "'theirs'" in reencoder("theirs", 2)[1]
