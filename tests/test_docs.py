@@ -64,8 +64,8 @@ def test_named_files_exist(page):
 def test_named_commands_exist():
     named = {match for page in PAGES for match in COMMAND.findall(text_of(page))}
     assert {("pipeline", "predict"), ("stages", "train")} <= named
-    usage = subprocess.run([sys.executable, "-m", "pipeline", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    known = set(re.findall(r"^ {4}([a-z-]+)(?: |$)", usage.stdout, re.MULTILINE))
+    usage = subprocess.run([sys.executable, "-m", "pipeline", "--help"], cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=True)
+    known = set(re.findall(r"^ {4}([a-z][a-z-]*)(?: |$)", usage.stdout, re.MULTILINE))
     assert {command for package, command in named if package == "pipeline"} <= known
     assert [name for name in named if name[0] != "pipeline" and not (REPOSITORY / name[0] / f"{name[1]}.py").is_file()] == []
 

@@ -15,9 +15,9 @@ import pytest
 from dvc.repo import Repo
 from tiny_project import YAML_12, Project
 
-from pipeline.config import merge
 from pipeline.datasets import read_index
 from pipeline.features.store import FeatureStore
+from pipeline.settings import merge
 
 pytestmark = pytest.mark.xdist_group("howto")  # one process: the copy is made once
 HOWTOS = ["howto-method.md", "howto-encoder.md", "howto-dataset.md"]
