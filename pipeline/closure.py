@@ -37,7 +37,7 @@ PLUMBING = {
     "pipeline/console.py": "how sentences and exit codes reach the user",
     "pipeline/disk.py": "sentences about the disk, in place of a number",
     "pipeline/errors.py": "sentences for the user, in place of a number",
-    "pipeline/publish.py": "publishes whole directories by rename; it does not look into them",
+    "pipeline/publish.py": "gives a finished file or directory its name; it does not look into them",
     "pipeline/registry.py": "a name leads to its class; an entry's file is a part of its own where it is chosen",
     "pipeline/scratch.py": "temporary directories that go with their process",
     "pipeline/stage.py": "locks, and the frame around a stage's work",

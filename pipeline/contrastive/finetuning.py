@@ -72,7 +72,7 @@ class Finetuning:
         summary, problem = fabric.launch(work) if several else work(fabric)
         if problem:
             raise PipelineError(problem)
-        for path in (_checkpoint(directory), directory / LAST_GOOD):
+        for path in (_checkpoint(directory), directory / LAST_GOOD, *directory.glob(".*.partial")):
             path.unlink(missing_ok=True)
         return f"{self.selection.summary()}; {summary}"
 
