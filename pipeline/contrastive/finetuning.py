@@ -72,7 +72,7 @@ class Finetuning:
         summary, problem = fabric.launch(work) if several else work(fabric)
         if problem:
             raise PipelineError(problem)
-        for path in (_checkpoint(directory), directory / LAST_GOOD):
+        for path in (_checkpoint(directory), directory / LAST_GOOD, *directory.glob(".*.partial")):
             path.unlink(missing_ok=True)
         return f"{self.selection.summary()}; {summary}"
 
@@ -86,9 +86,9 @@ class Finetuning:
             raise PipelineError(f"{self.name}: no clip of the training split can be used; look at the index and at the status of the clips")
         encoder = _create(self.settings.visual)
         assert isinstance(encoder, VisualEncoder)
-        heard = torch.cat([features[item.clip][list(item.segments)] for item in items])
-        deviation, mean = torch.std_mean(heard, dim=0, correction=0)
-        heads = Heads(self.settings, encoder.output_shape[-1], heard.shape[1], mean, deviation)
+        audio = torch.cat([features[item.clip][list(item.segments)] for item in items])
+        deviation, mean = torch.std_mean(audio, dim=0, correction=0)
+        heads = Heads(self.settings, encoder.output_shape[-1], audio.shape[1], mean, deviation)
         model = ContrastiveModel(encoder, heads, self.settings).to(fabric.device)
         train, validation = Clips(items, features), Clips(self.selection.validation, features)
         finetuner = Finetuner(fabric, model, self.settings, train, validation, self.cache, _checkpoint(directory), self.name)

@@ -71,7 +71,7 @@ def download(name: str, to: str | Path = Path("models/pretrained"), from_path: s
             f"{source}: sha256 {found} is not the published {known.sha256}... of {known.file}; nothing was kept. Get the file again; "
             "to use a different file on purpose, name its path as the encoder's `weights`"
         )
-    os.replace(part, target)
+    os.replace(part, target)  # not by publish.replacing: what has arrived of a broken download is kept
     return Downloaded(target, found, bool(known.sha256))
 
 

@@ -31,7 +31,7 @@ from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
 from pipeline.tasks import TASKS, tracks
 from pipeline.text import printable
-from pipeline.training.run import load_seed
+from pipeline.training.trained import load_seed, trained_seeds, weights_path
 
 PARAMS = Path("params.yaml")
 RUNS = Path("models/runs")
@@ -133,7 +133,7 @@ class Predictor:
         with torch.no_grad():
             scores = self.method.predict(batch.to(self.device)).to("cpu")
         if not scores.finite(batch.mask).all():
-            weights = RUNS / self.run / f"seed-{self.seed}.safetensors"
+            weights = weights_path(RUNS / self.run, self.seed)
             raise PipelineError(f"{weights}: its scores of the window at {job.start:g} s are not finite; train the run again")
         attention = self.task.attention(scores)
         shown = preview.preview(*window.arrays(), cut.segments, every, window.number * cut.segments)
@@ -214,7 +214,7 @@ def differences(trained: Any, now: Any, path: str = "") -> list[str]:
 
 def check_trained(run: str, seed: int) -> None:
     """Raises PipelineError: the run, or this seed of it, has no weights in models/runs."""
-    seeds = sorted(int(path.stem.removeprefix("seed-")) for path in (RUNS / run).glob("seed-*.json"))
+    seeds = trained_seeds(RUNS / run)
     if not seeds:
         raise PipelineError(f"run {run!r} was never trained: there is no {RUNS / run}; run `dvc repro evaluate@{run}` (or `dvc pull`)")
     if seed not in seeds:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 import signal
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import PipelineError
+from pipeline.publish import replacing
 from pipeline.tensors import discard
 
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -27,13 +27,11 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` (states of modules and optimizers, plain data) and torch's random state; a reader sees all of it or the old one."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    partial = path.with_suffix(".partial")
     body = io.BytesIO()
     torch.save({**content, "random": torch.get_rng_state(), "random_cuda": cuda}, body)
-    with open(partial, "wb") as stream:
+    with replacing(path) as partial, open(partial, "wb") as stream:
         stream.write(hashlib.sha256(body.getbuffer()).digest())
         stream.write(body.getbuffer())
-    os.replace(partial, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import pytest
 import safetensors.torch
@@ -18,44 +19,62 @@ from pipeline.tasks import avel as task
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.labels import VideoTargets
 
-NARROW = {
-    "avel": {"attention_width": 12, "recurrent_width": 8, "classifier_width": 16},
-    "cace_net": {
-        "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
-    },
-    "ccln": {
-        "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
-        "contrast_width": 8,
-    },
-    "cmbs": {
-        "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
-    },
-    "cmran": {"visual_hidden": 16, "width": 16, "feedforward": 24},
-    "psp": {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
+
+class Small(NamedTuple):
+    """A method built small: its settings, variants of them, and the names of its dropouts."""
+
+    settings: dict
+    variants: list[dict]
+    dropouts: tuple[str, ...] = ()
+
+
+SUPPRESSION = {
+    "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
 }  # fmt: skip
 WEAK = {"supervision": "weak"}
-VARIANTS = {
-    "avel": [
-        {}, {"modality": "audio"}, {"modality": "visual"}, {"variant": "released"}, {"fusion": "dmrn"}, WEAK,
-        {**WEAK, "variant": "released"}, {**WEAK, "fusion": "dmrn"}, {**WEAK, "modality": "audio"},
-    ],
-    "cace_net": [
-        {}, {"variant": "paper"}, {"guidance": "none"}, {"guidance": "audio"}, {"guidance": "visual"},
-        {"guidance": "visual", "variant": "paper"}, {"temporal": "lstm"}, {"temporal": "snn"}, {"temporal": "none"},
-        {"contrast": False}, {"enhanced_heads": "both"}, {"augmentation": "channel_mask"}, {"augmentation": "mixup"},
-        {"gate_loss": "faithful"}, WEAK, {**WEAK, "contrast": False},
-    ],
-    "ccln": [
-        {}, {"interaction": "plain"}, {"interaction": "none", "foreground_enhancement": False}, {"contrast": False}, WEAK,
-    ],
-    "cmbs": [{}, {"gate_loss": "faithful"}, WEAK, {**WEAK, "video_loss": "soft_margin"}, {**WEAK, "weak_evaluation": "published"}],
-    "cmran": [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
-    "psp": [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
+SMALL = {
+    "avel": Small(
+        {"attention_width": 12, "recurrent_width": 8, "classifier_width": 16},
+        [
+            {}, {"modality": "audio"}, {"modality": "visual"}, {"variant": "released"}, {"fusion": "dmrn"}, WEAK,
+            {**WEAK, "variant": "released"}, {**WEAK, "fusion": "dmrn"}, {**WEAK, "modality": "audio"},
+        ],
+    ),
+    "cace_net": Small(
+        SUPPRESSION,
+        [
+            {}, {"variant": "paper"}, {"guidance": "none"}, {"guidance": "audio"}, {"guidance": "visual"},
+            {"guidance": "visual", "variant": "paper"}, {"temporal": "lstm"}, {"temporal": "snn"}, {"temporal": "none"},
+            {"contrast": False}, {"enhanced_heads": "both"}, {"augmentation": "channel_mask"}, {"augmentation": "mixup"},
+            {"gate_loss": "faithful"}, WEAK, {**WEAK, "contrast": False},
+        ],
+        ("input_dropout", "dropout", "interaction_dropout"),
+    ),
+    "ccln": Small(
+        {**SUPPRESSION, "contrast_width": 8},
+        [{}, {"interaction": "plain"}, {"interaction": "none", "foreground_enhancement": False}, {"contrast": False}, WEAK],
+        ("input_dropout", "dropout", "interaction_dropout"),
+    ),
+    "cmbs": Small(
+        SUPPRESSION,
+        [{}, {"gate_loss": "faithful"}, WEAK, {**WEAK, "video_loss": "soft_margin"}, {**WEAK, "weak_evaluation": "published"}],
+        ("input_dropout", "attention_dropout", "dropout", "interaction_dropout"),
+    ),
+    "cmran": Small(
+        {"visual_hidden": 16, "width": 16, "feedforward": 24},
+        [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
+        ("input_dropout", "dropout"),
+    ),
+    "psp": Small(
+        {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
+        [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
+        ("dropout",),
+    ),
 }  # fmt: skip
 CASES = [
-    pytest.param(name, {**NARROW[name], **variant}, id="-".join([name, *(f"{key}={value}" for key, value in variant.items())]))
-    for name, variants in VARIANTS.items()
-    for variant in variants
+    pytest.param(name, {**small.settings, **variant}, id="-".join([name, *(f"{key}={value}" for key, value in variant.items())]))
+    for name, small in SMALL.items()
+    for variant in small.variants
 ]
 
 
@@ -69,14 +88,6 @@ def _one_thread():
 
 
 every_case = pytest.mark.parametrize(("name", "config"), CASES)
-DROPOUTS = {
-    "avel": (),
-    "cace_net": ("input_dropout", "dropout", "interaction_dropout"),
-    "ccln": ("input_dropout", "dropout", "interaction_dropout"),
-    "cmbs": ("input_dropout", "attention_dropout", "dropout", "interaction_dropout"),
-    "cmran": ("input_dropout", "dropout"),
-    "psp": ("dropout",),
-}
 CLASSES = 3
 EARLY, LATE = Progress(0, 80), Progress(79, 80)
 
@@ -125,7 +136,7 @@ def assert_same(first: Scores, second: Scores, **tolerance) -> None:
 
 
 def test_every_registered_method_is_here():
-    assert set(NARROW) == set(VARIANTS) == {name for name in METHODS.names() if "avel" in METHODS.get(name).tasks}
+    assert set(SMALL) == {name for name in METHODS.names() if "avel" in METHODS.get(name).tasks}
 
 
 @every_case
@@ -334,11 +345,13 @@ LEARNS = [
 
 
 @pytest.mark.processor
-@pytest.mark.parametrize(("name", "config"), [*LEARNS, pytest.param("avel", {**NARROW["avel"], "variant": "released"}, id="avel-released")])
+@pytest.mark.parametrize(
+    ("name", "config"), [*LEARNS, pytest.param("avel", {**SMALL["avel"].settings, "variant": "released"}, id="avel-released")]
+)
 def test_learns_sixteen_random_clips_by_heart(name, config):
     """Up to 95% of what it is told, without dropout (the commonest label gets under 50), sooner or later: after how many steps is
     rounding's, most need 75."""
-    method = build(name, {**config, **dict.fromkeys(DROPOUTS[name], 0.0)}).train()
+    method = build(name, {**config, **dict.fromkeys(SMALL[name].dropouts, 0.0)}).train()
     batch, targets = random_batch(16, segments=4)
     optimizer = torch.optim.Adam(method.parameters(), 1e-2)
     for step in range(500):
@@ -374,16 +387,16 @@ def test_labels_of_another_supervision_are_refused(name, config):
         method.losses(batch, wrong, LATE)
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", SMALL)
 def test_features_of_another_shape_are_refused(name):
-    method = build(name, NARROW[name])
+    method = build(name, SMALL[name].settings)
     with pytest.raises(PipelineError, match=r"visual.*\(2, 2, 6\).*\(2, 3, 6\)"):
         method.predict(random_batch(visual_shape=(2, 2, 6))[0])
     with pytest.raises(PipelineError, match=r"audio.*\(8,\).*\(7,\)"):
         method.predict(random_batch(audio_shape=(8,))[0])
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", SMALL)
 def test_settings_are_checked(name):
     with pytest.raises(ValidationError, match="no_such_setting"):
         build(name, {"no_such_setting": 1})
@@ -391,7 +404,7 @@ def test_settings_are_checked(name):
         build(name, {"recipe": {"learning_rate": 0}})
 
 
-@pytest.mark.parametrize("name", NARROW)
+@pytest.mark.parametrize("name", SMALL)
 def test_part_of_a_recipe_keeps_the_rest_of_the_papers(name):
     default = METHODS.get(name).Config().recipe
     changed = METHODS.get(name).Config(recipe={"epochs": 3}).recipe

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from test_runs import EVERY_STEP, make_inputs, train
 from pipeline.machine import described, this_machine
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.training import loop
-from pipeline.training.run import evaluate_run
+from pipeline.training.evaluate import evaluate_run
 
 OTHER = {"processor": "AMD EPYC 7B13", "threads": 4}
 SCRIPT = """
@@ -49,7 +50,7 @@ def stop_at_step(monkeypatch, number):
 def test_a_seed_names_its_machine_and_evaluate_hands_it_on(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
     gpu = {"gpu": "NVIDIA H100"}
-    inputs.made_with = {"params": {"features": {"plain": {"dtype": "float32"}}}, "machines": {"features": [gpu]}}
+    inputs = replace(inputs, made_with={"params": {"features": {"plain": {"dtype": "float32"}}}, "machines": {"features": [gpu]}})
     train(inputs, tmp_path / "run")
     here = this_machine()
     assert machines_of(tmp_path / "run", 3) == machines_of(tmp_path / "run", 4) == [here]
@@ -67,9 +68,9 @@ def test_a_seed_names_its_machine_and_evaluate_hands_it_on(tmp_path):
 
 def test_features_made_anew_between_training_and_evaluation_are_both_on_record(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1, seeds=(3,))
-    inputs.made_with = {"params": {"media": {"frames_per_second": 2.0}}, "machines": {"features": [OTHER]}}
+    inputs = replace(inputs, made_with={"params": {"media": {"frames_per_second": 2.0}}, "machines": {"features": [OTHER]}})
     train(inputs, tmp_path / "run")
-    inputs.made_with = {"params": {"media": {"frames_per_second": 4.0}}, "machines": {"features": [this_machine()]}}
+    inputs = replace(inputs, made_with={"params": {"media": {"frames_per_second": 4.0}}, "machines": {"features": [this_machine()]}})
     (tmp_path / "out").mkdir()
     evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path / "out")
     made_with = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["made_with"]

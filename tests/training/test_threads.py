@@ -10,16 +10,17 @@ import pytest
 
 SCRIPT = """
 import sys, torch
+from dataclasses import replace
 from pathlib import Path
 from test_runs import make_inputs
-from pipeline.training.run import evaluate_run
+from pipeline.training.evaluate import evaluate_run
 from pipeline.training.settings import TrainSettings
 from pipeline.training.train import train_run
 
 root, settings = Path(sys.argv[1]), TrainSettings(device="cpu", threads=1)
 inputs = make_inputs(root, epochs=2, seeds=(3,))
-inputs.run = inputs.run.model_copy(update={"method": "psp"})  # at its full width: on two threads its weights are others
-inputs.settings = {"recipe": {"batch_size": 10, "epochs": 2}}
+run = inputs.run.model_copy(update={"method": "psp"})  # at its full width: on two threads its weights are others
+inputs = replace(inputs, run=run, settings={"recipe": {"batch_size": 10, "epochs": 2}})
 for name, work in (("models", lambda out: train_run(inputs, settings, out, root / "live")),
                    ("results", lambda out: evaluate_run(inputs, root / "models", settings, out))):
     (root / name).mkdir()
