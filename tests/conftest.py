@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import subprocess
@@ -22,6 +23,33 @@ settings.load_profile("suite")
 torch.set_num_threads(1)  # the suite runs in as many processes as there are cores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+# Rooms that take long come first, so that the workers end together.
+ORDER = ["end_to_end", "howto", "parity", "predict", "contrastive", "media", "methods", "training", "features", "encoders"]
+CHEAP = {"_one_thread", "films", "read_audio", "read_frames", "shared", "sound_clip"}  # shared fixtures that each worker may build
+
+
+def group_of(item: pytest.Item) -> str | None:
+    """Name for the tests that share what a file, a folder or the whole suite builds once; None: any worker can run it."""
+    for everywhere in ("tiny", "programs"):
+        if everywhere in item.fixturenames:
+            return everywhere
+    fixtures = itertools.chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
+    shared = [
+        fixture.baseid for fixture in fixtures if fixture.scope != "function" and fixture.argname not in CHEAP and "/" in fixture.baseid
+    ]
+    return min(shared, key=len, default=None)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs a group; groups and tests start in the order of ORDER."""
+    for item in items:
+        if not any(item.iter_markers("xdist_group")) and (group := group_of(item)):
+            item.add_marker(pytest.mark.xdist_group(group))
+    rooms = {room: number for number, room in enumerate(ORDER)}
+    items.sort(key=lambda item: rooms.get(item.path.relative_to(REPOSITORY / "tests").parts[0], len(rooms)))
 
 
 @pytest.fixture(scope="session")

@@ -79,7 +79,10 @@ def world(small_disk):
                 file["dataset"] = np.random.default_rng(0).random((14, 10, 32), np.float32)
         for module, argument, _ in STAGES:
             assert run_stage(module, argument, patch) == 0
-    return disk
+    gc.collect()
+    gc.freeze()  # what each test's own collection need not look through
+    yield disk
+    gc.unfreeze()
 
 
 @pytest.fixture
