@@ -141,9 +141,9 @@ class Finetuner(ResumableLoop[FinetuningState]):
         for epoch in range(self.settings.head_epochs):
             for rows in self.batches.order(-1 - epoch).split(self.settings.batch_size):
                 chosen = rows.to(features.device)
-                visual, heard, temperature = heads(features[chosen], audio[chosen])
+                of_visual, of_audio, temperature = heads(features[chosen], audio[chosen])
                 groups = self.batches.groups[rows].to(chosen.device)
-                loss = info_nce(visual, heard, temperature, groups=groups, symmetric=self.settings.symmetric, gather=False)
+                loss = info_nce(of_visual, of_audio, temperature, groups=groups, symmetric=self.settings.symmetric, gather=False)
                 if not torch.isfinite(loss):
                     self._stop_for(rows, f"the loss of the heads is {float(loss):g}")
                 optimizer.zero_grad(set_to_none=True)
@@ -243,11 +243,11 @@ class Finetuner(ResumableLoop[FinetuningState]):
     @torch.no_grad()
     def _retrieval(self, features: Tensor, audio: Tensor) -> dict[str, float]:
         """Of (N, D_v) and (N, D_a), through the heads as they are."""
-        visual, heard, temperature = self.raw.heads(features, audio)
-        loss = info_nce(visual, heard, temperature, symmetric=self.settings.symmetric, gather=False)
+        of_visual, of_audio, temperature = self.raw.heads(features, audio)
+        loss = info_nce(of_visual, of_audio, temperature, symmetric=self.settings.symmetric, gather=False)
         if not torch.isfinite(loss):  # it has all clips in it; a retrieval among NaN would look perfect
             raise PipelineError(f"{self.name}: the loss on validation is {float(loss):g}, epoch {self.state.epoch}; lower learning_rate")
-        return {"loss": float(loss), **retrieval_metrics(visual.cpu().numpy(), heard.cpu().numpy())}
+        return {"loss": float(loss), **retrieval_metrics(of_visual.cpu().numpy(), of_audio.cpu().numpy())}
 
     def _pooled_validation(self) -> tuple[Tensor, Tensor]:
         return self._pooled([draw_middle(item) for item in self.validation.items], self.validation)
