@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import multiprocessing
 
+from pipeline import epochs
 from pipeline.contrastive import batches, data, trainer
 from pipeline.contrastive.finetuning import finetuned_on
 from pipeline.contrastive.schedule import learning_rate_factor
@@ -103,7 +104,7 @@ def test_every_machine_that_took_part_is_on_record(world, tmp_path, monkeypatch)
 
     with monkeypatch.context() as elsewhere:
         stop_after(elsewhere, 4, interrupt)
-        elsewhere.setattr(trainer, "this_machine", lambda device: other)
+        elsewhere.setattr(epochs, "this_machine", lambda device: other)
         with pytest.raises(KeyboardInterrupt):
             world.run(tmp_path / "a")
     assert json.loads(world.run(tmp_path / "a")["finetune.json"])["machines"] == [other, this_machine()]
@@ -352,7 +353,7 @@ def test_the_fingerprint_follows_settings_and_clips(world):
     ("path", "counts"),
     [
         *((f"pipeline/{name}.py", True) for name in ("contrastive/loss", "encoders/timm_models", "encoders/logmel", "encoders/weights")),
-        *((f"pipeline/{name}.py", True) for name in ("features/passes", "media/decoding", "layers/precision", "training/checkpoint")),
+        *((f"pipeline/{name}.py", True) for name in ("features/passes", "media/decoding", "layers/precision", "checkpoints", "epochs")),
         *((f"pipeline/{name}.py", False) for name in ("encoders/vggish", "methods/avel", "methods/cace_net/spiking", "report/tables")),
     ],
 )
