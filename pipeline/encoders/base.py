@@ -1,4 +1,4 @@
-"""What every encoder (frames or waveform -> features of one segment) offers to the extraction runner.
+"""What every encoder (frames or waveform -> features of one segment) offers to an extraction.
 
 Shape letters: N items of a batch, F frames, T segments of one clip, L samples, H x W pixels, D feature width.
 """
@@ -40,7 +40,7 @@ class Encoder(nn.Module):
     name: ClassVar[str]  # as registered
     modality: ClassVar[Literal["visual", "audio"]]
     Config: ClassVar[type[EncoderConfig]]
-    traceable: ClassVar[bool] = False  # encode is a function of its batch's numbers alone, for a given shape: the runner may freeze it
+    traceable: ClassVar[bool] = False  # encode is a function of its batch's numbers alone, for a given shape: an extraction may freeze it
     version: ClassVar[int] = 1  # raised by hand whenever a code change moves the numbers; part of spec()
 
     output_shape: tuple[int, ...]  # of one row that prepare makes: a frame or a segment, e.g. (7, 7, 512) or (128,)
