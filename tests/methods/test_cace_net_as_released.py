@@ -28,9 +28,9 @@ def both(epoch: int):
             theirs.uniform_(-0.6, 0.6)
             ours.copy_(theirs)
     video = torch.tensor([0, 2, CLASSES, 1])  # the third clip has no event
-    heard = torch.rand(SHAPE) < 0.5
-    heard[:, 0], heard[:, 1] = True, False
-    targets = AvelTargets(torch.where(heard, video[:, None], CLASSES), video)
+    event = torch.rand(SHAPE) < 0.5
+    event[:, 0], event[:, 1] = True, False
+    targets = AvelTargets(torch.where(event, video[:, None], CLASSES), video)
     batch = Batch(torch.randn(*SHAPE, 2, 3, 12).double(), torch.randn(*SHAPE, 6).double(), torch.ones(SHAPE, dtype=torch.bool))
     totals = []
     for network in (reference, method):

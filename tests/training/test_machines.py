@@ -12,6 +12,7 @@ from test_first_network import inputs as parsing_inputs  # noqa: F401  (a fixtur
 from test_first_network import train as train_parsing
 from test_runs import EVERY_STEP, make_inputs, train
 
+from pipeline import epochs
 from pipeline.machine import described, this_machine
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.training import loop
@@ -81,7 +82,7 @@ def test_features_made_anew_between_training_and_evaluation_are_both_on_record(t
 def test_a_training_resumed_on_another_machine_names_both(tmp_path, monkeypatch):
     inputs = make_inputs(tmp_path, seeds=(3,))
     let_go = stop_at_step(monkeypatch, 5)
-    monkeypatch.setattr(loop, "this_machine", lambda device: OTHER)
+    monkeypatch.setattr(epochs, "this_machine", lambda device: OTHER)
     with pytest.raises(KeyboardInterrupt):
         train(inputs, tmp_path / "run")
     let_go()
@@ -92,7 +93,7 @@ def test_a_training_resumed_on_another_machine_names_both(tmp_path, monkeypatch)
 
 def test_a_network_trained_first_on_another_machine_is_named_too(parsing_inputs, tmp_path, monkeypatch):  # noqa: F811
     stop_at_step(monkeypatch, 3 * 3 + 1)  # the first network is whole, the second not begun
-    monkeypatch.setattr(loop, "this_machine", lambda device: OTHER)
+    monkeypatch.setattr(epochs, "this_machine", lambda device: OTHER)
     with pytest.raises(KeyboardInterrupt):
         train_parsing(parsing_inputs, tmp_path / "run")
     (tmp_path / "run" / "seed-3.checkpoint").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What every resumable loop shares: a checkpoint written whole with the random state in it, and SIGTERM as a request to stop.
+"""Checkpoints of a training that can go on: written whole, with the random state in them, when it is time or SIGTERM asks for one.
 
 A checkpoint begins with the sha256 of the rest. One that was damaged since is discarded with a sentence, and the training starts again.
 """
