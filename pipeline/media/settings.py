@@ -1,4 +1,4 @@
-"""How clips are read: sampling, decoder, what counts as whole, and the limits that keep a hostile file from taking the machine."""
+"""Settings for reading clips: sampling, decoder, what counts as whole, and limits against hostile files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class MediaSettings(Settings):
         """Frames sampled in one segment of ``segment_seconds``.
 
         Raises:
-            PipelineError: when the number is not whole, or zero.
+            PipelineError: the number is not whole, or zero.
         """
         exact = self.frames_per_second * segment_seconds
         count = round(exact)
