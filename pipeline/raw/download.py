@@ -1,4 +1,4 @@
-"""Download the clips of a data set by their ids: one by one, with pauses, resuming where an earlier run stopped.
+"""Download the clips of a data set by their ids, with pauses, resuming where an earlier run stopped.
 
 ``downloads.parquet`` in the target directory has a line for every clip: clip, video, start, end, status, reason, file, bytes.
     ok            the file is there, whole
@@ -120,7 +120,7 @@ def _fetch_all(
 
 
 def _fetch(each: Wanted, into: Path, fetch: Fetcher) -> dict[str, Any]:
-    """Fetch one clip into a directory of its own, then rename the finished file, so that no partial one has its name."""
+    """Fetch one clip into a directory of its own, and rename only the finished file to its final name."""
     work = into / WORK / each.clip
     work.mkdir(parents=True, exist_ok=True)
     try:

@@ -48,7 +48,7 @@ class FetchError(Exception):
 class YoutubeSettings(Settings):
     """Size and speed of downloads."""
 
-    max_height: int = Field(360, ge=64, description="pixels; a video without a form this small comes in its smallest")
+    max_height: int = Field(360, ge=64, description="pixels; a video without a form this small is taken in its smallest")
     bytes_per_second: int = Field(2_000_000, ge=1000, le=10**11, description="rate of one transfer")
     sleep_requests: float = Field(1.0, ge=0, description="seconds between the requests for one video")
 
