@@ -27,7 +27,7 @@ from pipeline.cache import Cache
 from pipeline.contrastive.batches import Batches, ClipBatch, Clips
 from pipeline.contrastive.data import Draw, draw_middle, pooled_audio
 from pipeline.contrastive.loss import info_nce
-from pipeline.contrastive.maps import Cut, Frames, Maps, Source, draw_all, size_in_gb
+from pipeline.contrastive.maps import CutNetwork, DrawSource, FrameSource, MapSource, draw_all, size_in_gb
 from pipeline.contrastive.model import ContrastiveModel
 from pipeline.contrastive.schedule import learning_rate_factor, make_optimizer, set_learning_rates
 from pipeline.contrastive.settings import FinetuneSettings
@@ -70,7 +70,7 @@ class Finetuner(ResumableLoop[FinetuningState]):
         self.fabric, self.raw, self.settings = fabric, model, settings
         self.train, self.validation, self.name = train, validation, name
         self.batches = Batches(train, settings)
-        self.source = self._source(Frames(cache, model.encoder), checkpoint.parent)
+        self.source = self._source(FrameSource(cache, model.encoder), checkpoint.parent)
         self.steps_per_epoch = -(-len(train) // settings.batch_size)
 
     def run(self) -> FinetuningState:
@@ -97,7 +97,7 @@ class Finetuner(ResumableLoop[FinetuningState]):
             self.run_epochs(bar.update)
         return self.state
 
-    def _source(self, frames: Frames, directory: Path) -> Source:
+    def _source(self, frames: FrameSource, directory: Path) -> DrawSource:
         """The frozen maps of all frames that may be drawn, where the network can be cut and their file is small enough; else frames."""
         cut = self.raw.find_cut() if self.settings.maps_gb else None
         if cut is None:
@@ -111,10 +111,10 @@ class Finetuner(ResumableLoop[FinetuningState]):
             return frames
         self.raw.cut = cut
         at_once = CPU_PASS if self.fabric.device.type == "cpu" else GPU_PASS
-        return Maps(frames, partial(self._begin_maps, cut), kept, shape, at_once, directory)
+        return MapSource(frames, partial(self._begin_maps, cut), kept, shape, at_once, directory)
 
     @torch.no_grad()
-    def _begin_maps(self, cut: Cut, frames: Tensor) -> Tensor:
+    def _begin_maps(self, cut: CutNetwork, frames: Tensor) -> Tensor:
         with self.fabric.autocast():
             frames = frames.to(self.fabric.device).contiguous(memory_format=self.raw.encoder.memory_format)
             return cut.begin(frames).float().cpu()

@@ -1,4 +1,4 @@
-"""The interface between an encoder (frames or waveform -> features of a segment) and the extraction runner.
+"""The interface between an encoder (frames or waveform -> features of a segment) and an extraction.
 
 Shape letters: N items of a batch, F frames, T segments of one clip, L samples, H x W pixels, D feature width.
 """
@@ -42,7 +42,7 @@ class Encoder(nn.Module):
     name: ClassVar[str]  # as registered
     modality: ClassVar[Literal["visual", "audio"]]
     Config: ClassVar[type[EncoderConfig]]
-    traceable: ClassVar[bool] = False  # encode depends only on its batch's shape and numbers: the runner may freeze it
+    traceable: ClassVar[bool] = False  # encode depends only on its batch's shape and numbers: an extraction may freeze it
     version: ClassVar[int] = 1  # raised by hand whenever a code change moves the numbers; part of spec()
 
     output_shape: tuple[int, ...]  # of one item that prepare makes (a frame or a segment), e.g. (7, 7, 512) or (128,)

@@ -107,7 +107,7 @@ class Vggish(AudioEncoder):
             matrix, means = read_pca(path)
             self.register_buffer("pca_matrix", matrix, persistent=False)
             self.register_buffer("pca_means", means, persistent=False)
-            self.fingerprints["pca_params"] = weights.fingerprint(path)
+            self.fingerprints["pca_params"] = weights.weights_sha256(path)
 
     def transform(self) -> dict[str, Any]:
         return {"sample_rate": VGGISH_RATE, "resampler": RESAMPLER, "front_end": "vggish", "log_offset": LOG_OFFSET}

@@ -28,7 +28,7 @@ from pipeline.encoders.known_weights import KNOWN, KnownWeights
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.tensors import Damaged, load_tensors
 
-__all__ = ["build", "download", "find", "fingerprint", "he_normal", "list_known", "load_layers", "own_file", "read_state", "resolve"]
+__all__ = ["build", "download", "find", "he_normal", "list_known", "load_layers", "own_file", "read_state", "resolve", "weights_sha256"]
 
 PRETRAINED = Path("models/pretrained")
 FINETUNED = Path("models/encoders")
@@ -106,7 +106,7 @@ def build(
     if path is None:
         return network, f"random, seed {RANDOM_SEED}"
     load_layers(network, adapt(read_state(path), network), str(path), ignore)
-    return network, fingerprint(path)
+    return network, weights_sha256(path)
 
 
 def read_state(path: Path) -> State:
@@ -169,7 +169,7 @@ def he_normal(network: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def fingerprint(path: Path) -> str:
+def weights_sha256(path: Path) -> str:
     """Hex sha256 of a weights file, cached until the file changes."""
     status = path.stat()
     return _fingerprint(path.resolve(), status.st_size, status.st_mtime_ns)
@@ -191,7 +191,7 @@ def _places(known: KnownWeights) -> list[Path]:
 
 
 def _check_published(path: Path, known: KnownWeights) -> None:
-    found = fingerprint(path)
+    found = weights_sha256(path)
     if not found.startswith(known.sha256):
         raise PipelineError(
             f"{path} is not the published {known.file}: its sha256 is {found}, the published one {known.sha256}"

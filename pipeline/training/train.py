@@ -116,7 +116,7 @@ def train_seed(run: RunTraining, seed: int) -> None:
         print(f"{trainer.name}: {fault}", flush=True)
     state.machines = joined(machines, *state.machines)
     assert state.best_weights is not None
-    save_seed(run.directory, seed, state.best_weights, facts_of(run, state))
+    save_seed(run.directory, seed, state.best_weights, seed_facts(run, state))
     device = run.train.features.visual.device.type
     save_time(run.live / f"seed-{seed}", weights_path(run.directory, seed), before + state.seconds, device)
 
@@ -141,7 +141,7 @@ def train_first(run: RunTraining, seed: int) -> tuple[Method | None, float, list
     return method.eval(), float(facts["seconds"]), json.loads(facts["machines"])
 
 
-def facts_of(run: RunTraining, state: TrainingState) -> dict[str, Any]:
+def seed_facts(run: RunTraining, state: TrainingState) -> dict[str, Any]:
     """What rebuilds the method around its weights, and what made them."""
     inputs = run.inputs
     return {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from flat_gradients import assert_all_but_flat
 
-from benchmarks.cace_net_as_released import CaceNetAsReleased, pairs
 from pipeline.batch import Batch
 from pipeline.methods import Progress, create
 from pipeline.tasks.avel import AvelTargets
+from tests.methods.cace_net_as_released import CaceNetAsReleased, pairs
 
 WIDTHS = {"attention_width": 5, "width": 8, "intra_feedforward": 7, "cross_feedforward": 9}
 NO_DROPOUT = {"input_dropout": 0.0, "dropout": 0.0, "interaction_dropout": 0.0}

@@ -68,7 +68,7 @@ class World:
         return store_of(self.root / "published" / name, made["visual"], made["audio"], self.clips)
 
     def visual_features(self, change, **options):
-        """(N, T, h, w, D) of frames (F, H, W, 3) that ``change`` was applied to, encoded without the pipeline's runner."""
+        """(N, T, h, w, D) of frames (F, H, W, 3) that ``change`` was applied to, encoded without the pipeline's extraction."""
         encoder = encoders.create("efficientnet_lite0", **{key: value for key, value in VISUAL.items() if key != "encoder"} | options)
         features = []
         for clip in self.clips:

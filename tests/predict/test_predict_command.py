@@ -32,7 +32,7 @@ def test_a_file_gives_its_folder_of_answers(run, clips, tmp_path):
         assert set(event) == {"start", "end", "label", "score", "modality"}
         assert event["modality"] == "audio_visual"
         assert 0 <= event["start"] < event["end"] <= 10
-        assert f"{event['score']:5.2f}  both   {event['label']}" in out
+        assert f"{event['score']:5.2f}  audio-visual  {event['label']}" in out
     with open(directory / "segments.csv", encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [float(line["start"]) for line in lines] == list(range(10))
