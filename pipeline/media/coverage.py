@@ -60,7 +60,7 @@ class Coverage:
 
 
 def measure(found: Probe, window: Window, frames: Frames, audio: Audio | None) -> Coverage:
-    """Compare what was read of ``window`` with what ``found`` states."""
+    """Compare the frames and audio read for ``window`` with what ``found`` states."""
     assert found.video is not None  # read_frames has refused such a file
     audio_read_to = window.start + audio.end if audio else 0.0
     video_end = _stated_end(found, found.video, window, frames.end, audio_read_to)

@@ -51,7 +51,7 @@ class DownloadSettings(Settings):
 
     sleep: float = Field(5.0, ge=0, description="least seconds between two videos; up to twice that, at random")
     limit: int | None = Field(None, ge=1, le=10**9, description="most videos asked for in this run")
-    retry: bool = Field(False, description="ask again for what was gone, private or geo-blocked")
+    retry: bool = Field(False, description="ask again for videos that were gone, private or geo-blocked")
 
 
 def download(
