@@ -94,7 +94,7 @@ def test_one_track_of_each_kind(sound_clip):
 
 
 def test_a_marked_cover_is_no_track(sources, tmp_path):
-    """Cover art may carry the flag of a default and does not count; nor does it among "1 of N"."""
+    """Cover art does not count, even if marked as default, nor in "1 of N"."""
     silent, loud = sources
     cover = DEFAULT | av.stream.Disposition.attached_pic
     clip = read(gather(tmp_path / "clip.mkv", [(silent, "video", cover), (loud, "video", NONE), (loud, "audio", NONE)]))
