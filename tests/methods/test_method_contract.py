@@ -1,4 +1,4 @@
-"""What every registered method of audio-visual event localization must do, in each of its main variants."""
+"""The contract of every registered audio-visual event localization method, in each of its main variants."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ CASES = [
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
-    """Tensors this small only lose by being shared out."""
+    """Use one thread: tensors this small are slower on several."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -112,7 +112,7 @@ def random_batch(
 
 
 def told(method: Method, targets: AvelTargets) -> Tensors:
-    """What the method's supervision lets it know; as proportions, half of the clip for its class: of the segments nothing is read."""
+    """Targets of the kind that the method trains on; as proportions, half of the clip has its class."""
     labels = method.config.training_labels
     if labels == "segments":
         return targets
@@ -206,7 +206,7 @@ def padded(fill: float):
 @every_case
 @pytest.mark.parametrize("fill", [7.0, float("nan")])
 @pytest.mark.fault(3, 6)
-def test_what_stands_in_the_padding_changes_nothing(name, config, fill):
+def test_values_in_the_padding_change_nothing(name, config, fill):
     method = build(name, config).train()
     (zeros, zero_targets), (filled, filled_targets) = padded(0.0), padded(fill)
     one, other = losses(method, zeros, zero_targets), losses(method, filled, filled_targets)
@@ -349,8 +349,10 @@ LEARNS = [
     ("name", "config"), [*LEARNS, pytest.param("avel", {**SMALL["avel"].settings, "variant": "released"}, id="avel-released")]
 )
 def test_learns_sixteen_random_clips_by_heart(name, config):
-    """Up to 95% of what it is told, without dropout (the commonest label gets under 50), sooner or later: after how many steps is
-    rounding's, most need 75."""
+    """Reach 95 % of the training labels without dropout (the most common label gives under 50 %).
+
+    The number of steps depends on rounding; most need 75.
+    """
     method = build(name, {**config, **dict.fromkeys(SMALL[name].dropouts, 0.0)}).train()
     batch, targets = random_batch(16, segments=4)
     optimizer = torch.optim.Adam(method.parameters(), 1e-2)
@@ -378,7 +380,7 @@ def learned(method: Method, batch: Batch, targets: AvelTargets) -> float:
 
 @every_case
 def test_labels_of_another_supervision_are_refused(name, config):
-    """A weakly supervised method cannot be handed the labels of segments, by mistake or otherwise."""
+    """A weakly supervised method refuses segment labels."""
     method = build(name, config)
     batch, targets = random_batch()
     right = told(method, targets)

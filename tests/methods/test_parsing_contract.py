@@ -1,4 +1,4 @@
-"""What every method of audio-visual video parsing must do, in each of its main variants."""
+"""The contract of every audio-visual video parsing method, in each of its main variants."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_every_parsing_method_is_here():
 @every_case
 @pytest.mark.parametrize("visual", [(8, 12), (3, 3, 12), (12,)], ids=str)
 def test_shapes_and_ranges(name, config, visual):
-    """Frames of a segment, a map, or one vector: any feature set will do."""
+    """Frames of a segment, a map, or one vector: any feature set works."""
     method = build(name, config, visual=visual).eval()
     batch, targets = random_batch(visual=visual)
     with torch.no_grad():
@@ -122,7 +122,7 @@ def padded(fill: float) -> tuple[Batch, VideoTargets]:
 @pytest.mark.processor
 @every_case
 @pytest.mark.parametrize("fill", [7.0, float("nan")])
-def test_what_stands_in_the_padding_changes_nothing(name, config, fill):
+def test_values_in_the_padding_change_nothing(name, config, fill):
     method = build(name, config).train()
     results = []
     for batch, targets in (padded(0.0), padded(fill)):
@@ -224,7 +224,7 @@ def test_learns_the_labels_of_sixteen_random_clips_by_heart(name, config):
         optimizer.zero_grad()
         method.losses(batch, targets, Progress(step, 600))["total"].backward()
         optimizer.step()
-        if step % 25 == 24:  # after how many steps it knows them is rounding's; that it will is not
+        if step % 25 == 24:  # the number of steps depends on rounding
             with torch.no_grad():
                 scores = method.eval().predict(batch)
             said = torch.stack([scores.clip_audio, scores.clip_visual], dim=1) >= scores.thresholds[:, :, 1]
@@ -237,7 +237,7 @@ def test_learns_the_labels_of_sixteen_random_clips_by_heart(name, config):
 
 @every_case
 def test_labels_of_segments_are_refused(name, config):
-    """No truth of a segment can reach the training, by mistake or otherwise."""
+    """A parsing method refuses segment labels as targets."""
     method, (batch, _) = build(name, config), random_batch()
     tables = torch.zeros(4, 6, CLASSES, dtype=torch.bool)
     for wrong in (ParsingTargets(tables, tables, tables[:, 0]), AvelTargets(torch.zeros(4, 6).long(), torch.zeros(4).long())):

@@ -1,4 +1,4 @@
-"""Training in bfloat16 on a processor that ends at AVX2, as most laptops' do; here a newer one that is kept from using more."""
+"""bfloat16 training on a processor without AVX-512, like most laptops; simulated by disabling newer instructions."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 
 
 def test_every_method_trains_and_predicts_in_bfloat16_with_avx2_alone():
-    """Both variables are read when a process first computes: hence the contract's tests of bfloat16 in one of its own."""
+    """Runs the contract's bfloat16 tests in a process of their own, because both variables are read at the first computation."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTEST_")} | AVX2 | {"OMP_NUM_THREADS": "1"}
     here = Path(__file__).parent
     files = [str(here / f"test_{name}.py") for name in ("method_contract", "parsing_contract", "matching_methods")]
