@@ -16,20 +16,13 @@ from pathlib import Path
 
 import av
 
-from benchmarks.damage import Case, Verdict, examine
-from pipeline.media.guard import Failure, run_guarded
+from pipeline.media.guard import Failure
 from pipeline.synth.settings import SynthSettings
 from pipeline.synth.world import write_world
+from tests.media.damage import Case, Verdict, campaign
 
 SECONDS = 10  # of a clip of the synthetic world
-LIMITS = {"timeout_seconds": 30.0, "memory_mb": 2048}
 CONTAINERS = (".mkv", ".mov", ".ts", ".flv")
-
-
-def campaign(sources: Sequence[Path], cases: int, seed: int, workers: int, segments: int) -> list[tuple[Case, Verdict | Failure]]:
-    """Every case's outcome; case n damages source n (modulo their number), a file of ``segments`` seconds."""
-    jobs = [Case(str(sources[number % len(sources)]), seed * 1_000_003 + number, segments) for number in range(cases)]
-    return list(run_guarded(examine, jobs, workers=workers, **LIMITS))
 
 
 def rewrapped(source: Path, suffix: str) -> Path:

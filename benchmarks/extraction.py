@@ -5,8 +5,8 @@ python -m benchmarks.extraction --memory --count 300 --encoder NAME
 
 Every round measures, one after another on the same clips, the weights being random (speed does not depend on them):
     decode      files -> decoded clips in a fresh cache (child processes) -> frames prepared for the encoder; no encoding
-    encode      random tensors, as many rows as the clips have, through the encoder in the runner's passes; no input
-    end to end  the decode stage and the runner into a fresh cache and a store
+    encode      random tensors, as many rows as the clips have, through the encoder in an extraction's passes; no input
+    end to end  the decode stage and the extraction into a fresh cache and a store
     bf16        end to end with precision: bfloat16
     plain       decord -> the transform -> the network, one clip at a time, float32, torch's own threads
 The limit is 1 / (1 / decode + 1 / encode) where both share the CPU's cores, min(decode, encode) where the encoder has a GPU.

@@ -4,7 +4,7 @@ python -m benchmarks.training [--method NAME ...] [--supervision weak] [--batch 
 The methods of audio-visual video parsing, at LLP's shapes: python -m benchmarks.parsing.
 
 A step is what the loop does: losses (CACE-Net's contrast switched on), backward pass, clipping, optimizer, on a batch of random features
-that is already on the device. The reference, ``as_released``, is benchmarks/cace_net_as_released.py in float64; beside it stand the same
+that is already on the device. The reference, ``as_released``, is tests/methods/cace_net_as_released.py in float64; beside it stand the same
 with the memory setting of our training stage (``float64 kept``; pipeline/training/memory.py), and our own code in float64, which has it, as
 every method has. Every line runs in a fresh process, one after another, in ``--rounds`` rounds; each process takes one step more before,
 which is not counted. Seconds are medians over all steps; ``faster`` is how often the step fits into the reference's, the median over the
@@ -28,7 +28,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from benchmarks.cace_net_as_released import CaceNetAsReleased
 from pipeline.batch import Batch, Tensors
 from pipeline.methods import METHODS, Progress, create
 from pipeline.methods.base import Recipe
@@ -38,6 +37,7 @@ from pipeline.tasks.avel import AvelTargets
 from pipeline.tasks.labels import VideoTargets
 from pipeline.training.loop import OPTIMIZERS
 from pipeline.training.memory import keep_freed_memory
+from tests.methods.cace_net_as_released import CaceNetAsReleased
 
 REFERENCE = ("as_released", "float64")
 BESIDE = (("as_released", "float64 kept"), ("cace_net", "float64"))

@@ -26,6 +26,7 @@ import numpy as np
 
 from pipeline.disk import disk_fault, name_place
 from pipeline.errors import PipelineError
+from pipeline.publish import replacing
 
 CACHE_VARIABLE = "AVEL_CACHE"
 ARRAYS = "arrays"  # in the document: their names, because the zip's own table of contents has no checksum
@@ -72,12 +73,8 @@ class Cache:
         document = json.dumps({**(facts or {}), ARRAYS: sorted(arrays)}, sort_keys=True)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with open(partial, "wb") as stream:
-                    np.savez(stream, allow_pickle=False, facts=np.array(document), **arrays)
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
+            with replacing(path, partial), open(partial, "wb") as stream:
+                np.savez(stream, allow_pickle=False, facts=np.array(document), **arrays)
         except OSError as error:
             name_place(error, path)
             reason = disk_fault(error) or f"{error}; finished clips are kept"

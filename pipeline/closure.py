@@ -22,11 +22,14 @@ ROOMS = ("pipeline", "stages")
 # What tells of a number, beside it, and is compared by the report alone.
 RECORDS = {
     "pipeline/machine.py": "says on which machine a number was made; what a machine does to numbers, it does without being named",
+    "pipeline/made_from.py": "says which params make an out; DVC compares the params themselves",
     "pipeline/made_with.py": "says with which params a number was made; DVC compares the params themselves",
 }
+CHECKS = [f"pipeline/{room}/problems.py" for room in ("contrastive", "datasets", "features", "methods", "report", "training")]
 # Modules that cannot move a number, each with its reason; what only they import is no part of a closure either.
 PLUMBING = {
     **RECORDS,
+    **dict.fromkeys(CHECKS, "sentences about params.yaml, in place of a number"),
     "pipeline/cache.py": "an entry comes back as it was put, or not at all; what entries hold is in their keys",
     "pipeline/children.py": "starts, watches and ends processes; what these compute is a part of its own",
     "pipeline/closure.py": "says what depends on what; a wrong answer shows in what it writes",
@@ -34,7 +37,7 @@ PLUMBING = {
     "pipeline/console.py": "how sentences and exit codes reach the user",
     "pipeline/disk.py": "sentences about the disk, in place of a number",
     "pipeline/errors.py": "sentences for the user, in place of a number",
-    "pipeline/publish.py": "publishes whole directories by rename; it does not look into them",
+    "pipeline/publish.py": "gives a finished file or directory its name; it does not look into them",
     "pipeline/registry.py": "a name leads to its class; an entry's file is a part of its own where it is chosen",
     "pipeline/scratch.py": "temporary directories that go with their process",
     "pipeline/stage.py": "locks, and the frame around a stage's work",

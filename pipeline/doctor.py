@@ -22,7 +22,7 @@ from pipeline import config
 from pipeline.cache import Cache
 from pipeline.encoders import ENCODERS, PretrainedConfig
 from pipeline.encoders.known_weights import KNOWN
-from pipeline.encoders.weights import find, fingerprint, list_known, resolve
+from pipeline.encoders.weights import find, list_known, resolve, weights_sha256
 from pipeline.errors import PipelineError
 from pipeline.machine import described, this_machine
 from pipeline.named_data import missing_data
@@ -148,7 +148,7 @@ def weights(params: config.Params | None) -> Iterator[Finding]:
         if path is None:
             yield Finding(f"weights {known.name}", "not here")
             continue
-        digest = fingerprint(path)
+        digest = weights_sha256(path)
         wrong = f"{path} is not the published file (sha256 {known.sha256}...): remove it, then python -m pipeline weights get {known.name}"
         yield Finding(f"weights {known.name}", f"{digest[:16]} {path}", "" if digest.startswith(known.sha256) else wrong)
     for name, feature_set in (params.features if params else {}).items():

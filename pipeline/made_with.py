@@ -43,7 +43,7 @@ def publishable(value: Any) -> Any:
     return value
 
 
-def changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def changed_params(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """``recipe.epochs 24 -> 48`` for every param that differs. What ``then`` has no block of was not recorded, and is not compared."""
     before, after = dict(_flat(then, "")), dict(_flat({key: value for key, value in now.items() if key in then}, ""))
     paths: Iterable[str] = dict.fromkeys([*before, *after])

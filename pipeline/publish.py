@@ -1,4 +1,4 @@
-"""Whole directories by rename: a reader sees all of a result or none of it, and no file in it is ever written in place."""
+"""Whole directories and files by rename: a reader sees all of a result or none of it, and no file in it is ever written in place."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import glob
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.disk import name_place
@@ -51,17 +51,33 @@ def replace(made: Path, directory: Path) -> None:
     shutil.rmtree(outdated, ignore_errors=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, in the place of the one of that name, whose permissions it keeps."""
-    target = path.resolve()  # a link stays a link
-    partial = target.with_name(f".{target.name}.partial")
+@contextmanager
+def replacing(path: Path, partial: Path | None = None) -> Iterator[Path]:
+    """Give a name beside ``path`` to write to; what stands there when the block ends well takes the place of ``path``, by rename.
+
+    A reader sees the whole new file or the one that was there before. A block that fails leaves nothing; a killed process leaves
+    ``.NAME.partial``, which DVC ignores and the next writer of ``path`` overwrites.
+
+    Args:
+        partial: another name for the unfinished file, on the same file system: where several may write one ``path`` at a time, or where
+            ``.NAME.partial`` would be too long.
+    """
+    partial = partial or path.with_name(f".{path.name}.partial")
     try:
-        partial.write_text(text, encoding="utf-8", newline="")
-        if target.exists():
-            shutil.copymode(target, partial)
-        os.replace(partial, target)
+        yield partial
+        os.replace(partial, path)
     except OSError as error:
         name_place(error, path)
         raise
     finally:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):  # the block's own error tells more
+            partial.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole, in the place of the one of that name, whose permissions it keeps."""
+    target = path.resolve()  # a link stays a link
+    with replacing(target) as partial:
+        partial.write_text(text, encoding="utf-8", newline="")
+        if target.exists():
+            shutil.copymode(target, partial)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,6 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.errors import PipelineError
+from pipeline.publish import replacing
 
 RECORD, HASH = "record", "sha256"  # the one key of the metadata, whose order safetensors does not keep; the hash's key in that JSON
 
@@ -30,9 +30,8 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     """Write tensors and ``facts`` with their hash; a reader sees all of it or what was there before."""
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     facts = dict(facts or {})
-    partial = path.with_name(f"{path.name}.partial")
-    save_file(whole, partial, {RECORD: json.dumps({**facts, HASH: _digest(whole, facts)}, sort_keys=True)})
-    os.replace(partial, path)
+    with replacing(path) as partial:
+        save_file(whole, partial, {RECORD: json.dumps({**facts, HASH: _digest(whole, facts)}, sort_keys=True)})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:

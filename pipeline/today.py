@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pipeline import config
 from pipeline.errors import PipelineError
+from pipeline.made_from import run_params
 from pipeline.report.provenance import news
 
 REPORT = Path("data/results/report")
@@ -17,4 +18,4 @@ def news_since_report(root: Path) -> list[str]:
         params = config.load(root / "params.yaml")
     except PipelineError as error:
         return [f"not compared with today's params: {' '.join(str(error).split())}"]
-    return news(root / REPORT, params.runs, {name: params.makes_run(name) for name in params.runs})
+    return news(root / REPORT, params.runs, {name: run_params(params, name) for name in params.runs})

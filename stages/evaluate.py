@@ -1,7 +1,7 @@
 """A run's trained seeds on val and test -> data/results/runs/RUN.  Usage: python -m stages.evaluate RUN"""
 
 from pipeline.stage import publishing, run
-from pipeline.training.run import evaluate_run
+from pipeline.training.evaluate import evaluate_run
 from stages.paths import RESULTS, RUNS
 from stages.runs import read_run
 

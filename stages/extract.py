@@ -4,6 +4,7 @@ from pipeline import config
 from pipeline.cache import Cache
 from pipeline.features.extraction import Extraction
 from pipeline.features.settings import NOT_FINETUNED
+from pipeline.made_from import features_params
 from pipeline.made_with import read_made_with, write_made_with
 from pipeline.stage import publishing, run
 from stages.clips import read_clips
@@ -19,7 +20,7 @@ def main(name: str) -> None:
         print(f"extract {name}: {extraction.run(manifest, directory)}")
         finetuned = params.features[name].finetuned
         of_encoder = {"params": {}, "machines": {}} if finetuned == NOT_FINETUNED else read_made_with(ENCODERS / finetuned)
-        made_with = {**of_encoder["params"], **params.makes_features(name)}
+        made_with = {**of_encoder["params"], **features_params(params, name)}
         write_made_with(directory, made_with, {**of_encoder["machines"], "features": extraction.machines})
 
 

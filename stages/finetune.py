@@ -4,6 +4,7 @@ from pipeline import config
 from pipeline.cache import Cache
 from pipeline.contrastive.data import select
 from pipeline.contrastive.finetuning import Finetuning, finetuned_on
+from pipeline.made_from import finetuned_params
 from pipeline.made_with import write_made_with
 from pipeline.stage import publishing, run
 from stages.clips import read_clips
@@ -17,7 +18,7 @@ def main(name: str) -> None:
     with publishing(ENCODERS / name, resume=finetuning.fingerprint()) as directory:
         print(f"finetune {name}: {finetuning.run(directory)}")
         machines = {"fine-tuning": finetuned_on(directory)}
-        write_made_with(directory, params.makes_finetuned(name), machines)
+        write_made_with(directory, finetuned_params(params, name), machines)
 
 
 if __name__ == "__main__":

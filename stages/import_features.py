@@ -3,6 +3,7 @@
 from pipeline import config
 from pipeline.datasets import read_index
 from pipeline.features.importing import Import
+from pipeline.made_from import features_params
 from pipeline.made_with import write_made_with
 from pipeline.stage import publishing, run
 from stages.paths import FEATURES, INDEX, PARAMS
@@ -15,7 +16,7 @@ def main(name: str) -> None:
     importing.check()
     with publishing(FEATURES / name, resume=importing.fingerprint()) as directory:
         summary = importing.run(directory)
-        write_made_with(directory, params.makes_features(name), {})
+        write_made_with(directory, features_params(params, name), {})
     for line in summary.splitlines():
         print(f"import_features {name}: {line}")
 

@@ -2,6 +2,7 @@
 
 from pipeline import config
 from pipeline.datasets import build_index, write_index
+from pipeline.made_from import index_params
 from pipeline.made_with import write_made_with
 from pipeline.stage import publishing, run
 from stages.paths import INDEX, PARAMS
@@ -12,7 +13,7 @@ def main() -> None:
     index = build_index(params.dataset)
     with publishing(INDEX) as directory:
         health = write_index(index, directory, params.dataset)
-        write_made_with(directory, params.makes_index(), {})
+        write_made_with(directory, index_params(params), {})
     print(f"index: {len(index.rows)} rows, {len(index.classes)} classes")
     for line in health:
         print(f"index: {line}")

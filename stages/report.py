@@ -7,6 +7,7 @@ lacks a run, and CI sees it.
 from pipeline import config
 from pipeline.cache import Cache
 from pipeline.errors import PipelineError
+from pipeline.made_from import run_params
 from pipeline.report.pictures import pictures
 from pipeline.report.report import Sources, write_report
 from pipeline.report.results import read_runs
@@ -18,7 +19,7 @@ from stages.paths import CLIPS, INDEX, LIVE, PARAMS, REPORT, RESULTS
 def main() -> None:
     params = config.load(PARAMS)
     methods = {name: params.method_settings(name) for name in params.runs}
-    today = {name: params.makes_run(name) for name in params.runs}
+    today = {name: run_params(params, name) for name in params.runs}
     sources = Sources(RESULTS, INDEX, CLIPS, LIVE, params.dataset.segment_seconds, params.dataset.clips)
     with publishing(REPORT) as directory:
         print(write_report(params.runs, methods, params.report, sources, directory, today))

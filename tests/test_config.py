@@ -11,6 +11,7 @@ from pipeline.errors import InputProblems
 from pipeline.methods import METHODS
 from pipeline.registry import UnknownName
 from pipeline.report.published import load_published
+from pipeline.settings import merge
 from pipeline.text import printable
 from tests.wording import each_says, one_says, says
 
@@ -323,7 +324,7 @@ def test_overrides_are_laid_over_the_methods_block_key_by_key(demo, tmp_path):
 )
 def test_merge_keeps_what_is_not_overridden_and_changes_neither(base, over):
     before = copy.deepcopy((base, over))
-    merged = config.merge(base, over)
+    merged = merge(base, over)
     assert (base, over) == before
     assert merged.keys() == base.keys() | over.keys()
     for key, value in merged.items():

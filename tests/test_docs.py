@@ -19,6 +19,7 @@ GUIDES = [page for page in PAGES if not page.startswith("docs/howto-")]  # tests
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED = re.compile(r"`((?:pipeline|stages|suites|docs|tests|benchmarks)/[\w./-]+)`")
+SUITE = re.compile(r"\bsuites/[\w-]+\.yaml")
 COMMAND = re.compile(r"python -m (pipeline|stages|benchmarks)[ .]([a-z][a-z_-]*)")
 GOLDENS = REPOSITORY / "tests" / "released" / "goldens"
 
@@ -58,14 +59,14 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", GUIDES)
 def test_named_files_exist(page):
-    assert [name for name in NAMED.findall(text_of(page)) if not (REPOSITORY / name).exists()] == []
+    assert [name for name in NAMED.findall(text_of(page)) + SUITE.findall(text_of(page)) if not (REPOSITORY / name).exists()] == []
 
 
 def test_named_commands_exist():
     named = {match for page in PAGES for match in COMMAND.findall(text_of(page))}
     assert {("pipeline", "predict"), ("stages", "train")} <= named
-    usage = subprocess.run([sys.executable, "-m", "pipeline", "--help"], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    known = set(re.findall(r"^ {4}([a-z-]+)(?: |$)", usage.stdout, re.MULTILINE))
+    usage = subprocess.run([sys.executable, "-m", "pipeline", "--help"], cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=True)
+    known = set(re.findall(r"^ {4}([a-z][a-z-]*)(?: |$)", usage.stdout, re.MULTILINE))
     assert {command for package, command in named if package == "pipeline"} <= known
     assert [name for name in named if name[0] != "pipeline" and not (REPOSITORY / name[0] / f"{name[1]}.py").is_file()] == []
 

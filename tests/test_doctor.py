@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from pipeline import config, doctor
 from pipeline.cache import Cache
 from pipeline.doctor import Finding, as_text
+from pipeline.made_from import run_params
 from tests.wording import each_says, one_says, says
 
 
@@ -168,7 +169,7 @@ def provenance(project, name="avel", mixed=(), stale=()):
     for run in set(params.runs) - {name}:
         del params.runs[run]
     run = {"run": params.runs[name].model_dump(mode="json"), "absent": "", "stale": list(stale), "machines": {}}
-    run["params"] = [params.makes_run(name)]
+    run["params"] = [run_params(params, name)]
     document = {"machines": "The runs mix machines." if mixed else "Made on: EPYC.", "mixed": list(mixed), "runs": {name: run}}
     (report / "provenance.json").write_text(json.dumps(document), encoding="utf-8")
 

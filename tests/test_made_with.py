@@ -1,22 +1,22 @@
 from pathlib import Path
 
-from pipeline.made_with import changes, publishable, read_made_with, write_made_with
+from pipeline.made_with import changed_params, publishable, read_made_with, write_made_with
 
 
 def test_every_param_that_differs_is_named_with_both_values():
     then = {"settings": {"alpha": 0.10, "recipe": {"epochs": 24, "milestones": [10]}}, "train": {"threads": 1, "compile": False}}
     now = {"settings": {"alpha": 0.1, "recipe": {"epochs": 48, "milestones": (10, 20)}}, "train": {"threads": None, "compile": False}}
-    assert changes(then, now) == ["recipe.epochs 24 -> 48", "recipe.milestones [10] -> [10, 20]", "train.threads 1 -> –"]
-    assert changes(then, then) == []
-    assert changes({"features": {"a": {"dtype": "float16"}}}, {"features": {"b": {"dtype": "float16"}}}) == [
+    assert changed_params(then, now) == ["recipe.epochs 24 -> 48", "recipe.milestones [10] -> [10, 20]", "train.threads 1 -> –"]
+    assert changed_params(then, then) == []
+    assert changed_params({"features": {"a": {"dtype": "float16"}}}, {"features": {"b": {"dtype": "float16"}}}) == [
         "features.a.dtype float16 -> –",
         "features.b.dtype – -> float16",
     ]
 
 
 def test_a_block_that_was_not_recorded_is_not_compared():
-    assert changes({"train": {"threads": 1}}, {"train": {"threads": 1}, "media": {"frames_per_second": 2.0}}) == []
-    assert changes({"media": {"frames_per_second": 2.0}}, {}) == ["media.frames_per_second 2 -> –"]
+    assert changed_params({"train": {"threads": 1}}, {"train": {"threads": 1}, "media": {"frames_per_second": 2.0}}) == []
+    assert changed_params({"media": {"frames_per_second": 2.0}}, {}) == ["media.frames_per_second 2 -> –"]
 
 
 def test_no_folder_of_the_machine_is_written(tmp_path, monkeypatch):

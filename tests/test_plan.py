@@ -26,7 +26,7 @@ PARAMS = {
     "dataset": {"kind": "llp", "clips": "clips", "annotations": "annotations", "segments": 10, "segment_seconds": 1.0},
     "media": {},
     "finetune": {},
-    "features": {"plain": ENCODERS, "heard": {**ENCODERS, "audio": {"encoder": "vggish", "weights": "own/vggish.pth"}}},
+    "features": {"plain": ENCODERS, "vggish": {**ENCODERS, "audio": {"encoder": "vggish", "weights": "own/vggish.pth"}}},
     "imports": {
         "published": {
             "directory": "p",
@@ -104,7 +104,7 @@ def written_in(directory):
 def test_a_run_depends_on_its_own_method_alone(params, tmp_path):
     written = plan(params, tmp_path / "plan")
     assert written.pop("checked") == {"params.yaml": "in order"}
-    assert {*written} == {f"{stage}/{run}" for stage in ("train", "evaluate") for run in params.runs} | {"extract/plain", "extract/heard"}
+    assert {*written} == {f"{stage}/{run}" for stage in ("train", "evaluate") for run in params.runs} | {"extract/plain", "extract/vggish"}
     methods = {
         name: {path.removeprefix(METHODS).removesuffix(".py") for path in written[f"train/{name}"]["code"] if path.startswith(METHODS)}
         for name in params.runs
@@ -135,7 +135,7 @@ def test_the_bootstrap_moves_scores_and_no_weights(params, tmp_path):
 def test_an_extraction_depends_on_its_own_encoders_alone(params, tmp_path):
     written = plan(params, tmp_path / "plan")
     networks = {"timm_models", "logmel", "vggish", "cnn14", "yamnet", "torchvision_models", "video_models"}
-    for name, expected in {"plain": {"timm_models", "logmel"}, "heard": {"timm_models", "vggish"}}.items():
+    for name, expected in {"plain": {"timm_models", "logmel"}, "vggish": {"timm_models", "vggish"}}.items():
         code = written[f"extract/{name}"]["code"]
         assert {network for network in networks if f"pipeline/encoders/{network}.py" in code} == expected
 
@@ -145,9 +145,9 @@ def test_named_files_are_there_by_content_and_by_a_link(params, tmp_path):
     setting, override = "methods.jomold.noise_ratios", "runs.coleaf_jomold.overrides.anchor_settings.noise_ratios"
     assert written["train/jomold"]["files"] == {setting: file_sha256("own/ratios.npz")}
     assert written["train/coleaf_jomold"]["files"] == {override: file_sha256("own/other.npz")}
-    assert written["extract/heard"]["files"] == {"features.heard.audio.weights": file_sha256("own/vggish.pth")}
+    assert written["extract/vggish"]["files"] == {"features.vggish.audio.weights": file_sha256("own/vggish.pth")}
     assert written["extract/plain"]["files"] == written["train/han"]["files"] == {}
-    assert sorted(os.listdir(tmp_path / "plan/files")) == sorted([setting, override, "features.heard.audio.weights"])
+    assert sorted(os.listdir(tmp_path / "plan/files")) == sorted([setting, override, "features.vggish.audio.weights"])
     assert os.path.samefile(tmp_path / "plan/files" / setting, "own/ratios.npz")
     np.savez("own/ratios.npz", audio=np.ones(25), visual=np.ones(25))
     again = plan(params, tmp_path / "again")
@@ -161,7 +161,7 @@ def test_files_that_are_not_there_are_named_all_at_once(params, tmp_path):
         plan(params, tmp_path / "plan")
     expected = [
         ("runs.coleaf_jomold.overrides.anchor_settings.noise_ratios: ", "own/other.npz"),
-        ("features.heard.audio.weights: ", "own/vggish.pth"),
+        ("features.vggish.audio.weights: ", "own/vggish.pth"),
     ]
     assert each_says(caught.value.problems, expected)
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from pipeline.contrastive.data import Draw, Item, draw_random, pooled_audio
-from pipeline.contrastive.maps import Source
+from pipeline.contrastive.maps import DrawSource
 from pipeline.contrastive.settings import FinetuneSettings
 
 
@@ -69,7 +69,7 @@ class Batches:
         settings = self.settings
         return draw_random(item, settings.seed, 0 if settings.draw == "once" else epoch, settings.segments, settings.frames_per_segment)
 
-    def of_epoch(self, source: Source, epoch: int, position: int, rank: int, processes: int) -> Iterator[tuple[Tensor, ClipBatch]]:
+    def of_epoch(self, source: DrawSource, epoch: int, position: int, rank: int, processes: int) -> Iterator[tuple[Tensor, ClipBatch]]:
         """(rows of all processes, the clips of this one's equal share of them), read ahead of the step.
 
         Of a last batch that the processes cannot share equally, the surplus clips are left out.

@@ -24,7 +24,7 @@ from pipeline.contrastive.batches import Clips
 from pipeline.contrastive.data import Selection, audio_features
 from pipeline.contrastive.model import ContrastiveModel, Heads
 from pipeline.contrastive.settings import FinetuneSettings
-from pipeline.contrastive.trainer import LAST_GOOD, Finetuner, State
+from pipeline.contrastive.trainer import LAST_GOOD, Finetuner, FinetuningState
 from pipeline.devices import choose_device, use_threads
 from pipeline.disk import disk_fault, name_place
 from pipeline.encoders import ENCODERS, AudioEncoder, VisualEncoder, create
@@ -72,7 +72,7 @@ class Finetuning:
         summary, problem = fabric.launch(work) if several else work(fabric)
         if problem:
             raise PipelineError(problem)
-        for path in (_checkpoint(directory), directory / LAST_GOOD):
+        for path in (_checkpoint(directory), directory / LAST_GOOD, *directory.glob(".*.partial")):
             path.unlink(missing_ok=True)
         return f"{self.selection.summary()}; {summary}"
 
@@ -86,9 +86,9 @@ class Finetuning:
             raise PipelineError(f"{self.name}: no clip of the training split can be used; look at the index and at the status of the clips")
         encoder = _create(self.settings.visual)
         assert isinstance(encoder, VisualEncoder)
-        heard = torch.cat([features[item.clip][list(item.segments)] for item in items])
-        deviation, mean = torch.std_mean(heard, dim=0, correction=0)
-        heads = Heads(self.settings, encoder.output_shape[-1], heard.shape[1], mean, deviation)
+        audio = torch.cat([features[item.clip][list(item.segments)] for item in items])
+        deviation, mean = torch.std_mean(audio, dim=0, correction=0)
+        heads = Heads(self.settings, encoder.output_shape[-1], audio.shape[1], mean, deviation)
         model = ContrastiveModel(encoder, heads, self.settings).to(fabric.device)
         train, validation = Clips(items, features), Clips(self.selection.validation, features)
         finetuner = Finetuner(fabric, model, self.settings, train, validation, self.cache, _checkpoint(directory), self.name)
@@ -104,7 +104,7 @@ class Finetuning:
         assert isinstance(encoder, AudioEncoder)
         return audio_features(self.cache, encoder, [*self.selection.train, *self.selection.validation], device)
 
-    def _write(self, directory: Path, state: State, after: dict[str, float]) -> None:
+    def _write(self, directory: Path, state: FinetuningState, after: dict[str, float]) -> None:
         save_tensors(directory / "encoder.safetensors", state.best["encoder"])
         save_tensors(directory / "heads.safetensors", state.best["heads"])
         columns = list(dict.fromkeys(key for record in state.history for key in record)) or ["epoch"]
@@ -151,7 +151,7 @@ def _check_devices(device: torch.device, wanted: int) -> None:
         raise PipelineError(f"devices: {wanted} were asked for, torch finds {torch.cuda.device_count()} GPUs here")
 
 
-def _sentence(state: State, after: dict[str, float]) -> str:
+def _sentence(state: FinetuningState, after: dict[str, float]) -> str:
     if not after:
         return f"{len(state.history)} epochs, no validation clips: the last epoch is kept"
     recalls = ", ".join(

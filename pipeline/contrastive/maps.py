@@ -29,7 +29,7 @@ from pipeline.features.store import write_entries
 
 
 @dataclass(frozen=True)
-class Cut:
+class CutNetwork:
     """A network whose modules one after the other make its map: those that are frozen, and the rest from the first that learns."""
 
     frozen: tuple[nn.Module, ...]
@@ -44,7 +44,7 @@ class Cut:
         return _through(self.rest, maps)
 
 
-def cut_network(encoder: VisualEncoder, units: list[nn.Module], used: set[int], learning: set[int]) -> Cut | None:
+def cut_network(encoder: VisualEncoder, units: list[nn.Module], used: set[int], learning: set[int]) -> CutNetwork | None:
     """Cut before the first unit that learns; None where that is the first, or where the units in turn do not make the encoder's map.
 
     Args:
@@ -59,7 +59,7 @@ def cut_network(encoder: VisualEncoder, units: list[nn.Module], used: set[int], 
         return None
     for stop in range(last + 1, len(units) + 1):  # behind the last weights there may be an activation or a pooling
         if _makes_the_map(encoder, units[:stop]):
-            return Cut(tuple(units[:first]), tuple(units[first:stop]))
+            return CutNetwork(tuple(units[:first]), tuple(units[first:stop]))
     return None
 
 
@@ -93,7 +93,7 @@ def _through(units: tuple[nn.Module, ...], batch: Tensor) -> Tensor:
     return batch
 
 
-class Source(Protocol):
+class DrawSource(Protocol):
     """Gives what the model takes for the frames of each draw."""
 
     def of(self, draws: list[Draw]) -> Iterator[tuple[Draw, Tensor]]:
@@ -102,7 +102,7 @@ class Source(Protocol):
 
 
 @dataclass(frozen=True)
-class Frames:
+class FrameSource:
     """The frames themselves, (F, 3, h, w), prepared by the encoder."""
 
     cache: Cache
@@ -112,7 +112,7 @@ class Frames:
         return load_ahead(lambda draw: load_frames(self.cache, self.encoder, draw), draws)
 
 
-class Maps:
+class MapSource:
     """The frozen maps of frames, (F, c, y, x) float32: of a clip's all at once, when the first of them is asked for.
 
     Args:
@@ -125,7 +125,7 @@ class Maps:
     """
 
     def __init__(
-        self, frames: Frames, begin: Callable[[Tensor], Tensor], kept: Mapping[str, Draw], shape: tuple[int, ...], at_once: int,
+        self, frames: FrameSource, begin: Callable[[Tensor], Tensor], kept: Mapping[str, Draw], shape: tuple[int, ...], at_once: int,
         directory: Path,
     ) -> None:  # fmt: skip
         self.frames, self.begin, self.kept, self.at_once = frames, begin, kept, at_once
@@ -157,7 +157,7 @@ class Maps:
 
 
 def size_in_gb(kept: Mapping[str, Draw], shape: tuple[int, ...]) -> float:
-    """Of the file of :class:`Maps`, in 10^9 bytes."""
+    """Of the file of :class:`MapSource`, in 10^9 bytes."""
     return sum(len(draw.frames) for draw in kept.values()) * math.prod(shape) * 4 / 1e9
 
 

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from pipeline.contrastive.maps import Cut, cut_network
+from pipeline.contrastive.maps import CutNetwork, cut_network
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.encoders import VisualEncoder
 from pipeline.errors import PipelineError
@@ -80,7 +80,7 @@ class ContrastiveModel(nn.Module):
     With ``cut`` set, what stands for frames below are the maps that ``cut.begin`` makes of them, (F, c, y, x).
     """
 
-    cut: Cut | None = None
+    cut: CutNetwork | None = None
 
     def __init__(self, encoder: VisualEncoder, heads: Heads, settings: FinetuneSettings) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class ContrastiveModel(nn.Module):
         network: Any = self.encoder.network
         return network
 
-    def find_cut(self) -> Cut | None:
+    def find_cut(self) -> CutNetwork | None:
         """Where the network can be cut into what is frozen and what learns; None where it cannot."""
         learning = {id(parameter) for block in self.blocks for parameter in block}
         return cut_network(self.encoder, _units(self.network), _used_parameters(self.encoder), learning)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -26,39 +27,32 @@ from pipeline.cache import Cache
 from pipeline.contrastive.batches import Batches, ClipBatch, Clips
 from pipeline.contrastive.data import Draw, draw_middle, pooled_audio
 from pipeline.contrastive.loss import info_nce
-from pipeline.contrastive.maps import Cut, Frames, Maps, Source, draw_all, size_in_gb
+from pipeline.contrastive.maps import CutNetwork, DrawSource, FrameSource, MapSource, draw_all, size_in_gb
 from pipeline.contrastive.model import ContrastiveModel
 from pipeline.contrastive.schedule import learning_rate_factor, make_optimizer, set_learning_rates
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.contrastive.steps import cached_step, plain_step
 from pipeline.datasets.base import count_lines
+from pipeline.epochs import LoopState, ResumableLoop
 from pipeline.errors import PipelineError
 from pipeline.features.passes import CPU_PASS
-from pipeline.machine import joined, this_machine
 from pipeline.metrics.retrieval import effective_rank, mean_recall, retrieval_metrics
-from pipeline.training.checkpoint import Checkpoints, load_checkpoint
 
 GPU_PASS = 32  # frames through the frozen blocks at a time
 LAST_GOOD = "last_good.safetensors"
 
 
 @dataclass
-class State:
-    """Where a fine-tuning stands; saved and restored as a whole. ``best`` has the tensors of the encoder's network and of the heads."""
+class FinetuningState(LoopState):
+    """Where a fine-tuning stands. ``best`` has the tensors of the encoder's network and of the heads; ``best_epoch`` -1: as they came."""
 
-    epoch: int = 0
-    position: int = 0  # clips of this epoch's order that are done
     loss_sum: float = 0.0  # of the running epoch, over its clips
     before: dict[str, float] = field(default_factory=dict)
-    best_score: float = -math.inf
-    best_epoch: int = -1  # -1: the encoder as it came
     best: dict[str, dict[str, Tensor]] = field(default_factory=dict)
     worse: int = 0  # validations since the best one
-    history: list[dict[str, Any]] = field(default_factory=list)
-    machines: list[dict[str, Any]] = field(default_factory=list)  # each that took part, several where a run was resumed on another
 
 
-class Finetuner:
+class Finetuner(ResumableLoop[FinetuningState]):
     """Fine-tunes one encoder.
 
     Args:
@@ -71,28 +65,26 @@ class Finetuner:
         self, fabric: Fabric, model: ContrastiveModel, settings: FinetuneSettings, train: Clips, validation: Clips,
         cache: Cache, checkpoint: Path, name: str,
     ) -> None:  # fmt: skip
+        seconds, is_first = settings.checkpoint_seconds, fabric.is_global_zero
+        super().__init__(FinetuningState(), settings.epochs, len(train), checkpoint, seconds, writes=is_first)
         self.fabric, self.raw, self.settings = fabric, model, settings
         self.train, self.validation, self.name = train, validation, name
         self.batches = Batches(train, settings)
-        self.source = self._source(Frames(cache, model.encoder), checkpoint.parent)
+        self.source = self._source(FrameSource(cache, model.encoder), checkpoint.parent)
         self.steps_per_epoch = -(-len(train) // settings.batch_size)
-        self.state = State()
-        self.checkpoints = Checkpoints(checkpoint, settings.checkpoint_seconds, self._content, writes=fabric.is_global_zero)
 
-    def run(self) -> State:
+    def run(self) -> FinetuningState:
         """Train to the last epoch, or until validation has not improved for ``patience`` validations; returns the state.
 
         Raises:
             SystemExit: 143 after SIGTERM, with a checkpoint written.
             PipelineError: a loss or a gradient that is not finite; names the clips of the step, writes the last good weights.
         """
-        saved = load_checkpoint(self.checkpoints.path)
+        saved = self.resume(self.fabric.device)
         if saved is None:
             self._begin()
         else:
-            self.state = State(**saved["state"])
             self.raw.load_state_dict(saved["model"])
-        self.state.machines = joined(self.state.machines, this_machine(self.fabric.device))
         self.raw.thaw()
         self.model, self.optimizer = self.raw, make_optimizer(self.settings, self.raw.network.parameters(), self.raw.heads.parameters())
         if self.settings.epochs:
@@ -100,16 +92,12 @@ class Finetuner:
         if saved is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.checkpoints.offer()
-        bar = tqdm(desc=self.name, total=self.settings.epochs, initial=self.state.epoch, disable=None)
-        with self.checkpoints.watching(), bar:
-            while self.state.epoch < self.settings.epochs and not self._patience_is_over():
-                self._epoch()
-                self._close_epoch()
-                bar.update()
-                self.checkpoints.offer()
+        bar = tqdm(desc=self.name, total=self.epochs, initial=self.state.epoch, disable=None)
+        with self.watching(), bar:
+            self.run_epochs(bar.update)
         return self.state
 
-    def _source(self, frames: Frames, directory: Path) -> Source:
+    def _source(self, frames: FrameSource, directory: Path) -> DrawSource:
         """The frozen maps of all frames that may be drawn, where the network can be cut and their file is small enough; else frames."""
         cut = self.raw.find_cut() if self.settings.maps_gb else None
         if cut is None:
@@ -123,10 +111,10 @@ class Finetuner:
             return frames
         self.raw.cut = cut
         at_once = CPU_PASS if self.fabric.device.type == "cpu" else GPU_PASS
-        return Maps(frames, partial(self._begin_maps, cut), kept, shape, at_once, directory)
+        return MapSource(frames, partial(self._begin_maps, cut), kept, shape, at_once, directory)
 
     @torch.no_grad()
-    def _begin_maps(self, cut: Cut, frames: Tensor) -> Tensor:
+    def _begin_maps(self, cut: CutNetwork, frames: Tensor) -> Tensor:
         with self.fabric.autocast():
             frames = frames.to(self.fabric.device).contiguous(memory_format=self.raw.encoder.memory_format)
             return cut.begin(frames).float().cpu()
@@ -153,9 +141,9 @@ class Finetuner:
         for epoch in range(self.settings.head_epochs):
             for rows in self.batches.order(-1 - epoch).split(self.settings.batch_size):
                 chosen = rows.to(features.device)
-                visual, heard, temperature = heads(features[chosen], audio[chosen])
+                of_visual, of_audio, temperature = heads(features[chosen], audio[chosen])
                 groups = self.batches.groups[rows].to(chosen.device)
-                loss = info_nce(visual, heard, temperature, groups=groups, symmetric=self.settings.symmetric, gather=False)
+                loss = info_nce(of_visual, of_audio, temperature, groups=groups, symmetric=self.settings.symmetric, gather=False)
                 if not torch.isfinite(loss):
                     self._stop_for(rows, f"the loss of the heads is {float(loss):g}")
                 optimizer.zero_grad(set_to_none=True)
@@ -173,15 +161,12 @@ class Finetuner:
                 break
         heads.load_state_dict(best)
 
-    def _epoch(self) -> None:
-        """The remaining steps of the current epoch."""
+    def steps(self) -> Iterator[int]:
         self.raw.train()
         shares = self.fabric.global_rank, self.fabric.world_size
         for rows, batch in self.batches.of_epoch(self.source, self.state.epoch, self.state.position, *shares):
             self._step(rows, batch)
-            self.state.position += len(rows)
-            if self.checkpoints.stopping or self.state.position < len(self.train):
-                self.checkpoints.offer()
+            yield len(rows)
 
     def _step(self, rows: Tensor, batch: ClipBatch) -> None:
         step = self.state.epoch * self.steps_per_epoch + self.state.position // self.settings.batch_size
@@ -220,7 +205,7 @@ class Finetuner:
             (line,) = count_lines(f"{self.name}: after {when} weights are not finite", bad)
             raise PipelineError(f"{line}; lower learning_rate, set warmup_epochs or clip_norm. Nothing is published")
 
-    def _close_epoch(self) -> None:
+    def close_epoch(self) -> None:
         """Record the epoch, validate, keep the best weights."""
         state, settings = self.state, self.settings
         record = {"epoch": state.epoch, "train/loss": state.loss_sum / len(self.train)}
@@ -243,8 +228,8 @@ class Finetuner:
             state.best_score, state.best_epoch, state.worse = score, epoch, 0
             state.best = {"encoder": _copy(self.raw.network.state_dict()), "heads": _copy(self.raw.heads.state_dict())}
 
-    def _patience_is_over(self) -> bool:
-        return self.settings.patience is not None and self.state.worse >= self.settings.patience
+    def is_over(self) -> bool:
+        return super().is_over() or (self.settings.patience is not None and self.state.worse >= self.settings.patience)
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
@@ -258,11 +243,11 @@ class Finetuner:
     @torch.no_grad()
     def _retrieval(self, features: Tensor, audio: Tensor) -> dict[str, float]:
         """Of (N, D_v) and (N, D_a), through the heads as they are."""
-        visual, heard, temperature = self.raw.heads(features, audio)
-        loss = info_nce(visual, heard, temperature, symmetric=self.settings.symmetric, gather=False)
+        of_visual, of_audio, temperature = self.raw.heads(features, audio)
+        loss = info_nce(of_visual, of_audio, temperature, symmetric=self.settings.symmetric, gather=False)
         if not torch.isfinite(loss):  # it has all clips in it; a retrieval among NaN would look perfect
             raise PipelineError(f"{self.name}: the loss on validation is {float(loss):g}, epoch {self.state.epoch}; lower learning_rate")
-        return {"loss": float(loss), **retrieval_metrics(visual.cpu().numpy(), heard.cpu().numpy())}
+        return {"loss": float(loss), **retrieval_metrics(of_visual.cpu().numpy(), of_audio.cpu().numpy())}
 
     def _pooled_validation(self) -> tuple[Tensor, Tensor]:
         return self._pooled([draw_middle(item) for item in self.validation.items], self.validation)
@@ -278,8 +263,8 @@ class Finetuner:
                 pooled.append(self.raw.pool(frames.to(device), torch.zeros(len(frames), dtype=torch.int64, device=device), 1))
         return torch.cat(pooled), pooled_audio(clips.audio, draws).to(device)
 
-    def _content(self) -> dict[str, Any]:
-        return {"state": vars(self.state), "model": self.raw.state_dict(), "optimizer": self.optimizer.state_dict()}
+    def tensors(self) -> dict[str, Any]:
+        return {"model": self.raw.state_dict(), "optimizer": self.optimizer.state_dict()}
 
 
 def _copy(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""What every encoder (frames or waveform -> features of one segment) offers to the extraction runner.
+"""The interface between an encoder (frames or waveform -> features of a segment) and an extraction.
 
 Shape letters: N items of a batch, F frames, T segments of one clip, L samples, H x W pixels, D feature width.
 """
@@ -18,13 +18,15 @@ from pipeline.settings import Settings
 class EncoderConfig(Settings):
     """Base of an encoder's own settings."""
 
-    places: ClassVar[frozenset[str]] = frozenset()  # settings that say where a file lies: its hash is in spec(), its place is not
+    places: ClassVar[frozenset[str]] = frozenset()  # settings that name a file: spec() holds its hash, not its path
 
 
 class PretrainedConfig(EncoderConfig):
-    """Settings of an encoder with a network. ``weights`` is resolved by :mod:`pipeline.encoders.weights`:
-    a path, ``pretrained`` (models/pretrained/, then the package that carries them), ``finetuned/NAME``,
-    or ``none`` for random weights, which must be asked for."""
+    """Settings of an encoder with a network.
+
+    ``weights`` is resolved by :mod:`pipeline.encoders.weights`: a path, ``pretrained`` (models/pretrained/, then the package that
+    carries them), ``finetuned/NAME``, or ``none`` for random weights.
+    """
 
     places: ClassVar[frozenset[str]] = frozenset({"weights"})
     weights: str = "pretrained"
@@ -40,19 +42,19 @@ class Encoder(nn.Module):
     name: ClassVar[str]  # as registered
     modality: ClassVar[Literal["visual", "audio"]]
     Config: ClassVar[type[EncoderConfig]]
-    traceable: ClassVar[bool] = False  # encode is a function of its batch's numbers alone, for a given shape: the runner may freeze it
+    traceable: ClassVar[bool] = False  # encode depends only on its batch's shape and numbers: an extraction may freeze it
     version: ClassVar[int] = 1  # raised by hand whenever a code change moves the numbers; part of spec()
 
-    output_shape: tuple[int, ...]  # of one row that prepare makes: a frame or a segment, e.g. (7, 7, 512) or (128,)
+    output_shape: tuple[int, ...]  # of one item that prepare makes (a frame or a segment), e.g. (7, 7, 512) or (128,)
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.fingerprints: dict[str, str] = {}  # by setting in ``places``: sha256 of the file that was loaded
+        self.fingerprints: dict[str, str] = {}  # setting in ``places`` -> sha256 of the loaded file
 
     @abstractmethod
     def transform(self) -> dict[str, Any]:
-        """What ``prepare`` does to its input, as plain JSON."""
+        """Describe what ``prepare`` does to its input, as plain JSON."""
 
     def spec(self) -> dict[str, Any]:
         """Everything that moves the numbers, as plain JSON: name, version, settings, hash of the weights, transform."""
@@ -66,30 +68,33 @@ class Encoder(nn.Module):
 
     @abstractmethod
     def encode(self, batch: Tensor) -> Tensor:
-        """(N, *input) -> (N, *output_shape), float32, under ``torch.inference_mode`` by the caller."""
+        """Encode (N, *input) to (N, *output_shape), float32; the caller sets ``torch.inference_mode``."""
 
 
 class VisualEncoder(Encoder):
     modality = "visual"
-    sees: ClassVar[Literal["frame", "segment"]] = "frame"  # what one row of its input is
+    sees: ClassVar[Literal["frame", "segment"]] = "frame"  # what one item of its input is
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """In which weights and images are best held: channels last, where convolutions are up to twice as fast (benchmarks/RESULTS.md).
-        Tensors of video have no such format."""
+        """Fastest memory layout for weights and images.
+
+        Channels last makes convolutions up to twice as fast (benchmarks/RESULTS.md); 5-d video tensors have no such format.
+        """
         images = all(parameter.dim() < 5 for parameter in self.parameters())
         return torch.channels_last if images else torch.contiguous_format
 
     @property
     def frames(self) -> Literal["mean", "keep"]:
-        """What becomes of several outputs of one segment: their mean is stored, or all of them, (F / T, *output_shape)."""
+        """Whether a segment's several outputs are stored as their mean or kept, (F / T, *output_shape)."""
         return "mean"
 
     @abstractmethod
     def prepare(self, frames: Tensor, per_segment: int = 1) -> Tensor:
-        """RGB frames (F, H, W, 3) uint8 of whole segments, ``per_segment`` each -> float32: resize, crop, normalise.
+        """Resize, crop and normalise RGB frames (F, H, W, 3) uint8 of whole segments, ``per_segment`` each.
 
-        (F, 3, h, w), a row per frame; or (T, 3, per_segment, h, w), a row per segment, where the encoder sees its frames together.
+        Returns:
+            float32, (F, 3, h, w): one item per frame; or (T, 3, per_segment, h, w): one per segment, for an encoder of whole segments.
         """
 
 
@@ -98,9 +103,9 @@ class AudioEncoder(Encoder):
 
     @abstractmethod
     def prepare(self, waveform: Tensor, sample_rate: int, segments: int, segment_seconds: float) -> Tensor:
-        """Mono (L,) float32 in [-1, 1] at ``sample_rate`` Hz -> (T, *input), one example per segment.
+        """Turn mono (L,) float32 in [-1, 1] at ``sample_rate`` Hz into (T, *input), one example per segment.
 
-        Resamples to the encoder's own rate; audio shorter than the clip is padded with silence, never refused.
+        Resamples to the encoder's own rate; audio shorter than the clip is padded with silence.
         """
 
 
@@ -113,7 +118,7 @@ def create(name: str, **config) -> Encoder:
     Raises:
         UnknownName: no such encoder.
         pydantic.ValidationError: a setting the encoder does not know, or out of range.
-        PipelineError: weights that are missing or do not fit; says where it looked.
+        PipelineError: the weights are missing or do not fit; lists the places searched.
     """
     encoder_class = ENCODERS.get(name)
     encoder = encoder_class(encoder_class.Config(**config))

@@ -1,7 +1,7 @@
 """Cnn14 of PANNs (Kong et al., TASLP 2020), 81.8 M parameters: 2048-d embedding of a segment, as CACE-Net uses it.
 
-Layer names are those of the published ``Cnn14_mAP=0.431.pth``. That file was out of reach when this was written: the network was
-checked for names, shapes, parameter count and its definition, with random weights.
+Layer names are those of the published ``Cnn14_mAP=0.431.pth``. That file could not be downloaded here: the network was checked for
+names, shapes, parameter count and its definition, with random weights.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class _ConvBlock(nn.Module):
 
 
 class Cnn14Network(nn.Module):
-    """Log-mel frames in dB (N, F, 64), F >= 32 -> embeddings (N, 2048). Dropout is active in training mode only."""
+    """Cnn14 up to its embedding: log-mel frames in dB (N, F, 64), F >= 32 -> (N, 2048)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Cnn14Config(PretrainedConfig):
 
 @ENCODERS.register("cnn14")
 class Cnn14(AudioEncoder):
-    """Each segment on its own (CACE-Net: ten independent inputs of 1 s); segments under 0.32 s are padded with silence."""
+    """Cnn14 on each segment alone (CACE-Net: ten independent inputs of 1 s); segments under 0.32 s are padded with silence."""
 
     name = "cnn14"
     Config = Cnn14Config

@@ -1,7 +1,7 @@
 """Explicit download of a known weights file: resumable, its hash verified, published by rename.
 
-Tested against a local server only. The real addresses were never reached from where this was written (no network there),
-so an address that has moved shows up as an error of the first ``weights get``, which ``from_path`` gets around.
+Tested against a local server only: the real addresses could not be reached where this was written. If one has moved, ``weights get``
+fails; take a local copy by ``from_path`` then.
 """
 
 from __future__ import annotations
@@ -26,7 +26,12 @@ _TIMEOUT = 60.0  # seconds without a byte
 
 @dataclass(frozen=True)
 class Downloaded:
-    """path: where the file lies now. sha256: its hash. verified: whether a published hash was there to compare it with."""
+    """A weights file in place.
+
+    path: where it lies.
+    sha256: its hash.
+    verified: whether a published hash was known to compare it with.
+    """
 
     path: Path
     sha256: str
@@ -36,8 +41,8 @@ class Downloaded:
 def download(name: str, to: str | Path = Path("models/pretrained"), from_path: str | Path | None = None) -> Downloaded:
     """Bring the known weights ``name`` into the folder ``to``.
 
-    What arrives is kept as ``FILE.part`` until it is whole and its hash is right, so a broken run is continued by the next one.
-    A file that is already there and has the right hash is left alone.
+    Received bytes stay in ``FILE.part`` until the file is whole and its hash is right, so the next run resumes a broken download.
+    An existing file with the right hash is left alone.
 
     Args:
         name: a name of ``weights.list_known()``.
@@ -71,7 +76,7 @@ def download(name: str, to: str | Path = Path("models/pretrained"), from_path: s
             f"{source}: sha256 {found} is not the published {known.sha256}... of {known.file}; nothing was kept. Get the file again; "
             "to use a different file on purpose, name its path as the encoder's `weights`"
         )
-    os.replace(part, target)
+    os.replace(part, target)  # not publish.replacing: a broken download must keep its part file
     return Downloaded(target, found, bool(known.sha256))
 
 
@@ -82,14 +87,14 @@ def _copy(source: Path, part: Path) -> None:
 
 
 def _fetch(known: KnownWeights, url: str, part: Path) -> None:
-    """Get ``url`` into ``part``, going on where an earlier try stopped if the server can."""
+    """Download ``url`` into ``part``, resuming an earlier try if the server supports it."""
     have = part.stat().st_size if part.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
         with urllib.request.urlopen(request, timeout=_TIMEOUT) as answer:
             _receive(known, answer, part, have if answer.status == 206 else 0)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # nothing lies beyond what is here: the part is whole, and its hash will tell
+        if error.code == 416:  # nothing left to send: the part is whole, and its hash is checked next
             return
         raise PipelineError(f"{url}: {error}; get {known.file} by other means and use --from PATH") from error
     except (OSError, HTTPException) as error:

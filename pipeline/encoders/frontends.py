@@ -113,7 +113,10 @@ def _as_float64(waveform: Tensor) -> Tensor:
 
 
 def _triangles(positions: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Triangular bands over ``positions`` (K,), band b rising from edges[b] to 1 at edges[b+1] and falling to edges[b+2]: (K, bands)."""
+    """Triangular bands over ``positions`` (K,): (K, bands).
+
+    Band b rises from edges[b] to 1 at edges[b+1] and falls to edges[b+2].
+    """
     lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
     rising = (positions[:, None] - lower) / (centre - lower)
     falling = (upper - positions[:, None]) / (upper - centre)
@@ -122,7 +125,10 @@ def _triangles(positions: np.ndarray, edges: np.ndarray) -> np.ndarray:
 
 @lru_cache(maxsize=1)
 def _vggish_mel_matrix() -> Tensor:
-    """(257, 64) float64: HTK mel = 1127 ln(1 + f / 700), triangles linear in mel, the DC bin zero, no area normalisation."""
+    """VGGish's mel matrix, (257, 64) float64.
+
+    HTK mel = 1127 ln(1 + f / 700), triangles linear in mel, the DC bin zero, no area normalisation.
+    """
 
     def mel(hertz):
         return 1127.0 * np.log1p(np.asarray(hertz, dtype=np.float64) / 700.0)
@@ -135,7 +141,10 @@ def _vggish_mel_matrix() -> Tensor:
 
 @lru_cache(maxsize=1)
 def _cnn14_mel_matrix() -> Tensor:
-    """(513, 64) float64: Slaney's scale (linear to 1 kHz, 15 mel; then 27 mel per factor 6.4), triangles linear in Hz, unit area."""
+    """Cnn14's mel matrix, (513, 64) float64.
+
+    Slaney's scale (linear to 1 kHz, 15 mel; then 27 mel per factor 6.4), triangles linear in Hz, unit area.
+    """
     step = math.log(6.4) / 27.0
 
     def mel(hertz: float) -> float:

@@ -1,4 +1,4 @@
-"""What the image encoders share: settings, the transform of decoded frames, and the form of the output.
+"""Shared parts of the image encoders: settings, the transform of decoded frames, and the form of the output.
 
 The transform works on uint8 tensors with torchvision's antialiased resize, without PIL. torchvision's and timm's published
 transforms resize PIL images; measured on the same frames, the two differ by at most one grey level (of 255) for bilinear and two for
@@ -22,17 +22,18 @@ from pipeline.errors import PipelineError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-# A strip of a frame is first cut to this aspect ratio: its ends are never seen, and a 1 x 1000 frame would grow to gigabytes
+# Longer frames are first cut to this aspect ratio: the crop drops their ends anyway, and a 1 x 1000 frame would grow to gigabytes.
 _LONGEST_ASPECT = 8
 
 Interpolation = Literal["bilinear", "bicubic"]
 
 
 class FrameConfig(PretrainedConfig):
-    """
+    """Size and crop of an encoder's input.
+
     image_size: side of the network's square input, pixels.
-    resize: length the short side of the frame is brought to before the crop; by default in the proportion the weights were tested with.
-    crop: the central square; false squeezes the whole frame into the square instead, so that nothing at the sides is lost.
+    resize: length of the frame's short side before the crop; by default in the proportion the weights were tested with.
+    crop: take the central square; false squeezes the whole frame into the square instead, so that nothing at the sides is lost.
     """
 
     image_size: int | None = Field(None, ge=32, le=2048)
@@ -41,10 +42,10 @@ class FrameConfig(PretrainedConfig):
 
 
 class ImageConfig(FrameConfig):
-    """:class:`FrameConfig` and what becomes of the maps.
+    """:class:`FrameConfig` and the pooling of maps and frames.
 
     pool: ``map`` keeps the last map, (h, w, D); ``average`` takes its mean, (D,).
-    frames: ``mean`` stores the mean over the frames of a segment; ``keep`` every frame's features.
+    frames: ``mean`` stores the mean over the frames of a segment; ``keep`` stores every frame's features.
     """
 
     pool: Literal["map", "average"] = "map"
@@ -53,8 +54,9 @@ class ImageConfig(FrameConfig):
 
 @dataclass(frozen=True)
 class ImageTransform:
-    """Frames (F, H, W, 3) uint8 -> (F, 3, size, size) float32: resize (antialiased), central crop, (x / 255 - mean) / std.
+    """Frames (F, H, W, 3) uint8 -> network input (F, 3, size, size) float32.
 
+    Antialiased resize, central crop, (x / 255 - mean) / std.
     ``resize`` is the short side before the crop, never under ``size``; ``crop`` false resizes both sides to ``size`` at once.
     """
 
@@ -110,7 +112,7 @@ class ImageEncoder(VisualEncoder):
         return self.config.frames
 
     def prepare(self, frames: Tensor, per_segment: int = 1) -> Tensor:
-        """RGB frames (F, H, W, 3) uint8, of any size from 1 x 1 -> (F, 3, size, size) float32. Small frames are enlarged."""
+        """Transform RGB frames (F, H, W, 3) uint8 to (F, 3, size, size) float32; small frames are enlarged."""
         return self.image_transform(frames)
 
     def encode(self, batch: Tensor) -> Tensor:
@@ -123,16 +125,16 @@ class ImageEncoder(VisualEncoder):
 
 
 def scaled_resize(config: FrameConfig, size: int, crop_share: float) -> int:
-    """``resize`` as set, or the short side of which ``size`` is the share the weights were tested with (224 of 256: 0.875)."""
+    """Short side before the crop: ``resize`` as set, else ``size`` over the weights' crop share (224 / 256: 0.875)."""
     return config.resize if config.resize is not None else round(size / crop_share)
 
 
 def visible_share(transform: Mapping[str, Any], height: int, width: int) -> tuple[float, float]:
-    """Shares (0, 1] of the height and of the width of a frame that the network sees; the part lies in the middle.
+    """Shares, in (0, 1], of a frame's height and width that the network sees: the central part.
 
     Args:
-        transform: as :meth:`ImageTransform.spec` writes it, and with it the spec of an encoder or of a feature store. An encoder whose
-            transform does not speak of a crop sees the whole frame.
+        transform: as :meth:`ImageTransform.spec` writes it into the spec of an encoder or of a feature store. Without a crop in it, the
+            network sees the whole frame.
     """
     if not transform.get("crop", False):
         return 1.0, 1.0

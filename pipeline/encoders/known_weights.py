@@ -1,6 +1,6 @@
-"""The weight files this project knows by name: what they are called, where they come from, how to recognise them.
+"""The weight files known by name: file names, licences, addresses, hashes.
 
-The addresses are constants, read by nothing but ``python -m pipeline weights get NAME``: no encoder ever downloads.
+Only ``python -m pipeline weights get NAME`` uses the addresses: no encoder ever downloads.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ class KnownWeights:
     name: as in ``python -m pipeline weights get NAME``.
     file: its name in models/pretrained/.
     licence: as stated where the file is published.
-    url: where it can be had; None where it cannot be downloaded as it is.
-    sha256: the hash, or its leading digits where only these are known for sure (publishers put them into file names); "" if unknown.
+    url: download address; None where no address serves this very file.
+    sha256: the hash, or its leading digits where only these are certain (publishers put them into file names); "" if unknown.
     package: (pip name, module, path inside the module) of a package that carries the file.
-    note: how to come by a file without a url.
+    note: how to get a file without a url.
     """
 
     name: str
@@ -104,7 +104,7 @@ KNOWN = {known.name: known for known in _ALL}
 
 
 def get_known(name: str) -> KnownWeights:
-    """The file of that name.
+    """Look up a known file by its name.
 
     Raises:
         UnknownName: with the nearest known name.

@@ -1,4 +1,4 @@
-"""Log-mel statistics: an audio encoder without weights, for the demo, for tests and as the floor any network has to beat."""
+"""Log-mel statistics: an audio encoder without weights, for the demo, for tests and as a baseline."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class LogMelConfig(EncoderConfig):
 
 @ENCODERS.register("logmel")
 class LogMel(AudioEncoder):
-    """Mean and standard deviation of each of VGGish's 64 log-mel bands over the frames that lie inside the segment: (128,).
+    """Mean and standard deviation of each of VGGish's 64 log-mel bands over the frames inside the segment: (128,).
 
     The first 64 values are the means, the other 64 the (population) standard deviations. A 1 s segment has 98 frames.
     """

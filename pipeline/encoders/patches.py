@@ -1,4 +1,4 @@
-"""The 0.96 s log-mel patches that VGGish and YAMNet look at, laid over the segments of a clip."""
+"""The 0.96 s log-mel patches that VGGish and YAMNet take, laid over the segments of a clip."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PATCH_SECONDS = PATCH_FRAMES * VGGISH_HOP / VGGISH_RATE  # 0.96
 
 
 def segment_patches(waveform: Tensor, segments: int, segment_seconds: float, offset: float) -> Tensor:
-    """Patches that start with their segments: one per segment of up to 1.92 s, more in a longer one, end to end.
+    """Cut patches from each segment's start, end to end: one in segments under 1.92 s, more in longer ones.
 
-    In a segment shorter than 0.96 s the patch reaches into the next ones, as UnAV-100's 0.32 s steps have it.
+    In a segment shorter than 0.96 s, such as UnAV-100's 0.32 s steps, the patch reaches into the next segments.
 
     Args:
-        waveform: (L,), 16 kHz; silence is put where it ends too early.
+        waveform: (L,), 16 kHz; padded with silence where it ends too early.
         segments: T.
         segment_seconds: length of a segment.
         offset: added before the logarithm, see :func:`vggish_logmel`.
@@ -32,6 +32,6 @@ def segment_patches(waveform: Tensor, segments: int, segment_seconds: float, off
 
 
 def consecutive_patches(waveform: Tensor, segments: int, offset: float) -> Tensor:
-    """The first T patches one after another, every 0.96 s, as VGGish's own code cuts them: (T, 1, 96, 64) float32."""
+    """Cut the first T patches, one every 0.96 s, as VGGish's own code does: (T, 1, 96, 64) float32."""
     starts = torch.arange(segments)[:, None] * PATCH_FRAMES * VGGISH_HOP
     return vggish_logmel(cut(waveform, starts, PATCH_SAMPLES), offset=offset).squeeze(-3)

@@ -1,4 +1,4 @@
-"""Image networks from timm: EfficientNet-Lite0, whose weights pip can bring, and any other model by name."""
+"""Image networks from timm: EfficientNet-Lite0, with weights from a pip package, and any other model by name."""
 
 from __future__ import annotations
 
@@ -17,24 +17,27 @@ from pipeline.encoders.weights import State
 from pipeline.errors import PipelineError
 from pipeline.registry import UnknownName
 
-if TYPE_CHECKING:  # imported where it is used: it takes a second, and every stage reads the encoders' settings
+if TYPE_CHECKING:  # timm takes a second to import, and every stage reads the encoders' settings
     from timm.models import PretrainedCfg
 
 _COUNTER = "num_batches_tracked"
 
 
 class EfficientNetLite0Config(ImageConfig):
-    """layer: ``last_stage``, the 320 channels the last block puts out, or ``head``, the 1280 after the 1x1 convolution over them."""
+    """Settings of EfficientNet-Lite0.
+
+    layer: ``last_stage``, the 320 channels of the last block, or ``head``, the 1280 channels after the 1x1 convolution over them.
+    """
 
     image_size: int = Field(224, ge=32, le=2048)
     layer: Literal["last_stage", "head"] = "last_stage"
 
 
 def rename_by_position(state: State, network: nn.Module) -> State:
-    """The packaged file's layers under timm's names: both list the same 247 tensors in the same order (batch counters aside).
+    """Give the packaged file's layers timm's names.
 
-    A file that already has timm's names (a fine-tuned one) passes unchanged; one that does not line up in shape, layer by layer,
-    passes unchanged as well, for the check of names to refuse.
+    Both list the same 247 tensors in the same order (batch counters aside). A file that already has timm's names (a fine-tuned one)
+    passes unchanged; so does a file with other shapes, which the later check of names refuses.
     """
     wanted = {name: value for name, value in network.state_dict().items() if not name.endswith(_COUNTER)}
     given = {name: value for name, value in state.items() if not name.endswith(_COUNTER)}
@@ -53,7 +56,7 @@ def _efficientnet_lite0() -> Any:
 class EfficientNetLite0(ImageEncoder):
     """EfficientNet-Lite0 (Tan & Le, ICML 2019; TensorFlow's Lite variant), 4.65 M parameters: (7, 7, 320) or (7, 7, 1280).
 
-    Transform: short side to 256, bicubic and antialiased; central 224; mean and deviation 0.5 (the package says (x - 127) / 128,
+    Transform: short side to 256, bicubic and antialiased; central 224; mean and deviation 0.5 (the package uses (x - 127) / 128,
     under 0.012 apart).
     """
 
@@ -85,13 +88,16 @@ class EfficientNetLite0(ImageEncoder):
 
 
 class TimmConfig(ImageConfig):
-    """model: any name of ``timm.list_models()``, with or without a tag such as ``.a1_in1k``. Sizes default to the model's own."""
+    """Settings of a timm model; sizes default to the model's own.
+
+    model: any name of ``timm.list_models()``, with or without a tag such as ``.a1_in1k``.
+    """
 
     model: str
 
 
 def _stated(model: str) -> PretrainedCfg:
-    """What timm states of the model: input size, crop share, mean and deviation, the name of its classifier.
+    """Read timm's settings of the model: input size, crop share, mean and deviation, the name of its classifier.
 
     Raises:
         UnknownName: no such model.
@@ -106,10 +112,10 @@ def _stated(model: str) -> PretrainedCfg:
 
 
 def _create(model: str, image_size: int | None, stated: PretrainedCfg) -> Any:
-    """The model without its classifier; transformers of a fixed input size are made for ``image_size``.
+    """Create the model without its classifier; transformers with a fixed input size are built for ``image_size``.
 
     Raises:
-        PipelineError: a tag or size it cannot be made for, or a model whose maps timm cannot take out.
+        PipelineError: timm cannot build the model with this tag or size, or cannot return its feature maps.
     """
     import timm
 
@@ -127,9 +133,9 @@ def _create(model: str, image_size: int | None, stated: PretrainedCfg) -> Any:
 class TimmModel(ImageEncoder):
     """The last feature map of any timm model that has one (what ``features_only=True`` returns last): (h, w, D).
 
-    ``weights: pretrained`` looks for models/pretrained/MODEL.safetensors, a file as timm publishes it; nothing is downloaded. The
-    transform (size, crop share, interpolation, mean and deviation) is the one timm states for the model. Files that timm converts
-    while loading (original checkpoints under foreign layer names) are refused; save them from timm first.
+    ``weights: pretrained`` looks for models/pretrained/MODEL.safetensors as timm publishes it; nothing is downloaded. The transform
+    (size, crop share, interpolation, mean and deviation) is timm's own for the model. Files that timm converts while loading (original
+    checkpoints with other layer names) are refused; save them from timm first.
     """
 
     name = "timm"
@@ -156,7 +162,7 @@ class TimmModel(ImageEncoder):
         self.output_shape = self._shape(*self._look(size))
 
     def _look(self, size: int) -> tuple[int, int, int]:
-        """Height, width and channels of the map. Architectures round differently: a look is surer than a formula."""
+        """Measure height, width and channels of the map: architectures round differently."""
         self.network.eval()
         try:
             with torch.inference_mode():

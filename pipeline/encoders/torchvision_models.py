@@ -1,8 +1,8 @@
 """ResNet-50, ResNet-152 and VGG19 with torchvision's ImageNet weights, their last maps.
 
-The weight files were out of reach when this was written: loaders, names, shapes and transforms are tested, with random weights.
-AVE's published visual_feature.h5 is VGG19 pool5 averaged over 16 frames, probably with Keras' weights and BGR order: import that
-file rather than expect these numbers to equal it.
+The weight files could not be downloaded here: loaders, names, shapes and transforms are tested with random weights.
+AVE's published visual_feature.h5 is VGG19 pool5 averaged over 16 frames, probably with Keras' weights and BGR order: to reproduce its
+numbers, import that file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # torchvision takes a second to import, and every stage reads
 
 
 class TorchvisionConfig(ImageConfig):
-    """:class:`ImageConfig` with the size both networks were trained on."""
+    """:class:`ImageConfig` with the size the networks were trained on."""
 
     image_size: int = Field(224, ge=32, le=2048)
 
@@ -33,12 +33,15 @@ def _transform(config: TorchvisionConfig, crop_share: float) -> ImageTransform:
 
 
 class _ResNet(ImageEncoder):
-    """A residual network up to the map before pooling, (7, 7, 2048) or its mean. Bilinear and antialiased; ImageNet mean and deviation."""
+    """A residual network up to the map before pooling, (7, 7, 2048), or its mean.
+
+    Transform: bilinear and antialiased; ImageNet mean and deviation.
+    """
 
     Config = TorchvisionConfig
     config: TorchvisionConfig
     architecture: ClassVar[str]  # torchvision's name for it
-    crop_share: ClassVar[float]  # 224 of the short side that the weights were tested with
+    crop_share: ClassVar[float]  # 224 over the short side that the weights were tested with
 
     def __init__(self, config: TorchvisionConfig) -> None:
         super().__init__(config)
@@ -63,7 +66,10 @@ class _ResNet(ImageEncoder):
 
 @ENCODERS.register("resnet50")
 class ResNet50(_ResNet):
-    """ResNet-50 (He et al., CVPR 2016), IMAGENET1K_V2, the map before pooling: (7, 7, 2048), as CACE-Net uses it. Short side 232."""
+    """ResNet-50 (He et al., CVPR 2016), IMAGENET1K_V2, the map before pooling: (7, 7, 2048), as CACE-Net uses it.
+
+    Short side 232.
+    """
 
     name = "resnet50"
     architecture = "resnet50"
@@ -79,10 +85,10 @@ class ResNet152Config(TorchvisionConfig):
 
 @ENCODERS.register("resnet152")
 class ResNet152(_ResNet):
-    """ResNet-152 (He et al., CVPR 2016), IMAGENET1K_V1, pooled, every frame kept: (2048,). Short side 256.
+    """ResNet-152 (He et al., CVPR 2016), IMAGENET1K_V1, pooled, every frame kept: (2048,).
 
-    At media.frames_per_second 8 a clip of ten segments has (10, 8, 2048), LLP's (80, 2048) (Tian et al., ECCV 2020). LLP's script takes
-    80 frames evenly by their number and its weights from the package pretrainedmodels, an older export of the same ones.
+    Short side 256. At media.frames_per_second 8 a clip of ten segments has (10, 8, 2048), LLP's (80, 2048) (Tian et al., ECCV 2020). LLP's
+    script picks 80 frames evenly spaced by number, and its weights are pretrainedmodels' older export of the same ones.
     """
 
     name = "resnet152"
@@ -105,7 +111,7 @@ class Vgg19Features(nn.Module):
 
 @ENCODERS.register("vgg19")
 class Vgg19(ImageEncoder):
-    """VGG19 (Simonyan & Zisserman, ICLR 2015), IMAGENET1K_V1, pool5: (7, 7, 512), the features of AVE's generation of methods.
+    """VGG19 (Simonyan & Zisserman, ICLR 2015), IMAGENET1K_V1, pool5: (7, 7, 512), as the early methods on AVE use it.
 
     Transform of these weights: short side to 256, bilinear and antialiased; central 224; ImageNet mean and deviation.
     """

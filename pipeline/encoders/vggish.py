@@ -4,8 +4,8 @@ Three published behaviours differ in what follows the last layer, and each is a 
     AVE's audio_feature.h5            final_relu, no pca      (65 % exact zeros; the default here)
     AudioSet's released features      no final_relu, pca, quantize
     Google's current code, raw        no final_relu, no pca
-Without the real file in reach when this was written, the network was checked against its definition and torchvggish's layer names
-and shapes, not against its published smoke-test numbers.
+The weight file could not be downloaded here: the network was checked against its definition and torchvggish's layer names and shapes,
+not against its published smoke-test numbers.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ class VggishNetwork(nn.Module):
 
 
 class VggishConfig(PretrainedConfig):
-    """
+    """Settings of VGGish: what follows the last layer, and where patches start.
+
     final_relu: ReLU after the last layer, as in the code that made AVE's features and in torchvggish.
     pca: whitening with AudioSet's PCA, clipped to [-2, 2].
     quantize: to 0..255, truncated as Google's code does (torchvggish rounds: up to one level apart). Needs ``pca``.
@@ -87,7 +88,7 @@ class VggishConfig(PretrainedConfig):
 
 @ENCODERS.register("vggish")
 class Vggish(AudioEncoder):
-    """One patch per segment, or at hop 1.0 the mean over several in segments of 1.92 s and longer (taken before PCA)."""
+    """VGGish on one patch per segment; at hop 1.0, segments of 1.92 s and longer average several (before PCA)."""
 
     name = "vggish"
     Config = VggishConfig
@@ -102,11 +103,11 @@ class Vggish(AudioEncoder):
         if config.pca:
             path = weights.resolve(config.pca_params, KNOWN["vggish_pca"])
             if path is None:
-                raise PipelineError("pca_params: none makes no sense, a random PCA is no PCA; set pca: false or name the file")
+                raise PipelineError("pca_params: none is not possible, since PCA needs its file; set pca: false or name the file")
             matrix, means = read_pca(path)
             self.register_buffer("pca_matrix", matrix, persistent=False)
             self.register_buffer("pca_means", means, persistent=False)
-            self.fingerprints["pca_params"] = weights.fingerprint(path)
+            self.fingerprints["pca_params"] = weights.weights_sha256(path)
 
     def transform(self) -> dict[str, Any]:
         return {"sample_rate": VGGISH_RATE, "resampler": RESAMPLER, "front_end": "vggish", "log_offset": LOG_OFFSET}
@@ -115,7 +116,7 @@ class Vggish(AudioEncoder):
         """(L,) -> (T, P, 96, 64) log-mel patches, P per segment.
 
         Raises:
-            PipelineError: hop 0.96 with segments that are neither 0.96 nor 1 s long, over which patches would lose their segments.
+            PipelineError: hop 0.96 with segments that are neither 0.96 nor 1 s long: patches would drift away from their segments.
         """
         waveform = resample(waveform, sample_rate, VGGISH_RATE)
         if self.config.hop == 1.0:
@@ -138,17 +139,17 @@ class Vggish(AudioEncoder):
 
 
 def whiten(embedding: Tensor, matrix: Tensor, means: Tensor) -> Tensor:
-    """AudioSet's post-processing: clip(P (x - mean), -2, 2); (N, 128), (128, 128), (128,) -> (N, 128)."""
+    """Apply AudioSet's post-processing, clip(P (x - mean), -2, 2): (N, 128), (128, 128), (128,) -> (N, 128)."""
     return ((embedding - means) @ matrix.T).clamp(-PCA_RANGE, PCA_RANGE)
 
 
 def to_eight_bits(whitened: Tensor) -> Tensor:
-    """[-2, 2] -> whole numbers in [0, 255] as float32, truncated."""
+    """Quantize [-2, 2] to whole numbers in [0, 255], as float32, truncated."""
     return ((whitened + PCA_RANGE) * (255.0 / (2.0 * PCA_RANGE))).floor()
 
 
 def read_pca(path: Path) -> tuple[Tensor, Tensor]:
-    """Matrix (128, 128) and means (128,), float32, of a file such as vggish_pca_params.npz.
+    """Read the PCA matrix (128, 128) and means (128,), float32, from a file such as vggish_pca_params.npz.
 
     Raises:
         PipelineError: not such a file.

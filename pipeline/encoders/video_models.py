@@ -1,6 +1,6 @@
 """R(2+1)D-18 with torchvision's Kinetics-400 weights: the frames of a segment are one input.
 
-The weight file was out of reach when this was written: loader, names, shapes and transform are tested, with random weights.
+The weight file could not be downloaded here: loader, names, shapes and transform are tested with random weights.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ def _r2plus1d_18() -> VideoResNet:
 
 @ENCODERS.register("r2plus1d_18")
 class R2Plus1D18(VisualEncoder):
-    """R(2+1)D-18 (Tran et al., CVPR 2018), KINETICS400_V1, pooled: (512,) of a segment's frames, LLP's (10, 512) at 8 a second.
+    """R(2+1)D-18 (Tran et al., CVPR 2018), KINETICS400_V1, pooled: (512,) per segment; LLP's (10, 512) at 8 frames a second.
 
     Transform: short side to 128, bilinear and antialiased; central 112; Kinetics' mean and deviation. (torchvision tests these weights
-    on frames squeezed to 128 x 171, which is the same for pictures of 4:3.)
+    on frames squeezed to 128 x 171, which is the same for 4:3 pictures.)
     """
 
     name = "r2plus1d_18"
@@ -65,11 +65,11 @@ class R2Plus1D18(VisualEncoder):
         """RGB frames (F, H, W, 3) uint8 -> (F / per_segment, 3, per_segment, size, size) float32.
 
         Raises:
-            PipelineError: F is no multiple of ``per_segment``.
+            PipelineError: F is not a multiple of ``per_segment``.
         """
         segments, left = divmod(len(frames), per_segment)
         if left:
-            raise PipelineError(f"{self.name}: {len(frames)} frames are no whole number of segments of {per_segment}")
+            raise PipelineError(f"{self.name}: {len(frames)} frames are not a whole number of segments of {per_segment}")
         prepared = self.image_transform(frames)
         return prepared.reshape(segments, per_segment, *prepared.shape[1:]).transpose(1, 2).contiguous()
 

@@ -1,4 +1,4 @@
-"""Waveforms at the rate an encoder was trained on, cut into the windows it looks at."""
+"""Resample waveforms to an encoder's rate and cut them into its windows."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _LARGEST_KERNEL = 40_000_000
 
 
 def resample(waveform: Tensor, sample_rate: int, target_rate: int) -> Tensor:
-    """Mono (L,) at ``sample_rate`` -> (ceil(L * target / sample_rate),) float32 at ``target_rate``, in Hz.
+    """Resample mono (L,) to (ceil(L * target / sample_rate),) float32; rates in Hz.
 
-    A rate with next to no common divisor with the target is taken for the nearest multiple of 100 Hz (a pitch error under 0.7 %
-    from 8 kHz up), because an exact kernel would not fit into memory. Nothing the usual containers hold is concerned.
+    A rate with a very small common divisor with the target is rounded to the nearest multiple of 100 Hz (a pitch error under 0.7 %
+    from 8 kHz up), because the exact kernel would not fit into memory. The usual rates are not affected.
 
     Raises:
-        PipelineError: not a mono float waveform, or no sensible rate.
+        PipelineError: the waveform is not mono and float, or the rate is under 100 Hz.
     """
     if waveform.dim() != 1 or not waveform.is_floating_point():
         raise PipelineError(f"expected a mono float waveform (L,), got {waveform.dtype} {tuple(waveform.shape)}: mix its channels first")
     if sample_rate < 100:
-        raise PipelineError(f"a sample rate of {sample_rate} Hz is no audio: check the file's header")
+        raise PipelineError(f"a sample rate of {sample_rate} Hz is not audio: check the file's header")
     divisor = math.gcd(sample_rate, target_rate)
     if (sample_rate // divisor) * (target_rate // divisor) > _LARGEST_KERNEL:
         sample_rate = round(sample_rate / 100) * 100
@@ -39,7 +39,7 @@ def resample(waveform: Tensor, sample_rate: int, target_rate: int) -> Tensor:
 
 
 def cut(waveform: Tensor, starts: Tensor, length: int) -> Tensor:
-    """Windows of ``length`` samples; beyond the end of the waveform there is silence.
+    """Cut windows of ``length`` samples, padded with silence beyond the end of the waveform.
 
     Args:
         waveform: (L,).
@@ -55,5 +55,5 @@ def cut(waveform: Tensor, starts: Tensor, length: int) -> Tensor:
 
 
 def segment_starts(segments: int, segment_seconds: float, rate: int) -> Tensor:
-    """First sample of each of T segments, (T,) int64; rounded one by one, so that no error adds up."""
+    """First sample of each of T segments, (T,) int64; each is rounded alone, so errors do not add up."""
     return torch.round(torch.arange(segments, dtype=torch.float64) * segment_seconds * rate).to(torch.int64)

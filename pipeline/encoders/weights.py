@@ -1,12 +1,12 @@
-"""Where an encoder's weights come from, and loading them so that a file that does not fit is never half used.
+"""Find an encoder's weights and load them, all layers or none.
 
 The setting ``weights`` of an encoder is one of
     ``pretrained``       models/pretrained/FILE, then the installed package that carries FILE
     ``finetuned/NAME``   models/encoders/NAME/encoder.safetensors, as the finetune stage writes it
-    ``none``             random values with a fixed seed, only when asked for by this word
+    ``none``             random values with a fixed seed, never used unless set
     anything else        the path of a file
 Folders are relative to the working directory, which for a stage is the repository root. Nothing is downloaded here.
-What is read is verified: a published file by the hash it is known by, a fine-tuned one by the hash it carries.
+Every file is verified: a published one by its known hash, a fine-tuned one by the hash that it carries.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.encoders.known_weights import KNOWN, KnownWeights
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.tensors import Damaged, load_tensors
 
-__all__ = ["build", "download", "find", "fingerprint", "he_normal", "list_known", "load_layers", "own_file", "read_state", "resolve"]
+__all__ = ["build", "download", "find", "he_normal", "list_known", "load_layers", "own_file", "read_state", "resolve", "weights_sha256"]
 
 PRETRAINED = Path("models/pretrained")
 FINETUNED = Path("models/encoders")
@@ -39,26 +39,26 @@ State = Mapping[str, Tensor]
 
 
 def list_known() -> list[KnownWeights]:
-    """Every weights file known by name, in alphabetical order; ``find`` tells which of them are here."""
+    """List every known weights file in alphabetical order; ``find`` looks whether one is here."""
     return [KNOWN[name] for name in sorted(KNOWN)]
 
 
 def find(known: KnownWeights) -> Path | None:
-    """The file in models/pretrained/ or in the package that carries it; None if it is in neither."""
+    """Find the file in models/pretrained/ or in the package that carries it; None if it is in neither."""
     return next((path for path in _places(known) if path.is_file()), None)
 
 
 def own_file(setting: str) -> Path | None:
-    """The path that the setting ``weights`` is; None where it is one of the words."""
+    """The setting ``weights`` as a path; None where it is one of the words instead."""
     return None if setting in ("pretrained", "none") or setting.startswith("finetuned/") else Path(setting)
 
 
 def resolve(setting: str, known: KnownWeights) -> Path | None:
-    """The file that the setting ``weights`` names; None for ``none``.
+    """Find the file that the setting ``weights`` names; None for ``none``.
 
     Raises:
-        PipelineError: there is no such file; names every place looked at and the command that gets it. Or ``pretrained`` has found one
-            that is not the published one; names file and hashes.
+        PipelineError: no such file (lists every place searched and the command that gets it), or the file found for ``pretrained`` is
+            not the published one (names the file and both hashes).
     """
     if setting == "none":
         return None
@@ -90,14 +90,14 @@ def build(
         make: builds the network; runs under a fixed seed.
         setting: the encoder's setting ``weights``.
         known: the published file.
-        ignore: prefixes of layers that the file may hold and the network does not want.
+        ignore: prefixes of layers that the file may hold and the network does not use.
         adapt: renames the file's layers to the network's.
 
     Returns:
         The network, and the fingerprint of its weights for ``Encoder.spec``.
 
     Raises:
-        PipelineError: no file, an unreadable one, or one that does not fit.
+        PipelineError: the file is missing, unreadable, or does not fit the network.
     """
     path = resolve(setting, known)
     with torch.random.fork_rng(devices=[]):
@@ -106,16 +106,16 @@ def build(
     if path is None:
         return network, f"random, seed {RANDOM_SEED}"
     load_layers(network, adapt(read_state(path), network), str(path), ignore)
-    return network, fingerprint(path)
+    return network, weights_sha256(path)
 
 
 def read_state(path: Path) -> State:
-    """Layer name -> tensor of a .safetensors file, or of a .pth file read without running any code from it.
+    """Read layer name -> tensor from a .safetensors file, or from a .pth file without running its code.
 
     Checkpoints that keep the layers under ``model`` or ``state_dict``, or prefix them all with ``module.``, are unwrapped.
 
     Raises:
-        PipelineError: the file is damaged, is something else, or holds more than tensors and plain data.
+        PipelineError: the file is damaged, of another kind, or holds more than tensors and plain data.
     """
     try:
         state: Any
@@ -140,10 +140,10 @@ def read_state(path: Path) -> State:
 
 
 def load_layers(network: nn.Module, state: State, source: str, ignore: tuple[str, ...] = ()) -> None:
-    """Fill ``network`` from ``state``, layer by layer, only if every layer is there in the right shape.
+    """Fill ``network`` from ``state`` if every layer is there in the right shape; otherwise change nothing.
 
     Raises:
-        InputProblems: every layer that is missing, not wanted, or of another shape.
+        InputProblems: every layer that is missing, not the network's, or of another shape.
     """
     wanted = network.state_dict()
     given = {name: value for name, value in state.items() if name in wanted or not name.startswith(ignore)}
@@ -161,7 +161,7 @@ def load_layers(network: nn.Module, state: State, source: str, ignore: tuple[str
 
 
 def he_normal(network: nn.Module) -> None:
-    """Initial values (He et al., ICCV 2015) under which a deep network without batch norms still tells its inputs apart."""
+    """Draw initial values (He et al., ICCV 2015) that keep the signal alive in a deep network without batch norms."""
     for layer in network.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
@@ -169,8 +169,8 @@ def he_normal(network: nn.Module) -> None:
                 nn.init.zeros_(layer.bias)
 
 
-def fingerprint(path: Path) -> str:
-    """Hex sha256 of a weights file; read once as long as the file is not touched."""
+def weights_sha256(path: Path) -> str:
+    """Hex sha256 of a weights file, cached until the file changes."""
     status = path.stat()
     return _fingerprint(path.resolve(), status.st_size, status.st_mtime_ns)
 
@@ -191,7 +191,7 @@ def _places(known: KnownWeights) -> list[Path]:
 
 
 def _check_published(path: Path, known: KnownWeights) -> None:
-    found = fingerprint(path)
+    found = weights_sha256(path)
     if not found.startswith(known.sha256):
         raise PipelineError(
             f"{path} is not the published {known.file}: its sha256 is {found}, the published one {known.sha256}"
@@ -218,9 +218,9 @@ def _not_found(setting: str, known: KnownWeights, places: list[Path]) -> str:
 
 
 def _numpy_data() -> list:
-    """What a checkpoint may hold besides tensors: numpy arrays and scalars, as plain data (PANNs' hold their sampler's state).
+    """Types a checkpoint may hold besides tensors: numpy arrays and scalars (PANNs' files hold their sampler's state).
 
-    Under the module names of numpy 1, which wrote the published files, and of numpy 2.
+    They are listed under the module names of numpy 1, which wrote the published files, and of numpy 2.
     """
     reconstruct, scalar = np.zeros(1).__reduce__()[0], np.float64(0).__reduce__()[0]
     named = [

@@ -31,7 +31,7 @@ _BLOCKS = (
 
 
 def _same_pad(maps: Tensor, stride: int) -> Tensor:
-    """TensorFlow's SAME padding for a 3x3 kernel: where the total is odd, the extra row and column go to the end."""
+    """Pad as TensorFlow's SAME for a 3x3 kernel: of an odd total, the extra line goes to the end."""
     pads: list[int] = []
     for size in (maps.shape[-1], maps.shape[-2]):
         total = max((-(-size // stride) - 1) * stride + 3 - size, 0)
@@ -73,10 +73,9 @@ class YamnetConfig(PretrainedConfig):
 
 @ENCODERS.register("yamnet")
 class Yamnet(AudioEncoder):
-    """One 0.96 s patch per segment, starting with it (two or more, averaged, in segments of 1.92 s and longer).
+    """YAMNet on the 0.96 s patch at each segment's start; segments of 1.92 s and longer average several.
 
-    YAMNet's own code hops by 0.48 s; the second of its patches would hear the first half of the next segment, which blurs
-    localization, so it is left out.
+    YAMNet's own code hops by 0.48 s; its second patch would reach into the next segment and blur localization, so it is left out.
     """
 
     name = "yamnet"

@@ -1,1 +1,1 @@
-"""Encoders over clips: the extraction runner and the feature store."""
+"""Features of clips: extraction, the store, and the import of published ones."""

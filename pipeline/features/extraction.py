@@ -12,7 +12,7 @@ from pipeline.cache import Cache
 from pipeline.errors import PipelineError
 from pipeline.features.encode import KIND, Clip, ClipEncoder
 from pipeline.features.engine import Engine, ThisProcess
-from pipeline.features.plan import Plan
+from pipeline.features.plan import ExtractionPlan
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, write_store
 from pipeline.machine import UNKNOWN, joined
@@ -32,7 +32,7 @@ class Extraction:
     def __init__(self, settings: FeatureSet, jobs: dict[str, Job], cache: Cache, workers: int | None = None) -> None:
         self.jobs, self.cache = jobs, cache
         self.encoder = ClipEncoder(settings, cache)
-        self.plan = Plan(self.encoder, jobs)
+        self.plan = ExtractionPlan(self.encoder, jobs)
         self.engine: Engine = ThisProcess(self.encoder, workers or torch.get_num_threads())
         self.machines: list[dict[str, Any]] = []  # those that made what :meth:`entry` has given so far
 

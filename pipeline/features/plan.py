@@ -13,7 +13,7 @@ from pipeline.media.clip import GOOD
 from pipeline.media.decoding import Job
 
 
-class Plan:
+class ExtractionPlan:
     """The clips of one feature set.
 
     Args:

@@ -1,1 +1,1 @@
-"""Attention, recurrence and pooling blocks that two or more methods share; one idea per file."""
+"""Blocks and losses that two or more methods use; one idea per file."""

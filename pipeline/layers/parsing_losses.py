@@ -12,7 +12,6 @@ from pipeline.layers.pooling import masked_mean
 from pipeline.layers.precision import at_least_float32
 
 MARGIN = 1e-7  # as released: a probability counts as no nearer to 0 or 1, and has no gradient beyond
-LEAST_UNCERTAINTY = 0.9  # of the clip, in the mutual loss
 
 
 def smoothed(labels: Tensor, share: float) -> Tensor:
@@ -82,34 +81,3 @@ def _similarity(queries: Tensor, keys: Tensor, mask: Tensor, temperature: float)
 def _others(mask: Tensor, dtype: torch.dtype) -> Tensor:
     """(B, 1), how many valid segments a clip has beside each; 1 where it has none."""
     return (mask.sum(dim=1, keepdim=True) - 1).clamp(min=1).to(dtype)
-
-
-def mutual_loss(
-    audio: tuple[Tensor, Tensor], visual: tuple[Tensor, Tensor], clip: tuple[Tensor, Tensor], labels: Tensor, counted: Tensor,
-    into_clip: bool,
-) -> Tensor:  # fmt: skip
-    """The modalities and the whole clip learn of each other (CMPAE, as released): where the clip has the class, of the modality that is
-    surer of it, elsewhere of the mean of the two.
-
-    q [(1 - u_max) (P - sg P_max)^2 y + (1 - u_mean) (P - sg P_mean)^2 (1 - y)] with q = max(u, 0.9) where the clip learns; with 1 - q for
-    q, and sg about P alone, where the modalities do. Uncertainties pass gradients too, as released.
-
-    Args:
-        audio, visual: probability P^m and uncertainty u^m of each class, (B, C) each.
-        clip: P (B, C) and u (B, 1) of the whole clip.
-        labels: (B, C) in {0, 1}; counted: (B,), bool, clips that count.
-        into_clip: whether the clip learns of the modalities, or they of it.
-
-    Returns:
-        Scalar, mean over the clips that count and all classes; 0 where none counts.
-    """
-    p, u = (torch.stack(pair) for pair in zip(audio, visual, strict=True))  # (2, B, C) each
-    p_max, surer = p.max(dim=0)
-    u_max, p_mean, u_mean = u.gather(0, surer.unsqueeze(0))[0], p.mean(dim=0), u.mean(dim=0)
-    whole, share = clip[0], clip[1].clamp(min=LEAST_UNCERTAINTY)
-    if into_clip:
-        p_max, p_mean = p_max.detach(), p_mean.detach()
-    else:
-        whole, share = whole.detach(), 1 - share
-    terms = (1 - u_max) * (whole - p_max) ** 2 * labels + (1 - u_mean) * (whole - p_mean) ** 2 * (1 - labels)
-    return masked_mean(share * terms, counted.unsqueeze(1).expand_as(terms))

@@ -108,17 +108,17 @@ def _audio_share(stream: AudioStream, window: Window, audio: Audio, stated_end: 
     if expected <= SLACK_SECONDS:
         return 1.0, True
     covered = audio.covered[round(first * audio.sample_rate) : round(last * audio.sample_rate)]
-    heard = float(covered.sum()) / audio.sample_rate
-    if expected - heard > SLACK_SECONDS and audio.pauses:  # the file itself says that there is nothing
+    covered_seconds = float(covered.sum()) / audio.sample_rate
+    if expected - covered_seconds > SLACK_SECONDS and audio.pauses:  # the file itself says that there is nothing
         covered = covered.copy()
         for pause in audio.pauses:
             begin, stop = (float(np.clip(edge - window.start, first, last)) for edge in pause)
             expected -= stop - begin
             covered[round((begin - first) * audio.sample_rate) : round((stop - first) * audio.sample_rate)] = False
-        heard = float(covered.sum()) / audio.sample_rate
+        covered_seconds = float(covered.sum()) / audio.sample_rate
         if expected <= SLACK_SECONDS:
             return 1.0, True
-    return min(1.0, heard / expected), expected - heard <= SLACK_SECONDS
+    return min(1.0, covered_seconds / expected), expected - covered_seconds <= SLACK_SECONDS
 
 
 def _majority(covered: np.ndarray, segments: int) -> np.ndarray:

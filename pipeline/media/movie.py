@@ -5,7 +5,6 @@ Sound of any rate is resampled as it comes, so the pieces of one movie join with
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -13,6 +12,8 @@ from pathlib import Path
 
 import av
 import numpy as np
+
+from pipeline.publish import replacing
 
 # One thread: with more, x264 cuts the work into pieces that depend on the machine. Even so its look-ahead (B-frames, macroblock tree) gave
 # one clip in three other bytes from one call to the next (measured: 2 or 3 outcomes of 4 calls in one process; with these, 1 of 12).
@@ -49,16 +50,11 @@ class Scene:
 
 
 def write_movie(path: Path, scenes: Iterable[Scene], frames_per_second: Fraction, form: Form) -> None:
-    """Write the scenes one after another, under a temporary name first: a file of this name is always whole. Memory holds one scene."""
-    unfinished = path.with_name(f".{path.name}.part")
+    """Write the scenes one after another. Memory holds one scene."""
     # "bitexact" keeps library versions and the time of writing out of the file
     options = {"movflags": "+faststart", **({"fflags": "+bitexact"} if form.repeatable else {})}
-    try:
-        with av.open(str(unfinished), "w", format="mp4", options=options) as container:
-            _Movie(container, frames_per_second, form).write(scenes)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with replacing(path) as partial, av.open(str(partial), "w", format="mp4", options=options) as container:
+        _Movie(container, frames_per_second, form).write(scenes)
 
 
 def write_clip(path: Path, frames: np.ndarray, video_rate: int, waveform: np.ndarray, sample_rate: int) -> None:

@@ -27,7 +27,7 @@ WRAP_SECONDS = 2**33 / 90000  # after which the clock of MPEG-TS and MPEG-PS beg
 
 
 @dataclass(frozen=True)
-class Part:
+class ClockPart:
     """A run of one stream's packets, from packet number ``first`` on: ``shift`` seconds are added to their times."""
 
     first: int
@@ -46,7 +46,7 @@ class Track:
 
     start: float
     end: float
-    parts: tuple[Part, ...] = ()
+    parts: tuple[ClockPart, ...] = ()
     strays: frozenset[int] = frozenset()
     pauses: tuple[tuple[float, float], ...] = ()
 
@@ -183,7 +183,7 @@ class _Runs:
     def track(self, shifts: list[float]) -> Track:
         moved = self.added + np.asarray(shifts)[np.searchsorted(self.first, self.numbers, "right") - 1]
         changes = np.flatnonzero(np.diff(moved)) + 1
-        parts = (Part(0, float(moved[0])), *(Part(int(self.numbers[place]), float(moved[place])) for place in changes))
+        parts = (ClockPart(0, float(moved[0])), *(ClockPart(int(self.numbers[place]), float(moved[place])) for place in changes))
         starts = [start + shift for start, shift in zip(self.starts, shifts, strict=True)]
         ends = [end + shift for end, shift in zip(self.ends, shifts, strict=True)]
         pauses = tuple((end, start) for end, start in zip(ends, starts[1:], strict=False) if start > end)

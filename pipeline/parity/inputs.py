@@ -72,11 +72,11 @@ class Reencoder:
         frames, waveform, rate = load_decoded(self.cache, job.clip, job.key, job)
         if isinstance(encoder, VisualEncoder):
             places = np.clip(np.arange(len(frames)) + change.steps, 0, len(frames) - 1)
-            seen = torch.from_numpy(np.ascontiguousarray(frames[places][..., ::-1] if change.reverse else frames[places]))
-            rows = _prepare(encoder, seen, len(frames) // job.segments, change)
+            pictures = torch.from_numpy(np.ascontiguousarray(frames[places][..., ::-1] if change.reverse else frames[places]))
+            rows = _prepare(encoder, pictures, len(frames) // job.segments, change)
         elif isinstance(encoder, AudioEncoder):
-            heard = torch.from_numpy(_moved(waveform, round(change.seconds * rate)) * np.float32(change.gain))
-            rows = encoder.prepare(heard, rate, job.segments, job.segment_seconds)
+            sound = torch.from_numpy(_moved(waveform, round(change.seconds * rate)) * np.float32(change.gain))
+            rows = encoder.prepare(sound, rate, job.segments, job.segment_seconds)
         output = torch.cat([encoded(part) for part in rows.split(encoded.size)])
         return segment_features(encoder, output, job.segments).astype(np.float32)
 
@@ -103,7 +103,7 @@ def _prepare(encoder: VisualEncoder, frames: Tensor, per_segment: int, change: C
 
 
 def _moved(waveform: np.ndarray, samples: int) -> np.ndarray:
-    """(L,) -> (L,): what is heard ``samples`` later, silence where there is nothing."""
+    """(L,) -> (L,): the waveform ``samples`` later, silence where there is nothing."""
     moved = np.zeros_like(waveform)
     if samples >= 0:
         moved[: len(waveform) - samples] = waveform[samples:]

@@ -17,7 +17,7 @@ from pipeline.cache import Cache
 from pipeline.errors import PipelineError
 from pipeline.media.settings import MediaSettings
 from pipeline.predict.prediction import Prediction
-from pipeline.predict.windows import Cut, Decoded, decode_windows
+from pipeline.predict.windows import Decoded, Windowing, decode_windows
 from pipeline.report import attention, timeline
 from pipeline.tasks.tracks import named
 from pipeline.text import printable
@@ -119,12 +119,12 @@ def write_overlay(
     display = media.model_copy(
         update={"frames_per_second": float(rate), "frame_size": OVERLAY_SIDE, "frame_offset": 0.5, "workers": 1}  # one worker: in order
     )
-    cut = Cut(prediction.window_segments, prediction.segment_seconds)
+    windowing = Windowing(prediction.window_segments, prediction.segment_seconds)
     top = 2.0 if prediction.attention is None else attention.ceiling(prediction.attention)
 
     def scenes() -> Iterator[attention.AttendedScene]:
         size = (OVERLAY_SIDE, OVERLAY_SIDE)
-        for window in decode_windows(prediction.path, prediction.seconds, cut, display, cache):
+        for window in decode_windows(prediction.path, prediction.seconds, windowing, display, cache):
             piece = _scene(window, prediction, per_segment, rate, size)
             size = piece.pictures.shape[1:3]
             yield piece

@@ -25,13 +25,13 @@ from pipeline.features.extraction import Extraction
 from pipeline.media.decoding import Job
 from pipeline.media.survey import Survey, survey
 from pipeline.predict.prediction import Prediction, WindowReport
-from pipeline.predict.windows import Cut, Decoded, decode_windows
+from pipeline.predict.windows import Decoded, Windowing, decode_windows
 from pipeline.report import preview
 from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
 from pipeline.tasks import TASKS, tracks
 from pipeline.text import printable
-from pipeline.training.run import load_seed
+from pipeline.training.trained import load_seed, trained_seeds, weights_path
 
 PARAMS = Path("params.yaml")
 RUNS = Path("models/runs")
@@ -89,7 +89,7 @@ class Predictor:
         self.dtype = torch.float64 if params.train.precision == "64-true" else torch.float32
         self.method.to(device=self.device, dtype=self.dtype)
         self.media = params.media
-        self.cut = Cut(params.dataset.segments, params.dataset.segment_seconds)
+        self.windowing = Windowing(params.dataset.segments, params.dataset.segment_seconds)
         # Of its own and gone with the predictor: an hour of decoded video must not stay in the user's cache.
         if not self.facts.get("feature_spec", {}).get("encoders"):
             raise PipelineError(
@@ -114,29 +114,29 @@ class Predictor:
         path = Path(path)
         found = survey(path, self.media)
         check_file(path, found)
-        total = self.cut.windows(found.seconds)
-        every = math.ceil(total * self.cut.segments / MOST_PICTURES)
+        total = self.windowing.windows(found.seconds)
+        every = math.ceil(total * self.windowing.segments / MOST_PICTURES)
         answers: dict[int, Answer] = {}
-        with closing(decode_windows(path, found.seconds, self.cut, self.media, self.cache)) as windows:
+        with closing(decode_windows(path, found.seconds, self.windowing, self.media, self.cache)) as windows:
             for window in windows:
                 answers[window.number] = self._answer(window, found.seconds, every)
                 track(len(answers), total)
         return self._join(path, found.seconds, [answers[number] for number in range(total)])
 
     def _answer(self, window: Decoded, seconds: float, every: int) -> Answer:
-        verdict, job, cut = window.verdict, window.job, self.cut
-        segments = max(1, min(cut.segments, math.ceil((seconds - job.start) / cut.segment_seconds - 1e-9)))
+        verdict, job, windowing = window.verdict, window.job, self.windowing
+        segments = max(1, min(windowing.segments, math.ceil((seconds - job.start) / windowing.segment_seconds - 1e-9)))
         report = WindowReport(job.start, segments, verdict["status"], verdict["reason"], window.good)
         if not window.good:
-            return Answer(report, preview.silence(segments * cut.segment_seconds))
+            return Answer(report, preview.silence(segments * windowing.segment_seconds))
         batch = self._features(window)
         with torch.no_grad():
             scores = self.method.predict(batch.to(self.device)).to("cpu")
         if not scores.finite(batch.mask).all():
-            weights = RUNS / self.run / f"seed-{self.seed}.safetensors"
+            weights = weights_path(RUNS / self.run, self.seed)
             raise PipelineError(f"{weights}: its scores of the window at {job.start:g} s are not finite; train the run again")
         attention = self.task.attention(scores)
-        shown = preview.preview(*window.arrays(), cut.segments, every, window.number * cut.segments)
+        shown = preview.preview(*window.arrays(), windowing.segments, every, window.number * windowing.segments)
         return Answer(
             report,
             shown,
@@ -172,7 +172,7 @@ class Predictor:
         joined = tracks.join([answer.tracks or unknown.unknown(answer.report.segments) for answer in answers])
         attention = None
         if first.attention is not None and len(self.method.visual_shape) == 3:
-            blank = np.zeros((self.cut.segments, first.attention.shape[1]), np.float32)
+            blank = np.zeros((self.windowing.segments, first.attention.shape[1]), np.float32)
             parts = [blank[: answer.report.segments] if answer.attention is None else answer.attention for answer in answers]
             attention = np.concatenate(parts).reshape(-1, *self.method.visual_shape[:2])
         return Prediction(
@@ -183,8 +183,8 @@ class Predictor:
             task=self.facts["task"],
             method=self.facts["method"],
             features=self.facts["features"],
-            segment_seconds=self.cut.segment_seconds,
-            window_segments=self.cut.segments,
+            segment_seconds=self.windowing.segment_seconds,
+            window_segments=self.windowing.segments,
             tracks=joined,
             attention=attention,
             transform=self.facts["feature_spec"]["encoders"]["visual"]["transform"],
@@ -198,23 +198,23 @@ class Predictor:
         Raises:
             InputProblems: every setting that differs.
         """
-        any_job = Job("", "", "", 0.0, self.cut.segments, self.cut.segment_seconds, self.media, self.cache.root)
+        any_job = Job("", "", "", 0.0, self.windowing.segments, self.windowing.segment_seconds, self.media, self.cache.root)
         now = json.loads(json.dumps(self._extraction.plan.spec(any_job)))
-        if problems := list(differences(self.facts["feature_spec"], now)):
+        if problems := list(spec_differences(self.facts["feature_spec"], now)):
             raise InputProblems(f"run {self.run!r} was trained on features made otherwise; put these back, or run `dvc repro`", problems)
 
 
-def differences(trained: Any, now: Any, path: str = "") -> list[str]:
+def spec_differences(trained: Any, now: Any, path: str = "") -> list[str]:
     """Where two plain JSON documents differ, each with its dotted path."""
     if isinstance(trained, dict) and isinstance(now, dict):
         keys = [*trained, *(key for key in now if key not in trained)]
-        return [line for key in keys for line in differences(trained.get(key), now.get(key), f"{path}.{key}" if path else key)]
+        return [line for key in keys for line in spec_differences(trained.get(key), now.get(key), f"{path}.{key}" if path else key)]
     return [] if trained == now else [f"{path}: {trained!r} in training, {now!r} now"]
 
 
 def check_trained(run: str, seed: int) -> None:
     """Raises PipelineError: the run, or this seed of it, has no weights in models/runs."""
-    seeds = sorted(int(path.stem.removeprefix("seed-")) for path in (RUNS / run).glob("seed-*.json"))
+    seeds = trained_seeds(RUNS / run)
     if not seeds:
         raise PipelineError(f"run {run!r} was never trained: there is no {RUNS / run}; run `dvc repro evaluate@{run}` (or `dvc pull`)")
     if seed not in seeds:

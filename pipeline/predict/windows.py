@@ -26,7 +26,7 @@ from pipeline.text import printable
 
 
 @dataclass(frozen=True)
-class Cut:
+class Windowing:
     """How files are cut: T segments of ``segment_seconds`` in a window."""
 
     segments: int
@@ -58,7 +58,7 @@ class Decoded:
         return load_decoded(Cache(self.job.cache_root), self.job.clip, self.job.key, self.job)
 
 
-def decode_windows(path: Path, seconds: float, cut: Cut, settings: MediaSettings, cache: Cache) -> Generator[Decoded]:
+def decode_windows(path: Path, seconds: float, windowing: Windowing, settings: MediaSettings, cache: Cache) -> Generator[Decoded]:
     """Every window of a file once, as they get ready.
 
     Args:
@@ -72,20 +72,20 @@ def decode_windows(path: Path, seconds: float, cut: Cut, settings: MediaSettings
     identity = fingerprint(str(path.absolute()), status.st_size, status.st_mtime_ns)  # for the scratch cache; cheaper than its bytes
     jobs = (
         Job(
-            clip=f"{printable(path.name)}@{number * cut.seconds:g}",
+            clip=f"{printable(path.name)}@{number * windowing.seconds:g}",
             file=str(path.absolute()),
             sha256=identity,
-            start=number * cut.seconds,
-            segments=cut.segments,
-            segment_seconds=cut.segment_seconds,
+            start=number * windowing.seconds,
+            segments=windowing.segments,
+            segment_seconds=windowing.segment_seconds,
             settings=settings,
             cache_root=cache.root,
             hashed=False,
         )
-        for number in range(cut.windows(seconds))
+        for number in range(windowing.windows(seconds))
     )
     for job, verdict in decode_each(jobs, settings):
         try:
-            yield Decoded(round(job.start / cut.seconds), job, verdict)
+            yield Decoded(round(job.start / windowing.seconds), job, verdict)
         finally:
             cache.path(KIND, job.key).unlink(missing_ok=True)

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import posixpath
 import shutil
 from collections.abc import Iterable, Sequence
@@ -26,6 +25,7 @@ from tqdm import tqdm
 
 from pipeline.cache import file_sha256, fingerprint
 from pipeline.errors import InputProblems, PipelineError
+from pipeline.publish import replacing
 from pipeline.raw.members import LONGEST_PATH, Archive, Member, opened, safe_path
 from pipeline.settings import Settings
 from pipeline.stage import publishing
@@ -218,19 +218,19 @@ def _write(path: Path, plan: Plan, directory: Path) -> list[dict[str, str | int]
 
 
 def _write_file(stream: IO[bytes], target: Path, size: int, what: str) -> str:
-    """Write ``size`` bytes under another name, then rename: a file of the right name is always whole. Returns its sha256."""
+    """Write ``size`` bytes; returns their sha256."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{hashlib.sha256(target.name.encode(errors='surrogateescape')).hexdigest()[:16]}.part")
+    short = hashlib.sha256(target.name.encode(errors="surrogateescape")).hexdigest()[:16]  # a name may be as long as the system allows
     digest, written = hashlib.sha256(), 0
-    with open(partial, "wb") as output:
-        while chunk := stream.read(min(_CHUNK, size - written + 1)):
-            written += len(chunk)
-            if written > size:
-                break
-            digest.update(chunk)
-            output.write(chunk)
-    if written != size:
-        partial.unlink()
-        raise PipelineError(f"{what} holds {'more' if written > size else 'less'} than the {size} bytes it states; get the archive again")
-    os.replace(partial, target)
+    with replacing(target, target.with_name(f".{short}.partial")) as partial:
+        with open(partial, "wb") as output:
+            while chunk := stream.read(min(_CHUNK, size - written + 1)):
+                written += len(chunk)
+                if written > size:
+                    break
+                digest.update(chunk)
+                output.write(chunk)
+        if written != size:
+            much = "more" if written > size else "less"
+            raise PipelineError(f"{what} holds {much} than the {size} bytes it states; get the archive again")
     return digest.hexdigest()

@@ -29,6 +29,7 @@ from tqdm import tqdm
 
 from pipeline.datasets.files import Matches, match_files
 from pipeline.errors import PipelineError
+from pipeline.publish import replacing
 from pipeline.raw.wanted import Wanted
 from pipeline.raw.youtube import FetchError
 from pipeline.settings import Settings
@@ -126,7 +127,7 @@ def _fetch(each: Wanted, into: Path, fetch: Fetcher) -> dict[str, Any]:
         finished = fetch(each, work)
         target = into / f"{each.clip}{finished.suffix}"
         size = finished.stat().st_size
-        os.replace(finished, target)
+        os.replace(finished, target)  # what yt-dlp has begun stays where it is, for the next try to go on with
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise PipelineError(f"{into}: the disk is full; what is finished is kept: free some space, then run it again") from error
@@ -159,9 +160,8 @@ def _read_table(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write_table(into: Path, records: dict[str, dict[str, Any]]) -> None:
-    partial = into / f".{TABLE}.partial"
-    pq.write_table(pa.Table.from_pylist(list(records.values()), SCHEMA), partial)
-    os.replace(partial, into / TABLE)
+    with replacing(into / TABLE) as partial:
+        pq.write_table(pa.Table.from_pylist(list(records.values()), SCHEMA), partial)
 
 
 def _summary(into: Path, records: dict[str, dict[str, Any]], stopped: str) -> str:

@@ -13,7 +13,7 @@ import pandas as pd
 
 from pipeline.cache import file_sha256
 from pipeline.machine import UNKNOWN
-from pipeline.made_with import changes
+from pipeline.made_with import changed_params
 from pipeline.sealed import read_sealed
 from pipeline.tables import intact, read_table
 from pipeline.tasks import TASKS
@@ -140,7 +140,7 @@ def why_another(document: Mapping[str, Any], run: Run) -> str:
 
 def changes_since(made_with: list[dict[str, Any]], today: Mapping[str, Any]) -> list[str]:
     """Each param once that differs between any of the sets a run was made with and today's."""
-    return list(dict.fromkeys(line for params in made_with for line in changes(params, today))) if today else []
+    return list(dict.fromkeys(line for params in made_with for line in changed_params(params, today))) if today else []
 
 
 def machines_by_work(machines: Mapping[str, Any], seeds: list[int]) -> dict[str, list[dict[str, Any]]]:

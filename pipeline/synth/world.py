@@ -57,7 +57,7 @@ def _drain(finished: Iterable, count: int, track: Callable[[Iterable, int], Iter
 
 def _clear_unfinished(clips: Path, plans: list[ClipPlan]) -> None:
     """Remove what a stopped run left half-written; refuse to mix with another world's clips."""
-    for unfinished in clips.glob(".*.mp4.part"):
+    for unfinished in clips.glob(".*.mp4.partial"):
         unfinished.unlink()
     known = {f"{plan.id}.mp4" for plan in plans}
     foreign = sorted(path.name for path in clips.iterdir() if path.name not in known)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.datasets.base import SegmentRule
     from pipeline.metrics.bootstrap import Difference
     from pipeline.tasks.grid import ScoreGrid
-    from pipeline.tasks.labels import VideoTargets
+    from pipeline.tasks.labels import ClipLabels, IndexedEvents, VideoTargets
     from pipeline.tasks.lanes import Lane
     from pipeline.tasks.tracks import TrackName, Tracks
 
@@ -47,8 +47,8 @@ class Task(Protocol):
     has_tracks: bool
 
     def row_targets(
-        self, events: Sequence[Sequence[Mapping[str, Any]]], classes: Sequence[str], segments: int, segment_seconds: float,
-        clip_labels: Sequence[Sequence[str]] | None = None, rule: SegmentRule = "half",
+        self, events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
+        rule: SegmentRule = "half",
     ) -> Tensors:  # fmt: skip
         """The truth of N annotation rows, from their indexed events (modality, label, onset, offset).
 
@@ -57,8 +57,8 @@ class Task(Protocol):
         """
 
     def video_targets(
-        self, events: Sequence[Sequence[Mapping[str, Any]]], classes: Sequence[str], segments: int, segment_seconds: float,
-        clip_labels: Sequence[Sequence[str]] | None = None, proportions: bool = False, rule: SegmentRule = "half",
+        self, events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
+        proportions: bool = False, rule: SegmentRule = "half",
     ) -> VideoTargets:  # fmt: skip
         """The weak labels of N annotation rows: classes, and no time.
 

@@ -1,14 +1,18 @@
-"""What a training split tells of its clips, and the weak labels that several tasks share."""
+"""What the index says of clips, what a training split tells of them, and the weak labels that several tasks share."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from pipeline.batch import Tensors
+from pipeline.errors import InputProblems
 
+IndexedEvents = Sequence[Sequence[Mapping[str, Any]]]  # by annotation row: modality, label, onset, offset
+ClipLabels = Sequence[Sequence[str]] | None  # by annotation row: the classes of its clip; None: those of its events
 Labels = Literal["segments", "video", "proportions"]  # what the training split tells: all, or one of two kinds of VideoTargets
 
 
@@ -23,3 +27,9 @@ class VideoTargets(Tensors):
 
     labels: Tensor
     rows: Tensor | None = None
+
+
+def check_labels(used: Iterable[str], classes: Sequence[str]) -> None:
+    """Raise InputProblems for labels that are not in ``classes``."""
+    if unknown := sorted(set(used) - set(classes)):
+        raise InputProblems("events", [f"the label {label!r} is not in the class list {', '.join(classes)}" for label in unknown])

@@ -6,7 +6,6 @@ model, optimizer, schedules, the random state, the order of the epoch and the po
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -16,50 +15,40 @@ from types import MethodType
 from typing import Any
 
 import torch
-from dvclive import Live
 from lightning_fabric import Fabric
-from scmrepo.exceptions import SCMError
 from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.batch import Batch
 from pipeline.datasets.base import count_lines
+from pipeline.epochs import LoopState, ResumableLoop
 from pipeline.errors import PipelineError
-from pipeline.machine import joined, this_machine
 from pipeline.methods import Method, Progress
 from pipeline.methods.base import Recipe
-from pipeline.publish import write_text
 from pipeline.tasks import Task
-from pipeline.training.checkpoint import Checkpoints, load_checkpoint
 from pipeline.training.data import SplitData
+from pipeline.training.live import NOT_FINITE, LiveMetrics, save_not_finite
 from pipeline.training.predictions import not_finite_clips, predictions, score_split
 from pipeline.training.settings import TrainSettings
 
-NOT_FINITE = "not_finite.json"  # beside the live metrics: the clips of the step that ended a training
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 @dataclass
-class State:
-    """Where a run stands; saved and restored as a whole, next to the states of model, optimizer and schedules."""
+class TrainingState(LoopState):
+    """Where the training of a seed stands."""
 
-    epoch: int = 0
-    position: int = 0  # rows of this epoch's order that are done
     order: Tensor | None = None  # (N,) of the running epoch; None between epochs
-    sums: dict[str, float] | None = None  # loss terms of the running epoch, summed over the rows of its steps
-    taken: int = 0  # these rows; a step that was skipped has none
+    sums: dict[str, float] | None = None  # loss terms of the running epoch, summed over the clips of its steps
+    taken: int = 0  # these clips; a step that was skipped has none
     skipped: int = 0  # steps left out for a loss or a gradient that is not finite
     faults: list[str] = field(default_factory=list)  # a sentence for each of them, and for each epoch that could not be kept
-    best_score: float = -math.inf
-    best_epoch: int = -1
     best_weights: dict[str, Tensor] | None = None
-    history: list[dict[str, Any]] = field(default_factory=list)
     calibrated: dict[str, Tensor] | None = None  # buffers of the method, where an epoch before the last is to give them
     seconds: float = 0.0  # of training; the time between an interruption and its resumption is not counted
-    machines: list[dict[str, Any]] = field(default_factory=list)  # each that took part, several where a run was resumed on another
 
 
-class Trainer:
+class Trainer(ResumableLoop[TrainingState]):
     """Trains one method with one seed.
 
     Args:
@@ -79,6 +68,7 @@ class Trainer:
         if not len(train):
             raise PipelineError(f"{name}: no row of the training split has features; look at the index and at the status of the clips")
         recipe: Recipe = method.config.recipe
+        super().__init__(TrainingState(), recipe.epochs, len(train), checkpoint, settings.checkpoint_seconds)
         self.fabric, self.task, self.train, self.validation, self.settings, self.recipe = fabric, task, train, validation, settings, recipe
         self.live, self.name, self.watched, self.bar = live, name, watched, bar
         if method.config.calibrated_after is not None and not len(validation):
@@ -95,11 +85,9 @@ class Trainer:
             torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(milestones), decay)  # each multiplies the rate as it stands
             for milestones, decay in ((recipe.milestones, recipe.decay), (recipe.iteration_milestones, recipe.iteration_decay))
         )
-        self.state = State()
         self.started = time.monotonic()
-        self.checkpoints = Checkpoints(checkpoint, settings.checkpoint_seconds, self._content)
 
-    def run(self) -> State:
+    def run(self) -> TrainingState:
         """Train to the last epoch; returns the state, with the weights of the best validation epoch.
 
         Raises:
@@ -108,17 +96,17 @@ class Trainer:
                 last; or no epoch at all that can be kept.
         """
         self._restore()
-        (self.live / NOT_FINITE).unlink(missing_ok=True)  # of an earlier run
-        self.state.machines = joined(self.state.machines, this_machine(self.train.features.visual.device))
+        (self.live / NOT_FINITE).unlink(missing_ok=True)  # of an earlier start
         self.started = time.monotonic() - self.state.seconds
         live = LiveMetrics(self.live, resume=self.state.epoch > 0)
-        bar = self.bar(desc=self.name, total=self.recipe.epochs, initial=self.state.epoch, disable=None)
-        with self.checkpoints.watching(), live, bar:
-            while self.state.epoch < self.recipe.epochs:
-                self._epoch()
-                live.log(self._close_epoch())
-                bar.update()
-                self.checkpoints.offer()
+        bar = self.bar(desc=self.name, total=self.epochs, initial=self.state.epoch, disable=None)
+
+        def show() -> None:
+            live.log(self.state.history[-1])
+            bar.update()
+
+        with self.watching(), live, bar:
+            self.run_epochs(show)
         if self.state.best_weights is None:
             raise PipelineError(
                 f"{self.name}: no epoch can be kept; lower the learning rate or look at the clips: {'; '.join(self.state.faults)}"
@@ -136,8 +124,8 @@ class Trainer:
         for rows in torch.arange(len(self.train)).split(self.recipe.batch_size):
             yield self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
 
-    def _epoch(self) -> None:
-        """The remaining steps of the current epoch. The last, smaller batch counts by its rows, in every mean."""
+    def steps(self) -> Iterator[int]:
+        """The remaining steps of the current epoch. The last, smaller batch counts by its clips, in every mean."""
         state = self.state
         if state.order is None:
             state.order, state.position, state.sums = torch.randperm(len(self.train)), 0, {}
@@ -145,10 +133,8 @@ class Trainer:
         self.model.train()
         while state.position < len(self.train):
             rows = state.order[state.position : state.position + self.recipe.batch_size]
-            self._step(rows, Progress(state.epoch, self.recipe.epochs, state.position // self.recipe.batch_size))
-            state.position += len(rows)
-            if self.checkpoints.stopping or state.position < len(self.train):
-                self.checkpoints.offer()
+            self._step(rows, Progress(state.epoch, self.epochs, state.position // self.recipe.batch_size))
+            yield len(rows)
 
     def _step(self, rows: Tensor, progress: Progress) -> None:
         """All that the method does with one batch; a loss or a gradient that is not finite ends it there."""
@@ -201,8 +187,8 @@ class Trainer:
                 f" {', '.join(clips)}"
             )
 
-    def _close_epoch(self) -> dict[str, float]:
-        """Validate, keep the best weights, step the schedule; returns the epoch's record."""
+    def close_epoch(self) -> None:
+        """Validate, keep the best weights, step the schedule, record the epoch."""
         state = self.state
         assert state.sums is not None
         record: dict[str, float] = {f"train/{key}": value / state.taken for key, value in state.sums.items()}
@@ -233,7 +219,6 @@ class Trainer:
         self.by_epoch.step()
         state.history.append({"epoch": state.epoch, **record})
         state.epoch, state.order, state.sums = state.epoch + 1, None, None
-        return record
 
     def _metrics(self, data: SplitData) -> tuple[dict[str, Any], list[str]]:
         """The task's metrics on a split, and the clips whose scores are not finite."""
@@ -262,51 +247,18 @@ class Trainer:
             raise PipelineError(f"{self.name}: recipe.selection: no metric {name!r} on validation; there are: {known}")
         return float(score)
 
-    def _content(self) -> dict[str, Any]:
-        self.state.seconds = time.monotonic() - self.started
-        return {
-            "state": vars(self.state),
-            "model": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "by_epoch": self.by_epoch.state_dict(),
-            "by_iteration": self.by_iteration.state_dict(),
-        }
+    def tensors(self) -> dict[str, Any]:
+        return {name: stateful.state_dict() for name, stateful in self._stateful().items()}
 
     def _restore(self) -> None:
-        content = load_checkpoint(self.checkpoints.path)
-        if content is None:
-            return
-        self.state = State(**content["state"])
-        self.method.load_state_dict(content["model"])
-        self.optimizer.load_state_dict(content["optimizer"])
-        self.by_epoch.load_state_dict(content["by_epoch"])
-        self.by_iteration.load_state_dict(content["by_iteration"])
+        content = self.resume(self.train.features.visual.device)
+        if content is not None:
+            for name, stateful in self._stateful().items():
+                stateful.load_state_dict(content[name])
 
+    def _stateful(self) -> dict[str, Any]:
+        return {"model": self.method, "optimizer": self.optimizer, "by_epoch": self.by_epoch, "by_iteration": self.by_iteration}
 
-def save_not_finite(live: Path, facts: dict[str, Any]) -> None:
-    live.mkdir(parents=True, exist_ok=True)
-    write_text(live / NOT_FINITE, json.dumps(facts, indent=1) + "\n")
-
-
-class LiveMetrics:
-    """DVCLive files to watch while training runs; what is published of a run is its ``curves.csv``, made from the checkpointed history."""
-
-    def __init__(self, directory: Path, resume: bool) -> None:
-        self.live: Live | None = None
-        try:
-            self.live = Live(dir=str(directory), resume=resume, save_dvc_exp=False, dvcyaml=None, report=None)
-        except SCMError as error:  # a git repository without a commit
-            print(f"no live metrics: {error}")
-
-    def log(self, record: dict[str, float]) -> None:
-        if self.live is not None:
-            for key, value in record.items():
-                self.live.log_metric(key, value)
-            self.live.next_step()
-
-    def __enter__(self) -> LiveMetrics:
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        if self.live is not None:
-            self.live.end()
+    def _content(self) -> dict[str, Any]:
+        self.state.seconds = time.monotonic() - self.started
+        return super()._content()

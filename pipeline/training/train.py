@@ -20,14 +20,15 @@ from pipeline.features.store import FeatureStore
 from pipeline.machine import joined
 from pipeline.made_with import WORKING_SETTINGS, publishable
 from pipeline.methods import Method
-from pipeline.sealed import read_sealed, unsealed, write_sealed
-from pipeline.tensors import Damaged, discard, load_or_discard, load_tensors, save_tensors
+from pipeline.sealed import read_sealed
+from pipeline.tensors import load_or_discard, load_tensors, save_tensors
 from pipeline.training.data import SplitData
-from pipeline.training.loop import State, Trainer
+from pipeline.training.loop import Trainer, TrainingState
 from pipeline.training.memory import keep_freed_memory
-from pipeline.training.run import RunInputs, build, write_curves
+from pipeline.training.run import RunInputs
 from pipeline.training.seeds import train_side_by_side
 from pipeline.training.settings import TrainSettings
+from pipeline.training.trained import facts_path, is_trained, save_seed, weights_path, write_curves
 
 
 def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, seeds_at_once: int = 1) -> None:
@@ -40,7 +41,7 @@ def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live:
         PipelineError: of a seed; see :meth:`pipeline.training.loop.Trainer.run`.
         SystemExit: 143 after SIGTERM, with checkpoints written.
     """
-    left = [seed for seed in inputs.run.seeds if not _finished(directory, seed)]
+    left = [seed for seed in inputs.run.seeds if not is_trained(directory, seed)]
     if min(seeds_at_once, len(left)) > 1:
         bare = replace(inputs, store=FeatureStore(inputs.store.directory))  # without opened shards, which would travel whole
         train_side_by_side(partial(train_alone, bare, settings, directory, live), inputs.name, left, seeds_at_once)
@@ -48,25 +49,11 @@ def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live:
         run = RunTraining.load(inputs, settings, directory, live)
         for seed in left:
             train_seed(run, seed)
-    for path in [*directory.glob("*.checkpoint"), *directory.glob("*.first*")]:
-        path.unlink()
-    histories = {seed: read_sealed(directory / f"seed-{seed}.json")["history"] for seed in inputs.run.seeds}
+    for pattern in ("*.checkpoint", "*.first", "*.first-checkpoint", ".*.partial"):  # the last: of a start that was killed as it wrote
+        for path in directory.glob(pattern):
+            path.unlink()
+    histories = {seed: read_sealed(facts_path(directory, seed))["history"] for seed in inputs.run.seeds}
     write_curves(directory, histories)
-
-
-def _finished(directory: Path, seed: int) -> bool:
-    """Whether an interrupted run finished this seed, and what it left is whole; what is not is removed."""
-    facts, weights = directory / f"seed-{seed}.json", directory / f"seed-{seed}.safetensors"
-    if not facts.is_file():
-        return False
-    try:
-        unsealed(facts.read_text(encoding="utf-8"))["history"]
-        load_tensors(weights)
-    except (Damaged, ValueError, KeyError) as error:
-        weights.unlink(missing_ok=True)
-        discard(facts, str(error) if isinstance(error, Damaged) else f"{facts} is damaged", f"seed {seed} is trained again")
-        return False
-    return True
 
 
 def train_alone(
@@ -128,21 +115,21 @@ def train_seed(run: RunTraining, seed: int) -> None:
     for fault in state.faults:
         print(f"{trainer.name}: {fault}", flush=True)
     state.machines = joined(machines, *state.machines)
-    save_seed(run, seed, state)
-    weights, device = run.directory / f"seed-{seed}.safetensors", run.train.features.visual.device.type
-    save_time(run.live / f"seed-{seed}", weights, before + state.seconds, device)
+    assert state.best_weights is not None
+    save_seed(run.directory, seed, state.best_weights, seed_facts(run, state))
+    device = run.train.features.visual.device.type
+    save_time(run.live / f"seed-{seed}", weights_path(run.directory, seed), before + state.seconds, device)
 
 
 def train_first(run: RunTraining, seed: int) -> tuple[Method | None, float, list[dict[str, Any]]]:
     """(the network that ``config.first`` asks for, in eval mode; seconds it took; machines that took part): trained under the same seed,
     or as an interrupted run left it. (None, 0, []) where the method has none."""
-    inputs, config = run.inputs, run.inputs.config.first
-    if config is None:
-        return None, 0.0, []
     torch.manual_seed(seed)
-    method = build(inputs.first_method, inputs.store.shapes, len(inputs.classes), config.model_dump())
+    method = run.inputs.build_first()
+    if method is None:
+        return None, 0.0, []
     weights = run.directory / f"seed-{seed}.first"
-    trainer = run.trainer(method, f"{inputs.name}, seed {seed}, first network", f"seed-{seed}.first-checkpoint", f"seed-{seed}-first")
+    trainer = run.trainer(method, f"{run.inputs.name}, seed {seed}, first network", f"seed-{seed}.first-checkpoint", f"seed-{seed}-first")
     kept = load_or_discard(weights, f"the first network of seed {seed} is trained again")
     if kept is None:
         state = trainer.run()
@@ -154,12 +141,10 @@ def train_first(run: RunTraining, seed: int) -> tuple[Method | None, float, list
     return method.eval(), float(facts["seconds"]), json.loads(facts["machines"])
 
 
-def save_seed(run: RunTraining, seed: int, state: State) -> None:
-    """``seed-K.safetensors`` and, last, ``seed-K.json`` with what rebuilds the method around it, and what made the weights."""
-    assert state.best_weights is not None
-    directory, inputs = run.directory, run.inputs
-    save_tensors(directory / f"seed-{seed}.safetensors", state.best_weights)
-    facts = {
+def seed_facts(run: RunTraining, state: TrainingState) -> dict[str, Any]:
+    """What rebuilds the method around its weights, and what made them."""
+    inputs = run.inputs
+    return {
         "task": inputs.run.task,
         "method": inputs.run.method,
         "settings": publishable(inputs.settings),
@@ -175,9 +160,6 @@ def save_seed(run: RunTraining, seed: int, state: State) -> None:
         **({"faults": state.faults} if state.faults else {}),
         "history": state.history,
     }
-    partial = directory / f"seed-{seed}.json.partial"
-    write_sealed(partial, facts)
-    partial.replace(directory / f"seed-{seed}.json")
 
 
 def save_time(live: Path, weights: Path, seconds: float, device: str) -> None:

@@ -19,7 +19,7 @@ except SystemExit as exit:
     assert exit.code == 0
 print("HEAVY:", [name for name in {HEAVY} if name in sys.modules])
 """
-    ran = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, text=True, check=True)
+    ran = subprocess.run([sys.executable, "-c", script], cwd=repository, capture_output=True, encoding="utf-8", check=True)
     assert ran.stdout.splitlines()[-1] == "HEAVY: []"
 
 

@@ -63,8 +63,8 @@ def test_audio_is_the_encoders_output_averaged_over_the_segments_drawn_and_kept_
     pooled = pooled_audio(features, draws)
     for number, draw in enumerate(draws):
         _, waveform, rate = data.load_decoded(world.cache, draw.item.clip, draw.item.job.key)
-        heard = encoder.encode(encoder.prepare(torch.from_numpy(waveform), rate, 3, 1.0)).double()
-        expected = sum(heard[segment] for segment in draw.segments) / 2
+        audio = encoder.encode(encoder.prepare(torch.from_numpy(waveform), rate, 3, 1.0)).double()
+        expected = sum(audio[segment] for segment in draw.segments) / 2
         np.testing.assert_allclose(pooled[number].numpy(), expected.numpy(), rtol=1e-5, atol=1e-6)
     monkeypatch.setattr(type(encoder), "encode", None)  # a second run reads the cache
     again = data.audio_features(world.cache, encoder, items, torch.device("cpu"))

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import multiprocessing
 
+from pipeline import epochs
 from pipeline.contrastive import batches, data, trainer
 from pipeline.contrastive.finetuning import finetuned_on
 from pipeline.contrastive.schedule import learning_rate_factor
@@ -52,15 +53,15 @@ def test_what_is_published_can_be_loaded_and_its_metrics_measured_again(world, t
     options = {key: value for key, value in facts["settings"]["visual"].items() if key != "encoder"}
     encoder = create("timm", **{**options, "weights": "finetuned/tuned"})
     heads = load_file("models/encoders/tuned/heads.safetensors")
-    visual, audio, heard = [], [], create("logmel")
+    visual, audio, logmel = [], [], create("logmel")
     for item in world.select().validation:
         frames, waveform, rate = data.load_decoded(world.cache, item.clip, item.job.key)
         with torch.inference_mode():
             visual.append(encoder.encode(encoder.prepare(torch.from_numpy(frames[[1, 3, 5]]))).mean((0, 1, 2)))
-            audio.append(heard.encode(heard.prepare(torch.from_numpy(waveform), rate, 3, 1.0)).mean(0))
-    seen = torch.stack(visual) @ heads["visual.weight"].T
-    listened = ((torch.stack(audio) - heads["mean"]) / heads["deviation"]) @ heads["audio.weight"].T
-    expected = retrieval_metrics(torch.nn.functional.normalize(seen).numpy(), torch.nn.functional.normalize(listened).numpy())
+            audio.append(logmel.encode(logmel.prepare(torch.from_numpy(waveform), rate, 3, 1.0)).mean(0))
+    of_visual = torch.stack(visual) @ heads["visual.weight"].T
+    of_audio = ((torch.stack(audio) - heads["mean"]) / heads["deviation"]) @ heads["audio.weight"].T
+    expected = retrieval_metrics(torch.nn.functional.normalize(of_visual).numpy(), torch.nn.functional.normalize(of_audio).numpy())
     assert {key: facts["val"]["after"][key] for key in expected} == pytest.approx(expected)
     curve = pd.read_csv("models/encoders/tuned/curve.csv")
     assert list(curve["epoch"]) == [0, 1, 2]
@@ -103,7 +104,7 @@ def test_every_machine_that_took_part_is_on_record(world, tmp_path, monkeypatch)
 
     with monkeypatch.context() as elsewhere:
         stop_after(elsewhere, 4, interrupt)
-        elsewhere.setattr(trainer, "this_machine", lambda device: other)
+        elsewhere.setattr(epochs, "this_machine", lambda device: other)
         with pytest.raises(KeyboardInterrupt):
             world.run(tmp_path / "a")
     assert json.loads(world.run(tmp_path / "a")["finetune.json"])["machines"] == [other, this_machine()]
@@ -352,7 +353,7 @@ def test_the_fingerprint_follows_settings_and_clips(world):
     ("path", "counts"),
     [
         *((f"pipeline/{name}.py", True) for name in ("contrastive/loss", "encoders/timm_models", "encoders/logmel", "encoders/weights")),
-        *((f"pipeline/{name}.py", True) for name in ("features/passes", "media/decoding", "layers/precision", "training/checkpoint")),
+        *((f"pipeline/{name}.py", True) for name in ("features/passes", "media/decoding", "layers/precision", "checkpoints", "epochs")),
         *((f"pipeline/{name}.py", False) for name in ("encoders/vggish", "methods/avel", "methods/cace_net/spiking", "report/tables")),
     ],
 )

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from pipeline.contrastive import maps
 from pipeline.contrastive.batches import ClipBatch
 from pipeline.contrastive.data import draw_random
-from pipeline.contrastive.maps import Frames, Maps, draw_all, size_in_gb
+from pipeline.contrastive.maps import FrameSource, MapSource, draw_all, size_in_gb
 from pipeline.contrastive.model import ContrastiveModel, Heads
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.contrastive.steps import plain_step
@@ -102,7 +102,7 @@ def test_maps_are_those_of_the_frames_and_made_once(world, tmp_path):
     model = build(train_last=1)
     model.eval()
     cut = model.find_cut()
-    frames, passes = Frames(world.cache, model.encoder), []
+    frames, passes = FrameSource(world.cache, model.encoder), []
 
     @torch.no_grad()
     def begin(part):
@@ -111,7 +111,7 @@ def test_maps_are_those_of_the_frames_and_made_once(world, tmp_path):
 
     items = world.select().train
     kept, shape = {item.clip: draw_all(item) for item in items}, (192, 4, 4)
-    source = Maps(frames, begin, kept, shape, 4, tmp_path)
+    source = MapSource(frames, begin, kept, shape, 4, tmp_path)
     for epoch in (0, 1):
         draws = [draw_random(item, 5, epoch, 2, 1) for item in items]
         for (draw, got), (same, whole) in zip(source.of(draws), frames.of(draws), strict=True):

@@ -54,15 +54,15 @@ def loud_between(start: float, stop: float, seconds: float = 10.0) -> torch.Tens
     return torch.sin(2 * math.pi * 440 * time) * ((time >= start) & (time < stop))
 
 
-def heard(patches: torch.Tensor) -> list[bool]:
+def audible(patches: torch.Tensor) -> list[bool]:
     return (patches.amax(dim=(1, 2, 3)) > 0).tolist()
 
 
 def test_patches_hear_their_own_segment():
     """A sound from 8.7 to 8.9 s is in the ninth segment; the published 0.96 s hop puts it into the tenth patch."""
     wave = loud_between(8.7, 8.9)
-    assert heard(segment_patches(wave, 10, 1.0, 0.01)) == [False] * 8 + [True, False]
-    assert heard(consecutive_patches(wave, 10, 0.01)) == [False] * 9 + [True]
+    assert audible(segment_patches(wave, 10, 1.0, 0.01)) == [False] * 8 + [True, False]
+    assert audible(consecutive_patches(wave, 10, 0.01)) == [False] * 9 + [True]
 
 
 def test_patches_of_long_and_of_short_segments():
@@ -73,4 +73,4 @@ def test_patches_of_long_and_of_short_segments():
     short = segment_patches(wave, 30, 0.32, 0.01)
     assert short.shape == (30, 1, 96, 64)
     windows = [(k * 0.32, k * 0.32 + 0.975) for k in range(30)]
-    assert heard(short) == [start < 5.5 and stop > 5.01 for start, stop in windows]
+    assert audible(short) == [start < 5.5 and stop > 5.01 for start, stop in windows]

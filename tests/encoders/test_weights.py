@@ -250,4 +250,4 @@ def test_known_weights_are_listed_in_order_and_named_consistently():
 
 def test_the_packaged_file_has_its_published_hash():
     lite = KNOWN["efficientnet_lite0"]
-    assert weights.fingerprint(weights.find(lite)) == lite.sha256
+    assert weights.weights_sha256(weights.find(lite)) == lite.sha256

@@ -75,10 +75,10 @@ def test_features_are_the_encoders_output_averaged_over_the_frames_of_a_segment(
         arrays = world.arrays(number)
         with torch.inference_mode():
             single = [visual.encode(visual.prepare(torch.from_numpy(frame[None]))) for frame in arrays["frames"]]
-            heard = audio.encode(audio.prepare(torch.from_numpy(arrays["waveform"]), RATE, SEGMENTS, 1.0))
+            of_audio = audio.encode(audio.prepare(torch.from_numpy(arrays["waveform"]), RATE, SEGMENTS, 1.0))
         expected = torch.cat(single).view(SEGMENTS, FRAMES, 320).double().mean(1).numpy()
         np.testing.assert_allclose(store.read("visual", [f"clip{number}"])[0], expected, rtol=2e-3, atol=2e-3)
-        np.testing.assert_allclose(store.read("audio", [f"clip{number}"])[0], heard.numpy(), rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(store.read("audio", [f"clip{number}"])[0], of_audio.numpy(), rtol=2e-3, atol=2e-3)
 
 
 @pytest.mark.fault(6)

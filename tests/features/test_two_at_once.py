@@ -75,7 +75,7 @@ def test_two_extractions_over_one_cache_store_every_clip_once(tmp_path):
         assert world.bytes(tmp_path / name) == world.bytes(tmp_path / "expected")
         rows = pd.read_parquet(tmp_path / name / "index.parquet")
         assert list(rows["clip"]) == list(dict.fromkeys(rows["clip"])) == [f"clip{number}" for number in range(4)]
-    assert len(list((world.cache.root / KIND).rglob("*"))) - len(list((world.cache.root / KIND).iterdir())) == 2 * 4  # clips x senses
+    assert len(list((world.cache.root / KIND).rglob("*"))) - len(list((world.cache.root / KIND).iterdir())) == 2 * 4  # clips x modalities
 
 
 @pytest.mark.fault(24)

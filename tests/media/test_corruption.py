@@ -1,4 +1,4 @@
-"""The corruption campaign of benchmarks/corruption.py on a few files: what it counts, and that there is nothing to count."""
+"""The corruption campaign on a few files: what it counts, and that there is nothing to count."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import damage
-from benchmarks.corruption import campaign
 from pipeline.media.guard import Failure
+from tests.media import damage
+from tests.media.damage import campaign
 
 SEGMENTS = 4
 

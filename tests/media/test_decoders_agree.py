@@ -8,11 +8,11 @@ import av
 import numpy as np
 import pytest
 
-from benchmarks import decoders
-from benchmarks.decoders import Comparison, compare, compare_all
 from pipeline.media.guard import Failure
 from pipeline.media.probe import probe
 from pipeline.media.stream import TICK
+from tests.media import decoders
+from tests.media.decoders import Comparison, compare, compare_all
 
 pytest.importorskip("decord", reason="decord has no wheels for this machine")
 

@@ -19,66 +19,79 @@ from pipeline.tasks.avvp import ParsingScores, ParsingTargets
 from pipeline.tasks.cml import MatchingScores, MatchingTargets
 from pipeline.tasks.labels import VideoTargets
 
-TWO_HEADS = {"visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24}
-PARSING = {"width": 16, "feedforward": 24}
-NARROW = {
-    "avel": {"attention_width": 12, "recurrent_width": 8, "classifier_width": 16},
-    "cace_net": TWO_HEADS,
-    "ccln": {**TWO_HEADS, "contrast_width": 8},
-    "cmbs": TWO_HEADS,
-    "cmran": {"visual_hidden": 16, "width": 16, "feedforward": 24},
-    "psp": {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
-    **dict.fromkeys(("han", "ma", "jomold", "cmpae"), PARSING),
-    "coleaf": {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
-    "avdln": {"hidden": 12, "width": 8},
-    "dam": {"width": 8, "heads": 2},
-    "ccln_matching": {"width": 8, "heads": 2, "feedforward": 12},
-}
-WEAK = {"supervision": "weak"}
-VARIANTS = {
-    "avel": [
-        {}, {"modality": "audio"}, {"modality": "visual"}, {"variant": "released"}, {"fusion": "dmrn"}, WEAK,
-        {**WEAK, "variant": "released"}, {**WEAK, "fusion": "dmrn"}, {**WEAK, "modality": "audio"},
-    ],
-    "cace_net": [
-        {}, {"variant": "paper"}, {"guidance": "none"}, {"guidance": "audio"}, {"guidance": "visual"},
-        {"guidance": "visual", "variant": "paper"}, {"temporal": "lstm"}, {"temporal": "snn"}, {"temporal": "none"},
-        {"contrast": False}, {"enhanced_heads": "both"}, {"augmentation": "channel_mask"}, {"augmentation": "mixup"},
-        {"gate_loss": "faithful"}, WEAK, {**WEAK, "contrast": False},
-    ],
-    "ccln": [{}, {"interaction": "plain"}, {"interaction": "none", "foreground_enhancement": False}, {"contrast": False}, WEAK],
-    "cmbs": [{}, {"gate_loss": "faithful"}, WEAK, {**WEAK, "video_loss": "soft_margin"}, {**WEAK, "weak_evaluation": "published"}],
-    "cmran": [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
-    "psp": [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
-    "han": [{}, {"motion": None}],
-    "ma": [{}, {"motion": None}],
-    "jomold": [{}, {"motion": None}, {"denoise": False}],
-    "cmpae": [{}, {"motion": None}, {"denoise": False}],
-    "coleaf": [
-        {}, {"variant": "paper"}, {"motion": None, "token_head": "none", "contrast": "plain"}, {"contrast": "pseudo_labels"},
-        {"contrast": "none", "self_modality": False, "co_occurrence": False}, {"anchor": "jomold", "variant": "paper"},
-        {"anchor": "cmpae"},
-    ],
-    "avdln": [{}],
-    "dam": [{}],
-    "ccln_matching": [{}, {"gated": False, "foreground_enhancement": False, "contrast": False}],
+
+class Small(NamedTuple):
+    """A method built small: its settings, variants of them, and the names of its dropouts."""
+
+    settings: dict
+    variants: list[dict]
+    dropouts: tuple[str, ...] = ()
+
+
+SUPPRESSION = {
+    "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
 }  # fmt: skip
-DROPOUTS = {
-    "avel": (),
-    "cace_net": ("input_dropout", "dropout", "interaction_dropout"),
-    "ccln": ("input_dropout", "dropout", "interaction_dropout"),
-    "cmbs": ("input_dropout", "attention_dropout", "dropout", "interaction_dropout"),
-    "cmran": ("input_dropout", "dropout"),
-    "psp": ("dropout",),
-    "han": ("dropout",),
-    "ma": ("dropout",),
-    "jomold": ("dropout", "visual_dropout"),
-    "cmpae": ("dropout", "visual_dropout", "absence_dropout"),
-    "coleaf": ("dropout", "head_dropout"),
-    "avdln": (),
-    "dam": ("dropout",),
-    "ccln_matching": ("dropout",),
-}
+PARSING = {"width": 16, "feedforward": 24}
+WEAK = {"supervision": "weak"}
+SMALL = {
+    "avel": Small(
+        {"attention_width": 12, "recurrent_width": 8, "classifier_width": 16},
+        [
+            {}, {"modality": "audio"}, {"modality": "visual"}, {"variant": "released"}, {"fusion": "dmrn"}, WEAK,
+            {**WEAK, "variant": "released"}, {**WEAK, "fusion": "dmrn"}, {**WEAK, "modality": "audio"},
+        ],
+    ),
+    "cace_net": Small(
+        SUPPRESSION,
+        [
+            {}, {"variant": "paper"}, {"guidance": "none"}, {"guidance": "audio"}, {"guidance": "visual"},
+            {"guidance": "visual", "variant": "paper"}, {"temporal": "lstm"}, {"temporal": "snn"}, {"temporal": "none"},
+            {"contrast": False}, {"enhanced_heads": "both"}, {"augmentation": "channel_mask"}, {"augmentation": "mixup"},
+            {"gate_loss": "faithful"}, WEAK, {**WEAK, "contrast": False},
+        ],
+        ("input_dropout", "dropout", "interaction_dropout"),
+    ),
+    "ccln": Small(
+        {**SUPPRESSION, "contrast_width": 8},
+        [{}, {"interaction": "plain"}, {"interaction": "none", "foreground_enhancement": False}, {"contrast": False}, WEAK],
+        ("input_dropout", "dropout", "interaction_dropout"),
+    ),
+    "cmbs": Small(
+        SUPPRESSION,
+        [{}, {"gate_loss": "faithful"}, WEAK, {**WEAK, "video_loss": "soft_margin"}, {**WEAK, "weak_evaluation": "published"}],
+        ("input_dropout", "attention_dropout", "dropout", "interaction_dropout"),
+    ),
+    "cmran": Small(
+        {"visual_hidden": 16, "width": 16, "feedforward": 24},
+        [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
+        ("input_dropout", "dropout"),
+    ),
+    "psp": Small(
+        {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
+        [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
+        ("dropout",),
+    ),
+    "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
+    "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
+    "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
+    "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
+    "coleaf": Small(
+        {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
+        [
+            {}, {"variant": "paper"}, {"motion": None, "token_head": "none", "contrast": "plain"}, {"contrast": "pseudo_labels"},
+            {"contrast": "none", "self_modality": False, "co_occurrence": False}, {"anchor": "jomold", "variant": "paper"},
+            {"anchor": "cmpae"},
+        ],
+        ("dropout", "head_dropout"),
+    ),
+    "avdln": Small({"hidden": 12, "width": 8}, [{}]),
+    "dam": Small({"width": 8, "heads": 2}, [{}], ("dropout",)),
+    "ccln_matching": Small(
+        {"width": 8, "heads": 2, "feedforward": 12},
+        [{}, {"gated": False, "foreground_enhancement": False, "contrast": False}],
+        ("dropout",),
+    ),
+}  # fmt: skip
 CLASSES, VISUAL, AUDIO, MOTION = 3, (2, 3, 6), (7,), (5,)
 EARLY, LATE = Progress(0, 80), Progress(79, 80)
 LENGTHS = (6, 4, 1, 0)  # valid segments of the clips of a padded batch
@@ -87,10 +100,10 @@ LENGTHS = (6, 4, 1, 0)  # valid segments of the clips of a padded batch
 def cases(task: str | None = None) -> list:
     """Parameters (name, config) for pytest: every variant of every method, or of those of one task."""
     return [
-        pytest.param(name, {**NARROW[name], **variant}, id="-".join([name, *(f"{key}={value}" for key, value in variant.items())]))
-        for name, variants in VARIANTS.items()
+        pytest.param(name, {**small.settings, **variant}, id="-".join([name, *(f"{key}={value}" for key, value in variant.items())]))
+        for name, small in SMALL.items()
         if task in (None, task_of(name))
-        for variant in variants
+        for variant in small.variants
     ]
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from flat_gradients import assert_all_but_flat
 
-from benchmarks.cace_net_as_released import CaceNetAsReleased, pairs
 from pipeline.batch import Batch
 from pipeline.methods import Progress, create
 from pipeline.tasks.avel import AvelTargets
+from tests.methods.cace_net_as_released import CaceNetAsReleased, pairs
 
 WIDTHS = {"attention_width": 5, "width": 8, "intra_feedforward": 7, "cross_feedforward": 9}
 NO_DROPOUT = {"input_dropout": 0.0, "dropout": 0.0, "interaction_dropout": 0.0}
@@ -28,9 +28,9 @@ def both(epoch: int):
             theirs.uniform_(-0.6, 0.6)
             ours.copy_(theirs)
     video = torch.tensor([0, 2, CLASSES, 1])  # the third clip has no event
-    heard = torch.rand(SHAPE) < 0.5
-    heard[:, 0], heard[:, 1] = True, False
-    targets = AvelTargets(torch.where(heard, video[:, None], CLASSES), video)
+    event = torch.rand(SHAPE) < 0.5
+    event[:, 0], event[:, 1] = True, False
+    targets = AvelTargets(torch.where(event, video[:, None], CLASSES), video)
     batch = Batch(torch.randn(*SHAPE, 2, 3, 12).double(), torch.randn(*SHAPE, 6).double(), torch.ones(SHAPE, dtype=torch.bool))
     totals = []
     for network in (reference, method):

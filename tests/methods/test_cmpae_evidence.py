@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.layers.parsing_losses import mutual_loss
-from pipeline.methods.cmpae.evidence import GlobalEvidence, opinion
+from pipeline.methods.cmpae.evidence import GlobalEvidence, mutual_loss, opinion
 
 pytestmark = pytest.mark.processor
 

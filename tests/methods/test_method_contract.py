@@ -9,12 +9,10 @@ import safetensors.torch
 import torch
 from contract import (
     CLASSES,
-    DROPOUTS,
     EARLY,
     LATE,
     LENGTHS,
-    NARROW,
-    VARIANTS,
+    SMALL,
     assert_answers,
     assert_shapes,
     build,
@@ -36,12 +34,12 @@ from pipeline.methods import METHODS, Progress, create
 from pipeline.registry import UnknownName
 
 every_case = pytest.mark.parametrize(("name", "config"), cases())
-every_method = pytest.mark.parametrize("name", NARROW)
-parsing_methods = pytest.mark.parametrize("name", [name for name in NARROW if task_of(name) == "avvp"])
+every_method = pytest.mark.parametrize("name", SMALL)
+parsing_methods = pytest.mark.parametrize("name", [name for name in SMALL if task_of(name) == "avvp"])
 
 
 def test_every_registered_method_is_here():
-    assert set(NARROW) == set(VARIANTS) == set(DROPOUTS) == set(METHODS.names())
+    assert set(SMALL) == set(METHODS.names())
 
 
 @every_case
@@ -227,7 +225,7 @@ LEARNS = [
 def test_learns_twelve_random_clips_by_heart(name, config):
     """Up to 95% of what it is told, without dropout (the commonest label gets under 50), sooner or later: after how many steps is
     rounding's, most need 75."""
-    method = build(name, {**config, **dict.fromkeys(DROPOUTS[name], 0.0)}).train()
+    method = build(name, {**config, **dict.fromkeys(SMALL[name].dropouts, 0.0)}).train()
     if task_of(name) == "avvp":
         for buffer in method.buffers():  # all labels stay
             buffer.zero_()
@@ -259,7 +257,7 @@ def test_labels_of_another_supervision_are_refused(name, config):
 
 @every_method
 def test_features_of_another_shape_are_refused(name):
-    method, (batch, _) = build(name, NARROW[name]), random_batch()
+    method, (batch, _) = build(name, SMALL[name].settings), random_batch()
     with pytest.raises(PipelineError, match=r"visual.*\(2, 2, 6\).*\(2, 3, 6\)"):
         method.predict(Batch(batch.visual[:, :, :, :2], batch.audio, batch.mask, batch.others))
     with pytest.raises(PipelineError, match=r"audio.*\(8,\).*\(7,\)"):
@@ -268,7 +266,7 @@ def test_features_of_another_shape_are_refused(name):
 
 @parsing_methods
 def test_a_stream_that_is_not_there_or_of_another_shape_is_refused(name):
-    method, (batch, _) = build(name, NARROW[name]), random_batch()
+    method, (batch, _) = build(name, SMALL[name].settings), random_batch()
     with pytest.raises(PipelineError, match=r"motion.*\(5,\)"):
         method.predict(Batch(batch.visual, batch.audio, batch.mask))
     shapes = {"visual_shape": (2, 3, 6), "audio_shape": (7,), "num_classes": CLASSES}

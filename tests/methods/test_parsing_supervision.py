@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from contract import CLASSES, LATE, NARROW, build, cases, losses, padded, random_batch, task_of
+from contract import CLASSES, LATE, SMALL, build, cases, losses, padded, random_batch, task_of
 from pydantic import ValidationError
 
 from pipeline.batch import Batch
@@ -17,7 +17,7 @@ from pipeline.tasks import avvp
 from pipeline.tasks.avvp import ParsingScores, ParsingTargets
 
 GUESSED = {"pseudo_labels": {"audio": "audio_labels", "visual": "visual_labels"}}
-METHODS_OF_PARSING = [name for name in NARROW if task_of(name) == "avvp"]
+METHODS_OF_PARSING = [name for name in SMALL if task_of(name) == "avvp"]
 every_case = pytest.mark.parametrize(("name", "config"), cases("avvp"))
 
 
@@ -129,7 +129,7 @@ def test_thresholds_are_selected_by_the_task_s_own_metric(name, selected_for):
     """Every class and threshold tried by whole answers of the task: only the chosen modality's clip gate moves."""
     batch, _ = random_batch(12)
     batch = Batch(batch.visual, batch.audio, torch.arange(6) < torch.tensor([6] * 11 + [2])[:, None], batch.others)
-    method = eval_mode(name, NARROW[name], thresholds="selected", selected_for=list(selected_for))
+    method = eval_mode(name, SMALL[name].settings, thresholds="selected", selected_for=list(selected_for))
     truth = random_truth(batch)
     with torch.no_grad():
         scores = method.predict(batch)

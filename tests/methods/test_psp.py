@@ -61,8 +61,8 @@ class Reference(Restatement):
             audio = self.linear("audio_input.1", self.linear("audio_input.0", audio))
         pooled, weights = zip(*(self.audio_guided("attention", v, a) for v, a in zip(visual, audio, strict=True)), strict=True)
         pooled = np.stack(pooled)
-        seen = self.linear("visual_input.1", self.linear("visual_input.0", pooled)) if refined else self.linear("visual_input", pooled)
-        v, a = self.propagate(self.lstm("visual_lstm", seen), self.lstm("audio_lstm", audio), refined)
+        hidden = self.linear("visual_input.1", self.linear("visual_input.0", pooled)) if refined else self.linear("visual_input", pooled)
+        v, a = self.propagate(self.lstm("visual_lstm", hidden), self.lstm("audio_lstm", audio), refined)
         logits = self.linear("classifier.2", relu(self.linear("classifier.0", (v + a) / 2)))
         if not refined:
             logits = logits * sigmoid(relu(self.linear("temporal_weight", logits)))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from pipeline.metrics.segments import clip_accuracy, confusion, f1_score, segment_accuracy
+from pipeline.metrics.segments import boundary_errors, clip_accuracy, confusion, f1_score, oracle_class, segment_accuracy
 
 LABELS = 4
 SHAPES = st.tuples(st.integers(1, 5), st.integers(1, 6))
@@ -78,3 +78,29 @@ def test_labels_must_be_known():
         confusion([[0, 3]], [[0, 1]], 3)
     with pytest.raises(ValueError, match="true"):
         confusion([[0, 1]], [[-1, 1]], 3)
+
+
+@settings(max_examples=60, deadline=None)
+@given(labelled())
+def test_boundary_errors_equal_a_naive_loop(case):
+    pred, true, _ = (part > 1 for part in case)
+    starts, ends = [], []
+    for said, is_so in zip(pred, true, strict=True):
+        if said.any() and is_so.any():
+            starts.append(abs(min(np.flatnonzero(said)) - min(np.flatnonzero(is_so))))
+            ends.append(abs(max(np.flatnonzero(said)) - max(np.flatnonzero(is_so))))
+    found = boundary_errors(pred, true, 0.5)
+    assert found["boundary_clips"] == len(starts)
+    assert found["start_error_seconds"] == (pytest.approx(0.5 * np.mean(starts)) if starts else None)
+    assert found["end_error_seconds"] == (pytest.approx(0.5 * np.mean(ends)) if ends else None)
+
+
+@settings(max_examples=60, deadline=None)
+@given(labelled())
+def test_the_oracle_says_each_clips_commonest_event_everywhere(case):
+    _, true, mask = case
+    background = LABELS - 1
+    for answer, labels, counted in zip(oracle_class(true, mask, background), true, mask, strict=True):
+        events = labels[counted & (labels != background)].tolist()
+        expected = min(events, key=lambda label: (-events.count(label), label)) if events else background
+        assert (answer == expected).all()

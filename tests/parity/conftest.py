@@ -35,9 +35,9 @@ def store_of(directory: Path, visual: np.ndarray, audio: np.ndarray, clips=None,
     entries = [
         Entry(
             {"clip": clip, "status": "ok", "valid": list(mask), "visual_valid": [True] * count, "audio_valid": [True] * count, **keys},
-            {"visual": seen, "audio": heard},
+            {"visual": of_visual, "audio": of_audio},
         )
-        for clip, mask, seen, heard in zip(clips, masks, visual, audio, strict=True)
+        for clip, mask, of_visual, of_audio in zip(clips, masks, visual, audio, strict=True)
     ]
     shapes = {"visual": list(visual.shape[2:]), "audio": list(audio.shape[2:])}
     write_store(directory, entries, len(entries), {"segments": count, "dtype": "float32", "shapes": shapes})
@@ -67,8 +67,8 @@ class World:
         made = {**self.arrays, **arrays}
         return store_of(self.root / "published" / name, made["visual"], made["audio"], self.clips)
 
-    def seen(self, change, **options):
-        """(N, T, h, w, D) of frames (F, H, W, 3) that ``change`` was applied to, encoded without the pipeline's runner."""
+    def visual_features(self, change, **options):
+        """(N, T, h, w, D) of frames (F, H, W, 3) that ``change`` was applied to, encoded without the pipeline's extraction."""
         encoder = encoders.create("efficientnet_lite0", **{key: value for key, value in VISUAL.items() if key != "encoder"} | options)
         features = []
         for clip in self.clips:
@@ -78,7 +78,7 @@ class World:
             features.append(maps.double().reshape(10, -1, *maps.shape[1:]).mean(1).numpy())
         return np.stack(features).astype(np.float32)
 
-    def heard(self, change=lambda waveform, rate: waveform, **options):
+    def audio_features(self, change=lambda waveform, rate: waveform, **options):
         """(N, T, 128) of VGGish with other settings, or of a changed waveform."""
         encoder = encoders.create("vggish", weights="none", **options)
         features = []

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
-from pipeline import commands
 from pipeline.__main__ import main
+from pipeline.commands.parity import reencoder
 from pipeline.datasets import Index, write_index
 from pipeline.datasets.base import Row
 from pipeline.errors import PipelineError
@@ -30,15 +30,15 @@ def test_an_equal_copy_has_no_cause(verdicts):
 
 
 def test_a_dropped_relu_is_named(verdicts, world):
-    heard = world.heard(final_relu=False)
-    assert (heard < 0).mean() > 0.2
-    visual, audio = verdicts("relu", audio=heard)
+    without_relu = world.audio_features(final_relu=False)
+    assert (without_relu < 0).mean() > 0.2
+    visual, audio = verdicts("relu", audio=without_relu)
     assert (visual.kind, audio.names) == ("same", ("relu_missing",))
     assert audio.best.error < 0.001 < 0.3 < audio.before
 
 
 def test_reversed_channels_of_the_frames_are_named(verdicts, world):
-    visual, audio = verdicts("bgr", visual=world.seen(lambda frames: frames[..., ::-1]))
+    visual, audio = verdicts("bgr", visual=world.visual_features(lambda frames: frames[..., ::-1]))
     assert (visual.names, audio.kind) == (("bgr",), "same")
     assert "BGR" in visual.sentence()
     assert visual.best.error < 0.001 < 0.3 < visual.before
@@ -46,7 +46,7 @@ def test_reversed_channels_of_the_frames_are_named(verdicts, world):
 
 @pytest.mark.parametrize("steps", [1, -2])
 def test_shifted_frames_are_named_with_their_number(verdicts, world, steps):
-    shifted = world.seen(lambda frames: frames[[min(max(place - steps, 0), 19) for place in range(20)]])
+    shifted = world.visual_features(lambda frames: frames[[min(max(place - steps, 0), 19) for place in range(20)]])
     visual, _ = verdicts(f"shift{steps}", visual=shifted)
     assert visual.names[0] in {f"frames_shifted_{-steps:+d}", "segments_shifted_-1"}
     assert (steps == 1) == (visual.names == ("frames_shifted_-1",))
@@ -54,17 +54,17 @@ def test_shifted_frames_are_named_with_their_number(verdicts, world, steps):
 
 
 def test_all_three_at_once_are_all_named(verdicts, world):
-    seen = world.seen(lambda frames: np.roll(frames, 1, axis=0)[..., ::-1])
-    visual, audio = verdicts("three", visual=seen, audio=world.heard(final_relu=False))
+    swapped = world.visual_features(lambda frames: np.roll(frames, 1, axis=0)[..., ::-1])
+    visual, audio = verdicts("three", visual=swapped, audio=world.audio_features(final_relu=False))
     assert set(visual.names) == {"bgr", "frames_shifted_-1"}
     assert audio.names == ("relu_missing",)
 
 
 def test_what_these_clips_cannot_tell_apart_is_said(verdicts, world):
     """The pictures are square: without a margin the crop takes nothing off."""
-    visual, _ = verdicts("squeezed", visual=world.seen(lambda frames: frames, crop=False))
+    visual, _ = verdicts("squeezed", visual=world.visual_features(lambda frames: frames, crop=False))
     assert {visual.names, *(each.names for each in visual.as_well)} == {("resize_48",), ("crop_False",)}
-    assert all(cause in visual.sentence() for each in (visual.best, *visual.as_well) for cause in each.causes)
+    assert all(word in visual.sentence() for word in (*visual.best.causes, *(name for each in visual.as_well for name in each.names)))
 
 
 def test_what_nothing_explains_is_unknown_with_the_nearest_attempt(verdicts, world):
@@ -76,7 +76,7 @@ def test_what_nothing_explains_is_unknown_with_the_nearest_attempt(verdicts, wor
 
 
 def test_a_store_that_the_settings_do_not_give_is_found_out_before_anything_is_claimed(world, tmp_path):
-    published = world.published("control", visual=world.seen(lambda frames: frames[..., ::-1]))
+    published = world.published("control", visual=world.visual_features(lambda frames: frames[..., ::-1]))
     options = {**world.settings.visual.model_dump(), "crop": False}
     settings = world.settings.model_validate({**world.settings.model_dump(), "visual": options})
     visual, _ = compare(world.ours, published, tmp_path / "out", Reencoder(settings, world.jobs, world.cache, 1))
@@ -94,7 +94,7 @@ def test_encoding_again_gives_what_the_store_has_and_each_change_what_it_says(wo
     assert {"bgr", "crop_False", "bilinear", "frame_offset_0"} <= {change.name for change in encoder.changes("visual")}
     assert {"final_relu_False", "pca_True", "hop_1.0"} <= {change.name for change in encoder.changes("audio")}
     later = encoder.encode("audio", clips[:1], Change("", "", "", seconds=1.0, options={"hop": 1.0}))
-    expected = world.heard(lambda waveform, rate: np.concatenate([waveform[rate:], 0 * waveform[:rate]]), hop=1.0)[:1]
+    expected = world.audio_features(lambda waveform, rate: np.concatenate([waveform[rate:], 0 * waveform[:rate]]), hop=1.0)[:1]
     np.testing.assert_allclose(later, expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(PipelineError, match=r"quantize.*pca"):
         encoder.encode("audio", clips[:1], Change("quantize", "", "", options={"quantize": True}))
@@ -111,11 +111,11 @@ def test_the_command_encodes_again_what_params_yaml_names(world, repository, mon
     params["cache"] = {"dir": str(world.cache.root)}
     with open("params.yaml", "w", encoding="utf-8") as stream:
         YAML().dump(params, stream)
-    encoder, why = commands._reencoder("ours", 2)
+    encoder, why = reencoder("ours", 2)
     assert (encoder, "data/index" in why) == (None, True)
     (world.root / "data" / "index").mkdir(parents=True, exist_ok=True)
     write_index(Index([Row(clip, "none", job.file) for clip, job in world.jobs.items()], []), world.root / "data" / "index")
-    encoder, why = commands._reencoder("ours", 2)
+    encoder, why = reencoder("ours", 2)
     assert why == ""
     np.testing.assert_array_equal(
         encoder.encode("visual", world.clips[:1], NO_CHANGE).astype(np.float16), world.arrays["visual"][:1].astype(np.float16)
@@ -125,6 +125,6 @@ def test_the_command_encodes_again_what_params_yaml_names(world, repository, mon
     main()
     assert "visual: the same" in capsys.readouterr().out
     assert (world.root / "data" / "results" / "parity" / "ours-by_command" / "parity.json").is_file()
-    reencoder, why = commands._reencoder("ours", 0)
-    assert (reencoder, "--reencode" in why) == (None, True)
-    assert "'theirs'" in commands._reencoder("theirs", 2)[1]
+    none, why = reencoder("ours", 0)
+    assert (none, "--reencode" in why) == (None, True)
+    assert "'theirs'" in reencoder("theirs", 2)[1]

@@ -13,8 +13,8 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.media.clip import decode_clip
 from pipeline.media.settings import MediaSettings
 from pipeline.predict import Predictor, Refused, load_run
-from pipeline.predict.predictor import differences
-from pipeline.predict.windows import Cut
+from pipeline.predict.predictor import spec_differences
+from pipeline.predict.windows import Windowing
 from pipeline.sealed import read_sealed, write_sealed
 
 CLIPS = Path("data/raw/tiny/clips")
@@ -86,7 +86,7 @@ LENGTHS = [(0.02, 1), (0.5, 1), (10.0, 1), (10.024, 1), (10.5, 1), (10.51, 2), (
 
 @pytest.mark.parametrize(("seconds", "windows"), LENGTHS)
 def test_a_rest_shorter_than_half_a_segment_makes_no_window(seconds, windows):
-    assert Cut(10, 1.0).windows(seconds) == windows
+    assert Windowing(10, 1.0).windows(seconds) == windows
 
 
 def test_the_last_window_is_padded_and_masked_as_a_short_clip_is(predictor, minute, films, tmp_path):
@@ -240,8 +240,8 @@ def test_a_run_whose_task_finds_no_events_of_a_file_is_refused(project):
 
 
 def test_differences_of_documents():
-    assert differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1, "c": [2]}}) == []
-    assert differences({"a": {"b": 1}, "d": None}, {"a": {"b": 2, "e": 3}, "d": None}) == [
+    assert spec_differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1, "c": [2]}}) == []
+    assert spec_differences({"a": {"b": 1}, "d": None}, {"a": {"b": 2, "e": 3}, "d": None}) == [
         "a.b: 1 in training, 2 now",
         "a.e: None in training, 3 now",
     ]

@@ -29,10 +29,10 @@ def test_a_file_gives_its_folder_of_answers(run, clips, tmp_path):
     assert (document["run"], document["seed"], document["file"], document["seconds"]) == ("cace", 1, clips[0].name, 10.0)
     assert document["windows"] == [{"start": 0.0, "segments": 10, "status": "ok", "reason": "", "good": True}]
     for event in document["events"]:
-        assert set(event) == {"start", "end", "label", "score", "perceived"}
+        assert set(event) == {"start", "end", "label", "score", "modality"}
         assert event["modality"] == "audio_visual"
         assert 0 <= event["start"] < event["end"] <= 10
-        assert f"{event['score']:5.2f}  both   {event['label']}" in out
+        assert f"{event['score']:5.2f}  audio-visual  {event['label']}" in out
     with open(directory / "segments.csv", encoding="utf-8", newline="") as stream:
         lines = list(csv.DictReader(stream))
     assert [float(line["start"]) for line in lines] == list(range(10))
@@ -60,9 +60,9 @@ def check_film(path, source, other):
         likeness = [np.corrcoef(shown, details(picture(clip, number / 15 + 1 / 30)))[0, 1] for clip in (source, other)]
         assert likeness[0] > 0.6
         assert likeness[0] > likeness[1] + 0.2
-    heard, seconds = sound(path)
+    waveform, seconds = sound(path)
     assert seconds == pytest.approx(10, abs=0.05)
-    loudness = [np.abs(heard[second * 44100 : (second + 1) * 44100]).max() for second in range(10)]
+    loudness = [np.abs(waveform[second * 44100 : (second + 1) * 44100]).max() for second in range(10)]
     expected = [np.abs(sound(source)[0][second * 16000 : (second + 1) * 16000]).max() for second in range(10)]
     np.testing.assert_allclose(loudness, expected, rtol=0.3, atol=0.02)
 

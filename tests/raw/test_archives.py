@@ -185,7 +185,7 @@ def test_an_interrupted_run_goes_on_at_the_file_it_was_at(tmp_path, monkeypatch,
     def interrupted(stream, target, size, what):
         if len(written) == 2:
             target.parent.mkdir(parents=True, exist_ok=True)
-            target.with_name(".left.part").write_bytes(b"half")
+            target.with_name(".left.partial").write_bytes(b"half")
             raise KeyboardInterrupt
         written.append(target.name)
         return write_file(stream, target, size, what)

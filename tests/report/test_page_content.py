@@ -8,7 +8,7 @@ import pytest
 
 from pipeline.report.page.assemble import embedded
 from pipeline.report.page.content import reliability
-from pipeline.report.page.gallery import choose, main_classes
+from pipeline.report.page.gallery import choose_rows, main_classes
 from pipeline.tasks import avel, avvp
 from tests.wording import says
 
@@ -38,9 +38,9 @@ def test_the_gallery_takes_each_class_in_turn():
     classes = {10: 0, 11: 0, 12: 0, 13: 1, 14: 3, 15: 2, 16: 2}  # 3: no event
     table = pd.concat([pd.DataFrame({"true": [c, c, 3], "valid": True, "row": row}) for row, c in classes.items()])
     assert main_classes(table, avel, BACKGROUND) == classes
-    assert choose(classes, 4) == [10, 13, 14, 15]
-    assert choose(classes, 6) == [10, 11, 13, 14, 15, 16]
-    assert choose(classes, 99) == sorted(classes)
+    assert choose_rows(classes, 4) == [10, 13, 14, 15]
+    assert choose_rows(classes, 6) == [10, 11, 13, 14, 15, 16]
+    assert choose_rows(classes, 99) == sorted(classes)
 
 
 def test_the_main_class_of_parsing_counts_both_modalities():

@@ -6,6 +6,7 @@ It goes the whole way: trained, evaluated, compared, and shown in tables and on 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from pipeline.sealed import read_sealed
 from pipeline.tasks import TASKS, Task, avel
 from pipeline.tasks.lanes import Lane
 from pipeline.tasks.tracks import Tracks, runs
-from pipeline.training.run import evaluate_run
+from pipeline.training.evaluate import evaluate_run
 
 BARE = 16  # a test row without an event
 
@@ -112,7 +113,7 @@ def ran(world, helpers, tmp_path, monkeypatch):
     found = {}
     for name, epochs in (("short", 2), ("long", 6)):
         inputs = make_inputs(tmp_path / name, epochs=epochs)
-        inputs.name, inputs.run = name, inputs.run.model_copy(update={"task": "toy"})
+        inputs = replace(inputs, name=name, run=inputs.run.model_copy(update={"task": "toy"}))
         inputs.index.at[BARE, "events"] = []
         train(inputs, tmp_path / name / "models")
         (world.root / "runs" / name).mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""What is seen: shapes, and objects that are there exactly in their seconds."""
+"""The picture: shapes, and objects that are there exactly in their seconds."""
 
 from __future__ import annotations
 
@@ -78,10 +78,10 @@ def test_objects_show_in_their_seconds_and_nowhere_else() -> None:
         with_objects, without = (render_scene(plan, SETTINGS, flag).astype(np.int16) for flag in (False, True))
         assert with_objects.shape == (SECONDS * 8, 128, 128, 3)
         changed = np.abs(with_objects - without).max(axis=3)
-        seen = {second for span in plan.of("visual") for second in range(span.onset, span.offset)}
+        visible = {second for span in plan.of("visual") for second in range(span.onset, span.offset)}
         for second in range(SECONDS):
             frames = changed[second * 8 : (second + 1) * 8]
-            if second in seen:
+            if second in visible:
                 # at least one in a hundred pixels of every frame differs clearly
                 assert (frames > 20).mean(axis=(1, 2)).min() > 0.01, (plan.id, second)
                 shown += 1

@@ -1,4 +1,4 @@
-"""What is heard: levels, silence outside the spans, and sounds that differ from clip to clip."""
+"""The sound: levels, silence outside the spans, and sounds that differ from clip to clip."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def test_labelled_seconds_stand_out_of_the_bed_and_others_are_silent(rate: int) 
     checked = 0
     for plan in draw_world(settings):
         track = render_soundtrack(plan, settings)
-        heard = {(span.category, second) for span in plan.of("audio") for second in range(span.onset, span.offset)}
-        assert set(track.voices) == {category for category, _ in heard}
+        audible = {(span.category, second) for span in plan.of("audio") for second in range(span.onset, span.offset)}
+        assert set(track.voices) == {category for category, _ in audible}
         for category, voice in track.voices.items():
             for second in range(SECONDS):
-                if (category, second) in heard:
+                if (category, second) in audible:
                     ratio = loudest_by_hand(voice, rate, second) / loudest_by_hand(track.bed, rate, second)
                     assert ratio >= 10 ** (5.99 / 20)
                     checked += 1

@@ -57,7 +57,7 @@ def test_a_stopped_run_goes_on_and_keeps_only_what_is_whole(tiny_root: Path, tmp
 
     def write_two(clips: Path, settings: SynthSettings, plan: ClipPlan) -> None:
         if len(written) == 2:
-            (clips / f".{plan.id}.mp4.part").write_bytes(b"half")
+            (clips / f".{plan.id}.mp4.partial").write_bytes(b"half")
             raise KeyboardInterrupt
         written.append(plan.id)
         write_clip(clips, settings, plan)

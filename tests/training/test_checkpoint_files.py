@@ -10,8 +10,8 @@ import pickle
 import pytest
 import torch
 
+from pipeline.checkpoints import load_checkpoint, save_checkpoint
 from pipeline.errors import PipelineError
-from pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 
 
 class Hostile:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 from test_runs import EVERY_STEP, SPLITS, make_inputs, train
 
-from pipeline.training.run import evaluate_run
+from pipeline.training.evaluate import evaluate_run
 
 
 @pytest.mark.fault(14)

@@ -14,7 +14,8 @@ from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore, shard_name, write_documents
 from pipeline.methods import METHODS
 from pipeline.training import loop
-from pipeline.training.run import RunInputs, evaluate_run
+from pipeline.training.evaluate import evaluate_run
+from pipeline.training.run import RunInputs
 from pipeline.training.settings import Run, TrainSettings
 from pipeline.training.train import train_run
 from tests.wording import says

@@ -1,6 +1,7 @@
 """Every trained seed and every evaluation says which machine made it; a training resumed on another one names both."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,10 +9,11 @@ from test_first_network import inputs as parsing_inputs  # noqa: F401  (a fixtur
 from test_first_network import train as train_parsing
 from test_runs import EVERY_STEP, make_inputs, train
 
+from pipeline import epochs
 from pipeline.machine import described, this_machine
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.training import loop
-from pipeline.training.run import evaluate_run
+from pipeline.training.evaluate import evaluate_run
 
 OTHER = {"processor": "AMD EPYC 7B13", "threads": 4}
 
@@ -37,7 +39,7 @@ def stop_at_step(monkeypatch, number):
 def test_a_seed_names_its_machine_and_evaluate_hands_it_on(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
     gpu = {"gpu": "NVIDIA H100"}
-    inputs.made_with = {"params": {"features": {"plain": {"dtype": "float32"}}}, "machines": {"features": [gpu]}}
+    inputs = replace(inputs, made_with={"params": {"features": {"plain": {"dtype": "float32"}}}, "machines": {"features": [gpu]}})
     train(inputs, tmp_path / "run")
     here = this_machine()
     assert machines_of(tmp_path / "run", 3) == machines_of(tmp_path / "run", 4) == [here]
@@ -55,9 +57,9 @@ def test_a_seed_names_its_machine_and_evaluate_hands_it_on(tmp_path):
 
 def test_features_made_anew_between_training_and_evaluation_are_both_on_record(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1, seeds=(3,))
-    inputs.made_with = {"params": {"media": {"frames_per_second": 2.0}}, "machines": {"features": [OTHER]}}
+    inputs = replace(inputs, made_with={"params": {"media": {"frames_per_second": 2.0}}, "machines": {"features": [OTHER]}})
     train(inputs, tmp_path / "run")
-    inputs.made_with = {"params": {"media": {"frames_per_second": 4.0}}, "machines": {"features": [this_machine()]}}
+    inputs = replace(inputs, made_with={"params": {"media": {"frames_per_second": 4.0}}, "machines": {"features": [this_machine()]}})
     (tmp_path / "out").mkdir()
     evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path / "out")
     made_with = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))["made_with"]
@@ -68,7 +70,7 @@ def test_features_made_anew_between_training_and_evaluation_are_both_on_record(t
 def test_a_training_resumed_on_another_machine_names_both(tmp_path, monkeypatch):
     inputs = make_inputs(tmp_path, seeds=(3,))
     let_go = stop_at_step(monkeypatch, 5)
-    monkeypatch.setattr(loop, "this_machine", lambda device: OTHER)
+    monkeypatch.setattr(epochs, "this_machine", lambda device: OTHER)
     with pytest.raises(KeyboardInterrupt):
         train(inputs, tmp_path / "run")
     let_go()
@@ -79,7 +81,7 @@ def test_a_training_resumed_on_another_machine_names_both(tmp_path, monkeypatch)
 
 def test_a_network_trained_first_on_another_machine_is_named_too(parsing_inputs, tmp_path, monkeypatch):  # noqa: F811
     stop_at_step(monkeypatch, 3 * 3 + 1)  # the first network is whole, the second not begun
-    monkeypatch.setattr(loop, "this_machine", lambda device: OTHER)
+    monkeypatch.setattr(epochs, "this_machine", lambda device: OTHER)
     with pytest.raises(KeyboardInterrupt):
         train_parsing(parsing_inputs, tmp_path / "run")
     (tmp_path / "run" / "seed-3.checkpoint").unlink(missing_ok=True)

@@ -16,7 +16,8 @@ from pipeline.report.report import Sources, write_report
 from pipeline.report.results import read_runs
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import baselines_text, results_table
-from pipeline.training.run import RunInputs, evaluate_run
+from pipeline.training.evaluate import evaluate_run
+from pipeline.training.run import RunInputs
 from pipeline.training.settings import Run, TrainSettings
 from pipeline.training.train import train_run
 

@@ -15,7 +15,8 @@ from pipeline.tasks.avel import Scores
 from pipeline.tasks.avvp import ParsingScores
 from pipeline.tasks.cml import MatchingScores
 from pipeline.training import loop
-from pipeline.training.run import evaluate_run, load_seed
+from pipeline.training.evaluate import evaluate_run
+from pipeline.training.trained import load_seed
 from tests.wording import each_says, one_says, says
 
 STEPS = 3  # of an epoch: ten clips in batches of four

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,14 +15,15 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import FeatureStore, shard_name
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.training import loop
+from pipeline.training.evaluate import evaluate_run
 from pipeline.training.predictions import predictions
-from pipeline.training.run import RunInputs, evaluate_run, load_seed
+from pipeline.training.run import RunInputs
+from pipeline.training.trained import load_seed
 
 
 @pytest.fixture
 def run(inputs):  # noqa: F811
     """HAN, its store with guessed labels of segments in two further streams."""
-    inputs.run = inputs.run.model_copy(update={"method": "han"})
     directory = inputs.store.directory
     generator = np.random.default_rng(4)
     spec = read_sealed(directory / "spec.json")
@@ -29,8 +31,7 @@ def run(inputs):  # noqa: F811
         write_labels(directory, stream, (generator.random((len(SPLITS), T, len(CLASSES))) < 0.4).astype(np.float32))
         spec["shapes"][stream] = [len(CLASSES)]
     write_sealed(directory / "spec.json", spec)
-    inputs.store = FeatureStore(directory)
-    return inputs
+    return replace(inputs, run=inputs.run.model_copy(update={"method": "han"}), store=FeatureStore(directory))
 
 
 def write_labels(directory, stream, values):
@@ -41,7 +42,7 @@ GUESSED = {"audio": "audio_labels", "visual": "visual_labels"}
 
 
 def again(run: RunInputs, **settings) -> RunInputs:
-    return RunInputs(run.name, run.run, {**run.settings, **settings}, FeatureStore(run.store.directory), run.index, run.classes)
+    return replace(run, settings={**run.settings, **settings}, store=FeatureStore(run.store.directory))
 
 
 def scored(run, models, directory):
@@ -103,9 +104,9 @@ def test_selected_thresholds_are_stored_and_nothing_else_changes(run, tmp_path):
 @pytest.mark.parametrize("epoch", [None, 1])
 def test_coleaf_keeps_its_anchor_and_the_thresholds_selected_for_it(run, tmp_path, epoch):
     """With guessed labels of segments, which reach the Anchor; the thresholds are those of the answers of the epoch asked for."""
-    run.run = run.run.model_copy(update={"method": "coleaf"})
     small = {"feedforward": 8, "anchor": "han", "anchor_settings": {"width": 8, "feedforward": 8}}
-    plain = RunInputs(run.name, run.run, {**small, "recipe": run.settings["recipe"]}, run.store, run.index, run.classes)
+    settings = {**small, "recipe": run.settings["recipe"]}
+    plain = replace(run, run=run.run.model_copy(update={"method": "coleaf"}), settings=settings)
     train(plain, tmp_path / "fixed")
     selected = again(plain, thresholds="selected", threshold_epoch=epoch)
     train(selected, tmp_path / "selected")
@@ -154,6 +155,6 @@ def test_the_epoch_that_is_asked_for_selects_also_after_a_kill(run, tmp_path, mo
 
 
 def test_thresholds_without_validation_are_refused(run, tmp_path):
-    run.index = run.index[run.index["split"] != "val"]
+    run = replace(run, index=run.index[run.index["split"] != "val"])
     with pytest.raises(PipelineError, match=r"thresholds.*validation"):
         train(again(run, thresholds="selected"), tmp_path / "models")

@@ -1,6 +1,7 @@
 import json
 import os
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,12 @@ from pipeline.methods.shared.localization import LocalizationMethod
 from pipeline.sealed import unsealed
 from pipeline.tasks.avel import AvelTargets
 from pipeline.training import loop
+from pipeline.training.evaluate import evaluate_run
 from pipeline.training.predictions import predictions, score_split
-from pipeline.training.run import RunInputs, evaluate_run, load_seed
+from pipeline.training.run import RunInputs
 from pipeline.training.settings import Run, TrainSettings
 from pipeline.training.train import train_run
+from pipeline.training.trained import load_seed
 from tests.wording import says
 
 CLASSES = ["Dog", "Cat", "Bell"]
@@ -301,7 +304,7 @@ def test_a_missing_seed_and_weights_that_do_not_fit_are_told(inputs, tmp_path):
 @pytest.mark.fault(38)
 def test_other_classes_than_trained_on_are_refused(inputs, tmp_path):
     train(inputs, tmp_path / "run")
-    inputs.classes = ["Cat", "Dog", "Bell"]
+    inputs = replace(inputs, classes=["Cat", "Dog", "Bell"])
     with pytest.raises(PipelineError, match="classes"):
         evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path)
 
@@ -375,8 +378,8 @@ def test_the_fingerprint_does_not_follow_the_code_of_others(inputs, edited, path
 
 def test_the_fingerprint_follows_files_that_settings_name(inputs, tmp_path):
     path = tmp_path / "ratios.npz"
-    inputs.run = Run(task="avvp", method="coleaf", features="plain")
-    inputs.settings = {"anchor": "jomold", "anchor_settings": {"noise_ratios": str(path)}}
+    settings = {"anchor": "jomold", "anchor_settings": {"noise_ratios": str(path)}}
+    inputs = replace(inputs, run=Run(task="avvp", method="coleaf", features="plain"), settings=settings)
     found = set()
     for share in (0.1, 0.2):
         np.savez(path, audio=np.full(3, share), visual=np.full(3, share))
@@ -420,8 +423,8 @@ def weak_inputs(root, method, move=False, **settings):
         "cmran": {"visual_hidden": 8, "width": 8, "feedforward": 8},
         "psp": {"attention_width": 8, "input_width": 6, "recurrent_width": 4, "classifier_width": 8},
     }[method]
-    inputs.run = inputs.run.model_copy(update={"method": method})
-    inputs.settings = {**narrow, "supervision": "weak", "recipe": {"batch_size": 4, "epochs": 2}, **settings}
+    settings = {**narrow, "supervision": "weak", "recipe": {"batch_size": 4, "epochs": 2}, **settings}
+    inputs = replace(inputs, run=inputs.run.model_copy(update={"method": method}), settings=settings)
     for events in inputs.index.loc[inputs.index["split"] == "train", "events"] if move else []:
         length = events[0]["offset"]
         events[0].update(onset=(length + 1) % T, offset=T)
@@ -449,9 +452,10 @@ def test_durations_reach_weak_training_only_as_named_proportions(tmp_path):
     (tmp_path / "b").mkdir()
     plain, moved = (weak_inputs(tmp_path / name, "psp", move) for name, move in (("a", False), ("b", True)))
     assert torch.equal(plain.training_split().targets.labels, moved.training_split().targets.labels)
-    for inputs in (plain, moved):
-        inputs.settings["video_labels"] = "proportions"
-    first, second = plain.training_split().targets.labels, moved.training_split().targets.labels
+    first, second = (
+        replace(inputs, settings={**inputs.settings, "video_labels": "proportions"}).training_split().targets.labels
+        for inputs in (plain, moved)
+    )
     assert not torch.equal(first, second)
     assert first[1].tolist() == [0, 0.5, 0, 0.5]  # clip 1: Cat on two of four segments
 
@@ -465,8 +469,8 @@ def test_negative_clips_join_weak_training_alone(tmp_path):
     assert weak.targets.labels[:10, 3].sum() == 0
     assert isinstance(inputs.split("val").targets, AvelTargets)
     assert "clip12" not in inputs.split("val").clips
-    inputs.settings["supervision"] = "full"
-    assert inputs.training_split().clips == [f"clip{number}" for number in range(10)]
+    full = replace(inputs, settings={**inputs.settings, "supervision": "full"})
+    assert full.training_split().clips == [f"clip{number}" for number in range(10)]
 
 
 def test_the_rate_falls_at_iterations_and_at_epochs_whatever_interrupts(inputs, tmp_path, monkeypatch):
@@ -510,9 +514,9 @@ def test_test_is_scored_without_the_clips_that_train_holds_too(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
     train(inputs, tmp_path / "run")
     for name, again in (("plain", []), ("repeated", [("train", 16), ("val", 17), ("train", 1)])):  # only clip 16 is in test and train
-        inputs.index = pd.concat([inputs.index.iloc[: len(SPLITS)], *(inputs.index.iloc[[n]].assign(split=split) for split, n in again)])
+        index = pd.concat([inputs.index, *(inputs.index.iloc[[n]].assign(split=split) for split, n in again)])
         (tmp_path / name).mkdir()
-        evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path / name)
+        evaluate_run(replace(inputs, index=index), tmp_path / "run", EVERY_STEP, tmp_path / name)
     assert "test_unseen" not in json.loads((tmp_path / "plain" / "metrics.json").read_text(encoding="utf-8"))["seeds"]
     document = json.loads((tmp_path / "repeated" / "metrics.json").read_text(encoding="utf-8"))
     assert document["clips"]["test_unseen"] == {"evaluated": 4, "without features": []}

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -158,7 +159,7 @@ def test_one_bar_a_seed_on_a_terminal(tmp_path, monkeypatch, capfd):
 def project(inputs, tmp_path, monkeypatch):  # noqa: F811
     """A directory in which the stage can run, with the run's features and labels where the stages before it would have put them."""
     inputs.settings["recipe"]["epochs"] = 16
-    inputs.run = inputs.run.model_copy(update={"seeds": SEEDS})
+    inputs = replace(inputs, run=inputs.run.model_copy(update={"seeds": SEEDS}))
     root = tmp_path / "project"
     shutil.copytree(inputs.store.directory, root / "data/features/published")
     (root / "data/index").mkdir()
@@ -184,6 +185,7 @@ def project(inputs, tmp_path, monkeypatch):  # noqa: F811
 def test_killed_and_resumed_side_by_side_gives_the_bytes_of_one_after_the_other(project, inputs, tmp_path):  # noqa: F811
     settings = TrainSettings(**SETTINGS)
     (tmp_path / "expected").mkdir()
+    inputs = replace(inputs, run=inputs.run.model_copy(update={"seeds": SEEDS}))
     train_run(inputs, settings, tmp_path / "expected", tmp_path / "live")
     expected = {path.name: path.read_bytes() for path in (tmp_path / "expected").iterdir()}
     assert len(expected) == 2 * len(SEEDS) + 1

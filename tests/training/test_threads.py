@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from test_runs import make_inputs
 
-from pipeline.training.run import evaluate_run
+from pipeline.training.evaluate import evaluate_run
 from pipeline.training.settings import TrainSettings
 from pipeline.training.train import train_run
 
@@ -21,8 +22,8 @@ SCRIPT = "import sys, test_threads; test_threads.work(sys.argv[1], 2)"
 def work(root: str, threads: int) -> None:
     """Train and evaluate on one thread in a process that has ``threads``; print what it had, and what the libraries say while at work."""
     inputs, settings = make_inputs(Path(root), epochs=2, seeds=(3,)), TrainSettings(device="cpu", threads=1)
-    inputs.run = inputs.run.model_copy(update={"method": "psp"})  # at its full width: on two threads its weights are others
-    inputs.settings = {"recipe": {"batch_size": 10, "epochs": 2}}
+    run = inputs.run.model_copy(update={"method": "psp"})  # at its full width: on two threads its weights are others
+    inputs = replace(inputs, run=run, settings={"recipe": {"batch_size": 10, "epochs": 2}})
     models, results = Path(root) / "models", Path(root) / "results"
     for directory in (models, results):
         directory.mkdir()

@@ -29,6 +29,7 @@ from pipeline.features.importing.settings import ImportSet
 from pipeline.features.importing.sources import ClipFiles, Reader, RowArray, clip_path
 from pipeline.features.lanes import load_ahead
 from pipeline.features.store import SHARD_BYTES, begin_shard, entries_per_shard, entry_shapes, shard_name, write_documents, write_entries
+from pipeline.publish import replacing
 from pipeline.tensors import discard
 
 IMPORT_VERSION = 1  # raised by hand whenever a code change moves the numbers
@@ -143,9 +144,9 @@ class Import:
                 notes = path.with_suffix(".checked.json")
                 checked = _whole_shard(path, notes)
                 if checked is None:
-                    checked = self._shard(name, start, stop, path, bar)
-                    notes.write_text(json.dumps(vars(checked)), encoding="utf-8")
-                    os.replace(path.with_suffix(".partial"), path)
+                    with replacing(path) as partial:
+                        checked = self._shard(name, start, stop, partial, bar)
+                        notes.write_text(json.dumps(vars(checked)), encoding="utf-8")
                 else:
                     bar.update(stop - start)
                 whole.keys += checked.keys
@@ -155,13 +156,13 @@ class Import:
         return whole
 
     def _shard(self, name: str, start: int, stop: int, path: Path, bar: tqdm) -> Checked:
-        """Entries ``start`` to ``stop`` of a stream into one .npy file (still under its partial name)."""
+        """Entries ``start`` to ``stop`` of a stream into one .npy file, ``path``."""
         shape = entry_shapes(self.spec)[name]
         entry_bytes = int(np.prod(shape)) * np.dtype(self.settings.dtype).itemsize
         step = max(1, BLOCK_BYTES // entry_bytes)
         blocks = [(low, min(low + step, stop)) for low in range(start, stop, step)]
         result = Checked()
-        with begin_shard(path.with_suffix(".partial"), (stop - start, *shape), self.settings.dtype) as stream:
+        with begin_shard(path, (stop - start, *shape), self.settings.dtype) as stream:
             for (low, high), (values, found) in load_ahead(lambda block: self._block(name, *block), blocks):
                 write_entries(stream, values)
                 result.keys += found.keys

@@ -56,7 +56,7 @@ def type_problem(dtype: np.dtype) -> str | None:
 
 
 @dataclass(frozen=True)
-class Part:
+class RowFile:
     """An array file whose index i is entry ``first + i``; it must hold ``count`` of them."""
 
     path: Path
@@ -72,9 +72,9 @@ class RowArray:
 
     def __init__(self, source: Source, directory: Path, rows: int, negatives: int, segments: int) -> None:
         self.source, self.directory, self.segments = source, directory, segments
-        self.parts = [Part(directory / source.file, 0, rows)]
+        self.parts = [RowFile(directory / source.file, 0, rows)]
         if source.negatives:
-            self.parts.append(Part(directory / source.negatives, rows, negatives))
+            self.parts.append(RowFile(directory / source.negatives, rows, negatives))
         self.paths = [part.path for part in self.parts]
         self._open = ExitStack()
         self._arrays: dict[Path, _Raw | h5py.Dataset] = {}
@@ -83,7 +83,7 @@ class RowArray:
     def problems(self) -> list[str]:
         return [problem for part in self.parts for problem in self._problems(part)]
 
-    def _problems(self, part: Part) -> Iterator[str]:
+    def _problems(self, part: RowFile) -> Iterator[str]:
         if refused := outside(part.path, self.directory):
             yield refused
             return

@@ -28,9 +28,9 @@ from torch import Tensor, nn
 
 from pipeline.batch import Batch
 from pipeline.layers.hybrid_attention import HybridAttention, ParsingFrontEnd
-from pipeline.layers.parsing_losses import binary_loss, mutual_loss, stream_contrast
+from pipeline.layers.parsing_losses import binary_loss, stream_contrast
 from pipeline.methods.base import METHODS, MethodConfig, Progress, Recipe
-from pipeline.methods.cmpae.evidence import Belief, EvidencePooling, GlobalEvidence
+from pipeline.methods.cmpae.evidence import Belief, EvidencePooling, GlobalEvidence, mutual_loss
 from pipeline.methods.jomold import JomoldConfig, JomoldRecipe
 from pipeline.methods.shared.anchor import Anchored, AnchorTargets
 from pipeline.methods.shared.denoising import DenoisingConfig, DenoisingMethod

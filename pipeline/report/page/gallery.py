@@ -37,7 +37,7 @@ def gallery(
     of_row: dict[int, int] = {}
     for name, table in answers.items():
         of_row |= main_classes(table[~table["row"].isin(list(of_row))], tasks[name], background)
-    chosen = choose(of_row, settings.gallery)
+    chosen = choose_rows(of_row, settings.gallery)
     files = index.set_index("row").loc[chosen]
     by_row = {name: dict(tuple(table.groupby("row"))) for name, table in answers.items()}
     lanes = {
@@ -84,7 +84,7 @@ def main_classes(lines: pd.DataFrame, task: Task, background: int) -> dict[int, 
     return classes
 
 
-def choose(classes: Mapping[int, int], count: int) -> list[int]:
+def choose_rows(classes: Mapping[int, int], count: int) -> list[int]:
     """Annotation rows, known by their class, spread over the classes: the first of each, then the second of each, until there are enough;
     in index order."""
     of_row = pd.Series(classes).sort_index()

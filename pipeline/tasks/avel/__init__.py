@@ -1,22 +1,10 @@
 """Audio-visual event localization: one event class, or background, for every segment of a clip."""
 
 from pipeline.tasks.avel.scores import Scores, decide, evaluate, score, table
-from pipeline.tasks.avel.shown import (
-    COMPARED,
-    CONFIDENT,
-    GRID,
-    SECONDARY,
-    SHOWN,
-    attention,
-    clip_scores,
-    compare,
-    confidences,
-    eventful,
-    has_tracks,
-    lanes,
-    table_tracks,
-    tracks,
-    true_classes,
+
+from pipeline.tasks.avel.shown import (  # isort: skip
+    COMPARED, CONFIDENT, GRID, SECONDARY, SHOWN, attention, clip_scores, compare, confidences, eventful, has_tracks, lanes, table_tracks,
+    tracks, true_classes,
 )  # fmt: skip
 from pipeline.tasks.avel.targets import AvelTargets, row_targets, targets_of_events, video_targets
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +14,7 @@ from pipeline.batch import Tensors
 from pipeline.datasets.base import SegmentRule
 from pipeline.datasets.segments import ROUNDING, least_cover
 from pipeline.errors import InputProblems
-from pipeline.tasks.labels import VideoTargets
+from pipeline.tasks.labels import ClipLabels, IndexedEvents, VideoTargets, check_labels
 
 ClipEvents = Sequence[tuple[int, float, float]]  # (class index, onset, offset) in seconds from the start of the clip
 
@@ -83,13 +82,9 @@ def _label(row: NDArray[np.int64], spans: ClipEvents, segment_seconds: float, ru
 
 
 def row_targets(
-    events: Sequence[Sequence[Mapping[str, Any]]],
-    classes: Sequence[str],
-    segments: int,
-    segment_seconds: float,
-    clip_labels: Sequence[Sequence[str]] | None = None,
+    events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
     rule: SegmentRule = "half",
-) -> AvelTargets:
+) -> AvelTargets:  # fmt: skip
     """Truth of N annotation rows from their indexed events (modality, label, onset, offset): audio-visual events alone count.
 
     Args:
@@ -102,14 +97,9 @@ def row_targets(
 
 
 def video_targets(
-    events: Sequence[Sequence[Mapping[str, Any]]],
-    classes: Sequence[str],
-    segments: int,
-    segment_seconds: float,
-    clip_labels: Sequence[Sequence[str]] | None = None,
-    proportions: bool = False,
-    rule: SegmentRule = "half",
-) -> VideoTargets:
+    events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
+    proportions: bool = False, rule: SegmentRule = "half",
+) -> VideoTargets:  # fmt: skip
     """Weak labels of N annotation rows: which classes an audio-visual event of the clip has, and nothing of when.
 
     An event counts that has any length within the ``segments`` of the clip. Rows without one are background clips: negatives.
@@ -134,7 +124,7 @@ def video_targets(
     return VideoTargets(labels)
 
 
-def _spans(events: Sequence[Sequence[Mapping[str, Any]]], classes: Sequence[str]) -> list[ClipEvents]:
+def _spans(events: IndexedEvents, classes: Sequence[str]) -> list[ClipEvents]:
     """The audio-visual events of each row, by class number."""
     numbers = _numbers([[event["label"] for event in of_row] for of_row in events], classes)
     return [
@@ -145,6 +135,5 @@ def _spans(events: Sequence[Sequence[Mapping[str, Any]]], classes: Sequence[str]
 
 def _numbers(names: Sequence[Sequence[str]], classes: Sequence[str]) -> list[list[int]]:
     number = {name: position for position, name in enumerate(classes)}
-    if unknown := sorted({name for of_row in names for name in of_row} - set(number)):
-        raise InputProblems("events", [f"the label {label!r} is not in the class list {', '.join(classes)}" for label in unknown])
+    check_labels((name for of_row in names for name in of_row), classes)
     return [[number[name] for name in of_row] for of_row in names]

@@ -4,22 +4,10 @@ Learned from the labels of whole clips, which do not say whether a class is audi
 """
 
 from pipeline.tasks.avvp.scores import HEADLINE, ParsingScores, decide, score, table
-from pipeline.tasks.avvp.shown import (
-    COMPARED,
-    CONFIDENT,
-    GRID,
-    SECONDARY,
-    SHOWN,
-    attention,
-    clip_scores,
-    compare,
-    confidences,
-    eventful,
-    has_tracks,
-    lanes,
-    table_tracks,
-    tracks,
-    true_classes,
+
+from pipeline.tasks.avvp.shown import (  # isort: skip
+    COMPARED, CONFIDENT, GRID, SECONDARY, SHOWN, attention, clip_scores, compare, confidences, eventful, has_tracks, lanes, table_tracks,
+    tracks, true_classes,
 )  # fmt: skip
 from pipeline.tasks.avvp.targets import MODALITIES, ParsingTargets, row_targets, video_targets
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -12,12 +12,10 @@ from torch import Tensor
 from pipeline.batch import Tensors
 from pipeline.datasets.base import Event, SegmentRule
 from pipeline.datasets.segments import occupied
-from pipeline.errors import InputProblems
-from pipeline.tasks.labels import VideoTargets
+from pipeline.tasks.labels import ClipLabels, IndexedEvents, VideoTargets, check_labels
 
 Modality = Literal["audio", "visual"]
 MODALITIES: tuple[Modality, Modality] = ("audio", "visual")  # the order of all that has one entry for each
-IndexedEvents = Sequence[Sequence[Mapping[str, Any]]]
 
 
 @dataclass
@@ -34,13 +32,9 @@ class ParsingTargets(Tensors):
 
 
 def row_targets(
-    events: IndexedEvents,
-    classes: Sequence[str],
-    segments: int,
-    segment_seconds: float,
-    clip_labels: Sequence[Sequence[str]] | None = None,
+    events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
     rule: SegmentRule = "half",
-) -> ParsingTargets:
+) -> ParsingTargets:  # fmt: skip
     """Truth of N annotation rows from their indexed events (modality, label, onset, offset); an ``av`` event counts as both.
 
     A class is on in a segment that one of its events covers by the rule.
@@ -63,14 +57,9 @@ def row_targets(
 
 
 def video_targets(
-    events: IndexedEvents,
-    classes: Sequence[str],
-    segments: int,
-    segment_seconds: float,
-    clip_labels: Sequence[Sequence[str]] | None = None,
-    proportions: bool = False,
-    rule: SegmentRule = "half",  # says when, which nothing here tells
-) -> VideoTargets:
+    events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
+    proportions: bool = False, rule: SegmentRule = "half",
+) -> VideoTargets:  # fmt: skip
     """Weak labels of N annotation rows: the classes of the clip in any modality, and no time.
 
     Args:
@@ -95,9 +84,7 @@ def _multi_hot(names: Sequence[Sequence[str]], classes: Sequence[str], events: I
         InputProblems: labels, of the clips or of events, that are not in ``classes``.
     """
     number = {name: position for position, name in enumerate(classes)}
-    used = {name for of_row in names for name in of_row} | {event["label"] for of_row in events for event in of_row}
-    if unknown := sorted(used - set(number)):
-        raise InputProblems("events", [f"the label {label!r} is not in the class list {', '.join(classes)}" for label in unknown])
+    check_labels({name for of_row in names for name in of_row} | {event["label"] for of_row in events for event in of_row}, classes)
     labels = torch.zeros(len(names), len(classes), dtype=torch.bool)
     for row, of_row in zip(labels, names, strict=True):
         row[[number[name] for name in of_row]] = True

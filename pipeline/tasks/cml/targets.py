@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -14,8 +14,7 @@ from torch import Tensor
 from pipeline.batch import Tensors
 from pipeline.datasets.base import Event, SegmentRule
 from pipeline.datasets.segments import occupied
-from pipeline.errors import InputProblems
-from pipeline.tasks.labels import VideoTargets
+from pipeline.tasks.labels import ClipLabels, IndexedEvents, VideoTargets, check_labels
 
 
 @dataclass
@@ -40,20 +39,15 @@ class Questions(NamedTuple):
 
 
 def row_targets(
-    events: Sequence[Sequence[Mapping[str, Any]]],
-    classes: Sequence[str],
-    segments: int,
-    segment_seconds: float,
-    clip_labels: Sequence[Sequence[str]] | None = None,  # the events tell all
+    events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
     rule: SegmentRule = "half",
-) -> MatchingTargets:
+) -> MatchingTargets:  # fmt: skip
     """Truth of N annotation rows, from audio-visual events: a segment is the event's if the event covers it by the rule.
 
     Raises:
         InputProblems: labels that are not in ``classes``.
     """
-    if unknown := sorted({event["label"] for of_row in events for event in of_row} - set(classes)):
-        raise InputProblems("events", [f"the label {label!r} is not in the class list {', '.join(classes)}" for label in unknown])
+    check_labels((event["label"] for of_row in events for event in of_row), classes)
     occupation = np.zeros((len(events), len(classes), segments), dtype=bool)
     for row, of_row in enumerate(events):
         occupation[row] = occupied([Event(**event) for event in of_row], classes, "av", segments, segment_seconds, rule)
@@ -61,14 +55,9 @@ def row_targets(
 
 
 def video_targets(
-    events: Sequence[Sequence[Mapping[str, Any]]],
-    classes: Sequence[str],
-    segments: int,
-    segment_seconds: float,
-    clip_labels: Sequence[Sequence[str]] | None = None,
-    proportions: bool = False,
-    rule: SegmentRule = "half",
-) -> VideoTargets:
+    events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
+    proportions: bool = False, rule: SegmentRule = "half",
+) -> VideoTargets:  # fmt: skip
     """Refuses: the task has no weak labels."""
     raise ValueError("cross-modality localization has no weak labels")
 

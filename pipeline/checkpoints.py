@@ -1,4 +1,4 @@
-"""What every resumable loop shares: a checkpoint written whole with the random state in it, and SIGTERM as a request to stop.
+"""Checkpoints of a training that can go on: written whole, with the random state in them, when it is time or SIGTERM asks for one.
 
 A checkpoint begins with the sha256 of the rest. One that was damaged since is discarded with a sentence, and the training starts again.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import pickle
 import signal
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import torch
 
 from pipeline.errors import PipelineError
+from pipeline.publish import replacing
 from pipeline.tensors import discard
 
 DIGEST_BYTES = hashlib.sha256().digest_size
@@ -27,13 +27,11 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
     """Write ``content`` (states of modules and optimizers, plain data) and torch's random state; a reader sees all of it or the old one."""
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-    partial = path.with_suffix(".partial")
     body = io.BytesIO()
     torch.save({**content, "random": torch.get_rng_state(), "random_cuda": cuda}, body)
-    with open(partial, "wb") as stream:
+    with replacing(path) as partial, open(partial, "wb") as stream:
         stream.write(hashlib.sha256(body.getbuffer()).digest())
         stream.write(body.getbuffer())
-    os.replace(partial, path)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import random
 import struct
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.media.clip import DecodedClip, decode_clip
+from pipeline.media.guard import Failure, run_guarded
 from pipeline.media.settings import MediaSettings
 
 SETTINGS = MediaSettings(frames_per_second=5, frame_size=64)
@@ -28,6 +30,7 @@ BANK = MediaSettings(frames_per_second=20, frame_size=64)  # every picture of an
 SAME, OTHER = 1.0, 2.0  # mean difference in grey levels up to which two pictures are one, and from which they are two
 NEAR_SECONDS = 0.25  # a picture from no further away is in place: two pictures at 8 a second, as one lost picture is no loss
 BLOCK_SECONDS = 0.1
+LIMITS = {"timeout_seconds": 30.0, "memory_mb": 2048}  # of one case
 KINDS = ("cut", "flip", "zero", "insert", "length", "header")
 
 
@@ -49,6 +52,12 @@ class Verdict:
     short: bool
     spoiled: bool
     moved: bool
+
+
+def campaign(sources: Sequence[Path], cases: int, seed: int, workers: int, segments: int) -> list[tuple[Case, Verdict | Failure]]:
+    """Every case's outcome; case n damages source n (modulo their number), a file of ``segments`` seconds."""
+    jobs = [Case(str(sources[number % len(sources)]), seed * 1_000_003 + number, segments) for number in range(cases)]
+    return list(run_guarded(examine, jobs, workers=workers, **LIMITS))
 
 
 def damaged(content: bytes, rng: random.Random) -> tuple[str, bytes]:

@@ -1,0 +1,87 @@
+"""What is wrong with ``features`` and ``imports`` beyond their schemas."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.datasets.base import NO_CLIPS
+from pipeline.encoders import ENCODERS
+from pipeline.features.settings import NOT_FINETUNED, EncoderChoice
+from pipeline.registry import suggest
+from pipeline.schema import block, mapping, schema_problems, unknown
+
+
+def problems(params: Mapping[str, Any]) -> list[str]:
+    """The encoders of every feature set, and what sets share with fine-tunings, with one another and with the data set."""
+    dataset, finetune, features, imports = (block(params, name) for name in ("dataset", "finetune", "features", "imports"))
+    found: list[str] = []
+    for name, feature_set in features.items():
+        for modality in ("visual", "audio"):
+            found += encoder_problems(f"features.{name}.{modality}", mapping(mapping(feature_set).get(modality)), modality)
+        found += finetuned_problems(f"features.{name}", mapping(feature_set), finetune)
+    return found + import_problems(dataset, finetune, features, imports)
+
+
+def encoder_problems(path: str, choice: Mapping[str, Any], modality: str) -> list[str]:
+    """An encoder of the modality, and its own settings."""
+    name = choice.get("encoder")
+    if not isinstance(name, str):
+        return []
+    if problems := unknown(f"{path}.encoder", name, ENCODERS):
+        return problems
+    encoder = ENCODERS.get(name)
+    if encoder.modality != modality:
+        fitting = [other for other in ENCODERS.names() if ENCODERS.get(other).modality == modality]
+        return [f"{path}.encoder: {name!r} encodes {encoder.modality}, not {modality}{suggest(name, fitting)}"]
+    options = {key: value for key, value in choice.items() if key not in EncoderChoice.model_fields}
+    return list(schema_problems(encoder.Config, options, path))
+
+
+def finetuned_problems(path: str, feature_set: Mapping[str, Any], finetune: Mapping[str, Any]) -> list[str]:
+    """``finetuned`` of a feature set, which DVC depends on, and ``weights``, which the encoder loads, must name the same encoder."""
+    if "finetuned" not in feature_set:
+        return [f"{path}.finetuned: this key is needed: the entry of `finetune` whose encoder it uses, or {NOT_FINETUNED}"]
+    name, visual, audio = feature_set["finetuned"], mapping(feature_set.get("visual")), mapping(feature_set.get("audio"))
+    if not isinstance(name, str):
+        return []  # the schema has named it
+    problems = []
+    if (named := finetuned_name(audio)) is not None:
+        problems.append(f"{path}.audio.weights: finetuned/{named}: audio encoders are not fine-tuned, only visual ones")
+    if name == NOT_FINETUNED:
+        if (named := finetuned_name(visual)) is not None:
+            problems.append(f"{path}.finetuned: the weights are finetuned/{named}; set finetuned: {named}, or other weights")
+    elif name not in finetune:
+        problems.append(f"{path}.finetuned: unknown fine-tuning {name!r}{suggest(str(name), [*finetune, NOT_FINETUNED])}")
+    elif finetuned_name(visual) != name:
+        problems.append(f"{path}.visual.weights: with finetuned: {name} they are finetuned/{name} (here: {visual.get('weights')!r})")
+    else:
+        tuned = mapping(mapping(finetune[name]).get("visual"))
+        for key in ("encoder", "model"):
+            if visual.get(key) != tuned.get(key):
+                problems.append(f"{path}.visual.{key}: {name} fine-tunes {tuned.get(key)!r} (here: {visual.get(key)!r})")
+    return problems
+
+
+def finetuned_name(choice: Mapping[str, Any]) -> str | None:
+    """NAME of ``weights: finetuned/NAME``; None for other weights."""
+    weights = choice.get("weights")
+    return weights.removeprefix("finetuned/") if isinstance(weights, str) and weights.startswith("finetuned/") else None
+
+
+def import_problems(
+    dataset: Mapping[str, Any], finetune: Mapping[str, Any], features: Mapping[str, Any], imports: Mapping[str, Any]
+) -> list[str]:
+    """Extracted and imported sets share data/features/, and only imported ones need no clips."""
+    problems = [f"imports.{name}: features.{name} exists as well; rename one of them" for name in imports if name in features]
+    if str(dataset.get("clips")).strip("/") == NO_CLIPS.as_posix():
+        problems += [
+            f"{block}.{name}: needs raw clips, but dataset.clips is {NO_CLIPS}; point that at them, or empty the block: {block}: {{}}"
+            for block, entries in (("finetune", finetune), ("features", features))
+            for name in entries
+        ]
+    for name, settings in imports.items():
+        sources = [mapping(mapping(settings).get("visual")), mapping(mapping(settings).get("audio"))]
+        if any(source.get("negatives") for source in sources) and not dataset.get("negatives"):
+            problems.append(f"imports.{name}: names files of negatives; say how many clips they hold: dataset.negatives")
+    return problems

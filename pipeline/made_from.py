@@ -1,0 +1,60 @@
+"""Which params make an out, for :mod:`pipeline.made_with`: nested as in params.yaml, defaults filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pipeline.config import Params
+from pipeline.contrastive.settings import FinetuneSettings
+from pipeline.encoders import ENCODERS
+from pipeline.features.settings import NOT_FINETUNED, FeatureSet
+from pipeline.made_with import WORKING_SETTINGS, publishable
+from pipeline.media.decoding import WORKING_SETTINGS as MEDIA_WORKING_SETTINGS
+from pipeline.methods import METHODS
+
+
+def index_params(params: Params) -> dict[str, Any]:
+    """What makes the index."""
+    return publishable({"dataset": params.dataset.model_dump(mode="json")})
+
+
+def finetuned_params(params: Params, name: str) -> dict[str, Any]:
+    """What makes a fine-tuned encoder, beside the index."""
+    settings = params.finetune[name]
+    dump = settings.model_dump(mode="json", exclude=WORKING_SETTINGS) | _encoders(settings)
+    return publishable({"finetune": {name: dump}, **_clips_params(params)})
+
+
+def features_params(params: Params, name: str) -> dict[str, Any]:
+    """What makes a feature set, extracted or imported, beside the index and a fine-tuned encoder."""
+    if name in params.imports:
+        return publishable({"imports": {name: params.imports[name].model_dump(mode="json")}})
+    settings = params.features[name]
+    return publishable({"features": {name: settings.model_dump(mode="json") | _encoders(settings)}, **_clips_params(params)})
+
+
+def run_params(params: Params, name: str) -> dict[str, Any]:
+    """Everything that makes a run's numbers; ``settings`` are those of its method, defaults filled in."""
+    run = params.runs[name]
+    features = params.features.get(run.features)
+    finetuned = features.finetuned if features is not None and features.finetuned != NOT_FINETUNED else None
+    return {
+        **index_params(params),
+        **(finetuned_params(params, finetuned) if finetuned else {}),
+        **features_params(params, run.features),
+        "settings": publishable(METHODS.get(run.method).Config(**params.method_settings(name)).model_dump(mode="json")),
+        "train": params.train.model_dump(mode="json", exclude=WORKING_SETTINGS),
+    }
+
+
+def _clips_params(params: Params) -> dict[str, Any]:
+    return {"media": params.media.model_dump(mode="json", exclude=MEDIA_WORKING_SETTINGS)}
+
+
+def _encoders(settings: FeatureSet | FinetuneSettings) -> dict[str, Any]:
+    """The encoders of an entry with the defaults of their own settings filled in."""
+    choices = {"visual": settings.visual, "audio": settings.audio}
+    return {
+        modality: {"encoder": choice.encoder, **ENCODERS.get(choice.encoder).Config.model_validate(choice.options).model_dump(mode="json")}
+        for modality, choice in choices.items()
+    }

@@ -1,0 +1,56 @@
+"""What is wrong with ``runs`` beyond its schema."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.methods import METHODS, MethodConfig
+from pipeline.registry import suggest
+from pipeline.schema import block, mapping, schema_problems, unknown
+from pipeline.settings import merge
+from pipeline.tasks import TASKS
+
+
+def problems(params: Mapping[str, Any]) -> list[str]:
+    """The task, method and feature set of every run, how they go together, and the run's overrides."""
+    sets = {**block(params, "features"), **block(params, "imports")}
+    streams = {name: mapping(mapping(entry).get("others")) for name, entry in sets.items()}
+    methods, runs = block(params, "methods"), block(params, "runs")
+    return [problem for name, run in runs.items() for problem in run_problems(f"runs.{name}", mapping(run), streams, methods)]
+
+
+def run_problems(path: str, run: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]], methods: Mapping[str, Any]) -> list[str]:
+    """``features``: by feature set its streams beside the visual and the audio one, with their settings."""
+    found = unknown(f"{path}.task", run.get("task"), TASKS) + unknown(f"{path}.method", run.get("method"), METHODS)
+    feature_set, method = run.get("features"), run.get("method")
+    if isinstance(feature_set, str) and feature_set not in features:
+        found.append(f"{path}.features: unknown feature set {feature_set!r}{suggest(feature_set, features)}")
+    if method not in METHODS.names():
+        return found
+    if method not in methods:
+        found.append(f"{path}.method: the block methods.{method} is missing; add it (it may be empty: {{}})")
+    if run.get("task") in TASKS.names() and run["task"] not in METHODS.get(method).tasks:
+        found.append(f"{path}.task: {method} does not do {run['task']!r} (it does: {', '.join(sorted(METHODS.get(method).tasks))})")
+    own = mapping(methods.get(method))
+    if not list(schema_problems(METHODS.get(method).Config, own, "")):  # else named once, at the method
+        settings = merge(own, mapping(run.get("overrides")))
+        of_method = list(schema_problems(METHODS.get(method).Config, settings, f"{path}.overrides"))
+        if not of_method and isinstance(feature_set, str) and feature_set in features:
+            of_method = stream_problems(path, METHODS.get(method).Config.model_validate(settings), feature_set, features[feature_set])
+        found += of_method
+    return found
+
+
+def stream_problems(path: str, config: MethodConfig, feature_set: str, others: Mapping[str, Any]) -> list[str]:
+    """Streams that a run's method wants and its feature set has not, or has for training clips alone."""
+    found = [
+        f"{path}.features: {feature_set} has no stream {stream!r}, which its method wants; choose another feature set, or settings that do"
+        f" without{suggest(stream, others)}"
+        for stream in (*config.streams, *config.label_streams)
+        if stream not in others
+    ]
+    for stream in config.streams:
+        if mapping(others.get(stream)).get("training_only"):
+            found.append(f"{path}.features: the stream {stream!r} of {feature_set} is there for training clips only, and no features")
+    return found

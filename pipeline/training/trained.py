@@ -1,0 +1,86 @@
+"""A trained seed on disk: ``seed-K.safetensors`` and, written last, ``seed-K.json`` with what rebuilds the method around the weights."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from pipeline.datasets.base import count_lines
+from pipeline.errors import PipelineError
+from pipeline.methods import Method, create
+from pipeline.publish import replacing
+from pipeline.sealed import read_sealed, unsealed, write_sealed
+from pipeline.tensors import Damaged, discard, load_tensors, save_tensors
+from pipeline.training.run import shape_arguments
+
+
+def weights_path(directory: Path, seed: int) -> Path:
+    return directory / f"seed-{seed}.safetensors"
+
+
+def facts_path(directory: Path, seed: int) -> Path:
+    return directory / f"seed-{seed}.json"
+
+
+def trained_seeds(directory: Path) -> list[int]:
+    """The seeds of a run that were trained, in ascending order."""
+    return sorted(int(path.stem.removeprefix("seed-")) for path in directory.glob("seed-*.json"))
+
+
+def save_seed(directory: Path, seed: int, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    """Write a seed's weights, then its facts: where the facts are, the seed is trained."""
+    save_tensors(weights_path(directory, seed), weights)
+    with replacing(facts_path(directory, seed)) as partial:
+        write_sealed(partial, facts)
+
+
+def is_trained(directory: Path, seed: int) -> bool:
+    """Whether an earlier start trained this seed and left it whole; what is damaged is removed."""
+    facts, weights = facts_path(directory, seed), weights_path(directory, seed)
+    if not facts.is_file():
+        return False
+    try:
+        unsealed(facts.read_text(encoding="utf-8"))["history"]
+        load_tensors(weights)
+    except (Damaged, ValueError, KeyError) as error:
+        weights.unlink(missing_ok=True)
+        discard(facts, str(error) if isinstance(error, Damaged) else f"{facts} is damaged", f"seed {seed} is trained again")
+        return False
+    return True
+
+
+def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
+    """(method in eval mode with its trained weights, the facts stored beside them).
+
+    Raises:
+        PipelineError: the seed was not trained, what was stored of it is damaged or not finite, or the weights do not fit the method;
+            says which are missing or unexpected.
+    """
+    path, of_weights = facts_path(directory, seed), weights_path(directory, seed)
+    if not path.is_file():
+        raise PipelineError(f"{directory}: seed {seed} was not trained; run `dvc repro`")
+    facts = read_sealed(path)
+    shapes = {name: tuple(shape) for name, shape in facts["shapes"].items()}
+    method = create(facts["method"], **shape_arguments(shapes), num_classes=len(facts["classes"]), **facts["settings"])
+    weights, _ = load_tensors(of_weights)
+    if names := count_lines("tensors with numbers that are not finite", method.not_finite(weights)):
+        raise PipelineError(f"{of_weights}: {names[0]}; remove {directory} and train again")
+    try:
+        method.load_kept(weights)
+    except RuntimeError as error:
+        raise PipelineError(f"{of_weights} does not fit {facts['method']}: {error}") from None
+    return method.eval(), facts
+
+
+def write_curves(directory: Path, histories: Mapping[int, Sequence[Mapping[str, Any]]]) -> None:
+    """``curves.csv``: seed, epoch and every recorded quantity, one line per epoch; ``histories`` by seed."""
+    lines = [{"seed": seed, **line} for seed, history in histories.items() for line in history]
+    columns = list(dict.fromkeys(key for line in lines for key in line))
+    with open(directory / "curves.csv", "w", encoding="utf-8", newline="") as stream:
+        writer = csv.DictWriter(stream, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(lines)
