@@ -1,4 +1,4 @@
-"""Every registered method in each of its main variants, with the features, truth and answers of its task: what the one contract runs on."""
+"""Every registered method in each of its main variants, with features, truth and answers of its task, for the contract."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which parameters a loss does not depend on, told apart from rounding."""
+"""Parameters on which a loss does not depend, separated from rounding."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Methods of cross-modality localization: what is known of which modality, and each restated in NumPy, float64, one window at a time."""
+"""Methods of cross-modality localization: use of the given modality, and each restated in NumPy, float64, one window at a time."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def build(name, switches, seed=0, dropout=0.0, **settings):
 
 
 def batch_of(clips_=4, segments=6, seed=1) -> tuple[Batch, MatchingTargets]:
-    """Noise; an unbroken event of one class in each clip, none that fills it."""
+    """Noise with one unbroken event per clip, which never fills the clip."""
     generator = torch.Generator().manual_seed(seed)
     visual = torch.randn(clips_, segments, *VISUAL_SHAPE, generator=generator)
     audio = torch.randn(clips_, segments, *AUDIO_SHAPE, generator=generator)
@@ -47,8 +47,8 @@ def batch_of(clips_=4, segments=6, seed=1) -> tuple[Batch, MatchingTargets]:
 
 
 @every_case
-def test_the_given_modality_is_known_in_its_window_alone(name, switches):
-    """Sound outside a window moves no answer to it; the picture there does (of the searched modality all is known)."""
+def test_the_given_modality_is_used_only_within_its_window(name, switches):
+    """Audio outside the given window changes no answer; visual features there do, because the searched modality is fully known."""
     method = build(name, switches).double().eval()
     batch, _ = batch_of()
     batch = Batch(batch.visual.double(), batch.audio.double(), batch.mask)
@@ -169,7 +169,7 @@ def test_dam_and_ccln_equal_the_numpy_restatement(switches):
     )  # fmt: skip
     terms = {}
     for name, given in (("a2v", "audio"), ("v2a", "visual")):
-        said = [(logits(0, given, 1, 3), EVENTS[0]), (logits(1, given, 0, 2), EVENTS[1])]  # the clip without an event trains nothing
+        said = [(logits(0, given, 1, 3), EVENTS[0]), (logits(1, given, 0, 2), EVENTS[1])]  # the clip without an event does not contribute
         terms[name] = np.mean([math.log(1 + math.exp(-x if bit else x)) for row, bits in said for x, bit in zip(row, bits, strict=True)])
     total = (terms["a2v"] + terms["v2a"]) / 2
     if switches is not None:

@@ -1,4 +1,4 @@
-"""What every registered method of any task must do, in each of its main variants."""
+"""The contract of every registered method of any task, in each of its main variants."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_a_clip_is_scored_alone_and_cut_short_as_in_a_batch(name, config):
 @pytest.mark.processor
 @every_case
 @pytest.mark.fault(3, 6)
-def test_what_stands_in_the_padding_changes_nothing(name, config):
+def test_values_in_the_padding_change_nothing(name, config):
     method = build(name, config).train()
 
     def outcome(fill: float):
@@ -223,8 +223,10 @@ LEARNS = [
 @pytest.mark.processor
 @pytest.mark.parametrize(("name", "config"), LEARNS)
 def test_learns_twelve_random_clips_by_heart(name, config):
-    """Up to 95% of what it is told, without dropout (the commonest label gets under 50), sooner or later: after how many steps is
-    rounding's, most need 75."""
+    """Reach 95 % of the training labels without dropout (the most common label gives under 50 %).
+
+    The number of steps depends on rounding; most need 75.
+    """
     method = build(name, {**config, **dict.fromkeys(SMALL[name].dropouts, 0.0)}).train()
     if task_of(name) == "avvp":
         for buffer in method.buffers():  # all labels stay
@@ -245,7 +247,7 @@ def test_learns_twelve_random_clips_by_heart(name, config):
 
 @every_case
 def test_labels_of_another_supervision_are_refused(name, config):
-    """A weakly supervised method cannot be handed the labels of segments, and none those of another task, by mistake or otherwise."""
+    """A weakly supervised method refuses segment labels, and every method the targets of another task."""
     method = build(name, config)
     batch, truth = random_batch()
     wrong = [told for told in truth if type(told) is not type(truth.told(method))]

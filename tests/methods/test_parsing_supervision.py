@@ -1,4 +1,4 @@
-"""What any parsing method can learn beside the labels of clips (guessed labels of segments), and the thresholds it can be given."""
+"""Segment pseudo-labels and selected or given thresholds, for any parsing method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ every_case = pytest.mark.parametrize(("name", "config"), cases("avvp"))
 
 
 def with_labels(batch: Batch, seed: int = 5) -> Batch:
-    """The batch with guessed labels of segments; what stands in the padding is not 0."""
+    """Add segment pseudo-labels to the batch; their padding is not 0."""
     generator = torch.Generator().manual_seed(seed)
     labels = [(torch.rand(*batch.mask.shape, CLASSES, generator=generator) < 0.4).float() for _ in range(2)]
     for table in labels:
@@ -40,14 +40,14 @@ def eval_mode(name: str, config: dict, **more) -> ParsingMethod:
 
 
 def in_training(method: ParsingMethod, batch: Batch) -> Anchored | ParsingScores:
-    """Probabilities of the segments in the pass that training makes, which CMPAE fuses otherwise than prediction."""
+    """Segment probabilities of the training pass, which CMPAE fuses differently from prediction."""
     method = getattr(method, "anchor", method)
     return method.anchor_forward(method.inputs(batch), method.crosses) if isinstance(method, AnchorMethod) else method.predict(batch)
 
 
 @every_case
 def test_guessed_labels_of_segments_enter_the_loss(name, config):
-    """Their terms from the very probabilities of the segments, clip by clip and in float64, and added to the total with weight 1."""
+    """Their terms are computed from the segment probabilities and added to the total with weight 1."""
     method = eval_mode(name, config, **GUESSED).double()
     batch, truth = padded(0.0)
     batch = Batch(batch.visual.double(), batch.audio.double(), batch.mask, {"motion": batch.others["motion"].double()})
@@ -71,7 +71,7 @@ def test_guessed_labels_of_segments_enter_the_loss(name, config):
 
 @every_case
 def test_the_targets_of_a_clip_are_the_largest_of_its_segments(name, config):
-    """Guessed labels that say in one segment what the clip's label says give the clip's own terms of a method without them."""
+    """Pseudo-labels that contain the clip's labels in one segment give the same clip terms as no pseudo-labels."""
     batch, truth = random_batch()
     labels = truth.several.labels[:, :CLASSES]
     guessed = torch.zeros(4, 6, CLASSES)
@@ -109,7 +109,7 @@ def test_guessed_labels_that_are_not_there_are_an_error(name, config):
         losses(method, Batch(batch.visual, batch.audio, batch.mask, others), truth)
 
 
-def test_a_method_that_does_not_learn_from_them_says_so(monkeypatch):
+def test_a_method_that_cannot_learn_from_them_refuses(monkeypatch):
     method = eval_mode("han", {"width": 16, "feedforward": 24}, **GUESSED)
     monkeypatch.setattr(type(method), "losses_of_clips", lambda *_: {"total": torch.zeros(())})
     batch, truth = random_batch()
@@ -126,7 +126,7 @@ def random_truth(batch: Batch) -> ParsingTargets:
 @pytest.mark.parametrize("selected_for", [("visual",), ("audio",), ("audio", "visual")])
 @pytest.mark.parametrize("name", METHODS_OF_PARSING)
 def test_thresholds_are_selected_by_the_task_s_own_metric(name, selected_for):
-    """Every class and threshold tried by whole answers of the task: only the chosen modality's clip gate moves."""
+    """Compared with trying every threshold of every class; only the chosen modality's clip threshold changes."""
     batch, _ = random_batch(12)
     batch = Batch(batch.visual, batch.audio, torch.arange(6) < torch.tensor([6] * 11 + [2])[:, None], batch.others)
     method = eval_mode(name, SMALL[name].settings, thresholds="selected", selected_for=list(selected_for))
@@ -169,7 +169,7 @@ def test_selected_thresholds_are_saved_and_take_the_place_of_the_method_s_own(na
 @every_case
 @pytest.mark.parametrize("given", [{"visual": (0.7, 0.4, 0.55)}, {"audio": (0.0, 1.0, 0.3), "visual": (0.7, 0.4, 0.55)}], ids=list)
 def test_given_thresholds_take_the_place_of_the_method_s_own(name, config, given):
-    """They are there without any validation, are saved, and are none of the first network's."""
+    """They need no validation, are saved, and do not apply to the first network."""
     batch, _ = random_batch()
     plain, method = build(name, config), build_given(name, config, given)
     with torch.no_grad():
@@ -181,7 +181,7 @@ def test_given_thresholds_take_the_place_of_the_method_s_own(name, config, given
     assert "selected_thresholds" in method.kept_weights()
     assert method.config.calibrated_after is None
     if method.config.first is not None:
-        again = type(method.config.first)(**method.config.first.model_dump())  # as the first network's row builds it
+        again = type(method.config.first)(**method.config.first.model_dump())  # as the first network's run builds it
         assert again == plain.config.first
         assert again.thresholds == "fixed"
 

@@ -1,4 +1,4 @@
-"""Training in bfloat16 on a processor that ends at AVX2, as most laptops' do; here a newer one that is kept from using more."""
+"""bfloat16 training on a processor without AVX-512, like most laptops; simulated by disabling newer instructions."""
 
 from __future__ import annotations
 
