@@ -239,7 +239,7 @@ def test_cnn14_segments_are_independent(cnn14):
 
 
 def test_cnn14_equals_the_panns_package(cnn14, monkeypatch, tmp_path):
-    """Its import looks for a list of labels at home and would shell out to wget for it: it gets a home with such a list, and no shell."""
+    """Its import would shell out to wget for a list of labels in the home directory, so the home here has one."""
     if importlib.util.find_spec("panns_inference") is None:
         pytest.skip("panns_inference is not installed (it is in the extra `test`)")
     import os
