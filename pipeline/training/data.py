@@ -97,7 +97,7 @@ def label_stream_problems(data: SplitData, names: Sequence[str]) -> list[str]:
     for name in names:
         stream = data.features.others[name]
         if stream.shape[2:] != (data.num_classes,):
-            problems.append(f"{name}: shape {tuple(stream.shape[2:])} per segment; one label for each of {data.num_classes} classes is needed")
+            problems.append(f"{name}: shape {tuple(stream.shape[2:])} per segment; needs one label for each of {data.num_classes} classes")
             continue
         right = ((stream >= 0) & (stream <= 1)).all(dim=-1) | ~data.features.mask  # False for NaN too
         clips = [clip for clip, good in zip(data.clips, right.all(dim=1).tolist(), strict=True) if not good]
