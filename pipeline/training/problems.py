@@ -56,5 +56,5 @@ def stream_problems(path: str, config: MethodConfig, feature_set: str, others: M
     ]
     for stream in config.streams:
         if mapping(others.get(stream)).get("training_only"):
-            found.append(f"{path}.features: the stream {stream!r} of {feature_set} is training_only: it can hold labels, but not features")
+            found.append(f"{path}.features: the stream {stream!r} of {feature_set} covers training clips only, so it holds no features")
     return found
