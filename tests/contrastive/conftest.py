@@ -26,7 +26,7 @@ SETTINGS = {
 
 
 class World:
-    """Clips of coloured noise whose brightness goes with the pitch of their tone; content number -> bytes."""
+    """Clips of coloured noise, brighter with the pitch of their tone; content number -> bytes."""
 
     def __init__(self, root, splits: str = "t" * 10 + "v" * 5 + "s" * 3) -> None:
         self.cache = Cache(root)
@@ -59,6 +59,11 @@ class World:
         directory.mkdir(parents=True, exist_ok=True)
         self.finetuning(**changes).run(directory)
         return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+
+
+@pytest.fixture(scope="session")
+def world_class() -> type[World]:
+    return World
 
 
 @pytest.fixture

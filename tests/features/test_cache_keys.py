@@ -1,6 +1,8 @@
-"""The cache of another encoder, other weights, another version or other clips is never taken: a key for each."""
+"""Cache keys: entries of other encoders, weights, versions or clips are never used."""
 
 from __future__ import annotations
+
+import shutil
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ STRANGE = 77.0  # a feature that no encoder makes of these clips
 
 
 def poison(world: World) -> None:
-    """Every entry says something strange, so that whoever reads one shows it."""
+    """Replace every entry's numbers by absurd ones, to show whether any is read."""
     for path in (world.cache.root / KIND).rglob("*.npz"):
         arrays, facts = world.cache.get(KIND, path.stem)
         world.cache.put(KIND, path.stem, {"features": np.full_like(arrays["features"], STRANGE)}, facts)
@@ -43,15 +45,27 @@ OTHERS = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory):
+    """A cache of absurd features, which are read if nothing has changed."""
+    root = tmp_path_factory.mktemp("poisoned")
+    world = World(root / "cache", contents=(0, 1))
+    world.extract(root / "before")
+    poison(world)
+    world.extract(root / "same")
+    assert (FeatureStore(root / "same").read("visual", ["clip0"]) == STRANGE).all()
+    weights_file(root / "own.safetensors", 1)
+    return root
+
+
 @pytest.mark.parametrize("what", OTHERS)
 @pytest.mark.fault(25)
-def test_features_made_otherwise_have_other_keys_and_are_made_anew(tmp_path, monkeypatch, what):
+def test_features_of_other_settings_have_other_keys_and_are_computed_again(poisoned, tmp_path, monkeypatch, what):
+    shutil.copytree(poisoned / "cache", tmp_path / "cache")
+    shutil.copy(poisoned / "own.safetensors", tmp_path)
     world = World(tmp_path / "cache", contents=(0, 1))
-    world.extract(tmp_path / "before")
-    poison(world)
-    world.extract(tmp_path / "same")
-    assert (FeatureStore(tmp_path / "same").read("visual", ["clip0"]) == STRANGE).all(), "the very same is taken from the cache"
-    weights_file(tmp_path / "own.safetensors", 1)
+    keys = {path.stem for path in (world.cache.root / KIND).rglob("*.npz")}
+    assert {key for row in world.verdicts for key in Extraction(changed(), world.jobs, world.cache, 1).plan.clip(row).keys.values()} == keys
     settings = OTHERS[what](monkeypatch, tmp_path) or changed()
     world.extract(tmp_path / "after", settings)
     store = FeatureStore(tmp_path / "after")
@@ -59,7 +73,7 @@ def test_features_made_otherwise_have_other_keys_and_are_made_anew(tmp_path, mon
 
 
 @pytest.mark.fault(25)
-def test_a_weights_file_of_the_same_name_with_other_numbers_is_another(tmp_path):
+def test_a_weights_file_with_other_numbers_has_another_key(tmp_path):
     world, path = World(tmp_path / "cache", contents=(0,)), tmp_path / "own.safetensors"
     weights_file(path, 1)
     settings = changed(visual={**VISUAL, "weights": str(path)})
