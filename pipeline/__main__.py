@@ -28,7 +28,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in COMMANDS:
         module.add(commands)
-    with console("", 2, "interrupted; what was finished is kept"), ending_on_sigterm():
+    with console("", 2, "interrupted; finished work is kept"), ending_on_sigterm():
         arguments = parser.parse_args()
         arguments.command(arguments)
 

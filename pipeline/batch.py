@@ -1,4 +1,4 @@
-"""Bundles of tensors that move between devices, and are sliced along the batch, as one.
+"""Bundles of tensors that are moved between devices and sliced along the batch together.
 
 Shape letters: B batch, T segments of one clip, D feature width.
 """
@@ -15,7 +15,10 @@ from torch import Tensor
 
 @dataclass
 class Tensors:
-    """A bundle of tensors that moves, and is sliced along the batch, as one. Not frozen: Fabric refuses frozen dataclasses as inputs."""
+    """A bundle of tensors, moved and sliced along the batch together.
+
+    Not frozen, because Fabric refuses frozen dataclasses as inputs.
+    """
 
     def _map(self, function) -> Self:
         changes = {f.name: _each(function, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None}
@@ -25,7 +28,7 @@ class Tensors:
         return self._map(lambda tensor: tensor.to(device))
 
     def finite(self, mask: Tensor) -> Tensor:
-        """(B,) bool: whether every number of a clip is finite; what it says of segments outside of ``mask`` (B, T) does not count."""
+        """(B,) bool: whether all numbers of a clip are finite, ignoring segments outside ``mask`` (B, T)."""
         good = torch.ones(len(mask), dtype=torch.bool, device=mask.device)
         for value in (getattr(self, f.name) for f in fields(self)):
             for tensor in value.values() if isinstance(value, dict) else () if value is None else (value,):
@@ -39,13 +42,13 @@ class Tensors:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Bundles joined along the batch; a field that is None in the first is None in the result."""
+        """Join bundles along the batch; a field that is None in the first is None in the result."""
         present = [f.name for f in fields(cls) if getattr(parts[0], f.name) is not None]
         return replace(parts[0], **{name: _joined([getattr(part, name) for part in parts]) for name in present})
 
 
 def _each(function, value):
-    """Of a tensor, or of every tensor of a dict."""
+    """Apply to a tensor, or to each tensor of a dict."""
     return {name: function(tensor) for name, tensor in value.items()} if isinstance(value, dict) else function(value)
 
 
@@ -61,8 +64,8 @@ class Batch(Tensors):
 
     visual: (B, T, h, w, D_v) or (B, T, D_v), float, as the feature store holds it.
     audio: (B, T, D_a), float.
-    mask: (B, T), bool; False where a segment lies beyond the end of its clip (padding).
-    others: further streams of the feature set by name (``motion``), (B, T, ...) each; those that the method's settings name, no more.
+    mask: (B, T), bool; False for padding, segments beyond the end of a clip.
+    others: further streams of the feature set by name (``motion``), (B, T, ...) each; only those that the method's settings name.
     """
 
     visual: Tensor

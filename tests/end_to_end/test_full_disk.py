@@ -97,7 +97,7 @@ def check_sentence(err: str, name: str, place: Path) -> None:
     assert "the disk is full (" in line
     named = line.removeprefix(f"{name}: ").split(" cannot be written", maxsplit=1)[0]
     assert Path(named).resolve().is_relative_to(place), line
-    assert line.endswith("free some space and run again, what was finished is kept")
+    assert line.endswith("free some space and run again, finished work is kept")
 
 
 CASES = [(stage, 0) for stage in STAGES] + [(stage, 8192) for stage in STAGES if stage[0] not in (synthesize, report)]  # those are slow
