@@ -15,7 +15,7 @@ from torch import Tensor
 
 @dataclass
 class Tensors:
-    """A bundle of tensors, moved and sliced along the batch together.
+    """A bundle of tensors, moved between devices and sliced along the batch together.
 
     Not frozen, because Fabric refuses frozen dataclasses as inputs.
     """
@@ -28,7 +28,7 @@ class Tensors:
         return self._map(lambda tensor: tensor.to(device))
 
     def finite(self, mask: Tensor) -> Tensor:
-        """(B,) bool: whether all numbers of a clip are finite, ignoring segments outside ``mask`` (B, T)."""
+        """Whether all values of each clip are finite: (B,) bool. Segments outside ``mask`` (B, T) do not count."""
         good = torch.ones(len(mask), dtype=torch.bool, device=mask.device)
         for value in (getattr(self, f.name) for f in fields(self)):
             for tensor in value.values() if isinstance(value, dict) else () if value is None else (value,):
@@ -42,7 +42,7 @@ class Tensors:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Join bundles along the batch; a field that is None in the first is None in the result."""
+        """Join bundles along the batch; a field that is None in the first part is None in the result."""
         present = [f.name for f in fields(cls) if getattr(parts[0], f.name) is not None]
         return replace(parts[0], **{name: _joined([getattr(part, name) for part in parts]) for name in present})
 
@@ -64,8 +64,8 @@ class Batch(Tensors):
 
     visual: (B, T, h, w, D_v) or (B, T, D_v), float, as the feature store holds it.
     audio: (B, T, D_a), float.
-    mask: (B, T), bool; False for padding, segments beyond the end of a clip.
-    others: further streams of the feature set by name (``motion``), (B, T, ...) each; only those that the method's settings name.
+    mask: (B, T), bool; False where a segment lies beyond the end of its clip (padding).
+    others: further streams of the feature set by name (``motion``), (B, T, ...) each; only those named by the method's settings.
     """
 
     visual: Tensor

@@ -200,7 +200,8 @@ MAPS = """
     from pipeline.contrastive.data import Draw
     maps.load_frames = lambda cache, encoder, draw: torch.ones(len(draw.frames), 3, 8, 8)
     kept = {name: Draw(SimpleNamespace(clip=name), (0,), tuple(range(20))) for name in "abcdef"}
-    source = maps.Maps(maps.Frames(None, None), lambda frames: torch.ones(len(frames), 32, 8, 8), kept, (32, 8, 8), 8, Path(PLACE))
+    frozen = lambda frames: torch.ones(len(frames), 32, 8, 8)
+    source = maps.MapSource(maps.FrameSource(None, None), frozen, kept, (32, 8, 8), 8, Path(PLACE))
     for _ in source.of(list(kept.values())):
         pass
 """

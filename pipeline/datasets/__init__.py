@@ -1,4 +1,4 @@
-"""Annotations -> rows, labels and files, for every registered kind of data set."""
+"""Read annotations into rows, labels and files, for every registered kind of data set."""
 
 from pipeline.datasets import ave as ave
 from pipeline.datasets import folder as folder

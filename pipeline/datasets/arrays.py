@@ -1,4 +1,4 @@
-"""Published HDF5 files: one data set a file, opened without trusting it."""
+"""Read published HDF5 and .npy files, one array each, without trusting them."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-LARGEST_CHUNK = 2**30  # bytes; a chunk is unpacked whole, however little of it is asked for
+LARGEST_CHUNK = 2**30  # bytes; a chunk is unpacked whole, however little of it is read
 MOST_NAMED = 20  # keys, in a message
 KEYS = ("avadataset", "order", "dataset")  # as AVE's authors, and those who extracted features for it, named them
 
 
 @contextmanager
 def open_dataset(path: Path) -> Iterator[h5py.Dataset]:
-    """The one array of an HDF5 file, under a key in use or, if it is the only one, any other.
+    """Open the one array of an HDF5 file, under a known key or, if alone, under any key.
 
     Raises:
-        ValueError: no such file, no HDF5 file (nor a truncated one), no array that is clearly meant, or one that refers to other files.
+        ValueError: the file is missing, not HDF5, truncated, holds no single candidate, or refers to other files.
     """
     if not path.is_file():
         raise ValueError("no such file")
@@ -44,10 +44,14 @@ def open_dataset(path: Path) -> Iterator[h5py.Dataset]:
 
 
 def read_array(path: Path, shape: tuple[int | None, ...], longest: int = 0) -> np.ndarray:
-    """A small published array, whole; None in ``shape`` stands for any length up to ``longest``: a small file may state any size.
+    """Read a small published array whole.
+
+    Args:
+        shape: None stands for any length up to ``longest``.
+        longest: needed because a small file may state any size.
 
     Raises:
-        ValueError: as :func:`open_dataset`, or another shape, or not numbers, or NaN.
+        ValueError: as :func:`open_dataset`; or the array has another shape, is not of numbers, or is not finite.
     """
     with open_dataset(path) as dataset:
         if len(dataset.shape) != len(shape) or any(want not in (None, have) for want, have in zip(shape, dataset.shape, strict=True)):
@@ -67,13 +71,13 @@ def read_array(path: Path, shape: tuple[int | None, ...], longest: int = 0) -> n
 
 
 def npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
-    """(shape, dtype, offset of the numbers in bytes) of a .npy file, without reading or unpickling anything.
+    """Read shape, dtype and the numbers' offset in bytes from a .npy file's header; nothing is unpickled.
 
     Raises:
-        ValueError: no such file, no .npy file, one that holds Python objects, in Fortran order, or truncated; with the reason.
+        ValueError: the file is missing, not .npy, holds Python objects, is in Fortran order, or truncated.
     """
     if path.exists() and not path.is_file():
-        raise ValueError("no file but a directory, a pipe or a device")
+        raise ValueError("a directory, a pipe or a device, not a file")
     try:
         with open(path, "rb") as stream:
             version = np.lib.format.read_magic(stream)
@@ -83,7 +87,7 @@ def npy_header(path: Path) -> tuple[tuple[int, ...], np.dtype, int]:
     except FileNotFoundError:
         raise ValueError("no such file") from None
     except (ValueError, EOFError, OSError) as error:
-        raise ValueError(f"no .npy file ({' '.join(str(error).split())})") from None
+        raise ValueError(f"not a .npy file ({' '.join(str(error).split())})") from None
     if dtype.hasobject:
         raise ValueError("holds Python objects (pickle), which are never loaded; save it as plain numbers")
     if fortran and len(shape) > 1:

@@ -1,10 +1,10 @@
-"""AVE-format annotations: ``Category&VideoID&Quality&StartTime&EndTime``, one audio-visual event a line (Tian et al. 2018).
+"""Read AVE-format annotations: ``Category&VideoID&Quality&StartTime&EndTime``, one audio-visual event per line (Tian et al. 2018).
 
 A directory holds ``Annotations.txt`` (with or without a header line: both are in circulation, and a header taken for a row shifts every
 published order file by one), the splits as ``trainSet.txt``, ``valSet.txt``, ``testSet.txt`` in the same line format or as
-``train_order.h5`` ... (row numbers from 0; where both are there they must agree), and, where there is one, ``categories.txt`` with the
-class order; else classes stand in the order of first appearance, as the published label files do. A row is an annotation line: index i
-of every published feature and label file is row i, the i-th line without the header.
+``train_order.h5`` ... (row numbers from 0; if both exist they must agree), and optionally ``categories.txt`` with the class order; without
+it, classes are in the order of first appearance, as in the published label files. A row is an annotation line: index i of every published
+feature and label file is row i, the i-th line without the header.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pipeline.errors import InputProblems
 from pipeline.text import text_lines
 
 SPLIT_FILES: dict[str, Split] = {"trainSet.txt": "train", "valSet.txt": "val", "testSet.txt": "test"}
-NAMED = 100  # clips with several rows, and leaks, are named one by one: AVE has 45
+NAMED = 100  # most names in a line on clips with several rows, or on leaks: AVE has 45
 
 
 @dataclass(frozen=True)
 class Line:
-    """One annotation line: class, clip id, [start, end) in seconds. Its place in the file does not make it another line."""
+    """One annotation line: class, clip id, [start, end) in seconds; its line number does not count for equality."""
 
     category: str
     clip: str
@@ -40,7 +40,7 @@ def parse_line(text: str, seconds: float, number: int = 0) -> Line:
     """Parse one line; ``seconds`` is the length of a clip.
 
     Raises:
-        ValueError: with the reason, for the caller to put file and line number before it.
+        ValueError: the line is malformed; the caller adds file and line number.
     """
     parts = text.split("&")
     if len(parts) != 5:
@@ -60,7 +60,7 @@ def parse_line(text: str, seconds: float, number: int = 0) -> Line:
 
 
 def read_lines(path: Path, seconds: float, problems: list[str]) -> list[Line]:
-    """All lines of a file; what is wrong goes to ``problems`` with file and line."""
+    """Read all lines of a file; malformed ones go to ``problems`` with file and line."""
     if not path.is_file():
         problems.append(f"{path}: no such file")
         return []
@@ -77,7 +77,7 @@ def read_lines(path: Path, seconds: float, problems: list[str]) -> list[Line]:
 
 
 def read_classes(directory: Path, lines: list[Line], problems: list[str]) -> list[str]:
-    """Class names in label order; a category that ``categories.txt`` does not know is a problem."""
+    """Read class names in label order; a category missing from ``categories.txt`` is a problem."""
     appearing = list(dict.fromkeys(line.category for line in lines))
     path = directory / "categories.txt"
     if not path.is_file():
@@ -89,7 +89,7 @@ def read_classes(directory: Path, lines: list[Line], problems: list[str]) -> lis
 
 @DATASETS.register("ave")
 def read_ave(settings: DatasetSettings) -> Index:
-    """Rows of ``Annotations.txt`` in its order, each with its split; after them ``settings.negatives`` clips without an event.
+    """Read the rows of ``Annotations.txt`` in order, each with its split, then ``settings.negatives`` clips without an event.
 
     Raises:
         InputProblems: every malformed or unmatched line, and every unusable order file, at once.
@@ -97,7 +97,7 @@ def read_ave(settings: DatasetSettings) -> Index:
     directory, seconds = settings.annotations, settings.segments * settings.segment_seconds
     problems: list[str] = []
     lines = read_lines(directory / "Annotations.txt", seconds, problems)
-    if problems and not lines:  # without them, every line of the other files would be one too many
+    if problems and not lines:  # without them, every line of the other files would be a problem
         raise InputProblems(str(directory), problems)
     classes = read_classes(directory, lines, problems)
     splits = match_splits(directory, lines, problems) if settings.split == "match" else official_splits(directory, lines, seconds, problems)
@@ -122,7 +122,7 @@ def read_ave(settings: DatasetSettings) -> Index:
 
 
 def official_splits(directory: Path, lines: list[Line], seconds: float, problems: list[str]) -> list[Split]:
-    """The split of every row, from the split texts, the order files, or both, which must then be the same row for row."""
+    """Split of every row, from the split texts, the order files, or both, which must then agree row by row."""
     orders = read_orders(directory, "", len(lines), problems)
     splits: list[Split] = ["none"] * len(lines)
     for split, order in orders.items():
@@ -137,7 +137,7 @@ def official_splits(directory: Path, lines: list[Line], seconds: float, problems
         of_split = read_lines(path, seconds, problems)
         for line in of_split:
             if by_line.setdefault(line, split) != split:
-                problems.append(f"{path}:{line.number}: {line} stands in {by_line[line]} as well")
+                problems.append(f"{path}:{line.number}: {line} is in {by_line[line]} as well")
             if line not in known:
                 problems.append(f"{path}:{line.number}: {split}: {line} is not in Annotations.txt with that span")
         if split in orders and [lines[row] for row in orders[split]] != of_split:
@@ -155,7 +155,7 @@ def _first_difference(path: Path, text: list[Line], split: Split, ordered: list[
 
 
 def match_splits(directory: Path, lines: list[Line], problems: list[str]) -> list[Split]:
-    """The subsets of cross-modality localization, ``*_order_match.h5``: in test every event is shorter than its clip."""
+    """Splits for cross-modality localization, ``*_order_match.h5``: in test every event is shorter than its clip."""
     orders = read_orders(directory, "_match", len(lines), problems)
     if not orders:
         problems.append(f"{directory}: dataset.split: match needs train_order_match.h5, val_order_match.h5, test_order_match.h5")
@@ -167,7 +167,7 @@ def match_splits(directory: Path, lines: list[Line], problems: list[str]) -> lis
 
 
 def health(lines: list[Line], rows: list[Row], has_clips: bool = True) -> list[str]:
-    """Defects that do not stop a run but must be seen: counted and named with their rows (from 0) and lines, never mended silently."""
+    """List defects that do not stop a run, with their rows (from 0) and lines; none is repaired silently."""
     places: dict[str, list[int]] = defaultdict(list)
     for position, line in enumerate(lines):
         places[line.clip].append(position)
@@ -187,7 +187,7 @@ def health(lines: list[Line], rows: list[Row], has_clips: bool = True) -> list[s
     trained = [where for where in several.values() if any(rows[i].split == "train" for i in where)]
     for split in ("val", "test"):
         leaked = [i for where in trained for i in where if rows[i].split == split]
-        report += count_lines(f"{split} rows whose clip stands in train too", [name[i] for i in sorted(leaked)], NAMED)
+        report += count_lines(f"{split} rows whose clip is in train too", [name[i] for i in sorted(leaked)], NAMED)
     if has_clips:
         report += count_lines("rows without a file", [row.clip for row in rows if row.file is None])
     return report

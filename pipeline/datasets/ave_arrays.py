@@ -1,4 +1,4 @@
-"""AVE's HDF5 files: row orders of the splits, labels to check ours against, the negatives of weak training."""
+"""Read AVE's HDF5 files: row orders of the splits, published labels, the negatives of weak training."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 
 
 def read_orders(directory: Path, suffix: str, rows: int, problems: list[str]) -> dict[Split, list[int]]:
-    """Row numbers (from 0) of each split from ``{train,val,test}_order<suffix>.h5``; {} where there is none of the three.
+    """Read each split's row numbers (from 0) from ``{train,val,test}_order<suffix>.h5``; {} without any of the files.
 
-    Whatever is wrong goes to ``problems``: a file missing beside the others, a row outside 0 .. ``rows`` - 1, a row named twice.
+    These go to ``problems``: one or two missing files, a row outside 0 .. ``rows`` - 1, a row named twice.
     """
     paths = {split: directory / f"{split}_order{suffix}.h5" for split in SPLITS}
     if not any(path.is_file() for path in paths.values()):
@@ -33,7 +33,9 @@ def read_orders(directory: Path, suffix: str, rows: int, problems: list[str]) ->
             continue
         good = (values >= 0) & (values < rows) & (values == np.floor(values))
         outside, orders[split] = values[~good].tolist(), values[good].astype(np.int64).tolist()
-        problems += [f"{path}: {line}" for line in count_lines(f"no rows of Annotations.txt (0 to {rows - 1})", list(map(str, outside)))]
+        problems += [
+            f"{path}: {line}" for line in count_lines(f"numbers of no row of Annotations.txt (0 to {rows - 1})", list(map(str, outside)))
+        ]
         twice = [row for row in orders[split] if seen.setdefault(row, path.name) != path.name]
         twice += [row for row, times in Counter(orders[split]).items() if times > 1]
         problems += [f"{path}: {line}" for line in count_lines("rows named twice in the order files", list(map(str, twice)))]
@@ -41,7 +43,7 @@ def read_orders(directory: Path, suffix: str, rows: int, problems: list[str]) ->
 
 
 def negative_problems(directory: Path, negatives: int, classes: int) -> list[str]:
-    """``labels_noisy.h5``, where it is there, must name as many clips as ``dataset.negatives``, all of them background."""
+    """Check that ``labels_noisy.h5``, if it exists, has ``dataset.negatives`` clips, all of them background."""
     path = directory / "labels_noisy.h5"
     if not negatives or not path.is_file():
         return []
@@ -57,10 +59,10 @@ def negative_problems(directory: Path, negatives: int, classes: int) -> list[str
 
 
 def label_report(directory: Path, rows: list[Row], classes: list[str], settings: DatasetSettings) -> list[str]:
-    """How far the published label files that lie in ``directory`` agree with the labels rebuilt from the text; disagreeing rows by number.
+    """Compare the published label files in ``directory`` with the labels rebuilt from the text, row by row.
 
-    ``labels_closs.h5``: (N, T) is there an event; ``mil_labels.h5``: (N, C+1) classes of the clip; ``labels.h5`` and
-    ``right_labels.h5``: (N, T, C+1), index C the background.
+    ``labels_closs.h5``: (N, T), event or not; ``mil_labels.h5``: (N, C+1), classes of the clip; ``labels.h5`` and
+    ``right_labels.h5``: (N, T, C+1). Index C is the background.
     """
     if not rows:
         return []
@@ -73,7 +75,7 @@ def label_report(directory: Path, rows: list[Row], classes: list[str], settings:
 
 
 def _agreement(path: Path, rebuilt: NDArray[np.bool_]) -> list[str]:
-    """One line: how many segments (for (N, C+1): clips) are equal, and which rows are not."""
+    """Count the segments (for (N, C+1): clips) that are equal, and list the rows that differ."""
     try:
         published = read_array(path, rebuilt.shape)
     except ValueError as error:

@@ -1,7 +1,6 @@
-"""What a data set is to the pipeline: annotation rows, the file of each, and every defect found on the way.
+"""The index of a data set: its annotation rows, the file of each, and every defect found.
 
-The unit is the annotation row, not the clip: AVE has 4,143 rows over 4,097 videos. A clip that several rows name is decoded and encoded
-once.
+The unit is the annotation row, not the clip: AVE has 4,143 rows over 4,097 videos. A clip with several rows is decoded and encoded once.
 """
 
 from __future__ import annotations
@@ -28,15 +27,15 @@ from pipeline.text import read_text, text_lines
 
 Modality = Literal["av", "audio", "visual"]
 SegmentRule = Literal["half", "touch"]  # see pipeline.datasets.segments
-Split = Literal["train", "val", "test", "none", "negative"]  # negative: without any event, for weak training alone
-NO_CLIPS = Path("data/none")  # stands for no raw clips at all, so that DVC has a path to depend on
+Split = Literal["train", "val", "test", "none", "negative"]  # negative: without any event, only for weak training
+NO_CLIPS = Path("data/none")  # stands for no raw clips, so that DVC has a path to depend on
 
 
 class DatasetSettings(Settings):
-    """The block ``dataset`` of params.yaml. ``index`` depends on both paths."""
+    """The block ``dataset`` of params.yaml; the stage ``index`` depends on both paths."""
 
     kind: str = Field(description="a registered data set: ave, llp, unav100, folder")
-    clips: Path = Field(description="directory of the video files; data/none where there are none, only imported features")
+    clips: Path = Field(description="directory of the video files; data/none for imported features without videos")
     annotations: Path = Field(
         description="directory (ave, llp, unav100) or CSV file (folder) of labels; without labels, the clips directory"
     )
@@ -83,8 +82,8 @@ class Row:
     file: None where no file of that id was found.
     events: spans; empty where only the clip's labels are known.
     start: of the window in the file, in seconds.
-    labels: classes of the whole clip, which is all that weak training may see; None: those of the events.
-    seconds: length of the clip where the annotations tell it; None: segments * segment_seconds.
+    labels: classes of the whole clip, all that weak training may use; None: the classes of the events.
+    seconds: length of the clip where the annotations state it; None: segments * segment_seconds.
     """
 
     clip: str
@@ -97,7 +96,7 @@ class Row:
 
     @property
     def clip_labels(self) -> tuple[str, ...]:
-        """Each class once, in the order of its first mention."""
+        """Each class of the clip once, in the order of first mention."""
         return tuple(dict.fromkeys(event.label for event in self.events)) if self.labels is None else self.labels
 
 
@@ -115,7 +114,7 @@ DATASETS: Registry = Registry("dataset kind")
 
 
 def build_index(settings: DatasetSettings) -> Index:
-    """Read annotations and find files.
+    """Read the annotations and find the files.
 
     Raises:
         UnknownName: no such kind.
@@ -123,24 +122,28 @@ def build_index(settings: DatasetSettings) -> Index:
     """
     reader = DATASETS.get(settings.kind)
     if not settings.clips.is_dir():
-        advice = f"put the clips there, correct the path, or set it to {NO_CLIPS} where there are only features to import"
+        advice = f"put the clips there, correct the path, or set it to {NO_CLIPS} to import features without clips"
         raise InputProblems("dataset.clips", [f"{settings.clips} is not a directory; {advice}"])
     return replace(reader(settings), segment_rule=settings.segment_rule)
 
 
 def expected_files(rows: pd.DataFrame, settings: DatasetSettings) -> pd.DataFrame:
-    """The rows of an index that should have a video file: none without raw clips, and no negative whose id is lost."""
+    """Rows of an index that should have a video file: none without raw clips, and no lost negative."""
     return rows[settings.has_clips & (rows["file"].notna() | (rows["split"] != "negative"))]
 
 
 def find_files(clips: Path, ids: Iterable[str]) -> tuple[dict[str, str | None], list[str]]:
-    """(id -> path of its file below ``clips``, None where there is none or no single one; what health must say of the search)"""
+    """Find the file of each id below ``clips``.
+
+    Returns:
+        id -> path, None where there is no file or no single one; and the health lines of the search.
+    """
     found = match_files(clips, ids)
     return found.files, [line for title, entries in found.findings() for line in count_lines(title, entries)]
 
 
 def unsafe_id(clip: str) -> str | None:
-    """Why an id from an annotation file must not become part of a path; None for a good one."""
+    """Reason why an id from an annotation file must not become part of a path; None for a safe id."""
     if not clip or clip in {".", ".."} or any(character in clip for character in "/\\\0"):
         return f"the id {clip!r} is empty or holds a path separator"
     return None
@@ -157,13 +160,13 @@ CLASSES, HEALTH = "classes.json", "health.json"
 
 
 def write_index(index: Index, directory: Path, settings: DatasetSettings | None = None) -> list[str]:
-    """Write ``index.parquet`` (one row per annotation row, with size and sha256 of its file), ``classes.json`` and ``health.json``.
+    """Write ``index.parquet`` (the annotation rows, with size and sha256 of their files), ``classes.json`` and ``health.json``.
 
     Args:
-        settings: whose folders outside the project no file names: :func:`published_path`.
+        settings: its folders outside the project are left out of the written paths: :func:`published_path`.
 
     Returns:
-        The health, with what only the files' bytes tell.
+        The health lines, including those that follow from the files' bytes.
     """
     clips = settings.clips if settings else None
     files = sorted({row.file for row in index.rows if row.file})
@@ -190,7 +193,7 @@ def write_index(index: Index, directory: Path, settings: DatasetSettings | None 
 
 
 def equal_bytes(rows: Sequence[Row], hashes: Mapping[str, str | None]) -> list[str]:
-    """Health lines on clips of several splits that are the same window of the same bytes under different ids.
+    """Health lines on clips in several splits that are the same window of the same bytes under different ids.
 
     Args:
         hashes: sha256 of every file; None where it cannot be read.
@@ -211,7 +214,7 @@ def equal_bytes(rows: Sequence[Row], hashes: Mapping[str, str | None]) -> list[s
 
 
 def published_path(file: str | None, clips: Path | None) -> str | None:
-    """A file's path as it may leave this machine: an absolute one from the project's root or, outside it, from the clips directory."""
+    """A file's path without this machine's folders: relative to the project's root or, outside it, to the clips directory."""
     if not isinstance(file, str) or clips is None or not Path(file).is_absolute():  # pandas has NaN where there is none
         return file
     root = Path.cwd() if Path(file).is_relative_to(Path.cwd()) else clips
@@ -219,7 +222,7 @@ def published_path(file: str | None, clips: Path | None) -> str | None:
 
 
 def local_path(file: str | None, clips: Path | None) -> str | None:
-    """Where a file of :func:`published_path` is on this machine."""
+    """Path on this machine of a file named by :func:`published_path`."""
     if not isinstance(file, str) or clips is None or not clips.is_absolute() or clips.is_relative_to(Path.cwd()):
         return file
     return (clips / file).as_posix()
@@ -233,7 +236,11 @@ def _readable_sha256(path: str) -> str | None:
 
 
 def read_index(directory: Path, clips: Path | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """(rows, class names) as written by :func:`write_index`; with ``clips``, ``dataset.clips``, each row's file can be opened."""
+    """Read rows and class names as :func:`write_index` wrote them.
+
+    Args:
+        clips: ``dataset.clips``; with it, each row's file can be opened.
+    """
     rows = read_table(directory / "index.parquet")
     if clips is not None:
         rows["file"] = rows["file"].map(lambda file: local_path(file, clips), na_action="ignore")
@@ -241,27 +248,30 @@ def read_index(directory: Path, clips: Path | None = None) -> tuple[pd.DataFrame
 
 
 def read_health(directory: Path) -> list[str]:
-    """The health as written by :func:`write_index`."""
+    """Read the health lines that :func:`write_index` wrote."""
     return _read_beside(directory, HEALTH)
 
 
 def _read_beside(directory: Path, name: str) -> list[str]:
-    """A list that lies beside ``index.parquet``, which states its sha256 (that of an earlier version states none)."""
+    """Read a list beside ``index.parquet``, checked by the sha256 stated there (an earlier version's states none)."""
     stated = (read_schema(directory / "index.parquet").metadata or {}).get(name.encode())
     with intact(directory / name):
         if stated is not None and file_sha256(directory / name) != stated.decode():
-            raise ValueError("what it holds is not what was written")
+            raise ValueError("its content is not what was written")
         return json.loads(read_text(directory / name))
 
 
 def read_class_names(path: Path, problems: list[str]) -> list[str]:
-    """Class names, one a line, in label order; one that stands there twice goes to ``problems``: its second number would have no event."""
+    """Read class names, one per line, in label order.
+
+    A name on two lines goes to ``problems``: its second number would have no event.
+    """
     lines: dict[str, list[int]] = {}
     for number, text in enumerate(text_lines(path, problems), 1):
         if name := text.strip():
             lines.setdefault(name, []).append(number)
     problems += [
-        f"{path}: the class {name!r} stands in lines {' and '.join(map(str, places))}; leave one of them"
+        f"{path}: the class {name!r} is on lines {' and '.join(map(str, places))}; leave one of them"
         for name, places in lines.items()
         if len(places) > 1
     ]
@@ -269,7 +279,7 @@ def read_class_names(path: Path, problems: list[str]) -> list[str]:
 
 
 def count_lines(title: str, entries: Sequence[str], limit: int = 20) -> list[str]:
-    """One health line for many defects of a kind: the count and the first few."""
+    """Sum up defects of one kind in one health line: their count and the first few."""
     if not entries:
         return []
     more = f" and {len(entries) - limit} more" if len(entries) > limit else ""

@@ -1,11 +1,11 @@
-"""Finding the file of an id among what researchers' dumps of a data set look like.
+"""Find the file of each id in researchers' copies of a data set.
 
-Names that are understood, with any video's ending and in any sub-directory (dumps come cut up by split or by class):
+Names that are understood, with any video's ending and in any sub-directory (copies are often cut up by split or by class):
     <id>                            AVE's and UnAV-100's own layout; for LLP the id holds its span, <video>_30_40
     <id>_<start>, <id>_<start>_<end>
                                     cut by a download script: in seconds (30, 000030, 30.000) or milliseconds (30000_40000)
-    <video>                         for an id <video>_<start>_<end>: named without the span, as LLP's published feature files are
-    <title> [<id>]                  what yt-dlp calls a file by itself
+    <video>                         for an id <video>_<start>_<end>: named without the span, like LLP's published feature files
+    <title> [<id>]                  yt-dlp's default
 Two different files for one id are ambiguous: they are reported and neither is taken. Links that lead out of the directory are refused.
 """
 
@@ -26,8 +26,14 @@ _TITLED = re.compile(r".* \[(?P<id>[^\[\]]+)\]", re.DOTALL)
 
 @dataclass(frozen=True)
 class Matches:
-    """files: id -> path, or None. ambiguous: id -> its different files. by_video: ids whose file is named without their span.
-    outside: links that lead out of the directory. irregular: pipes, devices and sockets, which nobody may open."""
+    """The files found for a list of ids.
+
+    files: id -> path, or None.
+    ambiguous: id -> its different files.
+    by_video: ids whose file is named without their span.
+    outside: links that lead out of the directory.
+    irregular: pipes, devices and sockets, which must not be opened.
+    """
 
     files: dict[str, str | None]
     ambiguous: dict[str, list[str]]
@@ -36,7 +42,7 @@ class Matches:
     irregular: list[str]
 
     def findings(self) -> list[tuple[str, list[str]]]:
-        """(title, entries) of what the data set's health report must say; entries may be empty."""
+        """Title and entries of each line for the health report; entries may be empty."""
         several = [f"{clip}: {', '.join(paths)}" for clip, paths in self.ambiguous.items()]
         return [
             ("ids with several different files, none taken", several),
@@ -47,7 +53,7 @@ class Matches:
 
 
 def match_files(clips: Path, ids: Iterable[str]) -> Matches:
-    """The file of every id among those below ``clips``; hidden files and directories are not looked at."""
+    """Find the file of every id below ``clips``, ignoring hidden files and directories."""
     wanted = list(dict.fromkeys(ids))
     known, by_video = set(wanted), _by_video(wanted)
     paths, outside, irregular = _media_below(clips)
@@ -59,7 +65,7 @@ def match_files(clips: Path, ids: Iterable[str]) -> Matches:
             found.setdefault(clip, []).append(path)
         elif clip := by_video.get(stem):
             bare.setdefault(clip, []).append(path)
-    for clip in bare:  # a name with the span says more
+    for clip in bare:  # a name with the span comes first
         found.setdefault(clip, bare[clip])
     different = {clip: _different(candidates) for clip, candidates in found.items()}
     ambiguous = {clip: candidates for clip, candidates in sorted(different.items()) if len(candidates) > 1}
@@ -69,7 +75,7 @@ def match_files(clips: Path, ids: Iterable[str]) -> Matches:
 
 
 def _media_below(clips: Path) -> tuple[list[str], list[str], list[str]]:
-    """(paths of the video files, links that lead out, what is named like a video and is no file), sorted.
+    """List video files, links that lead out, and non-files named like a video; each sorted.
 
     Linked directories are not entered, so no cycle is followed.
     """
@@ -91,12 +97,12 @@ def _media_below(clips: Path) -> tuple[list[str], list[str], list[str]]:
 
 
 def _irregular(path: Path) -> bool:
-    """Whether there is something that is no file: whoever opens a pipe waits for its writer for ever."""
+    """Whether ``path`` is not a file but, e.g., a pipe, whose reader would wait for ever."""
     return path.exists() and not path.is_file()
 
 
 def _id_in(stem: str, known: set[str]) -> str | None:
-    """The id that a file's name stands for, if it is one of ``known``: the whole name first, so that an id that ends in numbers is safe."""
+    """The id in ``known`` that a file's name stands for; the whole name first, for ids that end in numbers."""
     titled = _TITLED.fullmatch(stem)
     for name in (stem, titled["id"] if titled else stem):
         if name in known:
@@ -111,7 +117,7 @@ def _id_in(stem: str, known: set[str]) -> str | None:
 
 
 def _spans(name: str) -> list[tuple[str, float, float | None]]:
-    """Every reading of ``name`` as base, start and end: ids hold underscores and digits themselves."""
+    """List every reading of ``name`` as base, start and end: ids hold underscores and digits themselves."""
     readings = []
     for pattern in (rf"(.+)_({_NUMBER})_({_NUMBER})", rf"(.+)_({_NUMBER})"):
         if match := re.fullmatch(pattern, name, re.DOTALL):
@@ -122,7 +128,7 @@ def _spans(name: str) -> list[tuple[str, float, float | None]]:
 
 
 def _spellings(base: str, start: float, end: float | None) -> list[str]:
-    """LLP's ``<video>_<start>_<end>`` for a span that a file's name writes with zeros, decimals or in milliseconds."""
+    """Spell a span as LLP's ``<video>_<start>_<end>``, if the file's name has zeros, decimals or milliseconds."""
     if end is None:
         return []
     scaled = [(start, end)] + ([(start / 1000, end / 1000)] if end - start >= 1000 else [])
@@ -130,7 +136,7 @@ def _spellings(base: str, start: float, end: float | None) -> list[str]:
 
 
 def _by_video(ids: list[str]) -> dict[str, str]:
-    """video -> id, for ids ``<video>_<start>_<end>`` that are the only one of their video."""
+    """Map video -> id, for ids ``<video>_<start>_<end>`` that are the only one of their video."""
     of_video: dict[str, list[str]] = {}
     for clip in ids:
         for base, _, end in _spans(clip):
@@ -140,7 +146,7 @@ def _by_video(ids: list[str]) -> dict[str, str]:
 
 
 def _different(paths: list[str]) -> list[str]:
-    """One path of every content: a clip that a dump holds in two of its folders is the same clip."""
+    """Keep one path per content: equal files in two folders are the same clip."""
     if len(paths) == 1:
         return paths
     contents: dict[tuple[int, str], str] = {}

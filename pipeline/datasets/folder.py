@@ -21,7 +21,7 @@ COLUMNS = ("clip", "split", "label", "onset", "offset")
 
 @DATASETS.register("folder")
 def read_folder(settings: DatasetSettings) -> Index:
-    """Every regular file below ``clips`` with a video's ending, in order of its path; whether it is one, ``decode`` says.
+    """Read every regular file below ``clips`` with a video's ending, in order of path; ``decode`` checks the content.
 
     Raises:
         InputProblems: every malformed line of the labels at once.
@@ -31,7 +31,7 @@ def read_folder(settings: DatasetSettings) -> Index:
     hidden_or_outside = [clip for clip, path in paths.items() if path.name.startswith(".") or not path.resolve().is_relative_to(root)]
     no_video = [clip for clip, path in paths.items() if clip not in hidden_or_outside and path.suffix.lower() not in MEDIA_SUFFIXES]
     health = count_lines("hidden files and links that lead out of the directory, left out", hidden_or_outside)
-    health += count_lines("files whose ending is no video's, left out", no_video)
+    health += count_lines("files without a video's ending, left out", no_video)
     for clip in (*hidden_or_outside, *no_video):
         del paths[clip]
     if settings.annotations.resolve() == root:
@@ -43,7 +43,10 @@ def read_folder(settings: DatasetSettings) -> Index:
 
 
 def read_labels(path: Path, seconds: float, clips: set[str]) -> tuple[dict[str, Split], dict[str, list[Event]], list[str]]:
-    """(split by clip, events by clip, classes sorted by name) of a label CSV; ``seconds`` is the length of a clip.
+    """Read splits by clip, events by clip, and classes sorted by name from a label CSV.
+
+    Args:
+        seconds: length of a clip.
 
     Raises:
         InputProblems: every malformed line at once.
@@ -57,7 +60,7 @@ def read_labels(path: Path, seconds: float, clips: set[str]) -> tuple[dict[str, 
         try:
             clip, split, event = parse_record(record, seconds, clips)
             if splits.setdefault(clip, split) != split:
-                raise ValueError(f"{clip} stands in {splits[clip]} as well as in {split}")
+                raise ValueError(f"{clip} is in {splits[clip]} as well as in {split}")
             if event is not None:
                 events.setdefault(clip, []).append(event)
         except ValueError as error:
@@ -69,7 +72,11 @@ def read_labels(path: Path, seconds: float, clips: set[str]) -> tuple[dict[str, 
 
 
 def parse_record(record: dict[str, str], seconds: float, clips: set[str]) -> tuple[str, Split, Event | None]:
-    """One label line, a negative clip's without an event; ValueError says what is wrong with it."""
+    """Parse one label line; a negative clip has no event.
+
+    Raises:
+        ValueError: the line is malformed.
+    """
     clip, split, label = record["clip"], record["split"], record["label"].strip()
     modality = record.get("modality") or "av"
     if clip not in clips:

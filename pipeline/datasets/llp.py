@@ -1,17 +1,19 @@
-"""LLP: audio and visual events in 11,849 clips of 10 s, 25 classes (Tian, Li, Xu, ECCV 2020: audio-visual video parsing).
+"""Read LLP: audio and visual events of 25 classes in 11,849 clips of 10 s.
+
+Tian, Li, Xu, "Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing", ECCV 2020.
 
 A directory holds, tab separated with a header line, the classes of whole clips (``filename event_labels``) in ``AVVP_train.csv``,
 ``AVVP_val_pd.csv``, ``AVVP_test_pd.csv``, and spans per modality (``filename onset offset event_labels``, seconds) of the val and test
-clips in ``AVVP_eval_audio.csv``, ``AVVP_eval_visual.csv``. Worlds of ours write the same as ``train.csv`` ... ``eval_visual.csv``, with
-their classes in ``categories.txt``. Training clips have no spans: their ``events`` stay empty, whatever the files say.
+clips in ``AVVP_eval_audio.csv``, ``AVVP_eval_visual.csv``. Demo worlds hold the same as ``train.csv`` ... ``eval_visual.csv``, with their
+classes in ``categories.txt``. Training clips have no spans: their ``events`` stay empty, whatever the files hold.
 
-``filename`` is ``<id>_<start>_<end>`` of the source video; the clip is known by its id. Dense lines are matched by the whole name, as every
-published score does: a misspelt name loses its line.
+``filename`` is ``<id>_<start>_<end>`` of the source video; the clip's id is ``<id>``. Dense lines are matched by the whole name, as in
+every published score: a misspelt name loses its line.
 
 ``AVVP_eval_audio.csv`` exists in two versions: every follow-up's copy, and upstream's since April 2024, which corrects the names in three
 lines of two test clips (at most 0.05 points; segments on in test: 14,568 audio and 9,591 audio-visual, corrected 14,576 and 9,592).
-``dataset.audio_truth`` says which; the default is the older one, which published numbers were scored on. The file is known by its hash,
-whatever its name.
+``dataset.audio_truth`` chooses one; the default is the older version, on which published numbers were scored. The file is recognised by
+its hash, whatever its name.
 """
 
 from __future__ import annotations
@@ -76,7 +78,7 @@ class DenseLine:
 
 @dataclass
 class Files:
-    """Everything read, before it is put together."""
+    """All lines read, before they become rows."""
 
     weak: dict[Split, list[WeakLine]] = field(default_factory=dict)
     dense: dict[Modality, list[DenseLine]] = field(default_factory=dict)
@@ -85,7 +87,7 @@ class Files:
 
 @DATASETS.register("llp")
 def read_llp(settings: DatasetSettings) -> Index:
-    """One row a clip: train, val, test in the order of their files.
+    """Read one row per clip: train, val, test in the order of their files.
 
     Raises:
         InputProblems: every malformed line, unknown class, clip named twice and missing file at once.
@@ -124,13 +126,13 @@ def read_llp(settings: DatasetSettings) -> Index:
 
 
 def read_classes(directory: Path, problems: list[str]) -> list[str]:
-    """``categories.txt``, or the published 25 in the order of every released model."""
+    """Read ``categories.txt``; without it, take the published 25 classes in the order of every released model."""
     path = directory / "categories.txt"
     return read_class_names(path, problems) if path.is_file() else list(CLASSES)
 
 
 def first_of(directory: Path, names: Iterable[str], problems: list[str]) -> Path | None:
-    """The first of these files that exists; none is a problem."""
+    """Find the first of these files that exists; a problem if none does."""
     for name in names:
         if (directory / name).is_file():
             return directory / name
@@ -139,7 +141,10 @@ def first_of(directory: Path, names: Iterable[str], problems: list[str]) -> Path
 
 
 def audio_file(directory: Path, wanted: str, problems: list[str]) -> tuple[Path | None, str]:
-    """(the audio truth of the version asked for, what it is); a single file that is no published version is taken as it is."""
+    """Find the audio truth of the wanted version, and describe it.
+
+    A single file of no published version is taken as it is.
+    """
     paths = sorted(directory.glob("*eval_audio*.csv"))
     versions = {path: AUDIO_VERSIONS.get(file_sha256(path)) for path in paths}
     for path, version in versions.items():
@@ -154,7 +159,7 @@ def audio_file(directory: Path, wanted: str, problems: list[str]) -> tuple[Path 
 
 
 def table_lines(path: Path | None, header: str, problems: list[str]) -> Iterable[tuple[int, list[str]]]:
-    """(line number, fields) of a tab separated file; another header or number of fields is a problem."""
+    """Yield line number and fields of a tab separated file; another header or number of fields is a problem."""
     if path is None:
         return
     unreadable = len(problems)
@@ -192,7 +197,10 @@ def read_weak(path: Path | None, classes: list[str], problems: list[str]) -> lis
 
 
 def read_dense(path: Path | None, modality: Modality, classes: list[str], seconds: float, problems: list[str]) -> list[DenseLine]:
-    """All lines, those without a length too: LLP has six, and they are counted, not refused. ``seconds``: length of a clip."""
+    """Read all lines of spans within ``seconds``, the length of a clip.
+
+    Lines without a length, of which LLP has six, are kept here and counted by the health report.
+    """
     lines = []
     for number, (name, start, end, label) in table_lines(path, "filename onset offset event_labels", problems):
         faults = [] if label in classes else [unknown_class(label, classes)]
@@ -214,9 +222,9 @@ def unknown_class(label: str, classes: list[str]) -> str:
 
 
 def named_twice(weak: dict[Split, list[WeakLine]]) -> list[str]:
-    """A clip in two lines, of one split or of two, has no truth of its own."""
+    """List clips on two lines, in one split or in two: their truth is ambiguous."""
     places: dict[str, list[str]] = defaultdict(list)
     for split, lines in weak.items():
         for line in lines:
             places[line.clip].append(f"{split} line {line.number}")
-    return [f"the clip {clip!r} stands in {' and '.join(where)}" for clip, where in places.items() if len(where) > 1]
+    return [f"the clip {clip!r} is on {' and '.join(where)}" for clip, where in places.items() if len(where) > 1]

@@ -1,4 +1,4 @@
-"""Defects of LLP's files that do not stop a run: counted and named by file and line."""
+"""List defects of LLP's files that do not stop a run, by file and line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def health(files: Files, rows: list[Row], directory: Path, settings: DatasetSettings) -> list[str]:
-    """All of it, the version of the audio truth first."""
+    """All health lines, the version of the audio truth first."""
     weak = {line.name: line for lines in files.weak.values() for line in lines}
     evaluated = {line.name: line for split in ("val", "test") for line in files.weak[split]}
     report = [f"audio truth: {files.audio_truth}", *weak_defects(list(weak.values()), settings.segments * settings.segment_seconds)]
@@ -39,12 +39,12 @@ def weak_defects(lines: list[WeakLine], seconds: float) -> list[str]:
 
 
 def dense_defects(modality: str, lines: list[DenseLine], weak: dict[str, WeakLine], evaluated: dict[str, WeakLine]) -> list[str]:
-    """Of one modality's file: lines that belong nowhere, that have no length, that overlap or touch another of their class."""
+    """List one modality's lines that match no clip, have no length, or overlap or touch another of their class."""
 
     def name(found: list[DenseLine]) -> list[str]:
         return [f"{line.name} line {line.number}" for line in found]
 
-    report = count_lines(f"{modality} lines of no clip, lost", name([line for line in lines if line.name not in weak]))
+    report = count_lines(f"{modality} lines that match no clip, lost", name([line for line in lines if line.name not in weak]))
     training = [line for line in lines if line.name in weak and line.name not in evaluated]
     report += count_lines(f"{modality} lines of training clips, not used", name(training))
     empty = [line for line in lines if line.event.onset >= line.event.offset]
@@ -57,7 +57,7 @@ def dense_defects(modality: str, lines: list[DenseLine], weak: dict[str, WeakLin
 
 
 def _neighbours(lines: list[DenseLine]) -> tuple[list[DenseLine], list[DenseLine]]:
-    """(lines that overlap the one before, lines that start where the one before ends), by clip and class in order of onset."""
+    """Lines that overlap the one before, and lines that start at its end, by clip and class."""
     groups: dict[tuple[str, str], list[DenseLine]] = defaultdict(list)
     for line in lines:
         groups[line.name, line.event.label].append(line)
@@ -73,7 +73,7 @@ def _neighbours(lines: list[DenseLine]) -> tuple[list[DenseLine], list[DenseLine
 
 
 def disagreements(files: Files, evaluated: dict[str, WeakLine]) -> list[str]:
-    """Where the classes of a clip and its spans contradict each other."""
+    """List contradictions between the classes of a clip and its spans."""
     lines = [line for of_modality in files.dense.values() for line in of_modality if line.name in evaluated]
     surplus = [f"{line.name} {line.event.label}" for line in lines if line.event.label not in evaluated[line.name].labels]
     report = count_lines("lines whose class is not among the clip's labels", surplus)
@@ -89,7 +89,7 @@ def _without(evaluated: dict[str, WeakLine], spanned: set[tuple[str, str]]) -> I
 
 
 def full_list(path: Path, names: set[str]) -> list[str]:
-    """Differences to the list of all clips, where it is there."""
+    """List differences from the list of all clips, if it exists."""
     if not path.is_file():
         return []
     full = {text.split("\t")[0] for text in read_text(path).splitlines()[1:] if text.strip()}

@@ -1,12 +1,11 @@
-"""Spans in seconds on the grid of segments.
+"""Put spans in seconds on the grid of segments.
 
-``dataset.segment_rule`` says when an event covers a segment: ``half``, where at least half of the segment is the event's, or ``touch``,
-where any of it is (from the floor of its start to the ceiling of its end). With whole seconds, as AVE and LLP have them, both say the
-same. On UnAV-100's tenths of seconds ``half`` keeps the length of events as annotated, on average, but 67 of 5,900 in test are too short
-for any segment; ``touch`` loses none, makes all longer, and merges more neighbours. ``half`` is the default: a segment that is for the most
-part silent is not taught as an event. UWAV's grid is ``touch``; numbers to be compared with UWAV's need it. How much hangs on it: the true
-labels of the clips, on in every segment, score AV 72.95 % (segments) and 53.56 % (events) in test under ``half``, 75.82 % and 54.92 % under
-``touch``.
+``dataset.segment_rule`` decides when an event covers a segment: ``half``, if it fills at least half of the segment, or ``touch``, if it
+fills any of it (from the floor of its start to the ceiling of its end). On whole seconds, as in AVE and LLP, both are the same. On
+UnAV-100's tenths of seconds ``half`` keeps the annotated length of events on average, but 67 of 5,900 in test are too short for any
+segment; ``touch`` loses none, makes all longer, and merges more neighbours. ``half`` is the default: a mostly silent segment is not
+trained as an event. UWAV's grid is ``touch``, which a comparison with UWAV's numbers needs. The size of the effect: the true labels of the
+clips, on in every segment, score AV 72.95 % (segments) and 53.56 % (events) in test under ``half``, 75.82 % and 54.92 % under ``touch``.
 """
 
 from __future__ import annotations
@@ -23,12 +22,12 @@ ROUNDING = 1e-9  # seconds
 
 
 def least_cover(rule: SegmentRule, segment_seconds: float) -> float:
-    """Seconds of a segment; an event that covers more than these has it."""
+    """Seconds of a segment that an event must exceed to cover it."""
     return segment_seconds / 2 - ROUNDING if rule == "half" else ROUNDING
 
 
 def rule_of(index: pd.DataFrame) -> SegmentRule:
-    """The rule that an index was written under; ``half`` where a table made by hand does not say."""
+    """Segment rule of an index; ``half`` for a hand-made table without one."""
     return index["segment_rule"].iloc[0] if "segment_rule" in index and len(index) else "half"
 
 
@@ -40,10 +39,10 @@ def occupied(
     segment_seconds: float = 1.0,
     rule: SegmentRule = "half",
 ) -> NDArray[np.bool_]:
-    """(C, T) bool: True where an event of the class, in that modality, covers the segment by the rule.
+    """Whether an event of the class, in that modality, covers the segment by the rule: (C, T) bool.
 
-    With whole seconds, as AVE and LLP have them, that is every segment of [onset, offset). An event whose offset is not after its onset
-    covers nothing. Classes may overlap.
+    On whole seconds, as in AVE and LLP, an event covers every segment of [onset, offset). An event without a length covers nothing.
+    Classes may overlap.
 
     Raises:
         KeyError: a label that is not in ``classes``.

@@ -1,4 +1,4 @@
-"""CSV files written by people and their programs: every line read as its header says, or refused."""
+"""Read hand-made and exported CSV files: a line that does not fit the header is refused."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ OTHER_MARKS = ";\t|"  # between the fields, as spreadsheets write them where the
 
 
 def read_records(path: Path, columns: Sequence[str], problems: list[tuple[int, str]]) -> Iterator[tuple[int, dict[str, str]]]:
-    """(line number, field by column) of a CSV file with a header line; further columns than ``columns`` may be there.
+    """Yield line number and field by column of a CSV file with a header line; columns beyond ``columns`` are allowed.
 
     A line with another number of fields than the header is a problem, not a record: with a decimal comma ``0,5`` is two fields, and all
-    that follow would stand for another column.
+    later fields would shift to another column.
 
     Args:
-        problems: gets (line number, what is wrong).
+        problems: receives (line number, problem).
 
     Raises:
         InputProblems: the file is not UTF-8.
@@ -31,7 +31,7 @@ def read_records(path: Path, columns: Sequence[str], problems: list[tuple[int, s
             header = next(reader, [])
             if missing := [name for name in columns if name not in header]:
                 other = next(
-                    (f"; they are parted by {mark!r}, and commas are needed" for mark in OTHER_MARKS if mark in "".join(header[:1])), ""
+                    (f"; they are separated by {mark!r}, and commas are needed" for mark in OTHER_MARKS if mark in "".join(header[:1])), ""
                 )
                 problems.append((1, f"the columns {', '.join(missing)} are missing (needed: {', '.join(columns)}){other}"))
             problems += [
@@ -44,7 +44,7 @@ def read_records(path: Path, columns: Sequence[str], problems: list[tuple[int, s
                     yield reader.line_num, dict(zip(header, record, strict=True))
                 elif record:
                     counts = f"{len(record)} columns instead of {len(header)} ({', '.join(header)})"
-                    more = "; a decimal comma parts a number in two: write 0.5" if len(record) > len(header) else ""
+                    more = "; a decimal comma splits a number in two: write 0.5" if len(record) > len(header) else ""
                     problems.append((reader.line_num, counts + more))
         except csv.Error as error:
-            problems.append((reader.line_num, f"no line of a CSV file: {error}"))
+            problems.append((reader.line_num, f"not a line of a CSV file: {error}"))

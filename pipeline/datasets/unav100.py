@@ -1,7 +1,9 @@
-"""UnAV-100: dense audio-visual events of 100 classes in 10,790 untrimmed videos of 10 to 60 s (Geng et al., CVPR 2023).
+"""Read UnAV-100: dense audio-visual events of 100 classes in 10,790 untrimmed videos of 10 to 60 s.
+
+Geng et al., CVPR 2023.
 
 ``unav100_annotations.json`` holds ``database: {id: {duration, subset: train | validation | test, annotations: [{segment: [s, e], label,
-label_id}]}}``, seconds. Classes stand in the order of ``label_id``. With ``dataset.segments: 60`` every video fits; segments after a
+label_id}]}}``, seconds. Classes are in the order of ``label_id``. With ``dataset.segments: 60`` every video fits; segments after a
 video's end are not valid.
 """
 
@@ -22,16 +24,16 @@ from pipeline.text import read_text
 
 FILE = "unav100_annotations.json"
 LARGEST = 1e9  # seconds
-MOST_GAPS = 20  # that are named
+MOST_GAPS = 20  # listed in one message
 SPLITS: dict[str, Split] = {"train": "train", "validation": "val", "test": "test"}
 
 
 @DATASETS.register("unav100")
 def read_unav100(settings: DatasetSettings) -> Index:
-    """One row a video, in the order of the file.
+    """Read one row per video, in the order of the file.
 
     Raises:
-        InputProblems: everything that is not as the docstring of the module says, each with its place in the file.
+        InputProblems: every deviation from the module docstring, with its place in the file.
     """
     path = settings.annotations / FILE if settings.annotations.is_dir() else settings.annotations
     database = read_database(path)
@@ -56,10 +58,10 @@ def read_unav100(settings: DatasetSettings) -> Index:
 
 
 def read_database(path: Path) -> dict[str, Any]:
-    """The part ``database`` of the file.
+    """Read the part ``database`` of the file.
 
     Raises:
-        InputProblems: no such file, no JSON (with its line), a key given twice, no ``database``.
+        InputProblems: the file is missing or not JSON (with the line), has a duplicate key, or no ``database``.
     """
     if not path.is_file():
         raise InputProblems(str(path), [f"no such file; {FILE} is needed"])
@@ -74,7 +76,7 @@ def read_database(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(read_text(path), object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
-        raise InputProblems(str(path), [f"no JSON: {error}"]) from None
+        raise InputProblems(str(path), [f"not JSON: {error}"]) from None
     problems = [f"the key {key!r} is given twice" for key in twice]
     if not isinstance(content, dict) or not isinstance(content.get("database"), dict):
         problems.append("it holds no mapping `database` of videos")
@@ -84,7 +86,7 @@ def read_database(path: Path) -> dict[str, Any]:
 
 
 def faults(clip: str, video: Any) -> Iterator[str]:
-    """What is wrong with one video, as the rest of its path in the file and a sentence."""
+    """Yield the faults of one video: the rest of the path in the file, and a sentence."""
     if problem := unsafe_id(clip):
         yield f": {problem}"
     if not isinstance(video, dict) or not isinstance(video.get("annotations"), list):
@@ -111,9 +113,9 @@ def _event_faults(event: Any, duration: float) -> Iterator[str]:
     elif not 0 <= span[0] < span[1] <= duration:
         yield f".segment: {span[0]:g}-{span[1]:g} s does not lie in 0-{duration:g} s with start before end"
     if not isinstance(event.get("label"), str) or not event["label"].strip():
-        yield f".label: {event.get('label')!r} is no name"
+        yield f".label: {event.get('label')!r} is not a name"
     if type(event.get("label_id")) is not int or event["label_id"] < 0:
-        yield f".label_id: {event.get('label_id')!r} is no class number"
+        yield f".label_id: {event.get('label_id')!r} is not a class number"
 
 
 def _is_number(value: Any) -> bool:
@@ -121,7 +123,7 @@ def _is_number(value: Any) -> bool:
 
 
 def class_faults(database: dict[str, Any]) -> Iterator[str]:
-    """Names and numbers of classes must go together one to one, numbers from 0 without a gap."""
+    """Yield faults of the classes: names and numbers must match one to one, numbers from 0 without a gap."""
     pairs = {(event["label_id"], event["label"]) for video in database.values() for event in video["annotations"]}
     for position, what in enumerate(("label_id", "label")):
         partners: dict[Any, list[Any]] = {}
@@ -130,14 +132,14 @@ def class_faults(database: dict[str, Any]) -> Iterator[str]:
         for value in sorted(value for value, others in partners.items() if len(others) > 1):
             yield f"{what} {value!r} goes with {', '.join(map(repr, partners[value]))}"
     numbers = {number for number, _ in pairs}
-    if gaps := max(numbers, default=-1) + 1 - len(numbers):  # counted, not listed: the largest number is whatever the file says
+    if gaps := max(numbers, default=-1) + 1 - len(numbers):  # counted, not listed: the file may state any largest number
         first = list(islice((number for number in count() if number not in numbers), min(gaps, MOST_GAPS)))
         more = f" and {gaps - len(first)} more" if gaps > len(first) else ""
         yield f"no event has label_id {', '.join(map(str, first))}{more}: numbers from 0 without a gap are needed"
 
 
 def health(rows: list[Row], settings: DatasetSettings) -> list[str]:
-    """Defects and limits that do not stop a run."""
+    """List defects and limits that do not stop a run."""
     window = settings.segments * settings.segment_seconds
     report = count_lines("videos without an event", [row.clip for row in rows if not row.events])
     repeats = [f"{row.clip} {event.label} {event.onset:g}-{event.offset:g}" for row in rows for event in _repeated(row)]

@@ -51,7 +51,7 @@ def download(name: str, to: str | Path = Path("models/pretrained"), from_path: s
 
     Raises:
         UnknownName: no such weights.
-        PipelineError: no address, no connection, an incomplete answer or a wrong hash; says what to do.
+        PipelineError: no address, no connection, an incomplete answer or a wrong hash; with advice.
     """
     known = get_known(name)
     target = Path(to) / known.file

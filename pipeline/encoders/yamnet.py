@@ -31,7 +31,7 @@ _BLOCKS = (
 
 
 def _same_pad(maps: Tensor, stride: int) -> Tensor:
-    """Pad as TensorFlow's SAME for a 3x3 kernel: of an odd total, the extra line goes to the end."""
+    """Pad like TensorFlow's SAME for a 3x3 kernel: the extra line of an odd total is at the end."""
     pads: list[int] = []
     for size in (maps.shape[-1], maps.shape[-2]):
         total = max((-(-size // stride) - 1) * stride + 3 - size, 0)

@@ -1,7 +1,7 @@
 """Audio-guided channel and spatial attention (AGVA-CS).
 
-Xu et al., "Cross-Modal Relation-Aware Networks for Audio-Visual Event Localization" (CMRAN), ACM MM 2020, in the form of its released
-code, which CMBS and CACE-Net inherited.
+Xu et al., "Cross-Modal Relation-Aware Networks for Audio-Visual Event Localization" (CMRAN), ACM MM 2020, as in its released code, which
+CMBS and CACE-Net inherited.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class PositionScore(nn.Module):
     Args:
         width: D of a position.
         guide_width: D of the guide.
-        hidden: of W_x, W_g and u.
+        hidden: width of W_x, W_g and u.
     """
 
     def __init__(self, width: int, guide_width: int, hidden: int) -> None:
@@ -29,7 +29,7 @@ class PositionScore(nn.Module):
 
     def forward(self, positions: Tensor, guide: Tensor) -> Tensor:
         """(B, T, S, width), (B, T, guide_width) -> (B, T, S), summing to 1 over S."""
-        # u (x * g) = x (u * g): the product with the guide need not be made, nor kept for the backward pass, at every position.
+        # u (x * g) = x (u * g): so the product with the guide is neither made nor kept for the backward pass at every position.
         asked = (torch.relu(self.guide(guide)) * self.score.weight[0]).unsqueeze(-1)
         scores = (torch.relu(self.position(positions)) @ asked).squeeze(-1) + self.score.bias
         return torch.tanh(scores).softmax(dim=-1)
@@ -42,11 +42,11 @@ class AudioGuidedChannelSpatialAttention(nn.Module):
     2. g = sigmoid(W_up ReLU(W_down q)), X'_n = X_n (1 + g)
     3. v = sum_n w_n X'_n, w by :class:`PositionScore` with the audio as guide
 
-    The gate multiplies the raw map X, never the map R that the query reads (in CMRAN both are the same).
+    The gate multiplies the raw map X, never the map R of the query (in CMRAN both are the same).
 
     Args:
         visual_width, audio_width: D of a position and of the audio.
-        hidden: of the gate's bottleneck and of the position score.
+        hidden: width of the gate's bottleneck and of the position score.
     """
 
     def __init__(self, visual_width: int, audio_width: int, hidden: int) -> None:
@@ -58,8 +58,11 @@ class AudioGuidedChannelSpatialAttention(nn.Module):
         self.position_score = PositionScore(visual_width, audio_width, hidden)
 
     def forward(self, visual: Tensor, reference: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """X (B, T, S, D), R (B, T, S, D), a (B, T, D_a) -> v (B, T, D), w (B, T, S)."""
-        # ReLU(W_a a) is the same for every position: it leaves the mean.
+        """Attend to the map X, with R in the query, guided by the audio a.
+
+        X (B, T, S, D), R (B, T, S, D), a (B, T, D_a) -> v (B, T, D), w (B, T, S).
+        """
+        # ReLU(W_a a) is the same for every position, so it can leave the mean.
         query = torch.relu(self.audio_query(audio)) * mean_over_positions(torch.relu(self.visual_query(reference)))
         gate = torch.sigmoid(self.up(torch.relu(self.down(query))))
         gated = visual * (1 + gate).unsqueeze(-2)

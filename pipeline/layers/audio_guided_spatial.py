@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 
 class AudioGuidedSpatialAttention(nn.Module):
-    """z_n = w_h^T tanh(W_v ReLU(U_v x_n) + g_n 1), g = W_g ReLU(U_a a); softmax over the S positions weighs the raw map.
+    """Attention over positions: the raw map is averaged with weights softmax_n z_n, guided by the audio.
 
-    W_v and W_g project to S, so that component n of the audio vector g belongs to position n and is added to all S columns of its row
-    (as released; the paper's (W_g ...) 1^T reads the same).
+    z_n = w_h^T tanh(W_v ReLU(U_v x_n) + g_n 1), g = W_g ReLU(U_a a). W_v and W_g project to S, so component n of the audio vector g
+    belongs to position n and is added to all S columns of its row (as released; the paper's (W_g ...) 1^T means the same).
 
     Args:
         visual_width, audio_width: D of a position and of the audio.

@@ -1,5 +1,7 @@
-"""Gates that suppress the background: Xia and Zhao, "Cross-Modal Background Suppression for Audio-Visual Event Localization" (CMBS),
-CVPR 2022, its supervised form as released; CACE-Net inherited it.
+"""Gates that suppress the background.
+
+Xia and Zhao, "Cross-Modal Background Suppression for Audio-Visual Event Localization" (CMBS), CVPR 2022, its supervised form as released;
+CACE-Net inherited it.
 """
 
 from __future__ import annotations
@@ -18,7 +20,12 @@ GateLoss = Literal["faithful", "corrected"]
 
 
 class Suppressed(NamedTuple):
-    """fused F (B, T, d); per-modality clip logits av (B, K); gate logits of both modalities (B, T)."""
+    """Result of background suppression.
+
+    fused: F (B, T, d).
+    modality_logits: clip logits from each modality alone, averaged (B, K).
+    audio_gate, visual_gate: logits (B, T).
+    """
 
     fused: Tensor
     modality_logits: Tensor
@@ -27,15 +34,17 @@ class Suppressed(NamedTuple):
 
 
 class BackgroundSuppression(nn.Module):
-    """g = sigmoid(W memory) of each modality raises the *other* one's segments, V (1 + alpha g_a) and A (1 + alpha g_v); scores of a clip's
-    classes from each modality alone; interaction of both.
+    """Background suppression: each modality's gate raises the *other* one's segments.
+
+    g = sigmoid(W memory); V (1 + alpha g_a) and A (1 + alpha g_v). Clip scores of the classes come from each modality alone; then both
+    interact.
 
     Args:
         width: d of a segment.
         labels: K of the scores.
         alpha: strength of the gates.
-        top_k: segments whose mean makes a clip's score, per class.
-        heads, attention_dropout, dropout: of the interaction.
+        top_k: a clip's score of a class is the mean over this many segments.
+        heads, attention_dropout, dropout: settings of the interaction.
     """
 
     def __init__(
@@ -50,7 +59,7 @@ class BackgroundSuppression(nn.Module):
         self.alpha, self.top_k = alpha, top_k
 
     def forward(self, related: Related, mask: Tensor) -> Suppressed:
-        """Of both modalities (B, T, d) and their memories, with (B, T) bool."""
+        """Both modalities and their memories (B, T, d), (B, T) bool -> :class:`Suppressed`."""
         visual_gate, audio_gate = self.visual_gate(related.visual_memory), self.audio_gate(related.audio_memory)
         visual = related.visual * (1 + self.alpha * audio_gate.sigmoid())
         audio = related.audio * (1 + self.alpha * visual_gate.sigmoid())
@@ -62,12 +71,12 @@ class BackgroundSuppression(nn.Module):
 
 
 def gate_loss(audio_gate: Tensor, visual_gate: Tensor, truth: Tensor, form: GateLoss) -> Tensor:
-    """Binary cross-entropy of the gate sigmoid(audio) * sigmoid(visual) against event (1) or background (0), per segment.
+    """Binary cross-entropy, per segment, of the gate sigmoid(audio) * sigmoid(visual) against event (1) or background (0).
 
     Args:
         audio_gate, visual_gate: logits (B, T).
         truth: (B, T), 0 or 1.
-        form: ``faithful``: the product goes through a second sigmoid, as released; ``corrected``: it is the probability.
+        form: ``faithful``: the product passes a second sigmoid, as released; ``corrected``: the product is the probability.
     """
     if form == "faithful":
         return binary_cross_entropy_with_logits(audio_gate.sigmoid() * visual_gate.sigmoid(), truth, reduction="none")

@@ -21,9 +21,9 @@ class UnscaledAttention(nn.Module):
     softmax(q K^T) V with q = W_Q x, K = W_K m, V = W_V m; no output projection.
 
     Args:
-        query_width, memory_width: D of what asks and of what is asked.
-        attention_width: of q and K.
-        value_width: of V and of the output.
+        query_width, memory_width: D of the input of the queries, and of the keys and values.
+        attention_width: width of q and K.
+        value_width: width of V and of the output.
     """
 
     def __init__(self, query_width: int, memory_width: int, attention_width: int, value_width: int) -> None:
@@ -39,7 +39,10 @@ class UnscaledAttention(nn.Module):
 
 
 class Residual(nn.Module):
-    """LN(x + Drop(update)), which the released code puts around each self-attention; two of them share one, hence it holds no attention."""
+    """LN(x + Drop(update)), as the released code puts it around each self-attention.
+
+    Two self-attentions share one, so it holds no attention itself.
+    """
 
     def __init__(self, width: int, dropout: float) -> None:
         super().__init__()
@@ -52,7 +55,10 @@ class Residual(nn.Module):
 
 
 class AudioGuidedVisual(nn.Module):
-    """Eqs. 1-2: v = v_cs + beta sigmoid(v~) v_cs, v_cs by AGVA-CS, v~ the refined map pooled by its own mean."""
+    """Eqs. 1-2: v = v_cs + beta sigmoid(v~) v_cs.
+
+    v_cs comes from AGVA-CS; v~ is the refined map pooled by its own mean.
+    """
 
     def __init__(self, visual_width: int, audio_width: int, hidden: int, beta: float) -> None:
         super().__init__()
@@ -61,7 +67,10 @@ class AudioGuidedVisual(nn.Module):
         self.beta = beta
 
     def forward(self, visual: Tensor, refined: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
-        """X, X^g (B, T, S, D), a (B, T, D_a) -> v (B, T, D), weights of the positions (B, T, S)."""
+        """Guide the map X by the audio a.
+
+        X, X^g (B, T, S, D), a (B, T, D_a) -> v (B, T, D), weights of the positions (B, T, S).
+        """
         attended, weights = self.channel_spatial(visual, refined, audio)
         own_weights = self.calibration(refined, mean_over_positions(refined))
         calibration = (own_weights.unsqueeze(-2) @ refined).squeeze(-2)
@@ -69,7 +78,7 @@ class AudioGuidedVisual(nn.Module):
 
 
 class VisualGuidedAudio(nn.Module):
-    """Eqs. 3-6: a + psi sigmoid(a~) a, a~ what the squeezed visual features find in the refined audio."""
+    """Eqs. 3-6: a + psi sigmoid(a~) a, where the squeezed visual features attend to the refined audio for a~."""
 
     def __init__(self, visual_width: int, audio_width: int, psi: float, dropout: float, residual: bool) -> None:
         super().__init__()
@@ -79,7 +88,7 @@ class VisualGuidedAudio(nn.Module):
         self.psi = psi
 
     def forward(self, audio: Tensor, squeezed: Tensor, mask: Tensor) -> Tensor:
-        """a (B, T, D_a), v^g' (B, T, D), (B, T) bool -> (B, T, D_a)."""
+        """Audio a (B, T, D_a), v^g' (B, T, D), (B, T) bool -> (B, T, D_a)."""
         refined = self.own(audio, audio, mask)
         if self.residual is not None:
             refined = self.residual(audio, refined)
@@ -92,11 +101,11 @@ class CoGuidance(nn.Module):
 
     Args:
         visual_width, audio_width: D of a position and of the audio.
-        hidden: of AGVA-CS and the calibration.
-        attention_width: of the spatial self-attention's queries and keys.
-        guidance: which modality guides: ``audio`` guides the visual map, ``visual`` guides the audio.
-        released: a spatial self-attention for each direction, with residual, dropout and one layer norm shared by both; else (paper) one
-            self-attention for both, without these.
+        hidden: width of AGVA-CS and the calibration.
+        attention_width: width of the spatial self-attention's queries and keys.
+        guidance: the guiding modality: ``audio`` guides the visual map, ``visual`` guides the audio.
+        released: one spatial self-attention per direction, with residual, dropout and a layer norm shared by both; else (paper) one
+            self-attention for both directions, without these.
     """
 
     def __init__(
@@ -123,7 +132,10 @@ class CoGuidance(nn.Module):
             self.audio = VisualGuidedAudio(visual_width, audio_width, psi, dropout, released)
 
     def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """X (B, T, S, D), a (B, T, D_a), (B, T) bool -> v (B, T, D), a (B, T, D_a), weights of the positions (B, T, S) or None."""
+        """Guide the modalities by each other.
+
+        X (B, T, S, D), a (B, T, D_a), (B, T) bool -> v (B, T, D), a (B, T, D_a), weights of the positions (B, T, S) or None.
+        """
         if self.attention is None:
             return mean_over_positions(visual), audio, None
         refined = self._refine(visual, self.attention)

@@ -1,5 +1,7 @@
-"""The hybrid attention network's blocks: Tian, Li, Xu, "Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing",
-ECCV 2020, as released; inherited by MA, JoMoLD, CMPAE, CoLeaF.
+"""Blocks of the hybrid attention network (HAN).
+
+Tian, Li, Xu, "Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing", ECCV 2020, as released; inherited by MA,
+JoMoLD, CMPAE, CoLeaF.
 
 B batch, T segments, C classes, D width.
 """
@@ -17,15 +19,16 @@ from pipeline.layers.precision import at_least_float32
 class ParsingFrontEnd(nn.Module):
     """Features of a segment -> audio and visual streams of one width.
 
-    Audio: a linear layer. Visual: a linear layer of the frames' mean and, with a motion stream, that beside a linear layer of the motion
-    through a third. The papers apply the first to every frame and average then; without a non-linearity between, it is the same up to
-    rounding. CMPAE has one, an ELU behind each of the four layers: there every frame goes through its layer.
+    Audio: a linear layer. Visual: a linear layer of the frames' mean; with a motion stream, its output and that of a linear layer of the
+    motion are concatenated and pass a third layer. The papers apply the visual layer to every frame and then average; without a
+    non-linearity in between, the result is the same up to rounding. CMPAE puts an ELU after each of the four layers: there the visual
+    layer is applied to every frame.
 
     Args:
-        visual_width, audio_width: of a segment.
-        motion_width: of a segment's motion; None without that stream.
-        width: D.
-        elu: behind every layer; the frames of a segment are then given apart and averaged behind theirs.
+        visual_width, audio_width: D of a segment.
+        motion_width: D of a segment's motion; None without that stream.
+        width: D of the output.
+        elu: put an ELU after every layer; the frames of a segment are then given separately and averaged after the visual layer's ELU.
     """
 
     def __init__(self, visual_width: int, audio_width: int, motion_width: int | None, width: int, elu: bool = False) -> None:
@@ -39,7 +42,10 @@ class ParsingFrontEnd(nn.Module):
             self.fusion = nn.Linear(2 * width, width)
 
     def forward(self, visual: Tensor, audio: Tensor, motion: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, T, D_v), with ``elu`` (B, T, S, D_v), (B, T, D_a), (B, T, D_m) or None -> audio, visual (B, T, D)."""
+        """Embed both modalities.
+
+        (B, T, D_v), with ``elu`` (B, T, S, D_v), (B, T, D_a), (B, T, D_m) or None -> audio, visual (B, T, D).
+        """
         return self.embed_audio(audio), self.embed_visual(visual, motion)
 
     def embed_audio(self, audio: Tensor) -> Tensor:
@@ -60,13 +66,17 @@ class ParsingFrontEnd(nn.Module):
 
 
 class HybridAttention(nn.Module):
-    """HAN: h = LN(q + Drop(MHA(q, o, o)) + Drop(MHA(q, q, q))), LN(h + Drop(FFN(h))), for a stream q with the other one o.
+    """HAN: attention of a stream q to itself and to the other stream o, then a feed-forward block.
 
-    One layer serves both streams, and both see the other as it came in. No positional encoding.
+    h = LN(q + Drop(MHA(q, o, o)) + Drop(MHA(q, q, q))), LN(h + Drop(FFN(h))). One layer serves both streams, and each attends to the
+    other's input. No positional encoding.
 
     Args:
-        width: D; feedforward: hidden width of the FFN; heads: of both attentions; dropout: on attention weights and on every branch;
-        crosses: whether it can see another stream at all.
+        width: D.
+        heads: heads of both attentions.
+        feedforward: hidden width of the FFN.
+        dropout: on attention weights and on every branch.
+        crosses: whether the layer has attention to another stream.
     """
 
     cross: nn.MultiheadAttention | None
@@ -80,7 +90,7 @@ class HybridAttention(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor, cross: bool = True) -> tuple[Tensor, Tensor]:
-        """(B, T, D), (B, T, D), (B, T) bool -> the same two; without ``cross`` each stream sees itself alone, with the same weights."""
+        """(B, T, D), (B, T, D), (B, T) bool -> the same two; without ``cross`` each attends to itself alone."""
         return self.stream(audio, visual if cross else None, mask), self.stream(visual, audio if cross else None, mask)
 
     def stream(self, query: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
@@ -94,7 +104,11 @@ class HybridAttention(nn.Module):
 
 
 class Pooled(NamedTuple):
-    """Probabilities of the segments, (B, T, C), audio and visual; of the clip, (B, C): audio, visual, and either (which may exceed 1)."""
+    """Probabilities from :class:`AttentivePooling`.
+
+    audio, visual: of segments, (B, T, C).
+    clip_audio, clip_visual, clip: of the clip, (B, C), in audio, visual, and either (which may exceed 1).
+    """
 
     audio: Tensor
     visual: Tensor
@@ -106,8 +120,8 @@ class Pooled(NamedTuple):
 class AttentivePooling(nn.Module):
     """MMIL: multimodal multiple-instance learning by attention over time and over the modalities, class by class.
 
-    p = sigmoid(L x); W_t: softmax over time, of each modality; W_m: softmax over the two modalities, of each segment.
-    P^a, P^v = sum_t W_t p; P = sum_t sum_m W_t W_m p. The weights of P do not sum to 1 (to between 0 and 2), so P may exceed 1.
+    p = sigmoid(L x); W_t: softmax over time, per modality; W_m: softmax over the two modalities, per segment.
+    P^a, P^v = sum_t W_t p; P = sum_t sum_m W_t W_m p. The weights of P sum not to 1 but to between 0 and 2, so P may exceed 1.
     """
 
     def __init__(self, width: int, num_classes: int) -> None:
@@ -115,7 +129,7 @@ class AttentivePooling(nn.Module):
         self.classifier, self.over_time, self.over_modalities = (nn.Linear(width, num_classes) for _ in range(3))
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor) -> Pooled:
-        """(B, T, D), (B, T, D), (B, T) bool with at least one True a clip -> probabilities in float32 at least."""
+        """Pool (B, T, D), (B, T, D), (B, T) bool with a True in every clip, in float32 at least."""
         both = torch.stack([audio, visual], dim=2)  # (B, T, 2, D)
         p = at_least_float32(self.classifier(both)).sigmoid()
         over_time = at_least_float32(self.over_time(both)).masked_fill(~mask[:, :, None, None], float("-inf")).softmax(dim=1)

@@ -1,4 +1,4 @@
-"""Multiple-instance learning: a clip's label from scores of its segments, and losses that see nothing but clips.
+"""Multiple-instance learning: a clip's logits from its segments' scores, and losses on clips alone.
 
 B batch, T segments, K labels of a clip (C classes and background).
 """
@@ -17,7 +17,7 @@ VideoLoss = Literal["cross_entropy", "soft_margin", "binary"]
 
 
 def gated_clip_logits(gate: Tensor, clip_logits: Tensor, mask: Tensor) -> Tensor:
-    """max_t(g_t r): the clip's logits r, scaled by the gate of the segment that counts most for each label (CMRAN and CMBS, weak).
+    """max_t(g_t r): the clip's logits r, scaled per label by the segment gate with the largest product (CMRAN, CMBS, weak).
 
     Args:
         gate: (B, T), in [0, 1].
@@ -37,8 +37,8 @@ def video_loss(logits: Tensor, labels: Tensor, form: VideoLoss) -> Tensor:
         logits: (B, K).
         labels: (B, K), >= 0, a multi-hot row or a distribution.
         form: ``cross_entropy``: -sum_c y_c log P_c, y the labels scaled to sum to 1;
-            ``soft_margin``: the mean over K of binary cross-entropy *with logits* fed with P, as AVEL, CMRAN and CMBS released it: a double
-            squashing that for K = 29 moves only between about 0.71 (uniform P) and 0.68 (P perfect);
+            ``soft_margin``: the mean over K of binary cross-entropy *with logits* applied to P, as AVEL, CMRAN and CMBS released it: with
+            this double squashing it only ranges from about 0.71 (uniform P) to 0.68 (perfect P) for K = 29;
             ``binary``: the mean over K of binary cross-entropy of P, as PSP released it.
 
     Returns:

@@ -1,6 +1,6 @@
-"""Pooling over the segments of a clip that leaves padded segments out.
+"""Pooling over the valid segments of a clip.
 
-With a score per class these are the pooling rules of multiple-instance learning: the clip is what its strongest segments are.
+With a score per class these are the pooling rules of multiple-instance learning: the strongest segments decide for the clip.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean of the values where ``mask`` holds; 0 where it holds nowhere.
+    """Mean of the values where ``mask`` is true; 0 without any.
 
     Args:
         values: any shape, float.
@@ -21,24 +21,26 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def mean_over_time(values: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, D), (B, T) bool -> (B, D). Every clip needs at least one valid segment."""
+    """Mean over valid segments, at least one per clip: (B, T, D), (B, T) bool -> (B, D)."""
     valid = mask.unsqueeze(-1)
     return values.masked_fill(~valid, 0.0).sum(dim=1) / valid.sum(dim=1)
 
 
 def mean_over_positions(values: Tensor) -> Tensor:
-    """(..., S, D) -> (..., D). A sum, divided: the backward pass of ``mean`` writes the divided gradient out at every position, this one's
-    only refers to it."""
+    """Mean over positions, (..., S, D) -> (..., D), with a cheaper backward pass than ``mean``.
+
+    The backward pass of ``mean`` writes the divided gradient at every position; that of a divided sum only expands a view of it.
+    """
     return values.sum(dim=-2) / values.shape[-2]
 
 
 def max_over_time(values: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, D), (B, T) bool -> (B, D). Every clip needs at least one valid segment."""
+    """Maximum over valid segments, at least one per clip: (B, T, D), (B, T) bool -> (B, D)."""
     return values.masked_fill(~mask.unsqueeze(-1), float("-inf")).amax(dim=1)
 
 
 def top_k_mean(values: Tensor, mask: Tensor, k: int) -> Tensor:
-    """Mean of the k largest values over time, per clip and channel; of all valid ones where a clip has fewer than k.
+    """Mean of the k largest values over time, per clip and channel, or of all valid ones if fewer.
 
     Args:
         values: (B, T, D).

@@ -1,4 +1,4 @@
-"""Keeping losses out of half precision, and a network out of what its processor cannot do there."""
+"""Keep losses in float32, and check which half-precision operations a processor supports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def at_least_float32(tensor: Tensor) -> Tensor:
-    """Half and bfloat16 -> float32; float32 and float64 stay as they are."""
+    """Convert half and bfloat16 to float32; float32 and float64 stay as they are."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
@@ -17,9 +17,9 @@ def at_least_float32(tensor: Tensor) -> Tensor:
 def processor_has_lstm(dtype: torch.dtype) -> bool:
     """Whether autocast to ``dtype`` runs an LSTM, forward and backward, on this processor.
 
-    Under autocast PyTorch gives an LSTM to oneDNN, which has none in bfloat16 below AVX-512 and raises; every other operation it gives
-    back. Asked by running one of a single unit, once in a process: instruction sets alone do not tell (oneDNN emulates bfloat16 on
-    AVX-512 processors that lack it, and other architectures take another path). Draws no random number.
+    Under autocast PyTorch passes an LSTM to oneDNN, which raises where it has no bfloat16 kernel (below AVX-512); every other operation
+    falls back. Tested by running an LSTM of a single unit, once per process, because instruction sets alone do not decide (oneDNN emulates
+    bfloat16 on AVX-512 processors that lack it, and other architectures take another path). Draws no random number.
     """
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast("cpu", dtype=dtype):
         weights = [torch.zeros(4, *shape, requires_grad=True) for shape in ((1,), (1,), (), ())]

@@ -1,4 +1,4 @@
-"""An LSTM over the segments of a clip, blind to padding in both directions."""
+"""An LSTM over the segments of a clip that ignores padding in both directions."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pipeline.layers.precision import processor_has_lstm
 
 
 class SegmentLSTM(nn.Module):
-    """One-layer LSTM, uni- or bidirectional, whose output is ``output_width`` wide.
+    """One-layer LSTM, uni- or bidirectional.
 
     Args:
         input_width: D of a segment.
-        output_width: of both directions together; even when bidirectional.
+        output_width: width of both directions together; an even number if bidirectional.
     """
 
     def __init__(self, input_width: int, output_width: int, bidirectional: bool = True) -> None:
@@ -23,7 +23,10 @@ class SegmentLSTM(nn.Module):
         self.lstm = nn.LSTM(input_width, hidden, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, input_width), (B, T) bool with padding at the end only, at least one valid segment -> (B, T, output_width)."""
+        """(B, T, input_width), (B, T) bool -> (B, T, output_width).
+
+        Padding only at the end, and at least one valid segment per clip.
+        """
         if bool(mask.all()):
             return self._unpadded(features)
         # Packed, so that the backward direction starts at a clip's own last segment and not in its padding.
@@ -31,7 +34,7 @@ class SegmentLSTM(nn.Module):
         return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=features.shape[1])[0]
 
     def _unpadded(self, features: Tensor) -> Tensor:
-        """Runs in float32 where autocast asks for what the processor lacks; the output has autocast's dtype all the same."""
+        """Run the LSTM, in float32 where the processor lacks autocast's dtype; the output has that dtype anyway."""
         if features.is_cpu and torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
             if not processor_has_lstm(dtype):

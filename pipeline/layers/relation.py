@@ -13,7 +13,11 @@ from torch import Tensor, nn
 
 
 def check_heads(width: int, **heads: int) -> None:
-    """ValueError where a number of attention heads, given by the name of its setting, does not divide ``width``."""
+    """Check that every number of attention heads, given under the name of its setting, divides ``width``.
+
+    Raises:
+        ValueError: a number does not divide it.
+    """
     for name, number in heads.items():
         if width % number:
             raise ValueError(f"width ({width}) must be a multiple of {name} ({number})")
@@ -26,7 +30,7 @@ class IntraModalRelation(nn.Module):
 
     Args:
         input_width: D of a segment.
-        width: of the layers and the output.
+        width: D of the layers and the output.
         feedforward: width of the feed-forward block.
     """
 
@@ -42,14 +46,14 @@ class IntraModalRelation(nn.Module):
 
 
 class CrossModalRelation(nn.Module):
-    """CMRA: segments of one modality ask the other modality and themselves at once.
+    """CMRA: segments of one modality attend to the other modality and to themselves at once.
 
     q = W x; q <- LN(q + MHA(q, [memory; q], [memory; q])); q <- LN(q + FFN(q)). Memory and query are concatenated in time (2T keys);
     there is no self-attention besides.
 
     Args:
-        input_width: D of a segment of the asking modality.
-        width: of the memory and the output.
+        input_width: D of a segment of the querying modality.
+        width: D of the memory and the output.
         feedforward: width of the feed-forward block.
     """
 
@@ -73,7 +77,7 @@ class CrossModalRelation(nn.Module):
 
 
 class Related(NamedTuple):
-    """Both modalities (B, T, width) after the relation across them, and as memories, after the relation within each."""
+    """Both modalities (B, T, width) after the relation across them, and their memories after the relation within each."""
 
     visual: Tensor
     audio: Tensor
@@ -86,7 +90,7 @@ class BimodalRelation(nn.Module):
 
     Args:
         visual_width, audio_width: D of a segment of each.
-        width: of the output.
+        width: D of the output.
         intra_feedforward, cross_feedforward: widths of the feed-forward blocks of ITR and CMRA.
     """
 
@@ -131,7 +135,7 @@ class Interaction(nn.Module):
 
 
 class MutualInteraction(nn.Module):
-    """F = (F_1 + F_2) / 2, F_1 = INTER(visual, audio), F_2 = INTER(audio, F_1): the second sees the first's result (CMBS, CACE-Net)."""
+    """F = (F_1 + F_2) / 2, F_1 = INTER(visual, audio), F_2 = INTER(audio, F_1), as in CMBS and CACE-Net."""
 
     def __init__(self, width: int, heads: int, attention_dropout: float, dropout: float) -> None:
         super().__init__()

@@ -1,1 +1,4 @@
-"""Raw file -> frames and waveform at the times asked for, surviving every bad file. Imports no torch: child processes start fast."""
+"""Raw file -> frames and waveform at the requested times, surviving every bad file.
+
+Imports no torch, so that child processes start fast.
+"""

@@ -1,4 +1,4 @@
-"""The sound of a window of a clip: mono, at the file's own rate, on the same clock as the pictures."""
+"""Read the sound of a window: mono, at the file's own rate, on the same clock as the pictures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from pipeline.media.container import MediaError, lists_every_packet
 from pipeline.media.probe import Probe
 from pipeline.media.stream import TICK, Packets, decoded_frames
 
-JITTER_SECONDS = 0.1  # times that wander by less do not tear the waveform apart; FFmpeg's own tools ignore such wandering altogether
-AUDIBLE_RATES = range(1_000, 768_001)  # Hz; a header with another rate is damaged: what follows could neither be heard nor resampled
+JITTER_SECONDS = 0.1  # smaller errors of time stamps leave no gap in the waveform; FFmpeg's own tools ignore them altogether
+AUDIBLE_RATES = range(1_000, 768_001)  # Hz; a header with another rate is damaged
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Audio:
     sample_rate: Hz, the file's own.
     covered: (L,) bool, True where a sample was decoded.
     errors: what the decoder complained about, one line each.
-    pauses: (from, to) in seconds on the clip's clock where the file itself says that there is no sound.
+    pauses: (from, to) in seconds on the clip's clock where the file itself states a gap.
     """
 
     waveform: np.ndarray
@@ -44,10 +44,10 @@ class Audio:
 
 
 def read_audio(path: str | os.PathLike[str], probe: Probe, start: float, seconds: float) -> Audio:
-    """The sound from ``start`` on the clip's clock, ``seconds`` long.
+    """Read ``seconds`` of sound from ``start`` on the clip's clock.
 
     Raises:
-        MediaError: ``no_audio`` without a usable stream; ``unreadable`` when not one sample of the stream decodes, or at no audible rate.
+        MediaError: ``no_audio`` without a usable stream; ``unreadable`` when no sample of the stream decodes or its rate is not audible.
     """
     if probe.audio is None:
         raise MediaError("no_audio", "the file has no usable audio stream")
@@ -65,7 +65,7 @@ def read_audio(path: str | os.PathLike[str], probe: Probe, start: float, seconds
             length = round(seconds * rate)
             waveform, covered = np.zeros(length, np.float32), np.zeros(length, bool)
         if rate not in AUDIBLE_RATES:
-            raise MediaError("unreadable", f"its {probe.audio.codec} stream states a rate of {rate} Hz, which is no sound's")
+            raise MediaError("unreadable", f"its {probe.audio.codec} stream states a rate of {rate} Hz, which is not an audio rate")
         if frame.sample_rate != rate:
             packets.errors.append(f"the sample rate changes from {rate} to {frame.sample_rate} Hz")
             continue
@@ -90,9 +90,9 @@ def read_audio(path: str | os.PathLike[str], probe: Probe, start: float, seconds
 def _pauses(
     path: str | os.PathLike[str], found: Probe, packets: Packets, spans: list[tuple[float, float]]
 ) -> tuple[tuple[float, float], ...]:
-    """Where the file itself says that there is no sound: between the parts of a joined one, and where an MP4's table leaves a gap.
+    """Find the gaps that the file states: between the parts of a joined file, and in an MP4's table.
 
-    Such a gap is a packet that lasts longer than most and than its sound (``spans``), or one that is due later than the one before ends.
+    A gap in the table is a packet that lasts longer than most and than its sound (``spans``), or that is due after the one before ends.
     """
     assert found.audio is not None
     joins = [(start - found.clock, end - found.clock) for start, end in (found.audio.track.pauses if found.audio.track else ())]
@@ -118,7 +118,7 @@ def frame_seconds(rate: int) -> float:
 
 
 def mono(frame: Any) -> np.ndarray:
-    """Samples (n,) float32 in [-1, 1] of a decoded frame: mean of its channels; what is not a number becomes silence."""
+    """Samples (n,) float32 in [-1, 1] of a decoded frame: the mean of its channels; NaN becomes silence."""
     samples = frame.to_ndarray()
     if not frame.format.is_planar:
         samples = samples.reshape(-1, frame.layout.nb_channels).T

@@ -1,4 +1,4 @@
-"""One window of one clip: frames, waveform, masks, and a status that says how whole they are. Never raises for bad media."""
+"""Decode one window of a clip into frames, waveform, masks and a status; never raises for bad media."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from pipeline.media.video import read_frames, scaled_size
 
 GOOD = frozenset({"ok", "padded", "silent", "partial"})
 BAD = frozenset({"missing", "unreadable", "no_video", "no_audio", "truncated", "refused", "crashed", "timeout"})
-SILENT_RATE = 16000  # Hz of the zeros that stand in for a stream that does not exist
+SILENT_RATE = 16000  # Hz of the zeros that replace a missing stream
 
 
 @dataclass(frozen=True)
 class DecodedClip:
-    """What was read of one window of T segments.
+    """One decoded window of T segments.
 
     status: ``ok`` | ``padded`` (the clip, or one of its streams, ends or pauses inside the window: last frame repeated, silence, masked) |
-        ``silent`` (no sound, or none that decodes: zeros) | ``partial`` (less decoded than the file says, yet enough), or one of BAD.
+        ``silent`` (no sound, or none that decodes: zeros) | ``partial`` (less decoded than the file states, but enough), or one of BAD.
     reason: one line; empty for ``ok``.
     frames: (T*F, H, W, 3) uint8 RGB; None for a bad clip.
     waveform: (L,) float32 mono at ``sample_rate`` Hz, L = round(T * segment_seconds * sample_rate); None for a bad clip.
-    visual_valid, audio_valid: (T,) bool, False where at least half of the segment lies beyond what the stream holds.
-    video_coverage, audio_coverage: decoded share, in [0, 1], of what the file says lies inside the window.
+    visual_valid, audio_valid: (T,) bool, False where more than half of the segment was not decoded.
+    video_coverage, audio_coverage: decoded share, in [0, 1], of what the file states for the window.
     seconds: part of the window that lies inside the clip.
     facts: width, height (upright, before scaling), fps, duration, rotation, container, codecs, tracks ("1 of 2"): plain JSON.
-    lasting: whether file and settings alone lead to this verdict; False where another try may end otherwise, as with more memory.
+    lasting: whether the verdict follows from file and settings alone; False where another try, e.g. with more memory, may differ.
     """
 
     status: str
@@ -77,7 +77,7 @@ def decode_clip(
         status, reason = error.status, error.reason
     except MemoryError:
         status, reason, lasting = "refused", f"needs more memory than media.memory_mb = {settings.memory_mb}", False
-    except Exception as error:  # whatever a damaged file brings a decoder to raise is a fact about the file
+    except Exception as error:  # any error that a damaged file causes in a decoder is a fact about the file
         status, reason = "unreadable", f"{type(error).__name__}: {describe(error)}"
     return DecodedClip(status, reason, facts=facts(found) if found else {}, lasting=lasting)
 
@@ -109,9 +109,9 @@ def _decode(path: str | os.PathLike[str], found: Probe, window: Window, settings
 
 
 def _verdict(coverage: Coverage, audio: Audio | None, silence: str, errors: tuple[str, ...], settings: MediaSettings) -> tuple[str, str]:
-    """(status, reason) of a clip both of whose streams were read as far as they go."""
+    """Status and reason of a clip, after both streams were read."""
     decoded = f"decoded {coverage.video:.1%} of the picture and {coverage.audio:.1%} of the sound that the file states for the window"
-    damage = f"; {len(errors)} packets did not decode, what was shown or heard around them may be damaged: {errors[0]}" if errors else ""
+    damage = f"; {len(errors)} packets did not decode, picture and sound near them may be damaged: {errors[0]}" if errors else ""
     if coverage.video < settings.min_coverage or (audio is not None and coverage.audio < settings.min_coverage):
         return "truncated", decoded + (damage or "; the data ends early")
     if audio is None:
@@ -125,7 +125,7 @@ def _verdict(coverage: Coverage, audio: Audio | None, silence: str, errors: tupl
 
 
 def facts(found: Probe) -> dict[str, int | float | str | bool | None]:
-    """What the index keeps of a probe, as plain JSON; sizes in pixels, upright; duration in seconds."""
+    """The facts of a probe that the index keeps, as plain JSON; upright size in pixels, duration in seconds."""
     height, width = found.video.upright_size if found.video else (None, None)
     return {
         "container": found.container,
@@ -144,7 +144,11 @@ def facts(found: Probe) -> dict[str, int | float | str | bool | None]:
 
 
 def _check_contents(found: Probe, window: Window, settings: MediaSettings) -> None:
-    """The streams the settings ask for, a window inside the clip, and arrays within the memory limit; else MediaError."""
+    """Check the required streams, that the window starts inside the clip, and that its arrays fit the limit.
+
+    Raises:
+        MediaError: ``no_video``, ``no_audio`` or ``refused``.
+    """
     if found.video is None:
         raise MediaError("no_video", "the file has no moving picture (cover art does not count)")
     if found.audio is None and settings.on_missing_audio == "drop":

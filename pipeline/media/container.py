@@ -1,4 +1,4 @@
-"""Local media files opened with FFmpeg's demuxers, as data that may be damaged or hostile."""
+"""Open local media files, which may be damaged or hostile, with FFmpeg's demuxers."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ class MediaError(Exception):
 
 
 def open_container(path: str | os.PathLike[str], **options: str) -> Any:
-    """PyAV container of a local media file.
+    """Open a local media file as a PyAV container.
 
     Args:
-        options: of FFmpeg's demuxer.
+        options: options of FFmpeg's demuxer.
 
     Raises:
         MediaError: ``missing`` or ``unreadable``.
@@ -63,7 +63,7 @@ def describe(error: BaseException) -> str:
 
 
 def demuxed(container: Any, streams: Any, errors: list[str]) -> Iterator[Any]:
-    """Packets of ``streams`` and the closing flush, going on after read errors, which FFmpeg's demuxers often recover from."""
+    """Yield the packets of ``streams`` and the closing flush, continuing after read errors: demuxers often recover."""
     for _ in range(DEMUX_RETRIES):
         try:
             yield from container.demux(streams)
@@ -73,10 +73,10 @@ def demuxed(container: Any, streams: Any, errors: list[str]) -> Iterator[Any]:
 
 
 def fragments(path: str | os.PathLike[str]) -> tuple[int, bool]:
-    """(number of movie fragments of an MP4 file, whether none of them is missing).
+    """Count the movie fragments of an MP4 file, and check that none is missing.
 
-    Fragments are numbered (box ``mfhd``, ISO 14496-12, 8.8.5); they are all there when the numbers follow each other and the boxes
-    fill the file.
+    Fragments are numbered (box ``mfhd``, ISO 14496-12, 8.8.5); none is missing when the numbers are consecutive and the boxes fill the
+    file.
     """
     numbers: list[int] = []
     with open(path, "rb") as file:
@@ -100,9 +100,9 @@ def fragments(path: str | os.PathLike[str]) -> tuple[int, bool]:
 
 
 def listed_times(path: str | os.PathLike[str], container: str, index: int) -> list[float]:
-    """Times in seconds, ascending, of the packets that an AVI file's index lists; it passes over the empty ones, which repeat a picture.
+    """Times in seconds, ascending, of the packets in an AVI file's index.
 
-    Empty for another container, and for a file without an index.
+    The index omits empty packets, which repeat a picture. No times for other containers and for files without an index.
     """
     if container != "avi":
         return []
@@ -112,9 +112,9 @@ def listed_times(path: str | os.PathLike[str], container: str, index: int) -> li
 
 
 def lists_every_packet(path: str | os.PathLike[str], container: str, index: int) -> bool:
-    """Whether the file itself says when each packet of stream ``index`` is due and how long it lasts, so that a gap is no loss.
+    """Whether the file lists the time and duration of every packet of stream ``index``, so that a gap is intended.
 
-    True of MP4 and MOV, whose table lists the packets, found or not, where the table ends when the stream does.
+    True for MP4 and MOV, whose table lists even lost packets, if the table ends with the stream.
     """
     if not container.startswith("mov,"):
         return False

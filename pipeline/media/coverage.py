@@ -1,6 +1,6 @@
-"""How much of what a file says it holds was decoded, and which segments that leaves valid.
+"""Compare what was decoded with what the file states, and mark the valid segments.
 
-A clip that is shorter than the window by its container's account is whole; one that decodes shorter than its container says is not.
+A clip whose container states less than the window is whole; a clip that decodes to less than its container states is not.
 """
 
 from __future__ import annotations
@@ -41,10 +41,14 @@ class Window:
 
 @dataclass(frozen=True)
 class Coverage:
-    """``video``, ``audio``: decoded share, in [0, 1], of what the file states for the window (1 where it states nothing, 0 for audio
-    that is absent); ``whole``: nothing stated is missing from the streams that were read; ``seconds``: part of the window inside the
-    clip; ``visual_valid``, ``audio_valid``: (T,) bool, at least half of the segment was decoded; ``lack``: what the file does where not
-    all of them are."""
+    """Decoded shares and valid segments of one window.
+
+    video, audio: decoded share, in [0, 1], of what the file states for the window; 1 where it states nothing, 0 for absent audio.
+    whole: nothing stated is missing from the streams that were read.
+    seconds: part of the window inside the clip.
+    visual_valid, audio_valid: (T,) bool, at least half of the segment was decoded.
+    lack: why segments may be invalid, as a phrase about the file.
+    """
 
     video: float
     audio: float
@@ -56,7 +60,7 @@ class Coverage:
 
 
 def measure(found: Probe, window: Window, frames: Frames, audio: Audio | None) -> Coverage:
-    """Compare what was read of ``window`` with what ``found`` states."""
+    """Compare the frames and audio read for ``window`` with what ``found`` states."""
     assert found.video is not None  # read_frames has refused such a file
     audio_read_to = window.start + audio.end if audio else 0.0
     video_end = _stated_end(found, found.video, window, frames.end, audio_read_to)
@@ -77,7 +81,7 @@ def measure(found: Probe, window: Window, frames: Frames, audio: Audio | None) -
 
 
 def _stated_end(found: Probe, stream: VideoStream | AudioStream, window: Window, read_to: float, other_read_to: float) -> float:
-    """Seconds on the clip's clock at which the file says ``stream`` ends; where it says nothing, ``read_to``.
+    """Stated end of ``stream`` in seconds on the clip's clock; ``read_to`` where nothing is stated.
 
     A stream without a duration of its own is expected to last as long as the container, unless the other stream does: then the
     file is whole and this stream is the shorter one.
@@ -109,7 +113,7 @@ def _audio_share(stream: AudioStream, window: Window, audio: Audio, stated_end: 
         return 1.0, True
     covered = audio.covered[round(first * audio.sample_rate) : round(last * audio.sample_rate)]
     covered_seconds = float(covered.sum()) / audio.sample_rate
-    if expected - covered_seconds > SLACK_SECONDS and audio.pauses:  # the file itself says that there is nothing
+    if expected - covered_seconds > SLACK_SECONDS and audio.pauses:  # gaps that the file itself states are not missing
         covered = covered.copy()
         for pause in audio.pauses:
             begin, stop = (float(np.clip(edge - window.start, first, last)) for edge in pause)
@@ -122,6 +126,6 @@ def _audio_share(stream: AudioStream, window: Window, audio: Audio, stated_end: 
 
 
 def _majority(covered: np.ndarray, segments: int) -> np.ndarray:
-    """(T,) bool: at least half of each of T equal runs of ``covered`` is True."""
+    """Whether at least half of each of T equal parts of ``covered`` is True, (T,) bool."""
     edges = np.round(np.linspace(0, len(covered), segments + 1)).astype(int)
     return np.array([covered[first:last].mean() >= 0.5 if last > first else False for first, last in itertools.pairwise(edges)])

@@ -1,10 +1,10 @@
-"""All clips of an index through the guarded decoder into the per-clip cache, with a verdict for every one.
+"""Decode all clips of an index into the per-clip cache, with a verdict for each.
 
-What a clip's decoded form depends on is in its key: the file's bytes, the window, and the media settings that move numbers. Two ids with
-the same bytes therefore share one entry, and a clip decoded once is not decoded again by an interrupted or repeated stage.
+The key of an entry holds everything that its numbers depend on: the file's bytes, the window, and the media settings that move numbers.
+Two ids with the same bytes share one entry, and an interrupted or repeated stage does not decode a clip again.
 
-Nothing is stored under a key that is not its own: the file's hash is taken again when it was decoded, and a job is never asked for an entry
-of another key, as after a change of ``media`` that `decode` has not seen.
+Every entry lies under its own key: a file is hashed again once it is decoded, and a job whose key differs from the manifest's (`media` was
+changed, and `decode` did not run) is an error.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from pipeline.media.settings import MediaSettings
 
 DECODE_VERSION = 3  # raised by hand whenever a code change moves decoded numbers
 KIND = "decoded"
-CHANGED = "changed"  # status of a file that is not the one in the index any more; it ends the stage and reaches no manifest
-NAMED = 10  # clips in a message about many
-# Settings that say how to work, not what comes out.
+CHANGED = "changed"  # status of a file that differs from the index; it ends the stage and never reaches a manifest
+NAMED = 10  # clips listed in one message at most
+# Settings that do not change what is decoded.
 WORKING_SETTINGS = {"timeout_seconds", "memory_mb", "max_bad_fraction", "workers"}
 # Order and types are fixed, so that the manifest's bytes do not depend on what was in the cache.
 SCHEMA = pa.schema([
@@ -48,7 +48,7 @@ SCHEMA = pa.schema([
 class Job:
     """One clip to decode in a child process.
 
-    sha256: of the file's bytes; or, not ``hashed``, what stands for them in a cache that lasts no longer than the process.
+    sha256: hash of the file's bytes; if not ``hashed``, a substitute for it in a cache that lasts no longer than the process.
     """
 
     clip: str
@@ -74,7 +74,11 @@ class Job:
 def make_jobs(
     index: pd.DataFrame, segments: int, segment_seconds: float, settings: MediaSettings, cache: Cache
 ) -> tuple[dict[str, Job], list[str]]:
-    """(job by clip id, ids of the clips without a readable file): one job per clip, whatever the number of its annotation rows."""
+    """Make one job per clip, however many annotation rows it has.
+
+    Returns:
+        The jobs by clip id, and the ids of the clips without a readable file.
+    """
     clips = index.drop_duplicates("clip")
     jobs = {
         row.clip: Job(row.clip, row.file, row.sha256, row.start, segments, segment_seconds, settings, cache.root)
@@ -85,15 +89,18 @@ def make_jobs(
 
 @dataclass(frozen=True)
 class NotStored:
-    """A clip that may well be good, and a cache that cannot be written. Told apart by where it arose, not by the name of the error."""
+    """The cache could not be written; the clip itself may be good.
+
+    A type of its own, so that an error of the cache is not taken for an error of the clip.
+    """
 
     reason: str
 
 
 def decode_into_cache(job: Job) -> dict[str, Any] | NotStored:
-    """Decode one clip and store arrays and verdict under its key; returns the verdict. Runs in a child process.
+    """Decode one clip, store arrays and verdict under its key, and return the verdict. Runs in a child process.
 
-    Only what follows from the file and the settings is stored: not that a file cannot be reached, nor that memory ran out.
+    Only verdicts that follow from the file and the settings are stored, not that a file is out of reach or that memory ran out.
     """
     decoded = decode_clip(job.file, start=job.start, segments=job.segments, segment_seconds=job.segment_seconds, settings=job.settings)
     verdict = verdict_of(decoded)
@@ -116,7 +123,7 @@ def decode_into_cache(job: Job) -> dict[str, Any] | NotStored:
 
 
 def _sha256(file: str) -> str:
-    """Of a file, read once as long as it is not touched: many windows may lie in one."""
+    """Hash a file, cached until it changes: many windows may lie in one file."""
     status = Path(file).stat()
     return _sha256_of(file, status.st_ino, status.st_size, status.st_mtime_ns)
 
@@ -127,7 +134,7 @@ def _sha256_of(file: str, inode: int, size: int, changed: int) -> str:
 
 
 def verdict_of(decoded: DecodedClip) -> dict[str, Any]:
-    """What the manifest says of a clip: everything but its arrays, as plain JSON."""
+    """The manifest's facts of a clip: everything but its arrays, as plain JSON."""
     return {
         **decoded.facts,
         "status": decoded.status,
@@ -143,17 +150,17 @@ def verdict_of(decoded: DecodedClip) -> dict[str, Any]:
 
 
 def decode_clips(jobs: list[Job], missing: list[str], settings: MediaSettings) -> pd.DataFrame:
-    """Decode what the cache does not hold.
+    """Decode the clips that the cache lacks.
 
     Args:
         jobs: one per clip that has a file.
         missing: ids of clips without a file.
 
     Returns:
-        One row per clip, sorted by id: clip, file, key and the verdict's columns.
+        A table of all clips, sorted by id: clip, file, key and the verdict's columns.
 
     Raises:
-        PipelineError: the cache cannot be read or written; or files are not those of the index any more.
+        PipelineError: the cache cannot be read or written, or files have changed since the index.
     """
     verdicts = {job.clip: verdict for job in jobs if (verdict := Cache(job.cache_root).facts(KIND, job.key)) is not None}
     todo = list({job.key: job for job in jobs if job.clip not in verdicts}.values())
@@ -163,7 +170,7 @@ def decode_clips(jobs: list[Job], missing: list[str], settings: MediaSettings) -
     changed = [f"{job.clip}: {by_key[job.key]['reason']}" for job in todo if by_key[job.key]["status"] == CHANGED]
     if changed:
         raise PipelineError(
-            f"{len(changed)} files are not those that `index` has seen; run `dvc repro decode` (or: python -m stages.index, then"
+            f"{len(changed)} files have changed since `index` read them; run `dvc repro decode` (or: python -m stages.index, then"
             f" python -m stages.decode):{_listed(changed)}"
         )
     rows = [{"clip": job.clip, "file": job.file, "key": job.key, **(verdicts.get(job.clip) or by_key[job.key])} for job in jobs]
@@ -172,7 +179,9 @@ def decode_clips(jobs: list[Job], missing: list[str], settings: MediaSettings) -
 
 
 def decode_each(jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[Job, dict[str, Any]]]:
-    """(job, verdict) of every job as it is done, arrays in the job's cache; at most ``settings.workers`` jobs are ahead of the consumer.
+    """Decode the jobs into their caches, and yield (job, verdict) of each as it is done.
+
+    At most ``settings.workers`` jobs run ahead of the consumer.
 
     Raises:
         PipelineError: the cache cannot be written.
@@ -185,10 +194,12 @@ def decode_each(jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[
 
 
 def _verdict(job: Job, outcome: dict[str, Any] | NotStored | Failure) -> dict[str, Any]:
-    """The verdict of a job's outcome. That of a clip that took its child process down is not kept, so a later run tries again.
+    """Turn a job's outcome into a verdict.
+
+    The verdict of a clip that brought its child process down is not cached, so a later run of the stage tries again.
 
     Raises:
-        PipelineError: what failed was not the clip but the writing of its cache entry.
+        PipelineError: the clip's cache entry could not be written.
     """
     if isinstance(outcome, NotStored):
         raise PipelineError(f"clip {job.clip!r}: {outcome.reason}")
@@ -196,22 +207,22 @@ def _verdict(job: Job, outcome: dict[str, Any] | NotStored | Failure) -> dict[st
 
 
 def check_manifest(manifest: pd.DataFrame, jobs: Mapping[str, Job]) -> None:
-    """Make sure that `decode` read the clips as the settings and the index now say: a key of the manifest is that of the clip's job.
+    """Check that the manifest's keys are those of today's jobs: `decode` used today's settings and index.
 
     Args:
         manifest: as :func:`decode_clips` returns it.
         jobs: by clip id, made from today's settings and index.
 
     Raises:
-        PipelineError: a clip was decoded otherwise, or not at all; names the first ones and the stage to run.
+        PipelineError: clips were decoded under another key, or not at all; names the first ones and the stage to run.
     """
     keys = dict(zip(manifest["clip"], manifest["key"], strict=True))
     stale = [clip for clip, key in keys.items() if (jobs[clip].key if clip in jobs else None) != (None if pd.isna(key) else key)]
     stale += [clip for clip in jobs if clip not in keys]
     if stale:
         raise PipelineError(
-            f"{len(stale)} of {len(keys)} clips were not decoded as `media`, `dataset` and data/index now say, so that what is known of"
-            f" them is not of the frames and sounds meant; run `dvc repro decode` (or: python -m stages.decode):{_listed(sorted(stale))}"
+            f"{len(stale)} of {len(keys)} clips were not decoded with today's `media`, `dataset` and data/index;"
+            f" run `dvc repro decode` (or: python -m stages.decode):{_listed(sorted(stale))}"
         )
 
 
@@ -226,11 +237,11 @@ def load_decoded(cache: Cache, clip: str, key: str, job: Job | None = None) -> t
     An entry that was evicted or damaged since ``decode`` ran is decoded again through ``job``.
 
     Raises:
-        PipelineError: the clip cannot be decoded any more, or ``job`` would decode it otherwise than ``key`` says; names it.
+        PipelineError: the clip no longer decodes, or ``job`` has another key; names the clip.
     """
     if job is not None and job.key != key:
         raise PipelineError(
-            f"clip {clip!r} was not decoded as `media`, `dataset` and data/index now say; run `dvc repro decode`"
+            f"clip {clip!r} was not decoded with today's `media`, `dataset` and data/index; run `dvc repro decode`"
             " (or: python -m stages.decode)"
         )
     with naming_clips([clip], "its decoded form"):
@@ -245,13 +256,13 @@ def load_decoded(cache: Cache, clip: str, key: str, job: Job | None = None) -> t
 
 
 def summary(manifest: pd.DataFrame) -> str:
-    """One line: how many clips have which status."""
+    """Count the clips of each status, in one line."""
     counts = Counter(manifest["status"])
     return f"{len(manifest)} clips: " + ", ".join(f"{count} {status}" for status, count in counts.most_common())
 
 
 def longer_than_window(manifest: pd.DataFrame, jobs: Mapping[str, Job]) -> int:
-    """How many clips go on for half a segment or more behind the window that is read of them."""
+    """Count the clips that last at least half a segment beyond their window."""
     count = 0
     for clip, duration in zip(manifest["clip"], manifest["duration"], strict=True):
         job = jobs.get(clip)
@@ -260,10 +271,10 @@ def longer_than_window(manifest: pd.DataFrame, jobs: Mapping[str, Job]) -> int:
 
 
 def check_bad_share(manifest: pd.DataFrame, limit: float) -> None:
-    """Stop where too many clips are bad.
+    """Fail if too many clips are bad.
 
     Raises:
-        PipelineError: with the count by status and the ten clips that come first by status and id.
+        PipelineError: more than the share ``limit`` is bad; lists the counts by status and the first ten clips by status and id.
     """
     bad = manifest[manifest["status"].isin(BAD)].sort_values(["status", "clip"])
     if len(bad) <= limit * len(manifest):

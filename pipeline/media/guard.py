@@ -1,7 +1,7 @@
-"""Run a function over many jobs in child processes that may crash, hang or eat memory without harm to the parent.
+"""Run a function over many jobs in child processes that may crash, hang or run out of memory without harm.
 
-A child (of :mod:`pipeline.children`) serves many jobs, and is replaced when it dies. It ends with the parent, and, should a decoder hang in
-native code, by an alarm a little after the job's time limit.
+A child (of :mod:`pipeline.children`) serves many jobs, and is replaced when it dies. It ends with the parent; if a decoder hangs in native
+code, an alarm ends it a little after the job's time limit.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from pipeline.children import exit_reason, start
 from pipeline.errors import PipelineError
 
 START_SECONDS = 120.0  # to start a child and import the function's module, on a busy machine
-ALARM_GRACE_SECONDS = 10.0  # the parent is first to end a job; the alarm is for children without a parent
+ALARM_GRACE_SECONDS = 10.0  # the parent ends a job first; the alarm is for children without a parent
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A job without a result. ``status`` is the clip status that fits, ``reason`` one line."""
+    """A job without a result; ``status`` is the matching clip status, ``reason`` one line."""
 
     status: ClassVar[str] = "unreadable"
     reason: str
@@ -51,7 +51,7 @@ class Failed(Failure):
 
 
 class _Worker:
-    """One child process, the pipe to it, and the job it has or gets as soon as it is ready."""
+    """One child process, the pipe to it, and its current or first job."""
 
     def __init__(self, function: bytes, timeout_seconds: float, memory_mb: int, job: Any) -> None:
         self.job = job
@@ -74,7 +74,7 @@ class _Worker:
         self._send(job)
 
     def _send(self, message: Any) -> None:
-        with contextlib.suppress(OSError):  # a child that is gone shows at the other end of the pipe, where it is dealt with
+        with contextlib.suppress(OSError):  # a dead child is noticed, and dealt with, when its answer is read
             self.connection.send(message)
 
     def stop(self) -> None:
@@ -83,10 +83,10 @@ class _Worker:
         self.connection.close()
 
     def progress(self) -> tuple[Any] | None:
-        """The outcome of the job, boxed, if there is one by now.
+        """The job's outcome in a tuple of one; None while it is still at work.
 
         Raises:
-            PipelineError: the child cannot work at all.
+            PipelineError: the child does not start, or cannot import the function.
         """
         if not self.connection.poll():
             if time.monotonic() < self.deadline:
@@ -112,7 +112,7 @@ class _Worker:
 def run_guarded(
     function: Callable[[Any], Any], jobs: Iterable[Any], *, workers: int, timeout_seconds: float, memory_mb: int
 ) -> Iterator[tuple[Any, Any]]:
-    """``(job, outcome)`` of every job, in the order of completion; the outcome is the function's result or a :class:`Failure`.
+    """Yield ``(job, outcome)`` in the order of completion; the outcome is the function's result or a :class:`Failure`.
 
     Args:
         function: importable by name in a fresh interpreter (a module-level callable, not of ``__main__``). Keep results small:
@@ -151,14 +151,14 @@ def run_guarded(
 
 
 def _stirring(running: list[_Worker]) -> list[_Worker]:
-    """Waits for a message or a deadline; the workers concerned."""
+    """Wait for a message or a deadline, and return the workers concerned."""
     patience = max(0.0, min(worker.deadline for worker in running) - time.monotonic())
     ready = wait([worker.connection for worker in running], patience)
     return [worker for worker in running if worker.connection in ready or worker.deadline <= time.monotonic()]
 
 
 def serve(connection: Connection) -> None:
-    """What a child does: answer jobs from its pipe until that closes."""
+    """Answer jobs from the pipe until it closes; a child runs this."""
     with contextlib.suppress(EOFError, OSError):  # the parent has closed the pipe
         pickled, alarm_seconds, memory_mb = connection.recv()
         try:

@@ -1,4 +1,4 @@
-"""Pictures and sound written piece by piece as an MP4 (H.264, AAC) that browsers play.
+"""Write pictures and sound piece by piece as an MP4 (H.264, AAC) that browsers play.
 
 Sound of any rate is resampled as it comes, so the pieces of one movie join without a click.
 """
@@ -15,8 +15,8 @@ import numpy as np
 
 from pipeline.publish import replacing
 
-# One thread: with more, x264 cuts the work into pieces that depend on the machine. Even so its look-ahead (B-frames, macroblock tree) gave
-# one clip in three other bytes from one call to the next (measured: 2 or 3 outcomes of 4 calls in one process; with these, 1 of 12).
+# One thread: with more, x264's division of the work depends on the machine. Even so its look-ahead (B-frames, macroblock tree) changed the
+# bytes of one clip in three between calls (measured: 2 or 3 outcomes of 4 calls in one process; with these options, 1 of 12).
 ONE_OUTCOME = {"threads": "1", "x264-params": "cpu-independent=1:bframes=0:mbtree=0:rc-lookahead=0"}
 
 
@@ -27,7 +27,7 @@ class Form:
     crf: x264's constant rate factor; lower is better and larger.
     sound_rate: Hz.
     sound_bits: bits per second of the AAC stream.
-    repeatable: give the same bytes every time, at the price of a larger file from a single thread.
+    repeatable: give the same bytes every time, at the cost of a larger file and a single thread.
     """
 
     crf: int
@@ -40,7 +40,7 @@ class Form:
 class Scene:
     """A piece of a movie. Letters: F frames, L samples.
 
-    pictures: F arrays (H, W, 3) uint8 RGB, in all scenes of a movie of one size, both sides even.
+    pictures: F arrays (H, W, 3) uint8 RGB, of one size throughout a movie, both sides even.
     waveform: (L,) float32 in [-1, 1], mono, at ``sample_rate`` Hz, as long as the pictures.
     """
 
@@ -69,7 +69,7 @@ def write_clip(path: Path, frames: np.ndarray, video_rate: int, waveform: np.nda
 
 
 class _Movie:
-    """The streams of one movie, and how far each has come."""
+    """The streams of one movie, and how far each is written."""
 
     def __init__(self, container: av.container.OutputContainer, frames_per_second: Fraction, form: Form) -> None:
         self.container, self.rate, self.sound_rate = container, frames_per_second, form.sound_rate
@@ -104,7 +104,7 @@ class _Movie:
         self.container.mux(self.video.encode(frame))
 
     def _sound(self, waveform: np.ndarray, sample_rate: int) -> None:
-        """The sound up to the last picture: what is too long is cut, what is missing is silence, so that the two never drift apart."""
+        """Write the sound up to the last picture, cut or padded with silence, so that the two never drift apart."""
         if self.source_rate != sample_rate:
             self._resampled(None)
             self.resampler, self.source_rate = av.AudioResampler(format="fltp", layout="mono", rate=self.sound_rate), sample_rate
@@ -120,7 +120,7 @@ class _Movie:
             self._resampled(frame)
 
     def _resampled(self, frame: av.AudioFrame | None) -> None:
-        """Through the resampler into the file; None empties the resampler."""
+        """Resample a frame and write it; None empties the resampler."""
         if self.resampler is None:
             return
         for piece in self.resampler.resample(frame):

@@ -1,4 +1,4 @@
-"""How a camera was held: the display matrix of a decoded frame as turns and a flip."""
+"""Read how a camera was held: the display matrix of a decoded frame as turns and a flip."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def orientation(frame: Any) -> tuple[int, bool]:
-    """(degrees counter-clockwise to turn, then whether to flip left to right) that stand a decoded frame upright.
+    """How to make a decoded frame upright: degrees to turn counter-clockwise, then whether to flip left to right.
 
     The display matrix (ISO 14496-12, 6.2.2; 16.16 fixed point, row vectors) maps a decoded pixel (x, y) to
     (a*x + c*y, b*x + d*y) with y downwards; cameras write one of its eight axis-aligned forms.

@@ -1,4 +1,4 @@
-"""What a file says it holds, read before anything is decoded: container, streams, clock, orientation.
+"""Read what a file states, before anything is decoded: container, streams, clock, orientation.
 
 All times are seconds on the clip's common clock, whose zero is the container's start: a stream that starts late keeps its delay,
 so that sound and picture stay aligned (start offsets and edit lists are resolved by FFmpeg's demuxers into presentation times).
@@ -29,10 +29,14 @@ SLACK_SECONDS = 0.1  # encoder delay and rounded headers: a stream that ends bef
 
 @dataclass(frozen=True)
 class VideoStream:
-    """The moving-picture stream that players show. ``start`` and ``duration`` in seconds (None where the container does not say);
-    ``width`` and ``height`` in pixels as coded, before ``orientation`` is applied; ``rate`` in frames per second, averaged;
-    ``choice`` says which of the file's usable streams it is ("1 of 2");
-    ``track`` is what its packets tell, where they were walked through."""
+    """The video stream that players show.
+
+    width, height: pixels as coded, before ``orientation`` is applied.
+    rate: frames per second, averaged.
+    start, duration: seconds; duration is None where the container states none.
+    choice: which of the file's usable streams it is ("1 of 2").
+    track: the times of its packets, where they were read.
+    """
 
     index: int
     codec: str
@@ -64,7 +68,7 @@ class VideoStream:
 
 @dataclass(frozen=True)
 class AudioStream:
-    """The usable audio stream that players play; ``start`` and ``duration`` in seconds, ``rate`` in Hz; else as in :class:`VideoStream`."""
+    """The audio stream that players play; ``rate`` in Hz, all else as in :class:`VideoStream`."""
 
     index: int
     codec: str
@@ -81,7 +85,11 @@ Stream = TypeVar("Stream", VideoStream, AudioStream)
 
 @dataclass(frozen=True)
 class Probe:
-    """A file's header. ``clock`` is the container time in seconds that counts as 0; ``duration`` is None where nothing states it."""
+    """A file's header.
+
+    clock: the container time in seconds that counts as 0.
+    duration: seconds; None where nothing states it.
+    """
 
     path: str
     container: str
@@ -92,7 +100,9 @@ class Probe:
 
 
 def probe(path: str | os.PathLike[str], settings: MediaSettings | None = None) -> Probe:
-    """Header of ``path``; decodes one frame, after the limits of ``settings`` are checked, because only frames carry the display matrix.
+    """Read the header of ``path``.
+
+    Decodes one frame, after the limits of ``settings`` are checked, because only frames carry the display matrix.
 
     Raises:
         MediaError: ``missing``, ``unreadable`` (no media container, no stream in it, or a damaged clock) or ``refused`` (beyond a limit).
@@ -103,7 +113,7 @@ def probe(path: str | os.PathLike[str], settings: MediaSettings | None = None) -
         name = container.format.name
         duration = None if name in GUESSED_DURATION or container.duration is None else max(0.0, container.duration / av.time_base)
         may_jump = bool(container.format.flags & CLOCK_MAY_JUMP)
-        if not may_jump:  # else the last time stamp says nothing before the jumps are known
+        if not may_jump:  # else the last time stamp means nothing before the jumps are known
             _check_length(duration, limits)
         if not len(container.streams):
             raise MediaError("unreadable", f"the {name} container holds no stream")
@@ -112,7 +122,7 @@ def probe(path: str | os.PathLike[str], settings: MediaSettings | None = None) -
         if video is not None:
             _check_size(video, limits)
         found = Probe(str(Path(path)), name, clock, duration, video, audio)
-        if not name.startswith("mov,") or fragments(path)[0]:  # the one table of an MP4 file lists its packets by their times
+        if not name.startswith("mov,") or fragments(path)[0]:  # an MP4 file without fragments has one table of packet times
             found = _by_packets(found, may_jump)
             _check_length(found.duration, limits)
         if found.video is not None:
@@ -122,7 +132,7 @@ def probe(path: str | os.PathLike[str], settings: MediaSettings | None = None) -
 
 
 def preferred(streams: Any, usable: Sequence[Stream | None]) -> Stream | None:
-    """The first usable stream that is marked as the default, as players choose; the first usable one where none is."""
+    """The first usable stream marked as default, as players choose, else the first usable one."""
     kept = [(stream, facts) for stream, facts in zip(streams, usable, strict=True) if facts is not None]
     marked = [number for number, (stream, _) in enumerate(kept) if stream.disposition & av.stream.Disposition.default]
     if not kept:
@@ -132,7 +142,7 @@ def preferred(streams: Any, usable: Sequence[Stream | None]) -> Stream | None:
 
 
 def _by_packets(found: Probe, may_jump: bool) -> Probe:
-    """``found`` with what only its packets tell: the parts of a joined file, and the length of one whose clock starts late."""
+    """Add what only packets show: the parts of a joined file, the length of a file whose clock starts late."""
     streams = [stream for stream in (found.video, found.audio) if stream is not None]
     tracks = read_tracks(found.path, tuple(stream.index for stream in streams)) if streams else {}
     if not tracks:
@@ -141,7 +151,7 @@ def _by_packets(found: Probe, may_jump: bool) -> Probe:
     clock = min(track.start for track in tracks.values()) if joined else found.clock
     reached = max(track.end for track in tracks.values()) - clock
     duration = found.duration
-    stated = not (found.container.startswith("mov,") or may_jump)  # by a header; of the others FFmpeg measures the length itself
+    stated = not (found.container.startswith("mov,") or may_jump)  # by a header; for the others FFmpeg measures the length itself
     if joined:
         duration = reached
     elif stated:
@@ -166,7 +176,7 @@ def _by_packets(found: Probe, may_jump: bool) -> Probe:
 def _meant(stated: float | None, clock: float, reached: float) -> float | None:
     """The stated end, in seconds on the clip's clock, of a file whose clock starts at ``clock``.
 
-    One muxer counts it from zero, another from the first time stamp. Both hold that no packet lies beyond it (``reached``).
+    Some muxers count it from zero, others from the first time stamp; in both cases no packet lies beyond it (``reached``).
     """
     if stated is None or clock <= SLACK_SECONDS or stated - clock < reached - SLACK_SECONDS:
         return stated
@@ -184,7 +194,7 @@ def _check_size(video: VideoStream, limits: MediaSettings) -> None:
 
 
 def _check_clock(path: str | os.PathLike[str], container: Any, video: VideoStream) -> None:
-    """Pictures that by their own clock outlast the file by far: a damaged clock, behind which one picture would stand for seconds."""
+    """Refuse a damaged clock, by which the pictures far outlast the file: one picture would stand for seconds."""
     lasting = container.streams[video.index].frames / video.rate
     if container.duration is None or not _outlasts(lasting, container.duration / av.time_base):
         return
@@ -222,9 +232,12 @@ def _audio_stream(stream: Any, clock: float, container: str) -> AudioStream | No
 
 
 def _extent(stream: Any, clock: float, container: str) -> tuple[float, float | None]:
-    """Start on the common clock and duration, in seconds; Matroska keeps the duration of a stream in a tag, if at all."""
+    """Start on the common clock and duration of a stream, in seconds.
+
+    Matroska keeps the duration of a stream in a tag, if at all.
+    """
     start = 0.0 if stream.start_time is None else float(stream.start_time * stream.time_base) - clock
-    # FFmpeg lends the container's length to a Matroska stream that it cannot time otherwise, as to a single picture.
+    # FFmpeg gives a Matroska stream that it cannot time, such as a single picture, the container's length.
     if stream.duration and container not in GUESSED_DURATION and container != "matroska,webm":
         return start, float(stream.duration * stream.time_base)
     tag = stream.metadata.get("DURATION", "")
@@ -236,7 +249,7 @@ def _extent(stream: Any, clock: float, container: str) -> tuple[float, float | N
 
 
 def _oriented(container: Any, video: VideoStream) -> VideoStream:
-    """``video`` with the orientation its first decodable frame carries; upright where none decodes (the decoder will say so)."""
+    """Add the orientation of the first decodable frame; upright where none decodes (the decoder reports that)."""
     stream = container.streams[video.index]
     stream.codec_context.thread_count = 1
     stream.thread_type = "NONE"

@@ -1,4 +1,4 @@
-"""How clips are read: sampling, decoder, what counts as whole, and the limits that keep a hostile file from taking the machine."""
+"""Settings for reading clips: sampling, decoder, what counts as whole, and limits against hostile files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class MediaSettings(Settings):
         None, ge=16, le=8192, description="short side in pixels to which larger frames are scaled down; null keeps the decoded size"
     )
     decoder: Literal["auto", "decord", "pyav"] = Field("auto", description="auto: PyAV, then decord where PyAV decodes nothing")
-    min_coverage: float = Field(0.9, ge=0, le=1, description="decoded share of what the file says it holds, below which a clip is bad")
+    min_coverage: float = Field(0.9, ge=0, le=1, description="decoded share of what the file states, below which a clip is bad")
     on_missing_audio: Literal["zeros", "drop"] = Field("zeros", description="a clip without sound: silence and a mask, or a bad clip")
     max_pixels: int = Field(4096 * 2304, ge=1, le=2**28, description="pixels of one frame above which a file is refused")
     max_seconds: float = Field(3 * 3600.0, gt=0, le=7 * 86_400.0, description="duration of a file in seconds above which it is refused")
@@ -37,7 +37,7 @@ class MediaSettings(Settings):
         """Frames sampled in one segment of ``segment_seconds``.
 
         Raises:
-            PipelineError: when the number is not whole, or zero.
+            PipelineError: the number is not whole, or zero.
         """
         exact = self.frames_per_second * segment_seconds
         count = round(exact)

@@ -1,4 +1,4 @@
-"""One stream of a file as decoded frames with their times, past every damaged packet."""
+"""Decode one stream of a file into frames with their times, past every damaged packet."""
 
 from __future__ import annotations
 
@@ -14,15 +14,19 @@ import numpy as np
 from pipeline.media.container import MediaError, demuxed, describe, open_container
 from pipeline.media.timeline import Track
 
-UNTIMED_SECONDS = 1.0  # by which frames numbered by their rate may miss the next time that is stated
+UNTIMED_SECONDS = 1.0  # largest distance of frames timed by their rate from the next stated time
 SEEK_FROM = 5.0  # seconds; a window that starts earlier is reached faster by decoding from the start
 TICK = 5e-4  # seconds; half a tick of Matroska's millisecond clock, the coarsest in common use: times closer than this are equal
 
 
 @dataclass
 class Packets:
-    """What passed by, in the order of the file: when each packet is due (seconds on the clip's clock), how long it lasts by the
-    container's account (seconds, 0 where it says nothing), and the errors met."""
+    """Times and errors of the packets read, in the order of the file.
+
+    due: when each packet is due, in seconds on the clip's clock.
+    lasting: its stated duration in seconds; 0 where none is stated.
+    errors: the errors met, one line each.
+    """
 
     due: list[float] = field(default_factory=list)
     lasting: list[float] = field(default_factory=list)
@@ -51,23 +55,23 @@ class Packets:
 def decoded_frames(
     path: str | os.PathLike[str], index: int, clock: float, start: float, interval: float, packets: Packets, track: Track | None = None
 ) -> Iterator[tuple[float, Any]]:
-    """(time, frame) of stream ``index`` in presentation order, from the frame shown at ``start`` or earlier to the end of the stream.
+    """Yield (time, frame) of stream ``index`` in presentation order, from the frame shown at ``start`` or earlier on.
 
-    Packets that do not decode are noted in ``packets`` and passed over. ``interval`` (seconds) numbers frames that carry no time.
-    ``track`` says where the stream's clock jumps, if it was walked through.
+    Packets that do not decode are noted in ``packets`` and skipped. ``interval`` (seconds) times frames that carry no time.
+    ``track`` gives the jumps of the stream's clock, where its packets were read.
 
     Raises:
         MediaError: the file cannot be opened, or many of its frames carry no time.
     """
     bent = track if track is not None and not track.plain else None
-    if start > SEEK_FROM and bent is None:  # a seek counts in the times that are to be mended
+    if start > SEEK_FROM and bent is None:  # a seek uses the times that are yet to be corrected
         frames = _frames_from(path, index, clock, start, interval, packets, None)
         first = next(frames, None)
         if first is not None and first[0] <= start + TICK:
             yield first
             yield from frames
             return
-        packets.clear()  # the index led past the start, or nowhere: the honest way is from the beginning
+        packets.clear()  # the seek led past the start, or nowhere: decode from the beginning
     yield from _frames_from(path, index, clock, None, interval, packets, bent)
 
 
@@ -78,7 +82,7 @@ def _frames_from(
         stream = container.streams[index]
         stream.thread_type = "NONE"  # one core per child process; frame threads also delay errors past the packet they belong to
         stream.codec_context.thread_count = 1
-        # Without it FFmpeg conceals damaged pictures and says nothing.
+        # Without it FFmpeg conceals damaged pictures silently.
         stream.codec_context.options = {"err_detect": "crccheck+bitstream+buffer+explode"}
         if seek_to is not None:
             try:

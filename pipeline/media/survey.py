@@ -1,4 +1,4 @@
-"""How long a file of any length is, and whether it holds picture and sound at all, found out in a guarded child process."""
+"""Find a file's length, and whether it has picture and sound, in a guarded child process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Survey:
 
     status: empty for a file with moving pictures and a sound track of some length, else one of :data:`pipeline.media.clip.BAD`.
     reason: one line; empty for a good file.
-    seconds: its length: as the container states it, or, where it states none, to the last of its packets.
+    seconds: its length as the container states it, else up to its last packet.
     facts: see :class:`pipeline.media.clip.DecodedClip`.
     """
 
@@ -39,7 +39,7 @@ def survey(path: str | os.PathLike[str], settings: MediaSettings) -> Survey:
 
 
 def _look(job: tuple[str, MediaSettings]) -> Survey:
-    """Runs in a child process."""
+    """Survey one file; runs in a child process."""
     path, settings = job
     try:
         found = probe(path, settings)

@@ -1,10 +1,10 @@
-"""The clock of a file's packets: where it jumps, and how the parts on both sides of a jump follow each other.
+"""Find where the clock of a file's packets jumps, and put the parts one after the other.
 
-``cat a.ts b.ts`` leaves two clocks in one file, and a recorder that starts anew does the same. In containers that are made for it FFmpeg
-plays such parts one after the other, and so do we: all streams of a part move together, so that sound and picture stay aligned. In any
-other container a jump is damage, and so is one that not all streams make. The rule is that of ``ts_discontinuity_detect`` in FFmpeg's
-``fftools/ffmpeg_demux.c``, with one difference: it looks at whole parts instead of one packet at a time, so that the last packets of a
-part that are stored behind the first ones of the next do not count as a jump of their own.
+``cat a.ts b.ts`` leaves two clocks in one file, and so does a recorder that restarts. In containers made for it FFmpeg plays such parts
+one after the other, as is done here: all streams of a part move together, so that sound and picture stay aligned. In any other container
+a jump is damage, and so is a jump that not all streams make. The rule is that of ``ts_discontinuity_detect`` in FFmpeg's
+``fftools/ffmpeg_demux.c``, with one difference: it considers whole parts instead of one packet at a time, so that the last packets of a
+part do not count as a jump when they are stored behind the first ones of the next.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ import numpy as np
 
 from pipeline.media.container import CLOCK_MAY_JUMP, MediaError, demuxed, open_container
 
-JUMP_BACK = 0.1  # seconds by which a clock that runs on never steps back (FFmpeg's number)
-JUMP_AHEAD = 10.0  # seconds by which a gap is no pause any more where clocks may jump (FFmpeg's dts_delta_threshold)
+JUMP_BACK = 0.1  # seconds; a clock that steps back by more has jumped (FFmpeg's number)
+JUMP_AHEAD = 10.0  # seconds; where clocks may jump, a longer gap is a jump, not a pause (FFmpeg's dts_delta_threshold)
 REORDERED = 1.0  # seconds by which presentation times may step back, as pictures are stored out of order
-STRAY_PACKETS = 3  # in a row that are off a clock which then runs on: damaged stamps, no jump
+STRAY_PACKETS = 3  # longest run of packets off a clock that then continues: damaged stamps, no jump
 STRAY_AHEAD = 1.0  # seconds
-WRAP_SECONDS = 2**33 / 90000  # after which the clock of MPEG-TS and MPEG-PS begins anew (ISO 13818-1, 2.4.3.6)
+WRAP_SECONDS = 2**33 / 90000  # after which the clock of MPEG-TS and MPEG-PS restarts (ISO 13818-1, 2.4.3.6)
 
 
 @dataclass(frozen=True)
 class ClockPart:
-    """A run of one stream's packets, from packet number ``first`` on: ``shift`` seconds are added to their times."""
+    """The packets of one stream from number ``first`` on: ``shift`` seconds are added to their times."""
 
     first: int
     shift: float
@@ -55,7 +55,7 @@ class Track:
         return len(self.parts) < 2 and not self.strays
 
     def straighten(self, number: int, packet: Any, time_base: Any) -> None:
-        """Put packet ``number`` of the stream on the clock that runs on; a stray loses its times."""
+        """Put packet ``number`` of the stream on the continuous clock; a stray loses its times."""
         if number in self.strays:
             packet.pts = packet.dts = None
             return
@@ -69,7 +69,7 @@ class Track:
 
 @dataclass
 class _Stamps:
-    """What the packets of one stream state, in seconds; NaN for what one does not state."""
+    """The times that the packets of one stream state, in seconds; NaN where one states none."""
 
     kind: str
     numbers: list[int] = field(default_factory=list)
@@ -85,7 +85,7 @@ class _Stamps:
         self.lasting.append((packet.duration or 0) * base)
 
     def unwrapped(self, wraps: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """(decoding times, presentation times, seconds added to the former) of the packets on a clock that does not begin anew."""
+        """Decoding times, presentation times, and seconds added to the former, on a clock that never restarts."""
         decode, present = np.asarray(self.decode), np.asarray(self.present)
         times = np.where(np.isnan(decode), present, decode)
         if not wraps:
@@ -98,10 +98,10 @@ class _Stamps:
 
 
 def read_tracks(path: str | os.PathLike[str], indices: tuple[int, ...]) -> dict[int, Track]:
-    """The tracks of a file's streams ``indices`` that carry times, from all of its packets, without decoding.
+    """Read the tracks of those streams ``indices`` that carry times, from all packets, without decoding.
 
     Raises:
-        MediaError: ``unreadable`` where a clock jumps and it is not certain how its parts belong together.
+        MediaError: ``unreadable`` where a clock jumps and the order of its parts is uncertain.
     """
     absolute = os.path.abspath(path)
     facts = os.stat(absolute)
@@ -132,12 +132,12 @@ def _tracks(stamps: dict[int, _Stamps], may_jump: bool) -> dict[int, Track]:
         raise MediaError("unreadable", f"{jumps[0].jump(1)}, which its container does not allow")
     if jumps and len({len(each.first) for each in runs.values()}) > 1:
         other = next(each for each in runs.values() if len(each.first) != len(jumps[0].first))
-        raise MediaError("unreadable", f"{jumps[0].jump(1)}, that of the {other.kind} does not do the same: the parts do not pair")
+        raise MediaError("unreadable", f"{jumps[0].jump(1)}, that of the {other.kind} does not: the parts do not pair")
     shifts, reached = [0.0], max((each.ends[0] for each in runs.values()), default=0.0)
     for number in range(1, len(jumps[0].first) if jumps else 1):
         starts = [each.starts[number] for each in runs.values()]
         if max(starts) - min(starts) > JUMP_AHEAD:
-            raise MediaError("unreadable", f"{jumps[0].jump(number)}; picture and sound go on {max(starts) - min(starts):.4g} s apart")
+            raise MediaError("unreadable", f"{jumps[0].jump(number)}; picture and sound continue {max(starts) - min(starts):.4g} s apart")
         shifts.append(reached - min(starts))
         reached = max(each.ends[number] for each in runs.values()) + shifts[-1]
     return {index: each.track(shifts) for index, each in runs.items()}
@@ -156,7 +156,7 @@ class _Runs:
         tolerance = JUMP_BACK
         if np.isnan(times).all():
             times, tolerance = present, REORDERED if stamps.kind == "pictures" else JUMP_BACK
-        elif stamps.kind == "pictures" and not own_times:  # FFmpeg works the decoding times out, and errs by the depth of reordering
+        elif stamps.kind == "pictures" and not own_times:  # FFmpeg computes the decoding times, wrong by up to the depth of reordering
             tolerance = max(JUMP_BACK, 4 * _interval(times))
         told = np.flatnonzero(~np.isnan(times))
         cuts, strays = _cut(times[told], tolerance, ahead)
@@ -175,7 +175,7 @@ class _Runs:
             self.ends.append(float((shown[inside] + lasts).max()))
 
     def jump(self, number: int) -> str:
-        """What happens at the start of run ``number``, for people."""
+        """Describe the jump at the start of run ``number``, for a message."""
         cut = self.cuts[number - 1]
         step = self.times[cut] - self.times[cut - 1]
         return f"the clock of the {self.kind} jumps {'ahead' if step > 0 else 'back'} by {abs(step):.4g} s at packet {self.first[number]}"
@@ -191,7 +191,7 @@ class _Runs:
 
 
 def _cut(times: np.ndarray, tolerance: float, ahead: float) -> tuple[list[int], list[int]]:
-    """(places at which the clock jumps, places of strays) in the times (N,) of packets in the order of the file."""
+    """Find the places of jumps and of strays in the times (N,) of packets in the order of the file."""
     cuts: list[int] = []
     strays: list[int] = []
     last, place = float(times[0]), 1

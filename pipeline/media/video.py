@@ -1,9 +1,9 @@
-"""The pictures shown at given times, from two decoders behind one interface.
+"""Read the pictures shown at given times, with two decoders behind one interface.
 
-PyAV comes first: with one thread it is also the faster one, it is exact, and it tells what it could not
-decode. decord counts frames instead of reading their times: on damaged files it returns stand-ins without a word, and on sound ones
-with several edit-list entries or hidden VP8 frames it is wrong by up to a second. Its frame times are therefore checked against the
-container's packets, and "auto" asks it only for a file of which PyAV decodes nothing.
+PyAV comes first: it is exact, it reports what it could not decode, and with one thread it is also the faster one. decord counts frames
+instead of reading their times: on damaged files it silently returns other pictures, and on intact ones with several edit-list entries or
+hidden VP8 frames it is wrong by up to a second. Its frame times are therefore checked against the container's packets, and "auto" uses it
+only where PyAV decodes nothing.
 Pixels are not stretched to their display aspect ratio, as in the papers' own extraction scripts.
 """
 
@@ -20,9 +20,9 @@ from pipeline.media.container import MediaError, describe, listed_times, lists_e
 from pipeline.media.probe import Probe, VideoStream
 from pipeline.media.stream import TICK, Packets, decoded_frames, packet_times
 
-HOLE_SECONDS = 1.0  # a picture that stays longer than this and than its container says is a loss, not a slow video
-REORDER_DEPTH = 16  # pictures by which H.264 and HEVC store one out of order at most
-REGULAR_SHARE = 0.1  # of gaps between packets that are longer than usual, up to which a stream counts as regular
+HOLE_SECONDS = 1.0  # a picture that stays longer than this, and than its container states, hides lost ones
+REORDER_DEPTH = 16  # largest distance, in pictures, at which H.264 and HEVC store one out of order
+REGULAR_SHARE = 0.1  # largest share of longer gaps between packets in a stream that counts as regular
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Frames:
 
 
 class Untrusted(Exception):
-    """decord's account of a file does not agree with the container's."""
+    """Frames or times of decord that do not agree with the container."""
 
 
 def read_frames(
@@ -56,14 +56,14 @@ def read_frames(
     decoder: Literal["auto", "decord", "pyav"] = "auto",
     frame_size: int | None = None,
 ) -> Frames:
-    """The picture being shown at each of ``times``: the last one whose presentation time is not after it.
+    """Read the picture shown at each of ``times``: the last one that begins at or before it.
 
     Args:
-        times: (F,) seconds on the clip's clock, ascending. Before the first picture it stands in, beyond the last one the last.
+        times: (F,) seconds on the clip's clock, ascending. Earlier times get the first picture, later ones the last.
         frame_size: short side in pixels to which larger pictures are scaled down by area averaging; None keeps the size.
 
     Raises:
-        MediaError: ``no_video`` without a video stream; ``unreadable`` when not one picture decodes.
+        MediaError: ``no_video`` without a video stream; ``unreadable`` when no picture decodes.
         ValueError: ``times`` empty or not ascending.
     """
     wanted = np.asarray(times, dtype=np.float64)
@@ -120,24 +120,24 @@ def _read_pyav(path: str | os.PathLike[str], times: np.ndarray, found: Probe, vi
         shown[done:], lasts[done:] = current[0], _lasts(current[1])
     interval = packets.interval or 1 / video.rate
     covered = _covered(times, shown, lasts, current[0], packets.times, interval, _hole(found, packets.times, interval))
-    if not covered.all() and not packets.errors:  # behind damage, a picture that stands is a picture that stands in
+    if not covered.all() and not packets.errors:  # after damage, a long picture stands for lost ones
         lasts = np.maximum(lasts, _stands(path, found, video, packets, shown, interval))
         covered = _covered(times, shown, lasts, current[0], packets.times, interval, _hole(found, packets.times, interval))
     return Frames(images, shown, covered, current[0] + max(_lasts(current[1]), interval), "pyav", tuple(packets.errors))
 
 
 def _lasts(frame: Any) -> float:
-    """Seconds the container says a frame is shown; 0 where it does not say."""
+    """Stated duration of a frame in seconds; 0 where none is stated."""
     return float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 0.0
 
 
 def _stands(
     path: str | os.PathLike[str], found: Probe, video: VideoStream, packets: Packets, shown: np.ndarray, interval: float
 ) -> np.ndarray:
-    """Seconds that each of the pictures begun at ``shown`` (F,) may stand by the table that the file itself has; 0 for the usual.
+    """Seconds that the file's own table lets each picture begun at ``shown`` (F,) stand; 0: as usual.
 
-    MP4's states durations, in the order of decoding: where pictures are stored out of order, the one that stands and the packet that
-    says so lie as far apart as reordering goes. AVI's states which pictures there are.
+    MP4's table lists durations in the order of decoding: where pictures are stored out of order, a long picture and the packet with its
+    duration lie up to the depth of reordering apart. AVI's table lists which pictures exist.
     """
     due, lasting = np.asarray(packets.due), np.asarray(packets.lasting)
     stands = np.zeros(len(shown))
@@ -168,22 +168,22 @@ def _read_decord(path: str | os.PathLike[str], times: np.ndarray, found: Probe, 
 
     decord.logging.set_level(decord.logging.QUIET)
     if video.choice != "1 of 1":
-        raise Untrusted("it chooses among several tracks of pictures by rules of its own")
+        raise Untrusted("it chooses among several video tracks by rules of its own")
     if video.track and not video.track.plain:
-        raise Untrusted("it knows of no clock that jumps")
+        raise Untrusted("it does not handle a clock that jumps")
     packets = packet_times(path, video.index, found.clock, float(times[-1]))
-    due = packets.times[: max(1, int(np.searchsorted(packets.times, times[-1] + TICK, "right")))]  # of later ones some may be unread
-    # fault_tol=1: the first picture that decord would stand in for a lost one is an error instead
+    due = packets.times[: max(1, int(np.searchsorted(packets.times, times[-1] + TICK, "right")))]  # later ones may not all have been read
+    # fault_tol=1: a lost picture is an error, where decord would return another one
     reader = decord.VideoReader(os.path.abspath(path), num_threads=1, fault_tol=1)
     spans = np.asarray(reader.get_frame_timestamp(range(len(reader))), dtype=np.float64)
     starts, ends = _agreed(spans, due)
     chosen = np.maximum(np.searchsorted(starts, times + TICK, "right") - 1, 0)
     images = np.empty((len(times), *size, 3), np.uint8)
     for wanted in np.unique(chosen):
-        reader.seek_accurate(int(wanted))  # skip_frames, the quicker way on, ends up at other pictures behind a key frame
+        reader.seek_accurate(int(wanted))  # skip_frames is quicker, but reaches other pictures behind a key frame
         image = reader.next().asnumpy()
         if video.mirrored or image.shape[:2] != video.upright_size:
-            raise Untrusted(f"pictures of {image.shape[:2]}, expected {video.upright_size}")  # another stream, or turned otherwise
+            raise Untrusted(f"pictures of {image.shape[:2]}, expected {video.upright_size}")  # another stream or orientation
         images[chosen == wanted] = _shrunk(image, size)
     interval = float(np.median(np.diff(starts))) if len(starts) > 1 else 1 / video.rate
     lasts = (ends - starts)[chosen]
@@ -196,14 +196,14 @@ def _read_decord(path: str | os.PathLike[str], times: np.ndarray, found: Probe, 
 
 
 def _agreed(spans: np.ndarray, due: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """decord's frame starts and ends (counted from its first frame) moved to the clip's clock, if they are those of the packets.
+    """Move decord's frame starts and ends (counted from its first frame) to the clip's clock.
 
     Raises:
-        Untrusted: a frame is missing, or its time differs by more than the rounding of a millisecond clock.
+        Untrusted: a frame is missing, or its time differs from its packet's by more than the rounding of a millisecond clock.
     """
     if not len(due) or len(spans) < len(due):
         raise Untrusted(f"{len(spans)} frames for {len(due)} packets")
-    if spans[0, 0] < -TICK:  # an edit list starts later; decord counts the pictures before it, and shows them or not as it seeks
+    if spans[0, 0] < -TICK:  # an edit list starts later; decord counts the pictures before it, and may show them
         raise Untrusted(f"it counts pictures from {spans[0, 0]:.3f} s, before the clip's start")
     starts, ends = (spans + (due[0] - spans[0, 0])).T
     if np.abs(starts[: len(due)] - due).max() > 4 * TICK or np.any(np.diff(starts) < 0):
@@ -212,11 +212,11 @@ def _agreed(spans: np.ndarray, due: np.ndarray) -> tuple[np.ndarray, np.ndarray]
 
 
 def _hole(found: Probe, due: np.ndarray, interval: float) -> float:
-    """Seconds without a picture from which it is a loss rather than a slow or changing frame rate.
+    """Shortest time without a picture, in seconds, that is a loss and no slow or changing frame rate.
 
-    MP4's table lists every picture, found or not; other containers only hold them one after another, and one that was overwritten leaves
-    no trace but its time: in a stream that is regular elsewhere a hole of more than one picture is then a loss (a Matroska cluster, or what
-    a cut-off transport stream had yet to bring).
+    MP4's table lists every picture, even a lost one. Other containers only store pictures one after another, so an overwritten one leaves
+    nothing but a hole in time: in an otherwise regular stream, a hole of more than one picture is a loss (a Matroska cluster, or the
+    missing end of a transport stream).
     """
     regular = len(due) > 1 and float(np.mean(np.diff(due) > 1.5 * interval)) <= REGULAR_SHARE
     return 2.5 * interval if regular and not found.container.startswith("mov,") else max(HOLE_SECONDS, 5 * interval)
@@ -234,7 +234,7 @@ def _covered(
     covered = (times >= shown - interval / 2 - TICK) & (times < shown + reach + TICK)
     if len(due):
         latest = due[np.maximum(np.searchsorted(due, times + TICK, "right") - 1, 0)]
-        covered &= shown >= latest - 1.5 * interval  # one lost picture, or one that was never meant to be shown, is no loss
+        covered &= shown >= latest - 1.5 * interval  # one picture is no loss: it may never have been meant to be shown
     return covered
 
 

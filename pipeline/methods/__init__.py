@@ -1,6 +1,6 @@
 """One paper per file, or per folder when it brings blocks of its own. Importing this package registers every method.
 
-Every module below this folder is imported: a new method is a new file, and no list names it.
+Every module in this folder is imported, so a new method is just a new file: there is no list to extend.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
-"""AVDLN: Tian, Shi, Li, Duan, Xu, "Audio-Visual Event Localization in Unconstrained Videos", ECCV 2018, its network for cross-modality
-localization.
+"""AVDLN: the cross-modality localization network of the AVEL paper.
 
-Each segment's sound and picture are embedded, phi = Lin LeakyReLU Lin, and D = |phi_v - phi_a| is trained contrastively on the segments of
-one clip and one time alone: y D^2 + (1 - y) max(0, 2 - D)^2, y whether the segment is an event. There are no pairs across clips or times,
-so D learns "this segment holds an event". A window is found where the sum of D, segment by segment in step, is least. A visual map enters
-by its mean.
+Tian, Shi, Li, Duan, Xu, "Audio-Visual Event Localization in Unconstrained Videos", ECCV 2018.
 
-Where this differs from the released code, deliberately: training batches are shuffled, validation picks the epoch (released: the last).
+Each segment's audio and visual features are embedded, phi = Lin LeakyReLU Lin (a visual map enters as its mean). The distance
+D = |phi_v - phi_a| is trained with the contrastive loss y D^2 + (1 - y) max(0, 2 - D)^2, where y is whether the segment is an event. Only
+the two modalities of the same segment form a pair, never different clips or times, so D learns "this segment contains an event". The
+answer is the window whose sum of D, taken segment by segment, is smallest.
+
+Deliberate differences from the released code: training batches are shuffled, and validation picks the epoch (released: the last).
 On AVE, always answering the last window scores 46.8 %.
 """
 
@@ -25,7 +26,7 @@ from pipeline.methods.shared.inputs import Inputs, method_inputs
 from pipeline.methods.shared.matching import MatchingMethod
 from pipeline.tasks.cml import MatchingScores, MatchingTargets
 
-LEAST_SQUARE = 1e-7  # of a distance, below which it has no gradient
+LEAST_SQUARE = 1e-7  # squared distances below this have no gradient
 
 
 class AvdlnRecipe(Recipe):
@@ -37,12 +38,12 @@ class AvdlnRecipe(Recipe):
 
 
 class AvdlnConfig(MethodConfig):
-    """Defaults are the released network."""
+    """Defaults: the released network."""
 
     hidden: int = Field(128, ge=1)
-    width: int = Field(64, ge=1, description="of the common space")
+    width: int = Field(64, ge=1, description="of the shared embedding space")
     slope: float = Field(0.3, ge=0, lt=1, description="of the leaky ReLU")
-    margin: float = Field(2.0, gt=0, description="distance beyond which background is left alone")
+    margin: float = Field(2.0, gt=0, description="distance beyond which background segments have no loss")
     recipe: AvdlnRecipe = AvdlnRecipe()
 
 
@@ -61,11 +62,11 @@ class Avdln(MatchingMethod):
         )
 
     def _embedded(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """phi_v, phi_a (B, T, D)."""
+        """Embeddings phi_v and phi_a, (B, T, D) each."""
         return at_least_float32(self.visual(inputs.visual.mean(dim=-2))), at_least_float32(self.audio(inputs.audio))
 
     def losses_of_matches(self, batch: Batch, targets: MatchingTargets) -> dict[str, Tensor]:
-        """``distance``, which is also ``total``; mean over valid segments."""
+        """``distance``, equal to ``total``; mean over valid segments."""
         visual, audio = self._embedded(method_inputs(self, batch))
         distance = _length(visual - audio)
         terms = torch.where(targets.event, distance**2, torch.relu(self.config.margin - distance) ** 2)
@@ -79,5 +80,5 @@ class Avdln(MatchingMethod):
 
 
 def _length(difference: Tensor) -> Tensor:
-    """(..., D) -> (...): sqrt(max(sum of squares, 1e-7)), as released."""
+    """Length sqrt(max(sum of squares, 1e-7)), as released: (..., D) -> (...)."""
     return (difference**2).sum(dim=-1).clamp(min=LEAST_SQUARE).sqrt()

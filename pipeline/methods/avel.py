@@ -1,16 +1,18 @@
-"""AVEL: Tian, Shi, Li, Duan, Xu, "Audio-Visual Event Localization in Unconstrained Videos", ECCV 2018: the baseline of the task.
+"""AVEL: Tian, Shi, Li, Duan, Xu, "Audio-Visual Event Localization in Unconstrained Videos", ECCV 2018, the task's baseline.
 
 Audio-guided attention over the visual map, one BiLSTM per modality, fusion (late concatenation, or the dual multimodal residual network,
-DMRN), and a softmax over C classes and background for each segment. Published on AVE, supervised: audio 59.5, visual 55.3, both with
-attention 72.7 % of segments.
+DMRN), and a softmax over C classes and background for each segment. Published on AVE, supervised: audio 59.5, visual 55.3, audio-visual
+with attention 72.7 % of segments.
 
-Weakly supervised, the clip's logits are pooled over time before the softmax: their mean (``variant: paper``) or their maximum (released).
-Inference stays the most probable label of each segment.
+Under weak supervision the logits are pooled over time before the softmax, by their mean (``variant: paper``) or maximum (released).
+Inference still takes the most probable label of each segment.
 
-Where this differs from the released code, deliberately: training batches are shuffled (released: stored order, which is sorted by class,
-the last 11 clips never used), DMRN starts from random weights (its authors fine-tuned it from the network with attention), the weakly
-supervised network that is kept is the best on validation (released: the last), and ``net.train()`` is restored after validation (there:
-never; without dropout it does not matter).
+Deliberate differences from the released code:
+
+* Training batches are shuffled (released: stored order, sorted by class, and the last 11 clips are never used).
+* DMRN starts from random weights (its authors fine-tuned it from the network with attention).
+* Under weak supervision the network that is best on validation is kept (released: the last).
+* ``net.train()`` is restored after validation (released: never; without dropout this has no effect).
 """
 
 from __future__ import annotations
@@ -36,7 +38,7 @@ from pipeline.tasks.labels import VideoTargets
 
 
 class AvelRecipe(Recipe):
-    """Adam 1e-3, a tenth of it from iteration 15,000 on, batches of 64, 300 epochs (weak: 250), as released."""
+    """Adam 1e-3, divided by 10 at iteration 15,000, batches of 64, 300 epochs (weak: 250), as released."""
 
     learning_rate: float = Field(1e-3, gt=0)
     iteration_milestones: tuple[int, ...] = (15_000,)
@@ -45,22 +47,22 @@ class AvelRecipe(Recipe):
 
 
 class AvelConfig(SupervisionConfig):
-    """Defaults are the paper's network; narrow ones suit small data."""
+    """Defaults: the paper's network; narrower widths suit small data."""
 
     weak_defaults: ClassVar = {"recipe": {"epochs": 250}}
 
     modality: Literal["audio_visual", "audio", "visual"] = Field(
-        "audio_visual", description="visual alone: the map's mean, for there is no audio to guide"
+        "audio_visual", description="visual: uses the map's mean, because there is no audio to guide attention"
     )
-    fusion: Literal["concatenation", "dmrn"] = Field("concatenation", description="of the two BiLSTMs' outputs; dmrn takes both modalities")
+    fusion: Literal["concatenation", "dmrn"] = Field("concatenation", description="of the two BiLSTMs' outputs; dmrn needs both modalities")
     variant: Literal["paper", "released"] = Field(
         "paper",
         description="loss: cross-entropy (paper) | multi-label soft margin on softmax probabilities (released; nearly flat);"
-        " weak supervision pools the clip's logits by their mean (paper) | maximum (released)",
+        " under weak supervision logits are pooled over time by their mean (paper) | maximum (released)",
     )
     attention_width: int = Field(512, ge=1, description="hidden width of the audio-guided attention")
-    recurrent_width: int = Field(128, ge=1, description="of one direction of each BiLSTM")
-    classifier_width: int = Field(64, ge=1, description="hidden width behind the concatenation; dmrn has none")
+    recurrent_width: int = Field(128, ge=1, description="width of one direction of each BiLSTM")
+    classifier_width: int = Field(64, ge=1, description="hidden width after the concatenation; unused by dmrn")
     recipe: AvelRecipe = AvelRecipe()
 
     @model_validator(mode="after")
@@ -71,24 +73,27 @@ class AvelConfig(SupervisionConfig):
 
 
 class DualMultimodalResidual(nn.Module):
-    """DMRN: m = (U_v(h_v) + U_a(h_a)) / 2, U = Lin tanh Lin; (tanh(h_a + m) + tanh(h_v + m)) / 2. One block, as released."""
+    """One DMRN block, as released.
+
+    (tanh(h_a + m) + tanh(h_v + m)) / 2 with m = (U_v(h_v) + U_a(h_a)) / 2 and U = Lin tanh Lin.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.audio, self.visual = (nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width)) for _ in range(2))
 
     def forward(self, audio: Tensor, visual: Tensor) -> Tensor:
-        """(B, T, D), (B, T, D) -> (B, T, D)."""
+        """Fuse both modalities: (B, T, D), (B, T, D) -> (B, T, D)."""
         merged = (self.visual(visual) + self.audio(audio)) / 2
         return (torch.tanh(audio + merged) + torch.tanh(visual + merged)) / 2
 
 
 @METHODS.register("avel")
 class Avel(LocalizationMethod):
-    """The A+V-att network, one modality of it, or with DMRN.
+    """The A+V-att network, a single modality of it, or its DMRN version.
 
-    ``variant: paper`` (default) trains with the multi-class cross-entropy that the paper states; ``released`` with the code's
-    MultiLabelSoftMarginLoss fed with probabilities, which moves only between about 0.71 and 0.68 for C = 28 and learns slowly.
+    ``variant: paper`` (default) trains with the paper's multi-class cross-entropy; ``released`` with the code's MultiLabelSoftMarginLoss on
+    probabilities, which only ranges from about 0.71 to 0.68 for C = 28 and learns slowly.
     Parameters at 7x7x512 / 128, C = 28, full or weak: 1,335,246 with concatenation, 1,571,150 with DMRN, as released.
     """
 
@@ -138,7 +143,7 @@ class Avel(LocalizationMethod):
         return at_least_float32(self.classifier(fused)), weights
 
     def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
-        """``segments``, which is also ``total``; mean over valid segments."""
+        """``segments``, equal to ``total``; mean over valid segments."""
         logits, _ = self._logits(method_inputs(self, batch))
         if self.config.variant == "paper":
             terms = cross_entropy(logits.movedim(-1, 1), targets.segments, reduction="none")
@@ -149,7 +154,7 @@ class Avel(LocalizationMethod):
         return {"segments": loss, "total": loss}
 
     def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
-        """``video``, which is also ``total``; mean over clips."""
+        """``video``, equal to ``total``; mean over clips."""
         inputs = method_inputs(self, batch)
         logits, _ = self._logits(inputs)
         labels = targets.labels.to(logits.dtype)

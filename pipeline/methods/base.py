@@ -1,4 +1,4 @@
-"""What every method (one paper: networks, losses, inference rule) offers to the training loop and to the tasks.
+"""The interface between a method (one paper: networks, losses, inference rule) and the training loop and tasks.
 
 Shape letters: B batch, T segments of one clip, S spatial positions of the visual map (h*w), C event classes
 (background not counted), D feature width.
@@ -25,18 +25,18 @@ from pipeline.tasks.labels import Labels
 
 @dataclass
 class Progress:
-    """Where training stands: ``epoch`` of ``epochs``, and the ``batch`` of the epoch, counted from 0."""
+    """Position in training: ``epoch`` of ``epochs`` and ``batch`` of the epoch, both counted from 0."""
 
     epoch: int
     epochs: int
     batch: int = 0
 
 
-LARGEST_RATE = 10.0  # of learning; beyond it any of the optimizers leaves the numbers of float32 in a few steps
+LARGEST_RATE = 10.0  # learning rate; above it every optimizer overflows float32 within a few steps
 
 
 class Recipe(Settings):
-    """How a method is trained; each method sets its paper's values as defaults."""
+    """Training settings; each method sets its paper's values as defaults."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     learning_rate: float = Field(1e-3, gt=0)
@@ -45,66 +45,68 @@ class Recipe(Settings):
     epochs: int = Field(100, ge=1)
     milestones: tuple[int, ...] = ()
     decay: float = Field(0.5, gt=0, le=1, description="factor on the learning rate at each milestone epoch")
-    iteration_milestones: tuple[int, ...] = Field((), description="the same, counted in steps of the optimizer")
-    iteration_decay: float = Field(0.1, gt=0, le=1, description="factor at each of those")
+    iteration_milestones: tuple[int, ...] = Field((), description="milestones counted in optimizer steps")
+    iteration_decay: float = Field(0.1, gt=0, le=1, description="factor at each iteration milestone")
     clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
-    selection: str | None = Field(None, description="metric on validation that picks the epoch | last: the last one; null: the headline")
+    selection: str | None = Field(None, description="validation metric that picks the epoch | last: the last epoch; null: the headline")
 
     @field_validator("learning_rate")
     @classmethod
     def _a_rate_that_can_learn(cls, value: float) -> float:
-        """Here, not as a bound of the field, which every paper's recipe states anew."""
+        """Check the upper bound here, because every paper's recipe redefines the field."""
         if value > LARGEST_RATE:
             raise ValueError(f"input should be less than or equal to {LARGEST_RATE:g}")
         return value
 
 
 class MethodConfig(Settings):
-    """Base of a method's own settings; ``recipe`` is overridden with the paper's defaults."""
+    """Base class of a method's settings; subclasses override ``recipe`` with the paper's defaults."""
 
-    largest_integer: ClassVar[int] = 2**16  # widths, heads, segments: a matrix of that width takes 16 GiB
+    largest_integer: ClassVar[int] = 2**16  # widths, heads, segments: a square matrix of this size takes 16 GiB
 
     recipe: Recipe = Recipe()
 
     @property
     def training_labels(self) -> Labels:
-        """What the method's training split may tell it."""
+        """Kind of labels that the method trains on."""
         return "segments"
 
     @property
     def streams(self) -> tuple[str, ...]:
-        """Streams of the feature set that the method wants beside the visual and the audio one."""
+        """Streams of the feature set that the method needs beside the visual and the audio stream."""
         return ()
 
     @property
     def label_streams(self) -> tuple[str, ...]:
-        """Streams of the feature set with labels of segments, (C,) in 0..1 each: batches of the training split hold them, and no others."""
+        """Streams that hold segment labels, (C,) in 0..1 per segment; only batches of the training split contain them."""
         return ()
 
     @property
     def calibrated_after(self) -> int | None:
-        """After which epoch, counted from 1, :meth:`Method.calibrated` sees validation; 0: after the last, with the weights that are kept;
-        None: never."""
+        """Epoch, counted from 1, after which :meth:`Method.calibrated` is called on the validation scores.
+
+        0: after training, with the kept weights. None: never.
+        """
         return None
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of registered methods whose networks this one holds."""
+        """Names of registered methods whose networks this method contains."""
         return ()
 
     @property
     def files(self) -> dict[str, Path]:
-        """Files that the settings name, by the path of their setting."""
+        """Files named in the settings, by dotted path of the setting."""
         return dict(_named_files(self.model_dump(), ""))
 
     @property
     def first(self) -> MethodConfig | None:
-        """Settings of a network that is trained first, for :meth:`Method.prepare` to learn from; None without one."""
+        """Settings of a network to train first and pass to :meth:`Method.prepare`; None without one."""
         return None
 
     @property
     def first_method(self) -> str | None:
-        """Name of that network's method; None: it is the same one."""
+        """Method name of the network trained first; None: the same method."""
         return None
 
 
@@ -121,8 +123,8 @@ class Method(nn.Module):
 
     Args:
         config: an instance of the class's own ``Config``.
-        visual_shape: of one segment, (h, w, D_v) or (D_v,).
-        audio_shape: of one segment, (D_a,).
+        visual_shape: shape of one visual segment, (h, w, D_v) or (D_v,).
+        audio_shape: shape of one audio segment, (D_a,).
         num_classes: C, without background.
     """
 
@@ -138,20 +140,25 @@ class Method(nn.Module):
         self.num_classes = num_classes
 
     def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Tensors]]]) -> None:
-        """Fill buffers with what the training split tells, once, before training; most methods have none.
+        """Fill buffers from the training split, once, before training. Does nothing by default.
 
         Args:
-            first: trained as ``config.first`` says, in eval mode; None where that is None.
-            batches: gives the training split, in its order, in batches of the recipe's size.
+            first: the network trained with ``config.first``, in eval mode; None if ``config.first`` is None.
+            batches: iterates over the training split in order, in batches of the recipe's size.
         """
 
     def calibrated(self, scores: Any, truth: Any, mask: Tensor) -> dict[str, Tensor]:
-        """Buffers, by name, to be stored with the weights: what they are, given what the method says of validation and what is true there.
+        """Buffers to store with the weights, computed from validation scores and truth.
 
-        Called where ``config.calibrated_after`` says; most methods have none.
+        Called after the epoch ``config.calibrated_after``. Returns no buffers by default.
 
         Args:
-            scores: of all clips of validation, as :meth:`predict` gives them; truth: the task's targets; mask: (N, T), bool; on the CPU.
+            scores: output of :meth:`predict` for all validation clips, on the CPU.
+            truth: the task's targets, on the CPU.
+            mask: (N, T), bool, on the CPU.
+
+        Returns:
+            The new value of each buffer by name.
         """
         return {}
 
@@ -159,33 +166,38 @@ class Method(nn.Module):
     def losses(self, batch: Batch, targets: Tensors, progress: Progress) -> dict[str, Tensor]:
         """Named scalar terms and their weighted sum ``"total"``. Masked segments carry no weight in any term.
 
-        ``targets`` are what ``config.training_labels`` says; others raise a TypeError.
+        Raises:
+            TypeError: ``targets`` of another kind than ``config.training_labels``.
         """
 
     def steps(self, batch: Batch, targets: Tensors, progress: Progress) -> Iterator[dict[str, Tensor]]:
-        """What the loop does with a batch: a backward pass through each ``"total"`` and a step of the optimizer, before the next is asked
-        for. Parameters that one does not reach are left alone by its step, so that alternating optimizers of equal settings over disjoint
-        parameters are the one optimizer over several steps. Schedules count the batch once; terms of the same name are recorded as their
-        sum.
+        """Losses of a batch, one dict per optimizer step.
+
+        The loop runs backward through each ``"total"`` and steps the optimizer before it asks for the next dict. A step leaves parameters
+        without a gradient unchanged, so one optimizer over several steps equals alternating optimizers of the same settings over disjoint
+        parameters. Schedules count the batch once; terms of the same name are recorded as their sum.
         """
         yield self.losses(batch, targets, progress)
 
     def kept_weights(self) -> dict[str, Tensor]:
-        """What is stored of the trained method: all that prediction needs."""
+        """The weights to store after training: all that prediction needs."""
         return self.state_dict()
 
     def not_finite(self, weights: Mapping[str, Tensor]) -> list[str]:
-        """Names of stored tensors with a number that is not finite: such weights are neither kept nor used."""
+        """Names of stored tensors that contain non-finite values; such weights are neither kept nor used."""
         suspects = {name: value for name, value in weights.items() if name.rpartition(".")[2] not in self.nan_if_unset}
         return [name for name, value in suspects.items() if not torch.isfinite(value).all()]
 
     def load_kept(self, weights: Mapping[str, Tensor]) -> None:
-        """Take :meth:`kept_weights` back, for prediction; networks that only training needs are dropped."""
+        """Load :meth:`kept_weights` for prediction; networks needed only in training are dropped."""
         self.load_state_dict(weights)
 
     @abstractmethod
     def predict(self, batch: Batch) -> Tensors:
-        """Scores of a batch, of the task's type; deterministic in eval mode, independent of the other clips of the batch."""
+        """Scores of a batch, in the task's type.
+
+        In eval mode they are deterministic, and a clip's scores do not depend on the other clips of the batch.
+        """
 
 
 METHODS: Registry[type[Method]] = Registry("method")
@@ -198,13 +210,16 @@ def create(
     """Build the registered method ``name`` with its settings.
 
     Args:
-        other_shapes: of one segment, by name, of the further streams that the feature set has; the method takes those it wants, as the
-            keyword ``other_shapes``.
+        visual_shape: shape of one visual segment, (h, w, D_v) or (D_v,).
+        audio_shape: shape of one audio segment, (D_a,).
+        num_classes: C, without background.
+        other_shapes: shape of one segment of each further stream of the feature set, by name; the method receives those it needs.
+        config: the method's settings.
 
     Raises:
         UnknownName: no such method.
-        pydantic.ValidationError: a setting that the method does not know, or out of range.
-        PipelineError: the method wants a stream that the feature set does not have.
+        pydantic.ValidationError: a setting is unknown to the method or out of range.
+        PipelineError: the feature set lacks a stream that the method needs.
     """
     method_class = METHODS.get(name)
     settings = method_class.Config(**config)
@@ -213,8 +228,8 @@ def create(
     have = other_shapes or {}
     if missing := [stream for stream in settings.streams if stream not in have]:
         raise PipelineError(
-            f"{name} wants the stream {', '.join(missing)}, and the feature set has {', '.join(['visual', 'audio', *have])}; choose another"
-            " feature set, or settings of the method that do without"
+            f"{name} needs the stream {', '.join(missing)}, but the feature set has {', '.join(['visual', 'audio', *have])}; choose another"
+            " feature set, or method settings that do not need it"
         )
     wanted = {stream: have[stream] for stream in settings.streams}
     return method_class(settings, visual_shape, audio_shape, num_classes, other_shapes=wanted)  # type: ignore[call-arg]

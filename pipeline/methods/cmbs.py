@@ -1,24 +1,25 @@
 """CMBS: Xia and Zhao, "Cross-Modal Background Suppression for Audio-Visual Event Localization", CVPR 2022.
+
 Published on AVE, VGG-19 + VGGish features: supervised 79.3, weak 74.2 % of segments.
 
-CMRAN's audio-guided attention after a spatial self-attention and with a calibration, relations within and across modalities, gates by
-which each modality suppresses the background, and an interaction of both, seen one after the other.
+CMRAN's audio-guided attention, preceded by spatial self-attention and extended by a calibration; relations within and across modalities;
+gates with which each modality suppresses the background; and a sequential interaction of the modalities.
 
-Supervised: BiLSTMs before the relations; two heads, event and class; class logits are raised by gamma times the scores ``av`` of each
-modality alone; the gates and ``av`` have losses of their own. ``gate_loss``: the released form ("faithful") squashes a product of two
-sigmoids once more, so that its term never falls below log 2 on background; "corrected" (default) takes the product as the probability.
+Full supervision: BiLSTMs before the relations; two heads, event and class; gamma times the per-modality scores ``av`` is added to the class
+logits; the gates and ``av`` have losses of their own. ``gate_loss``: the released form ("faithful") applies another sigmoid to a product of
+two sigmoids, so its term never falls below log 2 on background; "corrected" (default) takes the product as the probability.
 
-Weakly supervised (other widths and weights, no BiLSTM): each modality is scaled by its *own* memory's gate, V (1 - alpha + alpha g_v);
-class activations are weighed by gamma (s_v + s_a), s = sigmoid of each modality's scores; r = mean of their top 4 over time; the clip's
-probabilities are P = softmax(max_t(g_t r)), g = (g_a + g_v) / 2. ``video_loss: soft_margin`` is the released loss on P, nearly flat; the
-default is the cross-entropy of P.
+Weak supervision (other widths and weights, no BiLSTM): each modality is scaled by the gate of its *own* memory, V (1 - alpha + alpha g_v);
+class activations are weighted by gamma (s_v + s_a), with s the sigmoid of each modality's scores; r is the mean of their top 4 over time;
+the clip's probabilities are P = softmax(max_t(g_t r)) with g = (g_a + g_v) / 2. ``video_loss: soft_margin`` is the released loss on P,
+nearly flat; the default is the cross-entropy of P.
 
-``weak_evaluation``: the decision takes the clip's argmax of r, which may be the background, where the event probability is above 0.5.
-"corrected" (default) takes g as that probability. "published" is the released evaluation behind the 74.2 %: it squashes g, a probability
-already, once more, so that every segment is above 0.5 and gets the clip's label: one constant label per clip. Read it against the answer
-that knows each clip's class, which scores 82.21 % on AVE's test set.
+``weak_evaluation``: a segment gets the clip's argmax of r, which may be the background, where the event probability exceeds 0.5.
+"corrected" (default) takes g as that probability. "published" is the released evaluation behind the 74.2 %: it applies another sigmoid to
+g, already a probability, so every segment exceeds 0.5 and each clip gets one constant label. For comparison, answering each clip's true
+class everywhere scores 82.21 % on AVE's test set.
 
-Not kept: modules that are registered and never called (32 % of the released parameters), and float64.
+Not kept: modules that are registered but never called (32 % of the released parameters), and float64.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ from pipeline.tasks.labels import VideoTargets
 
 
 class CmbsConfig(SuppressionConfig):
-    """Defaults are the released network; narrow widths suit small data."""
+    """Defaults: the released network; narrower widths suit small data."""
 
     weak_defaults: ClassVar = {
         "alpha": 0.2,
@@ -60,7 +61,7 @@ class CmbsConfig(SuppressionConfig):
         "recipe": {"learning_rate": 6e-4, "milestones": (10, 20, 40)},
     }
 
-    gate_loss: GateLoss = Field("corrected", description="full supervision")
+    gate_loss: GateLoss = Field("corrected", description="full supervision only")
     video_loss: Literal["cross_entropy", "soft_margin"] = Field("cross_entropy", description="weak supervision; soft_margin: as released")
     weak_evaluation: Literal["corrected", "published"] = "corrected"
     interaction_heads: int = Field(4, ge=1, description="weak supervision: 2")
@@ -73,14 +74,18 @@ class CmbsConfig(SuppressionConfig):
 
 
 class WeakOutputs(NamedTuple):
-    """gate g (B, T), the probability of an event; clip logits r (B, C+1)."""
+    """Outputs of the weak head.
+
+    gate: g (B, T), the probability of an event.
+    clip: logits r (B, C+1).
+    """
 
     gate: Tensor
     clip: Tensor
 
 
 class WeakHead(nn.Module):
-    """From related modalities to gates and clip logits, as the module's docstring says; K labels of a clip."""
+    """Gates and clip logits under weak supervision (see the module docstring); K clip labels."""
 
     def __init__(self, config: CmbsConfig, labels: int) -> None:
         super().__init__()
@@ -105,8 +110,11 @@ class WeakHead(nn.Module):
 
 @METHODS.register("cmbs")
 class Cmbs(LocalizationMethod):
-    """The whole network; every registered parameter is used: at 7x7x512 / 128, C = 28 they are 9,200,473 (released 13,544,537 less
-    4,344,064 that are never called), weakly supervised 9,395,518 (14,789,439 less 5,393,921)."""
+    """The whole network; every registered parameter is used.
+
+    Parameters at 7x7x512 / 128, C = 28: 9,200,473 (released 13,544,537 minus 4,344,064 never called); weakly supervised 9,395,518
+    (14,789,439 minus 5,393,921).
+    """
 
     Config = CmbsConfig
     config: CmbsConfig
@@ -133,7 +141,7 @@ class Cmbs(LocalizationMethod):
             self.class_head = nn.Linear(width, num_classes)
 
     def _related(self, inputs: Inputs) -> tuple[Related, Tensor | None]:
-        """What the heads see, and the weights of the positions (B, T, S)."""
+        """Inputs of the heads, and the weights of the positions (B, T, S)."""
         visual, audio, weights = self.guidance(self.visual_input(inputs.visual), inputs.audio, inputs.mask)
         if not self.weak:
             visual, audio = self.visual_lstm(visual, inputs.mask), self.audio_lstm(audio, inputs.mask)
@@ -157,7 +165,7 @@ class Cmbs(LocalizationMethod):
         return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
     def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
-        """``video``, which is also ``total``; mean over clips."""
+        """``video``, equal to ``total``; mean over clips."""
         inputs = method_inputs(self, batch)
         outputs = self.weak_head(self._related(inputs)[0], inputs.mask)
         pooled = gated_clip_logits(outputs.gate, outputs.clip, inputs.mask)

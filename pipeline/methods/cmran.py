@@ -1,16 +1,17 @@
 """CMRAN: Xu, Zeng, Wu, Tan, Gan, "Cross-Modal Relation-Aware Networks for Audio-Visual Event Localization", ACM MM 2020.
+
 Published on AVE, VGG-19 + VGGish features: supervised 77.4, weak 72.9 % of segments.
 
-Audio-guided channel and spatial attention over the visual map, relations within each modality and across both, one interaction, and two
-heads: is this segment an event, and of which class is the clip's event. Positions are projected first, audio enters raw; no recurrence.
+Audio-guided channel and spatial attention over the visual map, relations within and across modalities, one interaction, and two heads:
+event or background per segment, and one event class per clip. Positions are projected first, audio enters raw; there is no recurrence.
 
-Weakly supervised, the class head knows the background as one label more (so that the clip as a whole may be background), and the clip's
-probabilities are P = softmax(max_t(sigmoid(e_t) r)), e the event and r the class logits. ``video_loss: soft_margin`` is the released loss
-on P, which is nearly flat; the default is the cross-entropy of P.
+Under weak supervision the class head has the background as one more label (a whole clip may be background), and the clip's probabilities
+are P = softmax(max_t(sigmoid(e_t) r)), with e the event and r the class logits. ``video_loss: soft_margin`` is the released loss on P,
+which is nearly flat; the default is the cross-entropy of P.
 
-The network is the released one, whose attention its authors call slightly different from the paper's; a clip without an event counts as
-class 0 in the class loss, as released. Not kept: the layers that are registered and never called (40 % of the parameters; the
-visual-guided audio attention among them), and float64.
+The network is the released one; its authors call its attention slightly different from the paper's. A clip without an event counts as
+class 0 in the class loss, as released. Not kept: layers that are registered but never called (40 % of the parameters, including the
+visual-guided audio attention), and float64.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from pipeline.tasks.labels import VideoTargets
 
 
 class CmranRecipe(Recipe):
-    """Adam 5e-4, halved at epochs 10, 20 and 30 of 200, batches of 32, gradients clipped to a norm of 0.1."""
+    """Adam 5e-4, halved at epochs 10, 20 and 30 of 200, batches of 32, gradient norm at most 0.1."""
 
     learning_rate: float = Field(5e-4, gt=0)
     batch_size: int = Field(32, ge=1)
@@ -47,13 +48,13 @@ class CmranRecipe(Recipe):
 
 
 class CmranConfig(SupervisionConfig):
-    """Defaults are the released network; narrow widths suit small data."""
+    """Defaults: the released network; narrower widths suit small data."""
 
     weak_defaults: ClassVar = {"interaction_heads": 2, "recipe": {"milestones": (5, 20, 40), "clip_norm": 0.5}}
 
     video_loss: Literal["cross_entropy", "soft_margin"] = Field("cross_entropy", description="weak supervision; soft_margin: as released")
-    visual_hidden: int = Field(512, ge=1, description="every position is projected to this")
-    width: int = Field(256, ge=1, description="d of the relations, and of the attention's hidden layers")
+    visual_hidden: int = Field(512, ge=1, description="width of projected positions")
+    width: int = Field(256, ge=1, description="d, in the relations and in the attention's hidden layers")
     heads: int = Field(4, ge=1, description="of the relations")
     interaction_heads: int = Field(4, ge=1, description="weak supervision: 2")
     feedforward: int = Field(2048, ge=1)
@@ -68,7 +69,12 @@ class CmranConfig(SupervisionConfig):
 
 
 class Outputs(NamedTuple):
-    """event logits (B, T); class logits (B, C), weakly supervised (B, C+1); weights of the positions (B, T, S)."""
+    """Outputs of the network.
+
+    event: logits (B, T).
+    classes: logits (B, C), or (B, C+1) under weak supervision.
+    attention: weights of the positions (B, T, S).
+    """
 
     event: Tensor
     classes: Tensor
@@ -77,8 +83,10 @@ class Outputs(NamedTuple):
 
 @METHODS.register("cmran")
 class Cmran(LocalizationMethod):
-    """The whole network; every registered parameter is used: at 7x7x512 / 128, C = 28 they are 9,509,150 (released 15,863,262 less
-    6,354,112 that are never called), weakly supervised 9,509,407."""
+    """The whole network; every registered parameter is used.
+
+    Parameters at 7x7x512 / 128, C = 28: 9,509,150 (released 15,863,262 minus 6,354,112 never called); weakly supervised 9,509,407.
+    """
 
     Config = CmranConfig
     config: CmranConfig
@@ -109,7 +117,7 @@ class Cmran(LocalizationMethod):
         return {"event": event, "class": classes, "total": event + classes}
 
     def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
-        """``video``, which is also ``total``; mean over clips."""
+        """``video``, equal to ``total``; mean over clips."""
         inputs = method_inputs(self, batch)
         outputs = self._outputs(inputs)
         pooled = gated_clip_logits(outputs.event.sigmoid(), outputs.classes, inputs.mask)

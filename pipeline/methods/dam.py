@@ -1,14 +1,20 @@
-"""DAM-style matching for cross-modality localization: after Wu, Zhu, Yan, Yang, "Dual Attention Matching for Audio-Visual Event
-Localization", ICCV 2019. No code is public, and the widths are not in the notes we have: layers, widths and schedule are ours, no result
-is the paper's.
+"""DAM-style matching for cross-modality localization.
 
-Kept of the paper: of the given window, attended by itself and averaged over time, comes one vector psi of the event; local features f_t of
-the other modality say by p_t = sigmoid(<psi, f_t>) whether their segment belongs to it; binary cross-entropy against the event's segments.
-Ours: <psi, f_t> over sqrt(D); the loss of each direction apart, and their mean (paper: of the mean of both p_t, which needs both windows);
-a map enters by its mean, because its attention would need the other modality, which is not given; a window is scored by the sum of the
-logits of p_t over its segments: the likeliest window if segments are taken to be independent.
+After Wu, Zhu, Yan, Yang, "Dual Attention Matching for Audio-Visual Event Localization", ICCV 2019. No code is public, and our notes lack
+the widths: layers, widths and schedule are ours, and no result is the paper's.
 
-In training the window is the clip's event; clips without one train nothing.
+From the paper: self-attention within the given window, averaged over time, gives one event vector psi. For local features f_t of the other
+modality, p_t = sigmoid(<psi, f_t>) is the probability that segment t belongs to the event; trained by binary cross-entropy with the event's
+segments.
+
+Ours:
+
+* <psi, f_t> is divided by sqrt(D).
+* The loss is computed per direction and averaged (paper: loss of the mean of both p_t, which needs both windows).
+* A map enters as its mean, because its attention would need the other modality, which is not given.
+* A window's score is the sum of the logits of p_t over its segments: the likeliest window if segments are independent.
+
+In training the window is the clip's event; clips without an event do not contribute.
 """
 
 from __future__ import annotations
@@ -32,7 +38,7 @@ from pipeline.tasks.cml import MatchingScores, MatchingTargets
 
 
 class DamRecipe(Recipe):
-    """Ours: Adam 1e-3, batches of 64, 60 epochs."""
+    """Adam 1e-3, batches of 64, 60 epochs; our choice."""
 
     learning_rate: float = Field(1e-3, gt=0)
     batch_size: int = Field(64, ge=1)
@@ -40,9 +46,9 @@ class DamRecipe(Recipe):
 
 
 class DamConfig(MethodConfig):
-    """All ours."""
+    """All settings are our choice."""
 
-    width: int = Field(128, ge=1, description="of local features and of the event's vector")
+    width: int = Field(128, ge=1, description="of local features and of the event vector")
     heads: int = Field(4, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     recipe: DamRecipe = DamRecipe()
@@ -54,7 +60,7 @@ class DamConfig(MethodConfig):
 
 
 class EventVector(nn.Module):
-    """psi: the segments of a window attend to one another, LN(f + MHA(f)); their mean."""
+    """The event vector psi: mean over a window's segments of LN(f + MHA(f)), with self-attention within the window."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -62,7 +68,7 @@ class EventVector(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def forward(self, features: Tensor, window: Tensor) -> Tensor:
-        """(N, T, D), (N, T) bool -> (N, D); zero for an empty window."""
+        """Vector of each window: (N, T, D), (N, T) bool -> (N, D); zero for an empty window."""
         empty = ~window.any(dim=1, keepdim=True)
         attended = self.attention(features, features, features, key_padding_mask=~(window | empty), need_weights=False)[0]
         gathered = self.norm(features + attended).masked_fill(~window.unsqueeze(-1), 0.0).sum(dim=1)
@@ -80,7 +86,7 @@ class Modality(nn.Module):
 
 @METHODS.register("dam")
 class Dam(MatchingMethod):
-    """Both modalities, and how one's event vector fits the other's local features."""
+    """Match the event vector of one modality with the local features of the other."""
 
     Config = DamConfig
     config: DamConfig
@@ -90,16 +96,26 @@ class Dam(MatchingMethod):
         self.visual, self.audio = Modality(self.visual_shape[-1], config), Modality(self.audio_shape[0], config)
 
     def _local(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
-        """f_v, f_a (B, T, D)."""
+        """Local features f_v and f_a, (B, T, D) each."""
         return self.visual.local(inputs.visual.mean(dim=-2)), self.audio.local(inputs.audio)
 
     def _logits(self, given: Modality, known: Tensor, window: Tensor, searched: Tensor) -> Tensor:
-        """Of p_t: what is known of the given modality (N, T, D), its window (N, T) bool, the other's local features (N, T, D) -> (N, T)."""
+        """Logits of p_t.
+
+        Args:
+            given: modules of the given modality.
+            known: local features of the given modality, (N, T, D).
+            window: window in the given modality, (N, T), bool.
+            searched: local features of the other modality, (N, T, D).
+
+        Returns:
+            (N, T).
+        """
         vector = given.event(known, window)
         return at_least_float32((searched @ vector.unsqueeze(-1)).squeeze(-1)) / self.config.width**0.5
 
     def losses_of_matches(self, batch: Batch, targets: MatchingTargets) -> dict[str, Tensor]:
-        """(``a2v`` + ``v2a``) / 2; each a mean over the valid segments of the clips with an event."""
+        """(``a2v`` + ``v2a``) / 2; each a mean over the valid segments of clips with an event."""
         inputs = method_inputs(self, batch)
         visual, audio = self._local(inputs)
         event = targets.event & batch.mask
@@ -115,7 +131,7 @@ class Dam(MatchingMethod):
         return MatchingScores(self._all_windows(self.audio, audio, visual), self._all_windows(self.visual, visual, audio))
 
     def _all_windows(self, given: Modality, known: Tensor, searched: Tensor) -> Tensor:
-        """Every window of the given modality against every one of the other: (B, L, T, T)."""
+        """Score of every window of the given modality with every window of the other: (B, L, T, T)."""
         clips, segments, width = known.shape
         window = windows(segments, known.device).flatten(0, 1)  # (L*T, T)
         count = len(window)

@@ -1,12 +1,15 @@
-"""HAN: Tian, Li, Xu, "Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing", ECCV 2020: the baseline of the task.
+"""HAN: Tian, Li, Xu, "Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing", ECCV 2020, the task's baseline.
 
-A linear front end, one hybrid attention layer, attentive MMIL pooling, and binary cross-entropy of the clip's audio, visual
-and either probability, the visual label smoothed. Published on LLP, segment level: A 60.1, V 52.9, AV 48.9, Type@AV 54.0, Event@AV
-55.4; event level: 51.3, 48.9, 43.0, 47.7, 48.0.
+A linear front end, one hybrid attention layer, attentive MMIL pooling, and binary cross-entropy of the clip's audio, visual and
+either-modality probabilities, with smoothed visual labels. Published on LLP, segment level: A 60.1, V 52.9, AV 48.9, Type@AV 54.0,
+Event@AV 55.4; event level: 51.3, 48.9, 43.0, 47.7, 48.0.
 
-Where this differs from the released code, deliberately: its further encoder layers, registered and never used, do not exist here (9,307,723
-parameters there, of which 4,569,675 are used), which moves the random initialization; the eight frames of a segment are averaged before
-their linear layer (equal up to rounding); of epochs with equal validation scores the first is kept (released: the last).
+Deliberate differences from the released code:
+
+* Its further encoder layers, registered but never used, are left out (9,307,723 parameters there, 4,569,675 of them used); this changes
+  the random initialization.
+* The eight frames of a segment are averaged before their linear layer (equal up to rounding).
+* Among epochs with equal validation scores the first is kept (released: the last).
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from pipeline.tasks.avvp import ParsingScores
 
 
 class HanRecipe(Recipe):
-    """Adam 3e-4, a tenth of it every ten epochs, 40 epochs, batches of 16, as released."""
+    """Adam 3e-4, divided by 10 every ten epochs, 40 epochs, batches of 16, as released."""
 
     learning_rate: float = Field(3e-4, gt=0)
     milestones: tuple[int, ...] = (10, 20, 30)
@@ -36,21 +39,24 @@ class HanRecipe(Recipe):
 
 
 class HanConfig(ParsingConfig):
-    """Defaults are the paper's network."""
+    """Defaults: the paper's network."""
 
     width: int = Field(512, ge=1)
     feedforward: int = Field(512, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
-    audio_share: float = Field(1.0, ge=0, le=1, description="of the label in the audio target, the rest being 1/2")
-    visual_share: float = Field(0.9, ge=0, le=1, description="the same in the visual target")
-    segment_threshold: float = Field(0.5, ge=0, le=1, description="a class is on in a segment from this probability on")
-    clip_threshold: float = Field(0.5, ge=0, le=1, description="and if the clip has it, in either modality, from this one on")
+    audio_share: float = Field(1.0, ge=0, le=1, description="weight of the label in the audio target; the rest is 1/2")
+    visual_share: float = Field(0.9, ge=0, le=1, description="likewise in the visual target")
+    segment_threshold: float = Field(0.5, ge=0, le=1, description="a class is active in a segment from this probability on")
+    clip_threshold: float = Field(0.5, ge=0, le=1, description="and only if its clip probability, in either modality, reaches this")
     recipe: HanRecipe = HanRecipe()
 
 
 @METHODS.register("han")
 class Han(AnchorMethod):
-    """Hybrid attention network with MMIL pooling. Parameters at 8x2048, 128 and a motion stream of 512, C = 25: 4,569,675."""
+    """Hybrid attention network with MMIL pooling.
+
+    Parameters at 8x2048, 128 and a motion stream of 512, C = 25: 4,569,675.
+    """
 
     Config = HanConfig
     config: HanConfig

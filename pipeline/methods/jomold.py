@@ -1,12 +1,11 @@
 """JoMoLD: Cheng, Liu, Zhou, Qian, Wu, Wang, "Joint-Modal Label Denoising for Weakly-Supervised Audio-Visual Video Parsing", ECCV 2022.
 
-HAN's network with a contrast of the two streams, trained on labels of which, batch by batch, those are removed from one modality that it
-seems not to show (:mod:`pipeline.methods.shared.denoising`). Published on LLP, segment level: A 61.3, V 63.8, AV 57.2, Type@AV 60.8,
-Event@AV 59.9; event level: 53.9, 59.9, 49.6, 54.5, 52.5.
+HAN's network with a contrast of the two streams and label denoising (:mod:`pipeline.methods.shared.denoising`). Published on LLP, segment
+level: A 61.3, V 63.8, AV 57.2, Type@AV 60.8, Event@AV 59.9; event level: 53.9, 59.9, 49.6, 54.5, 52.5.
 
-Where this differs from the released code, deliberately: two layer norms that are registered and never used do not exist here (4,571,723
-parameters there, 4,569,675 here); the first network, the estimator of label noise, is trained by the same recipe (its own is not known) and
-validated like the second.
+Deliberate differences from the released code: two layer norms that are registered but never used are left out (4,571,723 parameters there,
+4,569,675 here); the first network, which estimates the label noise, is trained with the same recipe (its own is unknown) and validated
+like the second.
 """
 
 from __future__ import annotations
@@ -28,7 +27,10 @@ from pipeline.tasks.avvp import ParsingScores
 
 
 class JomoldRecipe(Recipe):
-    """Adam 5e-4, a quarter of it every six epochs, 25 epochs, batches of 128, the epoch of the best audio event F on validation."""
+    """Adam 5e-4, divided by 4 every six epochs, 25 epochs, batches of 128.
+
+    Validation picks the epoch with the best audio event F.
+    """
 
     learning_rate: float = Field(5e-4, gt=0)
     milestones: tuple[int, ...] = (6, 12, 18, 24)
@@ -39,16 +41,16 @@ class JomoldRecipe(Recipe):
 
 
 class JomoldConfig(DenoisingConfig):
-    """Defaults are the paper's network."""
+    """Defaults: the paper's network."""
 
     width: int = Field(512, ge=1)
     feedforward: int = Field(512, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     visual_dropout: float = Field(0.5, ge=0, lt=1, description="of the visual stream before pooling")
-    audio_weight: float = Field(2.0, ge=0, description="of the audio loss; all others have 1")
+    audio_weight: float = Field(2.0, ge=0, description="of the audio loss; all other losses have weight 1")
     cross_attention: bool = Field(True, description="across the modalities, in training and inference")
-    segment_threshold: float = Field(0.5, ge=0, le=1, description="a class is on in a segment from this probability on")
-    clip_threshold: float = Field(0.5, ge=0, le=1, description="and if it is so in the clip, of the same modality, from this one on")
+    segment_threshold: float = Field(0.5, ge=0, le=1, description="a class is active in a segment from this probability on")
+    clip_threshold: float = Field(0.5, ge=0, le=1, description="and only if its clip probability in the same modality reaches this")
     recipe: JomoldRecipe = JomoldRecipe()
 
     @property
@@ -62,7 +64,10 @@ class JomoldConfig(DenoisingConfig):
 
 @METHODS.register("jomold")
 class Jomold(DenoisingMethod):
-    """HAN with contrast and label denoising. Parameters at 8x2048, 128 and a motion stream of 512, C = 25: 4,569,675."""
+    """HAN with contrast and label denoising.
+
+    Parameters at 8x2048, 128 and a motion stream of 512, C = 25: 4,569,675.
+    """
 
     Config = JomoldConfig
     config: JomoldConfig

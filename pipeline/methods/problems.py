@@ -1,4 +1,4 @@
-"""What is wrong with ``methods`` beyond its schema."""
+"""Checks of ``methods`` in params.yaml beyond its schema."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.schema import block, schema_problems, unknown
 
 
 def problems(params: Mapping[str, Any]) -> list[str]:
-    """Every method's name, and the settings that it owns."""
+    """Unknown method names and invalid method settings."""
     found: list[str] = []
     for name, settings in block(params, "methods").items():
         path = f"methods.{name}"

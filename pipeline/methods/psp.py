@@ -1,21 +1,22 @@
 """PSP: Zhou, Zheng, Zhong, Hao, Wang, "Positive Sample Propagation along the Audio-Visual Event Line", CVPR 2021.
-Published on AVE, VGG-19 + VGGish features: supervised 77.8 % of segments. Its weak figure, of training with the labels
+
+Published on AVE, VGG-19 + VGGish features: supervised 77.8 % of segments. The published weak figure, trained with the labels
 ``proportions`` (below), could not be verified.
 
 AVEL's audio-guided attention, BiLSTMs, propagation of positive samples, the mean of both modalities, and one softmax over C classes and
 background for each segment.
 
-Supervised: two linear maps without activation project each modality before the BiLSTMs (the audio's before the attention, too); besides
-the cross-entropy, the similarity of both modalities over time is drawn to the event segments (``pair``, weight 100).
+Full supervision: two linear maps without activation project each modality before the BiLSTMs (the audio already before the attention).
+Beside the cross-entropy, a loss pulls the similarity of the modalities over time towards the event segments (``pair``, weight 100).
 
-Weakly supervised: raw audio, one linear map for the visual features, no second normalization and projection in the propagation; segment
+Weak supervision: raw audio, one linear map for the visual features, no second normalization and projection in the propagation. Segment
 logits are scaled by their own weight sigmoid(ReLU(w s)), in [0.5, 1), and the clip's probabilities are the softmax of their mean over
-time, with binary cross-entropy. ``video_labels``: "one_hot" (default) tells the clip's classes; "proportions" is the released
-``prob_label``, the share of a clip's segments of each class and of the background: how long the event lasts leaks into supervision that
-is called weak. Use it only to compare with published figures.
+time, with binary cross-entropy. ``video_labels``: "one_hot" (default) gives the clip's classes; "proportions" is the released
+``prob_label``, the share of a clip's segments of each class and of the background. It leaks the event's duration into supervision called
+weak, so use it only to compare with published figures.
 
-Where this differs from the released code, deliberately: the last, smaller batch of an epoch is used; validation comes after every epoch
-(there: the fifth). Linear layers start from Xavier-uniform weights, biases from torch's default. Not kept: parameters never used.
+Deliberate differences from the released code: the last, smaller batch of an epoch is used; validation runs after every epoch (released:
+every fifth). Linear layers start from Xavier-uniform weights, biases from torch's default. Not kept: parameters never used.
 """
 
 from __future__ import annotations
@@ -53,17 +54,17 @@ class PspRecipe(Recipe):
 
 
 class PspConfig(SupervisionConfig):
-    """Defaults are the released network; narrow widths suit small data."""
+    """Defaults: the released network; narrower widths suit small data."""
 
     weak_defaults: ClassVar = {"threshold": 0.095, "recipe": {"milestones": (80, 160)}}
 
-    video_labels: Literal["one_hot", "proportions"] = Field("one_hot", description="weak supervision; proportions leak durations")
+    video_labels: Literal["one_hot", "proportions"] = Field("one_hot", description="weak supervision only; proportions leak durations")
     threshold: float = Field(0.099, ge=0, lt=1, description="tau of the propagation; weak supervision: 0.095")
     pair_weight: float = Field(100.0, ge=0, description="of the pair similarity loss (full supervision)")
     attention_width: int = Field(512, ge=1, description="hidden width of the audio-guided attention")
-    input_width: int = Field(128, ge=1, description="what the BiLSTMs are fed with; weak supervision: the visual one")
+    input_width: int = Field(128, ge=1, description="input width of the BiLSTMs; weak supervision: of the visual one")
     input_hidden: int = Field(256, ge=1, description="between the two linear maps of each modality (full supervision)")
-    recurrent_width: int = Field(128, ge=1, description="of one direction of each BiLSTM")
+    recurrent_width: int = Field(128, ge=1, description="width of one direction of each BiLSTM")
     classifier_width: int = Field(64, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1, description="in the propagation")
     recipe: PspRecipe = PspRecipe()
@@ -75,15 +76,16 @@ class PspConfig(SupervisionConfig):
 
 
 class PositiveSamplePropagation(nn.Module):
-    """Each segment of one modality gathers the segments of the other that resemble it, the weak connections cut; as released.
+    """Add to each segment the similar segments of the other modality, cutting weak connections; as released.
 
-    b = ReLU(v_2 a_1^T / sqrt(D)); each row over its sum; entries up to ``threshold`` become 0; v+ = v + g a_2; likewise a+ = a + g' v_1
-    with g' from b^T. v_1, v_2, a_1, a_2 are ReLU-projections of v and a. One layer norm for both modalities.
+    b = ReLU(v_2 a_1^T / sqrt(D)); each matrix row is divided by its sum; entries up to ``threshold`` become 0, giving g; v+ = v + g a_2;
+    likewise a+ = a + g' v_1 with g' from b^T. v_1, v_2, a_1, a_2 are ReLU projections of v and a. Both modalities share one layer norm.
 
     Args:
         width: D.
-        threshold: tau, against rows that sum to 1: with T = 10 segments, 0.1 is an even share.
-        refined: rows are normalized once more after the cut, and v+, a+ projected before the norm (PSP supervised); weak PSP does neither.
+        threshold: tau, compared with matrix rows that sum to 1: with T = 10 segments, 0.1 is an even share.
+        dropout: of the projections.
+        refined: normalize the matrix rows again after the cut and project v+, a+ before the norm (supervised PSP; weak PSP does neither).
     """
 
     def __init__(self, width: int, threshold: float, dropout: float, refined: bool) -> None:
@@ -99,7 +101,7 @@ class PositiveSamplePropagation(nn.Module):
         self.threshold, self.refined = threshold, refined
 
     def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, D), (B, T, D), (B, T) bool -> visual, audio (B, T, D)."""
+        """Propagate both ways: (B, T, D), (B, T, D), (B, T) bool -> visual, audio (B, T, D)."""
         resemblance = torch.relu(self.visual_key(visual) @ self.audio_key(audio).transpose(1, 2) / visual.shape[-1] ** 0.5)
         resemblance = resemblance.masked_fill(~(mask.unsqueeze(2) & mask.unsqueeze(1)), 0.0)  # (B, T visual, T audio)
         to_visual = self._connections(resemblance).to(visual.dtype)
@@ -109,7 +111,7 @@ class PositiveSamplePropagation(nn.Module):
         return self.norm(self.visual_output(visual_sum)), self.norm(self.audio_output(audio_sum))
 
     def _connections(self, resemblance: Tensor) -> Tensor:
-        """(B, T, T), >= 0 -> the rows' shares above the threshold, the others 0."""
+        """Each matrix row's shares above the threshold, the others 0: (B, T, T), >= 0 -> (B, T, T)."""
         resemblance = at_least_float32(resemblance)
         shares = resemblance / (resemblance.sum(dim=-1, keepdim=True) + EPSILON)
         kept = shares.masked_fill(shares <= self.threshold, 0.0)
@@ -118,8 +120,11 @@ class PositiveSamplePropagation(nn.Module):
 
 @METHODS.register("psp")
 class Psp(LocalizationMethod):
-    """The whole network; every registered parameter is used: at 7x7x512 / 128, C = 28 they are 1,548,657 (released 1,667,251 less 118,594
-    that are never used), weakly supervised 1,253,902 (1,254,251 less 349)."""
+    """The whole network; every registered parameter is used.
+
+    Parameters at 7x7x512 / 128, C = 28: 1,548,657 (released 1,667,251 minus 118,594 never used); weakly supervised 1,253,902 (1,254,251
+    minus 349).
+    """
 
     Config = PspConfig
     config: PspConfig
@@ -151,7 +156,7 @@ class Psp(LocalizationMethod):
         return nn.Sequential(nn.Linear(width, hidden, bias=False), nn.Linear(hidden, output, bias=False))
 
     def _logits(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor]:
-        """Segment logits (B, T, C+1), cosine similarity of both modalities (B, T), weights of the positions (B, T, S)."""
+        """Segment logits (B, T, C+1), cosine similarity of the modalities (B, T), weights of the positions (B, T, S)."""
         audio = self.audio_input(inputs.audio)
         attended, weights = self.attention(inputs.visual, audio)
         visual, audio = self.visual_lstm(self.visual_input(attended), inputs.mask), self.audio_lstm(audio, inputs.mask)
@@ -170,7 +175,7 @@ class Psp(LocalizationMethod):
         return {"segments": segments, "pair": pair, "total": segments + self.config.pair_weight * pair}
 
     def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
-        """``video``, which is also ``total``; mean over clips."""
+        """``video``, equal to ``total``; mean over clips."""
         inputs = method_inputs(self, batch)
         pooled = mean_over_time(self._logits(inputs)[0], inputs.mask)
         terms = video_loss(pooled, targets.labels.to(pooled.dtype), "binary")
@@ -183,12 +188,15 @@ class Psp(LocalizationMethod):
 
 
 def pair_similarity_loss(similarity: Tensor, event: Tensor, mask: Tensor) -> Tensor:
-    """Squared distance of ReLU(similarity), as shares of a clip's sum, to even shares of its event segments; mean over valid segments.
+    """Squared distance between the shares of ReLU(similarity) in a clip and even shares of its event segments.
 
     Args:
         similarity: (B, T), cosines.
-        event: (B, T), bool. A clip without an event is drawn to even shares of all its segments.
+        event: (B, T), bool. The target of a clip without an event is even shares of all its segments.
         mask: (B, T), bool.
+
+    Returns:
+        Scalar, mean over valid segments.
     """
     event, positive = event & mask, torch.relu(similarity).masked_fill(~mask, 0.0)
     wanted = torch.where(event.any(dim=1, keepdim=True), event, mask).to(similarity.dtype)

@@ -1,4 +1,4 @@
-"""Is one row better than another, or was it the choice of test clips? Bootstrap over clips, paired and of single scores."""
+"""Bootstrap over clips, paired and of single scores, to tell a better run from a lucky choice of test clips."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ def paired_bootstrap(
 ) -> Difference:
     """Percentile interval of the mean difference when the N clips are drawn again with replacement.
 
-    Segments of a clip stand or fall together, so clips are drawn, not segments; and both methods are judged on the same draw.
+    Segments of a clip are correlated, so clips are drawn, not segments; both methods are judged on the same draw.
 
     Args:
-        first, second: (N,), a score per clip, e.g. of :func:`pipeline.metrics.segments.clip_accuracy`, in the same order.
+        first, second: (N,), a score per clip in the same order, e.g. from :func:`pipeline.metrics.segments.clip_accuracy`.
         seed: the same seed gives the same interval.
         resamples: draws.
         level: in (0, 1).
-        weights: (N,), non-negative; the number of segments of each clip where these differ. None: all alike.
+        weights: (N,), positive; the number of segments of each clip where these differ. None: all equal.
 
     Raises:
-        ValueError: scores that do not pair up, are not finite, or none.
+        ValueError: the scores do not pair up, are not finite, or there are none.
 
     Example:
         >>> paired_bootstrap([80.0, 70.0, 90.0], [70.0, 60.0, 80.0])
@@ -56,7 +56,7 @@ def paired_bootstrap(
 
 
 def mean_intervals(scores: ArrayLike, seed: int = 0, resamples: int = 10_000, level: float = 0.95) -> NDArray[np.float64]:
-    """Percentile intervals of the means of K scores when the N clips are drawn again with replacement, all K on the same draws.
+    """Percentile intervals of the means of K scores over N clips drawn with replacement, the same draws for all K.
 
     Args:
         scores: (N, K), finite; N >= 1.
@@ -66,7 +66,7 @@ def mean_intervals(scores: ArrayLike, seed: int = 0, resamples: int = 10_000, le
         (K, 2), the lower and the upper bound, in the unit of the scores.
 
     Raises:
-        ValueError: scores that are not finite, or none.
+        ValueError: the scores are not finite, or there are none.
     """
     values = np.asarray(scores, dtype=np.float64)
     if values.ndim != 2 or not len(values) or not np.isfinite(values).all():
@@ -77,6 +77,6 @@ def mean_intervals(scores: ArrayLike, seed: int = 0, resamples: int = 10_000, le
     for start in range(0, resamples, step):
         drawn = generator.integers(clips, size=(min(step, resamples - start), clips))
         slots = drawn + np.arange(len(drawn))[:, None] * clips
-        times = np.bincount(slots.ravel(), minlength=len(drawn) * clips).reshape(len(drawn), clips)  # each clip was drawn
+        times = np.bincount(slots.ravel(), minlength=len(drawn) * clips).reshape(len(drawn), clips)  # draws of each clip
         means.append(times @ values / clips)
     return np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0).T

@@ -1,7 +1,7 @@
-"""Scores of localization with a given length: where does the event start? Integer arrays (N,), NumPy only.
+"""Scores of cross-modality localization, on the start of an event of given length: integer arrays (N,), NumPy only.
 
 Tian et al., "Audio-Visual Event Localization in Unconstrained Videos", ECCV 2018, cross-modality localization: an answer counts only if its
-start is exactly the true one; its length is that of the question.
+start is exactly the true one; it has the length of the query.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 
 def exact_starts(pred: ArrayLike, true: ArrayLike) -> float:
-    """Share of answers that start where the event does, in percent.
+    """Share of answers that start exactly at the event's start, in percent.
 
     Args:
         pred, true: (N,), int, segments.
@@ -42,12 +42,13 @@ def mean_overlap(pred: ArrayLike, true: ArrayLike, length: ArrayLike) -> float:
 
 
 def trivial_answers(true: ArrayLike, length: ArrayLike, segments: ArrayLike) -> dict[str, float]:
-    """What answers without listening or looking score: ``first`` and ``last`` window always, and ``chance`` among all that fit; percent of
-    exact starts, and mean overlap under ``first_iou``, ``last_iou``, ``chance_iou``.
+    """Scores of answers that ignore the input: always the ``first`` or ``last`` window, or ``chance`` among all windows.
+
+    Percent of exact starts, and mean overlap under ``first_iou``, ``last_iou``, ``chance_iou``.
 
     Args:
         true, length: (N,), int, start and length of the events.
-        segments: (N,), int, of each clip.
+        segments: (N,), int, number of segments of each clip.
     """
     true, length, segments = np.asarray(true), np.asarray(length), np.asarray(segments)
     last = segments - length

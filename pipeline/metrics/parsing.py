@@ -1,18 +1,19 @@
-"""Scores of audio-visual video parsing: audio and visual events, per class and segment (Tian, Li, Xu, ECCV 2020, Sec. 5; CoLeaF,
-ECCV 2024, Sec. 4.1 and Eq. 14-15, adds the scores of audio-only and visual-only events).
+"""Scores of audio-visual video parsing: audio and visual events, per class and segment.
+
+Tian, Li, Xu, ECCV 2020, Sec. 5; CoLeaF, ECCV 2024, Sec. 4.1 and Eq. 14-15, adds the scores of audio-only and visual-only events.
 
 Shape letters: N clips, C classes, T segments, K scores.
 
-Kinds of truth and prediction: A audio, V visual, AV both at once, Ao audio and not visual, Vo visual and not audio. At the *segment*
-level a class's segments are counted; at the *event* level its unbroken runs of segments, a predicted run being right where a true one has
-an intersection over union of 0.5 or more with it. (At 0.5, and with a gap between the runs of a class, no run fits two others, so that
-right + false = predicted and right + missed = true.) Of each clip the F-scores 2 TP / (2 TP + FP + FN) of the classes that are true or
-predicted in it are averaged, then all clips. ``Type@AV`` is the mean of A, V and AV, ``Type@AVo`` of Ao, Vo and AV; ``Event@AV`` adds the
-counts of A and V class by class before the F-score, ``Event@AVo`` those of Ao and Vo.
+Kinds of truth and prediction: A audio, V visual, AV both at once, Ao audio and not visual, Vo visual and not audio. The *segment* level
+counts a class's segments; the *event* level counts its unbroken stretches of segments, and a predicted one is right if a true one has an
+intersection over union of at least 0.5 with it. (At 0.5, and with gaps between the stretches of a class, none fits two others, so
+right + false = predicted and right + missed = true.) A clip's score is the mean F-score 2 TP / (2 TP + FP + FN) of the classes that are
+true or predicted in it; the score is the mean over clips. ``Type@AV`` is the mean of A, V and AV, ``Type@AVo`` of Ao, Vo and AV;
+``Event@AV`` adds the counts of A and V class by class before the F-score, ``Event@AVo`` those of Ao and Vo.
 
-A clip that neither holds nor is said to hold anything of a kind counts as perfect (``empty="perfect"``), as in every published number.
-Many clips have no segment that is visual only, so that predicting nothing at all scores 65.6 in Vo on LLP's test clips, more than most
-methods. With ``empty="skip"`` such clips are left out, kind by kind.
+A clip in which nothing of a kind is true or predicted counts as perfect (``empty="perfect"``), as in every published number. Many clips
+have no visual-only segment, so predicting nothing at all scores 65.6 in Vo on LLP's test clips, more than most methods. With
+``empty="skip"`` such clips are left out, kind by kind.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ KEYS = tuple(f"{level}/{score}" for level in LEVELS for score in SCORES)
 
 
 class Counts(NamedTuple):
-    """Right, false and missed segments or events of each clip and class: (N, C) int each."""
+    """Right, false and missed segments or events per clip and class, each (N, C) int."""
 
     right: NDArray[np.int64]
     false: NDArray[np.int64]
@@ -47,12 +48,12 @@ def parsing_scores(
     pred_audio: ArrayLike, pred_visual: ArrayLike, true_audio: ArrayLike, true_visual: ArrayLike,
     empty: Empty = "perfect", mask: ArrayLike | None = None,
 ) -> dict[str, float]:  # fmt: skip
-    """Every score of the task: :data:`KEYS`, in percent.
+    """All scores of parsing, :data:`KEYS`, in percent.
 
     Args:
         pred_audio, pred_visual, true_audio, true_visual: (N, C, T), bool.
-        empty: what a clip without anything of a kind, true or predicted, counts: ``perfect`` 100, as published | ``skip`` nothing.
-        mask: (N, T), bool; where it is False nothing is true or predicted: an event that reaches over such a segment is two. None: all
+        empty: score of a clip without anything of a kind, true or predicted: ``perfect``: 100, as published | ``skip``: left out.
+        mask: (N, T), bool; where it is False nothing is true or predicted, so an event across such a segment becomes two. None: all
             count.
 
     Returns:
@@ -74,7 +75,7 @@ def parsing_scores(
 def count(
     pred_audio: ArrayLike, pred_visual: ArrayLike, true_audio: ArrayLike, true_visual: ArrayLike, mask: ArrayLike | None = None
 ) -> dict[str, Counts]:
-    """What all scores are made of, from the arrays that :func:`parsing_scores` takes.
+    """Count segments and events for all scores, from the arrays of :func:`parsing_scores`.
 
     Raises:
         ValueError: shapes differ.
@@ -97,7 +98,7 @@ def count(
 
 
 def kinds(audio: NDArray[np.bool_], visual: NDArray[np.bool_]) -> dict[str, NDArray[np.bool_]]:
-    """Audio and visual (any shape, bool) -> the five kinds."""
+    """Combine audio and visual (any shape, bool) into the five kinds."""
     return {"A": audio, "Ao": audio & ~visual, "V": visual, "Vo": visual & ~audio, "AV": audio & visual}
 
 
@@ -106,16 +107,16 @@ def _segment_counts(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> Counts:
 
 
 def event_counts(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> Counts:
-    """(N, C, T), (N, C, T) -> counts of events.
+    """Count events: (N, C, T), (N, C, T) -> (N, C) each.
 
-    A true run that shares half of their union with a predicted one covers at least half of that one, hence one of its middle segments (the
-    middle one, of an even length one of two): only the runs there need to be looked at.
+    A true stretch that shares half of the union with a predicted one covers at least half of it, hence a middle segment of it (one of two,
+    if its length is even): only the true stretches there need to be compared.
     """
     clips, classes, segments = pred.shape
     pred, true = pred.reshape(-1, segments), true.reshape(-1, segments)
     rows, starts, ends = _runs(pred)
     true_rows, true_starts, true_ends = _runs(true)
-    number = np.cumsum(true & ~_shifted(true), axis=None).reshape(true.shape) - 1  # of the run that a true segment belongs to
+    number = np.cumsum(true & ~_shifted(true), axis=None).reshape(true.shape) - 1  # of the stretch that a true segment belongs to
     hit = np.zeros(len(rows), dtype=bool)
     for middle in ((starts + ends - 1) // 2, (starts + ends) // 2):
         here = true[rows, middle]
@@ -130,27 +131,30 @@ def event_counts(pred: NDArray[np.bool_], true: NDArray[np.bool_]) -> Counts:
 
 
 def _runs(table: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Every unbroken run of True in the rows of (M, T): its row, its first segment and the one behind its last, row by row."""
+    """Find every unbroken stretch of True in (M, T): its line, its first segment, and the one after its last."""
     rows, starts = np.nonzero(table & ~_shifted(table))
     _, lasts = np.nonzero(table & ~_shifted(table[:, ::-1])[:, ::-1])
     return rows, starts, lasts + 1
 
 
 def _shifted(table: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Each row moved on by one segment, nothing before the first."""
+    """Shift each line by one segment, with False at the first."""
     moved = np.zeros_like(table)
     moved[:, 1:] = table[:, :-1]
     return moved
 
 
 def clip_scores(counts: ParsingCounts) -> dict[str, NDArray[np.float64]]:
-    """Every score of each clip in percent, (N,); a clip without anything of a kind has 100. Their means are the scores of the data set."""
+    """All scores of each clip in percent, (N,) by key; their means are the scores of the data set.
+
+    A clip without anything of a kind has 100.
+    """
     scores = {key: np.nan_to_num(clip_f(of_key), nan=100.0) for key, of_key in counts.items()}
     return _with_means(scores)
 
 
 def scores_of(counts: ParsingCounts, empty: Empty = "perfect") -> dict[str, float]:
-    """:func:`parsing_scores` of counts."""
+    """Compute :func:`parsing_scores` from counts."""
     scores = {}
     for key, of_key in counts.items():
         of_clips = clip_f(of_key)
@@ -160,18 +164,20 @@ def scores_of(counts: ParsingCounts, empty: Empty = "perfect") -> dict[str, floa
 
 
 def micro_scores(counts: ParsingCounts) -> dict[str, float]:
-    """F-scores in percent of the counts of all clips and classes together: long clips and common classes weigh as much as they hold. NaN
-    where there is nothing, true or predicted; Type@AV and Type@AVo are the means of their three here too."""
+    """F-scores in percent of the counts summed over all clips and classes.
+
+    Long clips and common classes weigh more. NaN where nothing is true or predicted; Type@AV and Type@AVo are means of three here too.
+    """
     return _with_means({key: float(_f(Counts(*(part.sum() for part in of_key)))) for key, of_key in counts.items()})
 
 
 def class_scores(counts: ParsingCounts) -> dict[str, NDArray[np.float64]]:
-    """F-scores in percent of each class over all clips, (C,) by key; NaN for a class that is neither true nor predicted."""
+    """F-scores of each class over all clips in percent, (C,) by key; NaN for a class neither true nor predicted."""
     return _with_means({key: _f(Counts(*(part.sum(axis=0) for part in of_key))) for key, of_key in counts.items()})
 
 
 def clip_f(counts: Counts) -> NDArray[np.float64]:
-    """(N,) mean F-score over the classes that a clip has, true or predicted; NaN without any."""
+    """Mean F-score of each clip over its true or predicted classes, (N,); NaN without any."""
     scores = _f(counts)
     present = ~np.isnan(scores)
     totals = present.sum(axis=1)
@@ -179,14 +185,14 @@ def clip_f(counts: Counts) -> NDArray[np.float64]:
 
 
 def _f(counts: Counts) -> NDArray[np.float64]:
-    """2 TP / (2 TP + FP + FN) in percent; NaN without any."""
+    """F-score 2 TP / (2 TP + FP + FN) in percent; NaN without any."""
     double = 2.0 * counts.right
     total = np.asarray(double + counts.false + counts.missed)
     return np.divide(100.0 * double, total, out=np.full(total.shape, np.nan), where=total > 0)
 
 
 def _with_means(scores: dict[str, Any]) -> dict[str, Any]:
-    """The scores and their means Type@AV and Type@AVo, in the order of :data:`KEYS`."""
+    """Add the means Type@AV and Type@AVo, in the order of :data:`KEYS`."""
     means = {
         f"{level}/{score}": sum(scores[f"{level}/{kind}"] for kind in parts) / len(parts)
         for level in LEVELS

@@ -1,4 +1,4 @@
-"""Thresholds of a parsing method's clip gate, class by class, selected on validation (CMPAE, CVPR 2023, as released)."""
+"""Select the thresholds of a parsing method's clip gate, class by class, on validation (CMPAE, CVPR 2023, as released)."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ GRID = tuple(round(0.05 * step, 2) for step in range(5, 15))  # .25, .30 ... .70
 def select_thresholds(
     on: NDArray[np.bool_], clip: NDArray[np.floating], fixed: NDArray[np.floating], true: NDArray[np.bool_], grid: Sequence[float] = GRID
 ) -> NDArray[np.float32]:
-    """For each class the threshold of ``grid`` with the highest event-level F of one modality, all other classes staying at ``fixed``; of
-    equal ones the highest.
+    """Select, per class, the threshold with the highest event-level F of one modality; among equals, the highest.
 
-    F is that of :mod:`pipeline.metrics.parsing`, a clip without anything counting as perfect. A class that no clip shows, or that no
-    threshold lets through, has ten equal ones and gets the highest.
+    All other classes stay at ``fixed``. F is that of :mod:`pipeline.metrics.parsing`, where an empty clip counts as perfect. A class
+    that is in no clip, or that no threshold lets through, has the same F at all thresholds and gets the highest.
 
     Args:
-        on: (N, C, T), the segments that reach the segment's threshold; clip: (N, C), probabilities of the clips: a class is on in the
-            segments of a clip from its threshold on; fixed: (C,); true: (N, C, T).
+        on: (N, C, T), the segments that reach the segment threshold.
+        clip: (N, C), probabilities of the clips: a class is on in a clip's segments only if its probability reaches the threshold.
+        fixed: (C,), thresholds of the other classes.
+        true: (N, C, T), the truth.
+        grid: thresholds to choose from, rising.
 
     Raises:
-        ValueError: shapes that do not fit, no clip, or an empty or unsorted grid.
+        ValueError: the shapes do not fit, there is no clip, or the grid is empty or does not rise.
 
     Example:
         >>> on = np.ones((2, 1, 3), bool)
@@ -42,7 +44,7 @@ def select_thresholds(
     scores = np.empty((len(grid), on.shape[1]))
     for step, threshold in enumerate(grid_values):
         moved = event_counts(on & (clip >= threshold)[:, :, None], true)
-        for c in range(on.shape[1]):  # only this class's column differs from the fixed answer
+        for c in range(on.shape[1]):  # only this class's column differs from the counts at the fixed thresholds
             counts = type(own)(*(before.copy() for before in own))
             for part, after in zip(counts, moved, strict=True):
                 part[:, c] = after[:, c]

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def segment_accuracy(pred: ArrayLike, true: ArrayLike, mask: ArrayLike | None = None) -> float:
-    """Share of segments whose predicted label is the true one: the headline number on AVE (4,020 test segments).
+    """Share of segments with the right label, in percent: the headline number on AVE (4,020 test segments).
 
     Args:
         pred, true: (N, T), int.
@@ -32,7 +32,7 @@ def segment_accuracy(pred: ArrayLike, true: ArrayLike, mask: ArrayLike | None = 
 
 
 def clip_accuracy(pred: ArrayLike, true: ArrayLike, mask: ArrayLike | None = None) -> NDArray[np.float64]:
-    """Accuracy of each clip in percent, (N,); NaN for a clip without a counted segment: what the bootstrap resamples."""
+    """Accuracy of each clip in percent, (N,), for the bootstrap; NaN for a clip without a counted segment."""
     pred, true, counted = _checked(pred, true, mask)
     totals = counted.sum(axis=1)
     right = ((pred == true) & counted).sum(axis=1)
@@ -40,7 +40,7 @@ def clip_accuracy(pred: ArrayLike, true: ArrayLike, mask: ArrayLike | None = Non
 
 
 def confusion(pred: ArrayLike, true: ArrayLike, num_labels: int, mask: ArrayLike | None = None) -> NDArray[np.int64]:
-    """Counts of (true, predicted): (num_labels, num_labels), rows true.
+    """Count (true, predicted) labels: (num_labels, num_labels), true along the first axis.
 
     Raises:
         ValueError: shapes differ, or a counted label outside [0, num_labels).
@@ -82,7 +82,10 @@ def _checked(pred: ArrayLike, true: ArrayLike, mask: ArrayLike | None) -> tuple[
 
 
 def boundary_errors(pred: NDArray[np.bool_], true: NDArray[np.bool_], segment_seconds: float) -> dict[str, Any]:
-    """How far the first and the last event segment are off: (N, T), (N, T) bool -> mean seconds over the clips that have both."""
+    """Mean error of the first and of the last event segment, in seconds.
+
+    (N, T), (N, T) bool; over the clips with a true and a predicted event.
+    """
     both = pred.any(axis=1) & true.any(axis=1)
     if not both.any():
         return {"start_error_seconds": None, "end_error_seconds": None, "boundary_clips": 0}
@@ -97,7 +100,7 @@ def boundary_errors(pred: NDArray[np.bool_], true: NDArray[np.bool_], segment_se
 
 
 def oracle_class(true: NDArray[np.int64], mask: NDArray[np.bool_], num_classes: int) -> NDArray[np.int64]:
-    """The most frequent event class of each clip, background for a clip without one, on all its segments: (N, T)."""
+    """Most frequent event class of each clip, or background without one, repeated over its segments: (N, T)."""
     events = (true[:, :, None] == np.arange(num_classes)) & mask[:, :, None]
     counts = events.sum(axis=1)
     clip = np.where(counts.any(axis=1), counts.argmax(axis=1), num_classes)

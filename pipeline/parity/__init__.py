@@ -1,6 +1,6 @@
-"""Two feature stores of the same clips compared, and the cause of their difference found by trying what could be it.
+"""Compare two feature stores of the same clips, and find the cause of their difference by trying likely ones.
 
-``pairs`` reads them side by side, ``measures`` says how far apart they are. ``hypotheses``, ``fits`` and ``order`` are what can be tried
-on numbers (``numbers`` does), ``changes`` what needs clips encoded again (``inputs`` does). ``search`` goes through both, ``verdict`` says
-what may be called a cause, ``report`` writes what came out.
+``pairs`` reads them side by side, ``measures`` measures their distance. ``hypotheses``, ``fits`` and ``order`` are the hypotheses that
+``numbers`` tries on the numbers alone; ``changes`` are those for which ``inputs`` encodes clips again. ``search`` runs both, ``verdict``
+decides what counts as a cause, ``report`` writes the result.
 """

@@ -1,7 +1,7 @@
-"""What an extraction may have done otherwise before its network: each a change of how a clip is read, prepared or encoded.
+"""Differences an extraction may have before its network: changes of how a clip is read, prepared or encoded.
 
-Which channel came first, when frames were taken, how they were brought to size: nothing of this can be undone on features. So a few
-clips are encoded again under each change (see :mod:`pipeline.parity.inputs`).
+The order of channels, the times of frames, their resizing: none of these can be undone on features. So a few clips are encoded again
+under each change (see :mod:`pipeline.parity.inputs`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ HALF = (0.5, 0.5, 0.5)
 NORMALISATIONS = {
     "ImageNet's mean and deviation": (IMAGENET_MEAN, IMAGENET_STD),
     "mean and deviation 0.5": (HALF, HALF),
-    "no mean and deviation taken off, values 0 to 1": ((0.0,) * 3, (1.0,) * 3),
+    "no mean and deviation, values 0 to 1": ((0.0,) * 3, (1.0,) * 3),
 }
 SHAPING = {"pool", "frames", "image_size", "model"}  # settings that give features of another shape, or another network
 MOST_STEPS = 4  # frames
@@ -27,10 +27,17 @@ SOUND_SHIFTS = (0.1, -0.1, 0.25, -0.25, 0.5, -0.5)  # seconds
 
 @dataclass(frozen=True)
 class Change:
-    """cause: a sentence about the published features. factor: two of the same are not combined.
+    """One possible difference in the input or the encoder.
 
-    options: settings of the encoder. media: of the decoding. transform: fields of the image transform. reverse: BGR for RGB.
-    steps: sampled frames later. seconds: sound later. gain: factor on the sound.
+    cause: a sentence about the published features.
+    factor: two changes of the same factor are not combined.
+    options: settings of the encoder.
+    media: settings of the decoding.
+    transform: fields of the image transform.
+    reverse: BGR instead of RGB.
+    steps: frames are taken this many sampled frames later.
+    seconds: sound is taken this much later.
+    gain: factor on the sound.
     """
 
     name: str
@@ -45,7 +52,7 @@ class Change:
     gain: float = 1.0
 
     def __or__(self, other: Change) -> Change:
-        """Both at once; of different factors."""
+        """Combine two changes of different factors."""
         return Change(
             f"{self.name} + {other.name}",
             f"{self.cause}; and {other.cause}",
@@ -64,7 +71,7 @@ NO_CHANGE = Change("as ours", "nothing", "none")
 
 
 def changes(encoder: Encoder, media: MediaSettings, segment_seconds: float) -> list[Change]:
-    """Everything that may have been otherwise for this encoder, the likeliest first."""
+    """List all changes that are possible for this encoder, the likeliest first."""
     if encoder.modality == "audio":
         return [*_sound_changes(), *_setting_changes(encoder)]
     found = [Change("bgr", "their frames went in as BGR, not RGB", "channel order", reverse=True)]
@@ -103,12 +110,12 @@ def _transform_changes(transform: ImageTransform) -> Iterator[Change]:
     yield Change(other, cause, "interpolation", transform={"interpolation": other})
     for number, (words, (mean, std)) in enumerate(NORMALISATIONS.items(), 1):
         if (mean, std) != (transform.mean, transform.std):
-            cause = f"their pixels were normalised otherwise: {words}"
+            cause = f"their pixels were normalised differently: {words}"
             yield Change(f"normalisation_{number}", cause, "normalisation", transform={"mean": mean, "std": std})
 
 
 def _setting_changes(encoder: Encoder) -> Iterator[Change]:
-    """Every switch of the encoder turned, every other of its named choices taken."""
+    """Flip every switch of the encoder, and take every other value of its named choices."""
     config = encoder.config
     for name, known in type(config).model_fields.items():
         if name in SHAPING or name in config.places:

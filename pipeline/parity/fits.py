@@ -1,4 +1,4 @@
-"""Hypotheses with parameters: learned on the clips that a fit may see, applied to all of them."""
+"""Hypotheses with parameters, fitted on some of the clips and applied to all."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from scipy.optimize import linear_sum_assignment
 
 from pipeline.parity.pairs import Sample
 
-MOST_ROWS = 20_000  # vectors that a fit looks at
-CLIPPED_SHARE = 1e-3  # of all values at one end, from which on the ends are taken for clipping
-CLIP_ROUNDS = 60  # at most; each halves about what the clipped values leave open
-CLIP_CHANGE = 1e-4  # of the published deviation, below which the rounds end
+MOST_ROWS = 20_000  # vectors used in a fit at most
+CLIPPED_SHARE = 1e-3  # with more of all values at each end, the ends are taken for clipping
+CLIP_ROUNDS = 60  # at most; each about halves the error left by clipped values
+CLIP_CHANGE = 1e-4  # the rounds end when values change by less, relative to the published deviation
 RIDGE = 1e-8  # of the mean variance, so that dead channels do not make the system singular
 
 
 def scaled(sample: Sample) -> Sample | None:
-    """One factor, by least squares; None where it is 1."""
+    """Fit one factor by least squares; None where it is 1."""
     ours, published = _rows(sample)
     if not len(ours) or not (square := float(np.sum(ours * ours))):
         return None
@@ -24,7 +24,7 @@ def scaled(sample: Sample) -> Sample | None:
 
 
 def per_channel(sample: Sample) -> Sample | None:
-    """A factor and an offset for each channel, by least squares."""
+    """Fit a factor and an offset for each channel by least squares."""
     ours, published = _rows(sample)
     if len(ours) < 8:
         return None
@@ -36,7 +36,7 @@ def per_channel(sample: Sample) -> Sample | None:
 
 
 def permuted(sample: Sample) -> Sample | None:
-    """The one-to-one assignment of channels with the largest sum of correlations."""
+    """Find the one-to-one assignment of channels with the largest sum of correlations."""
     ours, published = _rows(sample)
     if len(ours) < 8:
         return None
@@ -46,9 +46,9 @@ def permuted(sample: Sample) -> Sample | None:
 
 
 def linear(sample: Sample) -> Sample | None:
-    """An affine map, by least squares; values at the ends of a published range that clips are fitted as "this far or further".
+    """Fit an affine map by least squares; end values of a clipped published range count as "this far or further".
 
-    None where there are fewer vectors to learn from than parameters of a channel, or no clip to judge by.
+    None with fewer vectors to fit than parameters per channel, or without a clip to judge by.
     """
     ours, published = _rows(sample)
     if len(ours) <= ours.shape[1] + 1 or sample.fit.all():
@@ -75,7 +75,7 @@ def linear(sample: Sample) -> Sample | None:
 
 
 def _rows(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """(ours, published), each (rows, D) float64: vectors of the clips that a fit may see, evenly thinned."""
+    """Vectors for a fit, ours and published, each (number, D) float64, evenly thinned."""
     chosen = sample.mask & sample.fit[:, None]
     pairs = [values[chosen].reshape(-1, values.shape[-1]) for values in (sample.ours, sample.published)]
     step = -(-len(pairs[0]) // MOST_ROWS) or 1

@@ -1,4 +1,4 @@
-"""What can be tried on the numbers of two stores alone: each hypothesis changes one side, and is right if the difference goes away."""
+"""Hypotheses on the numbers of two stores alone: each changes one side, and is right if the difference disappears."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ MOST_SHIFT = 3  # segments
 
 @dataclass(frozen=True)
 class Hypothesis:
-    """cause: what is claimed, as a sentence about the published features. factor: two of the same are not combined.
+    """A possible cause of a difference, and how to undo it.
 
-    apply: the sample with one side changed; None where it does not apply.
-    freedom: how much it learns from the numbers: 0 nothing; one that learns more can do what those with less can.
+    cause: a sentence about the published features.
+    factor: two hypotheses of the same factor are not combined.
+    apply: the sample with one side changed; None where the hypothesis does not apply.
+    freedom: how much is fitted to the numbers, 0 for nothing; a higher one includes what the lower ones can do.
     """
 
     name: str
@@ -29,13 +31,13 @@ class Hypothesis:
 
 
 def simple_hypotheses(shape: tuple[int, ...], segments: int) -> Iterator[Hypothesis]:
-    """Those without fitted parameters, for features of this shape (of one segment)."""
+    """Yield the hypotheses without fitted parameters for segments of this shape."""
     yield Hypothesis("relu_missing", "they were taken before the final ReLU that ours went through", "relu", _relu_missing)
     yield Hypothesis("relu_added", "they went through a final ReLU, ours did not", "relu", _relu_added)
     yield Hypothesis("sign", "they have the opposite sign", "sign", lambda sample: sample.but(ours=-sample.ours))
     yield Hypothesis("unit_length", "each is scaled to length 1, ours is not", "scale", _unit_length)
     yield Hypothesis(
-        "channels_reversed", "their feature channels stand in reverse order", "channels", lambda s: s.but(ours=s.ours[..., ::-1])
+        "channels_reversed", "their feature channels are in reverse order", "channels", lambda s: s.but(ours=s.ours[..., ::-1])
     )
     for shift in (sign * count for count in range(1, min(MOST_SHIFT, segments - 1) + 1) for sign in (1, -1)):
         where = f"{abs(shift)} segment{'s' if abs(shift) > 1 else ''} {'earlier' if shift > 0 else 'later'}"
@@ -46,14 +48,14 @@ def simple_hypotheses(shape: tuple[int, ...], segments: int) -> Iterator[Hypothe
 
 
 def _map_hypotheses(shape: tuple[int, ...]) -> Iterator[Hypothesis]:
-    """Maps (height, width, D): their positions in another order, or their axes."""
+    """Yield other orders of the positions, or of the axes, of maps (height, width, D)."""
     height, width, channels = shape
     if height == width:
         yield Hypothesis(
             "map_transposed", "their maps have rows and columns exchanged", "map", lambda s: s.but(ours=np.swapaxes(s.ours, 2, 3))
         )
     yield Hypothesis("map_mirrored", "their maps are mirrored left to right", "map", lambda s: s.but(ours=s.ours[:, :, :, ::-1]))
-    yield Hypothesis("map_upside_down", "their maps stand upside down", "map", lambda s: s.but(ours=s.ours[:, :, ::-1]))
+    yield Hypothesis("map_upside_down", "their maps are upside down", "map", lambda s: s.but(ours=s.ours[:, :, ::-1]))
 
     def channels_first(sample: Sample) -> Sample:
         stored = sample.published.reshape(*sample.mask.shape, channels, height, width)
@@ -68,15 +70,15 @@ def _map_hypotheses(shape: tuple[int, ...]) -> Iterator[Hypothesis]:
 
 
 def fitted_hypotheses() -> Iterator[Hypothesis]:
-    """Those that learn parameters on half of the clips and are judged on the other half, the simplest first."""
+    """Yield the hypotheses fitted on half of the clips and judged on the other half, the simplest first."""
     yield Hypothesis("scale", "they are scaled by one number", "scale", fits.scaled, freedom=1)
     yield Hypothesis(
-        "standardised", "every channel is scaled and moved by numbers of its own (standardisation)", "scale", fits.per_channel, freedom=2
+        "standardised", "every channel is scaled and shifted by its own numbers (standardisation)", "scale", fits.per_channel, freedom=2
     )
-    yield Hypothesis("channels_permuted", "their feature channels stand in another order", "channels", fits.permuted, freedom=2)
+    yield Hypothesis("channels_permuted", "their feature channels are in another order", "channels", fits.permuted, freedom=2)
     yield Hypothesis(
         "linear",
-        "they are a linear map of ours: PCA or whitening, or another last linear layer (with what it clips at both ends, if it does)",
+        "they are a linear map of ours: PCA or whitening, or another last linear layer (clipped at both ends, if they are)",
         "linear",
         fits.linear,
         freedom=3,
@@ -106,7 +108,7 @@ def _unit_length(sample: Sample) -> Sample | None:
 
 
 def _shifted(sample: Sample, by: int) -> Sample:
-    """Ours of segment t beside theirs of segment t + by; segments that have no partner do not count."""
+    """Pair our segment t with their segment t + by; segments without a partner do not count."""
     mask = np.zeros_like(sample.mask)
     ours = np.zeros_like(sample.ours)
     here, there = (slice(None, -by), slice(by, None)) if by > 0 else (slice(-by, None), slice(None, by))

@@ -1,4 +1,4 @@
-"""A few clips encoded again, each time with one thing done otherwise, as the extraction of our own store would encode them."""
+"""Encode a few clips again as the extraction of our own store would, each time with one change."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from pipeline.parity.changes import Change, changes
 
 
 class Reencoder:
-    """Encodes clips of one feature set under a :class:`Change`.
+    """An encoder of clips of one feature set under a :class:`Change`.
 
     Args:
         settings: the entry of ``features`` that made our store.
         jobs: how each clip was decoded, by id.
         cache: the per-clip cache.
-        clips: how many clips to encode each time.
+        clips: number of clips to encode each time.
     """
 
     def __init__(self, settings: FeatureSet, jobs: dict[str, Job], cache: Cache, clips: int) -> None:
@@ -42,21 +42,21 @@ class Reencoder:
         self._passes: dict[str, PassEncoder] = {}
 
     def choose(self, clips: Sequence[str]) -> list[str]:
-        """The clips to encode: evenly spread over those that have a file."""
+        """Choose the clips to encode, evenly spread over those that have a file."""
         known = [clip for clip in clips if clip in self.jobs]
         count = min(self.count, len(known))
         return [known[round(number * (len(known) - 1) / max(1, count - 1))] for number in range(count)]
 
     def changes(self, modality: str) -> list[Change]:
-        """What can be changed for the encoder of this modality."""
+        """List the changes that are possible for the encoder of this modality."""
         job = next(iter(self.jobs.values()))
         return changes(self._pass(modality, {}).encoder, job.settings, job.segment_seconds)
 
     def encode(self, modality: str, clips: Sequence[str], change: Change) -> np.ndarray:
-        """(N, T, *shape of a segment) float32.
+        """Encode clips under a change: (N, T, *shape of a segment) float32.
 
         Raises:
-            PipelineError: the change cannot be made here (a file is missing, a clip has no such frames), or gives another shape.
+            PipelineError: the change is not possible here (a file is missing, a clip lacks such frames), or gives another shape.
         """
         try:
             encoded = self._pass(modality, change.options)
@@ -91,7 +91,7 @@ class Reencoder:
 
 
 def _prepare(encoder: VisualEncoder, frames: Tensor, per_segment: int, change: Change) -> Tensor:
-    """``prepare`` with another image transform for once."""
+    """Call ``prepare`` with the change's image transform."""
     if not change.transform:
         return encoder.prepare(frames, per_segment)
     own: Any = encoder.image_transform  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""How far two arrays of features are apart, segment by segment: cosine and relative error."""
+"""Measure the distance of two arrays of features per segment: cosine and relative error."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ERROR_EDGES = np.array([0, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.3, 0.
 
 
 def measure(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-    """(cosine, relative error |ours - published| / |published|), both (N, T) float64; NaN where a segment does not count.
+    """Cosine and relative error |ours - published| / |published|, both (N, T) float64; NaN where a segment does not count.
 
-    Two zero vectors are equal (1, 0); one zero vector has cosine 0 and, where it is the published one, an infinite error.
+    Two zero vectors are equal (1, 0); a single zero vector has cosine 0 and, if it is the published one, an infinite error.
     """
     ours, published = (_flat(values, sample.mask) for values in (sample.ours, sample.published))
     product, square, other = (_dot(a, b) for a, b in ((ours, published), (ours, ours), (published, published)))
@@ -29,7 +29,7 @@ def measure(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _flat(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """(N, T, everything of a segment), zeros where a segment does not count and may hold anything."""
+    """Flatten to (N, T, all of a segment), with zeros in segments that do not count."""
     flat = values.reshape(*mask.shape, -1)
     return flat if mask.all() else np.where(mask[..., None], flat, 0)
 
@@ -40,7 +40,7 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class LayerMeasures:
-    """Of one layer over all clips: cosine and error are (N, T), NaN where a segment does not count."""
+    """Measures of one layer over all clips: cosine and error are (N, T), NaN where a segment does not count."""
 
     layer: Layer
     clips: list[str]
@@ -52,7 +52,7 @@ class LayerMeasures:
         return int(np.isfinite(self.cosine).sum())
 
     def summary(self) -> dict[str, float | int | dict[str, float]]:
-        """Plain JSON: quantiles over all segments."""
+        """Quantiles over all segments, as plain JSON."""
         return {
             "segments": self.counted,
             "left_out": int(np.isnan(self.cosine).sum()),
@@ -68,7 +68,7 @@ class LayerMeasures:
                 yield {"layer": self.layer.name, "measure": name, "low": float(low), "high": float(high), "count": int(count)}
 
     def by_segment(self) -> pd.DataFrame:
-        """One row per position in the clip: an error that grows along the clip is a drift in time."""
+        """Medians per position in the clip: an error that grows along the clip is a drift in time."""
         return self._table("segment", list(range(self.cosine.shape[1])), self.cosine.T, self.error.T)
 
     def by_clip(self) -> pd.DataFrame:
@@ -84,7 +84,7 @@ class LayerMeasures:
 
 
 def measure_layer(pairs: Pairs, layer: Layer) -> LayerMeasures:
-    """All clips of a layer, streamed."""
+    """Measure all clips of a layer, a few at a time."""
     measured = [(clips, *measure(sample)) for clips, sample in pairs.chunks(layer)]
     clips = [clip for part, _, _ in measured for clip in part]
     return LayerMeasures(layer, clips, *(np.concatenate([part[place] for part in measured]) for place in (1, 2)))

@@ -1,4 +1,4 @@
-"""Hypotheses tried on the numbers of two stores: alone, then the best of them together with others."""
+"""Try hypotheses on the numbers of two stores: alone, then the best of them together with others."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from pipeline.parity.measures import measure
 from pipeline.parity.pairs import Sample
 from pipeline.parity.verdict import Tried
 
-BEST = 3  # hypotheses that are tried together with others
+BEST = 3  # hypotheses tried together with others
 
 
 def judge(sample: Sample, everything: bool = False) -> tuple[float, float]:
-    """(median relative error, median cosine) over the segments that count, of the clips that no fit has seen or of all; NaN for none."""
+    """Median relative error and median cosine over valid segments; NaN without any.
+
+    Args:
+        everything: include the clips used for fitting.
+    """
     mask = sample.mask if everything or sample.fit.all() else sample.mask & ~sample.fit[:, None]
     cosine, error = measure(sample.but(mask=mask))
     known = ~np.isnan(error)
@@ -25,7 +29,7 @@ def judge(sample: Sample, everything: bool = False) -> tuple[float, float]:
 
 
 def try_on_numbers(sample: Sample, simple: Sequence[Hypothesis]) -> list[Tried]:
-    """Every hypothesis alone; if no simple one is enough, the best simple ones with every other after them."""
+    """Try every hypothesis alone; if no simple one is enough, combine the best simple ones with every other."""
     before, _ = judge(sample)
     every = [*simple, *fitted_hypotheses()]
     alone = [(hypothesis, changed, attempt((hypothesis,), changed, before)) for hypothesis, changed in applied(every, sample)]
@@ -39,7 +43,7 @@ def try_on_numbers(sample: Sample, simple: Sequence[Hypothesis]) -> list[Tried]:
 
 
 def applied(hypotheses: Sequence[Hypothesis], sample: Sample) -> Iterator[tuple[Hypothesis, Sample]]:
-    """(hypothesis, sample as it makes it) for those that apply."""
+    """Yield each hypothesis that applies, with the changed sample."""
     for hypothesis in hypotheses:
         changed = hypothesis.apply(sample)
         if changed is not None and not np.isnan(judge(changed)[0]):
@@ -47,7 +51,7 @@ def applied(hypotheses: Sequence[Hypothesis], sample: Sample) -> Iterator[tuple[
 
 
 def attempt(hypotheses: Sequence[Hypothesis], changed: Sample, before: float) -> Tried:
-    """How well hypotheses, already applied, explain the difference."""
+    """Judge how well hypotheses, already applied, explain the difference."""
     error, cosine = judge(changed)
     names, causes = tuple(each.name for each in hypotheses), tuple(each.cause for each in hypotheses)
     freedom = max(each.freedom for each in hypotheses)
@@ -55,8 +59,10 @@ def attempt(hypotheses: Sequence[Hypothesis], changed: Sample, before: float) ->
 
 
 def _variation(sample: Sample) -> float:
-    """|ours - published| / |published - its mean|, medians over the segments no fit has seen: what a fit that only learned the mean
-    leaves is 1, however small the error it leaves is beside the mean."""
+    """Error left by a fit as a share of the published variation: |ours - published| / |published - its mean|.
+
+    Both are medians over segments not used for fitting. A fit that only learned the mean gives 1, however large the mean.
+    """
     seen, judged = sample.mask & sample.fit[:, None], sample.mask & ~sample.fit[:, None]
     if not seen.any() or not judged.any():
         return np.inf

@@ -1,5 +1,7 @@
-"""The hypothesis that the published features are right but belong to other clips than it says: a header line that shifted every row,
-or a file order that was the directory's and not the annotations'."""
+"""The hypothesis that the published features are right but belong to other clips than their ids.
+
+Causes are a header line that shifted every row, or a file order that was the directory's and not the annotations'.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ BLOCK = 512  # clips compared with all others at once
 
 
 def clip_order(pairs: Pairs, layer: Layer, clips: Sequence[str]) -> Hypothesis | None:
-    """The hypothesis with each clip's nearest partner among all of ours; None where most clips are nearest to themselves."""
+    """Pair each clip with its nearest among ours; None where most clips are nearest to themselves."""
     ours, theirs = _signatures(pairs, layer)
     nearest = np.concatenate([np.argmax(theirs[start : start + BLOCK] @ ours.T, axis=1) for start in range(0, len(theirs), BLOCK)])
     moved = nearest != np.arange(len(nearest))
@@ -22,7 +24,7 @@ def clip_order(pairs: Pairs, layer: Layer, clips: Sequence[str]) -> Hypothesis |
         return None
     first = int(np.argmax(moved))
     cause = (
-        f"they belong to other clips than their ids say, {moved.sum()} of {len(moved)}: what is called {pairs.clips[first]} is nearest to "
+        f"they belong to other clips than their ids, {moved.sum()} of {len(moved)}: the one named {pairs.clips[first]} is nearest to "
         f"our {pairs.clips[nearest[first]]} (a header line that shifted the rows, or a file order that is not the annotations')"
     )
     partner = {clip: pairs.clips[place] for clip, place in zip(pairs.clips, nearest, strict=True)}
@@ -34,7 +36,7 @@ def clip_order(pairs: Pairs, layer: Layer, clips: Sequence[str]) -> Hypothesis |
 
 
 def _signatures(pairs: Pairs, layer: Layer) -> tuple[np.ndarray, np.ndarray]:
-    """(ours, published), each (N, D) float32: the mean of every clip, standardised by channel, of length 1."""
+    """Signatures of all clips, ours and published, each (N, D) float32: clip means, standardised by channel, of length 1."""
     means: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for _, sample in pairs.chunks(layer):
         weight = sample.mask[..., None] / np.maximum(sample.mask.sum(1), 1)[:, None, None]

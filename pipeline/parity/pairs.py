@@ -1,4 +1,4 @@
-"""Two feature stores side by side: which clips, segments and layers of them can be compared.
+"""Two feature stores side by side: the clips, segments and layers that can be compared.
 
 Shape letters: N clips, T segments, D feature width.
 """
@@ -21,7 +21,9 @@ CHUNK_BYTES = 32 * 2**20
 class Layer:
     """One array of both stores, as it is compared.
 
-    shape: of one segment. pooled: its mean over everything but the channels. problem: why it cannot be compared; empty if it can.
+    shape: of one segment.
+    pooled: compare the mean over everything but the channels.
+    problem: why it cannot be compared; empty if it can.
     """
 
     name: str
@@ -33,8 +35,12 @@ class Layer:
 
 @dataclass(frozen=True)
 class Sample:
-    """ours, published: (N, T, *shape) float32. mask: (N, T) bool, the segments that count. fit: (N,) bool, clips that a fit may see;
-    it is judged on the others."""
+    """Features of some clips in both stores.
+
+    ours, published: (N, T, *shape) float32.
+    mask: (N, T) bool, the segments that count.
+    fit: (N,) bool, the clips used for fitting; the others judge the fit.
+    """
 
     ours: np.ndarray
     published: np.ndarray
@@ -46,7 +52,7 @@ class Sample:
 
 
 class Pairs:
-    """The clips that both stores hold, in alphabetical order.
+    """The clips in both stores, in alphabetical order.
 
     Raises:
         PipelineError: they share no clip, or cut clips into different numbers of segments.
@@ -69,7 +75,7 @@ class Pairs:
             )
 
     def layers(self) -> list[Layer]:
-        """Every modality of both stores, maps also as their mean; where only the mean has the same width, that alone."""
+        """List every modality of both stores, maps also as their mean, or as their mean alone where only that compares."""
         found = []
         for modality in self.ours.shapes:
             if modality not in self.published.shapes:
@@ -82,54 +88,54 @@ class Pairs:
             if ours[-1] != published[-1]:
                 problem = f"ours is {ours} for a segment, published {published}: another encoder or another layer of it"
                 if sorted(ours) == sorted(published):
-                    problem = f"ours is {ours} for a segment, published {published}: its axes stand in another order; import it as {ours}"
+                    problem = f"ours is {ours} for a segment, published {published}: its axes are in another order; import it as {ours}"
                 found.append(Layer(modality, modality, ours, problem=problem))
         return found
 
     def read(self, layer: Layer, clips: Sequence[str], ours_of: Sequence[str] | None = None) -> Sample:
-        """The clips named; segments that either store marks as not valid, or that hold a number that is not finite, do not count.
+        """Read the given clips; segments that are invalid or not finite in either store do not count.
 
         Args:
-            ours_of: the clips to take ours of, if they are others.
+            ours_of: read these clips from our store instead.
         """
         ours, here = _read(self.ours, layer, clips if ours_of is None else ours_of)
         published, there = _read(self.published, layer, clips)
         return Sample(ours, published, here & there, fit=np.arange(len(clips)) % 2 == 0)
 
     def chunks(self, layer: Layer) -> Iterator[tuple[list[str], Sample]]:
-        """All clips, few at a time: memory stays bounded whatever the size of the stores."""
+        """Yield all clips, a few at a time, in bounded memory."""
         size = max(1, CHUNK_BYTES // self.clip_bytes(layer))
         for start in range(0, len(self.clips), size):
             clips = self.clips[start : start + size]
             yield clips, self.read(layer, clips)
 
     def sample(self, layer: Layer, most_bytes: int, most_clips: int = 400) -> tuple[list[str], Sample]:
-        """As many clips as fit, evenly spread, to try hypotheses on."""
+        """Read as many clips as fit, evenly spread, to try hypotheses on."""
         count = max(2, min(most_clips, most_bytes // self.clip_bytes(layer)))
         places = np.unique(np.linspace(0, len(self.clips) - 1, count).round().astype(int))
         clips = [self.clips[place] for place in places]
         return clips, self.read(layer, clips)
 
     def clip_bytes(self, layer: Layer) -> int:
-        """Of one clip as float32, as stored."""
+        """Bytes of one clip as float32, before pooling."""
         widest = max(int(np.prod(store.shapes[layer.modality])) for store in (self.ours, self.published))
         return self.ours.segments * widest * 4
 
 
 def _read(store: FeatureStore, layer: Layer, clips: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """(values (N, T, *shape) float32, (N, T) bool: which segments count)"""
+    """Read values (N, T, *shape) float32, and which segments count, (N, T) bool."""
     values = np.asarray(store.read(layer.modality, clips), np.float32)
     mask = store.valid(clips) & _valid(store, layer.modality, clips) & np.isfinite(values).all(tuple(range(2, values.ndim)))
     return (pooled(values) if layer.pooled else values), mask
 
 
 def pooled(values: np.ndarray) -> np.ndarray:
-    """(N, T, ..., D) -> (N, T, D): the mean over positions, frames or both."""
+    """Mean over positions, frames or both: (N, T, ..., D) -> (N, T, D)."""
     return values.mean(tuple(range(2, values.ndim - 1))) if values.ndim > 3 else values
 
 
 def _valid(store: FeatureStore, modality: str, clips: Sequence[str]) -> np.ndarray:
-    """(N, T) bool: the index's own mask of the modality (no sound, no picture), where it has one."""
+    """The index's mask of the modality (False: no sound or no picture), (N, T) bool; all True without one."""
     column = f"{modality}_valid"
     if column not in store.index or store.index.loc[list(clips), column].isna().any():
         return np.ones((len(clips), store.segments), bool)

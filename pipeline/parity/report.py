@@ -19,18 +19,18 @@ from pipeline.parity.pairs import Layer, Pairs
 from pipeline.parity.search import Encodes, explain
 from pipeline.parity.verdict import Verdict
 
-FAR = 0.05  # relative error of a single segment that is worth naming its clip, where the median is the same
+FAR = 0.05  # relative error of a segment from which on its clip is named, even if the median is the same
 
 
 def compare(ours: Path, published: Path, out: Path, encoder: Encodes | None = None, why_no_encoder: str = "") -> list[Verdict]:
     """Compare two stores and write the report into the directory ``out``.
 
     Args:
-        encoder: encodes clips of ours again, for the hypotheses that need it.
-        why_no_encoder: why there is none, for the report.
+        encoder: encodes our clips again, for the hypotheses that need it.
+        why_no_encoder: for the report: why there is no encoder.
 
     Raises:
-        PipelineError: no feature stores, no common clip, or other numbers of segments.
+        PipelineError: a directory is no feature store, or the stores share no clip or differ in their numbers of segments.
     """
     pairs = Pairs(FeatureStore(ours), FeatureStore(published))
     layers = pairs.layers()
@@ -42,7 +42,7 @@ def compare(ours: Path, published: Path, out: Path, encoder: Encodes | None = No
 
 
 def _judged(layers: list[Layer]) -> list[Layer]:
-    """One layer of each modality gets a verdict: the stored one, or its mean where only that can be compared."""
+    """Choose the layer of each modality that gets a verdict: the stored one, or its mean where only that compares."""
     by_modality: dict[str, Layer] = {}
     for layer in layers:
         by_modality.setdefault(layer.modality, layer)
@@ -50,7 +50,7 @@ def _judged(layers: list[Layer]) -> list[Layer]:
 
 
 def as_text(out: Path, verdicts: list[Verdict]) -> str:
-    """What a person reads first."""
+    """Summarize the report for the terminal."""
     content = json.loads((out / "parity.json").read_text(encoding="utf-8"))
     clips = content["clips"]
     lines = [
@@ -86,7 +86,7 @@ def _write(out: Path, pairs: Pairs, measured: list[LayerMeasures], verdicts: lis
 
 
 def _far(measures: LayerMeasures) -> str:
-    """The clips that differ where most do not."""
+    """Name the farthest clips, where some segments differ and most do not."""
     share = float(np.sum(measures.error > FAR)) / max(1, measures.counted)
     if not 0 < share < 0.5:
         return ""
@@ -94,7 +94,7 @@ def _far(measures: LayerMeasures) -> str:
 
 
 def _plain(value: object) -> object:
-    """JSON has no infinity and no NaN."""
+    """Replace infinity and NaN, which JSON lacks, by None."""
     if isinstance(value, dict):
         return {key: _plain(each) for key, each in value.items()}
     if isinstance(value, list):
@@ -103,7 +103,7 @@ def _plain(value: object) -> object:
 
 
 def draw(measured: list[LayerMeasures], path: Path) -> None:
-    """Histograms of both measures, a row for each layer."""
+    """Draw histograms of both measures, a line of panels for each layer."""
     rows = max(1, len(measured))
     figure, axes = plt.subplots(rows, 2, figsize=(9, 0.8 + 2.2 * rows), layout="constrained", squeeze=False)
     for (left, right), each in zip(axes, measured, strict=False):

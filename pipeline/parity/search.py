@@ -1,4 +1,4 @@
-"""From a difference to its likely cause: what numbers alone can show first, then what needs clips encoded again."""
+"""Search for the likely cause of a difference: first on the numbers alone, then by encoding clips again."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pipeline.parity.order import clip_order
 from pipeline.parity.pairs import Layer, Pairs, pooled
 from pipeline.parity.verdict import SAME, Tried, Verdict, choose, ranked
 
-SAMPLE_BYTES = 24 * 2**20  # of one array that numbers are tried on
+SAMPLE_BYTES = 24 * 2**20  # of one array of the sample on which hypotheses are tried
 INPUTS = "frame order, sampling, sizes, settings of the encoder"
 
 
 class Encodes(Protocol):
-    """:class:`pipeline.parity.inputs.Reencoder`."""
+    """The interface of :class:`pipeline.parity.inputs.Reencoder`."""
 
     def choose(self, clips: Sequence[str]) -> list[str]: ...
 
@@ -31,11 +31,11 @@ class Encodes(Protocol):
 
 
 def explain(pairs: Pairs, layer: Layer, encoder: Encodes | None, why_no_encoder: str = "") -> Verdict:
-    """The verdict on one layer.
+    """Explain the difference in one layer.
 
     Args:
-        encoder: encodes clips of ours again; None: only what numbers can show is tried.
-        why_no_encoder: said in the verdict where it would have been needed.
+        encoder: encodes our clips again; None: only the numbers are used.
+        why_no_encoder: given in the verdict where an encoder would have been needed.
     """
     if layer.problem:
         return Verdict(layer.name, "not comparable", not_tried=[layer.problem])
@@ -59,7 +59,7 @@ def explain(pairs: Pairs, layer: Layer, encoder: Encodes | None, why_no_encoder:
 
 
 def _try_on_inputs(pairs: Pairs, layer: Layer, encoder: Encodes, not_tried: list[str]) -> list[Tried]:
-    """A few clips encoded again under every change; if that is not enough, under the best ones with every other."""
+    """Encode a few clips again under every change; if none is enough, under the best ones combined with every other."""
     try:
         attempts = _Attempts(pairs, layer, encoder)
     except PipelineError as error:
@@ -77,14 +77,14 @@ def _try_on_inputs(pairs: Pairs, layer: Layer, encoder: Encodes, not_tried: list
 
 
 class _WrongShape(PipelineError):
-    """Features of another shape than those to be explained: no candidate."""
+    """A change gives features of another shape than those to be explained: not a candidate."""
 
 
 class _Attempts:
-    """Encodes a few clips under a change and judges the result against the published features.
+    """Attempts that encode a few clips under a change and compare the result with the published features.
 
     Raises:
-        PipelineError: no clip can be encoded, or, unchanged, they do not come out as our store has them.
+        PipelineError: no clip can be encoded, or encoding without a change does not reproduce our store.
     """
 
     def __init__(self, pairs: Pairs, layer: Layer, encoder: Encodes) -> None:
@@ -96,7 +96,7 @@ class _Attempts:
         self.before, _ = judge(self.sample)
         control, _ = judge(self.sample.but(ours=self._encoded(NO_CHANGE), published=self.sample.ours))
         if not control <= SAME:
-            made = f"params.yaml and the weights of today do not give what our store has for {', '.join(self.clips)}"
+            made = f"today's params.yaml and weights do not reproduce our store for {', '.join(self.clips)}"
             raise PipelineError(f"{made} (median relative error {control:.2g})")
 
     def one(self, change: Change, not_tried: list[str]) -> Tried | None:
@@ -111,11 +111,11 @@ class _Attempts:
     def two(self, first: Change, second: Change) -> Tried | None:
         try:
             return self._judged((first, second), first | second)
-        except PipelineError:  # told when it was tried alone, or an impossible pair
+        except PipelineError:  # reported when it was tried alone, or an impossible pair
             return None
 
     def with_numbers(self, change: Change) -> list[Tried]:
-        """A change, and then every simple hypothesis on its numbers."""
+        """Try a change together with every simple hypothesis on its numbers."""
         changed = self.sample.but(ours=self._encoded(change))
         simple = list(simple_hypotheses(changed.ours.shape[2:], changed.mask.shape[1]))
         found = [attempt((hypothesis,), twice, self.before) for hypothesis, twice in applied(simple, changed)]

@@ -1,7 +1,7 @@
-"""What was tried, what it left of the difference, and which of it may be named as the cause.
+"""Verdicts: the attempts, the difference each leaves, and which of them is named as the cause.
 
-A cause is named only if undoing it takes the difference away: to :data:`SAME`, or to a quarter of what it was. Where the hypothesis learned
-parameters (those fit anything a little) it must also explain nearly all of what the published features do from segment to segment.
+A cause is named only if undoing it reduces the difference to :data:`SAME`, or to a quarter. A hypothesis with fitted parameters (which
+fit anything a little) must also explain nearly all variation of the published features from segment to segment.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from typing import Any, Literal
 import numpy as np
 
 SAME = 0.005  # median relative error up to which features are the same: float16 rounds by 0.0003, another decoder moves a grey level
-SHARE = 0.25  # of the difference that may stay
-VARIATION = 0.1  # of the published features' variation that a fit may leave
-NEAR = 1.5  # times the least error: up to there hypotheses explain as much, and the simplest is named
+SHARE = 0.25  # largest share of the difference that may remain
+VARIATION = 0.1  # largest share of the published features' variation that a fit may leave
+NEAR = 1.5  # up to this many times the least error, hypotheses explain equally well, and the simplest is named
 EXACT = 1e-3
 
 Kind = Literal["same", "explained", "unknown", "not comparable"]
@@ -23,10 +23,12 @@ Kind = Literal["same", "explained", "unknown", "not comparable"]
 
 @dataclass(frozen=True)
 class Tried:
-    """One attempt. before, error: median relative errors on the clips it was judged by, without and with it; cosine: median with it.
+    """One attempt to explain a difference.
 
-    freedom: how much was learned from the numbers, see :class:`~pipeline.parity.hypotheses.Hypothesis`. variation: where anything was:
-    what is left, as a share of how far segments are from the published mean.
+    before, error: median relative errors without and with it, on the clips that judge it.
+    cosine: median with it.
+    freedom: how much was fitted to the numbers, see :class:`~pipeline.parity.hypotheses.Hypothesis`.
+    variation: for a fit: the error left, as a share of the segments' distance from the published mean.
     """
 
     names: tuple[str, ...]
@@ -45,13 +47,15 @@ class Tried:
 
     @property
     def left(self) -> float:
-        """Share of the difference that stays."""
+        """Share of the difference that remains."""
         return self.error / self.before if 0 < self.before < np.inf else 1.0
 
 
 def choose(tried: Sequence[Tried]) -> Tried | None:
-    """Of those that explain as much as any, the one that learned least and has the fewest parts; if none explains anything, the one
-    that comes nearest."""
+    """Among the best explanations, the one with the least fitted freedom, then the fewest parts.
+
+    If nothing explains the difference, the attempt that comes nearest.
+    """
     explaining = [each for each in tried if each.explains]
     if not explaining:
         return ranked(tried)[0] if tried else None
@@ -66,7 +70,12 @@ def ranked(tried: Sequence[Tried]) -> list[Tried]:
 
 @dataclass(frozen=True)
 class Verdict:
-    """Of one layer. before: median relative error over the clips that were looked at."""
+    """The verdict on one layer.
+
+    before: median relative error over the clips examined.
+    best: the attempt named as the cause, or the nearest one.
+    tried, not_tried: all attempts, and reasons for those left out.
+    """
 
     layer: str
     kind: Kind
@@ -77,12 +86,12 @@ class Verdict:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the hypotheses that explain the difference; empty where none does."""
+        """Names of the hypotheses that explain the difference; empty where none does."""
         return self.best.names if self.best and self.kind == "explained" else ()
 
     @property
     def as_well(self) -> list[Tried]:
-        """What explains the difference just as well with as few parts: these clips cannot tell them apart."""
+        """Attempts that explain the difference equally well with as few parts, indistinguishable on these clips."""
         if not (best := self.best if self.kind == "explained" else None):
             return []
         limit = max(EXACT, NEAR * best.error)
@@ -90,7 +99,7 @@ class Verdict:
         return [each for each in alike if set(each.names) != set(best.names)]
 
     def sentence(self) -> str:
-        """For a person, in one line."""
+        """Describe the verdict in one line."""
         if self.kind == "not comparable":
             return f"{self.layer}: not comparable; {'; '.join(self.not_tried)}"
         if self.kind == "same":
@@ -102,7 +111,7 @@ class Verdict:
         if self.kind == "unknown":
             return f"{head}cause unknown; the nearest of {len(self.tried)} attempts, {parts}, leaves {self.best.error:.2g}"
         others = ", ".join(" + ".join(each.names) for each in self.as_well)
-        doubt = f" (as well explained by {others}: these clips do not tell which)" if others else ""
+        doubt = f" (explained equally well by {others}: these clips do not decide)" if others else ""
         return f"{head}likely cause: {'; and '.join(self.best.causes)}{doubt}. With that undone {self.best.error:.2g} remains"
 
     def as_json(self) -> dict[str, Any]:

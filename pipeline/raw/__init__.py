@@ -1,1 +1,4 @@
-"""Raw clips in: archives unpacked safely, videos downloaded by id. Both run before the DAG, which depends on what they leave."""
+"""Raw clips in: archives unpacked safely, videos downloaded by id.
+
+Both run before the DAG, which depends on the clips.
+"""

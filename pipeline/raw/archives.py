@@ -1,12 +1,12 @@
-"""Archives of clips -> a directory, whole or not at all.
+"""Unpack archives of clips into a directory, whole or not at all.
 
-An archive is looked through before anything is written, and refused with every reason at once: names that lead out of the directory,
-links that do not lead to a file of the same archive, devices, encrypted entries, names that stand twice, more bytes or files than
-allowed, or more bytes than the archive's own size makes credible. Files are written by this module alone (no ``extractall``): regular
-files with fresh permissions; a link becomes a copy of the file it leads to. Hidden files (``.DS_Store``, ``__MACOSX``) are left out.
+An archive is checked before anything is written, and refused with every reason at once: names that lead out of the directory, links
+that do not lead to a file of the same archive, devices, encrypted entries, duplicate names, more bytes or files than allowed, or more
+bytes than the archive's own size makes credible. Files are written by this module alone (no ``extractall``): regular files with fresh
+permissions; a link becomes a copy of its file. Hidden files (``.DS_Store``, ``__MACOSX``) are left out.
 
-Unpacking goes to a hidden directory beside the target, which takes the target's name when all is there: an interrupted run goes on at
-the file it was at. ``unpacked.json`` in it says what came out of which archive.
+Unpacking goes to a hidden directory beside the target, renamed to the target when complete: an interrupted run resumes at the file it
+had reached. ``unpacked.json`` in it lists the archives and every file.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CHUNK = 2**20
 
 
 class UnpackLimits(Settings):
-    """What all archives of one call may come to."""
+    """Limits for all archives of one call together."""
 
     max_bytes: int = Field(500 * 2**30, ge=1, le=2**60, description="bytes of all files once unpacked")
     max_files: int = Field(500_000, ge=1, le=10**9, description="entries of all archives")
@@ -45,7 +45,13 @@ class UnpackLimits(Settings):
 
 @dataclass
 class Plan:
-    """What one archive would write. files: path -> (name in the archive, bytes). copies: path -> path of the file it links to."""
+    """What unpacking one archive would write.
+
+    files: path -> (name in the archive, bytes).
+    copies: path -> path of the file it links to.
+    left_out: hidden entries.
+    problems: reasons to refuse the archive.
+    """
 
     files: dict[str, tuple[str, int]] = field(default_factory=dict)
     copies: dict[str, str] = field(default_factory=dict)
@@ -58,7 +64,7 @@ class Plan:
 
 
 def unpack(archives: Sequence[Path], into: Path, limits: UnpackLimits | None = None) -> str:
-    """Unpack ``archives`` into the directory ``into``; returns what was done in one line.
+    """Unpack ``archives`` into the directory ``into``, and return a one-line summary.
 
     Raises:
         InputProblems: every reason to refuse them, before anything is written.
@@ -84,10 +90,10 @@ def unpack(archives: Sequence[Path], into: Path, limits: UnpackLimits | None = N
 
 
 def _already(into: Path, sources: list[dict]) -> str:
-    """The answer for a directory that has something in it.
+    """The summary for a directory that is already unpacked.
 
     Raises:
-        PipelineError: it is not what these archives give.
+        PipelineError: it does not hold exactly the files of these archives.
     """
     if not (into / RECORD).is_file():
         raise PipelineError(f"{into} exists and was not made by `unpack`; name another directory, or remove it")
@@ -116,18 +122,18 @@ def _plans(archives: Iterable[Path], limits: UnpackLimits) -> list[Plan]:
         plans.append(plan)
         problems += [f"{path.name}: {problem}" for problem in plan.problems]
         twice = [name for name in (*plan.files, *plan.copies) if taken.setdefault(name, path) != path]
-        problems += [f"{path.name}: {name!r} comes out of {taken[name].name} as well" for name in twice]
+        problems += [f"{path.name}: {name!r} is also in {taken[name].name}" for name in twice]
     if sum(plan.bytes for plan in plans) > limits.max_bytes:
-        problems.append(f"more than {limits.max_bytes} bytes would come out; raise --max-bytes if that is right")
+        problems.append(f"more than {limits.max_bytes} bytes once unpacked; raise --max-bytes if that is right")
     if not problems and not any(plan.files for plan in plans):
-        problems.append("there is no file in it")
+        problems.append("the archives hold no file")
     if problems:
         raise InputProblems("unpack", problems)
     return plans
 
 
 def make_plan(archive: Archive, archive_bytes: int, limits: UnpackLimits, max_files: int) -> Plan:
-    """Look through an archive. One that goes over a limit is not looked through to its end."""
+    """Check an archive's entries, and stop at the first limit exceeded."""
     plan, total = Plan(), 0
     links: dict[str, Member] = {}
     names: set[str] = set()
@@ -138,7 +144,7 @@ def make_plan(archive: Archive, archive_bytes: int, limits: UnpackLimits, max_fi
         if total > limits.max_bytes:
             return _refused(plan, f"more than {limits.max_bytes} bytes once unpacked; raise --max-bytes if that is right")
         if total > limits.max_ratio * archive_bytes:
-            reason = f"unpacks to more than {limits.max_ratio:g} times its size, as no archive of clips does"
+            reason = f"unpacks to more than {limits.max_ratio:g} times its size, unlike any archive of clips"
             return _refused(plan, f"{reason}; raise --max-ratio if that is right")
         try:
             path = safe_path(member.name)
@@ -162,7 +168,7 @@ def make_plan(archive: Archive, archive_bytes: int, limits: UnpackLimits, max_fi
     if plan.bytes > limits.max_bytes:
         return _refused(plan, f"with its links more than {limits.max_bytes} bytes once unpacked; raise --max-bytes if that is right")
     if plan.bytes > limits.max_ratio * archive_bytes:
-        reason = f"its links, which become copies, unpack to more than {limits.max_ratio:g} times its size, as no archive of clips does"
+        reason = f"its links, which become copies, unpack to more than {limits.max_ratio:g} times its size, unlike any archive of clips"
         return _refused(plan, f"{reason}; raise --max-ratio if that is right")
     return plan
 
@@ -178,12 +184,12 @@ def _problem(member: Member, path: str, names: set[str]) -> str:
     if member.encrypted:
         return "is encrypted"
     if path in names:
-        return "stands twice in it"
+        return "is in it twice"
     return "would take the place of the record" if path == RECORD else ""
 
 
 def _resolve_links(plan: Plan, links: dict[str, Member]) -> None:
-    """Links that end at a file of the archive become copies; others are problems."""
+    """Turn links that end at a file of the archive into copies, all others into problems."""
     for path in links:
         place = path
         for _ in range(MOST_LINKS):
@@ -194,11 +200,11 @@ def _resolve_links(plan: Plan, links: dict[str, Member]) -> None:
         if place in plan.files:
             plan.copies[path] = place
         else:
-            plan.problems.append(f"{path!r} is a link to {links[path].target[:LONGEST_PATH]!r}, which is no file of this archive")
+            plan.problems.append(f"{path!r} is a link to {links[path].target[:LONGEST_PATH]!r}, which is not a file of this archive")
 
 
 def _write(path: Path, plan: Plan, directory: Path) -> list[dict[str, str | int]]:
-    """Write what an earlier try has not; (path, bytes, sha256) of all files."""
+    """Write the files that an earlier try did not; returns path, bytes and sha256 of all files."""
     records: list[dict[str, str | int]] = []
     planned = {inside: (name, size) for name, (inside, size) in plan.files.items()}
     with opened(path) as archive, tqdm(total=plan.bytes, desc=path.name, unit="B", unit_scale=True, disable=None) as bar:
@@ -206,7 +212,7 @@ def _write(path: Path, plan: Plan, directory: Path) -> list[dict[str, str | int]
             if inside in planned:
                 name, size = planned[inside]
                 target = directory / name
-                is_whole = target.is_file() and target.stat().st_size == size  # of an earlier try: written under another name, renamed
+                is_whole = target.is_file() and target.stat().st_size == size  # from an earlier try, which renamed it when whole
                 digest = file_sha256(target) if is_whole else _write_file(stream, target, size, f"{path}: {inside!r}")
                 records.append({"path": name, "bytes": size, "sha256": digest})
                 bar.update(size)
@@ -218,7 +224,7 @@ def _write(path: Path, plan: Plan, directory: Path) -> list[dict[str, str | int]
 
 
 def _write_file(stream: IO[bytes], target: Path, size: int, what: str) -> str:
-    """Write ``size`` bytes; returns their sha256."""
+    """Write ``size`` bytes, and return their sha256."""
     target.parent.mkdir(parents=True, exist_ok=True)
     short = hashlib.sha256(target.name.encode(errors="surrogateescape")).hexdigest()[:16]  # a name may be as long as the system allows
     digest, written = hashlib.sha256(), 0

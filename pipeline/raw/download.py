@@ -1,11 +1,11 @@
-"""The clips of a data set by their ids: one after another, politely, going on where an earlier run stopped.
+"""Download the clips of a data set by their ids, with pauses, resuming where an earlier run stopped.
 
 ``downloads.parquet`` in the target directory has a line for every clip: clip, video, start, end, status, reason, file, bytes.
     ok            the file is there, whole
-    gone, private, geo-blocked    YouTube's answer; not asked again unless told to
-    failed        anything else, with the reason; tried again by the next run
+    gone, private, geo-blocked    YouTube's answer; not asked again without ``retry``
+    failed        anything else, with the reason; the next run tries again
     pending       not tried yet
-A video that cannot be had is a line in this table, never an error: what the DAG gets is the clips that are there.
+A video that cannot be downloaded is a line in this table, never an error: the DAG uses the clips that are there.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pipeline.settings import Settings
 STATUSES = ("ok", "gone", "private", "geo-blocked", "failed", "pending")
 TABLE = "downloads.parquet"
 WORK = ".downloading"
-MOST_BLOCKED = 3  # in a row, after which the run ends: asking on would only make it worse
+MOST_BLOCKED = 3  # in a row, after which the run ends: more requests would only prolong the block
 SCHEMA = pa.schema([
     ("clip", pa.string()), ("video", pa.string()), ("start", pa.float64()), ("end", pa.float64()),
     ("status", pa.string()), ("reason", pa.string()), ("file", pa.string()), ("bytes", pa.int64()),
@@ -47,11 +47,11 @@ Fetcher = Callable[[Wanted, Path], Path]
 
 
 class DownloadSettings(Settings):
-    """How a run goes through its clips."""
+    """Pace and extent of one run."""
 
     sleep: float = Field(5.0, ge=0, description="least seconds between two videos; up to twice that, at random")
     limit: int | None = Field(None, ge=1, le=10**9, description="most videos asked for in this run")
-    retry: bool = Field(False, description="ask again for what was gone, private or geo-blocked")
+    retry: bool = Field(False, description="ask again for videos that were gone, private or geo-blocked")
 
 
 def download(
@@ -61,10 +61,10 @@ def download(
     make_fetcher: Callable[[], Fetcher],
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """Fetch what ``into`` does not hold; returns a summary. Every finished video is recorded at once.
+    """Fetch the clips that ``into`` lacks, recording each video as it is finished, and return a summary.
 
     Args:
-        make_fetcher: called only when there is something to fetch.
+        make_fetcher: called only if there is something to fetch.
 
     Raises:
         PipelineError: nothing can be fetched at all (yt-dlp is missing), or the disk is full.
@@ -86,7 +86,7 @@ def download(
 
 
 def _remove_empty(directory: Path) -> None:
-    """What yt-dlp left of a video stays: the next run goes on from there."""
+    """Remove ``directory`` unless it holds a partial video, which the next run resumes."""
     with contextlib.suppress(OSError):
         directory.rmdir()
 
@@ -99,7 +99,7 @@ def _fetch_all(
     fetch: Fetcher,
     sleep: Callable[[float], None],
 ) -> str:
-    """Why the run ended before its end; empty if it did not."""
+    """Fetch the clips one by one; returns why the run stopped early, or an empty string."""
     blocked = 0
     for number, each in enumerate(tqdm(todo, desc="download", unit="video", disable=None)):
         if number:
@@ -115,19 +115,19 @@ def _fetch_all(
             _remove_empty(into / WORK / each.clip)
         _write_table(into, records)
         if blocked == MOST_BLOCKED:
-            return f"YouTube does not answer this machine for now ({record['reason']}); wait some hours, raise --sleep, run it again"
+            return f"YouTube does not answer this machine for now ({record['reason']}); wait some hours, raise --sleep, and run it again"
     return ""
 
 
 def _fetch(each: Wanted, into: Path, fetch: Fetcher) -> dict[str, Any]:
-    """Fetch one clip into a directory of its own, then give the finished file its name: a partial file never has it."""
+    """Fetch one clip into a directory of its own, and rename only the finished file to its final name."""
     work = into / WORK / each.clip
     work.mkdir(parents=True, exist_ok=True)
     try:
         finished = fetch(each, work)
         target = into / f"{each.clip}{finished.suffix}"
         size = finished.stat().st_size
-        os.replace(finished, target)  # what yt-dlp has begun stays where it is, for the next try to go on with
+        os.replace(finished, target)  # yt-dlp's partial files stay where they are, for the next try to resume
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise PipelineError(f"{into}: the disk is full; what is finished is kept: free some space, then run it again") from error
@@ -137,7 +137,7 @@ def _fetch(each: Wanted, into: Path, fetch: Fetcher) -> dict[str, Any]:
 
 
 def _record(each: Wanted, into: Path, before: dict[str, Any] | None, present: Matches) -> dict[str, Any]:
-    """A clip's line at the start of a run: the file that is there counts, not what an earlier line said of it."""
+    """A clip's line at the start of a run: an existing file counts, whatever the earlier line."""
     line = {"clip": each.clip, "video": each.video, "start": each.start, "end": each.end, "file": None, "bytes": None}
     if file := present.files[each.clip]:
         return {**line, "status": "ok", "reason": "", "file": os.path.relpath(file, into), "bytes": os.path.getsize(file)}
@@ -151,7 +151,7 @@ def _record(each: Wanted, into: Path, before: dict[str, Any] | None, present: Ma
 
 
 def _read_table(path: Path) -> dict[str, dict[str, Any]]:
-    """Lines by clip; none where the table is missing or damaged (files are found again, only YouTube's refusals are forgotten)."""
+    """Lines by clip; empty where the table is missing or damaged: files are found again, only refusals are lost."""
     try:
         lines = pq.read_table(path, schema=SCHEMA).to_pylist()
     except (OSError, pa.ArrowException):

@@ -1,4 +1,4 @@
-"""What an archive says it holds, read without writing anything: safe relative paths, sizes, and every reason to refuse it."""
+"""Read an archive's entries without writing anything: safe relative paths, sizes, and reasons to refuse them."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ _COMPRESSED: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xf
 
 @dataclass(frozen=True)
 class Member:
-    """One entry of an archive: ``kind`` file, link, directory or other (a device, a pipe), ``size`` in bytes once unpacked.
+    """One entry of an archive.
 
+    kind: file, link, directory or other (a device, a pipe).
+    size: bytes once unpacked.
     target: of a link, relative to the archive's root where ``hard``, else to the link's own directory.
     """
 
@@ -41,17 +43,17 @@ class Member:
 
 class Archive(Protocol):
     def members(self) -> Iterator[Member]:
-        """In the order in which they are stored, which costs no seeking in a compressed tar."""
+        """Entries in stored order, so that a compressed tar needs no seeking."""
 
     def contents(self) -> Iterator[tuple[str, IO[bytes]]]:
-        """(name, stream) of its regular files in that order; a stream is good until the next one is asked for."""
+        """Name and stream of each regular file in that order; a stream is valid until the next one."""
 
 
 def safe_path(name: str) -> str:
-    """An entry's name as a relative path without ``.``.
+    """Turn an entry's name into a relative path without ``.``.
 
     Raises:
-        ValueError: why it must not become a path.
+        ValueError: the name is not safe as a path; gives the reason.
     """
     path = PurePosixPath(name)
     if "\\" in name or "\0" in name or path.is_absolute() or ".." in path.parts or (path.parts and ":" in path.parts[0]):
@@ -67,10 +69,10 @@ def safe_path(name: str) -> str:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Archive]:
-    """A .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz file, told by its first bytes, not by its name.
+    """Open a .zip, .tar, .tar.gz, .tar.bz2 or .tar.xz file, recognised by its first bytes, not by its name.
 
     Raises:
-        PipelineError: it is none of these, or its data are damaged (also from inside the block).
+        PipelineError: the file is none of these, or its data are damaged (also from inside the block).
     """
     try:
         if zipfile.is_zipfile(path):
@@ -87,11 +89,11 @@ def opened(path: Path) -> Iterator[Archive]:
     except READ_ERRORS as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise PipelineError(f"{path}: the disk is full; the files written so far are kept: free some space, run it again") from error
-        raise PipelineError(f"{path}: no archive that can be read whole ({type(error).__name__}: {error}); get it again") from error
+        raise PipelineError(f"{path}: not an archive that can be read whole ({type(error).__name__}: {error}); get it again") from error
 
 
 class BoundedReader:
-    """A stream that refuses to hand out more than :data:`LARGEST_READ` at once."""
+    """A stream that refuses reads of more than :data:`LARGEST_READ` bytes."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream

@@ -1,10 +1,10 @@
-"""Which videos a data set needs, and which seconds of each, read from its annotation files.
+"""List the videos that a data set needs, and which seconds of each, from its annotation files.
 
-llp       ids are <video>_<start>_<end>: the span stands in the id
+llp       ids are <video>_<start>_<end>, with the span
 unav100   whole videos
-ave       ids are bare: AVE's files do not say which ten seconds of a video the clip is. AVE was drawn from AudioSet, whose segment
-          lists (a line ``YTID, start_seconds, end_seconds, labels`` each) do; or whole videos must be asked for
-csv       columns id, start, end; start and end may both be empty: the whole video
+ave       ids without a span: AVE's files do not state which ten seconds of a video a clip is. AVE was drawn from AudioSet, whose
+          segment lists (lines of ``YTID, start_seconds, end_seconds, labels``) do; the alternative is whole videos
+csv       columns id, start, end; start and end both empty: the whole video
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ LONGEST = 24 * 3600.0  # seconds
 
 @dataclass(frozen=True)
 class Wanted:
-    """A clip: its id in the annotations, its YouTube id, and its span in seconds; no span: the whole video."""
+    """A clip: its id in the annotations, its YouTube id, and its span in seconds (None: the whole video)."""
 
     clip: str
     video: str
     start: float | None = None
     end: float | None = None
-    problem: str = ""  # why it cannot be downloaded, known before any try
+    problem: str = ""  # why it cannot be downloaded, where that is known before any try
 
 
 def read_wanted(kind: str, annotations: Path, spans: Sequence[Path] = (), whole: bool = False) -> list[Wanted]:
-    """Every clip of a data set once, in the order of its annotations.
+    """List each clip of a data set once, in the order of its annotations.
 
     Args:
         annotations: the file, or the directory that holds it under its published name.
@@ -55,23 +55,23 @@ def read_wanted(kind: str, annotations: Path, spans: Sequence[Path] = (), whole:
         raise PipelineError(f"unknown kind {kind!r} (known: {', '.join(KINDS)})")
     if kind == "ave" and bool(spans) == whole:
         raise PipelineError(
-            "AVE's annotations do not say which ten seconds of a video a clip is: give AudioSet's segment lists "
+            "AVE's annotations do not state which ten seconds of a video a clip is: give AudioSet's segment lists "
             "(--spans balanced_train_segments.csv unbalanced_train_segments.csv eval_segments.csv), or --whole for whole videos, not both"
         )
     if kind != "ave" and (spans or whole):
-        raise PipelineError(f"--spans and --whole are for the kind ave; {kind} has its spans itself")
+        raise PipelineError(f"--spans and --whole are for the kind ave; {kind} has its own spans")
     problems: list[str] = []
     readers = {"ave": _ave, "llp": _llp, "unav100": _unav100, "csv": _csv}
     wanted = list({each.clip: each for each in readers[kind](annotations, problems)}.values())
     if problems:
         raise InputProblems("download", problems)
     if not wanted:
-        raise InputProblems("download", [f"{annotations}: there is no id in it"])
+        raise InputProblems("download", [f"{annotations}: holds no id"])
     return _with_spans(wanted, spans) if spans else wanted
 
 
 def _lines(path: Path, names: Iterable[str], problems: list[str]) -> list[tuple[str, str]]:
-    """("file:line", text) of every line of ``path``, or of the first of ``names`` that is in the directory ``path``."""
+    """Read ("file:line", text) of every line of ``path``, or of the first of ``names`` in the directory ``path``."""
     names = list(names)
     file = next((path / name for name in names if (path / name).is_file()), path / names[0]) if path.is_dir() else path
     if not file.is_file():
@@ -88,7 +88,7 @@ def _ave(path: Path, problems: list[str]) -> list[Wanted]:
         try:
             clip = parse_line(text, CLIP_SECONDS).clip
             if not _VIDEO.fullmatch(clip):
-                raise ValueError(f"{clip!r} is no YouTube id (11 letters, digits, - and _)")
+                raise ValueError(f"{clip!r} is not a YouTube id (11 letters, digits, - and _)")
             found.append(Wanted(clip, clip))
         except ValueError as error:
             problems.append(f"{place}: {error}")
@@ -103,7 +103,7 @@ def _llp(path: Path, problems: list[str]) -> list[Wanted]:
             continue
         match = _LLP.fullmatch(clip)
         if match is None or not float(match["start"]) < float(match["end"]) <= LONGEST:
-            problems.append(f"{place}: {clip!r} is no <video>_<start>_<end> with start before end")
+            problems.append(f"{place}: {clip!r} is not <video>_<start>_<end> with start before end")
         else:
             found.append(Wanted(clip, match["video"], float(match["start"]), float(match["end"])))
     return found
@@ -114,9 +114,9 @@ def _unav100(path: Path, problems: list[str]) -> list[Wanted]:
     try:
         videos = list(json.loads(read_text(file))["database"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        problems.append(f"{file}: no UnAV-100 annotations ({type(error).__name__}: {error})")
+        problems.append(f"{file}: not UnAV-100's annotations ({type(error).__name__}: {error})")
         return []
-    problems += [f"{file}: {video!r} is no YouTube id" for video in videos if not _VIDEO.fullmatch(video)]
+    problems += [f"{file}: {video!r} is not a YouTube id" for video in videos if not _VIDEO.fullmatch(video)]
     return [Wanted(video, video) for video in videos]
 
 
@@ -136,10 +136,14 @@ def _csv(path: Path, problems: list[str]) -> list[Wanted]:
 
 
 def _csv_clip(record: dict[str, str]) -> Wanted:
-    """The clip of one line, named ``<id>_<start>_<end>``, or ``<id>`` for a whole video; ValueError says what is wrong."""
+    """Read the clip of one line, named ``<id>_<start>_<end>``, or ``<id>`` for a whole video.
+
+    Raises:
+        ValueError: the line is malformed.
+    """
     video, start, end = (record[name].strip() for name in ("id", "start", "end"))
     if not _VIDEO.fullmatch(video):
-        raise ValueError(f"{video!r} is no YouTube id (11 letters, digits, - and _)")
+        raise ValueError(f"{video!r} is not a YouTube id (11 letters, digits, - and _)")
     if not start and not end:
         return Wanted(video, video)
     try:
@@ -152,7 +156,7 @@ def _csv_clip(record: dict[str, str]) -> Wanted:
 
 
 def _with_spans(wanted: list[Wanted], lists: Sequence[Path]) -> list[Wanted]:
-    """The spans of AudioSet's lists laid over bare ids; an id that no list holds cannot be downloaded."""
+    """Add the spans of AudioSet's lists; an id that is in no list cannot be downloaded."""
     ids, spans = {each.video for each in wanted}, dict[str, tuple[float, float]]()
     problems = []
     for path in lists:
@@ -168,7 +172,7 @@ def _with_spans(wanted: list[Wanted], lists: Sequence[Path]) -> list[Wanted]:
                         except ValueError as error:
                             problems.append(f"{path}:{reader.line_num}: {error}")
         except (OSError, ValueError, csv.Error) as error:
-            problems.append(f"{path}: no segment list of AudioSet ({type(error).__name__}: {error})")
+            problems.append(f"{path}: not a segment list of AudioSet ({type(error).__name__}: {error})")
     if problems:
         raise InputProblems("download", problems)
     unknown = f"its span is in none of {', '.join(path.name for path in lists)}"
@@ -179,7 +183,11 @@ def _with_spans(wanted: list[Wanted], lists: Sequence[Path]) -> list[Wanted]:
 
 
 def _audioset_span(record: list[str]) -> tuple[float, float]:
-    """(start, end) in seconds of a line of AudioSet's; ValueError says what is wrong."""
+    """Read (start, end) in seconds from a line of AudioSet's list.
+
+    Raises:
+        ValueError: the line is malformed.
+    """
     if len(record) != 4:
         raise ValueError(f"{len(record)} columns instead of 4 (YTID, start_seconds, end_seconds, labels)")
     try:

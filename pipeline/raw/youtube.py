@@ -1,6 +1,6 @@
-"""One video, or a span of one, through yt-dlp (an optional extra), and what its errors mean.
+"""Fetch one video, or a span of it, with yt-dlp (an optional extra), and interpret its errors.
 
-yt-dlp is called as a library: no shell, no command line, no configuration files. The address is made from an id that was checked.
+yt-dlp is called as a library: no shell, no command line, no configuration files. The address is made from a checked id.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MISSING = (
     "`python -m pipeline download` needs yt-dlp, which is not installed: pip install 'avel-pipeline[download]' (or pip install yt-dlp)"
 )
 NO_FFMPEG = "`python -m pipeline download` needs the program ffmpeg, with which yt-dlp cuts and joins; install it (apt install ffmpeg)"
-# In this order: the first that fits. The words are YouTube's, as yt-dlp passes them on; "blocked" is about this machine, not the video.
+# The first match counts. The words are YouTube's, as yt-dlp passes them on; "blocked" concerns this machine, not the video.
 _MEANINGS: tuple[tuple[Outcome, str], ...] = (
     ("blocked", r"HTTP Error 429|Too Many Requests|not a bot|rate-limited|try again later|captcha"),
     ("blocked", r"failed to resolve|name resolution|network is unreachable|no route to host"),
@@ -37,7 +37,7 @@ _DECORATION = re.compile(r"\x1b\[[0-9;]*m|^ERROR:\s*|^\[[\w:]+\]\s*[\w-]{11}:\s*
 
 
 class FetchError(Exception):
-    """A video that did not come: ``outcome`` and one line of reason. ``blocked``: YouTube does not answer this machine for now."""
+    """A failed download: its outcome and a reason of one line; ``blocked``: YouTube refuses this machine for now."""
 
     def __init__(self, outcome: Outcome, reason: str) -> None:
         super().__init__(reason)
@@ -46,15 +46,15 @@ class FetchError(Exception):
 
 
 class YoutubeSettings(Settings):
-    """How videos are asked for."""
+    """Size and speed of downloads."""
 
-    max_height: int = Field(360, ge=64, description="pixels; the smallest form is taken where none is this small")
+    max_height: int = Field(360, ge=64, description="pixels; a video without a form this small is taken in its smallest")
     bytes_per_second: int = Field(2_000_000, ge=1000, le=10**11, description="rate of one transfer")
     sleep_requests: float = Field(1.0, ge=0, description="seconds between the requests for one video")
 
 
 def meaning(message: str) -> tuple[Outcome, str]:
-    """(outcome, one clean line) of an error message of yt-dlp."""
+    """Interpret an error message of yt-dlp: its outcome, and one clean line of it."""
     lines = [line for line in message.splitlines() if line.strip()] or ["no message"]
     first = lines[0]
     while (shorter := _DECORATION.sub("", first).strip()) != first:
@@ -65,7 +65,7 @@ def meaning(message: str) -> tuple[Outcome, str]:
 
 
 class YtDlp:
-    """Fetches with yt-dlp.
+    """A fetcher that uses yt-dlp.
 
     Raises:
         PipelineError: yt-dlp or ffmpeg is missing.
@@ -81,10 +81,10 @@ class YtDlp:
             raise PipelineError(NO_FFMPEG)
 
     def __call__(self, wanted: Wanted, directory: Path) -> Path:
-        """Fetch into ``directory``, which may hold what an earlier try left; the path of the one finished file.
+        """Fetch into ``directory``, resuming what an earlier try left there, and return the finished file.
 
         Raises:
-            FetchError: with what it means.
+            FetchError: the download failed; gives outcome and reason.
         """
         try:
             with self._package.YoutubeDL(self.options(wanted, directory)) as downloader:
@@ -103,7 +103,7 @@ class YtDlp:
         return finished[0]
 
     def options(self, wanted: Wanted, directory: Path) -> dict[str, Any]:
-        """yt-dlp's parameters for one clip."""
+        """Parameters of yt-dlp for one clip."""
         height = self.settings.max_height
         options: dict[str, Any] = {
             "format": f"bestvideo[height<={height}]+bestaudio/best[height<={height}]/worstvideo+bestaudio/worst",
@@ -122,12 +122,12 @@ class YtDlp:
         }
         if wanted.start is not None and wanted.end is not None:
             options["download_ranges"] = self._package.utils.download_range_func(None, [(wanted.start, wanted.end)])
-            options["force_keyframes_at_cuts"] = True  # the very span, not from the key frame before it
+            options["force_keyframes_at_cuts"] = True  # the exact span, not from the key frame before it
         return options
 
 
 class _Silent:
-    """Messages come as exceptions; yt-dlp would print them as well."""
+    """A logger that drops messages: they come as exceptions, and yt-dlp would print them as well."""
 
     def debug(self, message: str) -> None: ...
 

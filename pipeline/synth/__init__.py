@@ -1,1 +1,1 @@
-"""The demo world: procedural sounds and moving pictures, written as real MP4 files whose truth is exactly known."""
+"""The demo world: procedural sounds and moving pictures, written as real MP4 files with exactly known truth."""

@@ -1,4 +1,4 @@
-"""The demo world's truth in the layouts of the real data sets: AVE (one event a clip) and LLP (events per modality)."""
+"""Write the demo world's truth in the layouts of AVE (one event per clip) and LLP (events per modality)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _ave_row(plan: ClipPlan) -> str:
 
 
 def _label_row(plan: ClipPlan) -> str:
-    """All classes that are audible or visible anywhere in the clip, the main event's first."""
+    """All classes audible or visible anywhere in the clip, the main event's first."""
     others = {span.category for span in plan.spans} - {plan.event.category}
     return f"{plan.id}_0_{SECONDS}\t" + ",".join(CATEGORIES[c] for c in (plan.event.category, *sorted(others)))
 
@@ -49,7 +49,7 @@ def _span_rows(plan: ClipPlan, modality: str) -> list[str]:
 
 
 def _truth_rows(plan: ClipPlan) -> list[str]:
-    """audio, visual and av spans; the last field is 1 for the class of the main event."""
+    """Audio, visual and av spans of a clip; the last field is 1 for the main event's class."""
     main = plan.event.category
     return [
         f"{plan.id},{plan.split},{span.modality},{CATEGORIES[span.category]},{span.onset},{span.offset},{int(span.category == main)}"

@@ -1,8 +1,8 @@
-"""Made features under AVE's real labels: files of the published names, keys and shapes, to try and time what reads them.
+"""Write made features for AVE's real labels, under the published names, keys and shapes, to try and time their readers.
 
-The numbers are no pictures and no sounds. In an event segment the class's mean vector is added to a patch of the map and to the audio
-vector, in a third of the other segments to one of the two alone (so that one modality misleads); over it lies noise, and all is cut at 0
-like the published features. A method's score on them says that its path works, and nothing about the method.
+The numbers come from no picture or sound. In an event segment the class's mean vector is added to a patch of the map and to the audio
+vector, in a third of the other segments to one of the two alone (so that one modality misleads); noise is added, and all is cut at 0
+like the published features. A method's score on them shows that its code works, and nothing about the method.
 
 Shape letters: N annotation rows, T segments, C classes, h x w positions, D feature width.
 """
@@ -31,7 +31,7 @@ SPLITS = ("train", "val", "test")
 
 
 class MadeFeatures(Settings):
-    """What is made; the defaults are the published shapes."""
+    """Size and type of the made features; the defaults are the published shapes."""
 
     every: int = Field(1, ge=1, description="take each n-th row of every split, for a small data set of the same make")
     positions: int = Field(7, ge=1, le=64, description="height and width of the visual map")
@@ -42,14 +42,14 @@ class MadeFeatures(Settings):
 
 
 def make_features(directory: Path, annotations: Path, settings: MadeFeatures) -> str:
-    """Write ``directory/features``, and ``directory/annotations`` where the annotations lie elsewhere; returns a one-line summary.
+    """Write ``directory/features`` and, for annotations from elsewhere, ``directory/annotations``; returns a one-line summary.
 
     features: ``visual_feature.h5`` (N, 10, h, w, D), ``audio_feature.h5`` (N, 10, D), both in the order of Annotations.txt, their
     ``*_noisy.h5`` with 178 clips without an event, and ``visual_feature_vec.h5`` (N, 10, D), the mean over positions.
-    annotations: text, splits, orders and labels of the rows taken. Files of anybody else's are never replaced.
+    annotations: text, splits, orders and labels of the rows taken. Files that were not made here are never replaced.
 
     Raises:
-        InputProblems: something of the user's is in the way, or the annotations cannot be read.
+        InputProblems: files of the user's are in the way, or the annotations cannot be read.
     """
     if not NO_CLIPS.is_dir():
         raise PipelineError(f"there is no {NO_CLIPS} here; run this in the root of the repository")
@@ -75,26 +75,26 @@ def make_features(directory: Path, annotations: Path, settings: MadeFeatures) ->
                 matched = build_index(dataset.model_copy(update={"split": "match"})).rows
                 write_orders(work, "_match", [matched[position] for position in kept])
     size = sum(path.stat().st_size for path in (directory / "features").iterdir()) / 2**30
-    return f"{len(rows)} rows in {directory / 'features'}: {size:.2f} GiB of made numbers, no published features"
+    return f"{len(rows)} rows in {directory / 'features'}: {size:.2f} GiB of made numbers, not the published features"
 
 
 def in_the_way(directory: Path, copies: bool, every: int) -> list[str]:
-    """What keeps :func:`make_features` from writing, with what to do about it.
+    """List what keeps :func:`make_features` from writing, and what to do about it.
 
     Args:
-        copies: annotations come from elsewhere, so ``directory/annotations`` is to be written.
+        copies: the annotations come from elsewhere, so ``directory/annotations`` would be written.
     """
     features, own = directory / "features", directory / "annotations"
     problems = []
     if features.is_symlink() or (features.exists() and not features.is_dir()):
-        problems.append(f"{features} is no directory of made features; move it away, or name another directory")
+        problems.append(f"{features} is not a directory of made features; move it away, or name another directory")
     elif features.is_dir():
         foreign = [path.name for path in sorted(features.iterdir()) if not _made_here(path)]
         found = count_lines("files that make-features did not write", foreign)
         problems += [f"{features} holds {line}; they are not overwritten: move them away, or name another directory" for line in found]
     if copies and (own.exists() or own.is_symlink()):
         problems.append(
-            f"{own} is there already, and annotations are never overwritten; leave --annotations out to use it, or name another directory"
+            f"{own} exists, and annotations are never overwritten; leave --annotations out to use it, or name another directory"
         )
     if not copies and every > 1:
         problems.append(
@@ -115,18 +115,18 @@ def _made_here(path: Path) -> bool:
 
 
 def thin(rows: list[Row], every: int) -> list[int]:
-    """Each ``every``-th row of every split, by its number, in the order of the annotations."""
+    """Numbers of each ``every``-th row of every split, in the order of the annotations."""
     kept = [[number for number, row in enumerate(rows) if row.split == split][::every] for split in SPLITS]
     return sorted(number for of_split in kept for number in of_split)
 
 
 def weak_classes(rows: list[Row], classes: list[str]) -> np.ndarray:
-    """(N,) the class that each row is of."""
+    """Class of each row, (N,)."""
     return np.array([classes.index(row.clip_labels[0]) for row in rows])
 
 
 def directions(rng: np.random.Generator, classes: int, width: int) -> np.ndarray:
-    """(C, D) class means, an eighth of their numbers on."""
+    """Draw class means (C, D), an eighth of their numbers not zero."""
     return STRENGTH * (rng.random((classes, width)) < 1 / 8).astype(np.float32)
 
 
@@ -134,7 +134,7 @@ def write_features(
     out: Path, suffix: str, truth: np.ndarray, main_class: np.ndarray, means: Mapping[str, np.ndarray], settings: MadeFeatures,
     rng: np.random.Generator,
 ) -> None:  # fmt: skip
-    """``truth`` (N, T, C) and the class of each clip (-1: none) -> the files of one set, row by row."""
+    """Write the files of one set, row by row, from ``truth`` (N, T, C) and each clip's class (-1: none)."""
     count, width, audio_width = len(truth), settings.visual, settings.audio
     names: dict[str, tuple[int, ...]] = {
         "visual_feature": (settings.positions, settings.positions, width),
@@ -156,14 +156,14 @@ def write_features(
 
 
 def visible_and_audible(event: np.ndarray, main_class: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """(T,) bool twice: both where the event is, one of the two in a third of the other segments."""
+    """Draw two (T,) bool masks: both true in the event, one of them in a third of the other segments."""
     alone = ~event & (rng.random(len(event)) < MISLED) & (main_class >= 0)
     which = rng.random(len(event)) < 0.5
     return event | (alone & which), event | (alone & ~which)
 
 
 def visual_map(mean: np.ndarray, visible: np.ndarray, positions: int, rng: np.random.Generator) -> np.ndarray:
-    """(T, h, w, D): noise, and the class's mean on a patch that stays where it is through the clip."""
+    """Draw a map (T, h, w, D): noise, and the class's mean on one patch throughout the clip."""
     maps = rng.standard_normal((len(visible), positions, positions, len(mean)), np.float32)
     top, left = rng.integers(0, max(1, positions - PATCH + 1), 2)
     maps[visible, top : top + PATCH, left : left + PATCH] += mean
@@ -171,7 +171,7 @@ def visual_map(mean: np.ndarray, visible: np.ndarray, positions: int, rng: np.ra
 
 
 def write_annotations(directory: Path, rows: list[Row], classes: list[str]) -> None:
-    """Text, splits, orders and labels as AVE's authors publish them."""
+    """Write text, splits, orders and labels as AVE's authors publish them."""
     lines = []
     for row in rows:
         onset, offset = (row.events[0].onset, row.events[0].offset) if row.events else (0, 0)
@@ -190,7 +190,7 @@ def write_annotations(directory: Path, rows: list[Row], classes: list[str]) -> N
 
 
 def write_orders(directory: Path, suffix: str, rows: list[Row]) -> None:
-    """``{train,val,test}_order<suffix>.h5``: the numbers of each split's rows."""
+    """Write ``{train,val,test}_order<suffix>.h5``, the numbers of each split's rows."""
     for split in SPLITS:
         order = [position for position, row in enumerate(rows) if row.split == split]
         write_array(directory / f"{split}_order{suffix}.h5", np.array(order, np.int64), "order")

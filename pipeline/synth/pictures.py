@@ -1,7 +1,7 @@
 """The eight classes' moving pictures, each a stack of painted shapes from back to front.
 
-Every painter takes object coordinates x, y of (F, h, w) in units of the object's radius (all of it lies within 1.25),
-the time t of (F, 1, 1) in seconds and the look of this clip's object, and yields layers: a signed distance and a colour.
+Every painter takes object coordinates x, y (F, h, w) in units of the object's radius (all of it lies within 1.25),
+the time t (F, 1, 1) in seconds and the look of this clip's object, and yields layers: a signed distance and a colour.
 Some pairs are kept close on purpose: bell and siren lamp (domes), rotor and clock (a disc with turning arms),
 violin and guitar (a waisted body with a neck), dog and truck (a long body on legs or wheels).
 """
@@ -22,7 +22,13 @@ Layer = tuple[Field, Colour]
 
 @dataclass(frozen=True)
 class Look:
-    """How one clip's object looks and moves: three colours (3, 3), cycles a second, start of the cycle and two free proportions in 0..1."""
+    """How one clip's object looks and moves.
+
+    colours: (3, 3).
+    tempo: cycles per second.
+    phase: start of the cycle in 0..1.
+    shape, count: two free proportions in 0..1.
+    """
 
     colours: Colour
     tempo: float
@@ -129,7 +135,7 @@ def truck(x: Field, y: Field, t: Field, look: Look) -> Iterator[Layer]:
 
 
 def _waisted(x: Field, y: Field, upper: float, lower: float) -> Field:
-    """Two discs one above the other and what joins them: the outline of a violin."""
+    """Two discs, one above the other, and a box that joins them: the outline of a violin."""
     return union(disc(x, y + 0.02, upper), disc(x, y - 0.48, lower), box(x, y - 0.2, 0.75 * upper, 0.25))
 
 

@@ -1,12 +1,12 @@
-"""What happens in every clip of the demo world, drawn before anything is rendered.
+"""Draw what happens in every clip of the demo world, before anything is rendered.
 
 Each clip lasts ten seconds and holds exactly one audio-visual event: one class audible and visible at the same whole seconds.
-Around it the class may go on as a sound without its picture or the reverse, and another class may sound or be shown,
-so that neither modality alone tells where the event is.
+Around it the class may continue as sound without picture or the reverse, and another class may sound or be shown, so that neither
+modality alone locates the event.
 
-Every clip has a place of its own, too, which looks as it sounds: a ground of some red, some green and some blue, and a hum for each that
-is the louder the more of it there is. Place and event are drawn apart. As places do in real recordings, it tells which picture belongs
-to which sound, which is what contrastive fine-tuning learns from, and nothing about class or time.
+Every clip also has a place of its own, with matching look and sound: a background of some red, some green and some blue, and for each
+colour a hum that is louder the more of it there is. Place and event are drawn independently. As in real recordings, the place shows which
+picture belongs to which sound, which contrastive fine-tuning learns from, and nothing about class or time.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from pipeline.synth.settings import SynthSettings
 CATEGORIES = ("Bell", "Helicopter", "Violin", "Clock", "Dog", "Truck", "Siren", "Guitar")
 SPLITS = ("train", "val", "test")
 SECONDS = 10
-WORLD_VERSION = 3  # raised by hand whenever a code change alters what is drawn or rendered; part of every clip's id
+WORLD_VERSION = 3  # raised by hand whenever a code change alters a clip; part of every clip's id
 SHORTEST = 2  # seconds of the main event, at least
-_ACCOMPANIED_SHARE = 0.15  # of the clips with distractors: another sound or picture lasts through the whole event
-_FILLED_SHARE = 0.8  # of their stretches without the event's class in a modality: another class there
+_ACCOMPANIED_SHARE = 0.15  # share of clips with distractors in which another sound or picture lasts through the whole event
+_FILLED_SHARE = 0.8  # share of their stretches without the event's class in a modality that show another class
 _PLACE = 6  # purpose of the clip's random numbers, beside those of the scene and the soundtrack
 
 
 @dataclass(frozen=True)
 class Span:
-    """A class is audible (``audio``), visible (``visual``) or both (``av``) during the whole seconds [onset, offset)."""
+    """A class that is audible (``audio``), visible (``visual``) or both (``av``) during the whole seconds [onset, offset)."""
 
     modality: str
     category: int
@@ -42,10 +42,10 @@ class Span:
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip: its name, its split, its audio-visual event and all other audio and visual ones.
+    """One clip: its name, its split, its audio-visual event, and all audio and visual spans.
 
-    ``spans`` holds, per modality and class, the longest possible runs: two spans of one class never touch.
-    ``place`` says how much red, green and blue there is, and of the hum of each; in [0, 1].
+    spans: the longest possible ones per modality and class: two spans of one class never touch.
+    place: the amount of red, green and blue, and of the hum of each, in [0, 1].
     """
 
     id: str
@@ -60,18 +60,18 @@ class ClipPlan:
 
 
 def clip_generator(settings: SynthSettings, split: str, index: int, *purpose: int) -> np.random.Generator:
-    """The clip's own random numbers: the same whoever asks, in whatever order."""
+    """Random numbers of one clip and purpose, independent of the order in which clips are drawn."""
     return np.random.default_rng([settings.seed, SPLITS.index(split), index, *purpose])
 
 
 def draw_world(settings: SynthSettings) -> list[ClipPlan]:
-    """The plans of all clips, split by split; a pure function of the settings."""
+    """Draw the plans of all clips, split by split; a pure function of the settings."""
     counts = {"train": settings.train_clips, "val": settings.val_clips, "test": settings.test_clips}
     return [draw_clip(settings, split, index) for split in SPLITS for index in range(counts[split])]
 
 
 def draw_clip(settings: SynthSettings, split: str, index: int) -> ClipPlan:
-    """The plan of one clip. Every eight clips in a row hold each class once as the main event."""
+    """Draw the plan of one clip; each block of eight clips has every class once as the main event."""
     block, place = divmod(index, len(CATEGORIES))
     order = np.random.default_rng([settings.seed, SPLITS.index(split), block, 99, 99]).permutation(len(CATEGORIES))
     category = int(order[place])
@@ -86,7 +86,7 @@ def draw_clip(settings: SynthSettings, split: str, index: int) -> ClipPlan:
 
 
 def _draw_event(rng: np.random.Generator, settings: SynthSettings) -> tuple[int, int]:
-    """Onset and offset of the main event in seconds."""
+    """Draw onset and offset of the main event in seconds."""
     if rng.random() < settings.full_length_share:
         return 0, SECONDS
     length = int(rng.integers(SHORTEST, SECONDS))
@@ -97,9 +97,9 @@ def _draw_event(rng: np.random.Generator, settings: SynthSettings) -> tuple[int,
 def _draw_surroundings(
     rng: np.random.Generator, settings: SynthSettings, category: int, onset: int, offset: int
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Which classes are audible and which are visible in each second.
+    """Draw which classes are audible and which are visible in each second.
 
-    The other sound and the other picture are of two different classes, so they make no second audio-visual event.
+    The other sound and the other picture belong to two different classes, so they make no second audio-visual event.
 
     Returns:
         audio, visual: bool (C, SECONDS).
@@ -123,7 +123,7 @@ def _draw_surroundings(
             visual[other_picture, start:stop] = True
 
     if distracted and rng.random() < _ACCOMPANIED_SHARE:
-        # all through the event: who hears (or sees) two classes needs the other modality to tell which is the event's
+        # all through the event: with two classes in one modality, only the other shows which is the event's
         start, stop = int(rng.integers(0, onset + 1)), int(rng.integers(offset, SECONDS + 1))
         if rng.random() < 0.5:
             audio[other_sound, start:stop] = True
@@ -133,14 +133,15 @@ def _draw_surroundings(
 
 
 def _runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """[onset, offset) of every longest run of True in (SECONDS,)."""
+    """Find [onset, offset) of each longest stretch of True in (SECONDS,)."""
     steps = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]])))
     return [(int(a), int(b)) for a, b in zip(steps[::2], steps[1::2], strict=True)]
 
 
 def _clip_id(settings: SynthSettings, split: str, index: int) -> str:
-    """Eleven characters like a YouTube id, without "-" in front (a shell would take it for an option).
+    """Name a clip in eleven characters, like a YouTube id.
 
+    It does not begin with "-", which a shell would take for an option.
     It is a hash of all that shapes the clip, so a file of that name can only be this clip of this world.
     """
     shaping = settings.model_dump_json(exclude={"train_clips", "val_clips", "test_clips"})

@@ -1,4 +1,4 @@
-"""The picture of one clip: a cluttered background under a drifting camera and, over it, every visible class."""
+"""Render the pictures of one clip: a cluttered background under a drifting camera and, over it, every visible class."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ Frames = NDArray[np.float32]  # (F, H, W, 3), RGB in 0..255
 _BACKGROUND, _OBJECT, _CAMERA = 3, 4, 5  # purposes of the clip's random numbers
 
 
-GROUND = 40.0, 215.0  # of a place with nothing of a primary colour, and with all of it; RGB in 0..255
+GROUND = 40.0, 215.0  # level of a primary colour where a place has none of it, and all of it; RGB in 0..255
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Where an object is on the screen: centre in pixels, radius in pixels."""
+    """Where an object is on the screen: centre and radius in pixels."""
 
     across: float
     down: float
@@ -32,7 +32,7 @@ class Spot:
 
 
 def render_scene(plan: ClipPlan, settings: SynthSettings, without_objects: bool = False) -> NDArray[np.uint8]:
-    """The frames of a clip, (F, H, W, 3) uint8 RGB; ``without_objects`` leaves out all that belongs to a class."""
+    """Render the frames of a clip, (F, H, W, 3) uint8 RGB; ``without_objects`` leaves out every class."""
     size, rate = settings.picture_size, settings.video_rate
     drift = _drift(clip_generator(settings, plan.split, plan.index, _CAMERA, 0), SECONDS * rate, size / 12)
     frames = _render_background(clip_generator(settings, plan.split, plan.index, _BACKGROUND), drift, size, plan.place, settings.clutter)
@@ -48,14 +48,17 @@ def render_scene(plan: ClipPlan, settings: SynthSettings, without_objects: bool 
 
 
 def _drift(rng: np.random.Generator, count: int, reach: float) -> Field:
-    """A smooth path (F, 2) within +-``reach`` pixels: where the camera looks, across and down."""
+    """Draw the camera's smooth path (F, 2), across and down, within +-``reach`` pixels."""
     knots = rng.uniform(-reach, reach, (2, 5))
     at = np.linspace(0, 4, count)
     return np.stack([ndimage.map_coordinates(line, [at], order=3, mode="nearest") for line in knots], axis=1).astype(np.float32)
 
 
 def _render_background(rng: np.random.Generator, drift: Field, size: int, place: Sequence[float], clutter: int) -> Frames:
-    """(F, H, W, 3): a still texture of the place's colour with shapes on it, larger than the screen, seen through the drifting camera."""
+    """Render the background (F, H, W, 3) under the drifting camera.
+
+    It is a still texture of the place's colour with shapes on it, larger than the screen.
+    """
     margin = size // 6
     wide = size + 2 * margin
     canvas = np.zeros((wide, wide, 3), dtype=np.float32) + np.interp(place, (0, 1), GROUND).astype(np.float32)
@@ -74,7 +77,7 @@ def _render_background(rng: np.random.Generator, drift: Field, size: int, place:
 
 
 def _draw_clutter(rng: np.random.Generator, across: Field, down: Field, wide: int) -> Field:
-    """The signed distance, in pixels, of a shape that belongs to no class."""
+    """Draw a shape that belongs to no class, as a signed distance in pixels."""
     x, y = rotate(across - rng.uniform(0, wide), down - rng.uniform(0, wide), rng.uniform(0, np.pi))
     radius = rng.uniform(0.04, 0.16) * wide
     kind = rng.integers(4)
@@ -88,7 +91,7 @@ def _draw_clutter(rng: np.random.Generator, across: Field, down: Field, wide: in
 
 
 def _draw_spots(rng: np.random.Generator, count: int, size: int) -> list[Spot]:
-    """Room for one object anywhere, or for two side by side in random order."""
+    """Draw the spot of one object anywhere, or of several side by side in random order."""
     if count == 1:
         radius = rng.uniform(0.32, 0.42) * size
         return [Spot(rng.uniform(radius, size - radius), rng.uniform(radius, size - radius), radius)]
@@ -102,7 +105,7 @@ def _draw_spots(rng: np.random.Generator, count: int, size: int) -> list[Spot]:
 def _paint_object(
     frames: Frames, rng: np.random.Generator, category: int, spot: Spot, shown: NDArray[np.int_], drift: Field, rate: int
 ) -> None:
-    """Paint the class's picture into the ``shown`` frames, in place; only the box it can reach is touched."""
+    """Paint the class's picture into the ``shown`` frames, in place, within the box that it can reach."""
     size = frames.shape[1]
     look = Look(_draw_palette(rng), rng.uniform(0.5, 1.3), rng.random(), rng.random(), rng.random())
     tilt, mirror = rng.uniform(-0.35, 0.35), rng.choice([-1.0, 1.0])
@@ -128,7 +131,7 @@ def _blend(canvas: NDArray[np.float32], distance: Field, colour: NDArray, opacit
 
 
 def _film(rng: np.random.Generator, frames: Frames, grain: float) -> NDArray[np.uint8]:
-    """Light that flickers slowly, a slightly random exposure, and film grain (one tile of noise, shifted every frame)."""
+    """Add slowly flickering light, a slightly random exposure, and film grain (one tile of noise, shifted every frame)."""
     count, size = frames.shape[:2]
     tile = rng.normal(0, rng.uniform(0, grain), (2 * size, 2 * size, 1)).astype(np.float32)
     shifts = rng.integers(0, size, (count, 2))
@@ -141,11 +144,11 @@ def _film(rng: np.random.Generator, frames: Frames, grain: float) -> NDArray[np.
 
 
 def _draw_palette(rng: np.random.Generator) -> NDArray[np.float32]:
-    """Body, second and detail colour (3, 3): one light, one dark, one between."""
+    """Draw body, second and detail colour (3, 3): one light, one dark, one between."""
     lights = rng.permutation([rng.uniform(0.1, 0.25), rng.uniform(0.4, 0.6), rng.uniform(0.75, 0.95)])
     return np.stack([_colour(rng, light) for light in lights]).astype(np.float32)
 
 
 def _colour(rng: np.random.Generator, light: float) -> NDArray[np.float64]:
-    """RGB in 0..255 of a random hue and saturation at a lightness in 0..1."""
+    """Draw an RGB colour in 0..255 of random hue and saturation, at a lightness in 0..1."""
     return 255 * np.array(colorsys.hls_to_rgb(rng.random(), light, rng.uniform(0.1, 0.8)))

@@ -1,4 +1,4 @@
-"""What can be chosen about the demo world."""
+"""Settings of the demo world."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pipeline.settings import Seed, Settings
 class SynthSettings(Settings):
     """Size, media format and difficulty of the demo world.
 
-    The same settings give the same files, byte for byte. The counts only say how far each split is drawn:
-    a larger count adds clips and leaves those before it as they are.
+    The same settings give the same files, byte for byte. A larger count adds clips and leaves the
+    earlier ones as they are.
     """
 
-    seed: Seed = Field(0, description="everything random follows from it")
+    seed: Seed = Field(0, description="seed of everything random")
     train_clips: int = Field(240, ge=1, le=100_000, description="clips of the training split")
     val_clips: int = Field(80, ge=1, le=100_000, description="clips of the validation split")
     test_clips: int = Field(80, ge=1, le=100_000, description="clips of the test split")
@@ -27,11 +27,11 @@ class SynthSettings(Settings):
 
     full_length_share: float = Field(0.25, ge=0, le=1, description="share of clips whose event lasts all ten seconds")
     single_share: float = Field(
-        0.9, ge=0, le=1, description="before and after the event: how often its sound or its picture goes on without the other"
+        0.9, ge=0, le=1, description="how often, before and after the event, its sound or its picture continues without the other"
     )
     distractor_share: float = Field(0.75, ge=0, le=1, description="share of clips with sounds or pictures of other classes")
     event_level_db: tuple[float, float] = Field(
-        (10.0, 22.0), description="range of a sound's level over the noise, loudest 50 ms of its weakest second, in dB within 6 to 40"
+        (10.0, 22.0), description="range, within 6 to 40 dB, of a sound's level over the noise (loudest 50 ms of its weakest second)"
     )
     clutter: int = Field(5, ge=0, le=40, description="shapes in the background that belong to no class")
     grain: float = Field(6.0, ge=0, le=60, description="strongest film grain, standard deviation in grey levels of 255")

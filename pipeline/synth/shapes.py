@@ -13,7 +13,7 @@ Number = Field | float | np.floating
 
 
 def rotate(x: Field, y: Field, angle: Number) -> tuple[Field, Field]:
-    """The coordinates seen by a shape that is turned clockwise (y points down) by ``angle`` radians about the origin."""
+    """Coordinates of a shape turned clockwise (y points down) by ``angle`` radians about the origin."""
     cosine, sine = np.cos(angle), np.sin(angle)
     return cosine * x + sine * y, cosine * y - sine * x
 

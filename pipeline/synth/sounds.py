@@ -1,7 +1,7 @@
-"""The eight classes' sounds. Each call draws a new instrument: pitch, tempo and timbre vary from clip to clip.
+"""The eight classes' sounds; each call draws a new instrument, so pitch, tempo and timbre vary from clip to clip.
 
-Every generator takes (rng, length, rate) and returns a mono waveform (length,), float32, of arbitrary level, in which
-something sounds at least every 0.6 s. Some pairs are kept close on purpose: bell and plucked string, rotor and engine,
+Every generator takes (rng, length, rate) and returns a mono waveform (length,), float32, of arbitrary level, with a
+sound at least every 0.6 s. Some pairs are kept close on purpose: bell and plucked string, rotor and engine,
 bowed string and siren, clock and bark share rhythm and range and differ in the fine structure.
 """
 
@@ -18,7 +18,7 @@ Generator = np.random.Generator
 
 
 def bell(rng: Generator, length: int, rate: int) -> Wave:
-    """One struck bell or a chime of four: inharmonic partials (hum, prime, tierce ...) that die away, the high ones sooner."""
+    """One struck bell or a chime of four: inharmonic partials (hum, prime, tierce ...), the high ones shorter."""
     ratios = np.array([0.5, 1.0, 1.19, 1.5, 2.0, 2.51, 3.01, 4.1, 5.4, 6.8]) * rng.normal(1, 0.01, 10)
     pitches = rng.uniform(160, 500) * 2 ** (rng.choice([0, 2, 4, 5, 7, 9, 12], size=rng.choice([1, 4])) / 12)
     decay = rng.uniform(0.15, 0.6) / np.sqrt(ratios)
@@ -123,7 +123,7 @@ def _seconds(length: int, rate: int) -> NDArray[np.float64]:
 
 
 def _repeat(rng: Generator, length: int, rate: int, strokes: list[NDArray], period: float, jitter: float) -> Wave:
-    """Strokes in turn, one every ``period`` seconds (plus or minus ``jitter``), tails overlapping, levels varying by a few dB."""
+    """Play the strokes in turn, one every ``period`` seconds (+-``jitter``), with overlapping tails, levels a few dB apart."""
     wave = np.zeros(length + max(map(len, strokes)))
     start = rng.uniform(0, period)
     for turn in range(int(length / rate / period) + 1):
@@ -135,7 +135,7 @@ def _repeat(rng: Generator, length: int, rate: int, strokes: list[NDArray], peri
 
 
 def _harmonics(rng: Generator, pitch: NDArray, rate: int, count: int, fall: float) -> Wave:
-    """Sum of harmonics below the Nyquist rate at levels of about 1 / k**fall, for a pitch (length,) in Hz."""
+    """Sum the harmonics below the Nyquist rate, at levels of about 1 / k**fall, for a pitch (length,) in Hz."""
     phase = (2 * np.pi * np.cumsum(pitch) / rate).astype(np.float64)
     first = np.exp(1j * phase).astype(np.complex64)
     overtone, wave = np.ones_like(first), np.zeros(len(pitch), dtype=np.float32)
@@ -147,19 +147,19 @@ def _harmonics(rng: Generator, pitch: NDArray, rate: int, count: int, fall: floa
 
 
 def _wander(rng: Generator, length: int, rate: int, depth: float) -> NDArray[np.float64]:
-    """A factor around 1 that drifts within about ``depth``, with a new target every half second."""
+    """Draw a factor around 1 that drifts within about ``depth``, with a new target every half second."""
     knots = np.arange(0, length / rate + 1, 0.5)
     return np.interp(_seconds(length, rate), knots, 1 + depth * rng.uniform(-1, 1, len(knots)))
 
 
 def _glide(steps: NDArray, rate: int, seconds: float) -> NDArray:
-    """Steps smoothed with a time constant."""
+    """Smooth steps with a time constant."""
     keep = np.exp(-1 / (seconds * rate))
     return signal.lfilter([1 - keep], [1, -keep], steps, zi=[keep * steps[0]])[0]
 
 
 def _lowpass(wave: NDArray, corner: float, rate: int) -> Wave:
-    """First-order low-pass, twice."""
+    """Apply a first-order low-pass twice."""
     keep = np.exp(-2 * np.pi * corner / rate)
     once = signal.lfilter([1 - keep], [1, -keep], wave)
     return signal.lfilter([1 - keep], [1, -keep], once).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The sound of one clip: a bed of coloured noise, the hums of its place and, over it, every audible class, at a known level."""
+"""Render the sound of one clip: coloured noise, its place's hums, and every audible class at a known level."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.synth.sounds import SOUNDS, Wave
 
 FADE_SECONDS = 0.02
 HUMS = 350.0, 1300.0, 4500.0  # Hz, of red, green and blue
-HUM_LEVELS = -52.0, -20.0  # dB re full scale (root mean square), where there is nothing of the colour, and all of it
+HUM_LEVELS = -52.0, -20.0  # dB re full scale (root mean square), for none of the colour, and all of it
 _HUM_WIDTH = 0.12  # octaves, standard deviation of a hum's spectrum
 _PEAK = 0.9
 _BED, _VOICE, _HUM = 1, 2, 7  # purposes of the clip's random numbers
@@ -22,9 +22,11 @@ _BED, _VOICE, _HUM = 1, 2, 7  # purposes of the clip's random numbers
 
 @dataclass(frozen=True)
 class Soundtrack:
-    """The parts of the sound, still apart, each (L,) float32: ``bed``, ``hums`` of the place and, by class index, ``voices``.
+    """The parts of the sound before mixing, each (L,) float32; their sum stays within +-0.9.
 
-    Their sum stays within +-0.9.
+    bed: coloured noise.
+    hums: the hums of the place.
+    voices: by class index.
     """
 
     bed: Wave
@@ -36,7 +38,10 @@ class Soundtrack:
 
 
 def render_soundtrack(plan: ClipPlan, settings: SynthSettings) -> Soundtrack:
-    """Render the ten seconds of a clip; in each of its seconds a voice is at least 6 dB over the bed (loudest 50 ms)."""
+    """Render the ten seconds of a clip.
+
+    In every second of a voice its loudest 50 ms are at least 6 dB over the bed's.
+    """
     rate = settings.audio_rate
     bed = _render_bed(clip_generator(settings, plan.split, plan.index, _BED), SECONDS * rate, rate)
     voices = {}
@@ -55,21 +60,21 @@ def render_soundtrack(plan: ClipPlan, settings: SynthSettings) -> Soundtrack:
 
 
 def loudest(wave: Wave, rate: int) -> NDArray[np.float64]:
-    """(SECONDS,) root mean square of the loudest 50 ms of each second."""
+    """Root mean square of the loudest 50 ms of each second, (SECONDS,)."""
     block = rate // 20
     blocks = wave.astype(np.float64).reshape(SECONDS, rate)[:, : 20 * block].reshape(SECONDS, 20, block)
     return np.sqrt((blocks**2).mean(axis=2)).max(axis=1)
 
 
 def _render_bed(rng: np.random.Generator, length: int, rate: int) -> Wave:
-    """Noise between white and brown, of slowly changing loudness."""
+    """Render noise between white and brown, of slowly changing loudness."""
     noise = _colour(rng, rng.standard_normal(length).astype(np.float32), rate, 6.0)
     knots = np.arange(0, SECONDS + 1.5, 1.5)
     return noise * np.interp(np.arange(length) / rate, knots, rng.uniform(0.5, 1, len(knots))).astype(np.float32) / noise.std()
 
 
 def _render_hums(rng: np.random.Generator, length: int, rate: int, place: Sequence[float]) -> Wave:
-    """Narrow noise around three frequencies, each of the level that the place has of its colour."""
+    """Render narrow noise around three frequencies, as loud as the place has of their colours."""
     octave = np.log2(np.maximum(np.fft.rfftfreq(length, 1 / rate), 1))
     hums = np.zeros(length)
     for frequency, level in zip(HUMS, np.interp(place, (0, 1), HUM_LEVELS), strict=True):
@@ -80,7 +85,7 @@ def _render_hums(rng: np.random.Generator, length: int, rate: int, place: Sequen
 
 
 def _colour(rng: np.random.Generator, wave: Wave, rate: int, decibels: float) -> Wave:
-    """A random microphone: a gain per octave band of up to +-``decibels``, interpolated over log frequency."""
+    """Apply a random microphone: gains of up to +-``decibels`` per octave band, interpolated over log frequency."""
     spectrum = np.fft.rfft(wave)
     frequency = np.fft.rfftfreq(len(wave), 1 / rate)
     octaves = np.arange(6, 16)
@@ -89,7 +94,7 @@ def _colour(rng: np.random.Generator, wave: Wave, rate: int, decibels: float) ->
 
 
 def _gate(spans: list[tuple[int, int]], rate: int) -> Wave:
-    """(L,) one within the spans, zero outside, with fades inside the span's ends."""
+    """Make a gate (L,): one within the spans, zero outside, with fades inside the span's ends."""
     fade = int(FADE_SECONDS * rate)
     ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(fade) / fade)
     gate = np.zeros(SECONDS * rate, dtype=np.float32)
@@ -101,7 +106,7 @@ def _gate(spans: list[tuple[int, int]], rate: int) -> Wave:
 
 
 def _gain(wave: Wave, bed: Wave, spans: list[tuple[int, int]], level: float, rate: int) -> np.float32:
-    """The factor that lifts the weakest labelled second of ``wave`` to ``level`` dB over the bed of that second."""
+    """Factor that lifts the weakest labelled second of ``wave`` to ``level`` dB over the bed of that second."""
     seconds = np.concatenate([np.arange(*span) for span in spans])
     weakest = (loudest(wave, rate) / loudest(bed, rate))[seconds].min()
     return np.float32(10 ** (level / 20) / weakest)

@@ -22,12 +22,12 @@ from pipeline.synth.soundtrack import render_soundtrack
 def write_world(root: Path, settings: SynthSettings, workers: int = 2, track: Callable[[Iterable, int], Iterable] | None = None) -> None:
     """Write ``root/clips/ID.mp4`` and the annotation files; the same settings give the same bytes, whatever the workers.
 
-    Clips already there are kept (a clip's name is a hash of all that shapes it, and a file of that name is always whole),
-    so a run that was stopped goes on where it was. The annotations come last: a root that has them is complete.
+    Existing clips are kept (a clip's name is a hash of all that shapes it, and a file of that name is always whole), so an interrupted
+    call resumes where it stopped. The annotations come last: a root that has them is complete.
 
     Args:
-        workers: processes to render in; 1 renders in this one.
-        track: wraps the finished clips as they come, with their number, e.g. to show progress.
+        workers: processes to render in; 1 renders in this process.
+        track: wraps the finished clips and their number, e.g. to show progress.
 
     Raises:
         PipelineError: ``workers`` below 1, or ``root/clips`` holds files that do not belong to this world.
@@ -56,14 +56,14 @@ def _drain(finished: Iterable, count: int, track: Callable[[Iterable, int], Iter
 
 
 def _clear_unfinished(clips: Path, plans: list[ClipPlan]) -> None:
-    """Remove what a stopped run left half-written; refuse to mix with another world's clips."""
+    """Remove partial files of an interrupted call, and refuse to mix with another world's clips."""
     for unfinished in clips.glob(".*.mp4.partial"):
         unfinished.unlink()
     known = {f"{plan.id}.mp4" for plan in plans}
     foreign = sorted(path.name for path in clips.iterdir() if path.name not in known)
     if foreign:
         raise PipelineError(
-            f"{clips} holds {len(foreign)} files that are not of this world (first: {foreign[0]}), "
+            f"{clips} holds {len(foreign)} files that do not belong to this world (first: {foreign[0]}), "
             "perhaps clips of other settings; remove the folder or write elsewhere"
         )
 

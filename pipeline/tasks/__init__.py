@@ -1,4 +1,7 @@
-"""One room a task, by its name in params.yaml: what it learns from, how it decides, its metrics, and what its predictions show."""
+"""One folder per task: targets, scores, decision, metrics and views of predictions.
+
+A task is registered under its name in params.yaml.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a task offers to training, to the report and to predictions of files.
+"""The interface of a task for training, the report and predictions of files.
 
-Nothing here says how many lines of a table a clip has, or how the headline is made from clips: a task may have a line per segment or per
-event, and a headline that is no mean over clips. Shape letters: N clips, T segments, C classes.
+It fixes neither the number of table lines per clip nor how the headline is computed: a task may have one line per segment or per event, and
+its headline need not be a mean over clips. Shape letters: N clips, T segments, C classes.
 """
 
 from __future__ import annotations
@@ -24,16 +24,19 @@ if TYPE_CHECKING:
 
 
 class Task(Protocol):
-    """A task: a module, or any object, with these members. Registered in :mod:`pipeline.tasks`, where mypy checks it against this.
+    """A task: a module, or any object, with these members.
 
-    HEADLINE: key of the metric that picks a checkpoint and stands in the table; higher is better.
-    SECONDARY: further metrics with a column of their own, by key the column's head.
-    GRID: scores with a table of their own, by level and rule; None without them.
-    has_tracks: whether an answer says what happens along a clip. Without, the members from :meth:`attention` on refuse.
-    COMPARED, SHOWN, CONFIDENT: columns of :meth:`table` that :meth:`clip_scores` and :meth:`compare`, that :meth:`lanes` and
-        :meth:`true_classes`, and that :meth:`confidences` read beside ``row`` and ``seed``.
+    Registered in :mod:`pipeline.tasks`, where mypy checks it against this protocol.
 
-    Lines are those of :meth:`table` with a column ``row``, the annotation row, in place of ``clip_number``; the lines of a row stand in the
+    HEADLINE: key of the metric that picks a checkpoint and is shown in the table; higher is better.
+    SECONDARY: further metrics with a column of their own: metric key -> column head.
+    GRID: scores shown in a separate table, by level and rule; None without them.
+    has_tracks: whether an answer locates events within a clip. If False, the members from :meth:`tracks` on raise TypeError.
+    COMPARED: columns of :meth:`table` that :meth:`clip_scores` and :meth:`compare` read, beside ``row`` and ``seed``.
+    SHOWN: likewise for :meth:`lanes` and :meth:`true_classes`.
+    CONFIDENT: likewise for :meth:`confidences`.
+
+    ``lines`` are those of :meth:`table` with a column ``row``, the annotation row, instead of ``clip_number``; the lines of a row keep the
     table's order. Lines of several seeds have the column ``seed``.
     """
 
@@ -50,7 +53,7 @@ class Task(Protocol):
         self, events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
         rule: SegmentRule = "half",
     ) -> Tensors:  # fmt: skip
-        """The truth of N annotation rows, from their indexed events (modality, label, onset, offset).
+        """Targets of N annotation rows, from their indexed events (modality, label, onset, offset).
 
         Raises:
             InputProblems: labels that are not in ``classes``.
@@ -60,33 +63,33 @@ class Task(Protocol):
         self, events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
         proportions: bool = False, rule: SegmentRule = "half",
     ) -> VideoTargets:  # fmt: skip
-        """The weak labels of N annotation rows: classes, and no time.
+        """Weak labels of N annotation rows: their classes without times.
 
         Raises:
-            InputProblems: as :meth:`row_targets`.
-            ValueError: labels of a kind that the task does not have.
+            InputProblems: as in :meth:`row_targets`.
+            ValueError: the task has no labels of this kind.
         """
 
     def decide(self, scores: Any, mask: Tensor) -> Any:
-        """A method's scores -> the answers for N clips: a tensor, or Tensors, so that it can be indexed by clips."""
+        """Turn a method's scores into answers for N clips: a tensor or Tensors, which can be indexed by clip."""
 
     def score(self, decided: Any, truth: Any, mask: Tensor, num_classes: int, segment_seconds: float) -> dict[str, Any]:
-        """Every number of the task as plain JSON, HEADLINE and SECONDARY among them."""
+        """All metrics of the task as plain JSON, including HEADLINE and SECONDARY."""
 
     def table(self, scores: Any, decided: Any, truth: Any, mask: Tensor) -> pd.DataFrame:
-        """The predictions as they are stored: any number of lines a clip, clip by clip, ``clip_number`` (0..N-1) saying of which."""
+        """The predictions to store: any number of lines per clip, clip by clip, with the column ``clip_number`` (0..N-1)."""
 
     def clip_scores(self, lines: pd.DataFrame) -> pd.DataFrame:
-        """``score`` (percent, mean over seeds) of every annotation row: how well the clip was answered."""
+        """``score`` (percent, mean over seeds) by annotation row: how well the clip was answered."""
 
     def compare(self, first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
-        """First minus second in the headline, over the clips that both have scored; None without any."""
+        """First minus second in the headline, over the clips scored in both; None without any."""
 
     def confidences(self, lines: pd.DataFrame) -> dict[str, tuple[NDArray, NDArray]]:
-        """Probabilities (K,) and whether each came true (K,), by what they say; none where CONFIDENT is empty."""
+        """Probabilities (K,) and their outcomes (K,), by what they predict; empty if CONFIDENT is empty."""
 
     def attention(self, scores: Any) -> Tensor | None:
-        """(N, T, S), the weights of spatial positions; None of a method without."""
+        """Weights of spatial positions, (N, T, S); None for a method without spatial attention."""
 
     def tracks(self, scores: Any, mask: Tensor, classes: Sequence[str]) -> Tracks:
         """The answer for one clip (N = 1)."""
@@ -98,7 +101,7 @@ class Task(Protocol):
         """Truth and answer of one clip as spans."""
 
     def true_classes(self, lines: pd.DataFrame, num_classes: int) -> list[int]:
-        """The true class of every event segment of a clip, as often as there are several."""
+        """The true classes of a clip's event segments, one entry per segment and class."""
 
     def eventful(self, lines: pd.DataFrame) -> pd.Index:
-        """Annotation rows in which something changes: an event that does not fill its clip. All rows where there is none."""
+        """Annotation rows with an event that does not fill its clip; all rows if there are none."""

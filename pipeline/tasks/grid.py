@@ -1,4 +1,4 @@
-"""Scores of a task that fill a table of their own: by level, by the rule they are counted by, and class by class."""
+"""Description of a separate table of a task's scores, by level, counting rule and class."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import pandas as pd
 
 @dataclass(frozen=True)
 class ScoreGrid:
-    """Where the scores stand in a task's metrics, and how they are called.
+    """Location of the scores in a task's metrics, and their names.
 
-    title, note: of the table; class_title, class_note: of the one class by class.
-    levels, scores: a metric's key is ``level/score``, with the rule's prefix before it.
-    rules: by name the prefix; that of the first is empty: ``intervals`` of the metrics holds its bounds.
-    trivial: by key of ``trivial`` in the metrics the line's name; scored by the first two rules.
-    class_scores: those of which ``classes`` of the metrics holds a value per class.
-    differences: (lines, lines) -> ``mean``, ``low``, ``high`` of first minus second by key, first rule; None without a common clip.
+    title, note: of the table.
+    class_title, class_note: of the table by class.
+    levels, scores: a metric's key is the rule's prefix followed by ``level/score``.
+    rules: rule name -> key prefix. The first rule's prefix is empty; the metrics' ``intervals`` hold its bounds.
+    trivial: key in the metrics' ``trivial`` -> name of the table line; scored by the first two rules.
+    class_scores: scores with a value per class in the metrics' ``classes``.
+    differences: (lines, lines) -> ``mean``, ``low``, ``high`` of first minus second by key, first rule; None without common clips.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""What the index says of clips, what a training split tells of them, and the weak labels that several tasks share."""
+"""Types of indexed events and labels, and the weak labels shared by several tasks."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pipeline.errors import InputProblems
 
 IndexedEvents = Sequence[Sequence[Mapping[str, Any]]]  # by annotation row: modality, label, onset, offset
 ClipLabels = Sequence[Sequence[str]] | None  # by annotation row: the classes of its clip; None: those of its events
-Labels = Literal["segments", "video", "proportions"]  # what the training split tells: all, or one of two kinds of VideoTargets
+Labels = Literal["segments", "video", "proportions"]  # training labels: full targets, or one of two kinds of VideoTargets
 
 
 @dataclass
 class VideoTargets(Tensors):
-    """What weak supervision tells of B clips: no segment, no time.
+    """Weak labels of B clips, without segments or times.
 
-    labels: (B, C+1), float, multi-hot: 1 for each class that the clip holds; 1 at C, and nowhere else, for a clip without an event. With
-        labels ``proportions``: the share of the clip's segments of each class and of the background, summing to 1.
-    rows: (B,), int64, the clips' annotation rows, for methods that keep something of every training clip; None where nobody tells.
+    labels: (B, C+1), float, multi-hot: 1 for each class in the clip; 1 only at C for a clip without an event. With labels ``proportions``:
+        the share of the clip's segments of each class and of the background, summing to 1.
+    rows: (B,), int64, the clips' annotation rows, for methods that store something for every training clip; None if unknown.
     """
 
     labels: Tensor

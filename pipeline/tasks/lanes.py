@@ -1,4 +1,4 @@
-"""Truth and answer of one clip as spans of one label."""
+"""Truth and answer of one clip as spans with one label each."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ Mark = tuple[int, str] | None
 class Lane:
     """One track of a clip of T segments.
 
-    truth, spans: [start, end, label, kind], start and end in segments, the end outside. Kinds: ``true`` in a truth; in an answer ``right``,
-        ``wrong`` (an event of another class), ``false`` (no event there), ``missed`` (none found there: the label is the true one).
+    truth, spans: [start, end, label, kind], start and end in segments, the end exclusive. Kinds: ``true`` in the truth; in an answer
+        ``right``, ``wrong`` (an event of another class), ``false`` (no event there), ``missed`` (none found there; the label is the true
+        one).
     scores: T numbers in [0, 1].
     """
 
@@ -29,7 +30,7 @@ class Lane:
 
 
 def spans_of(marks: Sequence[Mark]) -> list[Span]:
-    """Equal neighbours joined: [(2, "right"), (2, "right"), None] -> [[0, 2, 2, "right"]]."""
+    """Join equal neighbours: [(2, "right"), (2, "right"), None] -> [[0, 2, 2, "right"]]."""
     spans: list[Span] = []
     for mark, group in groupby(enumerate(marks), key=lambda entry: entry[1]):
         if mark is not None:

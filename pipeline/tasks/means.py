@@ -8,18 +8,24 @@ from pipeline.metrics.bootstrap import Difference, paired_bootstrap
 
 
 def compare_means(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
-    """Mean of first - second over the annotation rows that both have, and its 95 % interval by paired bootstrap over clips; None without
-    any.
+    """Mean of first - second over common annotation rows, with a 95 % interval by paired bootstrap over clips.
 
     Args:
         first, second: by annotation row ``score`` and ``weight``, its weight in the mean.
+
+    Returns:
+        None without common rows.
     """
     pairs = first.join(second, how="inner", suffixes=("", "_second"))
     return None if pairs.empty else paired_bootstrap(pairs["score"], pairs["score_second"], weights=pairs["weight"])
 
 
 def right_shares(lines: pd.DataFrame) -> pd.DataFrame:
-    """By annotation row ``score``, the share of its valid lines that are right (percent, mean over seeds), and ``weight``, their number."""
+    """Per annotation row, the share of its valid lines that are right.
+
+    Returns:
+        By annotation row ``score`` (percent, mean over seeds) and ``weight``, the number of valid lines.
+    """
     valid = lines[lines["valid"]]
     by_row = (valid["true"] == valid["predicted"]).groupby(valid["row"])
     seeds = valid["seed"].nunique() if "seed" in valid else 1
@@ -27,7 +33,10 @@ def right_shares(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def changing_rows(lines: pd.DataFrame, columns: tuple[str, ...]) -> pd.Index:
-    """Annotation rows of which some column has several values in its valid lines; all rows where there is none. Values may be arrays."""
+    """Annotation rows in which some column takes several values in valid lines; all rows if there are none.
+
+    Values may be arrays.
+    """
     valid = lines[lines["valid"]]
     values = valid[list(columns)].map(lambda value: tuple(value) if hasattr(value, "__len__") else value)
     several = values.apply(lambda column: column.groupby(valid["row"]).nunique()).max(axis=1) > 1

@@ -1,4 +1,4 @@
-"""What any task says of consecutive segments, in one form that files, pictures and the command line share.
+"""A task's answer over consecutive segments, in one form for files, pictures and the command line.
 
 Shape letters: T segments, C classes (background not counted).
 """
@@ -16,13 +16,14 @@ TrackName = Literal["audio", "visual", "audio_visual"]
 
 @dataclass(frozen=True)
 class Tracks:
-    """Per-class decisions and scores over time. A task fills the tracks it knows: audio-visual event localization ``audio_visual`` alone;
-    parsing, which tells the modalities apart, ``audio`` and ``visual``, and ``audio_visual`` where they coincide.
+    """Per-class decisions and scores over time.
+
+    A task fills the tracks it has: ``audio_visual`` for audio-visual event localization, ``audio`` and ``visual`` for parsing.
 
     classes: C names.
     scores: by track (T, C) float32, probability of the class; 0 where not ``valid``.
     active: by track (T, C) bool, the task's decision; False where not ``valid``.
-    valid: (T,) bool; False where nothing is known of a segment, because it could not be decoded.
+    valid: (T,) bool; False for unknown segments, which could not be decoded.
     """
 
     classes: tuple[str, ...]
@@ -34,7 +35,7 @@ class Tracks:
         return len(self.valid)
 
     def part(self, segments: slice) -> Tracks:
-        """Some consecutive segments."""
+        """The tracks of some consecutive segments."""
         return Tracks(
             self.classes,
             {name: part[segments] for name, part in self.scores.items()},
@@ -43,7 +44,7 @@ class Tracks:
         )
 
     def unknown(self, segments: int) -> Tracks:
-        """So many segments of which nothing is known, with the same classes and tracks."""
+        """An all-unknown Tracks of this many segments, with the same classes and tracks."""
         shape = (segments, len(self.classes))
         return Tracks(
             self.classes,
@@ -54,7 +55,7 @@ class Tracks:
 
 
 def join(parts: Sequence[Tracks]) -> Tracks:
-    """Tracks end to end. All have the same classes and names."""
+    """Concatenate tracks over time; all must have the same classes and track names."""
     return Tracks(
         parts[0].classes,
         {name: np.concatenate([part.scores[name] for part in parts]) for name in parts[0].scores},
@@ -65,7 +66,7 @@ def join(parts: Sequence[Tracks]) -> Tracks:
 
 @dataclass(frozen=True)
 class FoundEvent:
-    """A class over an unbroken run of segments: [start, end) in seconds, the mean of its scores, and its modality."""
+    """A class over consecutive segments: [start, end) in seconds, its mean score, and its modality."""
 
     start: float
     end: float
@@ -74,27 +75,28 @@ class FoundEvent:
     modality: TrackName
 
     def __str__(self) -> str:
-        """E.g. "2.0-6.0 s  Dog  0.93 (audio-visual)"."""
+        """Format as "2.0-6.0 s  Dog  0.93 (audio-visual)"."""
         return f"{self.start:.1f}-{self.end:.1f} s  {self.label}  {self.score:.2f} ({in_words(self.modality)})"
 
 
 def in_words(track: TrackName) -> str:
-    """The track's name as people write it: "audio-visual"."""
+    """The track's name in prose: "audio-visual"."""
     return track.replace("_", "-")
 
 
 def runs(active: np.ndarray) -> Iterator[tuple[int, int]]:
-    """[first, end) of every unbroken run of True in a (T,) bool vector."""
+    """Yield [first, end) of every unbroken stretch of True in a (T,) bool vector."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]]).astype(np.int8)))
     yield from zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True)
 
 
 def events(tracks: Tracks, segment_seconds: float, seconds: float | None = None) -> list[FoundEvent]:
-    """Every run of every class on every track, by start, then label.
+    """Events of all classes and tracks, sorted by start, then label.
 
     Args:
+        tracks: the answer.
         segment_seconds: length of a segment.
-        seconds: end of the file, where the last event ends at the latest.
+        seconds: length of the file; no event ends later.
     """
     limit = len(tracks) * segment_seconds if seconds is None else seconds
     found = [

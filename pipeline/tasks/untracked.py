@@ -1,4 +1,4 @@
-"""Members of a task whose answers are no events along a clip: each refuses."""
+"""Members for a task whose answers do not locate events within a clip: all but ``attention`` raise TypeError."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 
 def attention(scores: Any) -> None:
-    """No weights of positions that an answer could be shown with."""
+    """Return None: there are no position weights to show."""
 
 
 def tracks(scores: Any, mask: Tensor, classes: Sequence[str]) -> NoReturn:
@@ -34,4 +34,4 @@ def eventful(lines: pd.DataFrame) -> NoReturn:
 
 
 def _refuse() -> NoReturn:
-    raise TypeError("the task's answers are no events along a clip: it has no tracks")
+    raise TypeError("the task has no tracks: its answers do not locate events within a clip")

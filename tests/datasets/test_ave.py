@@ -35,14 +35,14 @@ def test_rows_are_the_same_with_and_without_a_header_line(tmp_path, header):
     assert index.health == []
 
 
-def test_classes_stand_in_the_order_of_the_categories_file(tmp_path):
+def test_classes_are_in_the_order_of_the_categories_file(tmp_path):
     settings = write_ave(tmp_path / "ave")
     (tmp_path / "ave" / "categories.txt").write_text("Cat\nBird\nDog\n", encoding="utf-8")
     assert build_index(settings).classes == ["Cat", "Bird", "Dog"]
 
 
 @pytest.mark.fault(13, 15)
-def test_all_malformed_lines_are_told_at_once_with_file_and_line(tmp_path):
+def test_all_malformed_lines_are_reported_at_once_with_file_and_line(tmp_path):
     bad = ["Dog&eee&good&7&5", "Dog&../etc&good&0&5", "Dog&fff&good&0", "Dog&ggg&good&zero&5", "Dog&hhh&good&0&11", "&iii&good&0&5"]
     settings = write_ave(tmp_path / "ave", lines=[*LINES, *bad], splits={"trainSet": LINES, "valSet": [], "testSet": []}, clips=[])
     with pytest.raises(InputProblems) as caught:

@@ -56,7 +56,7 @@ def test_a_header_counted_as_a_row_is_noticed(tmp_path):
     assert one_says(caught.value.problems, "trainSet.txt: 2 ", "train_order.h5 2", "entry 1")
 
 
-def test_faults_of_order_files_are_told_together(tmp_path):
+def test_faults_of_order_files_are_reported_together(tmp_path):
     root = write_published(tmp_path / "ave", texts=False, orders={"train": [0, 4, -1], "val": [1, 1], "test": [0]})
     with pytest.raises(InputProblems) as caught:
         build(root)
@@ -96,7 +96,7 @@ def test_labels_that_differ_are_named_by_row(tmp_path):
     assert each_says([line for line in build(root).health if "h5" in line], expected)
 
 
-def test_negatives_are_rows_without_events_whose_files_nobody_expects(tmp_path):
+def test_negatives_are_rows_without_events_or_expected_files(tmp_path):
     root = write_published(tmp_path / "ave")
     write_h5(root / "labels_noisy.h5", np.eye(3)[[2, 2]])
     index = build(root, negatives=2)
@@ -146,7 +146,7 @@ def published(path):
 
 @pytest.mark.parametrize("header", [False, True])
 def test_the_labels_that_training_sees_are_the_published_ones(tmp_path, ave, header):
-    """Through the task that training uses; the published text has no header, the data set's zip has one."""
+    """Read through the task, as in training; the published text has no header, the data set's zip has one."""
     root = tmp_path / "ave"
     root.mkdir()
     for path in ave.iterdir():

@@ -64,7 +64,7 @@ def test_another_span_of_the_same_video_is_not_the_clip(put):
     assert match_files(root, ["BjCEufrlXm4_20_30"]).files == {"BjCEufrlXm4_20_30": None}
 
 
-def test_a_file_named_by_its_video_alone_is_taken_and_said_unless_several_ids_are_of_that_video(put):
+def test_a_file_named_without_a_span_is_taken_and_reported_if_its_video_has_one_id(put):
     root = put("BjCEufrlXm4.mp4", "7nSYwyaP4QE.mp4")
     ids = ["BjCEufrlXm4_20_30", "7nSYwyaP4QE_50_60", "7nSYwyaP4QE_0_10"]
     found = match_files(root, ids)
@@ -96,7 +96,7 @@ def test_the_same_clip_in_two_folders_is_one_file(put):
 
 
 @pytest.mark.fault(15)
-def test_links_that_lead_out_are_refused_and_said_and_cycles_end(put, tmp_path):
+def test_links_that_lead_out_are_refused_and_reported_and_cycles_end(put, tmp_path):
     root = put("deep/inside0000a.mp4")
     (tmp_path / "secret").mkdir()
     (tmp_path / "secret" / "secret00000.mp4").write_bytes(b"secret")

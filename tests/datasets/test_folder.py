@@ -55,7 +55,7 @@ def test_a_negative_clip_of_weak_supervision_has_no_event(clips, tmp_path):
 
 
 @pytest.mark.fault(13, 14)
-def test_all_problems_of_the_labels_are_told_at_once(clips, tmp_path):
+def test_all_problems_of_the_labels_are_reported_at_once(clips, tmp_path):
     labels = tmp_path / "labels.csv"
     labels.write_text(
         HEADER + "b.mp4,train,Dog,0,1\na.mp4,learn,Dog,0,1\na.mp4,train,,0,1\na.mp4,train,Dog,5,4\n"

@@ -32,13 +32,13 @@ def health_of(rows, directory):
 
 
 @pytest.mark.fault(14)
-def test_equal_bytes_under_two_ids_of_two_splits_are_told(files, tmp_path):
+def test_equal_bytes_under_two_ids_of_two_splits_are_reported(files, tmp_path):
     rows = [Row(clip, SPLITS[clip], files[clip]) for clip in CONTENTS]
     expected = [("found before",), ("train", "test", "bytes", ": 2 (a = c, a = d)"), ("train", "val", "bytes", ": 1 (b = f)")]
     assert each_says(health_of([*rows, rows[0], Row("lost", "test", None)], tmp_path), expected)
 
 
-def test_other_windows_of_the_same_bytes_and_one_id_in_two_splits_are_not(files, tmp_path):
+def test_other_windows_and_one_id_in_two_splits_are_not_reported_as_equal_bytes(files, tmp_path):
     rows = [Row("a", "train", files["a"]), Row("a", "test", files["a"]), Row("c", "test", files["c"], start=10.0)]
     assert health_of(rows, tmp_path) == ["found before"]
 
@@ -88,7 +88,7 @@ def test_a_published_manifest_names_no_folder_of_the_machine_either(settings):
 
 @pytest.mark.parametrize("name", ["classes.json", "health.json"])
 def test_a_list_beside_the_index_that_was_changed_is_refused_by_its_name(files, tmp_path, name):
-    """Also where it still is good JSON: one letter of a class, one digit of a count."""
+    """The changed list is still valid JSON: one letter of a class, one digit of a count."""
     directory = tmp_path / "index"
     health_of([Row("a", "train", files["a"]), Row("c", "test", files["c"])], tmp_path)
     assert (read_index(directory)[1], len(read_health(directory))) == (["Dog"], 2)

@@ -83,7 +83,7 @@ def test_every_defect_that_does_not_stop_is_counted_with_its_line(tmp_path):
 
 
 @pytest.mark.fault(13, 14)
-def test_all_faults_are_told_at_once_with_file_and_line(tmp_path):
+def test_all_faults_are_reported_at_once_with_file_and_line(tmp_path):
     weak = {
         **WEAK,
         "AVVP_train.csv": ["a_0_10\tDogg", "../etc/b_0_10\tDog", "nospan\tDog", "c_0_10", "d_10_5\tDog", "tes_id00002_0_10\tDog"],
@@ -133,7 +133,7 @@ def test_the_audio_truth_is_known_by_its_hash(tmp_path, monkeypatch):
         build(root)
 
 
-def test_worlds_of_ours_are_read_with_their_own_classes(tmp_path):
+def test_demo_worlds_are_read_with_their_own_classes(tmp_path):
     """The truth of a plan, through the files and back."""
     plans = draw_world(SynthSettings(seed=4, train_clips=6, val_clips=4, test_clips=5, picture_size=64))
     write_annotations(tmp_path, plans)

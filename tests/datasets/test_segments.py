@@ -62,7 +62,7 @@ def test_the_rule_goes_from_the_settings_through_the_index_into_every_tasks_trut
     assert shares[0].item() == pytest.approx(sum(EXPECTED[rule]) / T)
 
 
-def test_half_is_the_default_and_what_an_index_without_the_column_means(tmp_path):
+def test_half_is_the_default_also_for_an_index_without_the_column(tmp_path):
     index, _, health = index_of(tmp_path / "a")
     assert rule_of(index) == rule_of(index.drop(columns="segment_rule")) == rule_of(pd.DataFrame({"segment_rule": []})) == "half"
     lost = ", ".join(f"{clip} singing 2.8-3.1" for clip in ("train", "validation", "test"))
@@ -71,7 +71,7 @@ def test_half_is_the_default_and_what_an_index_without_the_column_means(tmp_path
 
 
 def test_another_rule_is_another_index(tmp_path):
-    """On which everything trained depends."""
+    """Everything trained depends on the index."""
     index_of(tmp_path / "a", "half"), index_of(tmp_path / "b", "touch")
     half, touch = (pd.read_parquet(tmp_path / name / "index" / "index.parquet") for name in "ab")
     assert not half.equals(touch)
@@ -82,7 +82,7 @@ def test_another_rule_is_another_index(tmp_path):
     start=st.integers(0, 60), length=st.integers(0, 40), seconds=st.sampled_from([1.0, 0.5, 0.96, 2.0]), scale=st.sampled_from([10, 8, 1])
 )  # fmt: skip
 def test_both_rules_are_their_definitions(start, length, seconds, scale):
-    """In units in which every number is exact."""
+    """The units keep every number exact."""
     onset, offset = start * seconds / scale, (start + length) * seconds / scale
     half, touch = (occupied([Event("av", "x", onset, offset)], ["x"], "av", 12, seconds, rule)[0].tolist() for rule in ("half", "touch"))
     covered = [max(0, min((t + 1) * scale, start + length) - max(t * scale, start)) for t in range(12)]  # in seconds / scale
@@ -93,7 +93,7 @@ def test_both_rules_are_their_definitions(start, length, seconds, scale):
         assert half == touch
 
 
-def test_of_two_events_the_one_that_covers_more_has_the_segment_under_either_rule():
+def test_the_event_that_covers_more_has_the_segment_under_either_rule():
     events = [[(0, 0.0, 2.7), (1, 2.6, 3.0)]]
     assert avel.targets_of_events(events, 4, 2, rule="half").segments.tolist() == [[0, 0, 0, 2]]
     assert avel.targets_of_events(events, 4, 2, rule="touch").segments.tolist() == [[0, 0, 0, 2]]

@@ -45,7 +45,7 @@ def test_a_class_number_of_ten_thousand_millions_is_counted_not_listed(tmp_path)
     assert each_says(caught.value.problems, expected)
 
 
-def test_a_duration_of_hundreds_of_digits_is_no_number_of_seconds(tmp_path):
+def test_a_duration_of_hundreds_of_digits_is_refused(tmp_path):
     with pytest.raises(InputProblems, match=r"database\.a\.duration: 1000.*positive"):
         build_unav(tmp_path, {"a": video(0, duration=10**400)})
 
@@ -85,7 +85,7 @@ def test_a_chunk_of_gigabytes_is_refused_however_short_the_array(tmp_path):
         read_array(path, (10,))
 
 
-def test_entries_that_are_no_rows_or_stand_twice_are_found_in_a_long_file(tmp_path):
+def test_invalid_and_duplicate_entries_are_found_in_a_long_file(tmp_path):
     """Work that grew with the square of their number took minutes here."""
     rows = 20_000
     values = np.concatenate([np.arange(rows), np.arange(rows), np.arange(rows, 5 * rows)])
@@ -124,7 +124,7 @@ def test_a_shape_that_overflows_or_is_negative_is_refused(tmp_path, shape, words
 
 
 def test_pipes_are_never_opened(tmp_path):
-    """Whoever opens one waits for a writer for ever."""
+    """Opening one would wait for a writer for ever."""
     clips = tmp_path / "clips"
     clips.mkdir()
     for name in ("a.mp4", "b.mp4", "x.npy"):

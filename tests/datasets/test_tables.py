@@ -55,7 +55,7 @@ def test_a_column_named_twice_is_refused(tmp_path):
         (b'-abcdefghij,"0"0,5\n', "CSV"),
     ],
 )
-def test_what_is_no_csv_is_told_with_its_line(tmp_path, content, words):
+def test_a_line_that_is_not_csv_is_reported(tmp_path, content, words):
     (problem,) = wanted_problems(tmp_path, WANTED.encode() + content)
     assert words in problem
     assert problem.split(":")[0].isdigit()

@@ -58,7 +58,7 @@ def test_defects_that_do_not_stop_are_in_the_health_report(tmp_path):
 
 
 @pytest.mark.fault(13)
-def test_all_faults_are_told_at_once_with_their_place(tmp_path):
+def test_all_faults_are_reported_at_once_with_their_place(tmp_path):
     bad = {
         "../etc/passwd": {"duration": 10, "subset": "train", "annotations": []},
         "b": {"duration": "long", "subset": "dev", "annotations": [event(5, 3), event(0, 1, "", -1), {"segment": [1]}, 7]},

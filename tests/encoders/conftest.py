@@ -1,4 +1,4 @@
-"""What the encoder tests share: the material beside the repository, and decoding of it that owes nothing to pipeline.media."""
+"""Fixtures of the encoder tests: the shared material, decoded without pipeline.media."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real weights on real sounds and photographs: what the networks hear and see is what is there. Needs the shared material."""
+"""Real weights on real sounds and photographs: the networks recognise them. Needs the shared material."""
 
 from __future__ import annotations
 

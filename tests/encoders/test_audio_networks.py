@@ -33,6 +33,19 @@ def vggish_file(tmp_path_factory):
     return str(path)
 
 
+@pytest.fixture
+def vggish(vggish_file, monkeypatch):
+    """Makes encoders of that file; the 72 million numbers that it replaces are not drawn first."""
+
+    def make(**settings):
+        with monkeypatch.context() as patch:
+            for name in ("kaiming_uniform_", "uniform_"):
+                patch.setattr(nn.init, name, lambda tensor, *_, **__: tensor)
+            return create("vggish", weights=vggish_file, **settings)
+
+    return make
+
+
 def noise(seconds: int) -> torch.Tensor:
     return torch.randn(seconds * 16_000, generator=torch.Generator().manual_seed(0)) * 0.1
 
@@ -55,9 +68,9 @@ def test_vggish_has_torchvggishs_layers():
     assert sum(value.numel() for value in state.values()) == 72_141_184  # the published 72.1 M
 
 
-def test_vggish_flattens_with_the_channels_last(vggish_file):
+def test_vggish_flattens_with_the_channels_last(vggish):
     """Unit i of the flattened map is (row, column, channel) = unravel(i, (6, 4, 512)), as TensorFlow has it."""
-    network = create("vggish", weights=vggish_file).network
+    network = vggish().network
     patches = torch.randn(1, 96, 64)
     seen = []
     network.embeddings[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -70,8 +83,8 @@ def test_vggish_flattens_with_the_channels_last(vggish_file):
         assert seen[0][0, unit] == maps[channel, row, column]
 
 
-def test_vggish_final_relu(vggish_file):
-    raw, rectified = (create("vggish", weights=vggish_file, final_relu=relu) for relu in (False, True))
+def test_vggish_final_relu(vggish):
+    raw, rectified = (vggish(final_relu=relu) for relu in (False, True))
     batch = raw.prepare(noise(4), 16_000, 4, 1.0)
     with torch.inference_mode():
         signed, positive = raw.encode(batch), rectified.encode(batch)
@@ -79,13 +92,13 @@ def test_vggish_final_relu(vggish_file):
     assert torch.equal(positive, signed.relu())
 
 
-def test_vggish_postprocessing_of_the_published_kind(vggish_file, tmp_path):
+def test_vggish_postprocessing_of_the_published_kind(vggish, tmp_path):
     generator = np.random.default_rng(0)
     matrix, means = generator.standard_normal((128, 128)) * 0.1, generator.standard_normal(128)
     np.savez(tmp_path / "pca.npz", pca_eigen_vectors=matrix, pca_means=means)
-    common = {"weights": vggish_file, "final_relu": False, "pca_params": str(tmp_path / "pca.npz")}
+    common = {"final_relu": False, "pca_params": str(tmp_path / "pca.npz")}
     steps = ({}, {"pca": True}, {"pca": True, "quantize": True})
-    raw, whitened, quantized = (create("vggish", **common, **step) for step in steps)
+    raw, whitened, quantized = (vggish(**common, **step) for step in steps)
     batch = raw.prepare(noise(3), 16_000, 3, 1.0)
     with torch.inference_mode():
         x, y, z = (encoder.encode(batch).numpy() for encoder in (raw, whitened, quantized))
@@ -101,15 +114,15 @@ def test_eight_bits_are_truncated_and_reach_both_ends():
     assert whiten(torch.tensor([[9.0, -9.0]]), torch.eye(2), torch.zeros(2)).tolist() == [[2, -2]]
 
 
-def test_the_published_pca_file_loads(vggish_file, shared):
-    encoder = create("vggish", weights=vggish_file, pca=True, quantize=True, pca_params=str(shared / "weights/vggish_pca_params.npz"))
+def test_the_published_pca_file_loads(vggish, shared):
+    encoder = vggish(pca=True, quantize=True, pca_params=str(shared / "weights/vggish_pca_params.npz"))
     with torch.inference_mode():
         out = encoder.encode(encoder.prepare(noise(2), 16_000, 2, 1.0))
     assert torch.equal(out, out.round())
     assert 0 <= float(out.min()) < float(out.max()) <= 255
 
 
-def test_vggish_settings_that_make_no_sense(vggish_file, tmp_path):
+def test_vggish_settings_that_make_no_sense(vggish, tmp_path):
     with pytest.raises(ValueError, match=r"quantize.*pca"):
         VggishConfig(quantize=True)
     with pytest.raises(ValueError, match="hop"):
@@ -117,14 +130,14 @@ def test_vggish_settings_that_make_no_sense(vggish_file, tmp_path):
     for content in (b"", b"no npz"):
         (tmp_path / "pca.npz").write_bytes(content)
         with pytest.raises(PipelineError, match="VGGish PCA"):
-            create("vggish", weights=vggish_file, pca=True, pca_params=str(tmp_path / "pca.npz"))
+            vggish(pca=True, pca_params=str(tmp_path / "pca.npz"))
     np.savez(tmp_path / "pca.npz", pca_eigen_vectors=np.eye(3), pca_means=np.zeros(3))
     with pytest.raises(PipelineError, match=r"\(128, 128\)"):
-        create("vggish", weights=vggish_file, pca=True, pca_params=str(tmp_path / "pca.npz"))
+        vggish(pca=True, pca_params=str(tmp_path / "pca.npz"))
 
 
-def test_vggish_hops(vggish_file):
-    published, aligned = (create("vggish", weights=vggish_file, hop=hop) for hop in (0.96, 1.0))
+def test_vggish_hops(vggish):
+    published, aligned = (vggish(hop=hop) for hop in (0.96, 1.0))
     wave = noise(10)
     torch.testing.assert_close(published.prepare(wave, 16_000, 10, 1.0)[0], aligned.prepare(wave, 16_000, 10, 1.0)[0])
     assert not torch.allclose(published.prepare(wave, 16_000, 10, 1.0)[9], aligned.prepare(wave, 16_000, 10, 1.0)[9])
@@ -239,7 +252,7 @@ def test_cnn14_segments_are_independent(cnn14):
 
 
 def test_cnn14_equals_the_panns_package(cnn14, monkeypatch, tmp_path):
-    """Its import looks for a list of labels at home and would shell out to wget for it: it gets a home with such a list, and no shell."""
+    """Its import would shell out to wget for a list of labels in the home directory, so the home here has one."""
     if importlib.util.find_spec("panns_inference") is None:
         pytest.skip("panns_inference is not installed (it is in the extra `test`)")
     import os

@@ -96,7 +96,7 @@ def test_resize_scales_with_the_image_size_unless_set():
 
 
 @pytest.mark.parametrize("frames", [torch.zeros(2, 3, 8, 8, dtype=torch.uint8), torch.zeros(2, 8, 8, 3), torch.zeros(1, 0, 8, 3).byte()])
-def test_what_is_no_rgb_frame_is_refused(frames):
+def test_all_but_rgb_frames_is_refused(frames):
     with pytest.raises(PipelineError, match="RGB frames"):
         ImageTransform(32, 32, True, "bilinear", IMAGENET_MEAN, IMAGENET_STD)(frames)
 

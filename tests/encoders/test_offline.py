@@ -40,7 +40,7 @@ print(len(names), *words, sep="\\n")
 
 
 @pytest.mark.fault(29)
-def test_every_module_is_imported_and_missing_weights_are_told_without_a_network(repository, tmp_path):
+def test_every_module_is_imported_and_missing_weights_are_reported_without_a_network(repository, tmp_path):
     """The error has the file, where it was looked for, and what gets it."""
     environment = {
         "PYTHONPATH": str(repository),

@@ -26,7 +26,7 @@ def pictures(height: int, width: int) -> torch.Tensor:
 
 
 def test_a_segment_of_frames_is_one_input_as_torchvision_prepares_it(encoder):
-    """Against torchvision's preset (128 x 171, of which 4:3 pictures of 128 x 171 are the fixed point, so that no resampling differs)."""
+    """Compared with torchvision's preset on pictures of 128 x 171, its own size, so that no resampling differs."""
     frames = pictures(128, 176)[:, :, 2:173]
     rows = encoder.prepare(frames, FRAMES)
     assert rows.shape == (SEGMENTS, 3, FRAMES, 112, 112)

@@ -34,7 +34,7 @@ def test_empty_audio_stays_empty():
 
 
 @pytest.mark.parametrize(("wave", "rate"), [(torch.zeros(2, 100), 16_000), (torch.zeros(100).short(), 16_000), (torch.zeros(9), 0)])
-def test_what_is_no_mono_float_audio_is_refused(wave, rate):
+def test_all_but_mono_float_audio_is_refused(wave, rate):
     with pytest.raises(PipelineError):
         resample(wave, rate, 16_000)
 

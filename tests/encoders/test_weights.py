@@ -29,7 +29,7 @@ def tiny() -> nn.Module:
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """An empty project to stand in."""
+    """An empty project as working directory."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "models/pretrained").mkdir(parents=True)
     for name in ("dogs", "tuned"):
@@ -163,7 +163,7 @@ def test_a_file_cannot_run_code(folder):
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"<html>404</html>", b"PK\x03\x04broken"])
-def test_what_is_no_weights_file_is_refused(folder, name, content):
+def test_a_file_without_weights_is_refused(folder, name, content):
     (folder / name).write_bytes(content)
     with pytest.raises(PipelineError, match="readable"):
         weights.read_state(folder / name)

@@ -115,7 +115,7 @@ def test_every_bad_file_is_named_before_any_work(tmp_path):
         "a link that leads out",
         "truncated: ",
         "(10, 5) instead of (10, 4)",
-        "no .npy file",
+        ".npy",
         "numbers are needed",
     ]
     assert len(caught.value.problems) == len(expected)

@@ -59,7 +59,7 @@ def test_segment_lstm_ends_where_the_clip_ends(bidirectional):
 
 
 @pytest.mark.parametrize("fed", [torch.float32, torch.bfloat16])
-def test_where_the_processor_lacks_the_lstm_in_bfloat16_it_runs_in_float32_and_answers_in_bfloat16(fed, monkeypatch):
+def test_without_a_bfloat16_lstm_it_runs_in_float32_and_returns_bfloat16(fed, monkeypatch):
     lstm, features = SegmentLSTM(3, 8), torch.randn(2, 5, 3).to(fed)
     exact = lstm(features.float(), MASK[:1].expand(2, -1))
     monkeypatch.setattr(recurrent, "processor_has_lstm", lambda dtype: dtype != torch.bfloat16)
@@ -72,7 +72,7 @@ def test_where_the_processor_lacks_the_lstm_in_bfloat16_it_runs_in_float32_and_a
     assert all(weight.grad.dtype == torch.float32 and weight.grad.any() for weight in lstm.parameters())
 
 
-def test_asking_the_processor_is_done_once_draws_nothing_and_does_not_move_what_it_can_do():
+def test_the_processor_is_tested_once_without_a_random_draw_and_its_lstm_is_used():
     processor_has_lstm.cache_clear()
     before = torch.get_rng_state()
     with torch.inference_mode():

@@ -28,7 +28,7 @@ def test_the_share_and_the_scale_of_what_is_kept(probability, dtype):
 
 
 def test_elements_are_dropped_independently():
-    """Of one draw (neighbours up to three apart), across rows and between calls: no correlation; also not by the place within a draw."""
+    """No correlation within a draw (neighbours up to three apart), across rows, between calls, or with the place in a draw."""
     dropped = (draw(0.2, 1001, 401) == 0).double()
     flat = dropped.flatten()
     for step in (1, 2, 3, 4, 401):

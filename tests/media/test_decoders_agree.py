@@ -87,7 +87,7 @@ def test_the_comparison_sees_pictures_that_differ_though_their_times_agree(make_
 @pytest.mark.fault(7)
 def test_every_real_file_agrees_or_is_refused_for_a_known_cause(shared):
     files = sorted(str(path) for path in (shared / "clips").rglob("*") if path.is_file())
-    outcomes = {Path(path).name: found for path, found in compare_all(files, workers=2).items()}
+    outcomes = {Path(path).name: found for path, found in compare_all(files, workers=2, seconds=4.0).items()}
     assert not {name: found for name, found in outcomes.items() if isinstance(found, Failure)}
     read = {name: found for name, found in outcomes.items() if isinstance(found, Comparison)}
     assert len(read) > 90

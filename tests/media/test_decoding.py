@@ -49,7 +49,7 @@ def test_every_clip_gets_a_verdict_and_good_ones_their_arrays(make_clip, cache, 
     assert summary(manifest) == "3 clips: 1 unreadable, 1 missing, 1 ok"
 
 
-def test_what_is_in_the_cache_is_not_decoded_again_bad_verdicts_included(make_clip, cache, tmp_path, monkeypatch):
+def test_cached_clips_are_not_decoded_again_bad_verdicts_included(make_clip, cache, tmp_path, monkeypatch):
     bad = tmp_path / "bad.mp4"
     bad.write_text("<html>", encoding="utf-8")
     jobs = [job(make_clip("good.mp4", seconds=3, audio_seconds=3), cache), job(bad, cache)]
@@ -115,7 +115,7 @@ def test_a_clip_that_takes_its_child_down_has_a_status_and_is_tried_again_later(
     "fault", [OSError(28, "No space left on device"), PermissionError(13, "Permission denied"), FileExistsError(17, "x")]
 )
 @pytest.mark.fault(22)
-def test_a_cache_that_cannot_be_written_is_no_fault_of_the_clip(make_clip, cache, monkeypatch, fault):
+def test_a_cache_that_cannot_be_written_does_not_count_against_the_clip(make_clip, cache, monkeypatch, fault):
     one = job(make_clip("a.mp4", seconds=1), cache)
     monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: iter([(one, function(one))]))
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(fault))
@@ -125,7 +125,7 @@ def test_a_cache_that_cannot_be_written_is_no_fault_of_the_clip(make_clip, cache
 
 
 def test_a_file_where_the_cache_should_be_ends_decode_with_one_sentence(make_clip, cache):
-    """In the child process, where it arises."""
+    """The error arises in the child process."""
     cache.root.mkdir()
     one = job(make_clip("a.mp4", seconds=1), cache)
     with pytest.raises(PipelineError, match=r"cache .*Not a directory"):
@@ -135,7 +135,7 @@ def test_a_file_where_the_cache_should_be_ends_decode_with_one_sentence(make_cli
         decode_clips([one], [], SETTINGS)
 
 
-def test_a_fault_of_the_media_is_the_clips_whatever_its_name(make_clip, cache, monkeypatch):
+def test_an_error_while_decoding_counts_against_the_clip_whatever_its_name(make_clip, cache, monkeypatch):
     one = job(make_clip("a.mp4", seconds=1), cache)
     monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: iter([(one, Failed("OSError: [Errno 5] of the decoder"))]))
     assert decode_clips([one], [], SETTINGS)["status"].tolist() == ["unreadable"]
@@ -144,7 +144,7 @@ def test_a_fault_of_the_media_is_the_clips_whatever_its_name(make_clip, cache, m
 @pytest.mark.parametrize("rate", [1, 99, 999, 1000, 1001, 11_127, 768_000, 768_001, 1_234_567])
 @pytest.mark.parametrize("missing", ["zeros", "drop"])
 @pytest.mark.fault(7)
-def test_what_passes_decode_passes_every_ear_whatever_rate_its_header_states(make_clip, cache, monkeypatch, rate, missing):
+def test_every_audio_encoder_takes_the_sound_that_decode_accepts_at_any_stated_rate(make_clip, cache, monkeypatch, rate, missing):
     monkeypatch.setattr(decoding, "run_guarded", lambda function, todo, **_: ((each, function(each)) for each in todo))
     clip = make_clip("a.mkv", seconds=2, audio_codec="pcm_s16le", rate=8000, codec="ffv1")
     written, stated = (b"\xb5\x88" + struct.pack(">d", float(value)) for value in (8000, rate))  # Matroska's SamplingFrequency

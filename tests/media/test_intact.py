@@ -30,7 +30,7 @@ def heard(clip) -> list[int]:
 
 @pytest.mark.parametrize("decoder", ["pyav", "decord"])
 @pytest.mark.parametrize("suffix", [".mp4", ".mov"])
-def test_a_picture_that_stands_still_is_no_hole(make_clip, suffix, decoder):
+def test_a_still_picture_is_not_a_loss(make_clip, suffix, decoder):
     if decoder == "decord":
         pytest.importorskip("decord", reason="decord has no wheels for this machine")
     path = make_clip(f"still{suffix}", times=STILL)
@@ -182,7 +182,7 @@ def test_an_empty_packet_repeats_the_picture():
     assert heard(clip)[:15] == [440] * 15
 
 
-def test_what_is_lost_in_front_of_a_repeat_is_still_told(tmp_path):
+def test_a_loss_before_a_repeat_is_still_reported(tmp_path):
     content = bytearray((Path(__file__).parent / "data" / "repeats.ogv").read_bytes())
     pages = [place for place in range(len(content)) if content[place : place + 4] == b"OggS"]
     page = pages[len(pages) // 2]

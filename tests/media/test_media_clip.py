@@ -55,7 +55,7 @@ def test_ok(sound_clip, number_of):
     assert clip.facts["width"] == 128
 
 
-def test_start_aligned_sampling_as_the_papers_have_it(sound_clip, number_of):
+def test_start_aligned_sampling_as_in_the_papers(sound_clip, number_of):
     clip = read(sound_clip, frame_offset=0.0)
     assert [number_of(frame) for frame in clip.frames] == [0, 5, 10, 15, 20, 25, 30, 35]
 
@@ -147,7 +147,7 @@ def test_sound_and_cover_art_are_no_video(make_clip, tmp_path):
      (b"ffconcat version 1.0\nfile sound.mp4\n", "container")],
 )  # fmt: skip
 @pytest.mark.fault(1)
-def test_what_is_no_media_file_is_unreadable(tmp_path, sound_clip, content, words):
+def test_a_file_without_media_is_unreadable(tmp_path, sound_clip, content, words):
     shutil.copy(sound_clip, tmp_path / "sound.mp4")  # what the playlists point to exists
     path = tmp_path / "clip.mp4"
     path.write_bytes(content)

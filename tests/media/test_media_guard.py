@@ -41,7 +41,7 @@ def test_no_jobs_start_nothing():
     ],
 )
 @pytest.mark.fault(8)
-def test_a_failure_is_told_and_the_next_job_served(job, kind, words):
+def test_a_failure_is_reported_and_the_next_job_runs(job, kind, words):
     outcomes = list(run_guarded(eval, [job, "6 * 7"], workers=1, **LIMITS))
     assert [name for name, _ in outcomes] == [job, "6 * 7"]
     assert type(outcomes[0][1]) is kind

@@ -72,7 +72,7 @@ def expected(make: str, times: np.ndarray) -> list[int]:
 @pytest.mark.parametrize("make", MAKES)
 @pytest.mark.fault(7)
 def test_both_decoders_show_the_picture_of_the_moment_to_a_frame(make_clip, number_of, make):
-    """PyAV that very one; decord one at most a frame off, or it is refused by its own account."""
+    """PyAV shows the exact picture; decord shows one at most a frame off, or is refused."""
     path = MAKES[make](make_clip)
     late = 0.064 if make.startswith("late") else 0.0  # by so much the sound of AAC begins before the picture, and the clip with it
     times = np.arange(0.05, 1.7, 0.13)
@@ -91,7 +91,7 @@ def test_both_decoders_show_the_picture_of_the_moment_to_a_frame(make_clip, numb
 
 
 @pytest.mark.fault(7)
-def test_what_high_dynamic_range_states_is_no_obstacle(make_clip):
+def test_high_dynamic_range_is_read(make_clip):
     """No tone mapping, as in the papers' own extraction: the curve is taken as it is, and pictures are eight bits deep."""
     path = MAKES["high dynamic range"](make_clip)
     with av.open(str(path)) as reader:

@@ -34,7 +34,7 @@ def test_a_missing_stream_is_a_status(make_clip, parts, status):
     assert survey(make_clip(**parts), MediaSettings()).status == status
 
 
-def test_what_is_no_video_is_a_status(tmp_path):
+def test_a_file_without_video_has_a_status(tmp_path):
     (tmp_path / "page.mp4").write_text("<html>", encoding="utf-8")
     found = survey(tmp_path / "page.mp4", MediaSettings())
     assert (found.status, found.seconds) == ("unreadable", 0.0)

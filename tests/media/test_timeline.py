@@ -60,7 +60,7 @@ def parts(tmp_path_factory) -> SimpleNamespace:
 
 @pytest.mark.parametrize("second", ["second", "later", "wrapping"])
 def test_parts_of_a_transport_stream_play_one_after_the_other(parts, tmp_path, second):
-    """Back to the same clock, ahead by more than a pause, and onto a clock that wraps its 33 bits in the middle of the part."""
+    """The clock starts again, jumps ahead by more than a pause, or wraps its 33 bits in the middle of the part."""
     clip = read(join(tmp_path / "c.ts", parts.first, getattr(parts, second)))
     assert clip.status == "ok", clip.reason
     assert heard(clip) == [FIRST] * 4 + [SECOND] * 4
@@ -101,7 +101,7 @@ def test_a_part_whose_sound_or_picture_is_shorter_keeps_the_next_in_step(parts, 
 
 
 def test_program_streams_and_ogg_are_joined_too(tmp_path):
-    """Ogg gives the second part of the same kind of streams new numbers, or none: what comes is whole or says that it is not."""
+    """Ogg may give the second part's streams new numbers, or none: the answer is whole, or its status is bad."""
     for number, (hertz, first) in enumerate(((FIRST, 0), (SECOND, OFFSET))):
         write_clip(tmp_path / f"{number}.mpg", seconds=4.0, fps=25, codec="mpeg1video", time_base=25, audio_codec="mp2",
                    rate=48000, waveform=tone(hertz), first_number=first)  # fmt: skip
@@ -144,8 +144,8 @@ def test_joined_fragments_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mov", ".flv", ".avi", ".asf"])
-def test_elsewhere_the_second_part_comes_whole_or_not_at_all(tmp_path, suffix):
-    """These demuxers end with the first part, or count on: never the picture of one under the sound of the other."""
+def test_in_other_containers_the_second_part_is_whole_or_absent(tmp_path, suffix):
+    """These demuxers end with the first part, or go on counting: picture and sound never come from different parts."""
     codecs = {".avi": {"codec": "mpeg4", "audio_codec": "pcm_s16le"}, ".asf": {"codec": "mpeg4"}}.get(suffix, {})
     paths = [write_part(tmp_path / f"{hertz}{suffix}", hertz, first, **codecs) for hertz, first in ((FIRST, 0), (SECOND, OFFSET))]
     clip = read(join(tmp_path / f"c{suffix}", *paths))
@@ -172,7 +172,7 @@ def time_stamp(ticks: int) -> bytes:
 
 
 @pytest.mark.parametrize("seconds", [-1.5, 4.0, 100.0])
-def test_a_packet_off_the_clock_is_no_jump_but_told(parts, tmp_path, seconds):
+def test_a_packet_off_the_clock_is_reported_and_is_not_a_jump(parts, tmp_path, seconds):
     with av.open(str(parts.first)) as container:
         ticks = [packet.pts for packet in container.demux(container.streams.audio[0]) if packet.pts is not None][30]
     content = parts.first.read_bytes()

@@ -1,9 +1,9 @@
-"""CACE-Net as its formulas are written, in plain torch: what a step costs without any of our rewriting.
+"""CACE-Net written in plain torch straight from its formulas: the cost of a step without our optimizations.
 
 The reference of benchmarks/training.py, in float64 as the released code trains. Steps and numbers are those of the paper (He et al.,
-ACM MM 2024) and of the released network, written down from its description and not from its code: every product at every position, every
-projection by itself, softmax attention by its formula, dropout, norms and multi-head attention as torch's modules, the contrast with exp
-(which float32 does not survive). Nothing that the formulas do not ask for: the released modules that are never called are not here.
+ACM MM 2024) and of the released network, written from its description and not from its code: every product at every position, every
+projection by itself, softmax attention by its formula, dropout, norms and multi-head attention as torch modules, the contrast with exp
+(which overflows float32). The released modules that are never called are left out.
 tests/methods/test_cace_net_as_released.py holds its loss and gradients against those of the registered method.
 
 Shape letters: B batch, T segments, S positions, C classes, D width.
@@ -98,7 +98,7 @@ class CoGuidance(nn.Module):
 
 
 class CrossModalRelation(nn.Module):
-    """CMRA: one layer that asks the other modality and its own."""
+    """CMRA: one layer that attends to the other modality and its own."""
 
     def __init__(self, input_width: int, width: int, feedforward: int, dropout: float) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ class CrossModalRelation(nn.Module):
 
 
 class Interaction(nn.Module):
-    """INTER: the product of both asks both."""
+    """INTER: the product of both modalities attends to both."""
 
     def __init__(self, width: int, attention_dropout: float, dropout: float) -> None:
         super().__init__()
@@ -237,7 +237,7 @@ NAMES = {
 
 
 def pairs(reference: CaceNetAsReleased, method: Method) -> list[tuple[nn.Parameter, nn.Parameter]]:
-    """Every parameter here beside the same one of the registered method."""
+    """Pair each parameter with its counterpart in the registered method."""
     theirs = dict(method.named_parameters())
     both = []
     for name, parameter in reference.named_parameters():

@@ -1,4 +1,4 @@
-"""Which parameters a loss does not depend on, told apart from rounding."""
+"""Parameters on which a loss does not depend, separated from rounding."""
 
 from __future__ import annotations
 
@@ -18,6 +18,12 @@ def doubled(batch: Batch) -> Batch:
     return Batch(batch.visual.double(), batch.audio.double(), batch.mask, {name: stream.double() for name, stream in batch.others.items()})
 
 
+def rounding(reached: Mapping[str, Tensor]) -> set[str]:
+    """Names of the gradients that are rounding beside the largest."""
+    sizes = {name: gradient.abs().max().item() for name, gradient in reached.items()}
+    return {name for name, size in sizes.items() if size <= 1e-12 * max(sizes.values())}
+
+
 def assert_all_but_flat(method: nn.Module, reached: Mapping[str, Tensor]) -> None:
     """Every parameter of a method in float64 has a gradient, and those named above, they alone, one that is rounding.
 
@@ -26,6 +32,4 @@ def assert_all_but_flat(method: nn.Module, reached: Mapping[str, Tensor]) -> Non
     parameters = dict(method.named_parameters())
     assert reached.keys() == parameters.keys()
     assert all(gradient.dtype == torch.float64 and gradient.isfinite().all() for gradient in reached.values())
-    sizes = {name: gradient.abs().max().item() for name, gradient in reached.items()}
-    largest = max(sizes.values())
-    assert {name for name, size in sizes.items() if size <= 1e-12 * largest} == {name for name in parameters if name.endswith(FLAT)}
+    assert rounding(reached) == {name for name in parameters if name.endswith(FLAT)}

@@ -1,6 +1,6 @@
 """The blocks of the networks restated in NumPy, float64, one clip at a time; weights by their names in the state_dict.
 
-Written from the spec's formulas and not from pipeline/layers, so that tests can hold the networks against it.
+Written from the spec's formulas and not from pipeline/layers, so that tests can compare the networks with it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ VISUAL_SHAPE, AUDIO_SHAPE = (2, 3, 4), (7,)
 
 
 def example() -> tuple[Batch, AvelTargets, VideoTargets]:
-    """Three clips of 5, 3 and 1 segments, float64; the last has no event, the second, to weak supervision, two classes."""
+    """Three clips of 5, 3 and 1 segments, float64; the last has no event, the second has two classes under weak supervision."""
     generator = torch.Generator().manual_seed(0)
     visual = torch.randn(3, 5, *VISUAL_SHAPE, generator=generator, dtype=torch.float64)
     audio = torch.randn(3, 5, *AUDIO_SHAPE, generator=generator, dtype=torch.float64)

@@ -40,7 +40,7 @@ def both(epoch: int):
     return *totals, pairs(reference, method), method
 
 
-def test_loss_and_gradients_are_the_registered_methods():
+def test_loss_and_gradients_equal_the_registered_methods():
     for epoch in (0, 10):  # before and after the contrast is switched on
         ours, theirs, parameters, method = both(epoch)
         torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-9)

@@ -81,8 +81,10 @@ def test_finite_at_the_released_temperature(events, dtype):
 
 
 def gradient_of_rows(rows: np.ndarray, event: list[int], temperature: float) -> np.ndarray:
-    """d(mean loss)/d(normalised rows) of one clip without padding, from the derivative on paper: dL_i/dS_ij is j's share among the
-    candidates less its share among the positives of i, and S_ij depends on both of its rows."""
+    """d(mean loss)/d(normalised rows) of one clip without padding, derived by hand.
+
+    dL_i/dS_ij is j's share among the candidates minus its share among the positives of i, and S_ij depends on both of its rows.
+    """
     half, total = len(rows) // 2, len(rows)
     slopes = np.zeros((total, total))
     for i in range(total):
@@ -113,7 +115,7 @@ def test_gradient_equals_the_one_on_paper(events, temperature):
 
 @pytest.mark.parametrize("events", EVENTS)
 def test_bfloat16_autocast_of_an_encoder_is_finite_and_near(events):
-    """At tau 0.01 a rounding of 1 / 256 in a similarity weighs 0.4 in an exponent: near is within one."""
+    """At tau 0.01 a rounding error of 1 / 256 in a similarity changes an exponent by 0.4, so within 1 counts as near."""
     query, key = rows(2)
     event, mask = torch.tensor([EVENTS[events]] * 2, dtype=torch.bool), torch.ones(2, T, dtype=torch.bool)
     encoder = torch.nn.Linear(3, 16)

@@ -129,7 +129,7 @@ def test_weak_forward_and_losses_equal_the_numpy_restatement(form):
 
 
 def test_the_published_weak_evaluation_gives_every_segment_the_clips_label():
-    """The corrected one takes the gate for the probability it is, and answers background where it is closed."""
+    """The corrected evaluation takes the gate as a probability and answers background where it is closed."""
     batch, _, _ = example()
     batch.mask[:] = True
     corrected, published = build(supervision="weak"), build(supervision="weak", weak_evaluation="published")

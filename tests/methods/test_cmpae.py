@@ -67,7 +67,7 @@ class Reference(HanReference):
 
 
 def restated(method, batch, cross):
-    """Of each clip what :class:`Reference` says."""
+    """The output of :class:`Reference` for each clip."""
     reference = Reference(method)
     for clip, length in enumerate(LENGTHS):
         yield reference(*(stream[clip, :length].numpy() for stream in (batch.visual, batch.audio, batch.others["motion"])), cross)
@@ -116,7 +116,7 @@ def contrast(streams):
 @pytest.mark.parametrize(("epoch", "noise", "removed"), [(0, 1.0, False), (1, 0.0, False), (1, 1.0, True)])
 @pytest.mark.parametrize("number", [0, 1])
 def test_losses_equal_the_restatement(epoch, noise, removed, number):
-    """With the whole ratio every label goes from the visual targets, from the second epoch on; the label of the clip stays."""
+    """With ratio 1 all labels are removed from the visual targets from the second epoch on; the clip's labels stay."""
     batch, targets = example()
     method = build()
     method.noise_visual.fill_(noise)
@@ -141,7 +141,7 @@ def test_losses_equal_the_restatement(epoch, noise, removed, number):
 
 
 def test_frames_go_through_their_layer_apart():
-    """Averaged before the non-linearity they would give something else."""
+    """Averaging before the non-linearity would give another result."""
     batch, _ = example()
     method = build()
     inputs = method.inputs(batch)

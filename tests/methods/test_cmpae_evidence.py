@@ -32,7 +32,7 @@ def test_the_clip_is_uncertain_where_all_evidence_is_small():
 
 
 def restated(values, frozen, labels, into_clip):
-    """The mutual loss of one clip by loops; what passes no gradient comes from ``frozen``. Values: p_a, u_a, p_v, u_v, P (C,), u."""
+    """The mutual loss of one clip by loops; values without gradient come from ``frozen``. Values: p_a, u_a, p_v, u_v, P (C,), u."""
     p_a, u_a, p_v, u_v, whole, u = values
     c_a, _, c_v, _, c_whole, _ = frozen
     total, share = 0.0, max(u[0], 0.9)
@@ -52,7 +52,7 @@ def restated(values, frozen, labels, into_clip):
 @pytest.mark.parametrize("into_clip", [True, False])
 @pytest.mark.parametrize("uncertainty", [0.4, 0.95])
 def test_gradients_of_the_mutual_loss(into_clip, uncertainty):
-    """Central differences of the restatement, its detached parts held fast, in float64; a second clip of padding alone adds nothing."""
+    """Central differences of the restatement in float64, with its detached parts fixed; a second clip of padding adds nothing."""
     generator = np.random.default_rng(0)
     labels = np.array([1.0, 0, 1, 0])
     values = [generator.uniform(0.1, 0.9, 4) for _ in range(5)] + [np.array([uncertainty])]

@@ -1,4 +1,4 @@
-"""CoLeaF: who learns from what and in which order, what is kept, and what its settings say."""
+"""CoLeaF: the order of its training steps, which loss reaches which network, the kept weights, and its settings."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.methods import METHODS, Progress, create
 
 
 def test_the_passes_of_a_released_batch_and_their_order(monkeypatch):
-    """All in train mode; those that only tell, without a gradient; the teachers after their own steps."""
+    """All passes in train mode; teaching passes without a gradient; teachers run after their own steps."""
     method, (batch, targets), passes = build(anchor="cmpae").train(), example(), []
 
     def watch(network, name, label):
@@ -53,7 +53,7 @@ def test_each_released_step_reaches_its_own_network_and_no_other():
 
 
 def test_teachers_get_no_gradient_as_printed_either():
-    """Without the References' own losses nothing reaches them; without the Anchor's, only what they teach reaches it."""
+    """Without their own losses no gradient reaches the References; without its own, only teaching losses reach the Anchor."""
     method, (batch, targets) = build("paper"), example()
     terms = next(iter(method.steps(batch, targets, Progress(0, 15))))
     taught = sum(terms[f"{name}_{modality}"] for name in ("event", "co_occurrence") for modality in MODALITIES)
@@ -90,7 +90,7 @@ def test_one_adam_over_three_steps_is_three_adams():
 
 @pytest.mark.parametrize(("variant", "leaves"), [("released", False), ("paper", True)])
 def test_class_tokens_leave_one_half_in_the_variant_paper_alone(variant, leaves):
-    """The networks as they are born; four batches of training."""
+    """Newly initialized networks, four batches of training."""
     torch.manual_seed(0)
     method = create(
         "coleaf", visual_shape=(2, 4), audio_shape=(7,), num_classes=CLASSES, other_shapes={"motion": (5,)}, variant=variant, anchor="han",
@@ -124,7 +124,7 @@ def test_only_the_anchor_is_kept_and_it_predicts_as_it_did():
 
 @pytest.mark.parametrize("anchor", ["han", "jomold", "cmpae"])
 def test_the_anchor_learns_by_its_own_losses_too(anchor):
-    """Its terms are those of the method by itself, with the noise ratios at 0, and in the variant paper so are their weights."""
+    """With noise ratios 0 its terms equal those of the method alone, and in the variant paper so do their weights."""
     batch, targets = example()
     method = build("paper", anchor, contrast="none", co_occurrence=False)
     alone = METHODS.get(anchor)(method.config.anchor_config, (2, 4), (7,), CLASSES, {"motion": (5,)}).double()
@@ -173,7 +173,7 @@ def test_settings_that_make_no_anchor_are_refused(settings, message):
 
 
 def test_what_is_left_to_the_anchor_is_set_in_its_settings():
-    """As printed the Anchor weighs its own losses, and has its own thresholds; what is set there counts."""
+    """In the variant paper the Anchor's own loss weights and thresholds apply, including those set in its settings."""
     batch, _ = example()
     config = {"variant": "paper", "anchor_settings": {"audio_weight": 9.0, "clip_threshold": 0.3}}
     method = create("coleaf", visual_shape=(2, 4), audio_shape=(7,), num_classes=CLASSES, other_shapes={"motion": (5,)}, **config)

@@ -1,4 +1,4 @@
-"""CoLeaF's Reference branches: their sizes, their pass restated in NumPy, and what becomes of their class tokens."""
+"""CoLeaF's Reference branches: their sizes, their forward pass restated in NumPy, and whether their class tokens learn."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_a_pass_equals_the_numpy_restatement(token_head):
 
 
 def test_parameters_as_the_released_networks_use():
-    """2,735,154 and 4,505,650 as released, of which an attention to the other modality and two layer norms, 1,052,672 each, are dead."""
+    """Released: 2,735,154 and 4,505,650, each minus 1,052,672 unused (attention to the other modality, two layer norms)."""
     references = References(2048, 128, 512, 512, 25, "mean", feedforward=512, dropout=0.1, head_dropout=0.5)
     of_audio = [references.front_end.audio, references.audio]
     audio = sum(weight.numel() for part in of_audio for weight in part.parameters())
@@ -49,7 +49,7 @@ def test_parameters_as_the_released_networks_use():
 
 
 def trained(token_head):
-    """(first and last probabilities of the class tokens (B, C), their gradient at first) of eight steps on their loss alone."""
+    """First and last probabilities of the class tokens (B, C) and their first gradient, in eight steps on their loss only."""
     branch, stream = build(token_head), torch.randn(3, 4, WIDTH, generator=torch.Generator().manual_seed(1))
     labels = torch.tensor([[1.0, 0, 0], [0, 1, 1], [1, 0, 1]])
     optimizer = torch.optim.Adam(branch.parameters(), 0.02)
@@ -79,7 +79,7 @@ def test_a_linear_layer_for_each_token_leaves_one_half_and_learns():
 
 
 def test_only_the_visual_branch_drops_what_weighs_the_segments():
-    """In train mode: where the classifier is constant, any difference between two passes comes from the weights."""
+    """In train mode with a constant classifier, any difference between two passes comes from the attention weights."""
     stream = torch.randn(2, 4, WIDTH, generator=torch.Generator().manual_seed(1))
     for drops in (True, False):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""What CoLeaF's branches teach each other, against loops written from the equations, float64; gradients against their differences."""
+"""Losses between CoLeaF's branches against loops written from the equations, float64; gradients against differences."""
 
 from __future__ import annotations
 

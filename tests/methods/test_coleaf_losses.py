@@ -1,4 +1,4 @@
-"""CoLeaF: the losses of a batch, and their gradients, from the restated networks of HAN and of the References, NumPy, float64."""
+"""CoLeaF: losses of a batch and their gradients against HAN and the References restated in NumPy, float64."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class AnchorRestated(HanRestated):
 
 
 def restated(method, batch):
-    """Of each clip (tokens, P) of the Anchor and (tokens, P, class tokens) of the References by modality, and the Anchor's P of all."""
+    """Per clip, (tokens, P) of the Anchor and (tokens, P, class tokens) of the References by modality, and the Anchor's P."""
     anchor, references = AnchorRestated(method.anchor), ReferencesRestated(method.references)
     for clip, length in enumerate(LENGTHS):
         streams = [stream[clip, :length].numpy() for stream in (batch.visual, batch.audio, batch.others["motion"])]
@@ -193,7 +193,7 @@ def printed_contrast(contrast, anchor, references, modality):
 
 
 def assert_slope(method, batch, total, restated_total, part):
-    """Along one direction in the weights below ``part``: autograd's slope of ``total`` and that of the restatement, by differences."""
+    """Compare autograd's slope of ``total`` along one direction in the weights of ``part`` with the restatement's, by differences."""
     copied = deepcopy(method)
     weights, moved = ({name: w for name, w in m.named_parameters() if name.startswith(part)} for m in (method, copied))
     direction = {name: torch.randn(w.shape, generator=torch.Generator().manual_seed(3), dtype=w.dtype) for name, w in weights.items()}

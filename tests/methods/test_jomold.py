@@ -35,7 +35,7 @@ def spoken(method, batch):
 
 @pytest.mark.parametrize(("epoch", "noise", "removed"), [(0, 1.0, False), (1, 0.0, False), (1, 1.0, True)])
 def test_losses_equal_the_restatement(epoch, noise, removed):
-    """With the whole ratio every label goes, from the second epoch on; the label of the clip stays."""
+    """With ratio 1 all labels are removed from the modalities from the second epoch on; the clip's labels stay."""
     batch, targets = example()
     method = build()
     method.noise_visual.fill_(noise)
@@ -100,7 +100,7 @@ def test_published_noise_ratios_are_read_and_need_no_first_network(tmp_path, sha
 @pytest.mark.parametrize("way", ["file", "buffers", "stored"])
 @pytest.mark.parametrize("dtype", [None, torch.float32, torch.float64, torch.bfloat16])
 def test_noise_ratios_stay_float64_whatever_the_weights_are(tmp_path, way, dtype):
-    """8 of 164 clips: of 41 clips with the class two labels are removed, of 82 four, where a ratio in float32 gives one and three."""
+    """Ratio 8 of 164: 41 clips lose two labels and 82 clips four; in float32 they would lose one and three."""
     ratio = 8 / 164
     assert [int(np.float32(ratio) * np.float32(count)) for count in (41, 82)] == [1, 3]
     path = tmp_path / "ratios.npz"

@@ -1,4 +1,4 @@
-"""MA: its size, its losses from HAN's restated forward pass, and which labels the exchange of tracks removes, by loops."""
+"""MA: its size, its losses from HAN's restated forward pass, and the labels removed by track exchange, by loops."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def contrast(audio, picture):
 @pytest.mark.parametrize("variant", ["fixed", "released"])
 @pytest.mark.parametrize("removed", [True, False])
 def test_losses_equal_the_restatement(variant, removed):
-    """Clips are known by their annotation row. A label removed from the audio stays that of the clip, but for the released variant."""
+    """Labels are removed by annotation row. One removed from the audio stays in the clip's target, except in the released variant."""
     batch, targets = example()
     method = build(variant=variant)
     absent_audio, absent_visual = np.zeros((9, CLASSES), bool), np.zeros((9, CLASSES), bool)
@@ -133,7 +133,7 @@ def restated_removal(method, batch, labels, partners, variant):
 
 
 def test_labels_are_removed_by_exchanging_tracks():
-    """Six networks of random weights, both variants: each removes as the loops do, by annotation row; the variants are not the same."""
+    """Six random networks in both variants remove the same labels as the loops, by annotation row; the variants differ."""
     batch, targets = many_clips()
     labels = targets.labels[:, :CLASSES].numpy() > 0.5
     removed = {"fixed": [], "released": []}

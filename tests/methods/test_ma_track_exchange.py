@@ -1,4 +1,4 @@
-"""The exchange of tracks: who is unrelated, what is mistaken, and what is then not shown."""
+"""Track exchange: unrelated partners, error rates per class, and the labels found absent."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def test_mistakes_are_relative_to_the_class_of_most():
     assert mistaken(labels.float(), labels).tolist() == [0.0, 0.0, 0.0]
 
 
-def test_a_label_goes_where_neither_is_said():
+def test_a_label_is_absent_where_both_probabilities_are_low():
     limits = (torch.tensor([1.0, 1.0, 0.5, 0.0]), torch.tensor([1.0, 0.8, 1.0, 0.0]))
     said = Exchanged(torch.tensor([[0.49, 0.1, 0.3, 0.0]]), torch.tensor([[0.49, 0.39, 0.1, 0.0]]))
-    assert not_shown(said, limits).tolist() == [[True, True, False, False]]  # of a class never mistaken none goes
+    assert not_shown(said, limits).tolist() == [[True, True, False, False]]  # a class without errors loses no label
     assert not_shown(Exchanged(said.audio, said.visual + 0.1), limits).tolist() == [[False, False, False, False]]

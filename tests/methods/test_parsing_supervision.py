@@ -1,12 +1,12 @@
-"""What any parsing method can learn beside the labels of clips (guessed labels of segments), and the thresholds it can be given."""
+"""Segment pseudo-labels and selected or given thresholds, for any parsing method."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import torch
+from contract import CLASSES, LATE, SMALL, build, cases, losses, padded, random_batch, task_of
 from pydantic import ValidationError
-from test_parsing_contract import CASES, CLASSES, LATE, build, losses, padded, random_batch
 
 from pipeline.batch import Batch
 from pipeline.errors import PipelineError
@@ -17,11 +17,12 @@ from pipeline.tasks import avvp
 from pipeline.tasks.avvp import ParsingScores, ParsingTargets
 
 GUESSED = {"pseudo_labels": {"audio": "audio_labels", "visual": "visual_labels"}}
-every_case = pytest.mark.parametrize(("name", "config"), CASES)
+METHODS_OF_PARSING = [name for name in SMALL if task_of(name) == "avvp"]
+every_case = pytest.mark.parametrize(("name", "config"), cases("avvp"))
 
 
 def with_labels(batch: Batch, seed: int = 5) -> Batch:
-    """The batch with guessed labels of segments; what stands in the padding is not 0."""
+    """Add segment pseudo-labels to the batch; their padding is not 0."""
     generator = torch.Generator().manual_seed(seed)
     labels = [(torch.rand(*batch.mask.shape, CLASSES, generator=generator) < 0.4).float() for _ in range(2)]
     for table in labels:
@@ -39,20 +40,20 @@ def eval_mode(name: str, config: dict, **more) -> ParsingMethod:
 
 
 def in_training(method: ParsingMethod, batch: Batch) -> Anchored | ParsingScores:
-    """Probabilities of the segments in the pass that training makes, which CMPAE fuses otherwise than prediction."""
+    """Segment probabilities of the training pass, which CMPAE fuses differently from prediction."""
     method = getattr(method, "anchor", method)
     return method.anchor_forward(method.inputs(batch), method.crosses) if isinstance(method, AnchorMethod) else method.predict(batch)
 
 
 @every_case
 def test_guessed_labels_of_segments_enter_the_loss(name, config):
-    """Their terms from the very probabilities of the segments, clip by clip and in float64, and added to the total with weight 1."""
+    """Their terms are computed from the segment probabilities and added to the total with weight 1."""
     method = eval_mode(name, config, **GUESSED).double()
-    batch, targets = padded(0.0)
+    batch, truth = padded(0.0)
     batch = Batch(batch.visual.double(), batch.audio.double(), batch.mask, {"motion": batch.others["motion"].double()})
     labelled = with_labels(batch)
     with torch.no_grad():
-        terms, scores = losses(method, labelled, targets), in_training(method, batch)
+        terms, scores = losses(method, labelled, truth), in_training(method, batch)
     for modality, stream in (("audio", "audio_labels"), ("visual", "visual_labels")):
         expected = []
         for clip in range(4):
@@ -63,23 +64,23 @@ def test_guessed_labels_of_segments_enter_the_loss(name, config):
         assert terms[f"{modality}_segments"].item() == pytest.approx(np.mean(expected), abs=1e-9)
     nothing = {"audio_labels": torch.zeros(4, 6, CLASSES), "visual_labels": torch.zeros(4, 6, CLASSES)}
     with torch.no_grad():
-        silent = losses(method, Batch(batch.visual, batch.audio, batch.mask, {**batch.others, **nothing}), targets)
+        silent = losses(method, Batch(batch.visual, batch.audio, batch.mask, {**batch.others, **nothing}), truth)
     rest = [part["total"] - part["audio_segments"] - part["visual_segments"] for part in (terms, silent)]
     assert rest[0] != rest[1], "the targets of the clips are the largest of their segments"
 
 
 @every_case
 def test_the_targets_of_a_clip_are_the_largest_of_its_segments(name, config):
-    """Guessed labels that say in one segment what the clip's label says give the clip's own terms of a method without them."""
-    batch, targets = random_batch()
-    labels = targets.labels[:, :CLASSES]
+    """Pseudo-labels that contain the clip's labels in one segment give the same clip terms as no pseudo-labels."""
+    batch, truth = random_batch()
+    labels = truth.several.labels[:, :CLASSES]
     guessed = torch.zeros(4, 6, CLASSES)
     guessed[:, 2] = labels
     others = {**batch.others, "audio_labels": guessed, "visual_labels": guessed}
     plain, method = eval_mode(name, config), eval_mode(name, config, **GUESSED)
     with torch.no_grad():
-        expected = losses(plain, batch, targets)
-        found = losses(method, Batch(batch.visual, batch.audio, batch.mask, others), targets)
+        expected = losses(plain, batch, truth)
+        found = losses(method, Batch(batch.visual, batch.audio, batch.mask, others), truth)
     for term, value in expected.items():
         if term != "total":
             torch.testing.assert_close(found[term], value)
@@ -100,20 +101,20 @@ def test_guessed_labels_reach_no_prediction(name, config):
 @every_case
 def test_guessed_labels_that_are_not_there_are_an_error(name, config):
     method = eval_mode(name, config, **GUESSED)
-    batch, targets = random_batch()
+    batch, truth = random_batch()
     with pytest.raises(PipelineError, match=r"pseudo_labels: .*audio_labels.*\(4, 6, 3\)"):
-        losses(method, batch, targets)
+        losses(method, batch, truth)
     others = {**batch.others, "audio_labels": torch.zeros(4, 6, CLASSES), "visual_labels": torch.zeros(4, 6, 25)}
     with pytest.raises(PipelineError, match=r"visual_labels.*\(4, 6, 25\).*\(4, 6, 3\)"):
-        losses(method, Batch(batch.visual, batch.audio, batch.mask, others), targets)
+        losses(method, Batch(batch.visual, batch.audio, batch.mask, others), truth)
 
 
-def test_a_method_that_does_not_learn_from_them_says_so(monkeypatch):
+def test_a_method_that_cannot_learn_from_them_refuses(monkeypatch):
     method = eval_mode("han", {"width": 16, "feedforward": 24}, **GUESSED)
     monkeypatch.setattr(type(method), "losses_of_clips", lambda *_: {"total": torch.zeros(())})
-    batch, targets = random_batch()
+    batch, truth = random_batch()
     with pytest.raises(PipelineError, match="pseudo_labels: Han "):
-        method.losses(with_labels(batch), targets, LATE)
+        method.losses(with_labels(batch), truth.several, LATE)
 
 
 def random_truth(batch: Batch) -> ParsingTargets:
@@ -122,13 +123,13 @@ def random_truth(batch: Batch) -> ParsingTargets:
     return ParsingTargets(audio, visual, (audio | visual).any(dim=1))
 
 
-@every_case
 @pytest.mark.parametrize("selected_for", [("visual",), ("audio",), ("audio", "visual")])
-def test_thresholds_are_selected_by_the_task_s_own_metric(name, config, selected_for):
-    """Every class and threshold tried by whole answers of the task: only the chosen modality's clip gate moves."""
+@pytest.mark.parametrize("name", METHODS_OF_PARSING)
+def test_thresholds_are_selected_by_the_task_s_own_metric(name, selected_for):
+    """Compared with trying every threshold of every class; only the chosen modality's clip threshold changes."""
     batch, _ = random_batch(12)
     batch = Batch(batch.visual, batch.audio, torch.arange(6) < torch.tensor([6] * 11 + [2])[:, None], batch.others)
-    method = eval_mode(name, config, thresholds="selected", selected_for=list(selected_for))
+    method = eval_mode(name, SMALL[name].settings, thresholds="selected", selected_for=list(selected_for))
     truth = random_truth(batch)
     with torch.no_grad():
         scores = method.predict(batch)
@@ -168,7 +169,7 @@ def test_selected_thresholds_are_saved_and_take_the_place_of_the_method_s_own(na
 @every_case
 @pytest.mark.parametrize("given", [{"visual": (0.7, 0.4, 0.55)}, {"audio": (0.0, 1.0, 0.3), "visual": (0.7, 0.4, 0.55)}], ids=list)
 def test_given_thresholds_take_the_place_of_the_method_s_own(name, config, given):
-    """They are there without any validation, are saved, and are none of the first network's."""
+    """They need no validation, are saved, and do not apply to the first network."""
     batch, _ = random_batch()
     plain, method = build(name, config), build_given(name, config, given)
     with torch.no_grad():
@@ -180,7 +181,7 @@ def test_given_thresholds_take_the_place_of_the_method_s_own(name, config, given
     assert "selected_thresholds" in method.kept_weights()
     assert method.config.calibrated_after is None
     if method.config.first is not None:
-        again = type(method.config.first)(**method.config.first.model_dump())  # as the first network's row builds it
+        again = type(method.config.first)(**method.config.first.model_dump())  # as the first network's run builds it
         assert again == plain.config.first
         assert again.thresholds == "fixed"
 
@@ -190,10 +191,10 @@ def build_given(name, config, given):
     method_class = METHODS.get(name)
     settings = method_class.Config(**config, thresholds="given", given_thresholds=given)
     wanted = {stream: (5,) for stream in settings.streams}
-    return method_class(settings, (2, 6), (7,), CLASSES, wanted)
+    return method_class(settings, (2, 3, 6), (7,), CLASSES, wanted)
 
 
-@pytest.mark.parametrize("name", sorted({case.values[0] for case in CASES}))
+@pytest.mark.parametrize("name", METHODS_OF_PARSING)
 def test_given_thresholds_that_do_not_fit_are_refused(name):
     config = METHODS.get(name).Config
     for wrong in ({"thresholds": "given"}, {"given_thresholds": {"visual": [0.5]}}):
@@ -205,7 +206,7 @@ def test_given_thresholds_that_do_not_fit_are_refused(name):
         build_given(name, {}, {"audio": [0.5, 0.5]})
 
 
-@pytest.mark.parametrize("name", sorted({case.values[0] for case in CASES}))
+@pytest.mark.parametrize("name", METHODS_OF_PARSING)
 def test_an_epoch_that_is_never_reached_is_refused(name):
     config = METHODS.get(name).Config
     with pytest.raises(ValidationError, match=r"threshold_epoch 9 .*recipe\.epochs 8"):

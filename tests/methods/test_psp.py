@@ -91,7 +91,7 @@ def test_supervised_forward_and_losses_equal_the_numpy_restatement():
         event = np.array([label < CLASSES for label in labels[:length]])
         soft = event / event.sum() if event.any() else np.full(length, 1 / length)
         squares += list((shares - soft) ** 2)
-    assert network.cut > 0  # else the threshold was not put to the test
+    assert network.cut > 0  # otherwise the threshold had no effect
     assert network.kept > 0
     wanted = {"segments": np.mean(entropies), "pair": np.mean(squares), "total": np.mean(entropies) + WEIGHT * np.mean(squares)}
     assert {name: term.item() for name, term in terms.items()} == pytest.approx(wanted, abs=1e-10)
@@ -123,7 +123,7 @@ def test_pair_similarity_by_hand():
     assert pair_similarity_loss(similarity, event, mask).item() == pytest.approx((first + second) / 6)
 
 
-def test_durations_are_told_only_when_asked_for_by_name():
+def test_durations_are_used_only_with_proportions():
     assert PspConfig().training_labels == PspConfig(video_labels="proportions").training_labels == "segments"
     assert PspConfig(supervision="weak").training_labels == "video"
     assert PspConfig(supervision="weak", video_labels="proportions").training_labels == "proportions"

@@ -1,4 +1,4 @@
-"""Which connections the propagation keeps, and what padding must not do."""
+"""PSP's propagation: which connections are kept, and that padding has no effect."""
 
 from __future__ import annotations
 

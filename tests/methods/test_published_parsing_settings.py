@@ -1,5 +1,7 @@
-"""What restatements without dropout and with settings of their own cannot see of video parsing: where a training step drops out and how
-much, and the numbers of the released codes among the defaults."""
+"""Published dropout rates, their places, and default settings of video parsing methods.
+
+The restatements run without dropout and with other settings, so they cannot check these.
+"""
 
 from __future__ import annotations
 
@@ -49,13 +51,13 @@ def within(part: str, calls: Counter) -> Counter:
     ],
     ids=str,
 )
-def test_dropout_stands_where_it_is_published(name, config, expected):
+def test_dropout_is_where_it_is_published(name, config, expected):
     assert dropouts(build(name, motion=None, **config)) == expected
 
 
 @pytest.mark.parametrize("name", ["jomold", "cmpae"])
 def test_half_of_the_visual_stream_is_dropped_before_pooling_and_nothing_of_the_audio(name):
-    """Behind the tokens that contrast and CoLeaF take."""
+    """The dropout comes after the tokens used by the contrast and CoLeaF."""
     method, pooled = build(name, motion=None).train(), []
     method.pooling.register_forward_hook(lambda _module, inputs, _output: pooled.extend(inputs[:2]))
     batch = Batch(torch.randn(2, 4, 2, 2, 8), torch.randn(2, 4, 128), torch.ones(2, 4, dtype=torch.bool))

@@ -1,5 +1,7 @@
-"""What a restatement without dropout and with weights of its own cannot see: the published rates and places of dropout, the weights that
-training starts from, and the papers' numbers among the defaults."""
+"""Published dropout rates and their places, initial weights, and default settings of localization methods.
+
+The restatements run without dropout and with other weights, so they cannot check these.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ CMBS_LIKE = {("visual_input", 0.2): 1, **RELATION, ("suppression", 0.1): 2, ("su
     ],
     ids=str,
 )  # fmt: skip
-def test_dropout_stands_where_it_is_published(name, config, expected):
+def test_dropout_is_where_it_is_published(name, config, expected):
     assert dropouts(build(name, **config)) == expected
 
 

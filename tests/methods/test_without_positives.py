@@ -1,4 +1,4 @@
-"""Contrastive losses of a batch that has nothing to contrast: zero where no pair is asked for, finite everywhere, and always a gradient."""
+"""Contrastive losses of batches without pairs: zero without positives, finite everywhere, and always with a gradient."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def yes(count, *shape):
     return ~no(count, *shape)
 
 
-# Two inputs -> the loss, for a batch of so many clips in which no pair is asked for.
+# Two inputs -> the loss, for a batch of this many clips without pairs.
 NOTHING_TO_ASK = {
     "InfoNCE, one clip": (1, (), lambda a, b: info_nce(a, b, TAU, symmetric=True)),
     "InfoNCE, one clip in many rows": (5, (), lambda a, b: info_nce(a, b, TAU, groups=torch.zeros(5, dtype=torch.int64))),
@@ -50,7 +50,7 @@ NOTHING_TO_ASK = {
 
 @pytest.mark.parametrize("case", NOTHING_TO_ASK)
 @pytest.mark.fault(32)
-def test_nothing_to_ask_is_zero_with_a_gradient_of_zero(case):
+def test_without_pairs_loss_and_gradient_are_zero(case):
     count, shape, loss_of = NOTHING_TO_ASK[case]
     first, second = clips(count, *shape), clips(count, *shape, seed=1)
     loss = loss_of(first, second)

@@ -29,7 +29,7 @@ def test_a_case_counted_by_hand():
 
 
 def test_of_ten_equal_ones_the_highest_is_taken():
-    """As published (>=): also for a class that nobody shows or says."""
+    """As published (>=), also for a class that is neither true nor predicted."""
     nothing = np.zeros((2, 1, 4), bool)
     assert select_thresholds(nothing, np.zeros((2, 1)), np.array([0.45]), nothing).tolist() == pytest.approx([0.7])
 

@@ -97,7 +97,7 @@ def test_boundary_errors_equal_a_naive_loop(case):
 
 @settings(max_examples=60, deadline=None)
 @given(labelled())
-def test_the_oracle_says_each_clips_commonest_event_everywhere(case):
+def test_the_oracle_is_each_clips_most_frequent_event(case):
     _, true, mask = case
     background = LABELS - 1
     for answer, labels, counted in zip(oracle_class(true, mask, background), true, mask, strict=True):

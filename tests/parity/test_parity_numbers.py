@@ -140,7 +140,7 @@ def test_no_cause_is_named_where_none_is_known(verdict):
 
 
 def test_features_that_hardly_vary_are_not_explained_by_their_mean(verdict):
-    """A fit learns the mean of the published features; beside it, what it does not explain is small."""
+    """A fit learns the mean of the published features, beside which the unexplained rest is small."""
     ours, published = (10 + 0.1 * drifting((D,)) for _ in range(2))
     found = verdict("audio", ours, published * np.float32(1.5) + RNG.normal(size=D).astype(np.float32))
     fitted = next(each for each in found.tried if each.names == ("standardised",))

@@ -63,7 +63,7 @@ BAD_NAMES = ["../evil.mp4", "/etc/evil.mp4", "a/../../evil.mp4", "a\\..\\evil.mp
 
 @pytest.mark.parametrize("kind", ["tar", "zip"])
 @pytest.mark.fault(16)
-def test_every_name_that_leads_out_is_told_and_nothing_is_written(tmp_path, kind):
+def test_every_name_that_leads_out_is_reported_and_nothing_is_written(tmp_path, kind):
     path = write(tmp_path, kind, {**dict.fromkeys(BAD_NAMES, b"evil"), "good.mp4": b"good"})
     with pytest.raises(InputProblems) as caught:
         unpack([path], tmp_path / "raw" / "ave")
@@ -119,7 +119,7 @@ def test_a_zip_with_a_link_and_an_encrypted_entry_is_refused(tmp_path):
         unpack([path], tmp_path / "ave")
 
 
-def test_hidden_files_are_left_out_and_said_and_a_name_twice_is_refused(tmp_path):
+def test_hidden_files_are_left_out_and_listed_and_a_duplicate_name_is_refused(tmp_path):
     path = write(tmp_path, "zip", {"a.mp4": b"a", "__MACOSX/._a.mp4": b"x", ".DS_Store": b"x"})
     assert says(unpack([path], tmp_path / "ave"), "1 files, 1 bytes", "1 archives", "2 hidden")
     assert json.loads((tmp_path / "ave" / RECORD).read_text(encoding="utf-8"))["left_out"] == ["__MACOSX/._a.mp4", ".DS_Store"]
@@ -165,7 +165,7 @@ def test_a_zip_that_states_fewer_bytes_than_it_holds_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_damaged_archive_is_told_and_nothing_is_published(tmp_path, kind):
+def test_a_damaged_archive_is_reported_and_nothing_is_published(tmp_path, kind):
     path = write(tmp_path, kind)
     path.write_bytes(path.read_bytes()[: -path.stat().st_size // 3])
     with pytest.raises(PipelineError, match=f"dump.{kind}"):

@@ -126,7 +126,7 @@ def test_every_answer_of_youtube_has_its_meaning(said, outcome):
     assert not reason.startswith(("ERROR", "[", "\x1b"))
 
 
-def test_an_answer_nobody_foresaw_is_a_failure_with_its_words():
+def test_an_unknown_answer_is_a_failure_with_its_text():
     assert meaning("ERROR: [generic] Something new\nmore") == ("failed", "[generic] Something new")
     assert meaning("") == ("failed", "no message")
 
@@ -198,7 +198,7 @@ def test_a_second_run_asks_only_for_what_failed_or_vanished_and_a_third_for_noth
     assert [addresses[0][-11:] for _, addresses in yt_dlp.calls] == ["-video00001"]
 
 
-def test_what_is_already_there_under_a_common_name_is_not_fetched_and_two_files_are_told(yt_dlp, tmp_path):
+def test_an_existing_file_with_a_common_name_is_not_fetched_and_two_files_are_reported(yt_dlp, tmp_path):
     into = tmp_path / "clips"
     (into / "train").mkdir(parents=True)
     (into / "train" / "-video00000_30000_40000.mkv").write_bytes(b"mine")
@@ -257,7 +257,7 @@ def test_the_limit_counts_what_is_asked_for(yt_dlp, tmp_path):
     assert list(table["status"]) == ["ok"] * 4 + ["pending"]
 
 
-def test_a_bug_in_yt_dlp_and_a_full_disk_are_not_the_same(yt_dlp, tmp_path):
+def test_a_bug_in_yt_dlp_fails_one_video_and_a_full_disk_ends_the_run(yt_dlp, tmp_path):
     yt_dlp.answers = {"-video00000": KeyError("playerResponse"), "-video00001": OSError(28, "No space left on device")}
     with pytest.raises(FetchError, match="KeyError"):
         YtDlp(YoutubeSettings())(videos(1)[0], tmp_path)

@@ -4,7 +4,7 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.raw.wanted import Wanted, read_wanted
 
 
-def test_the_spans_of_llp_stand_in_its_ids(tmp_path):
+def test_the_ids_of_llp_hold_its_spans(tmp_path):
     file = tmp_path / "AVVP_dataset_full.csv"
     file.write_text(
         "filename\tevent_labels\n-jCEuf_lX-4_20_30\tSpeech,Dog\nAP0061o0Nvk_101.8_111.8\tDog\n-jCEuf_lX-4_20_30\tSpeech\n", encoding="utf-8"
@@ -27,7 +27,7 @@ def test_a_csv_gives_spans_or_whole_videos(tmp_path):
     ]
 
 
-def test_every_bad_line_of_a_csv_is_told(tmp_path):
+def test_every_bad_line_of_a_csv_is_reported(tmp_path):
     file = tmp_path / "ids.csv"
     bad = [
         "../../etc/xx,0,10",
@@ -49,7 +49,7 @@ def test_every_bad_line_of_a_csv_is_told(tmp_path):
 
 
 @pytest.mark.fault(15)
-def test_bad_ids_of_every_kind_are_told_at_once(tmp_path):
+def test_bad_ids_of_every_kind_are_reported_at_once(tmp_path):
     (tmp_path / "llp.csv").write_text("filename\n../x_0_10\nBjCEufrlXm4_30_20\nBjCEufrlXm4\n", encoding="utf-8")
     (tmp_path / "ave.txt").write_text("Dog&-rCEufrlXm4&good&0&10\nDog&../../etc&good&0&5\nDog&short&good&0&5\n", encoding="utf-8")
     (tmp_path / "unav.json").write_text('{"database": {"a/b": {}, "-Rjmgv0O_p0": {}, "x": {}}}', encoding="utf-8")
@@ -73,7 +73,7 @@ zzzzzzzzzzz, 0.000, 10.000, "/m/09x0r"
 """
 
 
-def test_ave_takes_its_spans_from_audiosets_lists_or_is_told_to_do_without(tmp_path):
+def test_ave_needs_audiosets_lists_or_whole_videos(tmp_path):
     annotations = tmp_path / "Annotations.txt"
     annotations.write_text(
         "Category&VideoID&Quality&StartTime&EndTime\nDog&-rCEufrlXm4&good&0&10\nCat&-rCEufrlXm4&good&2&5\nCat&7nSYwyaP4QE&good&0&9\n",

@@ -92,7 +92,7 @@ def test_files_of_the_users_are_named_and_stay(ave, tmp_path, kind):
 
 
 def test_annotations_that_are_there_are_never_overwritten(ave, tmp_path, monkeypatch, capsys):
-    """Neither by others nor by their own thinned form; both refusals come with all other problems."""
+    """Neither other annotations nor their own thinned form replace them; all problems are reported at once."""
     other = tmp_path / "other"
     (other / "annotations").mkdir(parents=True)
     (other / "features").mkdir()

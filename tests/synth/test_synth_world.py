@@ -91,7 +91,7 @@ def test_files_of_another_world_are_refused(tmp_path: Path) -> None:
         write_world(tmp_path / "other", TINY, workers=0)
 
 
-def test_progress_is_told(tmp_path: Path) -> None:
+def test_progress_is_reported(tmp_path: Path) -> None:
     counts = []
 
     def track(finished, count):
@@ -178,7 +178,7 @@ def test_layout_is_that_of_realmix(annotated: tuple[Path, list[ClipPlan]]) -> No
 
 
 def test_workers_end_with_a_killed_parent(tmp_path, repository):
-    """A pool's own workers would wait for ever for work that nobody sends."""
+    """A pool's own workers would wait for work for ever."""
     script = """
 import sys
 from pathlib import Path

@@ -198,7 +198,7 @@ def test_labels_of_the_clip_count_where_no_event_is_known():
 
 @settings(max_examples=50, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2), st.floats(0, 9.9), st.floats(0.01, 10)), max_size=3), st.floats(0, 9.9), st.floats(0.01, 10))
-def test_no_time_moves_a_weak_label(events, onset, length):
+def test_weak_labels_do_not_depend_on_time(events, onset, length):
     """The same classes at any other place and length: the same label."""
     classes = ["A", "B", "C"]
     here = [av(classes[label], start, start + duration) for label, start, duration in events]

@@ -1,4 +1,4 @@
-"""Audio-visual video parsing: targets, decisions, what evaluate writes and what the report reads of it."""
+"""Audio-visual video parsing: targets, decisions, the stored table, and how the report reads it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_truth_is_what_each_modality_has():
     assert avvp.row_targets(EVENTS, CLASSES, 4, 1.0).labels.int().tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]
 
 
-def test_training_is_told_classes_and_nothing_else():
+def test_training_sees_only_classes():
     told = avvp.video_targets([[], [], []], CLASSES, 4, 1.0, clip_labels=LABELS)
     assert told.labels.tolist() == [[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 1]]
     assert avvp.video_targets(EVENTS, CLASSES, 4, 1.0).labels[:, :3].tolist() == [[1, 1, 0], [0, 0, 1], [0, 0, 0]]
@@ -75,7 +75,7 @@ def test_a_class_is_on_where_the_segment_and_the_clip_reach_their_thresholds():
     )
     on = avvp.decide(scores, torch.tensor([[True, True, False]]))
     assert on.shape == (1, 2, 3, 2)
-    assert on[0, 0].int().tolist() == [[1, 0], [0, 0], [0, 0]]  # the clip is not held to have the second class; the last segment is padding
+    assert on[0, 0].int().tolist() == [[1, 0], [0, 0], [0, 0]]  # class 2 below the clip's threshold; last segment padding
     assert on[0, 1].int().tolist() == [[1, 1], [1, 0], [0, 0]]
 
 
@@ -98,7 +98,7 @@ def arrays(decided, truth):
     return [table.transpose(1, 2).numpy() for table in (decided[:, 0], decided[:, 1], truth.audio, truth.visual)]
 
 
-def test_metrics_are_plain_json_and_say_what_trivial_answers_score():
+def test_metrics_are_plain_json_with_scores_of_trivial_answers():
     _, decided, truth, mask = random_answers()
     metrics = avvp.score(decided, truth, mask, len(CLASSES), 1.0)
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics

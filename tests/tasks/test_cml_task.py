@@ -1,4 +1,4 @@
-"""What asks, what is answered, and how it is scored: by hand and by naive loops."""
+"""Cross-modality localization: questions, answers and scores, by hand and by naive loops."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ def test_a_split_that_asks_nothing_is_refused():
 
 
 def test_the_trivial_answers_on_aves_test_clips(shared):
-    """Published order file and labels: all 402 ask; last window 46.8, first 35.3, chance 20.8."""
+    """Published order file and labels: all 402 clips have questions; last window 46.8, first 35.3, chance 20.8."""
     annotations = shared / "annotations" / "ave"
     settings = DatasetSettings(kind="ave", clips=NO_CLIPS, annotations=annotations, segments=10, segment_seconds=1.0, split="match")
     index = build_index(settings)

@@ -1,4 +1,4 @@
-"""What every registered task offers, on random scores of three clips, the last of them padded."""
+"""The contract of every registered task, on random scores of three clips, the last of them padded."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def probabilities(*size):
     return torch.rand(size, generator=torch.Generator().manual_seed(0))
 
 
-SCORES = {  # a task that is added says here what its methods answer
+SCORES = {  # a new task adds an example of its scores here
     "avel": lambda: Scores(probabilities(N, T, C + 1).softmax(-1), attention=probabilities(N, T, 4).softmax(-1)),
     "avvp": lambda: ParsingScores(*probabilities(2, N, T, C), *probabilities(2, N, C), torch.full((N, 2, 2, C), 0.5)),
     "cml": lambda: MatchingScores(*probabilities(2, N, T, T, T)),
@@ -70,14 +70,14 @@ def test_targets_and_answers_are_sliced_by_clips(task, scores, truth):
     assert some[task.HEADLINE] is not None
 
 
-def test_the_metrics_are_plain_json_and_hold_the_headline_and_what_stands_beside_it(task, scores, truth):
+def test_the_metrics_are_plain_json_with_headline_and_secondary_metrics(task, scores, truth):
     metrics = task.score(task.decide(scores, MASK), truth, MASK, C, 1.0)
     assert json.loads(json.dumps(metrics, allow_nan=False)) == metrics
     assert isinstance(metrics[task.HEADLINE], float)
     assert {*task.SECONDARY} <= {*metrics}
 
 
-def test_the_table_says_of_which_clip_each_line_is(task, scores, truth):
+def test_the_table_names_the_clip_of_each_line(task, scores, truth):
     table = task.table(scores, task.decide(scores, MASK), truth, MASK)
     numbers = table["clip_number"].to_numpy()
     assert (np.diff(numbers) >= 0).all()
@@ -126,7 +126,7 @@ def test_tracks_and_lanes_of_one_clip(task, scores, lines):
         assert {*task.true_classes(of_clip, C)} <= {*range(C)}
 
 
-def test_weak_labels_say_no_time(task):
+def test_weak_labels_contain_no_times(task):
     events = [[vars(event) for event in of_row] for of_row in EVENTS]
     if task is TASKS.get("cml"):
         with pytest.raises(ValueError, match="no weak labels"):

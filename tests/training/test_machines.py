@@ -1,9 +1,6 @@
 """Every trained seed and every evaluation says which machine made it; a training resumed on another one names both."""
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
@@ -19,15 +16,6 @@ from pipeline.training import loop
 from pipeline.training.evaluate import evaluate_run
 
 OTHER = {"processor": "AMD EPYC 7B13", "threads": 4}
-SCRIPT = """
-import sys
-from pathlib import Path
-from test_runs import EVERY_STEP, make_inputs
-from pipeline.training.train import train_run
-root = Path(sys.argv[1])
-(root / "run").mkdir()
-train_run(make_inputs(root, epochs=1, seeds=(3,)), EVERY_STEP.model_copy(update={"threads": 2}), root / "run", root / "live")
-"""
 
 
 def machines_of(directory, seed=3):
@@ -118,8 +106,12 @@ def test_seeds_of_an_earlier_version_are_of_an_unknown_machine(tmp_path):
 
 
 def test_the_threads_on_record_are_those_that_computed(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], env=environment, check=True)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        train(make_inputs(tmp_path, epochs=1, seeds=(3,)), tmp_path / "run", EVERY_STEP.model_copy(update={"threads": 2}))
+    finally:
+        torch.set_num_threads(before)
     (machine,) = machines_of(tmp_path / "run")
     assert machine["threads"] == 2
     assert machine["instructions"] == torch.backends.cpu.get_cpu_capability()

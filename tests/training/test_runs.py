@@ -56,6 +56,13 @@ def inputs(tmp_path):
     return make_inputs(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """The files of the run of ``inputs``, trained without interruption."""
+    root = tmp_path_factory.mktemp("expected")
+    return train(make_inputs(root), root / "run")
+
+
 def make_inputs(root, poisoned=(), epochs=4, seeds=(3, 4)):
     events = [[{"modality": "av", "label": CLASSES[number % 3], "onset": 0.0, "offset": 1.0 + number % T}] for number in range(len(SPLITS))]
     index = pd.DataFrame({"row": range(len(SPLITS)), "clip": [f"clip{n}" for n in range(len(SPLITS))], "split": SPLITS, "events": events})
@@ -78,8 +85,9 @@ def scored(method, inputs, split):
 
 
 @pytest.mark.fault(34)
-def test_a_run_is_the_same_every_time_and_whatever_is_checkpointed(inputs, tmp_path):
+def test_a_run_is_the_same_every_time_and_whatever_is_checkpointed(inputs, tmp_path, expected):
     first = train(inputs, tmp_path / "a")
+    assert first == expected
     assert list(first) == ["curves.csv", "seed-3.json", "seed-3.safetensors", "seed-4.json", "seed-4.safetensors"]
     assert first == train(inputs, tmp_path / "b", TrainSettings(device="cpu", checkpoint_seconds=1e6))
     assert first["seed-3.safetensors"] != first["seed-4.safetensors"]
@@ -87,8 +95,7 @@ def test_a_run_is_the_same_every_time_and_whatever_is_checkpointed(inputs, tmp_p
 
 @pytest.mark.parametrize("after", [1, 3, 5, 14, 23])  # in the first epoch, at its end, later, in the second seed
 @pytest.mark.fault(20)
-def test_a_run_killed_at_any_step_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, after):
-    expected = train(inputs, tmp_path / "whole")
+def test_a_run_killed_at_any_step_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, after, expected):
     step, count = loop.Trainer._step, 0
 
     def killed(self, *arguments):
@@ -126,8 +133,9 @@ def cut(path):
 
 
 @pytest.mark.parametrize("damage", [flip, cut])
-def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_seed_starts_again(inputs, tmp_path, monkeypatch, capsys, damage):
-    expected = train(inputs, tmp_path / "whole")
+def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_seed_starts_again(
+    inputs, tmp_path, monkeypatch, capsys, damage, expected
+):
     step, count = loop.Trainer._step, 0
 
     def counted(self, *arguments):
@@ -194,9 +202,8 @@ def test_training_times_go_with_the_weights_and_outlive_an_interruption(inputs, 
 
 
 @pytest.mark.fault(21)
-def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(inputs, tmp_path, monkeypatch):
+def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(inputs, tmp_path, monkeypatch, expected):
     rare = TrainSettings(device="cpu", checkpoint_seconds=1e6)
-    expected = train(inputs, tmp_path / "whole", rare)
     step, count = loop.Trainer._step, 0
 
     def terminated(self, *arguments):

@@ -5,44 +5,54 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-
-import pytest
-
-SCRIPT = """
-import sys, torch
 from dataclasses import replace
 from pathlib import Path
+
+import pytest
+import torch
 from test_runs import make_inputs
+
 from pipeline.training.evaluate import evaluate_run
 from pipeline.training.settings import TrainSettings
 from pipeline.training.train import train_run
 
-root, settings = Path(sys.argv[1]), TrainSettings(device="cpu", threads=1)
-inputs = make_inputs(root, epochs=2, seeds=(3,))
-run = inputs.run.model_copy(update={"method": "psp"})  # at its full width: on two threads its weights are others
-inputs = replace(inputs, run=run, settings={"recipe": {"batch_size": 10, "epochs": 2}})
-for name, work in (("models", lambda out: train_run(inputs, settings, out, root / "live")),
-                   ("results", lambda out: evaluate_run(inputs, root / "models", settings, out))):
-    (root / name).mkdir()
-    print(torch.get_num_threads())
-    work(root / name)
-    print(torch.__config__.parallel_info())
-    torch.set_num_threads(int(sys.argv[2]))  # as in the process of another stage
-"""
+SCRIPT = "import sys, test_threads; test_threads.work(sys.argv[1], 2)"
+
+
+def work(root: str, threads: int) -> None:
+    """Train and evaluate on one thread in a process that has ``threads``; print what it had, and what the libraries say while at work."""
+    inputs, settings = make_inputs(Path(root), epochs=2, seeds=(3,)), TrainSettings(device="cpu", threads=1)
+    run = inputs.run.model_copy(update={"method": "psp"})  # at its full width: on two threads its weights are others
+    inputs = replace(inputs, run=run, settings={"recipe": {"batch_size": 10, "epochs": 2}})
+    models, results = Path(root) / "models", Path(root) / "results"
+    for directory in (models, results):
+        directory.mkdir()
+        print(torch.get_num_threads())
+        if directory == models:
+            train_run(inputs, settings, models, Path(root) / "live")
+        else:
+            evaluate_run(inputs, models, settings, results)
+        print(torch.__config__.parallel_info())
+        torch.set_num_threads(threads)  # as in the process of another stage
 
 
 @pytest.mark.fault(34)
-def test_weights_and_predictions_are_the_same_whatever_the_environment_says(tmp_path):
-    roots = {threads: tmp_path / threads for threads in ("1", "2")}
-    runs = {}
-    for threads, root in roots.items():
+def test_weights_and_predictions_are_the_same_whatever_the_environment_says(tmp_path, capsys):
+    """In a process whose environment says two threads, and in this one, which has one."""
+    roots = {"1": tmp_path / "one", "2": tmp_path / "two"}
+    for root in roots.values():
         root.mkdir()
-        environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads}
-        command = [sys.executable, "-c", SCRIPT, str(root), threads]
-        runs[threads] = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
-    for threads, run in runs.items():
-        lines = run.communicate()[0].splitlines()
-        assert run.returncode == 0
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "OMP_NUM_THREADS": "2", "MKL_NUM_THREADS": "2"}
+    command = [sys.executable, "-c", SCRIPT, str(roots["2"])]
+    other = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    capsys.readouterr()
+    work(str(roots["1"]), 1)
+    torch.set_num_threads(before)
+    told = {"1": capsys.readouterr().out, "2": other.communicate()[0]}
+    assert other.returncode == 0
+    for threads, lines in ((threads, text.splitlines()) for threads, text in told.items()):
         assert lines.count(threads) == 2  # before the training and before the evaluation
         for library in ("at::get_num_threads", "omp_get_max_threads", "mkl_get_max_threads"):
             counts = [line.split(":")[-1].strip() for line in lines if line.strip().startswith(library)]

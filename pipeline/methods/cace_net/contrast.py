@@ -14,14 +14,17 @@ Augmentation = Literal["noise", "channel_mask", "mixup"]
 
 
 def augmented_twin(features: Tensor, mask: Tensor, kind: Augmentation, strength: float) -> Tensor:
-    """What a segment is contrasted with: itself, disturbed.
+    """Perturbed copy of each segment, for the contrast.
 
     Args:
         features: (B, T, D).
         mask: (B, T), bool; False: padding.
-        kind, strength: ``noise``: plus Gaussian noise of this standard deviation; ``channel_mask``: zero in this share of the channels,
-            drawn for each clip, on all its segments alike; ``mixup``: plus so many times the segment of the same time of another clip of
-            the batch, by one permutation of the clips (nothing, where that clip has ended).
+        kind, strength: ``noise``: add Gaussian noise of this standard deviation. ``channel_mask``: set this share of the channels to zero,
+            drawn per clip and equal for all its segments. ``mixup``: add ``strength`` times the segment at the same time in another clip of
+            the batch, by one permutation of the clips (nothing where that clip has ended).
+
+    Returns:
+        (B, T, D).
     """
     if kind == "noise":
         return features + strength * torch.randn_like(features)
@@ -35,26 +38,26 @@ def augmented_twin(features: Tensor, mask: Tensor, kind: Augmentation, strength:
 def background_event_contrast(query: Tensor, key: Tensor, event: Tensor, mask: Tensor, temperature: float) -> Tensor:
     """Supervised contrast within each clip, over its T segments and their T augmented twins.
 
-    Of the 2T rows f = [q; k], an event row's positives K(i) are all other event rows (2n - 1 with n events), a background row's only its
-    own twin. L_i = -log((1/|K(i)|) sum_{k in K(i)} exp(f_i.f_k/tau) / sum_{p != i} exp(f_i.f_p/tau)), averaged over all rows.
-    In log space throughout: exp(1/tau) overflows float32 at the released tau = 0.01.
+    Among the 2T vectors f = [q; k], the positives K(i) of an event are all other events (2n - 1 with n event segments); the only positive
+    of a background segment is its own twin. L_i = -log((1/|K(i)|) sum_{k in K(i)} exp(f_i.f_k/tau) / sum_{p != i} exp(f_i.f_p/tau)),
+    averaged over all vectors. Computed in log space, because exp(1/tau) overflows float32 at the released tau = 0.01.
 
     Args:
         query: (B, T, D), encoded segments, not yet normalised.
         key: (B, T, D), encoded augmented segments, not yet normalised.
         event: (B, T), bool.
-        mask: (B, T), bool; padded segments are neither rows nor candidates.
+        mask: (B, T), bool; padded segments have no loss and are no candidates.
         temperature: tau > 0.
 
     Returns:
-        Scalar, in float32 at least; 0 without a valid segment.
+        Scalar, at least float32; 0 without a valid segment.
     """
     with torch.autocast(query.device.type, enabled=False):
         rows = torch.cat([at_least_float32(query), at_least_float32(key)], dim=1)
         rows = torch.nn.functional.normalize(rows, dim=-1)
         similarity = rows @ rows.transpose(1, 2) / temperature  # (B, 2T, 2T)
         positive, candidate = _pairs(event, mask)
-        # Finite, not -inf: a padded row has no candidate at all, and its gradient must be 0 and not NaN.
+        # Finite, not -inf: a padded segment has no candidates, and its gradient must be 0, not NaN.
         excluded = torch.finfo(similarity.dtype).min
         numerator = similarity.masked_fill(~positive, excluded).logsumexp(dim=-1)
         denominator = similarity.masked_fill(~candidate, excluded).logsumexp(dim=-1)
@@ -63,7 +66,7 @@ def background_event_contrast(query: Tensor, key: Tensor, event: Tensor, mask: T
 
 
 def _pairs(event: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, T), (B, T) bool -> which pairs of the 2T rows are positive, which count in the denominator; (B, 2T, 2T) bool each."""
+    """Positive pairs and candidate pairs of the 2T vectors: (B, T), (B, T) bool -> (B, 2T, 2T) bool each."""
     segments = event.shape[1]
     own = torch.eye(2 * segments, dtype=torch.bool, device=event.device)
     twin = own.roll(segments, dims=1)

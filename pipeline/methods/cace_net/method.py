@@ -1,32 +1,34 @@
-"""CACE-Net: He, Liu, Li, Zhao, Shen, Kong, Yang, Zeng, "CACE-Net: Co-guidance Attention and Contrastive Enhancement for Effective
-Audio-Visual Event Localization", ACM MM 2024. Published on AVE, supervised, VGG-19 + VGGish features: 80.80 % of segments.
+"""CACE-Net: co-guidance attention and contrastive enhancement for audio-visual event localization.
 
-Audio and visual guide each other (AVCA, Eqs. 1-6), BiLSTMs, relations within and across modalities (CMRAN), gates that suppress the
-background (CMBS), interaction, a contrast of background and event within each clip (BECE, Eqs. 7-8), and two heads: is this segment an
-event (Eq. 10), and of which class is the clip's event (Eq. 11). A segment is of that class where the first says above 0.5.
+He, Liu, Li, Zhao, Shen, Kong, Yang, Zeng, "CACE-Net: Co-guidance Attention and Contrastive Enhancement for Effective Audio-Visual Event
+Localization", ACM MM 2024. Published on AVE, supervised, VGG-19 + VGGish features: 80.80 % of segments.
 
-``variant``: the released code (default; the published number is its) departs from the paper in what follows, ``paper`` undoes it.
+Audio and visual guide each other (AVCA, Eqs. 1-6); then come BiLSTMs, relations within and across modalities (CMRAN), gates that suppress
+the background (CMBS), an interaction, a contrast of background and event within each clip (BECE, Eqs. 7-8), and two heads: event or
+background per segment (Eq. 10), and one event class per clip (Eq. 11). A segment gets that class where its event probability exceeds 0.5.
+
+``variant``: ``released`` (default; the published number comes from this code) differs from ``paper`` as follows.
 
 * v^g: the map that guides the audio has a spatial self-attention of its own (paper: one for both directions), and all three
-  self-attentions have dropout, residual and layer norm, the visual ones sharing the norm (paper, Eq. 3: none of these).
-* The contrast loss and Eq. 8's F_o begin at an eighth of the epochs (paper: silent, so from the start).
+  self-attentions have dropout, residual and layer norm, with the norm shared by the visual ones (paper, Eq. 3: none of these).
+* The contrast loss and Eq. 8's F_o start after an eighth of the epochs (paper: not stated, so from the start).
 * Class logits are those of Eq. 11 plus gamma times the per-modality scores ``av`` (paper: Eq. 11 alone).
 * A clip without an event counts as class 0 in the class terms (paper: undefined; here such a clip is left out of them).
 
-``gate_loss``: released ("faithful") is binary cross-entropy *with logits* on a gate that is a product of sigmoids already: a double
+``gate_loss``: released ("faithful") is binary cross-entropy *with logits* on a gate that is already a product of sigmoids: a double
 sigmoid, inherited from CMBS, whose term lies in [0.313, 1.313] and never below log 2 on background. "corrected" (default) is
-binary cross-entropy on the product itself. It touches neither the network nor the inference.
+binary cross-entropy on the product itself. Network and inference are the same for both.
 
 Kept as released in both variants: all attention of AVCA unscaled, no positional encoding, INTER sequential, one encoder for queries
-and keys, no stop-gradient in the contrast, F_o with the unnormalised encoder output. Not kept: modules that are registered and never
-called (29 % of the released 13.12 M parameters), and the noise drawn in evaluation, which changed nothing but the random state.
+and keys, no stop-gradient in the contrast, F_o with the unnormalised encoder output. Not kept: modules that are registered but never
+called (29 % of the released 13.12 M parameters), and the noise drawn in evaluation, which only changed the random state.
 
-Weak supervision, which neither paper nor code has (the released class fails at construction), is ours, after CMRAN's and CMBS's: both
-clip-level heads know the background as one label more, the clip's logits are max_t(sigmoid(event_t) r), r the class logits, cross-entropy
-against the clip's label stands for ``event`` and ``class``, the same on the per-modality scores for ``modality_class``; the gates have no
-loss of their own, and BECE contrasts the segments that the event head takes for events with the others.
+Weak supervision is ours, after CMRAN and CMBS; the paper does not have it, and the released class fails at construction. Both clip-level
+heads have the background as one more label. The clip's logits are max_t(sigmoid(event_t) r), with r the class logits. Cross-entropy with
+the clip's label replaces ``event`` and ``class``, and the same on the per-modality scores replaces ``modality_class``. The gates have no
+loss of their own, and BECE contrasts the segments marked by the event head with the others.
 
-Audio other than ``audio_hidden`` wide, where the released code cannot run, is projected: ReLU(Lin(D_a -> audio_hidden)).
+Audio of another width than ``audio_hidden``, on which the released code cannot run, is projected: ReLU(Lin(D_a -> audio_hidden)).
 """
 
 from __future__ import annotations
@@ -55,14 +57,14 @@ from pipeline.methods.shared.two_heads import scores_of_heads
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.labels import VideoTargets
 
-CONTRAST_START = 1 / 8  # of the epochs, in the released code
+CONTRAST_START = 1 / 8  # share of the epochs before the contrast starts, in the released code
 
 
 class CaceNetConfig(SuppressionConfig):
-    """Defaults are the paper's network and weights, with those of :class:`SuppressionConfig`; narrow widths suit small data.
+    """Defaults: the paper's network and weights, plus those of :class:`SuppressionConfig`; narrower widths suit small data.
 
-    ``guidance`` names the modality that guides (paper's Table 1, whose row labels and prose disagree): ``none`` "w/o AVCA" 78.26 (map's
-    mean, audio as it is); ``audio`` guides visual, row "AVCA-Visual-only" 78.83, released "Audio-Guide"; ``visual`` guides audio, row
+    ``guidance`` names the guiding modality (paper's Table 1, whose line labels and prose disagree): ``none`` "w/o AVCA" 78.26 (map's mean,
+    audio unchanged); ``audio`` guides visual, line "AVCA-Visual-only" 78.83, released "Audio-Guide"; ``visual`` guides audio, line
     "AVCA-Audio-only" 77.23, released "Visual-Guide"; ``both`` 80.30 without and 80.80 with contrast.
     """
 
@@ -70,25 +72,23 @@ class CaceNetConfig(SuppressionConfig):
     gate_loss: GateLoss = "corrected"
     guidance: Guidance = "both"
     temporal: Literal["bilstm", "lstm", "snn", "none"] = Field("bilstm", description="Table S1: 80.80 | 77.04 | 77.11 | 76.39")
-    spiking_steps: int = Field(15, ge=1, description="of the LIF neurons for each segment, Table S1 (temporal: snn)")
-    spiking_time_constant: float = Field(15.0, gt=0, description="of their leak, in steps; the paper is silent, a segment's length is ours")
+    spiking_steps: int = Field(15, ge=1, description="simulation steps of the LIF neurons per segment, Table S1 (temporal: snn)")
+    spiking_time_constant: float = Field(15.0, gt=0, description="of the leak, in steps; not in the paper, we use a segment's length")
     contrast: bool = Field(True, description="BECE; off: Table 1's 80.30")
     lambda_contrast: float = Field(0.6, ge=0, description="lambda of Eq. 8, F_o = F_av + lambda F_FT; Table 2")
     enhanced_heads: Literal["event", "both"] = Field("event", description="heads that see F_o: 80.80 | both (Table 2's *): 80.65")
     contrast_weight: float = Field(1.0, ge=0, description="of the contrast term in the total (lambda_1 of Table S4b)")
-    contrast_temperature: float = Field(0.01, ge=1e-4, le=1000, description="tau of Eq. 7; the paper is silent")
+    contrast_temperature: float = Field(0.01, ge=1e-4, le=1000, description="tau of Eq. 7; not in the paper")
     augmentation: Augmentation = Field("noise", description="of the twins, Table S4a: 80.80 | channel_mask 79.20 | mixup 78.36")
     contrast_noise: float = Field(0.1, ge=0, description="sigma of the noise, Table S4a")
-    contrast_mask: float = Field(
-        0.1, gt=0, lt=1, description="share of the channels masked (augmentation: channel_mask); the paper is silent"
-    )
-    contrast_mixup: float = Field(0.1, gt=0, description="weight of the other clip (augmentation: mixup); the paper is silent, as released")
+    contrast_mask: float = Field(0.1, gt=0, lt=1, description="share of the channels masked (augmentation: channel_mask); not in the paper")
+    contrast_mixup: float = Field(0.1, gt=0, description="weight of the other clip (augmentation: mixup); not in the paper, as released")
     psi: float = Field(0.3, ge=0, description="visual guidance of the audio, Eq. 6")
     cross_feedforward: int = Field(512, ge=1)
 
 
 def temporal_encoder(config: CaceNetConfig, input_width: int, output_width: int) -> SegmentLSTM | SpikingSegments | None:
-    """One modality's encoder over time, of Table S1."""
+    """Build one modality's temporal encoder (Table S1)."""
     if config.temporal == "snn":
         return SpikingSegments(input_width, output_width, config.spiking_steps, config.spiking_time_constant)
     return None if config.temporal == "none" else SegmentLSTM(input_width, output_width, bidirectional=config.temporal == "bilstm")
@@ -96,10 +96,10 @@ def temporal_encoder(config: CaceNetConfig, input_width: int, output_width: int)
 
 @METHODS.register("cace_net")
 class CaceNet(LocalizationMethod):
-    """The whole network; every registered parameter is used. 9,283,417 of them at 7x7x512 / 128, C = 28.
+    """The whole network; every registered parameter is used: 9,283,417 at 7x7x512 / 128, C = 28.
 
-    The buffer ``contrast_active`` records whether F_o has been switched on: it is part of the state_dict, so that a checkpoint predicts
-    as it did in training.
+    The buffer ``contrast_active`` records whether F_o is switched on. It is part of the state_dict, so a checkpoint predicts as it did in
+    training.
     """
 
     Config = CaceNetConfig
@@ -130,7 +130,7 @@ class CaceNet(LocalizationMethod):
         self.register_buffer("contrast_active", torch.tensor(False))
 
     def _features(self, inputs: Inputs) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Guided and temporally encoded: visual (B, T, D), audio (B, T, D_a), attention weights (B, T, S) or None."""
+        """Guided and temporally encoded features: visual (B, T, D), audio (B, T, D_a), attention weights (B, T, S) or None."""
         visual, audio, weights = self.guidance(self.visual_input(inputs.visual), self.audio_input(inputs.audio), inputs.mask)
         if self.visual_temporal is not None and self.audio_temporal is not None:
             visual, audio = self.visual_temporal(visual, inputs.mask), self.audio_temporal(audio, inputs.mask)
@@ -152,7 +152,7 @@ class CaceNet(LocalizationMethod):
         return Outputs(fused, modality_logits, audio_gate, visual_gate, event_logits, class_logits, weights)
 
     def _switch_contrast(self, progress: Progress) -> bool:
-        """In training, set the buffer by the progress; in evaluation, what the buffer says."""
+        """Whether F_o is active: set the buffer from the progress in training, read it in evaluation."""
         if not self.training:
             return bool(self.contrast_active)
         start = CONTRAST_START * progress.epochs if self.config.variant == "released" else 0
@@ -161,9 +161,9 @@ class CaceNet(LocalizationMethod):
         return active
 
     def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
-        """Eq. 12: ``event`` + ``class`` + ``gate`` + ``modality_class`` (the last two L_sup) + contrast_weight * ``contrast``.
+        """Eq. 12: ``event`` + ``class`` + ``gate`` + ``modality_class`` (the last two are L_sup) + contrast_weight * ``contrast``.
 
-        Each a mean over valid segments or over clips; ``contrast`` is 0 until it is switched on, and missing with ``contrast: false``.
+        Each is a mean over valid segments or over clips; ``contrast`` is 0 until switched on, and absent with ``contrast: false``.
         """
         active = self._switch_contrast(progress)
         outputs = self._outputs(method_inputs(self, batch), active)
@@ -177,7 +177,7 @@ class CaceNet(LocalizationMethod):
     def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
         """``video`` + ``modality_video`` + contrast_weight * ``contrast``; means over clips.
 
-        ``contrast`` takes as events what the event head says, and nothing in a clip without one: labels of segments there are none.
+        There are no segment labels, so ``contrast`` takes as events the segments marked by the event head, in clips labelled with an event.
         """
         inputs = method_inputs(self, batch)
         active = self._switch_contrast(progress)
@@ -188,7 +188,7 @@ class CaceNet(LocalizationMethod):
         return self._with_contrast(terms, outputs.fused, supposed, batch.mask, active)
 
     def _with_contrast(self, terms: dict[str, Tensor], fused: Tensor, event: Tensor, mask: Tensor, active: bool) -> dict[str, Tensor]:
-        """The terms, the contrast among them, and their ``total``."""
+        """Add the contrast term and the ``total``."""
         total = torch.stack(list(terms.values())).sum()
         if self.contrast_encoder is not None:
             terms["contrast"] = self._contrast(fused, event, mask) if active else torch.zeros_like(total)
@@ -196,7 +196,7 @@ class CaceNet(LocalizationMethod):
         return {**terms, "total": total}
 
     def _contrast(self, fused: Tensor, event: Tensor, mask: Tensor) -> Tensor:
-        """Eq. 7 between the encoded segments and their augmented twins."""
+        """Eq. 7 between encoded segments and their augmented twins."""
         assert self.contrast_encoder is not None
         config = self.config
         strength = {"noise": config.contrast_noise, "channel_mask": config.contrast_mask, "mixup": config.contrast_mixup}

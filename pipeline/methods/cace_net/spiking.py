@@ -1,8 +1,8 @@
-"""A layer of leaky integrate-and-fire (LIF) neurons over the segments of a clip: CACE-Net's third temporal encoder (supplement, Table S1).
+"""Leaky integrate-and-fire (LIF) neurons over a clip's segments: CACE-Net's third temporal encoder (supplement, Table S1).
 
-The paper says: one hidden layer, LIF neurons (Dayan and Abbott, "Theoretical Neuroscience", 2005, Sec. 5.4), 15 time steps, run forward in
-time like an LSTM of one direction. Ours, for want of more: each segment's features drive the neurons, as a constant current, for that many
-steps; the membrane is carried on into the next segment, which is what makes it a *temporal* encoder; the output is the rate of spikes.
+From the paper: one hidden layer, LIF neurons (Dayan and Abbott, "Theoretical Neuroscience", 2005, Sec. 5.4), 15 time steps, run forward in
+time like a one-directional LSTM. The rest is our choice: each segment's features drive the neurons as a constant current for that many
+steps; the membrane potential carries over into the next segment, which makes it a *temporal* encoder; the output is the spike rate.
 """
 
 from __future__ import annotations
@@ -17,8 +17,11 @@ from pipeline.layers.precision import at_least_float32
 
 
 class Spike(torch.autograd.Function):
-    """1 where the distance to the threshold is not negative, else 0; backwards the derivative of atan(pi x) / pi + 1/2, which is 1 at the
-    threshold and never 0 (the surrogate of Fang et al., "Incorporating Learnable Membrane Time Constant ...", ICCV 2021, alpha = 2)."""
+    """Spike function: 1 where the distance to the threshold is not negative, else 0.
+
+    The backward pass uses the derivative of atan(pi x) / pi + 1/2, which is 1 at the threshold and never 0 (the surrogate of Fang et al.,
+    "Incorporating Learnable Membrane Time Constant ...", ICCV 2021, alpha = 2).
+    """
 
     @staticmethod
     def forward(ctx: Any, distance: Tensor) -> Tensor:
@@ -32,12 +35,14 @@ class Spike(torch.autograd.Function):
 
 
 class SpikingSegments(nn.Module):
-    """u <- decay u + W x + b; a spike and u <- 0 where u >= 1. No gradient flows through the reset.
+    """A layer of LIF neurons.
+
+    u <- decay u + W x + b; where u >= 1, a spike and u <- 0. No gradient flows through the reset.
 
     Args:
         input_width: D of a segment.
         output_width: number of neurons.
-        steps: simulated for each segment.
+        steps: simulation steps per segment.
         time_constant: of the leak, in steps: decay = exp(-1 / time_constant).
     """
 
@@ -47,7 +52,15 @@ class SpikingSegments(nn.Module):
         self.steps, self.decay = steps, math.exp(-1 / time_constant)
 
     def forward(self, features: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, input_width), (B, T) bool with padding at the end only -> (B, T, output_width), spikes per step, in [0, 1]."""
+        """Spike rates per segment.
+
+        Args:
+            features: (B, T, input_width).
+            mask: (B, T), bool, with padding only at the end.
+
+        Returns:
+            (B, T, output_width), spikes per step, in [0, 1].
+        """
         currents = at_least_float32(self.current(features))
         membrane = torch.zeros_like(currents[:, 0])
         rates = []

@@ -1,1 +1,1 @@
-"""CCLN-style networks (IEEE TMM 2025): localization, and matching for cross-modality localization."""
+"""CCLN-style networks (IEEE TMM 2025): event localization, and matching for cross-modality localization."""

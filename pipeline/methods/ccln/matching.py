@@ -1,14 +1,18 @@
-"""CCLN-style matching for cross-modality localization. The abstract of CCLN (:mod:`pipeline.methods.ccln.method`) says no more than that
-the network does "Cross-Modal Localization (CML) tasks" too; how is our design, and no result of it is the paper's.
+"""CCLN-style matching for cross-modality localization.
 
-Of the given window no sound and picture stand together, so the backbone's guidance and interaction have nothing to work on: what is left
-of the network is its branch. Each modality's segments are embedded (Lin ReLU Lin), a window is the mean of its embeddings, psi; the
-searched clip's embeddings are related to one another (self-attention within the modality), f_t. After SBI's idea their correlation is
-gated by what both say fused: logit_t = sigmoid(w ReLU(W_p psi + W_f f_t)) k cos(psi, f_t) + b, of the probability that segment t belongs to
-the event; ``gated: false`` leaves the gate out. Binary cross-entropy against the event's segments in both directions; FEE on each
-modality's f; WCCL between the event's psi of both modalities. A map enters by its mean. A window is scored by the sum of its logits.
+CCLN's abstract (:mod:`pipeline.methods.ccln.method`) only states that the network also does "Cross-Modal Localization (CML) tasks". The
+design is ours, and no result of it is the paper's.
 
-In training the window is the clip's event; clips without one train nothing.
+The given window is known in one modality only, so the backbone's guidance and interaction have nothing to work on; the branch remains.
+Each modality's segments are embedded (Lin ReLU Lin). A window is the mean psi of its embeddings; self-attention within the searched
+modality turns its embeddings into f_t. Following SBI, a gate from the fused signal scales their correlation:
+logit_t = sigmoid(w ReLU(W_p psi + W_f f_t)) k cos(psi, f_t) + b, the logit of segment t belonging to the event. ``gated: false`` leaves the
+gate out.
+
+Losses: binary cross-entropy with the event's segments in both directions; FEE on each modality's f; WCCL between the event's psi of both
+modalities. A map enters as its mean. A window's score is the sum of its logits.
+
+In training the window is the clip's event; clips without an event do not contribute.
 """
 
 from __future__ import annotations
@@ -34,7 +38,7 @@ from pipeline.tasks.cml import MatchingScores, MatchingTargets
 
 
 class CclnMatchingRecipe(Recipe):
-    """Ours: Adam 7e-4, batches of 64, 60 epochs, gradients clipped to a norm of 0.5."""
+    """Adam 7e-4, batches of 64, 60 epochs, gradient norm at most 0.5; our choice."""
 
     learning_rate: float = Field(7e-4, gt=0)
     batch_size: int = Field(64, ge=1)
@@ -43,9 +47,9 @@ class CclnMatchingRecipe(Recipe):
 
 
 class CclnMatchingConfig(MethodConfig):
-    """All ours; margin, temperatures and weights as in ``ccln``."""
+    """All settings are our choice; margin, temperatures and weights as in ``ccln``."""
 
-    gated: bool = Field(True, description="the gate on the correlation, after SBI")
+    gated: bool = Field(True, description="gate the correlation, after SBI")
     foreground_enhancement: bool = Field(True, description="FEE")
     foreground_weight: float = Field(0.5, ge=0)
     foreground_margin: float = Field(1.0, gt=0, le=2)
@@ -67,7 +71,7 @@ class CclnMatchingConfig(MethodConfig):
 
 
 class Direction(nn.Module):
-    """From windows psi of the given modality and segments f of the searched one to logits."""
+    """Logits from the given modality's windows psi and the searched modality's segments f."""
 
     def __init__(self, width: int, gated: bool) -> None:
         super().__init__()
@@ -75,7 +79,7 @@ class Direction(nn.Module):
         self.gate = nn.ModuleList([nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, 1)]) if gated else None
 
     def forward(self, asking: Tensor, searched: Tensor) -> Tensor:
-        """(B, Q, D), (B, T, D) -> (B, Q, T)."""
+        """Logit of each window and segment: (B, Q, D), (B, T, D) -> (B, Q, T)."""
         correlation = normalize(asking, dim=-1) @ normalize(searched, dim=-1).transpose(1, 2)
         if self.gate is not None:
             of_window, of_segment, score = self.gate
@@ -85,7 +89,7 @@ class Direction(nn.Module):
 
 
 class Modality(nn.Module):
-    """Embeddings of segments alone, and related to one another."""
+    """Embeddings of one modality's segments, before and after self-attention."""
 
     def __init__(self, input_width: int, config: CclnMatchingConfig) -> None:
         super().__init__()
@@ -93,14 +97,14 @@ class Modality(nn.Module):
         self.relate = IntraModalRelation(config.width, config.width, config.heads, config.feedforward, dropout=config.dropout)
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, D_in), (B, T) bool -> embeddings, f (B, T, D) both."""
+        """Embed the segments: (B, T, D_in), (B, T) bool -> embeddings and f, (B, T, D) each."""
         embedded = self.embed(features)
         return embedded, self.relate(embedded, mask)
 
 
 @METHODS.register("ccln_matching")
 class CclnMatching(MatchingMethod):
-    """Both modalities, and the two directions of the search."""
+    """Embeddings of both modalities and both directions of the search."""
 
     Config = CclnMatchingConfig
     config: CclnMatchingConfig
@@ -111,12 +115,15 @@ class CclnMatching(MatchingMethod):
         self.audio_to_visual, self.visual_to_audio = (Direction(config.width, config.gated) for _ in range(2))
 
     def _encoded(self, batch: Batch) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
-        """Embeddings and f of the visual, and of the audio modality."""
+        """Embeddings and f of the visual and of the audio modality."""
         inputs = method_inputs(self, batch)
         return self.visual(inputs.visual.mean(dim=-2), inputs.mask), self.audio(inputs.audio, inputs.mask)
 
     def losses_of_matches(self, batch: Batch, targets: MatchingTargets) -> dict[str, Tensor]:
-        """``a2v`` + ``v2a`` + foreground_weight * ``foreground`` + contrast_weight * ``contrast``; means over valid segments or clips."""
+        """``a2v`` + ``v2a`` + foreground_weight * ``foreground`` + contrast_weight * ``contrast``.
+
+        Each is a mean over valid segments or over clips.
+        """
         (visual, searched_visual), (audio, searched_audio) = self._encoded(batch)
         event = targets.event & batch.mask
         eventful = event.any(dim=1, keepdim=True)
@@ -151,12 +158,12 @@ class CclnMatching(MatchingMethod):
         )
 
     def _all_windows(self, direction: Direction, given: Tensor, searched: Tensor) -> Tensor:
-        """Every window of the given modality against every one of the other: (B, L, T, T)."""
+        """Score of every window of the given modality with every window of the other: (B, L, T, T)."""
         segments = given.shape[1]
         asking = window_means(given, windows(segments, given.device).flatten(0, 1).expand(len(given), -1, -1))
         return sums_over_windows(direction(asking, searched).unflatten(1, (segments, segments)))
 
 
 def window_means(features: Tensor, window: Tensor) -> Tensor:
-    """(B, T, D), (B, Q, T) bool -> (B, Q, D); zero for an empty window."""
+    """Mean feature of each window: (B, T, D), (B, Q, T) bool -> (B, Q, D); zero if empty."""
     return window.to(features.dtype) @ features / window.sum(dim=-1, keepdim=True).clamp(min=1)

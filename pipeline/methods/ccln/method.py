@@ -1,30 +1,34 @@
-"""CCLN-style: after Sun, Chen, Zhu, Zhang, Lu, Chen, "Listen With Seeing: Cross-Modal Contrastive Learning for Audio-Visual Event
-Localization", IEEE TMM 2025. Only its abstract is public: no equation, no number, no code. What follows is our design after it, and no
-result of this method is the paper's. What the abstract says, and how we read it:
+"""CCLN-style network for audio-visual event localization, designed from the paper's abstract.
+
+After Sun, Chen, Zhu, Zhang, Lu, Chen, "Listen With Seeing: Cross-Modal Contrastive Learning for Audio-Visual Event Localization", IEEE TMM
+2025. Only its abstract is public: no equation, no number, no code. The design is ours, and no result of this method is the paper's. The
+abstract's sentences, and how we read them:
 
 * "a novel Cross-modal Contrastive Learning Network (CCLN) for AVEL, comprising a backbone network and a branch network": the backbone
-  localizes; the branch projects both modalities, before they exchange anything, to one space, and has a loss but no part in inference.
+  localizes; the branch projects both modalities, before they interact, to one space; it has a loss but no part in inference.
 * "In the backbone network ... we elucidate the process of audio-visual information fusion, interaction, and integration from an
-  information-flow perspective": fusion is the signal f in SBI, interaction is SBI, integration is CMBS's: each modality's gate raises the
-  other's segments, then both are merged. Before them come CMBS's audio-guided attention, BiLSTMs, and self-attention within each modality.
+  information-flow perspective": fusion is the signal f in SBI, interaction is SBI, integration is CMBS's, where each modality's gate raises
+  the other's segments before both are merged. Before them come CMBS's audio-guided attention, BiLSTMs, and self-attention within each
+  modality.
 * "the Self-constrained Bi-modal Interaction (SBI) module is a bi-modal attention structure integrated with audio-visual fusion
   information, and through gated processing of the audio-visual correlation matrix, it effectively captures inter-modal correlation":
-  :class:`pipeline.methods.ccln.self_constrained_interaction.SelfConstrainedInteraction`, in the place of CMBS's cross-modal relation. "New
-  noise is introduced during the audio-visual fusion process": what the gate may keep out. ``interaction``: gated, plain, none.
+  :class:`pipeline.methods.ccln.self_constrained_interaction.SelfConstrainedInteraction` replaces CMBS's cross-modal relation. "New noise is
+  introduced during the audio-visual fusion process": the gate can keep this noise out. ``interaction``: gated, plain, none.
 * "The Foreground Event Enhancement (FEE) module emphasizes the significance of event-level boundaries by elongating the distance between
-  scene events during training through adaptive weights": a loss on the merged features, event against background segments of a clip,
+  scene events during training through adaptive weights": a loss between event and background segments of a clip, on the merged features,
   :func:`pipeline.methods.ccln.foreground_enhancement.foreground_enhancement`. ``foreground_enhancement: false`` leaves it out.
 * "we introduce weak video-level labels to constrain the cross-modal semantic alignment of audio-visual events and design a weakly
   supervised cross-modal contrastive learning loss (WCCL Loss) function, which enhances the quality of fusion representation in the
-  dual-branch contrastive learning framework": :func:`pipeline.methods.ccln.video_contrast.video_contrast` on the branch, whose clip
-  embedding is the mean of its segments' weighted by their event probability (without gradient), because events are to be aligned. What
-  SBI and the merging work on is shaped by it. ``contrast: false`` leaves branch and loss out.
-* "for both fully supervised and weakly supervised event localization": fully supervised, the losses of CMBS's heads are kept, the gates'
-  in its corrected form. Weakly supervised, both clip-level heads know the background as one label more, the clip's logits are
-  max_t(sigmoid(event_t) r), r the class logits, and FEE takes for events what the event head takes for events. WCCL is the same in both.
+  dual-branch contrastive learning framework": :func:`pipeline.methods.ccln.video_contrast.video_contrast` on the branch. A clip's embedding
+  is the mean of its segments' embeddings, weighted by event probability (without gradient), because events are to be aligned. The loss
+  shapes the features that SBI and the merging use. ``contrast: false`` leaves branch and loss out.
+* "for both fully supervised and weakly supervised event localization": under full supervision the losses of CMBS's heads are kept, with the
+  gates' loss in its corrected form. Under weak supervision both clip-level heads have the background as one more label, the clip's logits
+  are max_t(sigmoid(event_t) r), with r the class logits, and FEE takes as events the segments marked by the event head. WCCL is the same
+  in both.
 * "as well as Cross-Modal Localization (CML) tasks": a network of its own, :mod:`pipeline.methods.ccln.matching`.
 
-Widths and schedule are CMBS's; margin, temperatures and weights of FEE and WCCL are ours, and no search was made for them.
+Widths and schedule are CMBS's; margin, temperatures and weights of FEE and WCCL are ours and were not tuned.
 """
 
 from __future__ import annotations
@@ -55,18 +59,18 @@ from pipeline.methods.shared.two_heads import scores_of_heads
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.labels import VideoTargets
 
-Embeddings = tuple[Tensor, Tensor]  # of a clip's picture and of its sound, (B, D) each
+Embeddings = tuple[Tensor, Tensor]  # visual and audio embeddings of clips, (B, D) each
 
 
 class CclnConfig(SuppressionConfig):
-    """The three modules of the abstract can be switched off one by one: ``interaction``, ``foreground_enhancement``, ``contrast``."""
+    """Settings; ``interaction``, ``foreground_enhancement`` and ``contrast`` switch off the abstract's three modules one by one."""
 
-    interaction: Literal["gated", "plain", "none"] = Field("gated", description="SBI | the same without its gate | each modality as it is")
+    interaction: Literal["gated", "plain", "none"] = Field("gated", description="SBI | SBI without its gate | no interaction")
     foreground_enhancement: bool = Field(True, description="FEE")
     foreground_weight: float = Field(0.5, ge=0, description="of FEE in the total")
-    foreground_margin: float = Field(1.0, gt=0, le=2, description="cosine distance wanted between event and background")
-    foreground_temperature: float = Field(0.2, ge=1e-4, le=1000, description="the smaller, the more the pairs weigh that are alike")
-    foreground_reach: float = Field(2.0, gt=0, description="segments from a boundary at which a pair weighs 1/e")
+    foreground_margin: float = Field(1.0, gt=0, le=2, description="target cosine distance between event and background")
+    foreground_temperature: float = Field(0.2, ge=1e-4, le=1000, description="smaller values put more weight on similar pairs")
+    foreground_reach: float = Field(2.0, gt=0, description="distance from a boundary, in segments, at which a pair weighs 1/e")
     contrast: bool = Field(True, description="the branch network and WCCL")
     contrast_weight: float = Field(0.5, ge=0, description="of WCCL in the total")
     contrast_temperature: float = Field(0.1, ge=1e-4, le=1000, description="tau of WCCL")
@@ -74,15 +78,24 @@ class CclnConfig(SuppressionConfig):
 
 
 class Branch(nn.Module):
-    """The branch network: Lin ReLU Lin of each modality's segments, and their mean weighted by how probable an event is."""
+    """The branch network: Lin ReLU Lin on each modality's segments, then a mean weighted by event probability."""
 
     def __init__(self, width: int, output: int) -> None:
         super().__init__()
         self.visual, self.audio = (nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, output)) for _ in range(2))
 
     def forward(self, visual: Tensor, audio: Tensor, event: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, width) twice, event logits (B, T), (B, T) bool with at least one True per clip -> (B, output) twice."""
-        # softmax(log p) = p / sum(p), also where every p is too small for a float.
+        """Embeddings of the clips.
+
+        Args:
+            visual, audio: (B, T, width) each.
+            event: logits, (B, T).
+            mask: (B, T), bool, with at least one True per clip.
+
+        Returns:
+            visual, audio: (B, output) each.
+        """
+        # softmax(log p) = p / sum(p), even where every p underflows.
         weights = logsigmoid(event).masked_fill(~mask, float("-inf")).softmax(dim=-1).unsqueeze(-1)
         visual, audio = at_least_float32(self.visual(visual)), at_least_float32(self.audio(audio))
         return (weights * visual).sum(dim=1), (weights * audio).sum(dim=1)
@@ -90,8 +103,11 @@ class Branch(nn.Module):
 
 @METHODS.register("ccln")
 class Ccln(LocalizationMethod):
-    """Backbone, branch, two heads; every registered parameter is used: at 7x7x512 / 128, C = 28 they are 9,200,473 (by coincidence as many
-    as CMBS's: what SBI saves, the branch costs), weakly supervised 9,201,244."""
+    """Backbone, branch and two heads; every registered parameter is used.
+
+    Parameters at 7x7x512 / 128, C = 28: 9,200,473 (by coincidence as many as CMBS: the branch costs what SBI saves); weakly supervised
+    9,201,244.
+    """
 
     Config = CclnConfig
     config: CclnConfig
@@ -141,7 +157,7 @@ class Ccln(LocalizationMethod):
     def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
         """``event`` + ``class`` + ``gate`` + ``modality_class`` + foreground_weight * ``foreground`` + contrast_weight * ``contrast``.
 
-        Each a mean over valid segments or over clips; the last two are missing where they are switched off.
+        Each is a mean over valid segments or over clips; the last two are absent when switched off.
         """
         outputs, embeddings = self._outputs(method_inputs(self, batch))
         event, known = targets.segments < self.num_classes, batch.mask.any(dim=1)
@@ -152,7 +168,8 @@ class Ccln(LocalizationMethod):
     def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
         """``video`` + ``modality_video`` + foreground_weight * ``foreground`` + contrast_weight * ``contrast``; means over clips.
 
-        ``foreground`` takes as events what the event head says, and nothing in a clip without one: labels of segments there are none.
+        There are no segment labels, so ``foreground`` takes as events the segments marked by the event head, in clips labelled with an
+        event.
         """
         inputs = method_inputs(self, batch)
         outputs, embeddings = self._outputs(inputs)
@@ -164,7 +181,7 @@ class Ccln(LocalizationMethod):
     def _with_modules(
         self, terms: dict[str, Tensor], fused: Tensor, embeddings: Embeddings | None, event: Tensor, labels: Tensor, mask: Tensor
     ) -> dict[str, Tensor]:  # fmt: skip
-        """The terms, those of FEE and WCCL among them, and their ``total``. Events (B, T) bool, clips' classes (B, C)."""
+        """Add the terms of FEE and WCCL and the ``total``; ``event`` (B, T) bool, ``labels`` (B, C)."""
         config, total = self.config, torch.stack(list(terms.values())).sum()
         if config.foreground_enhancement:
             terms["foreground"] = foreground_enhancement(

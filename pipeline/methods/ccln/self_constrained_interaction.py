@@ -1,6 +1,7 @@
-"""Bi-modal attention whose correlations are gated by the fused signal: our reading of CCLN's Self-constrained Bi-modal Interaction (SBI),
-"a bi-modal attention structure integrated with audio-visual fusion information" with "gated processing of the audio-visual correlation
-matrix" (Sun et al., IEEE TMM 2025, abstract; no equation is public).
+"""CCLN's Self-constrained Bi-modal Interaction (SBI), as we read it: bi-modal attention gated by the fused signal.
+
+SBI is "a bi-modal attention structure integrated with audio-visual fusion information" with "gated processing of the audio-visual
+correlation matrix" (Sun et al., IEEE TMM 2025, abstract; no equation is public).
 """
 
 from __future__ import annotations
@@ -22,20 +23,21 @@ class _FeedForward(nn.Module):
 
 
 class SelfConstrainedInteraction(nn.Module):
-    """One correlation matrix serves both directions, and the fused signal says which of its entries count.
+    """Bi-modal attention: one correlation matrix for both directions, with entries gated by the fused signal.
 
     1. fusion: f_t = ReLU(W_f [v_t; a_t])
     2. correlation: M = (W_v v) (W_a a)^T / sqrt(D), T x T
     3. gate: G = sigmoid((W_1 f) (W_2 f)^T / sqrt(D)), T x T
     4. v' = LN(v + (G * softmax(M)) U_a a), a' = LN(a + (G^T * softmax(M^T)) U_v v), each then through LN(x + FFN(x))
 
-    Rows of softmax(M) sum to 1, those of the gated matrix to less: a segment for which the fused signal finds no support in the other
-    modality takes nothing from it.
+    The rows of softmax(M) sum to 1, those of the gated matrix to less: a segment without support in the other modality, according to the
+    fused signal, takes nothing from it.
 
     Args:
         width: D of both modalities.
         feedforward: width of the feed-forward block.
-        gated: False leaves G and f out (G = 1): a plain bi-modal attention.
+        dropout: in the attention and the feed-forward block.
+        gated: False leaves G and f out (G = 1): plain bi-modal attention.
     """
 
     def __init__(self, width: int, feedforward: int, dropout: float, gated: bool = True) -> None:
@@ -51,7 +53,15 @@ class SelfConstrainedInteraction(nn.Module):
             self.visual_gate, self.audio_gate = nn.Linear(width, width), nn.Linear(width, width)
 
     def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, D), (B, T, D), (B, T) bool with at least one True per clip -> visual, audio (B, T, D)."""
+        """Exchange information between the modalities.
+
+        Args:
+            visual, audio: (B, T, D) each.
+            mask: (B, T), bool, with at least one True per clip.
+
+        Returns:
+            visual, audio: (B, T, D) each.
+        """
         correlation = self.visual_query(visual) @ self.audio_query(audio).transpose(1, 2) / visual.shape[-1] ** 0.5
         to_visual, to_audio = _shares(correlation, mask), _shares(correlation.transpose(1, 2), mask)
         if self.fusion is not None:
@@ -62,12 +72,12 @@ class SelfConstrainedInteraction(nn.Module):
         return self.visual_feedforward(visual_sum), self.audio_feedforward(audio_sum)
 
     def _gate(self, visual: Tensor, audio: Tensor) -> Tensor:
-        """G (B, T visual, T audio), in (0, 1)."""
+        """The gate G (B, T visual, T audio), in (0, 1)."""
         assert self.fusion is not None
         fused = self.fusion(torch.cat([visual, audio], dim=-1))
         return torch.sigmoid(self.visual_gate(fused) @ self.audio_gate(fused).transpose(1, 2) / visual.shape[-1] ** 0.5)
 
 
 def _shares(correlation: Tensor, mask: Tensor) -> Tensor:
-    """(B, T, T), (B, T) bool -> each row's softmax over the valid columns."""
+    """Softmax of each matrix row over the valid columns: (B, T, T), (B, T) bool -> (B, T, T)."""
     return correlation.masked_fill(~mask.unsqueeze(1), float("-inf")).softmax(dim=-1)

@@ -1,5 +1,6 @@
-"""InfoNCE across modalities under video-level labels: our reading of CCLN's weakly supervised cross-modal contrastive learning loss
-(WCCL; Sun et al., IEEE TMM 2025, abstract; no equation is public).
+"""CCLN's weakly supervised cross-modal contrastive loss (WCCL), as we read it: InfoNCE across modalities with video-level labels.
+
+Sun et al., IEEE TMM 2025, abstract; no equation is public.
 """
 
 from __future__ import annotations
@@ -13,20 +14,20 @@ from pipeline.layers.precision import at_least_float32
 
 
 def video_contrast(visual: Tensor, audio: Tensor, labels: Tensor, known: Tensor, temperature: float) -> Tensor:
-    """Sound and picture of clips that share an event class attract each other, all others of the batch repel.
+    """Contrast visual and audio embeddings: clips that share an event class attract, all others repel.
 
-    L_i = -1/|P(i)| sum_{p in P(i)} log( exp(v_i.a_p / tau) / sum_j exp(v_i.a_j / tau) ), v and a of length 1; P(i) are the clips, i among
-    them, that share a class with i. The mean of this direction and of the audio-to-visual one. A clip without an event shares nothing: it
-    asks for no positive, but is a negative to the others.
+    L_i = -1/|P(i)| sum_{p in P(i)} log( exp(v_i.a_p / tau) / sum_j exp(v_i.a_j / tau) ) with v and a of unit length; P(i) are the clips
+    that share a class with i, including i. Averaged with the audio-to-visual direction. A clip without an event has no positives and no
+    loss, but is a negative for the others.
 
     Args:
-        visual, audio: (B, D) each, row i of the same clip, not yet normalised.
-        labels: (B, C), multi-hot over event classes; zero in a clip without an event.
-        known: (B,), bool; clips where it is False (padding alone) are left out altogether.
+        visual, audio: (B, D) each, entry i from the same clip, not yet normalised.
+        labels: (B, C), multi-hot over event classes; zero for a clip without an event.
+        known: (B,), bool; clips where it is False (padding only) are left out entirely.
         temperature: tau > 0.
 
     Returns:
-        Scalar, in float32 at least: the mean over the clips with an event; 0 without one.
+        Scalar, at least float32: mean over the clips with an event; 0 without one.
     """
     with torch.autocast(visual.device.type, enabled=False):
         visual, audio = (normalize(at_least_float32(rows), dim=-1) for rows in (visual, audio))
@@ -39,8 +40,8 @@ def video_contrast(visual: Tensor, audio: Tensor, labels: Tensor, known: Tensor,
 
 
 def _one_direction(similarity: Tensor, positive: Tensor, known: Tensor) -> Tensor:
-    """(B, B) logits, rows asking; (B, B) bool, symmetric; (B,) bool -> (B,)."""
-    # Finite, not -inf: a batch without a known clip has no softmax, and its gradient must be 0 and not NaN.
+    """Loss per clip in one direction: (B, B) logits, queries in rows; (B, B) bool, symmetric; (B,) bool -> (B,)."""
+    # Finite, not -inf: a batch without known clips has no softmax, and its gradient must be 0, not NaN.
     logits = similarity.masked_fill(~known, torch.finfo(similarity.dtype).min)
     log_shares = logits.log_softmax(dim=-1).masked_fill(~positive, 0.0)
     return -log_shares.sum(dim=-1) / positive.sum(dim=-1).clamp(min=1)

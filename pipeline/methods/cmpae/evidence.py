@@ -1,7 +1,7 @@
-"""Evidence that a class is there and evidence that it is not: Gao, Chen, Xu, "Collecting Cross-Modal Presence-Absence Evidence for
-Weakly-Supervised Audio-Visual Event Perception" (CMPAE), CVPR 2023, as released.
+"""CMPAE's evidence for the presence and the absence of each class, as released.
 
-B batch, T segments, C classes, D width.
+Gao, Chen, Xu, "Collecting Cross-Modal Presence-Absence Evidence for Weakly-Supervised Audio-Visual Event Perception", CVPR 2023.
+Shape letters: B batch, T segments, C classes, D width.
 """
 
 from __future__ import annotations
@@ -15,16 +15,21 @@ from pipeline.layers.pooling import masked_mean, mean_over_time
 from pipeline.layers.precision import at_least_float32
 
 LIMIT, TEMPERATURE, SLOPE = 10.0, 0.8, 0.2  # of the logits; of their exponential; of the leaky ReLUs
-LEAST_UNCERTAINTY = 0.9  # of the clip, in the mutual loss
+LEAST_UNCERTAINTY = 0.9  # lower bound of the clip's uncertainty in the mutual loss
 
 
 def evidence(logits: Tensor) -> Tensor:
-    """exp(logit / 0.8), the logit kept within -10..10."""
+    """Evidence exp(logit / 0.8), with the logit clamped to -10..10."""
     return (at_least_float32(logits).clamp(-LIMIT, LIMIT) / TEMPERATURE).exp()
 
 
 class Belief(NamedTuple):
-    """Of one modality: probabilities of its segments (B, T, C) and of the clip (B, C), and the clip's uncertainty (B, C) in (0, 1)."""
+    """Outputs for one modality.
+
+    segments: probabilities (B, T, C).
+    clip: probabilities (B, C).
+    uncertainty: of the clip, (B, C), in (0, 1).
+    """
 
     segments: Tensor
     clip: Tensor
@@ -32,7 +37,16 @@ class Belief(NamedTuple):
 
 
 def opinion(presence: Tensor, absence: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits of the two -> (probability of presence, uncertainty): a+ / (a+ + a-) and 2 / (a+ + a-) with a = evidence + 1."""
+    """Probability of presence and uncertainty: a+ / (a+ + a-) and 2 / (a+ + a-).
+
+    a is the evidence + 1, for presence (+) and absence (-).
+
+    Args:
+        presence, absence: logits of one shape.
+
+    Returns:
+        Both in that shape.
+    """
     positive, negative = evidence(presence) + 1, evidence(absence) + 1
     total = positive + negative
     return positive / total, 2 / total
@@ -41,8 +55,8 @@ def opinion(presence: Tensor, absence: Tensor) -> tuple[Tensor, Tensor]:
 class EvidencePooling(nn.Module):
     """Presence and absence of each class in each segment, and in the clip by attention over time.
 
-    Presence is read from the modality's own stream x; absence from x and what both modalities have, L(x + m(x_a + x_v)), m a layer of its
-    own for each modality. Attention over time, one for presence and one for absence, pools the logits; there is none over modalities.
+    Presence is read from the modality's own stream x, absence from both modalities, L(x + m(x_a + x_v)), where m is a separate layer for
+    each modality. Attention over time, separate for presence and absence, pools the logits; there is no attention over modalities.
     """
 
     def __init__(self, width: int, num_classes: int, dropout: float) -> None:
@@ -54,7 +68,15 @@ class EvidencePooling(nn.Module):
         )
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor) -> tuple[Belief, Belief]:
-        """(B, T, D), (B, T, D), (B, T) bool with at least one True a clip -> audio, visual; in float32 at least."""
+        """Belief of each modality, at least float32.
+
+        Args:
+            audio, visual: (B, T, D) each.
+            mask: (B, T), bool, with at least one True per clip.
+
+        Returns:
+            audio, visual.
+        """
         both = audio + visual
         return self._belief(audio, self.both_for_audio(both), mask), self._belief(visual, self.both_for_visual(both), mask)
 
@@ -69,7 +91,7 @@ class EvidencePooling(nn.Module):
 
 
 class GlobalEvidence(nn.Module):
-    """What the clip has in either modality, from both streams: g = L(c(x_a) + c(x_v)), c a layer that they share."""
+    """Classes of the whole clip in either modality: g = L(c(x_a) + c(x_v)), with a shared layer c."""
 
     def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
@@ -77,8 +99,15 @@ class GlobalEvidence(nn.Module):
         self.classifier = nn.Linear(width, num_classes)
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, T, D), (B, T, D), (B, T) bool -> the mean over time of sigmoid(g), (B, C), and the uncertainty C / sum(evidence + 1) of the
-        mean of g, (B, 1)."""
+        """Probability and uncertainty of the whole clip.
+
+        Args:
+            audio, visual: (B, T, D) each.
+            mask: (B, T), bool.
+
+        Returns:
+            The mean over time of sigmoid(g), (B, C), and the uncertainty C / sum(evidence + 1) of the mean of g, (B, 1).
+        """
         logits = at_least_float32(self.classifier(self.shared(audio) + self.shared(visual)))
         strength = evidence(mean_over_time(logits, mask)) + 1
         return mean_over_time(logits.sigmoid(), mask), logits.shape[-1] / strength.sum(dim=-1, keepdim=True)
@@ -88,20 +117,23 @@ def mutual_loss(
     audio: tuple[Tensor, Tensor], visual: tuple[Tensor, Tensor], clip: tuple[Tensor, Tensor], labels: Tensor, counted: Tensor,
     into_clip: bool,
 ) -> Tensor:  # fmt: skip
-    """The modalities and the whole clip learn of each other (CMPAE, as released): where the clip has the class, of the modality that is
-    surer of it, elsewhere of the mean of the two.
+    """Mutual learning between the modalities and the whole clip (CMPAE, as released).
 
-    q [(1 - u_max) (P - sg P_max)^2 y + (1 - u_mean) (P - sg P_mean)^2 (1 - y)] with q = max(u, 0.9) where the clip learns; with 1 - q for
-    q, and sg about P alone, where the modalities do. Uncertainties pass gradients too, as released.
+    For classes in the clip, the modality with the higher probability is compared with the clip, for other classes the mean of both.
+
+    q [(1 - u_max) (P - sg P_max)^2 y + (1 - u_mean) (P - sg P_mean)^2 (1 - y)] with q = max(u, 0.9) when the clip learns. When the
+    modalities learn, the factor is 1 - q instead of q, and the stop-gradient sg applies to P only. Gradients also flow through the
+    uncertainties, as released.
 
     Args:
         audio, visual: probability P^m and uncertainty u^m of each class, (B, C) each.
         clip: P (B, C) and u (B, 1) of the whole clip.
-        labels: (B, C) in {0, 1}; counted: (B,), bool, clips that count.
-        into_clip: whether the clip learns of the modalities, or they of it.
+        labels: (B, C) in {0, 1}.
+        counted: (B,), bool, clips that count.
+        into_clip: True: the clip learns from the modalities; False: the reverse.
 
     Returns:
-        Scalar, mean over the clips that count and all classes; 0 where none counts.
+        Scalar, mean over the counted clips and all classes; 0 without any.
     """
     p, u = (torch.stack(pair) for pair in zip(audio, visual, strict=True))  # (2, B, C) each
     p_max, surer = p.max(dim=0)

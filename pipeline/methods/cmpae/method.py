@@ -1,20 +1,22 @@
 """CMPAE: Gao, Chen, Xu, "Collecting Cross-Modal Presence-Absence Evidence for Weakly-Supervised Audio-Visual Event Perception", CVPR 2023.
 
-HAN's attention over a front end with ELUs; of every class, evidence that it is there, from the modality's own stream, and that it is not,
-from both; a head for the whole clip before the attention, which learns of the modalities in every other batch and they of it in the rest
-(the parity of the batch in its epoch); and JoMoLD's label denoising. Published on LLP with fixed thresholds, segment level: A 63.9, V 63.3,
-AV 57.5, Type@AV 61.2, Event@AV 62.1; event level: 57.1, 60.6, 49.6, 55.8, 55.6.
+HAN's attention over a front end with ELUs. For every class there is evidence for presence, from the modality's own stream, and for absence,
+from both streams. A head for the whole clip reads the streams before the attention; in every other batch (by the batch's parity within the
+epoch) it learns from the modalities, in the remaining batches they learn from it. JoMoLD's label denoising. Published on LLP with fixed
+thresholds, segment level: A 63.9, V 63.3, AV 57.5, Type@AV 61.2, Event@AV 62.1; event level: 57.1, 60.6, 49.6, 55.8, 55.6.
 
-Two fusions, both as released: the streams are 0.8 of those with attention across the modalities and 0.2 of those without, in training and
-inference; the probabilities of inference are 0.7 of what these streams say and 0.3 of what those without it say alone.
+Two fusions, both as released. In training and inference the streams are 0.8 of the streams with attention across the modalities plus 0.2
+of the streams without. In inference the probabilities are 0.7 of those from the fused streams plus 0.3 of those from the streams without.
 
-The ELU stands between the frames' linear layer and their mean, so that the frames cannot be averaged first: every step works through eight
-times as many rows as HAN's. The uncertainty of the clip is at least 0.9 in the mutual loss, so that the batches in which the modalities
-learn carry a tenth of its weight at most: kept.
+The ELU comes between the frames' linear layer and their mean, so the frames cannot be averaged first: every step processes eight times as
+many vectors as HAN. In the mutual loss the clip's uncertainty is at least 0.9, so batches in which the modalities learn have at most a
+tenth of its weight; kept as released.
 
-Where this differs from the released code, deliberately: layers that no forward pass reaches (a second head for the clip and two layer
-norms, 277,529 of 5,660,822 parameters) do not exist here; the first network, JoMoLD's estimator of label noise, is trained by the recipe
-here (released: a file of its ratios); of epochs with equal validation scores the first is kept.
+Deliberate differences from the released code:
+
+* Layers that no forward pass reaches (a second head for the clip and two layer norms, 277,529 of 5,660,822 parameters) are left out.
+* The first network, JoMoLD's estimator of label noise, is trained with this recipe (released: a file of its ratios).
+* Among epochs with equal validation scores the first is kept.
 """
 
 from __future__ import annotations
@@ -41,7 +43,10 @@ Streams = tuple[Tensor, Tensor]  # audio, visual: (B, T, D) each
 
 
 class CmpaeRecipe(Recipe):
-    """Adam 5e-4, a quarter of it every six epochs, 20 epochs, batches of 128, the epoch of the best mean of ten metrics on validation."""
+    """Adam 5e-4, divided by 4 every six epochs, 20 epochs, batches of 128.
+
+    Validation picks the epoch with the best mean of ten metrics.
+    """
 
     learning_rate: float = Field(5e-4, gt=0)
     milestones: tuple[int, ...] = (6, 12, 18)
@@ -52,20 +57,20 @@ class CmpaeRecipe(Recipe):
 
 
 class CmpaeConfig(DenoisingConfig):
-    """Defaults are the paper's network."""
+    """Defaults: the paper's network."""
 
     width: int = Field(512, ge=1)
     feedforward: int = Field(512, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
     visual_dropout: float = Field(0.5, ge=0, lt=1, description="of the visual stream before pooling")
-    absence_dropout: float = Field(0.2, ge=0, lt=1, description="of what both modalities tell of absence")
+    absence_dropout: float = Field(0.2, ge=0, lt=1, description="in the layers that read absence from both modalities")
     audio_weight: float = Field(2.0, ge=0, description="of the audio loss")
     visual_weight: float = Field(0.6, ge=0, description="of the visual loss")
-    clip_weight: float = Field(0.6, ge=0, description="of the whole clip; the other two losses have 1")
-    cross_share: float = Field(0.8, ge=0, le=1, description="of the streams with attention across the modalities, the rest being without")
-    cross_share_in_inference: float = Field(0.7, ge=0, le=1, description="of the probabilities from those streams in inference, likewise")
-    segment_threshold: float = Field(0.25, ge=0, le=1, description="a class is on in a segment from this probability on")
-    clip_threshold: float = Field(0.45, ge=0, le=1, description="and if it is so in the clip, of the same modality, from this one on")
+    clip_weight: float = Field(0.6, ge=0, description="of the whole clip's loss; the other two losses have weight 1")
+    cross_share: float = Field(0.8, ge=0, le=1, description="share of the streams with attention across modalities; the rest is without")
+    cross_share_in_inference: float = Field(0.7, ge=0, le=1, description="share of the fused streams' probabilities in inference")
+    segment_threshold: float = Field(0.25, ge=0, le=1, description="a class is active in a segment from this probability on")
+    clip_threshold: float = Field(0.45, ge=0, le=1, description="and only if its clip probability in the same modality reaches this")
     recipe: CmpaeRecipe = CmpaeRecipe()
 
     @property
@@ -82,8 +87,12 @@ class CmpaeConfig(DenoisingConfig):
 
 
 class Parsed(NamedTuple):
-    """One forward pass: the streams before and behind the attention, what is said of either modality, and of the whole clip the
-    probability (B, C) and the uncertainty (B, 1)."""
+    """Results of one forward pass.
+
+    before, after: the streams before and after the attention.
+    audio, visual: the belief of each modality.
+    clip, clip_uncertainty: probability (B, C) and uncertainty (B, 1) of the whole clip.
+    """
 
     before: Streams
     after: Streams
@@ -95,14 +104,17 @@ class Parsed(NamedTuple):
 
 @dataclass
 class ParsedAnchor(Anchored):
-    """With the pass itself, for the losses."""
+    """An Anchor's outputs plus the forward pass, which the losses need."""
 
     parsed: Parsed
 
 
 @METHODS.register("cmpae")
 class Cmpae(DenoisingMethod):
-    """Presence and absence evidence across modalities. Parameters at 8x2048, 128 and a motion stream of 512, C = 25: 5,383,293."""
+    """Presence and absence evidence across modalities.
+
+    Parameters at 8x2048, 128 and a motion stream of 512, C = 25: 5,383,293.
+    """
 
     Config = CmpaeConfig
     config: CmpaeConfig
@@ -121,7 +133,7 @@ class Cmpae(DenoisingMethod):
         self.whole_clip = GlobalEvidence(config.width, num_classes)
 
     def parse(self, inputs: ParsingInputs, cross: bool = True) -> Parsed:
-        """A forward pass with attention across the modalities, fused with the streams without, or without it alone."""
+        """Run a forward pass on the fused streams, or without attention across the modalities."""
         before = self.front_end(inputs.visual, inputs.audio, inputs.motion)
         return self._read(before, self._attended(before, inputs.mask, cross), inputs.mask)
 
@@ -161,8 +173,11 @@ class Cmpae(DenoisingMethod):
         """The five losses, without their weights.
 
         Args:
+            parsed: the forward pass.
             targets: audio and visual, (B, C) each.
-            labels: of the clips, (B, C) in {0, 1}; mask: (B, T), bool, of the batch: clips of padding alone carry no weight.
+            labels: of the clips, (B, C) in {0, 1}.
+            mask: (B, T), bool, the batch's own mask: clips of padding only carry no weight.
+            progress: position in training.
         """
         audio, visual, counted = parsed.audio, parsed.visual, mask.any(dim=1)
         whole = (parsed.clip, parsed.clip_uncertainty)

@@ -1,8 +1,7 @@
-"""CoLeaF's Reference branches: attention within one modality over its segments and a learned token of every class. Sardari, Mustafa,
-Jackson, Hilton, "CoLeaF: A Contrastive-Collaborative Learning Framework for Weakly Supervised Audio-Visual Video Parsing", ECCV 2024,
-Eqs. 5-7, as released.
+"""CoLeaF's Reference branches: attention within one modality over its segments and a learned token per class.
 
-B batch, T segments, C classes, D width.
+Sardari, Mustafa, Jackson, Hilton, "CoLeaF: A Contrastive-Collaborative Learning Framework for Weakly Supervised Audio-Visual Video
+Parsing", ECCV 2024, Eqs. 5-7, as released. Shape letters: B batch, T segments, C classes, D width.
 """
 
 from __future__ import annotations
@@ -19,8 +18,13 @@ TokenHead = Literal["mean", "linear", "none"]
 
 
 class Referred(NamedTuple):
-    """tokens (B, T, D) of the segments; probabilities of the segments (B, T, C), of the clip (B, C), and of the class tokens (B, C), None
-    without any."""
+    """Outputs of a Reference branch.
+
+    tokens: (B, T, D), of the segments.
+    segments: probabilities (B, T, C).
+    clip: probabilities (B, C).
+    classes: probabilities from the class tokens (B, C); None without class tokens.
+    """
 
     tokens: Tensor
     segments: Tensor
@@ -28,24 +32,28 @@ class Referred(NamedTuple):
     classes: Tensor | None
 
     def detached(self) -> Referred:
-        """The same without gradients, as a teacher."""
+        """Detach all outputs from the graph, for use as a teacher."""
         return Referred(*(None if part is None else part.detach() for part in self))  # type: ignore[arg-type]
 
 
 class ReferenceBranch(nn.Module):
-    """[c; x] = SA([C; X]), p_t = sigmoid(FC(x_t)), P = sum_t A_t p_t with A = softmax over time of FC'(x), and sigmoid(head(c)).
+    """A Reference branch of one modality.
 
-    The C class tokens stand before the segments, are zero at first and have no position; SA is one post-norm layer of the hybrid attention
-    network, without its attention to the other modality.
+    [c; x] = SA([C; X]), p_t = sigmoid(FC(x_t)), P = sum_t A_t p_t with A = softmax over time of FC'(x), and sigmoid(head(c)).
+
+    The C class tokens come before the segments, start at zero and have no position. SA is one post-norm layer of the hybrid attention
+    network without its attention to the other modality.
 
     Args:
-        width: D; num_classes: C; feedforward, dropout: of the attention layer.
-        token_head: what is made of a class's token behind the attention: ``mean`` over its channels (pooling as printed and released). The
-            layer ends in a layer norm, whose output has the mean 0 as long as its gain and bias are constant over the channels: the
-            probability is 1/2 for every class, and no gradient reaches the token. ``linear``: a linear layer of its own for each class's
+        width: D.
+        num_classes: C.
+        token_head: how a class token becomes a probability after the attention. ``mean`` over its channels (pooling as printed and
+            released): the layer ends in a layer norm, whose output has mean 0 as long as its gain and bias are constant over the channels,
+            so the probability is 1/2 for every class and no gradient reaches the token. ``linear``: a separate linear layer for each class
             token. ``none``: no class tokens.
-        head_dropout: on the tokens of the segments before FC.
-        drops_attention: whether FC' sees them with that dropout, as released for the visual branch, or without, as for the audio one.
+        feedforward, dropout: of the attention layer.
+        head_dropout: on the segments' tokens before FC.
+        drops_attention: apply that dropout before FC' too, as released for the visual branch; the audio branch does not.
     """
 
     def __init__(
@@ -61,7 +69,12 @@ class ReferenceBranch(nn.Module):
         self.token_classifier = nn.Linear(width, num_classes) if token_head == "linear" else None
 
     def forward(self, stream: Tensor, mask: Tensor) -> Referred:
-        """(B, T, D), (B, T) bool with at least one True a clip -> probabilities in float32 at least."""
+        """Run the branch; probabilities are at least float32.
+
+        Args:
+            stream: (B, T, D).
+            mask: (B, T), bool, with at least one True per clip.
+        """
         tokens, classes = self._attended(stream, mask)
         dropped = self.dropout(tokens)
         segments = at_least_float32(self.classifier(dropped)).sigmoid()
@@ -70,7 +83,7 @@ class ReferenceBranch(nn.Module):
         return Referred(tokens, segments, (over_time * segments).sum(dim=1), classes)
 
     def _attended(self, stream: Tensor, mask: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Tokens of the segments (B, T, D), probabilities of the class tokens (B, C)."""
+        """Tokens of the segments (B, T, D), probabilities from the class tokens (B, C) or None."""
         if self.class_tokens is None:
             return self.attention.stream(stream, None, mask), None
         clips, number = len(stream), len(self.class_tokens)
@@ -89,10 +102,11 @@ class References(nn.Module):
     """Both Reference branches, each with its own linear front end; they share nothing.
 
     Parameters at 2048, 128 and a motion stream of 512, D = 512, C = 25, head ``mean``: 1,682,482 audio, 3,452,978 visual. Released:
-    2,735,154 and 4,505,650, of which the attention to the other modality and two layer norms, 1,052,672 in each, are never used.
+    2,735,154 and 4,505,650; of each, 1,052,672 (the attention to the other modality and two layer norms) are never used.
 
     Args:
-        visual_width, audio_width, motion_width: of a segment; no motion: None. The others as of :class:`ReferenceBranch`.
+        visual_width, audio_width, motion_width: of a segment; ``motion_width`` None: no motion stream.
+        width, num_classes, token_head, feedforward, dropout, head_dropout: as in :class:`ReferenceBranch`.
     """
 
     def __init__(
@@ -106,9 +120,9 @@ class References(nn.Module):
         )
 
     def embed_audio(self, audio: Tensor, mask: Tensor) -> Referred:
-        """(B, T, D_a), (B, T) bool -> what the audio branch says."""
+        """Run the audio branch on (B, T, D_a), (B, T) bool."""
         return self.audio(self.front_end.embed_audio(audio), mask)
 
     def embed_visual(self, visual: Tensor, motion: Tensor | None, mask: Tensor) -> Referred:
-        """(B, T, D_v), (B, T, D_m) or None, (B, T) bool -> what the visual branch says."""
+        """Run the visual branch on (B, T, D_v), (B, T, D_m) or None, (B, T) bool."""
         return self.visual(self.front_end.embed_visual(visual, motion), mask)

@@ -1,7 +1,7 @@
-"""What CoLeaF's Anchor and Reference branches teach each other: Sardari et al., ECCV 2024, Eqs. 8-13, as printed and as released.
+"""Losses between CoLeaF's Anchor and Reference branches: Sardari et al., ECCV 2024, Eqs. 8-13, as printed and as released.
 
-B batch, T segments, C classes, D width. Every loss is of one modality. Clips that do not count, (B,) bool ``counted``, and padded segments,
-(B, T) bool ``mask``, have no weight.
+Shape letters: B batch, T segments, C classes, D width. Every loss is for one modality. Only clips marked by ``counted``, (B,) bool, and
+segments marked by ``mask``, (B, T) bool, carry weight.
 """
 
 from __future__ import annotations
@@ -17,11 +17,15 @@ LEAST = 1e-8
 
 
 def asymmetric_loss(probability: Tensor, target: Tensor, counted: Tensor, margin: float = 0.05) -> Tensor:
-    """-sum over clips and classes of (1 - p_t) (y log p + (1 - y) log p_n): p_n = min(1 - p + margin, 1), p_t = p y + p_n (1 - y) without a
-    gradient. In the released code in the place of the paper's cross-entropy; a sum, not a mean.
+    """Asymmetric loss, which the released code uses instead of the paper's cross-entropy.
+
+    -sum over clips and classes of (1 - p_t) (y log p + (1 - y) log p_n), with p_n = min(1 - p + margin, 1) and p_t = p y + p_n (1 - y)
+    without a gradient. A sum, not a mean.
 
     Args:
-        probability, target: (B, C).
+        probability, target: (B, C), p and y.
+        counted: (B,), bool.
+        margin: added to 1 - p.
     """
     p = at_least_float32(probability)
     absent = (1 - p + margin).clamp(max=1)
@@ -31,11 +35,11 @@ def asymmetric_loss(probability: Tensor, target: Tensor, counted: Tensor, margin
 
 
 def unaligned_shares(audio: Tensor, visual: Tensor, threshold: float) -> tuple[Tensor, Tensor]:
-    """Eqs. 9-11: of the audio classes, the share that is not visual, and the other way about; 0 where none is.
+    """Eqs. 9-11: share of the audio classes that are not visual, and the reverse; 0 without classes.
 
     Args:
         audio, visual: (B, C), probabilities of the Reference branches.
-        threshold: a modality has a class from there.
+        threshold: a modality has a class from this probability on.
 
     Returns:
         (B,), (B,).
@@ -50,18 +54,24 @@ def unaligned_shares(audio: Tensor, visual: Tensor, threshold: float) -> tuple[T
 def event_aware_contrast(
     anchor: Tensor, reference: Tensor, mask: Tensor, share: Tensor, counted: Tensor, temperature: float
 ) -> Tensor:  # fmt: skip
-    """Eq. 8: -share / T sum_t log(exp(f_t x_t / tau) / sum_{n != t} exp(f_t x_n / tau)), mean over clips: an Anchor's token f_t is nearer
-    to the Reference's x_t of its segment than to those of the others. Tokens are brought to unit length, as the released code does:
-    products of any length would have no lower bound. A clip of one segment has nothing to tell apart, and no loss.
+    """Eq. 8: pull each Anchor token towards the Reference token of its segment and away from the others.
+
+    -share / T sum_t log(exp(f_t x_t / tau) / sum_{n != t} exp(f_t x_n / tau)), mean over clips; f are Anchor tokens, x Reference tokens.
+    Tokens are scaled to unit length, as in the released code, because otherwise the loss has no lower bound. A clip of one segment has no
+    loss, because there are no other segments.
 
     Args:
-        anchor, reference: (B, T, D); share: (B,), in [0, 1].
+        anchor, reference: (B, T, D).
+        mask: (B, T), bool.
+        share: (B,), in [0, 1].
+        counted: (B,), bool.
+        temperature: tau.
     """
     with torch.autocast(anchor.device.type, enabled=False):
         f, x = (torch.nn.functional.normalize(at_least_float32(tokens), dim=-1) for tokens in (anchor, reference))
         similarity = f @ x.transpose(1, 2) / temperature
         own = torch.eye(mask.shape[1], dtype=torch.bool, device=mask.device)
-        # Finite, not -inf: without candidates the gradient must be 0 and not NaN.
+        # Finite, not -inf: without candidates the gradient must be 0, not NaN.
         others = similarity.masked_fill(own | ~mask.unsqueeze(1), torch.finfo(f.dtype).min).logsumexp(dim=-1)
         told_apart = mask & (mask.sum(dim=1, keepdim=True) > 1)
         terms = torch.where(told_apart, others - similarity.diagonal(dim1=1, dim2=2), 0.0)
@@ -69,27 +79,34 @@ def event_aware_contrast(
 
 
 def reversed_contrast(anchor: Tensor, reference: Tensor, mask: Tensor, share: Tensor, temperature: float) -> Tensor:
-    """Eq. 8 as released: the Reference's segment asks, the Anchor's answer; the logarithm of the smoothed mixture with the own segment
-    among the candidates (:func:`pipeline.layers.parsing_losses.mixture_terms`); mean over all valid segments of share times that.
+    """Eq. 8 as released: Reference segments are the queries, Anchor segments the candidates.
 
-    Args: as of :func:`event_aware_contrast`.
+    The logarithm of the smoothed mixture, with the own segment among the candidates
+    (:func:`pipeline.layers.parsing_losses.mixture_terms`), times the share; mean over all valid segments.
+
+    Args: as in :func:`event_aware_contrast`.
     """
     return masked_mean(share.unsqueeze(1) * mixture_terms(reference, anchor, mask, temperature), mask)
 
 
 def co_occurrence_loss(reference: Tensor, anchor: Tensor, counted: Tensor) -> Tensor:
-    """Eq. 13: mean over clips and pairs of classes of (R_i R_j - P_i P_j)^2: (B, C), (B, C), (B,) bool -> scalar."""
+    """Eq. 13: mean over clips and class pairs of (R_i R_j - P_i P_j)^2.
+
+    (B, C), (B, C), (B,) bool -> scalar.
+    """
     return masked_mean(_pair_gaps(reference, anchor).mean(dim=(1, 2)), counted)
 
 
 def trusted_co_occurrence_loss(reference: Tensor, anchor: Tensor, trust: Tensor, counted: Tensor) -> Tensor:
-    """Eq. 13 as released: (B / C) sum over clips and pairs of classes of (t_i t_j - P_i P_j)^2, t = m R + (1 - m) P without a gradient.
+    """Eq. 13 as released, with a target that mixes Reference and Anchor.
 
-    B / C, where 1 / (B C) may have been meant; B are the clips that count.
+    (B / C) sum over clips and class pairs of (t_i t_j - P_i P_j)^2, with t = m R + (1 - m) P without a gradient. The factor is B / C, where
+    1 / (B C) may have been meant; B is the number of counted clips.
 
     Args:
         reference, anchor: (B, C), R and P.
-        trust: (B, C), m: how much of a class comes from the Reference; what is left of it is the Anchor itself.
+        trust: (B, C), m: the Reference's share in the target; the rest is the Anchor itself.
+        counted: (B,), bool.
     """
     taught = trust * reference + (1 - trust) * anchor.detach()
     gaps = torch.where(counted, _pair_gaps(taught, anchor).sum(dim=(1, 2)), 0.0)
@@ -97,11 +114,14 @@ def trusted_co_occurrence_loss(reference: Tensor, anchor: Tensor, trust: Tensor,
 
 
 def confidence(probability: Tensor, target: Tensor, high: float, low: float) -> Tensor:
-    """([R >= high] + [R <= low]) y: which of a Reference's probabilities the released code trusts, (B, C), (B, C) -> (B, C)."""
+    """Reference probabilities that the released code trusts: ([R >= high] + [R <= low]) y.
+
+    (B, C), (B, C) -> (B, C).
+    """
     return ((probability >= high) | (probability <= low)).to(target.dtype) * target
 
 
 def _pair_gaps(first: Tensor, second: Tensor) -> Tensor:
-    """(a_i a_j - b_i b_j)^2: (B, C), (B, C) -> (B, C, C)."""
+    """Squared differences (a_i a_j - b_i b_j)^2: (B, C), (B, C) -> (B, C, C)."""
     products = [at_least_float32(p).unsqueeze(2) * at_least_float32(p).unsqueeze(1) for p in (first, second)]
     return (products[0] - products[1]) ** 2

@@ -1,4 +1,4 @@
-"""Settings of CoLeaF: its own, those of its Anchor, and how both combine."""
+"""Settings of CoLeaF and how they combine with its Anchor's settings."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from pipeline.methods.shared.parsing import ParsingConfig
 from pipeline.registry import suggest
 from pipeline.settings import merge
 
-RELEASED_GATE = 0.52  # of the clip, with CMPAE as Anchor; of the segment CMPAE's own, 0.25
-OVER_THE_ANCHOR = ("audio_weight", "visual_weight", "clip_weight", "segment_threshold", "clip_threshold")  # its own where null
+RELEASED_GATE = 0.52  # clip threshold with CMPAE as Anchor; the segment threshold is CMPAE's own, 0.25
+OVER_THE_ANCHOR = ("audio_weight", "visual_weight", "clip_weight", "segment_threshold", "clip_threshold")  # null: the Anchor's own
 
 
 class ColeafRecipe(Recipe):
-    """Adam 5e-4, a quarter of it every six epochs, 10 epochs (paper: 15), batches of 128, the epoch of the best mean of the ten new
-    scores."""
+    """Adam 5e-4, divided by 4 every six epochs, 10 epochs (paper: 15), batches of 128.
+
+    Validation picks the epoch with the best mean of the ten new scores.
+    """
 
     learning_rate: float = Field(5e-4, gt=0)
     milestones: tuple[int, ...] = (6, 12)
@@ -32,7 +34,7 @@ class ColeafRecipe(Recipe):
 
 
 class ColeafConfig(ParsingConfig):
-    """Defaults are those of ``variant: released``; ``paper_defaults`` are the paper's where they differ."""
+    """Defaults: ``variant: released``; ``paper_defaults`` lists where the paper differs."""
 
     paper_defaults: ClassVar[Mapping[str, Any]] = {
         "token_head": "linear", "audio_weight": None, "visual_weight": None, "clip_weight": None, "contrast_weight_audio": 1.0,
@@ -40,36 +42,36 @@ class ColeafConfig(ParsingConfig):
     }  # fmt: skip
 
     variant: Literal["released", "paper"] = "released"
-    anchor: str = Field("cmpae", description="parsing method that is trained and kept")
-    anchor_settings: dict[str, Any] = Field({}, description="its settings, but for those that this method has of its own, as recipe")
-    token_head: TokenHead = Field("mean", description="what reads the class tokens: mean (inert) | linear | none: no class tokens")
-    feedforward: int = Field(512, ge=1, description="of the References, as the next two")
+    anchor: str = Field("cmpae", description="parsing method to train and keep")
+    anchor_settings: dict[str, Any] = Field({}, description="the Anchor's settings, except those set here, such as recipe")
+    token_head: TokenHead = Field("mean", description="head of the class tokens: mean (inert) | linear | none: no class tokens")
+    feedforward: int = Field(512, ge=1, description="of the References; so are the next two")
     dropout: float = Field(0.1, ge=0, lt=1)
-    head_dropout: float = Field(0.5, ge=0, lt=1, description="before their classifiers")
+    head_dropout: float = Field(0.5, ge=0, lt=1, description="before the References' classifiers")
     contrast: Literal["event_aware", "plain", "pseudo_labels", "none"] = Field(
         "event_aware",
-        description="of Anchor and References: Eq. 8 | Eq. 8 with weight 1 in every clip | the References' decisions as labels",
+        description="Eq. 8 | Eq. 8 with weight 1 in every clip | the References' decisions as labels | none",
     )
     self_modality: bool = Field(True, description="Eq. 12")
     co_occurrence: bool = Field(True, description="Eq. 13")
     temperature: float = Field(0.2, ge=1e-4, le=1000, description="of the contrast")
-    event_threshold: float = Field(0.5, ge=0, le=1, description="a Reference says that the clip has a class from there, Eqs. 9-11")
-    pseudo_threshold_audio: float = Field(0.5, ge=0, le=1, description="the Anchor teaches a class from there, Eq. 12")
+    event_threshold: float = Field(0.5, ge=0, le=1, description="a Reference finds a class from this clip probability on, Eqs. 9-11")
+    pseudo_threshold_audio: float = Field(0.5, ge=0, le=1, description="the Anchor teaches a class from this probability on, Eq. 12")
     pseudo_threshold_visual: float = Field(0.6, ge=0, le=1)
     audio_weight: float | None = Field(2.0, ge=0, description="of the Anchor's audio loss; null: the Anchor's own")
     visual_weight: float | None = Field(1.0, ge=0)
     clip_weight: float | None = Field(2.0, ge=0)
-    token_weight: float = Field(1.0, ge=0, description="of the class tokens' loss, in the released variant times its schedule")
+    token_weight: float = Field(1.0, ge=0, description="of the class tokens' loss; the released variant multiplies it by its schedule")
     self_modality_weight: float = Field(0.5, ge=0)
     contrast_weight_audio: float = Field(0.009, ge=0)
     contrast_weight_visual: float = Field(1.0, ge=0)
     co_occurrence_weight: float = Field(1e-4, ge=0)
-    segment_threshold: float | None = Field(None, ge=0, le=1, description="a class is on in a segment from there; null: the Anchor's own")
+    segment_threshold: float | None = Field(None, ge=0, le=1, description="probability that makes a class active; null: the Anchor's own")
     clip_threshold: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="and if it is so in the clip, of the same modality; null: the Anchor's own; released, of CMPAE: 0.52",
+        description="and only if its clip probability in the same modality reaches this; null: the Anchor's own (released CMPAE: 0.52)",
     )
     recipe: ColeafRecipe = ColeafRecipe()
 
@@ -86,13 +88,13 @@ class ColeafConfig(ParsingConfig):
     def _anchor_exists(self) -> ColeafConfig:
         known = [name for name in METHODS.names() if issubclass(METHODS.get(name), AnchorMethod)]
         if self.anchor not in known:
-            raise ValueError(f"anchor: {self.anchor!r} is no method that can be one; there are: {', '.join(known)}")
+            raise ValueError(f"anchor: {self.anchor!r} cannot be an Anchor; choose from: {', '.join(known)}")
         own = {*ParsingConfig.model_fields, *(name for name in OVER_THE_ANCHOR if getattr(self, name) is not None)}
         if idle := sorted(own & self.anchor_settings.keys()):  # they would have no effect
-            raise ValueError(f"anchor_settings: {', '.join(idle)}: set it in this method's own settings")
+            raise ValueError(f"anchor_settings: {', '.join(idle)}: set this in coleaf's own settings")
         try:
             _ = self.anchor_config
-        except ValidationError as error:  # as it stands, its places would be taken for settings of this method
+        except ValidationError as error:  # unchanged, its locations would read as settings of this method
             its = METHODS.get(self.anchor).Config.model_fields.keys() - ParsingConfig.model_fields
             raise ValueError("; ".join(_of_anchor(finding, its) for finding in error.errors())) from None
         return self
@@ -107,12 +109,12 @@ class ColeafConfig(ParsingConfig):
 
     @property
     def files(self) -> dict[str, Path]:
-        """Those of the Anchor's settings among them."""
+        """Files named in the settings, the Anchor's included."""
         return {**super().files, **{f"anchor_settings.{name}": path for name, path in self.anchor_config.files.items()}}
 
     @property
     def first(self) -> MethodConfig | None:
-        """What the Anchor wants, trained by the recipe here."""
+        """The Anchor's first network, trained with this recipe."""
         return self.anchor_config.first
 
     @property
@@ -125,7 +127,7 @@ class ColeafConfig(ParsingConfig):
 
 
 def _of_anchor(finding: Mapping[str, Any], known: Iterable[str]) -> str:
-    """What pydantic found in the Anchor's settings, with its place."""
+    """Message of a pydantic error in the Anchor's settings, with its location."""
     place = ".".join(map(str, ("anchor_settings", *finding["loc"])))
     if finding["type"] == "extra_forbidden":
         return f"{place}: unknown key{suggest(str(finding['loc'][-1]), known)}"

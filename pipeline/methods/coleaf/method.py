@@ -1,34 +1,38 @@
-"""CoLeaF: Sardari, Mustafa, Jackson, Hilton, "CoLeaF: A Contrastive-Collaborative Learning Framework for Weakly Supervised
-Audio-Visual Video Parsing", ECCV 2024. Any parsing method with tokens (``anchor``) trains beside two Reference branches, which see one
-modality each and, through class tokens, how classes go together; only the Anchor is saved and predicts, at the cost it has by itself.
+"""CoLeaF: an Anchor parsing method trained beside two Reference branches.
+
+Sardari, Mustafa, Jackson, Hilton, "CoLeaF: A Contrastive-Collaborative Learning Framework for Weakly Supervised Audio-Visual Video
+Parsing", ECCV 2024. Any parsing method with tokens can be the Anchor (``anchor``). Each Reference sees one modality and, through class
+tokens, which classes occur together. Only the Anchor is saved and predicts, at its usual cost.
+
 Published on LLP, segment level: A 63.5, Ao 49.3, V 64.5, Vo 62.4, AV 58.6, Type@AV 62.1, Type@AVo 56.7, Event@AV 61.8, Event@AVo 37.7;
 event level: 56.2, 44.1, 62.0, 62.2, 52.1, 56.7, 52.7, 54.5, 33.4. Answering *nothing* scores Vo 65.6.
 
-``variant: released`` (default; the published numbers are of that code) trains in three steps a batch; ``paper`` in one, by the equations.
-Where the two differ:
+``variant: released`` (default; the published numbers come from this code) trains in three steps per batch, ``paper`` in one, by the
+equations. The two differ as follows:
 
-1. Epochs: released 10, paper 15. The paper's learning rate is not legible in the copy at hand; both take the code's.
+1. Epochs: released 10, paper 15. The paper's learning rate is not legible in the copy at hand; both use the code's.
 2. Loss of the References: released an asymmetric sum over the batch, on smoothed and denoised targets; paper cross-entropy with the labels.
-3. Class tokens' loss: released 1.2 (audio), 1.0 (visual) times the sum for three epochs, 0.001 and 0 after; paper ``token_weight``.
-4. Pooling a class token over its channels behind a layer norm gives 1/2 for every class and no gradient, so the released tokens are no more
-   than slots of attention; paper has a linear layer of its own for each class's token here (``token_head``), so that it can learn.
-5. Self-modality distillation (Eq. 12): released from the fourth epoch, on pseudo-labels times the targets of 2; paper always, without.
-6. Event-aware contrast (Eq. 8): released the Reference asks and the Anchor answers, the logarithm of a smoothed mixture, weights 0.009 and
-   1.0, from the second epoch; paper as printed (:func:`.collaborative_losses.event_aware_contrast`), weights 1. In both the
-   tokens have unit length and the Reference is the teacher, without a gradient.
+3. Class tokens' loss: released 1.2 (audio), 1.0 (visual) times the sum for three epochs, then 0.001 and 0; paper ``token_weight``.
+4. Pooling a class token over its channels after a layer norm gives 1/2 for every class and no gradient, so the released tokens are only
+   attention slots. Paper uses a separate linear layer for each class token here (``token_head``), so they can learn.
+5. Self-modality distillation (Eq. 12): released from the fourth epoch, on pseudo-labels times the targets of item 2; paper always, without
+   these targets.
+6. Event-aware contrast (Eq. 8): released with Reference queries and Anchor candidates, the logarithm of a smoothed mixture, weights 0.009
+   and 1.0, from the second epoch; paper as printed (:func:`.collaborative_losses.event_aware_contrast`), weights 1. In both, tokens have
+   unit length and the Reference is the teacher, without a gradient.
 7. Eqs. 9-11: released from a pass of the updated References in train mode, without a gradient; paper from the pass that trains them.
-8. Co-occurrence distillation (Eq. 13): released a sum times B / C and 1e-4, the Anchor itself where the Reference is unsure, from the
-   second epoch, weighed by the targets of 2 (all of a positive label, next to nothing of the others); paper the mean square, weight 1.
-9. Not in the paper: label denoising, contrast of the two streams, mutual loss, fusion of two passes, thresholds. They are the Anchor's own,
-   in both variants; HAN has none. Released weighs the Anchor's losses 2, 1, 2.
-10. Released alternates three Adams; one Adam that leaves parameters without a gradient alone, over three steps, is the same.
-11. "Selected thresholds" have no code: ``thresholds: selected`` selects them as CMPAE's are, by the weights that are kept.
-12. HAN as Anchor has no code: it is trained as CMPAE is, with its own losses. UnAV-100 and labels of CLIP and CLAP have none either; what
-   ``pseudo_labels`` makes of the latter, :meth:`ParsingMethod.told` says (as printed the References still learn the labels of clips).
-13. The released report's second AV is the first one, as it must be.
+8. Co-occurrence distillation (Eq. 13): released a sum times B / C and 1e-4, from the second epoch, with the Anchor itself as target where
+   the Reference is unsure, weighted by the targets of item 2 (positive labels fully, others almost not); paper the mean square, weight 1.
+9. Not in the paper: label denoising, contrast of the two streams, mutual loss, fusion of two passes, thresholds. In both variants they are
+   the Anchor's own; HAN does not have them. Released weights the Anchor's losses 2, 1, 2.
+10. Released alternates three Adams; the same as one Adam over three steps that leaves parameters without a gradient unchanged.
+11. "Selected thresholds" have no released code: ``thresholds: selected`` selects them as for CMPAE, with the kept weights.
+12. HAN as Anchor has no released code: it is trained like CMPAE, with its own losses. Neither do UnAV-100 and the labels made with CLIP and
+   CLAP; for the latter, see ``pseudo_labels`` and :meth:`ParsingMethod.told` (as printed, the References still learn the clip labels).
+13. The released report's second AV equals the first, as it must.
 
-Not taken over: the class tokens inside the Anchor, never used, and the random numbers drawn beside them; the References' unused attention
-to the other modality. The Anchor's pass for pseudo-labels is left out while nothing uses it, which moves the random numbers of dropout.
+Not taken over: the Anchor's class tokens, never used, and the random numbers drawn with them; the References' unused attention to the other
+modality. The Anchor's pass for pseudo-labels is skipped while nothing uses it, which changes the random numbers of dropout.
 """
 
 from __future__ import annotations
@@ -57,15 +61,22 @@ from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets
 from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
 from pipeline.tasks.avvp import MODALITIES, ParsingScores
 
-EARLY_EPOCHS = 3  # released: in which the References learn from the labels alone
+EARLY_EPOCHS = 3  # released: epochs in which the References learn from the labels only
 TOKENS_EARLY, TOKENS_LATE = {"audio": 1.2, "visual": 1.0}, {"audio": 0.001, "visual": 0.0}  # released: weights of the class tokens' loss
 REFERENCE_LATE = 0.5  # released: weight of the References' loss after those epochs
-TRUSTED = {"audio": (0.8, 0.1), "visual": (0.6, 0.4)}  # released: a Reference is sure of a class from there, and of its absence up to there
+TRUSTED = {"audio": (0.8, 0.1), "visual": (0.6, 0.4)}  # released: a Reference is sure of a class from high on, of its absence up to low
 
 
 class Taught(NamedTuple):
-    """A batch, how the networks see it, and what they learn from: inputs of the References and of the Anchor, the valid segments (B, T),
-    the clips that count (B,), the targets, and where training stands."""
+    """A batch with everything needed to compute its losses.
+
+    batch: the batch itself.
+    referred, anchored: inputs of the References and of the Anchor.
+    mask: valid segments, (B, T), bool.
+    counted: clips that count, (B,), bool.
+    targets: what the networks learn.
+    progress: position in training.
+    """
 
     batch: Batch
     referred: ParsingInputs
@@ -78,7 +89,7 @@ class Taught(NamedTuple):
 
 @METHODS.register("coleaf")
 class Coleaf(ParsingMethod):
-    """An Anchor and, while it trains, two Reference branches (:class:`pipeline.methods.coleaf.class_tokens.References`)."""
+    """An Anchor and, during training, two Reference branches (:class:`pipeline.methods.coleaf.class_tokens.References`)."""
 
     Config = ColeafConfig
     config: ColeafConfig
@@ -99,7 +110,7 @@ class Coleaf(ParsingMethod):
         self.anchor.prepare(first, batches)
 
     def kept_weights(self) -> dict[str, Tensor]:
-        """All but the References'."""
+        """All weights except the References'."""
         return {name: weight for name, weight in self.state_dict().items() if not name.startswith("references.")}
 
     def load_kept(self, weights: Mapping[str, Tensor]) -> None:
@@ -119,7 +130,7 @@ class Coleaf(ParsingMethod):
         return self._steps(batch, self.labels(targets), batch.mask.any(dim=1), progress)
 
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
-        """The terms of all steps, none taken in between."""
+        """The terms of all steps, summed by name, without optimizer steps in between."""
         merged: dict[str, Tensor] = {}
         for terms in self._steps(batch, labels, counted, progress):
             for name, term in terms.items():
@@ -157,7 +168,7 @@ class Coleaf(ParsingMethod):
         return {**terms, "total": weighted_sum(terms, weights | self._teaching_weights())}
 
     def _alternating(self, taught: Taught) -> Iterator[dict[str, Tensor]]:
-        """Released: the audio Reference, the visual Reference, then the Anchor, taught by both as they have become."""
+        """Released: train the audio Reference, the visual Reference, then the Anchor with the updated References as teachers."""
         pseudo = None
         if self.config.self_modality and taught.progress.epoch >= EARLY_EPOCHS:
             with torch.no_grad():
@@ -190,12 +201,12 @@ class Coleaf(ParsingMethod):
         return self.anchor.anchor_forward(taught.anchored, self.anchor.crosses)
 
     def _anchor_terms(self, anchored: Anchored, taught: Taught) -> dict[str, Tensor]:
-        """The Anchor's own losses, those of pseudo-labels among them."""
+        """The Anchor's own losses, including those of the pseudo-labels."""
         terms = self.anchor.anchor_losses(anchored, taught.targets, taught.mask, taught.counted, taught.progress)
         return terms | self.anchor.segment_losses(taught.batch, anchored.audio, anchored.visual)
 
     def _reference(self, modality: Literal["audio", "visual"], taught: Taught) -> Referred:
-        assert self.references is not None, "loaded for prediction; build the method anew to train it"
+        assert self.references is not None, "loaded for prediction only; create the method again to train it"
         visual, audio, motion, mask = taught.referred
         return self.references.embed_audio(audio, mask) if modality == "audio" else self.references.embed_visual(visual, motion, mask)
 
@@ -203,14 +214,14 @@ class Coleaf(ParsingMethod):
         return {modality: self._reference(modality, taught) for modality in MODALITIES}
 
     def _pseudo_labels(self, anchored: Anchored) -> dict[str, Tensor]:
-        """Eq. 12: (B, C) in {0, 1} by modality."""
+        """Pseudo-labels of Eq. 12, (B, C) in {0, 1} by modality."""
         return {
             "audio": (anchored.clip_audio >= self.config.pseudo_threshold_audio).to(anchored.clip_audio.dtype),
             "visual": (anchored.clip_visual >= self.config.pseudo_threshold_visual).to(anchored.clip_visual.dtype),
         }
 
     def _contrasts(self, anchored: Anchored, teachers: Mapping[str, Referred], taught: Taught) -> dict[str, Tensor]:
-        """Eq. 8, or what stands in its place; ``event_audio``, ``event_visual``."""
+        """Eq. 8, or its replacement by ``contrast``: ``event_audio``, ``event_visual``."""
         config, terms = self.config, {}
         if config.contrast == "none":
             return {}
@@ -229,7 +240,7 @@ class Coleaf(ParsingMethod):
         return terms
 
     def _co_occurrences(self, anchored: Anchored, teachers: Mapping[str, Referred], taught: Taught) -> dict[str, Tensor]:
-        """Eq. 13; ``co_occurrence_audio``, ``co_occurrence_visual``."""
+        """Eq. 13: ``co_occurrence_audio``, ``co_occurrence_visual``."""
         terms: dict[str, Tensor] = {}
         for modality in MODALITIES if self.config.co_occurrence else ():
             teacher, learner = teachers[modality].clip, getattr(anchored, f"clip_{modality}")

@@ -1,20 +1,21 @@
 """MA: Wu, Yang, "Exploring Heterogeneous Clues for Weakly-Supervised Audio-Visual Video Parsing", CVPR 2021.
 
-HAN with a contrast of the audio stream, behind the attention, and the visual one, before it; trained twice. The first network learns from
-all labels. Then each training clip exchanges a track with a clip of other classes: a label is removed from a modality where its own track
-with a foreign one of the other modality does not make the network say it, of either. The second network learns from what is left, from
-scratch. The removed labels (``removed_audio``, ``removed_visual``) are stored with the weights, by annotation row; published ones can be
-read from an .npz. Published on LLP, segment level: A 60.3, V 60.0, AV 55.1, Type@AV 58.9, Event@AV 57.9; event level: 53.6, 56.4, 49.0,
-53.0, 50.6.
+HAN with a contrast between the audio stream after the attention and the visual stream before it; trained twice. The first network learns
+from all labels. Then each training clip exchanges a track with a clip of other classes: a label is removed from a modality if the network,
+given the clip's own track of that modality and a foreign track of the other, finds the class in neither. The second network learns from the
+remaining labels, from scratch. The removed labels (``removed_audio``, ``removed_visual``) are stored with the weights, by annotation row;
+published ones can be read from an .npz. Published on LLP, segment level: A 60.3, V 60.0, AV 55.1, Type@AV 58.9, Event@AV 57.9; event level:
+53.6, 56.4, 49.0, 53.0, 50.6.
 
-Two faults of the released code exist as ``variant: released``; the default, ``fixed``, does without:
+``variant: released`` has two faults of the released code; the default, ``fixed``, does not:
 
-* A label removed from the audio also vanishes from the target of the whole clip, which shares its memory. Fixed, the clip keeps it.
-* A label is removed where P < 0.5 e, e being how often its class is mistaken in the modality that loses the label. Released, the
-  probability of the own track's modality is held against the other modality's e. (Fixed, both are held against that of the own.)
+* Released, a label removed from the audio also vanishes from the target of the whole clip, which shares its memory. Fixed, the clip keeps
+  it.
+* A label is removed where P < 0.5 e, with e the error rate of its class in the modality that loses the label. Released, the probability of
+  the own track's modality is compared with the other modality's e. Fixed, both probabilities are compared with the own modality's e.
 
-Where this differs from the released code, deliberately: HAN's layers that are never used do not exist here; a clip without a clip of other
-classes to exchange with keeps its labels.
+Deliberate differences from the released code: HAN's unused layers are left out; a clip keeps its labels if no clip of other classes exists
+to exchange with.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ REMOVED = ("removed_audio", "removed_visual")
 
 
 class MaRecipe(Recipe):
-    """Adam 3e-4, a tenth of it every ten epochs, 12 epochs, batches of 16, the last epoch, as released; both networks."""
+    """Adam 3e-4, divided by 10 every ten epochs, 12 epochs, batches of 16, as released.
+
+    The last epoch is kept. Both networks use this recipe.
+    """
 
     learning_rate: float = Field(3e-4, gt=0)
     milestones: tuple[int, ...] = (10,)
@@ -53,22 +57,22 @@ class MaRecipe(Recipe):
 
 
 class MaConfig(ParsingConfig):
-    """Defaults are the paper's network, its labels refined without the released code's two faults."""
+    """Defaults: the paper's network, with labels refined without the released code's two faults."""
 
     width: int = Field(512, ge=1)
     feedforward: int = Field(512, ge=1)
     dropout: float = Field(0.1, ge=0, lt=1)
-    visual_share: float = Field(0.9, ge=0, le=1, description="of the label in the visual target, the rest being 1/2")
-    refine: bool = Field(True, description="false: all labels stay; no network is trained first")
+    visual_share: float = Field(0.9, ge=0, le=1, description="weight of the label in the visual target; the rest is 1/2")
+    refine: bool = Field(True, description="false: keep all labels and train no network first")
     removed_labels: Path | None = Field(
         None,
         description=".npz with remove_audio and remove_visual, (rows, C) bool each, by annotation row; null: found by a first network",
     )
     variant: Literal["fixed", "released"] = Field(
-        "fixed", description="fixed: the clip keeps its labels | released: with the code's faults"
+        "fixed", description="fixed: without the released code's two faults | released: with them"
     )
-    segment_threshold: float = Field(0.5, ge=0, le=1, description="a class is on in a segment from this probability on")
-    clip_threshold: float = Field(0.5, ge=0, le=1, description="and if the clip has it, in either modality, from this one on")
+    segment_threshold: float = Field(0.5, ge=0, le=1, description="a class is active in a segment from this probability on")
+    clip_threshold: float = Field(0.5, ge=0, le=1, description="and only if its clip probability, in either modality, reaches this")
     recipe: MaRecipe = MaRecipe()
 
     @property
@@ -79,8 +83,13 @@ class MaConfig(ParsingConfig):
 
 
 class TrainingClips(NamedTuple):
-    """The training split as the attention takes it: audio and visual streams (N, T, D), mask (N, T) bool, labels (N, C) bool, rows
-    (N,) int64, annotation rows."""
+    """The training split as input of the attention.
+
+    audio, visual: streams (N, T, D).
+    mask: (N, T), bool.
+    labels: (N, C), bool.
+    rows: annotation rows, (N,), int64.
+    """
 
     audio: Tensor
     visual: Tensor
@@ -91,7 +100,10 @@ class TrainingClips(NamedTuple):
 
 @METHODS.register("ma")
 class Ma(ParsingMethod):
-    """HAN with contrast and refined labels. Parameters at 8x2048, 128 and a motion stream of 512, C = 25: 4,569,675, as HAN's."""
+    """HAN with contrast and refined labels.
+
+    Parameters at 8x2048, 128 and a motion stream of 512, C = 25: 4,569,675, as many as HAN.
+    """
 
     Config = MaConfig
     config: MaConfig
@@ -106,22 +118,22 @@ class Ma(ParsingMethod):
         self.front_end = ParsingFrontEnd(self.visual_shape[-1], self.audio_shape[0], self.motion_width, config.width)
         self.attention = HybridAttention(config.width, feedforward=config.feedforward, dropout=config.dropout)
         self.pooling = AttentivePooling(config.width, num_classes)
-        for name in REMOVED:  # as many rows as the training split turns out to have
+        for name in REMOVED:  # resized in prepare to the training split
             self.register_buffer(name, torch.zeros(0, num_classes, dtype=torch.bool))
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
-        """With as many rows of removed labels as are stored."""
+        """Resize the removed labels to the stored ones before loading."""
         for name in REMOVED:
             if (stored := state_dict.get(prefix + name)) is not None:
                 setattr(self, name, torch.zeros(stored.shape, dtype=torch.bool, device=getattr(self, name).device))
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
     def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Tensors]]]) -> None:
-        """Set the removed labels, by the first network or from the published file.
+        """Set the removed labels from the first network or from the published file.
 
         Raises:
-            PipelineError: a file that does not hold them.
-            InputProblems: one that removes what no clip is labelled with.
+            PipelineError: the file does not contain them.
+            InputProblems: the arrays have another form, or remove labels that their clips do not have.
         """
         if not self.config.refine:
             return
@@ -152,14 +164,17 @@ class Ma(ParsingMethod):
             if strange := (table[rows] & ~labels).sum(dim=1).nonzero().flatten().tolist():
                 problems.append(
                     f"{name} removes labels that {len(strange)} clips do not have, the first in annotation row {int(rows[strange[0]])}:"
-                    " it is made for other annotations, or in another order"
+                    " it was made for other annotations or for another order of them"
                 )
             setattr(self, of_method, table)
         if problems:
             raise InputProblems(f"removed_labels: {path}", problems)
 
     def training_clips(self, batches: Iterable[tuple[Batch, Tensors]]) -> TrainingClips:
-        """The streams that the attention will exchange, of every clip. The front end is linear in either modality alone."""
+        """Streams of every clip, to be exchanged before the attention.
+
+        The front end treats each modality separately, so its outputs can be exchanged in place of its inputs.
+        """
         parts = []
         for batch, targets in batches:
             inputs, labels = self.inputs(batch), self.labels(targets) > 0.5
@@ -174,7 +189,7 @@ class Ma(ParsingMethod):
         errors = [mistaken(probability, clips.labels[counted]) for probability in plain]
         crossed = self.config.variant == "released"
         exchangeable, result = partners >= 0, []
-        for number, (audio, visual) in enumerate(((own, partners), (partners, own))):  # the own track is the audio; the visual one
+        for number, (audio, visual) in enumerate(((own, partners), (partners, own))):  # own audio track first, then own visual track
             limits = [errors[number], errors[number]]
             if crossed:
                 limits[number] = errors[1 - number]
@@ -184,7 +199,10 @@ class Ma(ParsingMethod):
         return result[0], result[1]
 
     def _exchanged(self, clips: TrainingClips, audio: Tensor, visual: Tensor) -> Exchanged:
-        """What is said of clips with the sound of some and the picture of others, (M,) positions each; where both have a segment."""
+        """Probabilities of mixed clips: audio tracks at some positions (M,), visual tracks at others (M,).
+
+        Only segments valid in both count.
+        """
         if not len(audio):
             return Exchanged(*clips.audio.new_zeros(2, 0, self.num_classes))
         parts = []
@@ -196,16 +214,16 @@ class Ma(ParsingMethod):
 
     @staticmethod
     def _rows(targets: Tensors) -> Tensor:
-        """(B,), int64."""
+        """Annotation rows of the clips, (B,), int64."""
         if not isinstance(targets, VideoTargets) or targets.rows is None:
-            raise TypeError("MA with refined labels trains on targets that tell the annotation rows of the clips")
+            raise TypeError("MA with refined labels needs targets with the annotation rows of the clips")
         return targets.rows
 
     def losses(self, batch: Batch, targets: Tensors, progress: Progress) -> dict[str, Tensor]:
-        """``audio``, ``visual``, ``clip``, ``contrast`` and their sum, without the labels that were removed.
+        """``audio``, ``visual``, ``clip``, ``contrast`` and their sum, without the removed labels.
 
         Raises:
-            TypeError: targets that tell more than the labels of clips, or not which clips they are.
+            TypeError: targets other than clip labels, or without annotation rows.
         """
         labels = self.labels(targets)
         if not len(self.removed_audio):
@@ -214,7 +232,7 @@ class Ma(ParsingMethod):
         return self._losses(batch, labels, self.removed_audio[rows], self.removed_visual[rows])
 
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
-        """The same with all labels."""
+        """The terms of :meth:`losses` with all labels."""
         nothing = torch.zeros_like(labels, dtype=torch.bool)
         return self._losses(batch, labels, nothing, nothing)
 

@@ -1,7 +1,7 @@
-"""Which labels of a clip one modality does not show, found by exchanging its other track: Wu and Yang, "Exploring Heterogeneous Clues for
-Weakly-Supervised Audio-Visual Video Parsing" (MA), CVPR 2021, as released.
+"""MA's track exchange: find clip labels that one modality does not contain by exchanging the other track.
 
-N clips of the training split, B clips of a part of it, C classes.
+Wu and Yang, "Exploring Heterogeneous Clues for Weakly-Supervised Audio-Visual Video Parsing" (MA), CVPR 2021, as released.
+Shape letters: N clips of the training split, B clips of a part of it, C classes.
 """
 
 from __future__ import annotations
@@ -12,24 +12,24 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-LIMIT = 0.5  # of a probability, relative to how often its class is mistaken
+LIMIT = 0.5  # threshold on a probability, relative to the error rate of its class
 PART = 256  # clips compared with all others at once
 
 
 def unrelated(labels: Tensor, mask: Tensor) -> Tensor:
-    """For each clip another one, drawn at random, with which it shares no class and at least one segment.
+    """Draw for each clip a random partner without a common class and with at least one common valid segment.
 
     Args:
         labels: (N, C), bool.
         mask: (N, T), bool.
 
     Returns:
-        (N,), int64; -1 for a clip without such another, or of padding alone.
+        (N,), int64; -1 for a clip without a possible partner or of padding only.
     """
     related, present, partners = labels.float(), mask.float(), []
     for rows in torch.arange(len(labels), device=labels.device).split(PART):
         possible = ((related[rows] @ related.T == 0) & (present[rows] @ present.T > 0)).float()
-        possible[torch.arange(len(rows), device=rows.device), rows] = 0  # a clip without a class shares none with itself
+        possible[torch.arange(len(rows), device=rows.device), rows] = 0  # a clip without classes must not be its own partner
         alone = possible.sum(dim=1) == 0
         drawn = torch.multinomial(possible + alone.unsqueeze(1), 1).squeeze(1)
         partners.append(drawn.masked_fill(alone, -1))
@@ -37,13 +37,14 @@ def unrelated(labels: Tensor, mask: Tensor) -> Tensor:
 
 
 def mistaken(probability: Tensor, labels: Tensor) -> Tensor:
-    """Share of the clips in which [P > 0.5] is not the label, class by class, over the largest of these shares.
+    """Error rate of [P > 0.5] per class, divided by the largest of these rates.
 
     Args:
-        probability: (N, C); labels: (N, C), bool.
+        probability: (N, C).
+        labels: (N, C), bool.
 
     Returns:
-        (C,), in [0, 1]; 0 everywhere where nothing is mistaken.
+        (C,), in [0, 1]; all 0 without errors.
     """
     shares = ((probability > 0.5) != labels).to(probability.dtype).mean(dim=0)
     largest = shares.max()
@@ -51,17 +52,18 @@ def mistaken(probability: Tensor, labels: Tensor) -> Tensor:
 
 
 class Exchanged(NamedTuple):
-    """Probabilities (B, C), audio and visual, of clips with their own track of one modality and a foreign one of the other."""
+    """Audio and visual probabilities, (B, C) each, of clips with one track exchanged for a foreign one."""
 
     audio: Tensor
     visual: Tensor
 
 
 def not_shown(said: Exchanged, limits: Sequence[Tensor]) -> Tensor:
-    """Where both probabilities are below half of the class's limit: the own track shows no such thing, nor does it lend it to the other.
+    """Classes absent from the own track: both probabilities are below half of the class's limit.
 
     Args:
-        limits: (C,) each, audio and visual, as :func:`mistaken` gives them.
+        said: probabilities of the clips with exchanged tracks.
+        limits: audio and visual, (C,) each, from :func:`mistaken`.
 
     Returns:
         (B, C), bool.

@@ -1,1 +1,1 @@
-"""What families of methods share: their inputs, settings, base classes and losses."""
+"""Inputs, settings, base classes and losses that several methods share."""

@@ -1,4 +1,4 @@
-"""Parsing methods whose tokens, probabilities and losses another method can use: CoLeaF trains any of them as its Anchor."""
+"""Interface of parsing methods that CoLeaF can train as its Anchor: it uses their tokens, probabilities and losses."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
 
 @dataclass
 class Anchored:
-    """What a network of audio-visual video parsing says of B clips; a method that needs more for its losses adds fields in a subclass.
+    """Outputs of a parsing network for B clips; a method that needs more for its losses subclasses it.
 
-    audio_tokens, visual_tokens: (B, T, D), the streams behind all attention, before any dropout of the classifier.
+    audio_tokens, visual_tokens: (B, T, D), the streams after all attention, before the classifier's dropout.
     audio, visual: (B, T, C), probabilities of the segments.
-    clip_audio, clip_visual, clip: (B, C), of the clip: audio, visual, and either, which may exceed 1.
+    clip_audio, clip_visual, clip: (B, C), probabilities of the clip: audio, visual, and either modality (``clip`` may exceed 1).
     """
 
     audio_tokens: Tensor
@@ -35,7 +35,11 @@ class Anchored:
 
 
 class AnchorTargets(NamedTuple):
-    """labels (B, C) in {0, 1}, of the clip, and what the modalities are taught, each (B, C) in [0, 1], smoothed or denoised."""
+    """Targets of an Anchor.
+
+    labels: (B, C) in {0, 1}, of the clip.
+    audio, visual: (B, C) in [0, 1], the targets of each modality, smoothed or denoised.
+    """
 
     labels: Tensor
     audio: Tensor
@@ -43,7 +47,7 @@ class AnchorTargets(NamedTuple):
 
 
 class AnchorMethod(ParsingMethod):
-    """A parsing method whose tokens, probabilities and losses others can use: CoLeaF trains any as its Anchor.
+    """A parsing method that CoLeaF can train as its Anchor.
 
     ``token_width``: D of its tokens.
     """
@@ -52,38 +56,44 @@ class AnchorMethod(ParsingMethod):
 
     @property
     def crosses(self) -> bool:
-        """Whether training and inference attend across the modalities."""
+        """Whether training and inference use attention across the modalities."""
         return True
 
     @property
     def loss_weights(self) -> Mapping[str, float]:
-        """Of the terms of :meth:`anchor_losses`; those not named have 1."""
+        """Weights of the terms of :meth:`anchor_losses`; 1 for terms not listed."""
         return {}
 
     @abstractmethod
     def anchor_forward(self, inputs: ParsingInputs, cross: bool = True) -> Anchored:
-        """The network's pass; without ``cross`` no attention across the modalities, the weights being the same."""
+        """Run the network; ``cross=False`` skips attention across the modalities and keeps the same weights."""
 
     @abstractmethod
     def modality_targets(
         self, inputs: ParsingInputs, told: tuple[Tensor, Tensor], counted: Tensor, progress: Progress
     ) -> tuple[Tensor, Tensor]:
-        """The audio and the visual targets, (B, C) each, from what :meth:`told` gives of both, smoothed or denoised; ``counted`` (B,) as in
-        :meth:`losses_of_clips`."""
+        """Audio and visual targets, (B, C) each: the labels, smoothed or denoised.
+
+        Args:
+            told: the labels of both modalities, from :meth:`told`.
+            counted: (B,), as in :meth:`losses_of_clips`.
+        """
 
     @abstractmethod
     def anchor_losses(
         self, anchored: Anchored, targets: AnchorTargets, mask: Tensor, counted: Tensor, progress: Progress
     ) -> dict[str, Tensor]:
-        """The terms, unweighted: ``audio``, ``visual``, ``clip``, cross-entropies of the three probabilities of the clip, and any others.
+        """The unweighted terms: ``audio``, ``visual``, ``clip`` and any others.
+
+        ``audio``, ``visual`` and ``clip`` are the cross-entropies of the clip's three probabilities.
 
         Args:
-            anchored: of :meth:`anchor_forward`.
-            mask: (B, T), bool, of the batch itself: a clip of padding alone has none.
+            anchored: output of :meth:`anchor_forward`.
+            mask: (B, T), bool, the batch's own mask: all False for a clip of padding only.
         """
 
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
-        """The terms of :meth:`anchor_losses`, those of pseudo-labels, and their weighted sum."""
+        """The terms of :meth:`anchor_losses`, the pseudo-label terms, and their weighted sum."""
         inputs = self.inputs(batch)
         targets = AnchorTargets(labels, *self.modality_targets(inputs, self.told(batch, labels), counted, progress))
         anchored = self.anchor_forward(inputs, self.crosses)
@@ -93,8 +103,10 @@ class AnchorMethod(ParsingMethod):
 
 
 def clip_losses(anchored: Anchored, targets: AnchorTargets, counted: Tensor) -> dict[str, Tensor]:
-    """``audio``, ``visual``, ``clip``: cross-entropy of the three probabilities of a clip, mean over the clips that count and the
-    classes."""
+    """``audio``, ``visual``, ``clip``: cross-entropy of a clip's three probabilities.
+
+    Means over the ``counted`` clips and the classes.
+    """
     return {
         "audio": binary_loss(anchored.clip_audio, targets.audio, counted),
         "visual": binary_loss(anchored.clip_visual, targets.visual, counted),
@@ -103,5 +115,5 @@ def clip_losses(anchored: Anchored, targets: AnchorTargets, counted: Tensor) -> 
 
 
 def weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """Sum of the terms; those without a weight have 1."""
+    """Sum of the terms, each times its weight (default 1)."""
     return torch.stack([weights.get(name, 1.0) * term for name, term in terms.items()]).sum()

@@ -1,10 +1,11 @@
-"""Training on labels of which, batch by batch, those are removed from one modality that it seems not to show: what JoMoLD (ECCV 2022)
-introduced and CMPAE (CVPR 2023) and CoLeaF (ECCV 2024) took over.
+"""Label denoising: in each batch, drop a clip label from the modality that does not seem to contain it.
 
-How many labels of a class do not belong to a modality, its noise ratio, is estimated by a network trained first, JoMoLD without attention
-across the modalities (``noise_audio`` and ``noise_visual``, stored with the weights); published ratios can be read from
-``noise_ratios.npz``. The released warm-up of the ratios over 0.9 epochs comes out as nothing in the first epoch and everything from the
-second on (the ratio is multiplied into itself, starting with 0); so it is here.
+Introduced by JoMoLD (ECCV 2022) and taken over by CMPAE (CVPR 2023) and CoLeaF (ECCV 2024).
+
+A class's noise ratio in a modality is the share of its labels that do not belong to that modality. A network trained first (JoMoLD without
+attention across the modalities) estimates the ratios; they are stored with the weights (``noise_audio``, ``noise_visual``). Published
+ratios can be read from ``noise_ratios.npz``. The released warm-up of the ratios over 0.9 epochs multiplies the ratio into itself, starting
+at 0, so it removes nothing in the first epoch and applies the full ratio from the second on; the same holds here.
 """
 
 from __future__ import annotations
@@ -26,23 +27,23 @@ from pipeline.methods.base import Method, Progress
 from pipeline.methods.shared.anchor import AnchorMethod
 from pipeline.methods.shared.parsing import ParsingConfig, ParsingInputs
 
-LARGEST_RATIOS = 2**20  # bytes of an unpacked .npz; those of a thousand classes take 17 thousand
+LARGEST_RATIOS = 2**20  # bytes of an unpacked .npz; a thousand classes take about 17,000
 
 
 class DenoisingConfig(ParsingConfig):
-    """Settings of every method that removes labels."""
+    """Settings shared by all methods with label denoising."""
 
-    visual_share: float = Field(0.9, ge=0, le=1, description="of the label in the visual target, the rest being 1/2")
-    denoise: bool = Field(True, description="false: all labels stay; no network is trained first")
+    visual_share: float = Field(0.9, ge=0, le=1, description="weight of the label in the visual target; the rest is 1/2")
+    denoise: bool = Field(True, description="false: keep all labels and train no network first")
     noise_ratios: Path | None = Field(
-        None, description=".npz with audio and visual, (C,) each, as published; null: estimated by a first network"
+        None, description=".npz with arrays audio and visual, (C,) each, as published; null: estimate them with a first network"
     )
-    audio_threshold: float = Field(0.6, gt=0, description="a label is audio noise where its probability over the class's mean is below")
-    visual_threshold: float = Field(1.8, gt=0, description="the same of the visual labels")
+    audio_threshold: float = Field(0.6, gt=0, description="an audio label is noise if its probability over the class mean is below this")
+    visual_threshold: float = Field(1.8, gt=0, description="likewise for visual labels")
 
 
 class DenoisingMethod(AnchorMethod):
-    """A parsing method that removes labels in training."""
+    """A parsing method that removes noisy labels during training."""
 
     config: DenoisingConfig
     noise_audio: Tensor
@@ -57,7 +58,7 @@ class DenoisingMethod(AnchorMethod):
             self.register_buffer(name, torch.zeros(num_classes, dtype=torch.float64))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        """Moves the ratios with all else, but leaves them float64 whatever the weights become: they are multiplied and truncated."""
+        """Move the ratios with the weights but keep them float64, because they are multiplied and then truncated."""
         ratios = {name: self._buffers[name] for name in ("noise_audio", "noise_visual")}
         super()._apply(fn, recurse)
         for name, before in ratios.items():
@@ -68,15 +69,15 @@ class DenoisingMethod(AnchorMethod):
         return self
 
     def alone(self, inputs: ParsingInputs) -> tuple[Tensor, Tensor]:
-        """Probabilities (B, C) of the clips' classes, audio and visual, each modality by itself: without attention across them."""
+        """Audio and visual clip probabilities, (B, C) each, without attention across the modalities."""
         said = self.anchor_forward(inputs, cross=False)
         return said.clip_audio, said.clip_visual
 
     def prepare(self, first: Method | None, batches: Callable[[], Iterable[tuple[Batch, Tensors]]]) -> None:
-        """Set the noise ratios, from the first network or from the published file.
+        """Set the noise ratios from the first network or from the published file.
 
         Raises:
-            PipelineError: a file that does not hold them.
+            PipelineError: the file does not contain valid ratios.
         """
         if self.config.noise_ratios is not None and self.config.denoise:
             self._read_ratios(self.config.noise_ratios)
@@ -102,15 +103,18 @@ class DenoisingMethod(AnchorMethod):
         for (name, values), buffer in zip(ratios.items(), (self.noise_audio, self.noise_visual), strict=True):
             if values.shape != buffer.shape or not ((values >= 0) & (values <= 1)).all():
                 raise PipelineError(
-                    f"noise_ratios: {path}: {name} must be {len(buffer)} shares in 0..1, one a class (here: {values.shape})"
+                    f"noise_ratios: {path}: {name} must be {len(buffer)} ratios in 0..1, one per class (here: {values.shape})"
                 )
             buffer.copy_(torch.from_numpy(values))
 
     def modality_targets(
         self, inputs: ParsingInputs, told: tuple[Tensor, Tensor], counted: Tensor, progress: Progress
     ) -> tuple[Tensor, Tensor]:
-        """The audio and the visual targets of the clips, (B, C) each: the labels, the visual ones smoothed, and from the second
-        epoch on without those that the network now holds to be absent from the modality."""
+        """Audio and visual targets of the clips, (B, C) each.
+
+        The labels, the visual ones smoothed; from the second epoch on without the labels that the current network finds absent from the
+        modality.
+        """
         audio, visual = told[0], smoothed(told[1], self.config.visual_share)
         if not self.config.denoise or progress.epoch == 0:
             return audio, visual
@@ -119,7 +123,10 @@ class DenoisingMethod(AnchorMethod):
 
     @torch.no_grad()
     def _absent(self, inputs: ParsingInputs, audio: Tensor, visual: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-        """Labels to remove from the audio and from the visual targets: (B, C) bool each. In train mode, dropout included, as released."""
+        """Labels to remove from the audio and the visual targets: (B, C) bool each.
+
+        Computed in train mode, dropout included, as released.
+        """
         of_audio, of_visual = self.alone(inputs)
         audio_terms, visual_terms = binary_terms(of_audio, audio), binary_terms(of_visual, visual)
         return (
@@ -129,14 +136,16 @@ class DenoisingMethod(AnchorMethod):
 
 
 def noise_ratio(parts: Iterable[tuple[Tensor, Tensor, Tensor]], threshold: float) -> Tensor:
-    """Share of the clips with a class in which the modality does not show it: #{y = 1, P y' / mean P < threshold} / #{y = 1}.
+    """Per class, the share of its clips in which the modality does not seem to contain it.
+
+    #{y = 1, P y' / mean P < threshold} / #{y = 1}.
 
     Args:
-        parts: by batch, the clips' probabilities P in the modality, their targets y' in it, and their labels y; (B, C) each.
-        threshold: of P relative to its mean over the clips (the mean of the batches' means, as released).
+        parts: per batch, the modality's probabilities P, its targets y', and the clips' labels y; (B, C) each.
+        threshold: on P relative to its mean over the clips (the mean of the batch means, as released).
 
     Returns:
-        (C,), float64, 0 for a class that no clip has.
+        (C,), float64; 0 for a class without clips.
     """
     probability, target, labels, means = [], [], [], []
     for p, y_of_modality, y in (part for part in parts if len(part[0])):
@@ -150,13 +159,15 @@ def noise_ratio(parts: Iterable[tuple[Tensor, Tensor, Tensor]], threshold: float
 
 
 def absent_labels(own_terms: Tensor, other_terms: Tensor, positive: Tensor, ratio: Tensor) -> Tensor:
-    """The labels to remove from one modality: of the n clips of the batch whose loss in it is the largest, those that are also among the n
-    whose loss in the other modality is the smallest; n = trunc(ratio * clips with the class), class by class.
+    """Select the labels to remove from one modality.
+
+    Per class, drop the label in clips among both the n highest losses here and the n lowest in the other modality;
+    n = trunc(ratio * clips with the class).
 
     Args:
-        own_terms, other_terms: (B, C), the cross-entropy of each label in the modality and in the other one.
+        own_terms, other_terms: (B, C), the cross-entropy of each label in this and in the other modality.
         positive: (B, C), bool, the clips with the class.
-        ratio: (C,), float64, in [0, 1]: in float32 the product of 8/164 and 41 clips falls short of 2, and a label would stay.
+        ratio: (C,), float64, in [0, 1]. In float32, 8/164 times 41 clips would fall short of 2 and keep one label too many.
 
     Returns:
         (B, C), bool.
@@ -166,5 +177,5 @@ def absent_labels(own_terms: Tensor, other_terms: Tensor, positive: Tensor, rati
 
 
 def _rank(values: Tensor, among: Tensor) -> Tensor:
-    """Place of each value in its column, smallest first, of those that ``among`` holds; the others come behind."""
+    """Rank of each value in its column, smallest first; values outside ``among`` come last."""
     return values.masked_fill(~among, float("inf")).argsort(dim=0, stable=True).argsort(dim=0)

@@ -1,4 +1,4 @@
-"""From a batch as the feature store holds it to what a network eats."""
+"""Network inputs from a batch of stored features."""
 
 from __future__ import annotations
 
@@ -20,13 +20,12 @@ class Inputs(NamedTuple):
 
 
 def method_inputs(method: Method, batch: Batch) -> Inputs:
-    """Features in the dtype of the method's weights, the map flattened (pooled features: S = 1), padded segments zero.
+    """Prepare features: dtype of the method's weights, map flattened (pooled features: S = 1), padded segments zero.
 
-    A clip that is nothing but padding is shown to the network as T segments of zeros, so that no softmax is empty; losses leave it out
-    by ``batch.mask``.
+    A clip of padding only becomes T valid segments of zeros, so no softmax is empty; losses leave it out by ``batch.mask``.
 
     Raises:
-        PipelineError: features of another shape than the method was built for.
+        PipelineError: the features' shape differs from the one that the method was built for.
     """
     check_shapes(method, batch)
     dtype = next(method.parameters()).dtype
@@ -39,7 +38,7 @@ def method_inputs(method: Method, batch: Batch) -> Inputs:
 
 
 def check_shapes(method: Method, batch: Batch) -> None:
-    """PipelineError for features of another shape than the method was built for."""
+    """Raise PipelineError if the features' shape differs from the one that the method was built for."""
     for kind, features, expected in (("visual", batch.visual, method.visual_shape), ("audio", batch.audio, method.audio_shape)):
         if tuple(features.shape[2:]) != expected:
             raise PipelineError(
@@ -49,5 +48,5 @@ def check_shapes(method: Method, batch: Batch) -> None:
 
 
 def positions(visual_shape: tuple[int, ...]) -> int:
-    """S of (h, w, D_v): h*w; of (D_v,): 1."""
+    """S, the number of spatial positions: h*w for (h, w, D_v), 1 for (D_v,)."""
     return visual_shape[0] * visual_shape[1] if len(visual_shape) == 3 else 1

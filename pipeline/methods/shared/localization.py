@@ -1,4 +1,4 @@
-"""Methods of audio-visual event localization, which learn from the labels of segments (full) or from those of clips alone (weak)."""
+"""Base of audio-visual event localization methods: full supervision (segment labels) or weak (clip labels only)."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from pipeline.tasks.labels import Labels, VideoTargets
 
 
 class SupervisionConfig(MethodConfig):
-    """Settings of a method that learns from the labels of segments (full) or from those of clips alone (weak).
+    """Settings of a method with full supervision (segment labels) or weak supervision (clip labels only).
 
-    ``weak_defaults`` are the defaults that differ under weak supervision, nested as the settings; what is set explicitly wins.
+    ``weak_defaults`` are the defaults that differ under weak supervision, nested like the settings; explicit settings win.
     """
 
     weak_defaults: ClassVar[Mapping[str, Any]] = {}
 
-    supervision: Literal["full", "weak"] = Field("full", description="full: labels of segments | weak: of clips only")
+    supervision: Literal["full", "weak"] = Field("full", description="full: segment labels | weak: clip labels only")
 
     @model_validator(mode="before")
     @classmethod
@@ -38,8 +38,10 @@ class SupervisionConfig(MethodConfig):
 
 
 class LocalizationMethod(Method):
-    """A method that localizes events under either supervision. Weakly supervised it takes :class:`VideoTargets` and refuses all else, so
-    that no label of a segment can reach its training."""
+    """A method that localizes events under full or weak supervision.
+
+    Under weak supervision it accepts only :class:`VideoTargets`, so no segment label can reach training.
+    """
 
     tasks = frozenset({"avel"})
     config: SupervisionConfig
@@ -50,7 +52,7 @@ class LocalizationMethod(Method):
 
     @property
     def clip_labels(self) -> int:
-        """Outputs of a clip-level head: C, or C+1 under weak supervision, where a clip may be background as a whole."""
+        """Outputs of a clip-level head: C, or C+1 under weak supervision, where a whole clip may be background."""
         return self.num_classes + 1 if self.weak else self.num_classes
 
     def losses(self, batch: Batch, targets: Tensors, progress: Progress) -> dict[str, Tensor]:
@@ -58,7 +60,7 @@ class LocalizationMethod(Method):
             return self.losses_of_videos(batch, targets, progress)
         if not self.weak and isinstance(targets, AvelTargets):
             return self.losses_of_segments(batch, targets, progress)
-        raise TypeError(f"{type(self).__name__} with supervision: {self.config.supervision} does not train on {type(targets).__name__}")
+        raise TypeError(f"{type(self).__name__} with supervision: {self.config.supervision} cannot train on {type(targets).__name__}")
 
     @abstractmethod
     def predict(self, batch: Batch) -> Scores: ...

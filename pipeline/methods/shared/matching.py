@@ -1,4 +1,4 @@
-"""Methods of cross-modality localization."""
+"""Base of cross-modality localization methods."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from pipeline.tasks.cml import MatchingScores, MatchingTargets
 
 
 class MatchingMethod(Method):
-    """A method of cross-modality localization. It encodes both modalities apart: of the searched one all is known, of the given one no
-    more than the window."""
+    """A method of cross-modality localization.
+
+    It encodes the modalities separately: the searched one is known completely, the given one only within the window.
+    """
 
     tasks = frozenset({"cml"})
 
     def losses(self, batch: Batch, targets: Tensors, progress: Progress) -> dict[str, Tensor]:
         if isinstance(targets, MatchingTargets):
             return self.losses_of_matches(batch, targets)
-        raise TypeError(f"{type(self).__name__} does not train on {type(targets).__name__}")
+        raise TypeError(f"{type(self).__name__} cannot train on {type(targets).__name__}")
 
     @abstractmethod
     def losses_of_matches(self, batch: Batch, targets: MatchingTargets) -> dict[str, Tensor]:
-        """The losses; clips without an event belong to nothing that must match."""
+        """Named scalar terms and their sum ``"total"``; clips without an event have nothing to match."""
 
     @abstractmethod
     def predict(self, batch: Batch) -> MatchingScores: ...

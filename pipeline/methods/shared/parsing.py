@@ -1,5 +1,7 @@
-"""What methods of audio-visual video parsing share: their inputs, their settings, and that they learn from the labels of clips alone, or
-beside them from guessed labels of segments."""
+"""Base of audio-visual video parsing methods: settings, inputs, and training on clip labels.
+
+Segment pseudo-labels can be learned from as well.
+"""
 
 from __future__ import annotations
 
@@ -23,40 +25,44 @@ from pipeline.tasks.labels import Labels, VideoTargets
 
 
 class PseudoLabels(Settings):
-    """Streams of the feature set that hold guessed labels of segments, (C,) in 0..1, classes in the data set's order: VALOR's, by CLAP and
-    by CLIP, in CoLeaF's Table 6."""
+    """Streams of the feature set that hold segment pseudo-labels.
+
+    (C,) in 0..1 per segment, classes in the data set's order. CoLeaF's Table 6 uses VALOR's, made with CLAP and CLIP.
+    """
 
     audio: str = Field(description="name of the stream of audio labels")
     visual: str = Field(description="name of the stream of visual labels")
 
 
 class ParsingConfig(MethodConfig):
-    """Settings of every parsing method."""
+    """Settings shared by all parsing methods."""
 
-    motion: str | None = Field("motion", description="name of the stream of motion features beside the visual one; null: none is used")
-    pseudo_labels: PseudoLabels | None = Field(None, description="labels of segments to learn from beside those of clips; null: none")
+    motion: str | None = Field("motion", description="name of the stream of motion features; null: none")
+    pseudo_labels: PseudoLabels | None = Field(None, description="segment labels to learn from beside clip labels")
     thresholds: Literal["fixed", "selected", "given"] = Field(
         "fixed",
-        description="of the clip: the method's own | by class, by the event-level F of the modality on validation | given_thresholds",
+        description="of the clip: the method's own | per class, by the modality's event-level F on validation | given_thresholds",
     )
     given_thresholds: dict[Literal["audio", "visual"], tuple[Annotated[float, Field(ge=0, le=1)], ...]] = Field(
-        {}, description="of a modality, by class in the data set's order, as CMPAE publishes them; one not named keeps the method's own"
+        {}, description="by modality, one per class in the data set's order, as CMPAE publishes them; others keep the method's own"
     )
-    selected_for: tuple[Literal["audio", "visual"], ...] = Field(("visual",), min_length=1, description="modalities to select them for")
+    selected_for: tuple[Literal["audio", "visual"], ...] = Field(
+        ("visual",), min_length=1, description="modalities to select thresholds for"
+    )
     threshold_epoch: int | None = Field(
-        None, ge=1, description="select by the weights after so many epochs, as CMPAE does (8); null: by the weights that are kept"
+        None, ge=1, description="epoch whose weights select the thresholds (CMPAE: 8); null: the kept weights"
     )
 
     @model_validator(mode="after")
     def _epoch_is_reached(self) -> Self:
         if self.threshold_epoch is not None and self.threshold_epoch > self.recipe.epochs:
-            raise ValueError(f"threshold_epoch {self.threshold_epoch} lies beyond the last epoch, recipe.epochs {self.recipe.epochs}")
+            raise ValueError(f"threshold_epoch {self.threshold_epoch} is after the last epoch, recipe.epochs {self.recipe.epochs}")
         return self
 
     @model_validator(mode="after")
     def _thresholds_are_given(self) -> Self:
         if (self.thresholds == "given") != bool(self.given_thresholds):
-            raise ValueError("given_thresholds and `thresholds: given` go together")
+            raise ValueError("set given_thresholds and `thresholds: given` together or not at all")
         return self
 
     @property
@@ -77,8 +83,13 @@ class ParsingConfig(MethodConfig):
 
 
 class ParsingInputs(NamedTuple):
-    """visual (B, T, D_v), the mean of a segment's frames or positions, or with ``every_frame`` (B, T, S, D_v), audio (B, T, D_a), motion
-    (B, T, D_m) or None, mask (B, T) bool with at least one True per clip."""
+    """Inputs of a parsing network.
+
+    visual: (B, T, D_v), the mean of a segment's frames or positions; (B, T, S, D_v) with ``every_frame``.
+    audio: (B, T, D_a).
+    motion: (B, T, D_m) or None.
+    mask: (B, T), bool, with at least one True per clip.
+    """
 
     visual: Tensor
     audio: Tensor
@@ -87,18 +98,18 @@ class ParsingInputs(NamedTuple):
 
 
 class ParsingMethod(Method):
-    """A method that learns from the classes of clips and finds the segments of each, audio and visual apart.
+    """A method that learns from clip labels and finds the segments of each class, separately in audio and visual.
 
     Args:
-        other_shapes: of one segment, of the motion stream where the settings name one: (D_m,).
+        other_shapes: shape of one segment of the motion stream, (D_m,), if the settings name one.
 
     Raises:
-        PipelineError: a motion stream of another form; given thresholds that are not one for each class.
+        PipelineError: the motion stream has another shape, or the number of given thresholds differs from the number of classes.
     """
 
     tasks = frozenset({"avvp"})
     nan_if_unset = frozenset({"selected_thresholds"})
-    every_frame: ClassVar[bool] = False  # whether the network wants the frames, or positions, of a segment apart
+    every_frame: ClassVar[bool] = False  # whether the network takes a segment's frames, or positions, one by one
     config: ParsingConfig
     selected_thresholds: Tensor
 
@@ -110,14 +121,14 @@ class ParsingMethod(Method):
         self.motion_shape = None if config.motion is None else tuple((other_shapes or {})[config.motion])
         if self.motion_shape is not None and len(self.motion_shape) != 1:
             raise PipelineError(f"the stream {config.motion} has the shape {self.motion_shape} per segment; one vector is needed")
-        if config.thresholds != "fixed":  # (audio and visual, C); NaN where the method's own holds
+        if config.thresholds != "fixed":  # (audio and visual, C); NaN: use the method's own
             self.register_buffer("selected_thresholds", self._given_thresholds())
 
     def _given_thresholds(self) -> Tensor:
         table = torch.full((2, self.num_classes), float("nan"))
         for modality, values in self.config.given_thresholds.items():
             if len(values) != self.num_classes:
-                needed = f"{self.num_classes} are needed, one for each class in the data set's order"
+                needed = f"{self.num_classes} are needed, one per class in the data set's order"
                 raise PipelineError(f"given_thresholds.{modality}: {len(values)} thresholds; {needed}")
             table[MODALITIES.index(modality)] = torch.tensor(values)
         return table
@@ -127,13 +138,13 @@ class ParsingMethod(Method):
         return None if self.motion_shape is None else self.motion_shape[0]
 
     def inputs(self, batch: Batch) -> ParsingInputs:
-        """Features in the dtype of the weights, padded segments zero; a clip that is nothing but padding is shown as T segments of zeros.
+        """Prepare features: dtype of the weights, padded segments zero.
 
-        Without ``every_frame`` the frames are averaged before the linear layer that the papers have there: equal up to rounding, and a
-        fraction of the work.
+        A clip of padding only becomes T valid segments of zeros. Without ``every_frame`` the frames are averaged before the papers' linear
+        layer instead of after it: equal up to rounding, at a fraction of the work.
 
         Raises:
-            PipelineError: features of another shape than the method was built for, or no motion.
+            PipelineError: the features' shape differs from the one that the method was built for, or the motion stream is missing.
         """
         check_shapes(self, batch)
         dtype, padding = next(self.parameters()).dtype, ~batch.mask.unsqueeze(-1)
@@ -151,25 +162,25 @@ class ParsingMethod(Method):
         return ParsingInputs(visual, audio, motion, batch.mask | ~batch.mask.any(dim=1, keepdim=True))
 
     def losses(self, batch: Batch, targets: Tensors, progress: Progress) -> dict[str, Tensor]:
-        """``total`` and its terms; clips of padding alone carry no weight.
+        """``total`` and its terms; clips of padding only carry no weight.
 
         Raises:
-            TypeError: targets that tell more than the labels of clips.
-            PipelineError: pseudo-labels that the batch does not hold, or that the method does not learn from.
+            TypeError: targets other than clip labels.
+            PipelineError: pseudo-labels are missing from the batch, or the method cannot learn from them.
         """
         terms = self.losses_of_clips(batch, self.labels(targets), batch.mask.any(dim=1), progress)
         if self.config.pseudo_labels is not None and "audio_segments" not in terms:
-            raise PipelineError(f"pseudo_labels: {type(self).__name__} does not learn from labels of segments; set it to null")
+            raise PipelineError(f"pseudo_labels: {type(self).__name__} cannot learn from segment labels; set it to null")
         return terms
 
     def labels(self, targets: Tensors) -> Tensor:
-        """(B, C) in {0, 1}, in the dtype of the weights.
+        """Clip labels (B, C) in {0, 1}, in the dtype of the weights.
 
         Raises:
             TypeError: as in :meth:`losses`.
         """
         if not isinstance(targets, VideoTargets):
-            raise TypeError(f"{type(self).__name__} learns from the labels of clips and does not train on {type(targets).__name__}")
+            raise TypeError(f"{type(self).__name__} learns from clip labels and cannot train on {type(targets).__name__}")
         return targets.labels[:, : self.num_classes].to(next(self.parameters()).dtype)
 
     @abstractmethod
@@ -177,16 +188,22 @@ class ParsingMethod(Method):
 
     @abstractmethod
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
-        """The losses from the clips' labels (B, C) in {0, 1}; ``counted`` (B,) bool: clips that are not all padding.
+        """Named scalar terms and their weighted sum ``"total"``, from clip labels.
 
-        A method that learns from pseudo-labels asks :meth:`told` what to learn of each modality, and adds :meth:`segment_losses`.
+        A method that learns from pseudo-labels takes each modality's labels from :meth:`told` and adds :meth:`segment_losses`.
+
+        Args:
+            labels: (B, C) in {0, 1}.
+            counted: (B,), bool, clips that are not all padding.
         """
 
     def pseudo_labels(self, batch: Batch) -> tuple[Tensor, Tensor] | None:
-        """(audio, visual), (B, T, C) each, in the dtype of the weights, zero in padded segments; None where the settings name none.
+        """Audio and visual pseudo-labels, (B, T, C) each; None if the settings name none.
+
+        They have the dtype of the weights and are zero in padded segments.
 
         Raises:
-            PipelineError: the batch does not hold them, or not one for each class.
+            PipelineError: the batch does not contain them, or not one per class.
         """
         if self.config.pseudo_labels is None:
             return None
@@ -194,21 +211,23 @@ class ParsingMethod(Method):
         for name in self.config.label_streams:
             if name not in batch.others or tuple(batch.others[name].shape) != expected:
                 shape = f"of shape {tuple(batch.others[name].shape)}" if name in batch.others else "none"
-                raise PipelineError(f"pseudo_labels: stream {name}: {shape}, and {expected} is needed, one label for each class")
+                raise PipelineError(f"pseudo_labels: stream {name}: {shape}, but {expected} is needed, one label per class")
         audio, visual = (batch.others[name].to(dtype).masked_fill(~batch.mask.unsqueeze(-1), 0.0) for name in self.config.label_streams)
         return audio, visual
 
     def told(self, batch: Batch, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The audio and the visual labels, (B, C) each: of pseudo-labels the largest over the segments, else those of the clip.
+        """Audio and visual clip labels, (B, C) each: the pseudo-labels' maximum over time, else the clip's labels.
 
-        No paper prints how CoLeaF trains on VALOR's labels; this, and :meth:`segment_losses`, is how VALOR and LEAP do.
+        No paper states how CoLeaF trains on VALOR's labels; this and :meth:`segment_losses` follow VALOR and LEAP.
         """
         guessed = self.pseudo_labels(batch)
         return (labels, labels) if guessed is None else (guessed[0].amax(dim=1), guessed[1].amax(dim=1))
 
     def segment_losses(self, batch: Batch, audio: Tensor, visual: Tensor) -> dict[str, Tensor]:
-        """``audio_segments``, ``visual_segments``: binary cross-entropy of the segments' probabilities (B, T, C) with the pseudo-labels,
-        mean over valid segments and classes; nothing where the settings name none."""
+        """``audio_segments``, ``visual_segments``: binary cross-entropy with the pseudo-labels; empty without them.
+
+        Means over valid segments and classes. ``audio`` and ``visual`` are the segments' probabilities (B, T, C).
+        """
         guessed = self.pseudo_labels(batch)
         if guessed is None:
             return {}
@@ -218,12 +237,13 @@ class ParsingMethod(Method):
         }
 
     def gates(self, like: Tensor, audio: tuple[float, float], visual: tuple[float, float]) -> Tensor:
-        """Thresholds as :class:`ParsingScores` wants them: the method's own, the same for all classes, and the clip's selected or
-        given ones in their place where there are any.
+        """Thresholds in the form of :class:`ParsingScores`.
+
+        The method's own, equal for all classes; selected or given clip thresholds replace them where they exist.
 
         Args:
-            like: (B, C).
-            audio, visual: (segment, clip), the method's own.
+            like: (B, C); gives batch size, dtype and device.
+            audio, visual: the method's own (segment, clip) thresholds.
 
         Returns:
             (B, 2, 2, C).
@@ -232,7 +252,7 @@ class ParsingMethod(Method):
         return self.with_selected(values.expand(len(like), -1, -1, -1))
 
     def with_selected(self, thresholds: Tensor) -> Tensor:
-        """(B, 2, 2, C) thresholds, those of the clip replaced by the selected or given ones, where there are any."""
+        """Replace clip thresholds by selected or given ones where they exist: (B, 2, 2, C) -> (B, 2, 2, C)."""
         if self.config.thresholds == "fixed":
             return thresholds
         selected = self.selected_thresholds.to(thresholds.dtype)
@@ -240,7 +260,7 @@ class ParsingMethod(Method):
         return torch.stack([thresholds[:, :, 0], torch.where(selected.isnan(), own, selected)], dim=2)
 
     def calibrated(self, scores: ParsingScores, truth: ParsingTargets, mask: Tensor) -> dict[str, Tensor]:
-        """``selected_thresholds`` (2, C) of :func:`pipeline.metrics.parsing_thresholds.select_thresholds`, around the method's own ones."""
+        """``selected_thresholds`` (2, C), selected around the method's own thresholds."""
         selected = torch.full((2, self.num_classes), float("nan"))
         for number, modality in enumerate(MODALITIES):
             if modality in self.config.selected_for:

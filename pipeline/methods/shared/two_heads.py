@@ -1,6 +1,6 @@
-"""The two heads of CMRAN and what followed it: is this segment an event, and of which class is the clip's event.
+"""The two heads of CMRAN and its successors: event or background per segment, and one event class per clip.
 
-Xu et al., "Cross-Modal Relation-Aware Networks for Audio-Visual Event Localization" (CMRAN), ACM MM 2020; CMBS and CACE-Net after it.
+Xu et al., "Cross-Modal Relation-Aware Networks for Audio-Visual Event Localization" (CMRAN), ACM MM 2020; then CMBS and CACE-Net.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ from pipeline.tasks.avel import Scores
 
 
 def event_loss(logits: Tensor, event: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross-entropy of event logits (B, T) against event segments (B, T), bool; mean over valid segments."""
+    """Binary cross-entropy of event logits (B, T) with event segments (B, T), bool; mean over valid segments."""
     return masked_mean(binary_cross_entropy_with_logits(logits, event.to(logits.dtype), reduction="none"), mask)
 
 
 def class_loss(logits: Tensor, video: Tensor, known: Tensor) -> Tensor:
-    """Cross-entropy of class logits (B, C) against the clips' classes (B,) in [0, C], mean over the clips that ``known`` (B,) marks.
+    """Cross-entropy of class logits (B, C) with the clips' classes (B,) in [0, C].
 
-    A clip without an event (C) counts as class 0, as released (where the argmax of an empty label row is 0).
+    Mean over the clips marked by ``known`` (B,). A clip without an event (C) counts as class 0, as released (there the argmax of an empty
+    label vector is 0).
     """
     classes = video.where(video < logits.shape[-1], torch.zeros_like(video))
     return masked_mean(cross_entropy(logits, classes, reduction="none"), known)
 
 
 def joint_probabilities(event: Tensor, classes: Tensor, num_classes: int) -> Tensor:
-    """P(event) P(class) for each class; the background has the rest.
+    """P(event) P(class) for each class; the background gets the remainder.
 
     Args:
         event: (B, T), probability of an event.
-        classes: (B, C), or (B, C+1) with the probability that the clip as a whole is background.
+        classes: (B, C), or (B, C+1) with the probability that the whole clip is background.
         num_classes: C.
 
     Returns:
@@ -45,7 +46,7 @@ def joint_probabilities(event: Tensor, classes: Tensor, num_classes: int) -> Ten
 
 
 def scores_of_heads(event: Tensor, class_logits: Tensor, attention: Tensor | None, num_classes: int) -> Scores:
-    """Scores with both heads; ``segments`` is their product, as in :func:`joint_probabilities`.
+    """Scores from both heads; ``segments`` is their product, see :func:`joint_probabilities`.
 
     Args:
         event: (B, T), probability of an event.

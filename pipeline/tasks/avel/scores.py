@@ -1,4 +1,4 @@
-"""Scores of audio-visual event localization -> labels of segments -> metrics and the table of predictions."""
+"""Audio-visual event localization: from scores to segment labels, metrics and the table of predictions."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ EVENT_THRESHOLD = 0.5
 
 @dataclass
 class Scores(Tensors):
-    """What a method says of B clips, before any decision. The task turns it into labels.
+    """A method's scores of B clips, before any decision.
 
     segments: (B, T, C+1), probabilities over classes and background, last index background.
-    event: (B, T), probability that the segment holds an event, for methods with an event head; else None.
+    event: (B, T), probability that the segment contains an event, for methods with an event head; else None.
     classes: (B, C), probability of the clip's event class, for methods with a clip-level head; else None. Under weak supervision
-        (B, C+1): the clip may also be background as a whole.
-        Where both heads exist the two-head rule decides: argmax of ``classes`` where ``event`` > 0.5, else background.
+        (B, C+1): the whole clip may also be background.
+        With both heads the two-head rule decides: argmax of ``classes`` where ``event`` > 0.5, else background.
     attention: (B, T, S), weight of each spatial position, summing to 1 over S; None without spatial attention.
     """
 
@@ -37,9 +37,8 @@ class Scores(Tensors):
 def decide(scores: Scores, mask: Tensor) -> Tensor:
     """The label of every segment.
 
-    Where a method has an event and a clip-level head, the two-head rule: the clip's most probable class (of a weakly supervised method, it
-    may be the background) where event > 0.5 (strictly), else background. Otherwise the most probable of the C+1 segment labels. Padded
-    segments are background.
+    With an event head and a clip-level head, the two-head rule: the clip's most probable class (possibly background under weak supervision)
+    where event > 0.5 (strictly), else background. Otherwise the most probable of the C+1 segment labels. Padded segments are background.
 
     Returns:
         (B, T), int64 in [0, C].
@@ -54,23 +53,23 @@ def decide(scores: Scores, mask: Tensor) -> Tensor:
 
 
 def evaluate(pred: Any, true: Any, mask: Any, num_classes: int, segment_seconds: float = 1.0) -> dict[str, Any]:
-    """Every number of the task, as plain JSON; rates and scores in percent.
+    """All metrics of the task as plain JSON; rates and scores in percent.
 
     Args:
         pred, true: (N, T), int in [0, C]; arrays or CPU tensors.
-        mask: (N, T), bool; padded segments count nowhere.
+        mask: (N, T), bool; padded segments are not counted.
         num_classes: C.
         segment_seconds: length of a segment, for the boundary errors.
 
     Returns:
         ``accuracy``: the headline.
-        ``event_f1``, ``background_f1``: event against background, whatever the class.
-        ``start_error_seconds``, ``end_error_seconds``: mean absolute, over the ``boundary_clips`` with an event both predicted and true;
-        None without any.
-        ``class_accuracy``: C+1 entries; of the true segments of a class, those labelled so; None for an absent class.
-        ``confusion``: (C+1) x (C+1) counts, rows true.
-        ``baseline_background``, ``baseline_oracle_class``: the accuracy of answering background always, and of the clip's true class on
-        all its segments.
+        ``event_f1``, ``background_f1``: event against background, regardless of class.
+        ``start_error_seconds``, ``end_error_seconds``: mean absolute errors over the ``boundary_clips``, clips with both a true and a
+        predicted event; None without any.
+        ``class_accuracy``: C+1 entries, the share of a class's true segments labelled correctly; None for an absent class.
+        ``confusion``: (C+1) x (C+1) counts, true classes in matrix rows.
+        ``baseline_background``, ``baseline_oracle_class``: accuracy of always answering background, and of answering the clip's true class
+        on all its segments.
     """
     pred, true, mask = np.asarray(pred), np.asarray(true), np.asarray(mask, dtype=bool)
     table = confusion(pred, true, num_classes + 1, mask)
@@ -89,13 +88,16 @@ def evaluate(pred: Any, true: Any, mask: Any, num_classes: int, segment_seconds:
 
 
 def score(decided: Tensor, truth: AvelTargets, mask: Tensor, num_classes: int, segment_seconds: float) -> dict[str, Any]:
-    """:func:`evaluate` of decided labels (N, T) against a row's targets."""
+    """Metrics of decided labels (N, T), see :func:`evaluate`."""
     return evaluate(decided, truth.segments, mask, num_classes, segment_seconds)
 
 
 def table(scores: Scores, decided: Tensor, truth: AvelTargets, mask: Tensor) -> pd.DataFrame:
-    """One line per segment, clip by clip: clip_number, segment, valid, true, predicted, event (probability that it holds one), scores
-    (C+1), and, of a method with spatial attention, attention (S)."""
+    """The predictions, one line per segment, clip by clip.
+
+    Columns: clip_number, segment, valid, true, predicted, event (probability of an event), scores (C+1), and, for a method with spatial
+    attention, attention (S).
+    """
     clips, segments = decided.shape
     event = scores.event if scores.event is not None else 1 - scores.segments[..., -1]
     lines = pd.DataFrame({

@@ -1,6 +1,6 @@
-"""Predictions of audio-visual event localization as files, pictures and the report show and compare them.
+"""Views of audio-visual event localization predictions for files, pictures and the report.
 
-Tracks and lanes have the one track ``audio_visual``: the task's events are both. Class index C is the background.
+The only track is ``audio_visual``, because the task's events are audio-visual. Class index C is the background.
 """
 
 from __future__ import annotations
@@ -30,18 +30,21 @@ CONFIDENT: tuple[str, ...] = ("valid", "true", "predicted", "event", "scores")
 
 
 def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
-    """By annotation row ``score``, the share of its valid segments that are right (percent, mean over seeds), and ``weight``, their
-    number."""
+    """Per annotation row, the share of valid segments labelled correctly.
+
+    Returns:
+        By annotation row ``score`` (percent, mean over seeds) and ``weight``, the number of valid segments.
+    """
     return right_shares(lines)
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
-    """First minus second in accuracy: all segments count alike."""
+    """First minus second in accuracy; all segments weigh the same."""
     return compare_means(clip_scores(first), clip_scores(second))
 
 
 def confidences(lines: pd.DataFrame) -> dict[str, tuple[NDArray, NDArray]]:
-    """``event``: the probability that a segment holds an event, and whether it does; ``label``: that of the predicted label."""
+    """``event``: probability that a segment contains an event, and whether it does; ``label``: likewise for the predicted label."""
     valid, true, predicted, event = (lines[name].to_numpy() for name in ("valid", "true", "predicted", "event"))
     scores = np.concatenate([*lines["scores"], np.zeros(0)]).reshape(len(true), -1)
     label = scores[np.arange(len(true)), predicted]
@@ -97,5 +100,5 @@ def true_classes(lines: pd.DataFrame, num_classes: int) -> list[int]:
 
 
 def eventful(lines: pd.DataFrame) -> pd.Index:
-    """Annotation rows whose label changes; all rows where none does."""
+    """Annotation rows whose label changes; all rows if there are none."""
     return changing_rows(lines, ("true",))

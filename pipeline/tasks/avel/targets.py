@@ -1,4 +1,4 @@
-"""Events of clips -> targets of audio-visual event localization. Class index C (= num_classes) is the background throughout."""
+"""Targets of audio-visual event localization from events. Class index C (= num_classes) is the background."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ ClipEvents = Sequence[tuple[int, float, float]]  # (class index, onset, offset) 
 class AvelTargets(Tensors):
     """The truth of audio-visual event localization; class index C is the background.
 
-    segments: (B, T), int64 in [0, C]. One event class, or background, per segment.
-    video: (B,), int64 in [0, C]. The class of the clip's event; C for a clip without one.
+    segments: (B, T), int64 in [0, C]; one event class, or background, per segment.
+    video: (B,), int64 in [0, C]; the class of the clip's event, C for a clip without one.
     """
 
     segments: Tensor
@@ -34,17 +34,18 @@ class AvelTargets(Tensors):
 def targets_of_events(
     events: Sequence[ClipEvents], segments: int, num_classes: int, segment_seconds: float = 1.0, rule: SegmentRule = "half"
 ) -> AvelTargets:
-    """Events of each clip -> one label per segment.
+    """Label every segment from the clip's events.
 
-    A segment belongs to an event that covers it by the rule (:mod:`pipeline.datasets.segments`); to the one covering more of it where two
-    do, to the first of equals. The clip's class is the one of most segments (the smallest index of equals), C where no segment belongs to
-    an event. What lies beyond the last segment is cut off.
+    A segment belongs to an event that covers it by the rule (:mod:`pipeline.datasets.segments`); of two such events, to the one covering
+    more of it, or the first if equal. The clip's class is that of most segments (the smallest index if equal), or C if no segment belongs
+    to an event. Events are cut off after the last segment.
 
     Args:
-        events: per clip, its events; none for a background clip. An event may have length 0 (AVE has one): it covers nothing.
+        events: events of each clip; none for a background clip. An event of length 0 (AVE has one) covers nothing.
         segments: T.
         num_classes: C.
         segment_seconds: length of a segment.
+        rule: when an event covers a segment.
 
     Raises:
         InputProblems: classes outside [0, C), negative onsets, offsets before onsets; all at once, with the clip's position in ``events``.
@@ -71,24 +72,24 @@ def _event_problems(clip: int, spans: ClipEvents, num_classes: int) -> list[str]
 
 
 def _label(row: NDArray[np.int64], spans: ClipEvents, segment_seconds: float, rule: SegmentRule) -> None:
-    """Write the events' classes into one clip's labels (T,), background before."""
+    """Write the events' classes into one clip's labels (T,), initially all background."""
     starts = np.arange(len(row)) * segment_seconds
     best = np.full(len(row), least_cover(rule, segment_seconds))
     for label, onset, offset in spans:
         overlap = np.minimum(starts + segment_seconds, offset) - np.maximum(starts, onset)
         better = overlap > best
         row[better] = label
-        best[better] = overlap[better] + ROUNDING  # an equal later one does not take over
+        best[better] = overlap[better] + ROUNDING  # so a later event of equal overlap does not replace it
 
 
 def row_targets(
     events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
     rule: SegmentRule = "half",
 ) -> AvelTargets:  # fmt: skip
-    """Truth of N annotation rows from their indexed events (modality, label, onset, offset): audio-visual events alone count.
+    """Targets of N annotation rows from their indexed events (modality, label, onset, offset); only audio-visual events count.
 
     Args:
-        clip_labels: classes of the clips, which say nothing of segments: not read.
+        clip_labels: not used, because classes of clips have no segments.
 
     Raises:
         InputProblems: labels that are not in ``classes``.
@@ -100,16 +101,17 @@ def video_targets(
     events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
     proportions: bool = False, rule: SegmentRule = "half",
 ) -> VideoTargets:  # fmt: skip
-    """Weak labels of N annotation rows: which classes an audio-visual event of the clip has, and nothing of when.
+    """Weak labels of N annotation rows: the classes of their audio-visual events, without times.
 
-    An event counts that has any length within the ``segments`` of the clip. Rows without one are background clips: negatives.
+    An event counts if any part of it lies within the clip's ``segments``. Annotation rows without an event are background clips, used as
+    negatives.
 
     Args:
-        clip_labels: classes of the clips; they count where no event of any modality is known (AVE's row without one, LLP's training).
-        proportions: the share of segments of each label instead (PSP's ``prob_label``): how long the events last leaks into them.
+        clip_labels: classes of the clips; used where no event of any modality is known (AVE's row without one, LLP's training).
+        proportions: instead, the share of segments of each label (PSP's ``prob_label``), which leaks the events' durations.
 
     Raises:
-        InputProblems: labels that are not in ``classes``, spans that are none.
+        InputProblems: labels that are not in ``classes``, or invalid spans.
     """
     spans = _spans(events, classes)
     of_segments = targets_of_events(spans, segments, len(classes), segment_seconds, rule).segments
@@ -125,7 +127,7 @@ def video_targets(
 
 
 def _spans(events: IndexedEvents, classes: Sequence[str]) -> list[ClipEvents]:
-    """The audio-visual events of each row, by class number."""
+    """The audio-visual events of each annotation row, with class numbers."""
     numbers = _numbers([[event["label"] for event in of_row] for of_row in events], classes)
     return [
         [(number, event["onset"], event["offset"]) for number, event in zip(of_row, spans, strict=True) if event["modality"] == "av"]

@@ -1,6 +1,6 @@
-"""Audio-visual video parsing: for every segment of a clip, which classes are audible and which are visible, each on its own.
+"""Audio-visual video parsing: which classes are audible and which are visible in every segment of a clip.
 
-Learned from the labels of whole clips, which do not say whether a class is audio, visual or both (Tian, Li, Xu, ECCV 2020).
+Learned from the labels of whole clips, which do not tell audio from visual events (Tian, Li, Xu, ECCV 2020).
 """
 
 from pipeline.tasks.avvp.scores import HEADLINE, ParsingScores, decide, score, table

@@ -1,6 +1,6 @@
-"""Scores of audio-visual video parsing -> what is on -> metrics and the table of predictions.
+"""Audio-visual video parsing: from scores to active classes, metrics and the table of predictions.
 
-Shape letters: N clips, T segments, C classes; the two modalities stand in the order audio, visual.
+Shape letters: N clips, T segments, C classes; the order of the modalities is audio, visual.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from pipeline.tasks.avvp.targets import MODALITIES, ParsingTargets
 
 HEADLINE = "segment/Type@AV"
 MEANS_OF_TEN = {"mean_of_ten": ("A", "V", "AV", "Type@AV", "Event@AV"), "mean_of_ten_new": ("Ao", "Vo", "AV", "Type@AVo", "Event@AVo")}
-RESAMPLES = 2_000  # of the intervals: they are computed at every validation
+RESAMPLES = 2_000  # for the intervals; kept small because they are computed at every validation
 
 
 @dataclass
 class ParsingScores(Tensors):
-    """What a parsing method says of B clips, with the thresholds that belong to it; the task decides by them.
+    """A parsing method's scores of B clips, with the thresholds for the decision.
 
     audio, visual: (B, T, C), probability of a class in a segment, by modality.
-    clip_audio, clip_visual: (B, C), the probability for the whole clip that opens the gate; both the same where a method has one gate.
-    thresholds: (B, 2, 2, C), of [audio, visual] x [segment, clip]: on from there.
+    clip_audio, clip_visual: (B, C), probability of a class in the whole clip, by modality; equal for a method with one clip probability.
+    thresholds: (B, 2, 2, C), of [audio, visual] x [segment, clip]; a probability passes if it is at least the threshold.
     """
 
     audio: Tensor
@@ -45,8 +45,9 @@ class ParsingScores(Tensors):
 
 
 def decide(scores: ParsingScores, mask: Tensor) -> Tensor:
-    """The classes of every segment, audio and visual: on where the segment's probability and the clip's both reach their thresholds.
-    Nothing in padded segments.
+    """The active classes of every segment by modality; none in padded segments.
+
+    A class is active where the segment's and the clip's probability both reach their thresholds.
 
     Returns:
         (N, 2, T, C), bool.
@@ -58,19 +59,22 @@ def decide(scores: ParsingScores, mask: Tensor) -> Tensor:
 
 
 def score(decided: Tensor, truth: ParsingTargets, mask: Tensor, num_classes: int, segment_seconds: float) -> dict[str, Any]:
-    """Every number of the task, as plain JSON, in percent; None where nothing can be scored.
+    """All metrics of the task as plain JSON, in percent; None where nothing can be scored.
 
     Args:
-        decided: (N, 2, T, C), bool; mask: (N, T), bool; on the CPU.
+        decided: (N, 2, T, C), bool, on the CPU.
+        mask: (N, T), bool, on the CPU.
 
     Returns:
-        ``segment/A`` ... ``event/Event@AVo``: as published (:mod:`pipeline.metrics.parsing`), an empty clip counting as perfect.
-        ``present/KEY``: the same over the clips that hold, or are said to hold, anything of the kind; ``micro/KEY``: F-scores of the counts
-        of all clips and classes together. ``mean_of_ten``, ``mean_of_ten_new``: the means by which CMPAE and CoLeaF pick an epoch, of the
-        scores of A, V, AV, Type@AV, Event@AV, or of those of Ao, Vo, AV, Type@AVo, Event@AVo, at both levels.
-        ``intervals``: [low, high] by KEY, 95 %, clips drawn again. ``classes``: C F-scores by KEY, each over all clips.
-        ``trivial``: by KEY and ``present/KEY``, of ``nothing`` and of ``weak_label``, the clip's true label on everywhere, audio and
-        visual; ``baseline_nothing``, ``baseline_weak_label``: the headline of each.
+        ``segment/A`` ... ``event/Event@AVo``: as published (:mod:`pipeline.metrics.parsing`); an empty clip counts as perfect.
+        ``present/KEY``: likewise, over the clips with a true or predicted event of the kind.
+        ``micro/KEY``: F-scores from the counts of all clips and classes together.
+        ``mean_of_ten``, ``mean_of_ten_new``: means with which CMPAE and CoLeaF pick an epoch, over A, V, AV, Type@AV, Event@AV, or over Ao,
+        Vo, AV, Type@AVo, Event@AVo, at both levels.
+        ``intervals``: [low, high] by KEY, 95 %, by bootstrap over clips.
+        ``classes``: C F-scores by KEY, each over all clips.
+        ``trivial``: by KEY and ``present/KEY``, for the answers ``nothing`` and ``weak_label`` (the clip's true labels in all segments,
+        audio and visual); ``baseline_nothing``, ``baseline_weak_label``: the headline of each.
     """
     audio, visual = (table.transpose(1, 2).numpy() for table in (truth.audio, truth.visual))
     said = decided.transpose(2, 3).numpy()
@@ -95,7 +99,7 @@ def score(decided: Tensor, truth: ParsingTargets, mask: Tensor, num_classes: int
 
 
 def _both_rules(counts: ParsingCounts) -> dict[str, float | None]:
-    """The published scores, and under ``present/`` those of the clips that have something of the kind."""
+    """The published scores, and under ``present/`` those over the clips with an event of the kind."""
     present = scores_of(counts, empty="skip")
     return {key: _number(value) for key, value in scores_of(counts).items()} | {
         f"present/{key}": _number(value) for key, value in present.items()
@@ -103,7 +107,7 @@ def _both_rules(counts: ParsingCounts) -> dict[str, float | None]:
 
 
 def intervals(counts: ParsingCounts) -> dict[str, list[float]]:
-    """[low, high] of every published score; none without clips."""
+    """Bootstrap interval [low, high] of every published score; empty without clips."""
     of_clips = scores_of_clips(counts)
     table = np.stack(list(of_clips.values()), axis=1)
     return dict(zip(of_clips, mean_intervals(table, resamples=RESAMPLES).tolist(), strict=True)) if len(table) else {}
@@ -119,8 +123,11 @@ def _number(value: float) -> float | None:
 
 
 def table(scores: ParsingScores, decided: Tensor, truth: ParsingTargets, mask: Tensor) -> pd.DataFrame:
-    """One line per segment, clip by clip: clip_number, segment, valid; true_audio, true_visual, audio, visual, the class numbers that are
-    on; scores_audio, scores_visual, (C,) each."""
+    """The predictions, one line per segment, clip by clip.
+
+    Columns: clip_number, segment, valid; true_audio, true_visual, audio, visual, the numbers of the active classes; scores_audio,
+    scores_visual, (C,) each.
+    """
     clips, segments = mask.shape
     lines: dict[str, Any] = {"clip_number": np.repeat(np.arange(clips), segments), "segment": np.tile(np.arange(segments), clips)}
     lines["valid"] = mask.flatten().numpy()
@@ -132,5 +139,5 @@ def table(scores: ParsingScores, decided: Tensor, truth: ParsingTargets, mask: T
 
 
 def _numbers(on: Tensor) -> list[NDArray[np.int64]]:
-    """(N, T, C) bool -> the numbers of the classes that are on, by segment."""
+    """Numbers of the active classes by segment, from (N, T, C) bool."""
     return [np.flatnonzero(line) for line in on.flatten(0, 1).numpy()]

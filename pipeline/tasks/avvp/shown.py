@@ -1,7 +1,6 @@
-"""Predictions of audio-visual video parsing as files, pictures and the report show and compare them: on the tracks ``audio`` and
-``visual``.
+"""Views of audio-visual video parsing predictions for files, pictures and the report.
 
-Classes are scored independently: a confusion shows as a miss plus a false alarm.
+The tracks are ``audio`` and ``visual``. Classes are scored independently: a confusion shows as a miss plus a false alarm.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ CONFIDENT: tuple[str, ...] = ()
 
 
 def switched_on(numbers: Sequence[NDArray[np.int64]], num_classes: int) -> NDArray[np.bool_]:
-    """Class numbers by segment -> (T, C) bool."""
+    """Active classes (T, C) bool, from class numbers by segment."""
     on = np.zeros((len(numbers), num_classes), dtype=bool)
     for line, of_segment in zip(on, numbers, strict=True):
         line[np.asarray(of_segment, dtype=np.int64)] = True
@@ -45,18 +44,18 @@ def switched_on(numbers: Sequence[NDArray[np.int64]], num_classes: int) -> NDArr
 
 
 def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
-    """By annotation row ``score``, the clip's headline (percent, mean over seeds), and ``weight``, 1: all clips weigh the same."""
+    """The clip's headline by annotation row: ``score`` (percent, mean over seeds) and ``weight`` 1."""
     return all_clip_scores(lines)[[HEADLINE]].rename(columns={HEADLINE: "score"}).assign(weight=1)
 
 
 def all_clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
-    """By annotation row every published score of the clip (percent, mean over seeds)."""
+    """All published scores of the clip by annotation row (percent, mean over seeds)."""
     keys = [*(["seed"] if "seed" in lines else []), "row"]
     ordered = lines.sort_values([*keys, "segment"])
     clip, segment = ordered.groupby(keys).ngroup().to_numpy(), ordered["segment"].to_numpy()
     columns = ("audio", "visual", "true_audio", "true_visual")
     named = [np.concatenate([*ordered[column], np.zeros(1, np.int64)]) for column in columns]
-    num_classes = 1 + int(max(numbers.max() for numbers in named))  # a class that nobody names counts in no clip
+    num_classes = 1 + int(max(numbers.max() for numbers in named))  # a class that never occurs counts in no clip
     tables = np.zeros((len(columns), clip.max() + 1, num_classes, segment.max() + 1), dtype=bool)
     for one, column in zip(tables, columns, strict=True):
         one[clip, :, segment] = switched_on(ordered[column], num_classes)
@@ -67,12 +66,16 @@ def all_clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
-    """First minus second in the headline: all clips count alike."""
+    """First minus second in the headline; all clips weigh the same."""
     return compare_means(clip_scores(first), clip_scores(second))
 
 
 def differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame | None:
-    """First minus second in every published score, over the clips that both have: ``mean``, ``low``, ``high`` by key; None without any."""
+    """First minus second in every published score, over the common clips.
+
+    Returns:
+        ``mean``, ``low``, ``high`` by key; None without common clips.
+    """
     ours, theirs = all_clip_scores(first), all_clip_scores(second)
     common = ours.index.intersection(theirs.index)
     if common.empty:
@@ -85,13 +88,13 @@ def differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame | Non
 GRID: ScoreGrid | None = ScoreGrid(
     title="Parsing, every score beside trivial answers",
     note=(
-        "as published: a clip that neither holds nor is said to hold anything of a kind counts as perfect, ± half the 95 % interval over"
-        " clips (bootstrap); clips that have it: those are left out; micro: F of the counts of all clips and classes together."
+        "as published: a clip without a true or predicted event of a kind counts as perfect, ± half the 95 % interval over"
+        " clips (bootstrap); clips that have it: leaves these clips out; micro: F from the counts of all clips and classes together."
         " Ao: audio and not visual, Vo: visual and not audio. Differences are as published, means over seeds, paired over"
         " clips (bootstrap)."
     ),
     class_title="Parsing, class by class",
-    class_note="in no clip true or said.",
+    class_note="in no clip true or predicted.",
     levels=LEVELS,
     scores=SCORES,
     rules={"as published": "", "clips that have it": "present/", "micro": "micro/"},
@@ -131,7 +134,7 @@ def table_tracks(lines: pd.DataFrame, classes: Sequence[str]) -> tuple[Tracks, B
 
 
 def lanes(lines: pd.DataFrame, num_classes: int) -> list[Lane]:
-    """A lane per track, in which spans of several classes may overlap; its scores are those of the likeliest class."""
+    """One lane per track; spans of different classes may overlap, and scores are those of the likeliest class."""
     valid = lines["valid"].to_numpy(dtype=bool)
     found = []
     for track in MODALITIES:
@@ -148,11 +151,11 @@ def lanes(lines: pd.DataFrame, num_classes: int) -> list[Lane]:
 
 
 def true_classes(lines: pd.DataFrame, num_classes: int) -> list[int]:
-    """The classes of every segment, as often as they are audio or visual."""
+    """The true classes of all segments, one entry per segment, class and modality."""
     valid = lines[lines["valid"]]
     return [int(number) for track in MODALITIES for numbers in valid[f"true_{track}"] for number in numbers]
 
 
 def eventful(lines: pd.DataFrame) -> pd.Index:
-    """Annotation rows whose labels change in either modality; all rows where none does."""
+    """Annotation rows whose labels change in either modality; all rows if there are none."""
     return changing_rows(lines, tuple(f"true_{track}" for track in MODALITIES))

@@ -1,4 +1,4 @@
-"""Events of clips -> targets of audio-visual video parsing. Shape letters: N clips, T segments, C classes."""
+"""Targets of audio-visual video parsing from events. Shape letters: N clips, T segments, C classes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.datasets.segments import occupied
 from pipeline.tasks.labels import ClipLabels, IndexedEvents, VideoTargets, check_labels
 
 Modality = Literal["audio", "visual"]
-MODALITIES: tuple[Modality, Modality] = ("audio", "visual")  # the order of all that has one entry for each
+MODALITIES: tuple[Modality, Modality] = ("audio", "visual")  # the order wherever there is one entry per modality
 
 
 @dataclass
@@ -23,7 +23,7 @@ class ParsingTargets(Tensors):
     """The truth of audio-visual video parsing.
 
     audio, visual: (B, T, C), bool.
-    labels: (B, C), bool; the weak labels of the clips, which need not be the classes of the two.
+    labels: (B, C), bool; the clips' weak labels, which may differ from the classes in ``audio`` and ``visual``.
     """
 
     audio: Tensor
@@ -35,12 +35,12 @@ def row_targets(
     events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
     rule: SegmentRule = "half",
 ) -> ParsingTargets:  # fmt: skip
-    """Truth of N annotation rows from their indexed events (modality, label, onset, offset); an ``av`` event counts as both.
+    """Targets of N annotation rows from their indexed events (modality, label, onset, offset).
 
-    A class is on in a segment that one of its events covers by the rule.
+    A class is active in a segment if one of its events covers the segment by the rule. An ``av`` event counts in both modalities.
 
     Args:
-        clip_labels: weak labels of the rows; those of their events where None.
+        clip_labels: weak labels of the annotation rows; None: those of their events.
 
     Raises:
         InputProblems: labels that are not in ``classes``.
@@ -60,15 +60,15 @@ def video_targets(
     events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
     proportions: bool = False, rule: SegmentRule = "half",
 ) -> VideoTargets:  # fmt: skip
-    """Weak labels of N annotation rows: the classes of the clip in any modality, and no time.
+    """Weak labels of N annotation rows: the clip's classes in any modality, without times.
 
     Args:
-        clip_labels: classes of the clips; those of their events where None.
-        proportions: not of this task.
+        clip_labels: classes of the clips; None: those of their events.
+        proportions: must be False; this task has no such labels.
 
     Raises:
         InputProblems: labels that are not in ``classes``.
-        ValueError: proportions asked for.
+        ValueError: ``proportions`` is True.
     """
     if proportions:
         raise ValueError("video parsing has no labels by proportion")
@@ -78,10 +78,10 @@ def video_targets(
 
 
 def _multi_hot(names: Sequence[Sequence[str]], classes: Sequence[str], events: IndexedEvents) -> Tensor:
-    """(N, C) bool.
+    """Class names as multi-hot vectors (N, C), bool.
 
     Raises:
-        InputProblems: labels, of the clips or of events, that are not in ``classes``.
+        InputProblems: labels of clips or events that are not in ``classes``.
     """
     number = {name: position for position, name in enumerate(classes)}
     check_labels({name for of_row in names for name in of_row} | {event["label"] for of_row in events for event in of_row}, classes)

@@ -1,8 +1,8 @@
-"""Cross-modality localization (Tian et al., ECCV 2018): the event's segments of one modality are given, find them in the other.
+"""Cross-modality localization (Tian et al., ECCV 2018): given the event's segments in one modality, find them in the other.
 
-A2V gives the sound and searches the picture, V2A the reverse. As published, the answer has the length of the question, and counts only
-if it starts exactly where the event does. A clip asks if its event is one unbroken run of at least two segments that does not fill it;
-all others of a split are left out of the scores (AVE's 402 test clips of this task all ask).
+A2V gives the audio and searches the visual track, V2A the reverse. As published, the answer has the length of the given window and is right
+only if it starts exactly where the event does. A clip poses questions if its event is one unbroken stretch of at least two segments that
+does not fill it; other clips are left out of the scores (AVE's 402 test clips of this task all pose questions).
 """
 
 from pipeline.tasks.cml.scores import MatchingScores, decide, score, table

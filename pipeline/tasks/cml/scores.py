@@ -1,4 +1,4 @@
-"""Scores of cross-modality localization -> answers -> metrics and the table of predictions."""
+"""Cross-modality localization: from scores to answers, metrics and the table of predictions."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ DIRECTIONS = ("a2v", "v2a")
 
 @dataclass
 class MatchingScores(Tensors):
-    """How well any window of one modality fits any window of the same length of the other, higher is better.
+    """Fit of every window of one modality to every window of the same length of the other; higher is better.
 
-    audio_to_visual: (B, L, T, T), with L = T: by length - 1 and start of the window of sound, which is given, and start of that of the
-        picture, which is searched. Windows that reach beyond their clip have a number of no meaning.
-    visual_to_audio: the same with the roles exchanged.
+    audio_to_visual: (B, L, T, T) with L = T: by length - 1, start of the given audio window, and start of the searched visual window.
+        Values of windows that extend beyond their clip are meaningless.
+    visual_to_audio: likewise with the roles exchanged.
     """
 
     audio_to_visual: Tensor
@@ -40,32 +40,35 @@ class MatchingScores(Tensors):
 
 
 def decide(scores: MatchingScores, mask: Tensor) -> Tensor:
-    """The best answer to every question a clip could ask, the first of equals.
+    """The best answer to every possible question, the first if several are equal.
 
     Returns:
-        (B, 2 directions, L, T), int64: first segment of the answer, by length - 1 and start of the question.
+        (B, 2 directions, L, T), int64: first segment of the answer, by length - 1 and start of the given window.
     """
-    possible = fits(mask).unsqueeze(2)  # of the answer, whatever the question's start
+    possible = fits(mask).unsqueeze(2)  # possible answers, for any start of the given window
     found = [scores.audio_to_visual, scores.visual_to_audio]
     return torch.stack([one.masked_fill(~possible, float("-inf")).argmax(dim=-1) for one in found], dim=1)
 
 
 def score(decided: Tensor, truth: MatchingTargets, mask: Tensor, num_classes: int, segment_seconds: float) -> dict[str, Any]:
-    """Every number of the task, as plain JSON, in percent.
+    """All metrics of the task as plain JSON, in percent.
 
     Returns:
-        ``accuracy``: the headline, mean of ``a2v`` and ``v2a``: exact starts. ``a2v_iou``, ``v2a_iou``: mean overlap. ``asked``: the number
-        of clips these are over. ``baseline_...``: :func:`pipeline.metrics.matching.trivial_answers`, the same in both directions.
+        ``accuracy``: the headline, the mean of ``a2v`` and ``v2a``.
+        ``a2v``, ``v2a``: exact starts.
+        ``a2v_iou``, ``v2a_iou``: mean overlap.
+        ``asked``: the number of clips with questions.
+        ``baseline_...``: :func:`pipeline.metrics.matching.trivial_answers`, equal in both directions.
 
     Raises:
-        PipelineError: no clip of the split asks anything.
+        PipelineError: no clip of the split poses a question.
     """
     asking = questions(truth, mask)
     asked, start, length = asking.asked, asking.start[asking.asked], asking.length[asking.asked]
     if not asked.any():
         raise PipelineError(
-            f"cross-modality localization: none of {len(asked)} clips has an event of two segments or more that is shorter than the clip;"
-            " this split has nothing to find"
+            f"cross-modality localization: none of {len(asked)} clips has an unbroken event of at least two segments that is shorter than"
+            " the clip; nothing can be scored on this split"
         )
     answers = _answers(decided, asking)[asked]
     exact = {name: exact_starts(answers[:, number], start) for number, name in enumerate(DIRECTIONS)}
@@ -79,12 +82,15 @@ def score(decided: Tensor, truth: MatchingTargets, mask: Tensor, num_classes: in
 
 
 def _answers(decided: Tensor, asking: Questions) -> NDArray[np.int64]:
-    """(N, 2): the decided start for what each clip does ask."""
+    """The decided start for each clip's question in both directions, (N, 2)."""
     return decided.numpy()[np.arange(len(decided)), :, np.maximum(asking.length, 1) - 1, asking.start]
 
 
 def table(scores: MatchingScores, decided: Tensor, truth: MatchingTargets, mask: Tensor) -> pd.DataFrame:
-    """Two lines per clip, one per direction: clip_number, direction, valid (the clip asks), true and predicted start, length."""
+    """The predictions, two lines per clip, one per direction.
+
+    Columns: clip_number, direction, valid (the clip poses a question), true (start), predicted (start), length.
+    """
     asking = questions(truth, mask)
     return pd.DataFrame({
         "clip_number": np.arange(len(decided)).repeat(len(DIRECTIONS)),

@@ -1,4 +1,4 @@
-"""Predictions of cross-modality localization as the report compares them."""
+"""Views of cross-modality localization predictions for the report."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ CONFIDENT: tuple[str, ...] = ()
 
 
 def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
-    """By annotation row that asks ``score``, the share of its two questions answered exactly (percent, mean over seeds), and ``weight``,
-    their number."""
+    """Per annotation row with questions, the share of its two questions answered exactly.
+
+    Returns:
+        By annotation row ``score`` (percent, mean over seeds) and ``weight``, the number of questions.
+    """
     return right_shares(lines)
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
-    """First minus second in accuracy: all questions count alike."""
+    """First minus second in accuracy; all questions weigh the same."""
     return compare_means(clip_scores(first), clip_scores(second))
 
 

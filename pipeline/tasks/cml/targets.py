@@ -1,4 +1,4 @@
-"""Events of clips -> targets of cross-modality localization, and the questions that clips ask."""
+"""Targets of cross-modality localization from events, and the questions that clips pose."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from pipeline.tasks.labels import ClipLabels, IndexedEvents, VideoTargets, check
 class MatchingTargets(Tensors):
     """The truth of cross-modality localization.
 
-    event: (B, T), bool; the segments whose sound and picture belong together.
-    labels: (B, C), float, multi-hot: the classes of the clip's events; zero in a clip without one.
+    event: (B, T), bool; the segments whose audio and visual content belong together.
+    labels: (B, C), float, multi-hot: the classes of the clip's events; zero for a clip without one.
     """
 
     event: Tensor
@@ -30,7 +30,12 @@ class MatchingTargets(Tensors):
 
 
 class Questions(NamedTuple):
-    """start, length (N,) of the event, int; segments (N,) of the clip; asked (N,) bool. Where not asked, the others mean nothing."""
+    """The questions of N clips.
+
+    start, length: of the event, (N,), int.
+    segments: of the clip, (N,), int.
+    asked: (N,), bool; where False, the other values are meaningless.
+    """
 
     start: NDArray[np.int64]
     length: NDArray[np.int64]
@@ -42,7 +47,9 @@ def row_targets(
     events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
     rule: SegmentRule = "half",
 ) -> MatchingTargets:  # fmt: skip
-    """Truth of N annotation rows, from audio-visual events: a segment is the event's if the event covers it by the rule.
+    """Targets of N annotation rows from their audio-visual events.
+
+    A segment belongs to an event that covers it by the rule.
 
     Raises:
         InputProblems: labels that are not in ``classes``.
@@ -58,12 +65,12 @@ def video_targets(
     events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
     proportions: bool = False, rule: SegmentRule = "half",
 ) -> VideoTargets:  # fmt: skip
-    """Refuses: the task has no weak labels."""
+    """Raise ValueError: the task has no weak labels."""
     raise ValueError("cross-modality localization has no weak labels")
 
 
 def questions(truth: MatchingTargets, mask: Tensor) -> Questions:
-    """What the clips of a split ask, with (N, T) bool of their valid segments."""
+    """The questions of the clips of a split; ``mask`` (N, T) bool marks valid segments."""
     event = (truth.event & mask).numpy()
     start, length, segments = event.argmax(axis=1), event.sum(axis=1), mask.numpy().sum(axis=1)
     end = event.shape[1] - event[:, ::-1].argmax(axis=1)

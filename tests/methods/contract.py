@@ -1,0 +1,281 @@
+"""Every registered method in each of its main variants, with features, truth and answers of its task, for the contract."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import fields
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import one_hot
+
+from pipeline.batch import Batch, Tensors
+from pipeline.methods import METHODS, Method, Progress, create
+from pipeline.tasks import avel, avvp, cml
+from pipeline.tasks.avel import AvelTargets, Scores
+from pipeline.tasks.avvp import ParsingScores, ParsingTargets
+from pipeline.tasks.cml import MatchingScores, MatchingTargets
+from pipeline.tasks.labels import VideoTargets
+
+
+class Small(NamedTuple):
+    """A method built small: its settings, variants of them, and the names of its dropouts."""
+
+    settings: dict
+    variants: list[dict]
+    dropouts: tuple[str, ...] = ()
+
+
+SUPPRESSION = {
+    "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
+}  # fmt: skip
+PARSING = {"width": 16, "feedforward": 24}
+WEAK = {"supervision": "weak"}
+SMALL = {
+    "avel": Small(
+        {"attention_width": 12, "recurrent_width": 8, "classifier_width": 16},
+        [
+            {}, {"modality": "audio"}, {"modality": "visual"}, {"variant": "released"}, {"fusion": "dmrn"}, WEAK,
+            {**WEAK, "variant": "released"}, {**WEAK, "fusion": "dmrn"}, {**WEAK, "modality": "audio"},
+        ],
+    ),
+    "cace_net": Small(
+        SUPPRESSION,
+        [
+            {}, {"variant": "paper"}, {"guidance": "none"}, {"guidance": "audio"}, {"guidance": "visual"},
+            {"guidance": "visual", "variant": "paper"}, {"temporal": "lstm"}, {"temporal": "snn"}, {"temporal": "none"},
+            {"contrast": False}, {"enhanced_heads": "both"}, {"augmentation": "channel_mask"}, {"augmentation": "mixup"},
+            {"gate_loss": "faithful"}, WEAK, {**WEAK, "contrast": False},
+        ],
+        ("input_dropout", "dropout", "interaction_dropout"),
+    ),
+    "ccln": Small(
+        {**SUPPRESSION, "contrast_width": 8},
+        [{}, {"interaction": "plain"}, {"interaction": "none", "foreground_enhancement": False}, {"contrast": False}, WEAK],
+        ("input_dropout", "dropout", "interaction_dropout"),
+    ),
+    "cmbs": Small(
+        SUPPRESSION,
+        [{}, {"gate_loss": "faithful"}, WEAK, {**WEAK, "video_loss": "soft_margin"}, {**WEAK, "weak_evaluation": "published"}],
+        ("input_dropout", "attention_dropout", "dropout", "interaction_dropout"),
+    ),
+    "cmran": Small(
+        {"visual_hidden": 16, "width": 16, "feedforward": 24},
+        [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
+        ("input_dropout", "dropout"),
+    ),
+    "psp": Small(
+        {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
+        [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
+        ("dropout",),
+    ),
+    "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
+    "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
+    "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
+    "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
+    "coleaf": Small(
+        {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
+        [
+            {}, {"variant": "paper"}, {"motion": None, "token_head": "none", "contrast": "plain"}, {"contrast": "pseudo_labels"},
+            {"contrast": "none", "self_modality": False, "co_occurrence": False}, {"anchor": "jomold", "variant": "paper"},
+            {"anchor": "cmpae"},
+        ],
+        ("dropout", "head_dropout"),
+    ),
+    "avdln": Small({"hidden": 12, "width": 8}, [{}]),
+    "dam": Small({"width": 8, "heads": 2}, [{}], ("dropout",)),
+    "ccln_matching": Small(
+        {"width": 8, "heads": 2, "feedforward": 12},
+        [{}, {"gated": False, "foreground_enhancement": False, "contrast": False}],
+        ("dropout",),
+    ),
+}  # fmt: skip
+CLASSES, VISUAL, AUDIO, MOTION = 3, (2, 3, 6), (7,), (5,)
+EARLY, LATE = Progress(0, 80), Progress(79, 80)
+LENGTHS = (6, 4, 1, 0)  # valid segments of the clips of a padded batch
+
+
+def cases(task: str | None = None) -> list:
+    """Parameters (name, config) for pytest: every variant of every method, or of those of one task."""
+    return [
+        pytest.param(name, {**small.settings, **variant}, id="-".join([name, *(f"{key}={value}" for key, value in variant.items())]))
+        for name, small in SMALL.items()
+        if task in (None, task_of(name))
+        for variant in small.variants
+    ]
+
+
+def task_of(name: str) -> str:
+    (task,) = METHODS.get(name).tasks
+    return task
+
+
+def build(
+    name: str, config: dict, seed: int = 0, visual: tuple[int, ...] = VISUAL, audio: tuple[int, ...] = AUDIO, **settings: Any
+) -> Method:
+    torch.manual_seed(seed)
+    method = create(
+        name, visual_shape=visual, audio_shape=audio, num_classes=CLASSES, other_shapes={"motion": MOTION}, **{**config, **settings}
+    )  # fmt: skip
+    if task_of(name) == "avvp":
+        for buffer in method.buffers():  # noise ratios: a part of the labels goes
+            buffer.fill_(0.6)
+    return method
+
+
+class Truth(NamedTuple):
+    """What each supervision says of B clips with one unbroken event each, or without any; ``several``: any classes of the clip."""
+
+    segments: AvelTargets
+    parsing: ParsingTargets
+    matching: MatchingTargets
+    weak: VideoTargets
+    proportions: VideoTargets
+    several: VideoTargets
+
+    def told(self, method: Method) -> Tensors:
+        """What the method may learn from."""
+        (task,) = method.tasks
+        by_labels = {"segments": self.segments, "video": self.weak, "proportions": self.proportions}
+        return {"avel": by_labels[method.config.training_labels], "avvp": self.several, "cml": self.matching}[task]
+
+    def double(self) -> Truth:
+        return Truth(*(part._map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor) for part in self))
+
+
+def truth_of(event: Tensor, classes: Tensor, several: Tensor) -> Truth:
+    """``event`` (B, T) bool, of the class ``classes`` (B,); ``several`` (B, C), multi-hot."""
+    some = event.any(dim=1)
+    video = torch.where(some, classes, CLASSES)
+    weak = one_hot(video, CLASSES + 1).float()
+    proportions = (weak + torch.eye(CLASSES + 1)[CLASSES]) / 2
+    of_class = event[:, :, None] & (one_hot(classes, CLASSES) == 1)[:, None]
+    return Truth(
+        AvelTargets(torch.where(event, classes[:, None], CLASSES), video),
+        ParsingTargets(of_class, of_class, of_class.any(dim=1)),
+        MatchingTargets(event, weak[:, :CLASSES]),
+        VideoTargets(weak),
+        VideoTargets(proportions),
+        VideoTargets(torch.cat([several, 1 - several.amax(1, keepdim=True)], dim=1)),
+    )
+
+
+def random_batch(
+    clips: int = 4, segments: int = 6, seed: int = 1, visual: tuple[int, ...] = VISUAL, audio: tuple[int, ...] = AUDIO
+) -> tuple[Batch, Truth]:
+    """Noise, and an event of one class in each clip, shorter than it where it has more than one segment."""
+    generator = torch.Generator().manual_seed(seed)
+    streams = [torch.randn(clips, segments, *shape, generator=generator) for shape in (visual, audio, MOTION)]
+    length = torch.randint(min(2, segments), max(segments, 2), (clips, 1), generator=generator)
+    start = (torch.rand(clips, 1, generator=generator) * (segments - length + 1)).long()
+    place = torch.arange(segments)
+    several = (torch.rand(clips, CLASSES, generator=generator) < 0.5).float()
+    several[0, 0] = 1
+    truth = truth_of((place >= start) & (place < start + length), torch.randint(CLASSES, (clips,), generator=generator), several)
+    return Batch(streams[0], streams[1], torch.ones(clips, segments, dtype=torch.bool), {"motion": streams[2]}), truth
+
+
+def nothing(clips: int = 4, segments: int = 6) -> Truth:
+    return truth_of(torch.zeros(clips, segments, dtype=torch.bool), torch.zeros(clips, dtype=torch.long), torch.zeros(clips, CLASSES))
+
+
+def padded(fill: float) -> tuple[Batch, Truth]:
+    """Clips of :data:`LENGTHS` segments; behind their ends stands ``fill``, and, where that is not 0, another truth."""
+    batch, truth = random_batch()
+    mask = torch.arange(6) < torch.tensor(LENGTHS)[:, None]
+    streams = [
+        torch.where(mask.reshape(4, 6, *[1] * (stream.ndim - 2)), stream, torch.tensor(fill))
+        for stream in (batch.visual, batch.audio, batch.others["motion"])
+    ]
+    behind = torch.tensor(CLASSES if fill == 0 else 0)
+    segments = AvelTargets(torch.where(mask, truth.segments.segments, behind), truth.segments.video)
+    matching = MatchingTargets(torch.where(mask, truth.matching.event, torch.tensor(fill != 0)), truth.matching.labels)
+    return Batch(streams[0], streams[1], mask, {"motion": streams[2]}), truth._replace(segments=segments, matching=matching)
+
+
+def changed(truth: Truth, clip: int) -> Truth:
+    """Another class, and other segments, in this clip alone."""
+    classes = (truth.segments.video + 1) % CLASSES
+    parts, others = copy.deepcopy(truth), truth_of(~truth.matching.event, classes, 1 - truth.several.labels[:, :CLASSES])
+    for part, other in zip(parts, others, strict=True):
+        for f in fields(part):
+            if getattr(part, f.name) is not None:
+                getattr(part, f.name)[clip] = getattr(other, f.name)[clip]
+    return parts
+
+
+def losses(method: Method, batch: Batch, truth: Truth, progress: Progress = LATE, seed: int = 2) -> dict[str, Tensor]:
+    torch.manual_seed(seed)  # dropout and the contrast's noise
+    return method.losses(batch, truth.told(method), progress)
+
+
+def answer(scores: Tensors, clip: int, length: int) -> dict[str, Tensor]:
+    """What the scores say of the first ``length`` segments of a clip; nothing of what lies behind."""
+    if isinstance(scores, MatchingScores):
+        tables = {f.name: getattr(scores, f.name)[clip] for f in fields(scores)}
+        windows = range(1, length + 1)
+        return {f"{name} {n}": table[n - 1, : length - n + 1, : length - n + 1] for name, table in tables.items() for n in windows}
+    along = {Scores: {"segments", "event", "attention"}, ParsingScores: {"audio", "visual"}}[type(scores)]
+    present = {f.name: getattr(scores, f.name) for f in fields(scores) if getattr(scores, f.name) is not None}
+    return {name: value[clip, :length] if name in along else value[clip] for name, value in present.items()}
+
+
+def assert_answers(first: Tensors, second: Tensors, clips: dict[int, int], lengths: dict[int, int], **tolerance: float) -> None:
+    """Clip by clip (of the first: of the second), their valid segments scored alike."""
+    for one, other in clips.items():
+        mine, theirs = answer(first, one, lengths[one]), answer(second, other, lengths[one])
+        assert mine.keys() == theirs.keys()
+        for name, value in mine.items():
+            torch.testing.assert_close(
+                value, theirs[name], **(tolerance or {"atol": 1e-5, "rtol": 1e-4}), msg=lambda text, name=name: f"{name}: {text}"
+            )
+
+
+def learned(method: Method, batch: Batch, truth: Truth) -> float:
+    """Percent of what the method is told that it answers, without dropout."""
+    method.eval()
+    with torch.no_grad():
+        scores = method.predict(batch)
+    method.train()
+    if isinstance(scores, MatchingScores):
+        return cml.score(cml.decide(scores, batch.mask), truth.matching, batch.mask, CLASSES, 1.0)["accuracy"]
+    if isinstance(scores, ParsingScores):
+        said = torch.stack([scores.clip_audio, scores.clip_visual], dim=1) >= scores.thresholds[:, :, 1]
+        return 100 * (said == truth.several.labels[:, None, :CLASSES].bool()).float().mean().item()
+    if isinstance(truth.told(method), VideoTargets):
+        clips = scores.segments.mean(dim=1) if scores.classes is None else scores.classes
+        return 100 * (clips.argmax(dim=-1) == truth.segments.video).float().mean().item()
+    return avel.score(avel.decide(scores, batch.mask), truth.segments, batch.mask, CLASSES, 1.0)["accuracy"]
+
+
+def assert_shapes(method: Method, scores: Tensors, batch: Batch) -> None:
+    """What the task says of its scores."""
+    clips, segments = batch.mask.shape
+    if isinstance(scores, MatchingScores):
+        assert scores.audio_to_visual.shape == scores.visual_to_audio.shape == (clips, segments, segments, segments)
+        assert all(
+            torch.cat([value.flatten() for value in answer(scores, clip, segments).values()]).isfinite().all() for clip in range(clips)
+        )
+        return
+    if isinstance(scores, ParsingScores):
+        assert scores.audio.shape == scores.visual.shape == (clips, segments, CLASSES)
+        assert scores.clip_audio.shape == scores.clip_visual.shape == (clips, CLASSES)
+        assert scores.thresholds.shape == (clips, 2, 2, CLASSES)
+        assert all((part >= 0).all() and (part <= 1).all() for part in (scores.audio, scores.visual, scores.thresholds))
+        assert avvp.decide(scores, batch.mask).shape == (clips, 2, segments, CLASSES)
+        return
+    assert scores.segments.shape == (clips, segments, CLASSES + 1)
+    torch.testing.assert_close(scores.segments.sum(-1), torch.ones(clips, segments))
+    assert (scores.segments >= 0).all()
+    assert (scores.event is None) == (scores.classes is None)
+    if scores.event is not None:
+        assert scores.event.shape == (clips, segments)
+        assert ((scores.event >= 0) & (scores.event <= 1)).all()
+        torch.testing.assert_close(scores.classes.sum(-1), torch.ones(clips))
+        assert scores.classes.shape == (clips, method.clip_labels)
+    if scores.attention is not None:
+        positions = batch.visual.shape[2] * batch.visual.shape[3] if batch.visual.ndim == 5 else 1
+        assert scores.attention.shape == (clips, segments, positions)
+        torch.testing.assert_close(scores.attention.sum(-1), torch.ones(clips, segments))
