@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# tests/conftest.py says which tests share a worker, and in which order groups start.
+WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: demo test test-processors environment lock check
@@ -25,12 +27,12 @@ demo: environment
 test: environment
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest $(WORKERS)
 
 # Both libraries that compute here read their limit when a process starts: oneDNN the first variable, PyTorch's own kernels the second.
 test-processors: environment
-	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest -n 2 --dist loadgroup -m processor
-	ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest -n 2 --dist loadgroup -m processor
+	ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 $(BIN)/python -m pytest $(WORKERS) -m processor
+	ONEDNN_MAX_CPU_ISA=SSE41 ATEN_CPU_CAPABILITY=default $(BIN)/python -m pytest $(WORKERS) -m processor
 
 # Fix the versions that a fresh machine installs, for Python 3.11 and 3.12 alike.
 lock:

@@ -1,6 +1,7 @@
 """Write a demo world below data/raw/.  Usage: python -m stages.synthesize WORLD"""
 
 import inspect
+from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -12,13 +13,17 @@ from pipeline.stage import publishing, run
 from pipeline.synth.world import write_world
 from stages.paths import PARAMS, RAW
 
+FEW = 24  # clips that are rendered in less time than another interpreter takes to start
+
 
 def main(world: str) -> None:
     params = config.load(PARAMS)
     settings = config.pick(params.synth, world, "world")
+    workers = 1 if settings.train_clips + settings.val_clips + settings.test_clips <= FEW else 2
     code = digests([Path(inspect.getfile(write_world))])
     with publishing(RAW / world, resume=fingerprint(code, settings.model_dump(mode="json"))) as directory:
-        write_world(directory, settings, track=lambda clips, count: tqdm(clips, total=count, desc="synthesize", unit="clip", disable=None))
+        bar = partial(tqdm, desc="synthesize", unit="clip", disable=None)
+        write_world(directory, settings, workers, lambda clips, count: bar(clips, total=count))
 
 
 if __name__ == "__main__":

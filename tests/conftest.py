@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from hypothesis import settings
+from tiny_project import STAGES, TINY, Project
+from warm import warm_interpreters
 
 from pipeline import closure
 
@@ -18,6 +23,33 @@ settings.load_profile("suite")
 torch.set_num_threads(1)  # the suite runs in as many processes as there are cores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+# Rooms that take long come first, so that the workers end together.
+ORDER = ["end_to_end", "howto", "parity", "predict", "contrastive", "media", "methods", "training", "features", "encoders"]
+CHEAP = {"_one_thread", "films", "read_audio", "read_frames", "shared", "sound_clip"}  # shared fixtures that each worker may build
+
+
+def group_of(item: pytest.Item) -> str | None:
+    """Name for the tests that share what a file, a folder or the whole suite builds once; None: any worker can run it."""
+    for everywhere in ("tiny", "programs"):
+        if everywhere in item.fixturenames:
+            return everywhere
+    fixtures = itertools.chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
+    shared = [
+        fixture.baseid for fixture in fixtures if fixture.scope != "function" and fixture.argname not in CHEAP and "/" in fixture.baseid
+    ]
+    return min(shared, key=len, default=None)
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """One worker runs a group; groups and tests start in the order of ORDER."""
+    for item in items:
+        if not any(item.iter_markers("xdist_group")) and (group := group_of(item)):
+            item.add_marker(pytest.mark.xdist_group(group))
+    rooms = {room: number for number, room in enumerate(ORDER)}
+    items.sort(key=lambda item: rooms.get(item.path.relative_to(REPOSITORY / "tests").parts[0], len(rooms)))
 
 
 @pytest.fixture(scope="session")
@@ -38,6 +70,43 @@ def shared() -> Path:
     if not path.is_dir():
         pytest.skip(f"{path} is not here")
     return path
+
+
+@pytest.fixture(scope="session")
+def programs(tmp_path_factory, repository) -> Iterator[Path]:
+    """`python` and `dvc` without the time that imports take, in a directory for the front of PATH; see :mod:`warm`."""
+    with warm_interpreters(tmp_path_factory.mktemp("warm"), repository) as directory:
+        yield directory
+
+
+@pytest.fixture(scope="session")
+def tiny_root(request, tmp_path_factory, repository) -> Path:
+    """Where the tiny project stands after one `dvc repro` from nothing, with its cache; run once for all workers, and never changed."""
+    base = tmp_path_factory.getbasetemp()
+    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
+    with FileLock(f"{root}.lock"):
+        if not (root / "output").is_file():
+            shutil.rmtree(root, ignore_errors=True)
+            project = Project(root, repository, request.getfixturevalue("programs"))
+            project.write_params(TINY)
+            project.commit()
+            ran, output = project.repro()
+            assert ran == STAGES
+            (root / "output").write_text(output, encoding="utf-8")
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_root, repository, programs) -> tuple[Project, dict[str, bytes], str]:
+    """(the tiny project after its run, its outs, the output of the run)"""
+    project = Project(tiny_root, repository, programs)
+    return project, project.outs(), (tiny_root / "output").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def project(tiny, tmp_path) -> Project:
+    """A copy of the tiny project, which a test may change."""
+    return tiny[0].copy_to(tmp_path / "tiny")
 
 
 @pytest.fixture

@@ -61,6 +61,11 @@ class World:
         return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
+@pytest.fixture(scope="session")
+def world_class() -> type[World]:
+    return World
+
+
 @pytest.fixture
 def world(tmp_path) -> World:
     return World(tmp_path / "cache")

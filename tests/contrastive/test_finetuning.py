@@ -127,11 +127,20 @@ def test_the_best_validation_is_kept_and_patience_ends_the_training(world, tmp_p
         assert facts["val"]["after"][column] == pytest.approx(of_best[column])
 
 
+STOPPED = {"optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3}
+
+
+@pytest.fixture(scope="module")
+def never_stopped(tmp_path_factory, world_class):
+    """The files of a fine-tuning with those settings that ran through."""
+    root = tmp_path_factory.mktemp("whole")
+    return world_class(root / "cache").run(root / "whole", **STOPPED)
+
+
 @pytest.mark.parametrize("steps", [0, 2, 3, 7])  # before the first step, inside an epoch, at an epoch's start, later
 @pytest.mark.fault(20)
-def test_a_run_stopped_at_any_step_and_resumed_gives_the_same_bytes(world, tmp_path, monkeypatch, steps):
-    changes = {"optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3}
-    expected = world.run(tmp_path / "whole", **changes)
+def test_a_run_stopped_at_any_step_and_resumed_gives_the_same_bytes(world, tmp_path, monkeypatch, steps, never_stopped):
+    changes, expected = STOPPED, never_stopped
 
     def interrupt():
         raise KeyboardInterrupt
@@ -321,11 +330,11 @@ def test_other_ways_run(world, tmp_path, changes):
     assert (curve["temperature"].nunique() == 1) == learnt
 
 
-def test_without_usable_clips_and_without_validation(world, tmp_path):
-    from_nothing = type(world)(tmp_path / "a", "v" * 3)
+def test_without_usable_clips_and_without_validation(world_class, tmp_path):
+    from_nothing = world_class(tmp_path / "a", "v" * 3)
     with pytest.raises(PipelineError, match="training split"):
         from_nothing.run(tmp_path / "none")
-    published = type(world)(tmp_path / "b", "t" * 5).run(tmp_path / "last")
+    published = world_class(tmp_path / "b", "t" * 5).run(tmp_path / "last")
     facts = json.loads(published["finetune.json"])
     assert (facts["best_epoch"], facts["val"]) == (2, {"before": {}, "after": {}})
 

@@ -15,6 +15,7 @@ from tiny_project import FEATURES, NARROW, TINY
 from pipeline import stage
 from pipeline.__main__ import main as command
 from stages import decode, evaluate, extract, finetune, import_features, index, report, synthesize, train
+from tests.wording import says
 
 # small, so that the disk can be: its checkpoints are files, too
 EYE = {"encoder": "timm", "model": "test_resnet", "weights": "none", "image_size": 64, "resize": 64}
@@ -79,7 +80,10 @@ def world(small_disk):
                 file["dataset"] = np.random.default_rng(0).random((14, 10, 32), np.float32)
         for module, argument, _ in STAGES:
             assert run_stage(module, argument, patch) == 0
-    return disk
+    gc.collect()
+    gc.freeze()  # what each test's own collection need not look through
+    yield disk
+    gc.unfreeze()
 
 
 @pytest.fixture
@@ -94,10 +98,9 @@ def full(world, monkeypatch):
 def check_sentence(err: str, name: str, place: Path) -> None:
     [line] = [line for line in err.splitlines() if line.startswith(f"{name}: ")]
     assert "Traceback" not in err
-    assert "the disk is full (" in line
-    named = line.removeprefix(f"{name}: ").split(" cannot be written", maxsplit=1)[0]
+    assert says(line, f"{name}: ", "full", "run again")
+    named = line.removeprefix(f"{name}: ").split(" ", maxsplit=1)[0]
     assert Path(named).resolve().is_relative_to(place), line
-    assert line.endswith("free some space and run again, finished work is kept")
 
 
 CASES = [(stage, 0) for stage in STAGES] + [(stage, 8192) for stage in STAGES if stage[0] not in (synthesize, report)]  # those are slow
@@ -140,8 +143,7 @@ def test_an_empty_cache_on_a_full_disk(name, full, monkeypatch, capsys):
     code = run_stage(module, argument, monkeypatch)
     err = capsys.readouterr().err
     assert (code, "Traceback" in err) == (1, False), err
-    assert "No space left on device" in err or "the disk is full" in err
-    assert str(full.root / "cache") in err
+    assert any(str(full.root / "cache") in line and ("No space left on device" in line or "full" in line) for line in err.splitlines()), err
     kept = bytes_below(full.root / "cache" / kind)
     assert 0 < len(kept) < len(entries)  # what was finished
     assert kept.items() <= entries.items()
@@ -171,8 +173,7 @@ def test_predict(full, monkeypatch, capsys, tmp_path):
     lines = err.splitlines()
     assert len(lines) == 2
     for clip, line in zip(clips, lines, strict=True):
-        assert line.startswith(f"predict: {clip}: {Path('predictions')}")
-        assert "the disk is full (" in line
+        assert says(line, f"predict: {clip}: predictions", "full")
     assert bytes_below(full.root / "predictions") == before
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setattr("tempfile.tempdir", str(full.root))

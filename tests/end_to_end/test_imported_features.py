@@ -23,9 +23,9 @@ SHARD_BYTES = 30_000
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, repository):
+def project(tmp_path_factory, repository, programs):
     """A project with AVE-shaped files below data/published; clip 0 stands in two rows."""
-    project = Project(tmp_path_factory.mktemp("imported"), repository)
+    project = Project(tmp_path_factory.mktemp("imported"), repository, programs)
     annotations = project.root / "annotations"
     annotations.mkdir()
     clips = [f"clip{max(number, 1):07d}" for number in range(20)]

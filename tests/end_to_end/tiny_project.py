@@ -23,7 +23,7 @@ VISUAL = {"encoder": "efficientnet_lite0", "weights": "pretrained", "image_size"
 FEATURES = {"visual": VISUAL, "audio": {"encoder": "logmel"}, "finetuned": "none", "dtype": "float16", "batch_size": 64, "device": "cpu"}
 RUN = {"task": "avel", "seeds": [0, 1], "overrides": {}}
 TINY = {
-    "synth": {"tiny": {"seed": 3, "train_clips": 12, "val_clips": 4, "test_clips": 6, "picture_size": 64}},
+    "synth": {"tiny": {"seed": 3, "train_clips": 8, "val_clips": 2, "test_clips": 4, "picture_size": 64}},
     "dataset": {"kind": "ave", "clips": "data/raw/tiny/clips", "annotations": "data/raw/tiny", "segments": 10, "segment_seconds": 1.0},
     "media": {"frames_per_second": 1, "workers": 1},
     "finetune": {},
@@ -61,10 +61,14 @@ def leave_out(directory: str, names: list[str]) -> set[str]:
 
 
 class Project:
-    """A working copy, its own cache, and the commands a user types; one that stands in ``root`` already is taken as it is."""
+    """A working copy, its own cache, and the commands a user types; one that stands in ``root`` already is taken as it is.
 
-    def __init__(self, root: Path, repository: Path) -> None:
-        self.root = root / "project"
+    Args:
+        programs: `python` and `dvc` as :mod:`warm` makes them, which commands get; None: real interpreters.
+    """
+
+    def __init__(self, root: Path, repository: Path, programs: Path | None = None) -> None:
+        self.root, self.repository, self.programs = root / "project", repository, programs
         if not self.root.exists():
             self.root.mkdir(parents=True)
             for part in PARTS:
@@ -76,15 +80,20 @@ class Project:
         self.environment = {**os.environ, **threads, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
         self.environment |= {f"GIT_{who}_{what}": "test@test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
+    def copy_to(self, root: Path) -> Project:
+        """A copy of the project and its cache as they are now, to change at will."""
+        shutil.copytree(self.root.parent, root, symlinks=True, dirs_exist_ok=True)
+        return Project(root, self.repository, self.programs)
+
     def write_params(self, params: dict) -> None:
         with open(self.root / "params.yaml", "w", encoding="utf-8") as stream:
             YAML_12.dump(params, stream)
 
     def run(self, *command: str, code: int | None = 0) -> str:
         """Output of a command, stdout and stderr together."""
-        done = subprocess.run(
-            command, cwd=self.root, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", check=False
-        )
+        path = self.environment["PATH"] if self.programs is None else f"{self.programs}:{self.environment['PATH']}"
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
+        done = subprocess.run(command, cwd=self.root, env={**self.environment, "PATH": path}, check=False, **streams)
         assert code is None or done.returncode == code, done.stdout
         return done.stdout
 
@@ -98,13 +107,13 @@ class Project:
         with open(self.root / path, "a", encoding="utf-8") as stream:
             stream.write(addition)
 
-    def repro(self) -> tuple[set[str], str]:
+    def repro(self, *targets: str) -> tuple[set[str], str]:
         """(stages that ran, output) of `dvc repro`."""
-        output = self.run("dvc", "repro")
+        output = self.run("dvc", "repro", *targets)
         return set(re.findall(r"Running stage '([^']+)'", output)), output
 
     def kill_when(self, condition, *command: str, seconds: float = 180) -> None:
-        """Start a command and kill it, children and all, with SIGKILL as soon as ``condition()`` holds."""
+        """Start a command in real interpreters; kill it, children and all, with SIGKILL as soon as ``condition()`` holds."""
         process = subprocess.Popen(
             command, cwd=self.root, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )

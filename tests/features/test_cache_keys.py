@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -43,15 +45,27 @@ OTHERS = {
 }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def poisoned(tmp_path_factory):
+    """A cache whose features are all strange, and are taken where nothing has changed."""
+    root = tmp_path_factory.mktemp("poisoned")
+    world = World(root / "cache", contents=(0, 1))
+    world.extract(root / "before")
+    poison(world)
+    world.extract(root / "same")
+    assert (FeatureStore(root / "same").read("visual", ["clip0"]) == STRANGE).all()
+    weights_file(root / "own.safetensors", 1)
+    return root
+
+
 @pytest.mark.parametrize("what", OTHERS)
 @pytest.mark.fault(25)
-def test_features_made_otherwise_have_other_keys_and_are_made_anew(tmp_path, monkeypatch, what):
+def test_features_made_otherwise_have_other_keys_and_are_made_anew(poisoned, tmp_path, monkeypatch, what):
+    shutil.copytree(poisoned / "cache", tmp_path / "cache")
+    shutil.copy(poisoned / "own.safetensors", tmp_path)
     world = World(tmp_path / "cache", contents=(0, 1))
-    world.extract(tmp_path / "before")
-    poison(world)
-    world.extract(tmp_path / "same")
-    assert (FeatureStore(tmp_path / "same").read("visual", ["clip0"]) == STRANGE).all(), "the very same is taken from the cache"
-    weights_file(tmp_path / "own.safetensors", 1)
+    keys = {path.stem for path in (world.cache.root / KIND).rglob("*.npz")}
+    assert {key for row in world.verdicts for key in Extraction(changed(), world.jobs, world.cache, 1).plan.clip(row).keys.values()} == keys
     settings = OTHERS[what](monkeypatch, tmp_path) or changed()
     world.extract(tmp_path / "after", settings)
     store = FeatureStore(tmp_path / "after")

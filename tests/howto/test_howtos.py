@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import ast
-import json
 import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-import networkx
 import pandas as pd
 import pytest
-from dvc.repo import Repo
-from tiny_project import YAML_12, Project
+from tiny_project import FEATURES, TINY, YAML_12, Project
 
 from pipeline.datasets import read_index
 from pipeline.features.store import FeatureStore
 from pipeline.settings import merge
 
-pytestmark = pytest.mark.xdist_group("howto")  # one process: the copy is made once
 HOWTOS = ["howto-method.md", "howto-encoder.md", "howto-dataset.md"]
 LIMIT = 60  # lines of new code
 STEP = re.compile(
@@ -27,13 +23,6 @@ STEP = re.compile(
     r"```(?P<language>\w+)\n(?P<text>.*?)^```$",
     re.MULTILINE | re.DOTALL,
 )
-IN_ONE_PROCESS = """
-import json, runpy, sys
-for module, argument in json.loads(sys.argv[1]):
-    print(f"-- {module} {argument}", flush=True)
-    sys.argv = [module, *([argument] if argument else [])]
-    runpy.run_module(module, run_name="__main__")
-"""
 FENCES = re.compile(r"^```\w+$", re.MULTILINE)
 QUICK = {"recipe": {"learning_rate": 0.003, "batch_size": 4, "epochs": 2}}
 
@@ -74,32 +63,23 @@ def code_lines(text: str) -> int:
 
 
 class Copy(Project):
-    """A small copy of the demo, on which the how-tos are followed one after the other; what takes long is run once, at the end."""
+    """A demo as small as the tiny project, on its clips; the how-tos are followed one after the other, and what takes long is run last."""
 
-    def prepare(self, repository: Path) -> None:
-        with open(repository / "suites" / "demo.yaml", encoding="utf-8") as stream:
+    def prepare(self) -> None:
+        with open(self.repository / "suites" / "demo.yaml", encoding="utf-8") as stream:
             params = YAML_12.load(stream)
-        params["synth"]["demo"] |= {"train_clips": 8, "val_clips": 2, "test_clips": 3, "picture_size": 64}
-        params["media"] |= {"frames_per_second": 1, "workers": 1}
-        params["finetune"], params["features"] = {}, {"lite0_logmel": params["features"]["lite0_logmel"]}
-        params["features"]["lite0_logmel"]["visual"] |= {"image_size": 64, "resize": 64}
+        params["synth"]["demo"], params["media"] = TINY["synth"]["tiny"], TINY["media"]
+        params["finetune"], params["features"] = {}, {"lite0_logmel": FEATURES}
         params["runs"] = {"avel": {**params["runs"]["avel"], "seeds": [0]}}
-        self.write_params({**params, "methods": {"avel": {}}})
-        for part in ("conftest.py", "methods", "encoders"):
-            source, target = repository / "tests" / part, self.root / "tests" / part
+        self.write_params({**params, "methods": {"avel": {}}, "machine": {"seeds_at_once": 1}})
+        (self.root / "data/raw/tiny").rename(self.root / "data/raw/demo")
+        lock = self.root / "dvc.lock"
+        lock.write_text(lock.read_text(encoding="utf-8").replace("tiny", "demo"), encoding="utf-8")
+        for part in ("conftest.py", "wording.py", "end_to_end", "methods", "encoders"):
+            source, target = self.repository / "tests" / part, self.root / "tests" / part
             target.parent.mkdir(exist_ok=True)
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)
-        shutil.copy2(repository / "pyproject.toml", self.root)
-        self.commit()
-
-    def repro(self, target: str = "report") -> tuple[set[str], str]:
-        """The commands of `dvc repro`, from DVC's own graph, in one process: the stages' imports cost more than their work."""
-        with Repo(str(self.root)) as repo:
-            (last,) = (stage for stage in repo.index.stages if stage.name == target)
-            order = list(networkx.dfs_postorder_nodes(repo.index.graph, last))  # what a stage depends on comes before it
-        parts = [(stage.name, re.fullmatch(r'python -m (stages\.\w+)( "\$DVC_STAGE")?', stage.cmd)) for stage in order]
-        commands = [(match[1], name if match[2] else None) for name, match in parts]  # DVC gives a stage its own name
-        return {stage.name for stage in order}, self.run("python", "-c", IN_ONE_PROCESS, json.dumps(commands))
+        shutil.copy2(self.repository / "pyproject.toml", self.root)
 
     def follow(self, step: Step) -> None:
         path = self.root / step.path
@@ -132,14 +112,15 @@ class Followed:
 
 
 @pytest.fixture(scope="module")
-def followed(tmp_path_factory, repository) -> Followed:
-    project = Copy(tmp_path_factory.mktemp("howto"), repository)
-    project.prepare(repository)
-    project.repro("index")  # the how-tos start from a demo that has been run
-    index, _ = read_index(project.root / "data/index")
+def followed(tmp_path_factory, tiny) -> Followed:
+    root = tmp_path_factory.mktemp("howto")
+    tiny[0].copy_to(root)
+    project = Copy(root, tiny[0].repository, tiny[0].programs)
+    project.prepare()
+    index, _ = read_index(project.root / "data/index")  # the how-tos start from a demo that has been run
     commands: list[str] = []
     for name in HOWTOS:
-        for step in steps_of(repository / "docs" / name):
+        for step in steps_of(project.repository / "docs" / name):
             project.follow(step)
             commands += step.text.strip().splitlines() if step.verb == "Run" else []
             if step.text.startswith("python annotations/"):
@@ -150,18 +131,9 @@ def followed(tmp_path_factory, repository) -> Followed:
     assert len(tests) == 2
     stages, output = project.repro()
     table = project.run("python", "-m", "pipeline", "table")
-    said = project.run(
-        "python",
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        *(match[1] for match in tests),
-        "-k",
-        " or ".join(match[2] for match in tests),
-    )
-    return Followed(project, stages, output, table, said, index)
+    files, names = [match[1] for match in tests], " or ".join(match[2] for match in tests)
+    contract = project.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", names)
+    return Followed(project, stages, output, table, contract, index)
 
 
 @pytest.mark.parametrize("name", HOWTOS)
@@ -183,7 +155,7 @@ def test_an_encoder_is_added(followed):
     store = FeatureStore(followed.project.root / "data/features/colours")
     assert store.shapes["visual"] == (6, 6, 3)
     values = store.read("visual", list(store.index.index))
-    assert values.shape == (13, 10, 6, 6, 3)
+    assert values.shape == (len(followed.index_before), 10, 6, 6, 3)
     assert values.std() > 0.05
 
 
@@ -206,4 +178,4 @@ def test_a_data_set_is_added(followed):
         }
 
     assert facts(after) == facts(followed.index_before)
-    assert len(facts(after)) == 13
+    assert len(facts(after)) == len(after)

@@ -1,9 +1,10 @@
-"""A small world with two trained runs, made once in this process by the stages' own functions."""
+"""The tiny project's clips with two trained runs, made once in this process by the stages' own functions."""
 
 from __future__ import annotations
 
 import copy
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -17,7 +18,7 @@ from ruamel.yaml import YAML
 from tiny_project import FEATURES, NARROW, TINY
 
 from pipeline.__main__ import main
-from stages import decode, evaluate, extract, index, synthesize, train
+from stages import decode, evaluate, extract, index, train
 
 METHODS = {
     "avel": {"attention_width": 16, "recurrent_width": 8, "classifier_width": 8, "recipe": {**NARROW, "epochs": 6}},
@@ -25,7 +26,6 @@ METHODS = {
 }
 PARAMS = {
     **TINY,
-    "synth": {"tiny": {"seed": 3, "train_clips": 8, "val_clips": 2, "test_clips": 6, "picture_size": 64}},
     "methods": METHODS,
     "features": {"first": {**FEATURES, "visual": {**FEATURES["visual"], "resize": 80}}},
     "runs": {
@@ -108,14 +108,15 @@ def write_params(params: dict) -> None:
 
 
 @pytest.fixture(scope="session")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
     """The root of the project; `later` is in params.yaml and was never trained."""
     root = tmp_path_factory.mktemp("predict")
+    shutil.copytree(tiny_root / "project/data/raw", root / "data/raw")
+    shutil.copytree(tiny_root / "cache", root / "cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("AVEL_CACHE", str(root / "cache"))
         write_params(PARAMS)
-        synthesize.main("tiny")
         index.main()
         decode.main()
         extract.main("first")

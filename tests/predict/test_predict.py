@@ -16,6 +16,7 @@ from pipeline.predict import Predictor, Refused, load_run
 from pipeline.predict.predictor import spec_differences
 from pipeline.predict.windows import Windowing
 from pipeline.sealed import read_sealed, write_sealed
+from tests.wording import each_says, one_says, says
 
 CLIPS = Path("data/raw/tiny/clips")
 
@@ -113,7 +114,7 @@ def test_a_window_that_does_not_decode_is_said_and_spoils_no_other(predictor, mi
     assert [window.good for window in found.windows] == [True, True, False, True, True, True]
     assert list(np.flatnonzero(~found.tracks.valid)) == list(range(20, 30))
     (problem,) = found.problems
-    assert problem.startswith("20 s to 30 s: truncated: decoded ")
+    assert says(problem, "20 s", "30 s", "truncated: ")
     kept = [segment for segment in range(60) if not 20 <= segment < 30]
     np.testing.assert_array_equal(found.tracks.scores["audio_visual"][kept], whole.tracks.scores["audio_visual"][kept])
     assert not found.tracks.scores["audio_visual"][20:30].any()
@@ -125,7 +126,7 @@ def test_scores_that_are_not_finite_are_refused_with_the_weights_named(predictor
     with torch.no_grad():
         for weight in predictor.method.parameters():
             weight.fill_(3e38)
-    with pytest.raises(PipelineError, match=r"models/runs/cace/seed-\d\.safetensors: its scores of the window at 0 s are not finite"):
+    with pytest.raises(PipelineError, match=r"models/runs/cace/seed-1\.safetensors: .*\b0 s\b.*not finite"):
         predictor.predict(windows[0])
 
 
@@ -182,11 +183,11 @@ def long_file(path, films, seconds):
 
 
 def test_a_run_that_cannot_predict_says_why(project):
-    with pytest.raises(PipelineError, match="did you mean 'cace'"):
+    with pytest.raises(PipelineError, match="'cace'"):
         Predictor("cage")
-    with pytest.raises(PipelineError, match=r"run 'later' was never trained: .*dvc repro evaluate@later"):
+    with pytest.raises(PipelineError, match=r"'later'.*dvc repro evaluate@later"):
         Predictor("later")
-    with pytest.raises(PipelineError, match="run 'avel' has no seed 9; trained are: 0, 4"):
+    with pytest.raises(PipelineError, match=r"'avel'.*\b9\b.*\b0, 4\b"):
         Predictor("avel", 9)
 
 
@@ -199,8 +200,8 @@ def test_features_made_otherwise_than_in_training_are_refused_all_at_once(edit_p
     edit_params(change)
     with pytest.raises(InputProblems) as error:
         Predictor("cace")
-    assert "media.frames_per_second: 1.0 in training, 2.0 now" in error.value.problems
-    assert "encoders.visual.settings.image_size: 64 in training, 96 now" in error.value.problems
+    assert one_says(error.value.problems, "media.frames_per_second: ", "1.0", "2.0")
+    assert one_says(error.value.problems, "encoders.visual.settings.image_size: ", "64", "96")
 
 
 def test_how_work_is_done_is_no_difference(edit_params):
@@ -210,7 +211,7 @@ def test_how_work_is_done_is_no_difference(edit_params):
 
 def test_missing_weights_are_named(edit_params):
     edit_params(lambda params: params["features"]["first"]["visual"].update(weights="elsewhere/eye.pth"))
-    with pytest.raises(PipelineError, match=r"weights 'elsewhere/eye.pth' of efficientnet_lite0: no file"):
+    with pytest.raises(PipelineError, match=r"elsewhere/eye\.pth.*efficientnet_lite0"):
         Predictor("cace")
 
 
@@ -221,7 +222,7 @@ def test_a_run_on_imported_features_cannot_see_a_new_file(project, monkeypatch):
     document["feature_spec"]["encoders"] = {}
     write_sealed(facts, document)
     try:
-        with pytest.raises(PipelineError, match="does not say which encoders made its features"):
+        with pytest.raises(PipelineError, match=r"cace.*encoders"):
             Predictor("cace")
     finally:
         facts.write_text(content, encoding="utf-8")
@@ -233,7 +234,7 @@ def test_a_run_whose_task_finds_no_events_of_a_file_is_refused(project):
     content = facts.read_text(encoding="utf-8")
     write_sealed(facts, {**read_sealed(facts), "task": "cml"})
     try:
-        with pytest.raises(PipelineError, match="run 'cace' is of the task 'cml', which finds no events in a file"):
+        with pytest.raises(PipelineError, match=r"'cace'.*'cml'"):
             Predictor("cace")
     finally:
         facts.write_text(content, encoding="utf-8")
@@ -241,7 +242,5 @@ def test_a_run_whose_task_finds_no_events_of_a_file_is_refused(project):
 
 def test_differences_of_documents():
     assert spec_differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1, "c": [2]}}) == []
-    assert spec_differences({"a": {"b": 1}, "d": None}, {"a": {"b": 2, "e": 3}, "d": None}) == [
-        "a.b: 1 in training, 2 now",
-        "a.e: None in training, 3 now",
-    ]
+    found = spec_differences({"a": {"b": 1}, "d": None}, {"a": {"b": 2, "e": 3}, "d": None})
+    assert each_says(found, [("a.b: ", "1", "2"), ("a.e: ", "None", "3")])

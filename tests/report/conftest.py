@@ -94,6 +94,12 @@ def world(tmp_path):
     return World(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def module_world(tmp_path_factory):
+    """One for all tests of a file, which only read."""
+    return World(tmp_path_factory.mktemp("world"))
+
+
 def share(right, clips=8, segments=5):
     """(true, predicted): of clips x segments, the first ``right`` are right."""
     true = np.zeros((clips, segments), int)
@@ -110,7 +116,7 @@ def annotation_rows(files):
     return [Row(f"clip{n}", "test", file, (Event("av", "Bell", 0.0, 1.0),)) for n, file in enumerate(files)]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def helpers():
     """The functions of this file, for the tests: (share, run, annotation_rows)."""
     return share, run, annotation_rows

@@ -1,0 +1,128 @@
+"""After a change exactly what depends on it runs again, by the project's own dvc.yaml and real `plan`; stand_in.py is all other stages."""
+
+from __future__ import annotations
+
+import copy
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ruamel.yaml import YAML
+from safetensors.numpy import save_file
+from tiny_project import STAGES, TINY, Project
+
+STAND_IN = Path(__file__).with_name("stand_in.py")
+
+
+class Outline(Project):
+    """The tiny project with commands that take no time; the files, settings and code that they depend on are those of dvc.yaml."""
+
+    def write_params(self, params: dict) -> None:
+        (self.root / "params.yaml").write_text(json.dumps(params), encoding="utf-8")
+
+    def replace_commands(self) -> None:
+        yaml = YAML()
+        with open(self.root / "dvc.yaml", encoding="utf-8") as stream:
+            document = yaml.load(stream)
+        for name, stage in document["stages"].items():
+            body = stage.get("do", stage)
+            if name != "plan":
+                data = [path for path in body["deps"] if not path.startswith(("pipeline", "stages"))]
+                words = [*body["outs"], "--", *data, "--", *body["params"]]
+                body["cmd"] = f"{sys.executable} -IS {STAND_IN} {' '.join(words)}"
+        with open(self.root / "dvc.yaml", "w", encoding="utf-8") as stream:
+            yaml.dump(document, stream)
+
+    def ran(self) -> set[str]:
+        return self.repro()[0]
+
+
+@pytest.fixture(scope="module")
+def outline(tmp_path_factory, repository, programs) -> Outline:
+    project = Outline(tmp_path_factory.mktemp("outline"), repository, programs)
+    project.replace_commands()
+    project.write_params(TINY)
+    project.commit()
+    assert project.ran() == STAGES
+    return project
+
+
+@pytest.fixture
+def project(outline, tmp_path) -> Outline:
+    outline.copy_to(tmp_path / "outline")
+    return Outline(tmp_path / "outline", outline.repository, outline.programs)
+
+
+def changed(**blocks):
+    params = copy.deepcopy(TINY)
+    for path, value in blocks.items():
+        *keys, last = path.split("__")
+        block = params
+        for key in keys:
+            block = block[key]
+        block[last] = value
+    return params
+
+
+def test_nothing_changed_nothing_runs(project):
+    assert project.ran() == set()
+
+
+CACE, SECOND = {"train@cace_first", "evaluate@cace_first"}, {"train@avel_second", "evaluate@avel_second"}
+
+
+@pytest.mark.parametrize(
+    ("params", "expected"),
+    [
+        pytest.param(changed(methods__cace_net__lambda_contrast=0.4), {"plan", *CACE, "report"}, id="a number of one method"),
+        pytest.param(
+            changed(features__second__visual__image_size=48), {"plan", "extract@second", *SECOND, "report"}, id="a setting of one encoder"
+        ),
+        pytest.param(changed(runs__avel_second__seeds=[0, 1, 2]), {"plan", *SECOND, "report"}, id="a new seed"),
+        pytest.param(changed(report__title="Other"), {"report"}, id="a new title"),
+        pytest.param(changed(synth__tiny__train_clips=9), STAGES, id="one more clip"),
+        pytest.param(changed(cache__dir="/another/place"), set(), id="the place of the cache"),
+        pytest.param({**TINY, "machine": {"seeds_at_once": 2}}, set(), id="what the machine can bear"),
+    ],
+)
+def test_a_change_of_params_reruns(project, params, expected):
+    project.write_params(params)
+    assert project.ran() == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        pytest.param("pipeline/methods/cace_net/spiking.py", {"plan", *CACE, "report"}, id="a layer of one method"),
+        pytest.param("pipeline/metrics/bootstrap.py", {"plan", "report"}, id="the bootstrap: nothing is trained"),
+        pytest.param("pipeline/encoders/vggish.py", {"plan"}, id="an encoder that nobody uses"),
+        pytest.param("pipeline/encoders/logmel.py", {"plan", "extract@first", "extract@second"}, id="an encoder: the bytes are the same"),
+    ],
+)
+def test_a_change_of_code_reruns(project, path, expected):
+    assert (project.root / path).is_file()
+    project.edit(path)
+    assert project.ran() == expected
+
+
+def test_a_new_method_reruns_no_run(project):
+    project.edit("pipeline/methods/__init__.py")
+    (project.root / "pipeline/layers/brand_new.py").write_text("X = 1\n", encoding="utf-8")
+    (project.root / "pipeline/methods/brand_new.py").write_text("from pipeline.layers.brand_new import X\n", encoding="utf-8")
+    assert project.ran() == {"plan", "report"}
+
+
+def test_weights_of_a_path_are_data(project, tmp_path):
+    weights = tmp_path / "own.safetensors"
+    save_file({"x": np.zeros(3, np.float32)}, weights)
+    project.write_params(changed(features__second__visual__weights=str(weights)))
+    after = {"plan", "extract@second", *SECOND, "report"}
+    assert project.ran() == after
+    assert project.ran() == set()
+    save_file({"x": np.ones(3, np.float32)}, weights)
+    assert project.ran() == after
+    weights.unlink()
+    project.write_params(changed(features__second__visual__weights=str(weights), report__title="T"))
+    assert "features.second.visual.weights" in project.run("dvc", "repro", code=255)

@@ -1,0 +1,179 @@
+"""Interpreters that have the libraries loaded: `dvc` and `python -m MODULE` without the seconds that imports take.
+
+A server loads what the stages import, forgets the project's own modules and waits. Two programs, `python` and `dvc`, hand it their
+arguments, environment, directory and streams; it forks, and the fork runs the module with the code of the directory it is called in, as a
+new process would. Any other use of `python` gets a real interpreter. A program that is killed takes its fork with it, children and all.
+
+All forks of a server share one seed of `hash()`: compare bytes that two servers made, or a server and a real interpreter.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import importlib
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+STAGES = ("plan", "synthesize", "index", "decode", "finetune", "extract", "import_features", "train", "evaluate", "report")
+LIBRARIES = [  # what the stages and DVC import while they work
+    *(
+        "dvclive",
+        "jinja2",
+        "matplotlib.pyplot",
+        "timm.models",
+        "lightning_fabric",
+        "pyarrow.dataset",
+        "pandas.core.arrays.arrow.extension_types",
+    ),
+    *("dvc.cli.parser", "dvc.repo.graph", "dvc.repo.index", "dvc.repo.experiments.queue.celery", "dvc.compare", "dvc.lock", "dvc.rwlock"),
+    *(
+        "dvc.data_cloud",
+        "dvc.utils.strictyaml",
+        "dvc_data.hashfile.db.local",
+        "scmrepo.git",
+        "dulwich.repo",
+        "pygit2",
+        "networkx",
+        "pytest",
+    ),
+]
+MODULES = [*(f"stages.{stage}" for stage in STAGES), "pipeline.__main__", *LIBRARIES]
+OURS = ("pipeline", "stages")
+LARGEST_REQUEST = 1 << 17
+PROGRAM = """#!{python} -IS
+import array, os, socket, sys
+arguments = {prefix!r} + sys.argv[1:]
+if arguments[:1] != ["-m"] or os.environ.get("OMP_NUM_THREADS") != "1":
+    os.execv({python!r}, [{python!r}, *arguments])
+server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+server.connect({address!r})
+request = [os.getcwd(), str(len(arguments)), *arguments, *(f"{{name}}={{value}}" for name, value in os.environ.items())]
+streams = array.array("i", [0, 1, 2])
+server.sendmsg(["\\0".join(request).encode("utf-8", "surrogateescape")], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, streams)])
+code = int(server.recv(16) or 1)
+if code < 0:
+    os.kill(os.getpid(), -code)
+os._exit(code)
+"""
+
+
+@contextmanager
+def warm_interpreters(directory: Path, repository: Path) -> Iterator[Path]:
+    """A directory for the front of PATH, with the programs `python` and `dvc`; the server ends with the block."""
+    address = directory / "server"
+    command = [sys.executable, str(Path(__file__)), str(address)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        programs = directory / "programs"
+        programs.mkdir()
+        for name, prefix in (("python", []), ("dvc", ["-m", "dvc"])):
+            (programs / name).write_text(PROGRAM.format(python=sys.executable, prefix=prefix, address=str(address)), encoding="utf-8")
+            (programs / name).chmod(0o755)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n", "the server of warm interpreters did not start"
+        yield programs
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def load() -> None:
+    """Import all libraries; leave none of the project's own modules, of which each directory has its own."""
+    sys.path.remove(str(Path(__file__).parent))
+    for name in MODULES:
+        importlib.import_module(name)
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+        del sys.modules[name]
+    sys.path.remove(os.environ["PYTHONPATH"])
+    gc.collect()
+    gc.freeze()  # a fork that looked through all these objects would copy them
+    threads = {thread.joinpath("comm").read_text(encoding="utf-8").strip() for thread in Path("/proc/self/task").iterdir()}
+    others = threads - {Path("/proc/self/comm").read_text(encoding="utf-8").strip(), "jemalloc_bg_thd"}  # jemalloc prepares for forks
+    assert not others, f"libraries started threads, of which no fork would have any: {others}"
+
+
+def serve(address: str) -> tuple[list[str], list[str]]:
+    """Answer programs for ever; returns in each fork, with the arguments and the environment that it is to run with."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener.bind(address)
+    listener.listen()
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
+    print("ready", flush=True)
+    while True:
+        connection, _ = listener.accept()
+        if os.fork():
+            connection.close()
+            continue
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        listener.close()
+        request, descriptors, _, _ = socket.recv_fds(connection, LARGEST_REQUEST, 3)
+        directory, count, *rest = request.decode("utf-8", "surrogateescape").split("\0")
+        worker = os.fork()
+        if worker:
+            for descriptor in (0, 1, 2, *descriptors):
+                os.close(descriptor)
+            watch(worker, connection)
+        connection.close()
+        os.setsid()
+        for stream, descriptor in enumerate(descriptors):
+            os.dup2(descriptor, stream)
+            os.close(descriptor)
+        os.chdir(directory)
+        return rest[: int(count)], rest[int(count) :]
+
+
+def watch(worker: int, connection: socket.socket) -> None:
+    """Tell the program how its worker ended; a program that is gone takes its worker with it."""
+    ended = os.pidfd_open(worker)
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    poll.register(connection, select.POLLIN)
+    if ended not in dict(poll.poll()):
+        os.killpg(worker, signal.SIGKILL)
+    _, status = os.waitpid(worker, 0)
+    try:
+        connection.send(str(os.waitstatus_to_exitcode(status)).encode())
+    finally:
+        os._exit(0)
+
+
+def leave(module: str) -> None:
+    """Run the module, and end as an interpreter does but for taking all of its objects apart, which would copy what the server holds."""
+    code: object = 0
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as stop:
+        code = stop.code or 0
+        if not isinstance(code, int):
+            print(code, file=sys.stderr)
+            code = 1
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    load()
+    (_, module, *arguments), environment = serve(sys.argv[1])
+    os.environ.clear()
+    os.environ.update(line.split("=", 1) for line in environment)
+    sys.argv = [module, *arguments]
+    sys.path.insert(0, os.getcwd())
+    leave(module)
