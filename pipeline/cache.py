@@ -67,7 +67,6 @@ class Cache:
 
         Two writers of one key write the same content, so it does not matter which rename comes last.
 
-
         Raises:
             CacheError: the entry cannot be written.
         """

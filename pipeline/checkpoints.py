@@ -84,7 +84,6 @@ class Checkpoints:
     def offer(self) -> None:
         """Write a checkpoint if it is time; call this at points where a run can be resumed.
 
-
         Raises:
             SystemExit: 143 once SIGTERM has come, with a checkpoint written.
         """

@@ -28,7 +28,6 @@ def only_one(name: str) -> Iterator[None]:
 
     A killed ``dvc repro`` can leave its stage running, and a second process must not write to the same outs.
 
-
     Raises:
         PipelineError: another process holds the lock.
     """
