@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from pipeline import __main__ as program
 from pipeline import config, doctor
 from pipeline.cache import Cache
 from pipeline.doctor import Finding, as_text
@@ -134,18 +135,22 @@ def test_problems_come_last_and_numbered_with_their_advice():
     assert "0 problems" in as_text([Finding("gpu", "none")]).splitlines()[-1]
 
 
-def test_the_command_ends_with_1_where_there_is_a_problem(project, repository):
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", "doctor"],
-        cwd=project,
-        env={**doctor.os.environ, "PYTHONPATH": str(repository)},
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert done.returncode == 1, done.stderr
-    assert "! params.yaml" in done.stdout
-    assert "Traceback" not in done.stderr
+def command(monkeypatch, capsys, name):
+    """Exit code and output of a command in this process."""
+    monkeypatch.setattr(sys, "argv", ["pipeline", name])
+    try:
+        program.main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    return code, capsys.readouterr()
+
+
+def test_the_command_ends_with_1_where_there_is_a_problem(project, monkeypatch, capsys):
+    code, told = command(monkeypatch, capsys, "doctor")
+    assert code == 1, told.err
+    assert "! params.yaml" in told.out
+    assert "Traceback" not in told.err
 
 
 @pytest.mark.fault(40)
@@ -200,11 +205,11 @@ def test_a_table_that_mixes_machines_or_is_older_than_the_params_is_told(project
     assert [finding.found for finding in doctor.examine(project) if finding.about == "table"] == ["Made on: EPYC."]
 
 
-def test_the_command_table_compares_with_todays_params(project, repository):
+def test_the_command_table_compares_with_todays_params(project, repository, monkeypatch, capsys):
     def table():
-        command = [sys.executable, "-m", "pipeline", "table"]
-        environment = {**doctor.os.environ, "PYTHONPATH": str(repository)}
-        return subprocess.run(command, cwd=project, env=environment, capture_output=True, encoding="utf-8", check=True).stdout
+        code, told = command(monkeypatch, capsys, "table")
+        assert code == 0, told.err
+        return told.out
 
     write_one_run(project, repository)
     provenance(project)

@@ -40,7 +40,12 @@ def test_what_is_too_much_is_refused_in_one_line(tmp_path, text, words):
     with pytest.raises(ValueError, match=words) as caught:
         read_yaml(path)
     assert "\n" not in str(caught.value)
-    with pytest.raises(InputProblems):
+
+
+def test_params_are_read_so_too(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(bomb(9), encoding="utf-8")
+    with pytest.raises(InputProblems, match="100000 values"):
         config.load(path)
 
 

@@ -19,7 +19,7 @@ from pipeline.contrastive.settings import FinetuneSettings
 
 @dataclass
 class Clips:
-    """The clips of a split: which, and their frozen audio features, (T, D_a) by id."""
+    """The clips of a split, and their frozen audio features, (T, D_a) by clip id."""
 
     items: list[Item]
     audio: dict[str, Tensor]
@@ -33,9 +33,9 @@ class ClipBatch:
     """The frames and audio features of B clips.
 
     frames: (F, 3, h, w), prepared by the encoder, or their frozen maps (F, c, y, x).
-    owner: (F,) int64, ascending, the clip (0 to B - 1) of each.
+    owner: (F,) int64, ascending, the clip (0 to B - 1) of each frame.
     audio: (B, D_a), mean of the frozen features over the same segments.
-    groups: (B,) int64; equal where two rows show the same video.
+    groups: (B,) int64, equal for clips of the same video.
     """
 
     frames: Tensor
@@ -47,21 +47,21 @@ class ClipBatch:
         return ClipBatch(*(getattr(self, name).to(device) for name in ("frames", "owner", "audio", "groups")))
 
     def part(self, start: int, stop: int) -> ClipBatch:
-        """Clips ``start`` to ``stop`` - 1."""
+        """Slice out clips ``start`` to ``stop`` - 1."""
         inside = (self.owner >= start) & (self.owner < stop)
         return ClipBatch(self.frames[inside], self.owner[inside] - start, self.audio[start:stop], self.groups[start:stop])
 
 
 class Batches:
-    """Order and frames follow from seed and epoch alone: the same in every process, and after a resume."""
+    """Batches of an epoch. Seed and epoch alone decide order and frames, in every process and after a resume."""
 
     def __init__(self, clips: Clips, settings: FinetuneSettings) -> None:
         self.clips, self.settings = clips, settings
         files = {item.job.sha256: number for number, item in enumerate(clips.items)}
-        self.groups = torch.tensor([files[item.job.sha256] for item in clips.items], dtype=torch.int64)  # (N,), equal for one file
+        self.groups = torch.tensor([files[item.job.sha256] for item in clips.items], dtype=torch.int64)  # (N,), equal for clips of one file
 
     def order(self, epoch: int) -> Tensor:
-        """(N,) rows; epochs of the heads alone are counted down from -1."""
+        """Shuffle the clips for an epoch: (N,) positions. Epochs of the heads alone are counted down from -1."""
         seed = np.random.SeedSequence([self.settings.seed, epoch + 2**31]).generate_state(1)[0]
         return torch.randperm(len(self.clips), generator=torch.Generator().manual_seed(int(seed)))
 
@@ -70,12 +70,12 @@ class Batches:
         return draw_random(item, settings.seed, 0 if settings.draw == "once" else epoch, settings.segments, settings.frames_per_segment)
 
     def of_epoch(self, source: DrawSource, epoch: int, position: int, rank: int, processes: int) -> Iterator[tuple[Tensor, ClipBatch]]:
-        """(rows of all processes, the clips of this one's equal share of them), read ahead of the step.
+        """Yield (positions in the batch of all processes, this process's equal share of its clips), read ahead of the step.
 
-        Of a last batch that the processes cannot share equally, the surplus clips are left out.
+        If the last batch cannot be shared equally, its surplus clips are left out.
 
         Args:
-            position: clips of the epoch's order that are done.
+            position: number of clips of the epoch's order that are done.
         """
         batches = self.order(epoch)[position:].split(self.settings.batch_size)
         shares = [rows[: len(rows) // processes * processes][rank::processes] for rows in batches]

@@ -1,7 +1,7 @@
-"""Which clips an encoder is fine-tuned on, which frames of them are looked at, and the frozen audio features.
+"""The clips and frames that an encoder is fine-tuned on, and the frozen audio features.
 
-Only clips of the training split train; clips of the validation split are for retrieval metrics and early stopping; the test split is
-never opened. What counts is a file's content, not its name: a training clip whose bytes also stand in val or test is left out.
+Clips of the training split are trained on, those of the validation split serve retrieval metrics and early stopping, and the test split is
+never opened. A file's content counts, not its name: a training clip with the same bytes as a file of val or test is left out.
 
 Shape letters: T segments, F frames, D width.
 """
@@ -29,7 +29,7 @@ KIND = "contrastive_audio"
 
 @dataclass(frozen=True)
 class Item:
-    """One clip: how it was decoded, and its segments that lie inside both its picture and its sound."""
+    """One clip: how it was decoded, and its segments with both picture and sound."""
 
     job: Job
     segments: tuple[int, ...]
@@ -41,7 +41,7 @@ class Item:
 
 @dataclass(frozen=True)
 class Selection:
-    """Clips to train on, clips to validate on, and ids of those left out, by reason."""
+    """Clips to train on, clips to validate on, and ids of the clips left out, by reason."""
 
     train: list[Item]
     validation: list[Item]
@@ -53,7 +53,7 @@ class Selection:
 
 
 def select(index: pd.DataFrame, manifest: pd.DataFrame, jobs: dict[str, Job]) -> Selection:
-    """Choose the clips; each content once, however many annotation rows or ids name it.
+    """Choose the clips, each content once, however many annotation rows or ids name it.
 
     Args:
         index: annotation rows, with ``clip``, ``split`` and ``sha256``.
@@ -61,7 +61,7 @@ def select(index: pd.DataFrame, manifest: pd.DataFrame, jobs: dict[str, Job]) ->
         jobs: how each clip was decoded, by id.
 
     Raises:
-        PipelineError: the manifest is not of these jobs; says which stage to run.
+        PipelineError: the manifest belongs to other jobs; the message names the stage to run.
     """
     check_manifest(manifest, jobs)
     verdicts = {row["clip"]: row for row in manifest.to_dict("records")}
@@ -77,13 +77,13 @@ def select(index: pd.DataFrame, manifest: pd.DataFrame, jobs: dict[str, Job]) ->
                 leaked.append(clip)
             elif job is None or not segments:
                 unusable.append(clip)
-            else:  # validation ranks clips against each other: there one window of a file is enough
+            else:  # validation ranks clips against each other, so it takes one window of each file
                 chosen[split].setdefault(job.key if split == "train" else job.sha256, Item(job, segments))
     return Selection(list(chosen["train"].values()), list(chosen["val"].values()), left_out)
 
 
 def usable_segments(job: Job, verdict: dict[str, Any]) -> tuple[int, ...]:
-    """Segments that begin inside the clip and whose picture and sound are both there; none for a clip with a bad verdict."""
+    """Segments that begin inside the clip and have picture and sound; empty if the clip's verdict is bad."""
     if verdict["status"] not in GOOD:
         return ()
     inside = np.arange(job.segments) * job.segment_seconds < verdict["seconds"]
@@ -93,7 +93,7 @@ def usable_segments(job: Job, verdict: dict[str, Any]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Draw:
-    """Frames of one clip, and the segments they are of."""
+    """Frames drawn from one clip, and their segments."""
 
     item: Item
     segments: tuple[int, ...]
@@ -101,10 +101,10 @@ class Draw:
 
 
 def draw_random(item: Item, seed: int, epoch: int, segments: int | None, frames: int) -> Draw:
-    """Random segments of a clip (None: all) and ``frames`` random frames of each, without repetition.
+    """Draw random segments of a clip (None: all) and ``frames`` random frames of each, without repetition.
 
-    Depends on the clip's content, the seed and the epoch alone: not on the other clips, nor on what was drawn before, so that a resumed
-    run draws what an uninterrupted one would have drawn.
+    The draw depends on the clip's content, the seed and the epoch alone, not on other clips or earlier draws, so a resumed run draws the
+    same as an uninterrupted one.
     """
     random = np.random.default_rng([seed, epoch, int(item.job.key[:12], 16)])
     chosen = item.segments
@@ -117,23 +117,26 @@ def draw_random(item: Item, seed: int, epoch: int, segments: int | None, frames:
 
 
 def draw_middle(item: Item) -> Draw:
-    """The middle frame of every usable segment: what validation looks at, the same every time."""
+    """Take the middle frame of every usable segment, as validation does: the same every time."""
     per_segment = item.job.settings.frames_per_segment(item.job.segment_seconds)
     return Draw(item, item.segments, tuple(segment * per_segment + per_segment // 2 for segment in item.segments))
 
 
 def load_frames(cache: Cache, encoder: VisualEncoder, draw: Draw) -> Tensor:
-    """(F, 3, h, w) float32, prepared by the encoder."""
+    """Load the drawn frames, (F, 3, h, w) float32, prepared by the encoder."""
     frames, _, _ = load_decoded(cache, draw.item.clip, draw.item.job.key, draw.item.job)
     with naming_clips([draw.item.clip], f"encoder {encoder.name}"):
         return encoder.prepare(torch.from_numpy(frames[list(draw.frames)]))
 
 
 def audio_features(cache: Cache, encoder: AudioEncoder, items: Iterable[Item], device: torch.device) -> dict[str, Tensor]:
-    """(T, D) float32 of every clip by id, from the per-clip cache where they are there.
+    """Read each clip's audio features from the per-clip cache, or compute and cache them.
+
+    Returns:
+        (T, D) float32 by clip id.
 
     Raises:
-        PipelineError: features that are not finite; names the clip.
+        PipelineError: features that are not finite; the message names the clip.
     """
     encoder.to(device)
     spec = encoder.spec()
@@ -156,5 +159,5 @@ def audio_features(cache: Cache, encoder: AudioEncoder, items: Iterable[Item], d
 
 
 def pooled_audio(features: dict[str, Tensor], draws: Sequence[Draw]) -> Tensor:
-    """(N, D): each clip's mean over the segments drawn, the same that its frames are of."""
+    """Average each clip's audio features over the segments that its frames were drawn from: (N, D)."""
     return torch.stack([features[draw.item.clip][list(draw.segments)].mean(dim=0) for draw in draws])

@@ -1,7 +1,7 @@
-"""From settings and clips to a directory with a fine-tuned encoder.
+"""Fine-tune an encoder and write the results to a directory.
 
-``encoder.safetensors``: ``network.state_dict()`` of the encoder, which the setting ``weights: finetuned/NAME`` loads.
-``heads.safetensors``: the projections the metrics were measured with. ``finetune.json``: settings, clips, validation metrics before and
+``encoder.safetensors``: ``network.state_dict()`` of the encoder, loaded by the setting ``weights: finetuned/NAME``.
+``heads.safetensors``: the projections used to measure the metrics. ``finetune.json``: settings, clips, validation metrics before and
 after. ``curve.csv``: one line per epoch.
 """
 
@@ -37,7 +37,7 @@ from pipeline.tensors import save_tensors
 
 @dataclass
 class Finetuning:
-    """One entry of ``finetune`` over the clips chosen for it."""
+    """One entry of ``finetune``, with the clips chosen for it."""
 
     name: str
     settings: FinetuneSettings
@@ -45,7 +45,7 @@ class Finetuning:
     cache: Cache
 
     def fingerprint(self) -> str:
-        """Changes whenever a checkpoint left by an interrupted run would not lead to the weights trained now."""
+        """Identify everything that determines the weights: an interrupted run's checkpoint is resumed only if it is equal."""
         encoders = [Path(inspect.getfile(ENCODERS.get(choice.encoder))) for choice in (self.settings.visual, self.settings.audio)]
         code = digests([Path(__file__), *encoders])
         items = [[(item.clip, item.job.key, item.segments) for item in part] for part in (self.selection.train, self.selection.validation)]
@@ -53,10 +53,10 @@ class Finetuning:
         return fingerprint(code, items, specs, self.settings.model_dump(mode="json"))
 
     def run(self, directory: Path) -> str:
-        """Fine-tune, resuming what an interrupted run left in ``directory``; returns a one-line summary.
+        """Fine-tune, resuming an interrupted run's checkpoint in ``directory``; return a one-line summary.
 
         Raises:
-            PipelineError: no usable clip, encoders that do not fit each other, a loss that is not finite.
+            PipelineError: no usable clip, encoders that do not fit each other, or a loss that is not finite.
         """
         use_threads(self.settings.threads)
         device, settings = choose_device(self.settings.device), self.settings
@@ -67,7 +67,7 @@ class Finetuning:
             strategy="ddp_spawn" if several else "auto", precision=settings.precision,
         )  # fmt: skip
         if several:
-            self._audio(device)  # into the cache once, for every process to read
+            self._audio(device)  # fill the cache once, for every process to read
         work: Any = partial(_work, job=self, directory=directory)
         summary, problem = fabric.launch(work) if several else work(fabric)
         if problem:
@@ -77,13 +77,13 @@ class Finetuning:
         return f"{self.selection.summary()}; {summary}"
 
     def train(self, fabric: Fabric, directory: Path) -> str:
-        """One process' part; the first writes the results."""
+        """Train in one of the processes; the first one writes the results."""
         torch.use_deterministic_algorithms(True, warn_only=True)
-        use_threads(self.settings.threads)  # again: with several processes this is another than the one that runs them
+        use_threads(self.settings.threads)  # again, because with several processes this one was spawned by ``run``
         torch.manual_seed(self.settings.seed)
         features, items = self._audio(fabric.device), self.selection.train
         if not items:
-            raise PipelineError(f"{self.name}: no clip of the training split can be used; look at the index and at the status of the clips")
+            raise PipelineError(f"{self.name}: no usable clip in the training split; check the index and the status of the clips")
         encoder = _create(self.settings.visual)
         assert isinstance(encoder, VisualEncoder)
         audio = torch.cat([features[item.clip][list(item.segments)] for item in items])
@@ -121,12 +121,12 @@ class Finetuning:
 
 
 def finetuned_on(directory: Path) -> list[dict[str, Any]]:
-    """The machines that took part in the fine-tuning whose results stand in ``directory``."""
+    """Machines that took part in the fine-tuning stored in ``directory``."""
     return read_sealed(directory / "finetune.json")["machines"]
 
 
 def _work(fabric: Fabric, job: Finetuning, directory: Path) -> tuple[str, str]:
-    """(summary, problem): an exception of a spawned process would reach the user as a traceback."""
+    """Train and return (summary, problem): an exception in a spawned process would reach the user as a traceback."""
     try:
         return job.train(fabric, directory), ""
     except PipelineError as error:
@@ -148,7 +148,7 @@ def _checkpoint(directory: Path) -> Path:
 
 def _check_devices(device: torch.device, wanted: int) -> None:
     if device.type == "cuda" and wanted > torch.cuda.device_count():
-        raise PipelineError(f"devices: {wanted} were asked for, torch finds {torch.cuda.device_count()} GPUs here")
+        raise PipelineError(f"devices: {wanted}, but torch finds {torch.cuda.device_count()} GPUs here")
 
 
 def _sentence(state: FinetuningState, after: dict[str, float]) -> str:

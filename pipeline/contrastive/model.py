@@ -1,12 +1,12 @@
 """A visual encoder and the two projections, in two variants.
 
-``paper`` (Sec. 3.4, Eq. 9): "average pooling of all the extracted features obtained from one video", and their dot products directly: no
-projection, so both encoders must be of one width (ResNet-50 and Cnn14: 2048), and visual-to-audio alone. The paper names no
-normalisation; here the pooled features are brought to length 1, without which dot products of 2048 positive numbers saturate any
-softmax. It names no temperature either.
+``paper`` (Sec. 3.4, Eq. 9): "average pooling of all the extracted features obtained from one video", and direct dot products without a
+projection, so both encoders must have the same width (ResNet-50 and Cnn14: 2048); visual-to-audio only. The paper gives no
+normalisation: here pooled features are scaled to length 1, because dot products of 2048 positive numbers would saturate any softmax. The
+paper gives no temperature either.
 
-``released`` (AVELCLIP/clip/model.py): a projection of 128 without bias on either side, length 1, tau 0.2, both directions. The default,
-because it takes encoders of any widths. In both the audio side is frozen: features computed beforehand.
+``released`` (AVELCLIP/clip/model.py): a projection to 128 without bias on either side, length 1, tau 0.2, both directions. The default,
+because it takes encoders of any widths. In both variants the audio side is frozen: its features are computed beforehand.
 
 Shape letters: B clips, T segments, F frames of all B clips, D width.
 """
@@ -33,8 +33,8 @@ class Heads(nn.Module):
     """Pooled features -> embeddings of length 1, and the temperature.
 
     Args:
-        visual_width, audio_width: of the pooled features.
-        audio_mean, audio_deviation: (audio_width,) each, taken off and divided by first with ``standardize_audio``.
+        visual_width, audio_width: widths of the pooled features.
+        audio_mean, audio_deviation: (audio_width,) each, used to standardize audio features with ``standardize_audio``.
 
     Raises:
         PipelineError: ``variant: paper`` with encoders of different widths.
@@ -61,7 +61,10 @@ class Heads(nn.Module):
         self.register_buffer("deviation", audio_deviation.clamp(min=1e-6))
 
     def forward(self, visual: Tensor, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, D_v), (B, D_a) -> two times (B, width) of length 1, and tau, a scalar; float32 whatever came in."""
+        """Embed (B, D_v) and (B, D_a) as (B, width) of length 1 each; also return tau, a scalar.
+
+        All are float32 at least, whatever the input.
+        """
         with torch.autocast(visual.device.type, enabled=False):
             visual, audio = at_least_float32(visual), at_least_float32(audio)
             if self.standardize:
@@ -72,12 +75,12 @@ class Heads(nn.Module):
 
 
 class ContrastiveModel(nn.Module):
-    """Frames and audio features of clips -> what the loss compares. ``train()`` keeps what is frozen in eval mode.
+    """Frames and audio features of clips -> embeddings for the loss. ``train()`` keeps frozen parts in eval mode.
+
+    With ``cut`` set, ``frames`` below are the maps of ``cut.begin``, (F, c, y, x).
 
     Args:
-        encoder: its ``network`` is what is fine-tuned; ``train_last`` of the settings says which of its blocks.
-
-    With ``cut`` set, what stands for frames below are the maps that ``cut.begin`` makes of them, (F, c, y, x).
+        encoder: its ``network`` is fine-tuned: the blocks chosen by ``train_last`` of the settings.
     """
 
     cut: CutNetwork | None = None
@@ -95,12 +98,12 @@ class ContrastiveModel(nn.Module):
         return network
 
     def find_cut(self) -> CutNetwork | None:
-        """Where the network can be cut into what is frozen and what learns; None where it cannot."""
+        """Cut the network into a frozen and a trainable part; None if that is impossible."""
         learning = {id(parameter) for block in self.blocks for parameter in block}
         return cut_network(self.encoder, _units(self.network), _used_parameters(self.encoder), learning)
 
     def thaw(self, trained: bool = True) -> None:
-        """Let the chosen blocks learn, or hold the whole encoder still while the heads learn."""
+        """Make the chosen blocks trainable, or freeze the whole encoder while the heads are trained."""
         self.network.requires_grad_(False)
         for block in self.blocks if trained else ():
             for parameter in block:
@@ -108,18 +111,18 @@ class ContrastiveModel(nn.Module):
         self.train(self.training)
 
     def train(self, mode: bool = True) -> ContrastiveModel:
-        """Blocks that do not learn stay in eval mode; so do batch norms with ``batch_norm: frozen``, though their weights learn."""
+        """Set the mode; frozen blocks stay in eval mode, as do batch norms with ``batch_norm: frozen`` though their weights learn."""
         super().train(mode)
         if mode:
             _set_mode(self.network, self.settings.batch_norm == "frozen", inherited=False)
         return self
 
     def pool(self, frames: Tensor, owner: Tensor, clips: int) -> Tensor:
-        """Mean over the positions and frames of each clip.
+        """Average over the positions and frames of each clip.
 
         Args:
             frames: (F, 3, h, w), prepared by the encoder, or with ``cut`` their maps.
-            owner: (F,) int64 in [0, clips), the clip each frame is of; each clip has at least one.
+            owner: (F,) int64 in [0, clips), the clip of each frame; every clip has at least one.
 
         Returns:
             (clips, D), float32.
@@ -131,12 +134,12 @@ class ContrastiveModel(nn.Module):
         return sums / torch.bincount(owner, minlength=clips)[:, None]
 
     def forward(self, frames: Tensor, owner: Tensor, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(F, 3, h, w), (F,), (B, D_a) -> visual and audio embeddings (B, width), tau."""
+        """Embed frames (F, 3, h, w) with owners (F,), and audio (B, D_a): two of (B, width), and tau."""
         return self.heads(self.pool(frames, owner, len(audio)), audio)
 
 
 def _set_mode(module: nn.Module, frozen_norms: bool, inherited: bool) -> None:
-    """Train mode where something learns; what has no parameters (dropout) follows what it lies in."""
+    """Set train mode on modules that learn; modules without parameters (dropout) follow their parent."""
     parameters = list(module.parameters())
     learns = any(parameter.requires_grad for parameter in parameters) if parameters else inherited
     module.training = learns and not (frozen_norms and isinstance(module, nn.modules.batchnorm._BatchNorm))
@@ -145,11 +148,11 @@ def _set_mode(module: nn.Module, frozen_norms: bool, inherited: bool) -> None:
 
 
 def trained_blocks(encoder: VisualEncoder, last: int | None) -> list[list[nn.Parameter]]:
-    """Parameters of the last ``last`` blocks of the encoder's network; None: of all.
+    """Parameters of the last ``last`` blocks of the encoder's network; None: of all blocks.
 
-    Blocks are the children of the network, nn.Sequentials opened once, in the order of their definition, which is that of their use in
-    every registered network: stages of an EfficientNet, residual blocks of a ResNet, layers of VGG or a transformer. A bare norm belongs
-    to the block before it. Parameters that the feature map does not use (a classifier) are no block's, nor ever trained.
+    Blocks are the children of the network, nn.Sequentials opened once, in the order of their definition. In every registered network that
+    is also the order of use: stages of an EfficientNet, residual blocks of a ResNet, layers of VGG or a transformer. A bare norm belongs
+    to the block before it. Parameters that the feature map does not use (a classifier) belong to no block and are never trained.
 
     Raises:
         PipelineError: the network has fewer blocks.
@@ -164,9 +167,9 @@ def trained_blocks(encoder: VisualEncoder, last: int | None) -> list[list[nn.Par
         elif parameters:
             blocks.append(parameters)
     if last is not None and last > len(blocks):
-        raise PipelineError(f"train_last: {encoder.name} has {len(blocks)} blocks that its features use, not {last}; null trains all")
+        raise PipelineError(f"train_last: {encoder.name} has {len(blocks)} blocks that its features depend on, not {last}; null trains all")
     if last is None or last == len(blocks):
-        return [[parameter for parameter in network.parameters() if id(parameter) in used]]  # with those outside any child
+        return [[parameter for parameter in network.parameters() if id(parameter) in used]]  # also parameters outside any child
     return blocks[len(blocks) - last :]
 
 
@@ -178,7 +181,7 @@ def _units(network: nn.Module) -> list[nn.Module]:
 
 
 def _used_parameters(encoder: VisualEncoder) -> set[int]:
-    """ids of the network's parameters that the encoder's output depends on, found by one backward pass over a grey frame."""
+    """Find the ids of parameters that the encoder's output depends on, by a backward pass over a grey frame."""
     network: Any = encoder.network
     parameters, learning = list(network.parameters()), [parameter.requires_grad for parameter in network.parameters()]
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):

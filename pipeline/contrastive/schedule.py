@@ -1,4 +1,7 @@
-"""Optimizer and learning rate of a fine-tuning: functions of the settings and the step alone, so that nothing of them need be resumed."""
+"""Optimizer and learning rate of a fine-tuning.
+
+The rate depends on the settings and the step alone, so the schedule has no state to resume.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,11 @@ from pipeline.contrastive.settings import FinetuneSettings
 
 
 def learning_rate_factor(settings: FinetuneSettings, step: int, steps_per_epoch: int) -> float:
-    """Factor in (0, 1] on the learning rates at a step counted from 0: linear warm-up, then steps down or half a cosine to 0."""
+    """Factor in (0, 1] on the learning rates: linear warm-up, then steps down or half a cosine to 0.
+
+    Args:
+        step: counted from 0.
+    """
     warmup = round(settings.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return (step + 1) / (warmup + 1)
@@ -24,7 +31,7 @@ def learning_rate_factor(settings: FinetuneSettings, step: int, steps_per_epoch:
 
 
 def make_optimizer(settings: FinetuneSettings, encoder: Iterable[nn.Parameter], heads: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """Two groups, each with its ``initial_lr``: what learns of the encoder (where anything does), and what learns of the heads."""
+    """Make the optimizer: a group for the encoder's trainable parameters, if any, and one for the heads', each with ``initial_lr``."""
     rates = (settings.learning_rate, settings.head_learning_rate or settings.learning_rate)
     groups = [
         {"params": learning, "lr": rate, "initial_lr": rate}

@@ -11,57 +11,57 @@ from pipeline.settings import Seed, Settings
 
 
 class FinetuneSettings(Settings):
-    """How one visual encoder is fine-tuned. The defaults are those of CACE-Net's released code (``variant: released``).
+    """How one visual encoder is fine-tuned; the defaults are those of CACE-Net's released code (``variant: released``).
 
-    Where the released code and the paper (Sec. 3.4, Eq. 9) part, ``variant`` decides; :mod:`pipeline.contrastive.model` says how.
+    Where the released code differs from the paper (Sec. 3.4, Eq. 9), ``variant`` decides; see :mod:`pipeline.contrastive.model`.
     """
 
     visual: EncoderChoice
     audio: EncoderChoice
     variant: Literal["released", "paper"] = "released"
     width: int = Field(128, ge=1, le=65_536, description="of the space both modalities are projected to; `paper` projects nothing")
-    standardize_audio: bool = Field(False, description="bring each audio feature to mean 0, deviation 1 over the training clips first")
+    standardize_audio: bool = Field(False, description="scale each audio feature to mean 0, deviation 1 over the training clips first")
     temperature: float = Field(0.2, ge=1e-3, le=1000, description="tau; the released value, the paper gives none")
-    learnable_temperature: bool = Field(False, description="learn tau from there, never under 0.01")
+    learnable_temperature: bool = Field(False, description="learn tau, starting there, never below 0.01")
 
     seed: Seed = 0
     segments: int | None = Field(None, ge=1, description="segments of a clip in one step, drawn at random; null: all of them")
     frames_per_segment: int = Field(1, ge=1, description="random frames of each segment, at most as many as were decoded")
     draw: Literal["once", "every_epoch"] = Field("once", description="released: frames are drawn once for the whole training")
 
-    train_last: int | None = Field(None, ge=0, description="train only the last n blocks of the encoder; 0: the heads alone; null: all")
+    train_last: int | None = Field(None, ge=0, description="train only the last n blocks of the encoder; 0: only the heads; null: all")
     batch_norm: Literal["train", "frozen"] = Field(
-        "train", description="train: statistics of the batch (of its own process), as released; frozen: those the weights came with"
+        "train", description="train: statistics of the batch (per process), as released; frozen: the statistics stored with the weights"
     )
     maps_gb: float = Field(
-        4.0, ge=0, description="largest file, in 10^9 bytes, for the frozen blocks' maps; a larger one is not made; 0: none"
+        4.0, ge=0, description="largest file, in 10^9 bytes, for the frozen blocks' maps; without it, frames are read; 0: no file"
     )
-    gradient_cache: int | None = Field(None, ge=1, description="clips in memory at a time, the step being that of the whole batch")
+    gradient_cache: int | None = Field(None, ge=1, description="clips in memory at a time; the step is still that of the whole batch")
 
     optimizer: Literal["sgd", "adamw"] = "sgd"
     learning_rate: float = Field(1e-3, gt=0, le=10, description="of the encoder")
-    head_learning_rate: float | None = Field(None, gt=0, le=10, description="of projections and temperature; null: as the encoder's")
+    head_learning_rate: float | None = Field(None, gt=0, le=10, description="of projections and temperature; null: the encoder's")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
     weight_decay: float = Field(1e-4, ge=0, le=10)
     clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
     schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = Field((15, 30), description="epochs of `step` at which the learning rate falls")
     decay: float = Field(0.1, gt=0, le=1, description="factor at each milestone")
-    warmup_epochs: float = Field(0.0, ge=0, description="linear rise of the learning rate over so many epochs")
+    warmup_epochs: float = Field(0.0, ge=0, description="number of epochs over which the learning rate rises linearly")
     head_epochs: int = Field(
-        0, ge=0, description="at most so many epochs of the heads alone on the untouched encoder's features, before; the best are kept"
+        0, ge=0, description="first train only the heads, on the untouched encoder's features, for at most this many epochs; keep the best"
     )
     epochs: int = Field(50, ge=0, description="of fine-tuning")
     batch_size: int = Field(128, ge=1, description="clips in one step, over all processes together")
     patience: int | None = Field(
-        None, ge=1, description="validations without a better retrieval before a training stops, the heads' too; null: never"
+        None, ge=1, description="stop after this many validations without better retrieval, the heads' training too; null: never"
     )
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = Field(1, ge=1, le=1024, description="processes, one to a GPU")
     threads: int | None = Field(
-        None, ge=1, le=1024, description="on the CPU; the weights' last bits depend on them; null: as many as torch likes"
+        None, ge=1, le=1024, description="on the CPU; the weights' last bits depend on their number; null: torch's choice"
     )
     precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as Lightning Fabric names it; the loss is float32 in both")
     checkpoint_seconds: float = Field(60.0, ge=0, description="least time between two checkpoints; 0: one after every step")
@@ -69,7 +69,7 @@ class FinetuneSettings(Settings):
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.gradient_cache is not None and self.batch_norm == "train" and self.train_last != 0:
-            raise ValueError("gradient_cache needs batch_norm: frozen, because the statistics of a part are not those of its batch")
+            raise ValueError("gradient_cache needs batch_norm: frozen, because a part's statistics differ from the batch's")
         if self.batch_size % self.devices:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of devices {self.devices}")
         heads_learn = self.variant == "released" or self.learnable_temperature
@@ -79,5 +79,5 @@ class FinetuneSettings(Settings):
 
     @property
     def symmetric(self) -> bool:
-        """Both directions, as released; Eq. 9 of the paper has visual-to-audio alone."""
+        """Whether the loss has both directions, as released; the paper's Eq. 9 has visual-to-audio only."""
         return self.variant == "released"

@@ -1,4 +1,4 @@
-"""One step's loss and gradients: plain, or with the gradients cached so that a large batch fits into small memory.
+"""One step's loss and gradients: plain, or with cached gradients so that a large batch fits into little memory.
 
 Shape letters: B clips, F frames of all B clips, D width.
 """
@@ -17,7 +17,7 @@ from pipeline.contrastive.loss import info_nce
 
 
 def plain_step(fabric: Fabric, model: Any, batch: ClipBatch, symmetric: bool) -> Tensor:
-    """Loss of the batch over all processes (a detached scalar), its gradients in the parameters' ``grad`` where it is finite."""
+    """Compute the loss over all processes (a detached scalar) and, if it is finite, the gradients in ``grad``."""
     visual, audio, temperature = model(batch.frames, batch.owner, batch.audio)
     loss = info_nce(visual, audio, temperature, groups=batch.groups, symmetric=symmetric)
     overall = _over_processes(fabric, loss)
@@ -27,11 +27,11 @@ def plain_step(fabric: Fabric, model: Any, batch: ClipBatch, symmetric: bool) ->
 
 
 def cached_step(fabric: Fabric, model: Any, batch: ClipBatch, symmetric: bool, clips: int) -> Tensor:
-    """As :func:`plain_step`, with the frames of ``clips`` clips in memory at a time (Gao et al., RepL4NLP 2021, "GradCache").
+    """Do :func:`plain_step` with only ``clips`` clips' frames in memory at a time (Gao et al., RepL4NLP 2021, "GradCache").
 
-    Embeddings of all parts without a graph; the gradient of the loss in the embeddings; then each part again, with a graph, which that
-    gradient is sent back through. Dropout draws the same in both passes. Identical to the plain step for networks that treat frames one
-    by one, so not with batch norms in train mode.
+    First embed all parts without a graph and take the gradient of the loss with respect to the embeddings; then embed each part again,
+    with a graph, and send that gradient back through it. Dropout draws the same in both passes. Identical to the plain step for networks
+    that treat each frame by itself, so not with batch norms in train mode.
     """
     starts = range(0, len(batch.audio), clips)
     parts = [batch.part(start, start + clips) for start in starts]
@@ -61,7 +61,7 @@ def cached_step(fabric: Fabric, model: Any, batch: ClipBatch, symmetric: bool, c
 
 
 def _over_processes(fabric: Fabric, loss: Tensor) -> Tensor:
-    """Mean over the processes: not finite in any is not finite in all, so that none waits for another's gradients."""
+    """All-reduced mean; non-finite on one rank means non-finite on all, so no rank hangs in backward."""
     overall: Any = fabric.all_reduce(loss.detach(), reduce_op="mean")
     return overall
 

@@ -1,7 +1,7 @@
 """The fine-tuning loop: seeded, resumable at any step, selected on validation retrieval.
 
-Same seed, same machine, CPU: same weights, also when the run was killed in between. The order of an epoch and the frames drawn follow
-from seed and epoch; a checkpoint holds model, optimizer, the random state (of dropout) and the position.
+On a CPU, the same seed on the same machine gives the same weights, even if the run was killed in between. Seed and epoch decide the order
+of an epoch and the frames drawn; a checkpoint holds model, optimizer, random state (for dropout) and position.
 
 Shape letters: B clips, N clips of a split, F frames, D width.
 """
@@ -44,7 +44,10 @@ LAST_GOOD = "last_good.safetensors"
 
 @dataclass
 class FinetuningState(LoopState):
-    """Where a fine-tuning stands. ``best`` has the tensors of the encoder's network and of the heads; ``best_epoch`` -1: as they came."""
+    """The state of a fine-tuning.
+
+    ``best`` holds the tensors of the encoder's network and of the heads; ``best_epoch`` -1: before fine-tuning.
+    """
 
     loss_sum: float = 0.0  # of the running epoch, over its clips
     before: dict[str, float] = field(default_factory=dict)
@@ -56,9 +59,9 @@ class Finetuner(ResumableLoop[FinetuningState]):
     """Fine-tunes one encoder.
 
     Args:
-        model: on the device of ``fabric``, its heads drawn under the seed.
+        model: on the device of ``fabric``, its heads initialized under the seed.
         train, validation: with an empty ``validation`` the last epoch is kept.
-        checkpoint: file to resume from and to write to; after a loss that is not finite, ``last_good.safetensors`` stands beside it.
+        checkpoint: file to resume from and to write to; after a loss that is not finite, ``last_good.safetensors`` is written beside it.
     """
 
     def __init__(
@@ -74,11 +77,12 @@ class Finetuner(ResumableLoop[FinetuningState]):
         self.steps_per_epoch = -(-len(train) // settings.batch_size)
 
     def run(self) -> FinetuningState:
-        """Train to the last epoch, or until validation has not improved for ``patience`` validations; returns the state.
+        """Train to the last epoch, or until ``patience`` validations bring no improvement; return the state.
 
         Raises:
             SystemExit: 143 after SIGTERM, with a checkpoint written.
-            PipelineError: a loss or a gradient that is not finite; names the clips of the step, writes the last good weights.
+            PipelineError: a loss or a gradient that is not finite; the message names the clips of the step and the file of the last good
+                weights.
         """
         saved = self.resume(self.fabric.device)
         if saved is None:
@@ -98,7 +102,7 @@ class Finetuner(ResumableLoop[FinetuningState]):
         return self.state
 
     def _source(self, frames: FrameSource, directory: Path) -> DrawSource:
-        """The frozen maps of all frames that may be drawn, where the network can be cut and their file is small enough; else frames."""
+        """Choose frozen maps if the network can be cut and their file is small enough, else frames."""
         cut = self.raw.find_cut() if self.settings.maps_gb else None
         if cut is None:
             return frames
@@ -120,16 +124,17 @@ class Finetuner(ResumableLoop[FinetuningState]):
             return cut.begin(frames).float().cpu()
 
     def _begin(self) -> None:
-        """The heads alone for ``head_epochs``, then the metrics that fine-tuning is compared with."""
+        """Train only the heads for ``head_epochs``, then measure the metrics before fine-tuning."""
         if self.settings.head_epochs:
             self._train_heads()
         self.state.before = self.validate()
         self._keep(mean_recall(self.state.before) if self.state.before else -math.inf, epoch=-1)
 
     def _train_heads(self) -> None:
-        """Over features computed once; every process does the same whole batches, and keeps the heads of the best validation.
+        """Train the heads on features computed once, and keep those of the best validation.
 
-        Where frames are drawn anew in every epoch, the heads see a frame of every segment, as validation does.
+        Every process trains on the same whole batches. If frames are drawn again in every epoch, the heads see the middle frame of every
+        segment, as in validation.
         """
         self.raw.thaw(False)
         heads = self.raw.heads
@@ -195,18 +200,18 @@ class Finetuner(ResumableLoop[FinetuningState]):
             save_file(_copy(self.raw.network.state_dict()), self.checkpoints.path.with_name(LAST_GOOD), facts)
         raise PipelineError(
             f"{self.name}: {what}, epoch {self.state.epoch}; lower learning_rate, set warmup_epochs or clip_norm, or raise the temperature."
-            f" The encoder as it was before this step: {self.checkpoints.path.with_name(LAST_GOOD)}. Clips of the step: {', '.join(clips)}"
+            f" The encoder before this step: {self.checkpoints.path.with_name(LAST_GOOD)}. Clips of the step: {', '.join(clips)}"
         )
 
     def _check_weights(self, when: str) -> None:
-        """Weights that are not finite are never kept."""
+        """Stop rather than keep weights that are not finite."""
         bad = [name for name, value in self.raw.state_dict().items() if not torch.isfinite(value).all()]
         if bad:
             (line,) = count_lines(f"{self.name}: after {when} weights are not finite", bad)
             raise PipelineError(f"{line}; lower learning_rate, set warmup_epochs or clip_norm. Nothing is published")
 
     def close_epoch(self) -> None:
-        """Record the epoch, validate, keep the best weights."""
+        """Validate, keep the best weights, record the epoch."""
         state, settings = self.state, self.settings
         record = {"epoch": state.epoch, "train/loss": state.loss_sum / len(self.train)}
         record |= {"learning_rate": self.optimizer.param_groups[0]["lr"], "temperature": self.raw.heads.log_temperature.exp().item()}
@@ -233,7 +238,7 @@ class Finetuner(ResumableLoop[FinetuningState]):
 
     @torch.no_grad()
     def validate(self) -> dict[str, float]:
-        """Retrieval metrics, loss (all N clips as one batch) and effective rank of the centred visual features; {} without clips."""
+        """Measure retrieval, loss (all N clips as one batch) and effective rank of the centred visual features; {} without clips."""
         if not len(self.validation):
             return {}
         features, audio = self._pooled_validation()
@@ -242,10 +247,10 @@ class Finetuner(ResumableLoop[FinetuningState]):
 
     @torch.no_grad()
     def _retrieval(self, features: Tensor, audio: Tensor) -> dict[str, float]:
-        """Of (N, D_v) and (N, D_a), through the heads as they are."""
+        """Loss and retrieval metrics of (N, D_v) and (N, D_a) with the current heads."""
         of_visual, of_audio, temperature = self.raw.heads(features, audio)
         loss = info_nce(of_visual, of_audio, temperature, symmetric=self.settings.symmetric, gather=False)
-        if not torch.isfinite(loss):  # it has all clips in it; a retrieval among NaN would look perfect
+        if not torch.isfinite(loss):  # retrieval among NaN would look perfect
             raise PipelineError(f"{self.name}: the loss on validation is {float(loss):g}, epoch {self.state.epoch}; lower learning_rate")
         return {"loss": float(loss), **retrieval_metrics(of_visual.cpu().numpy(), of_audio.cpu().numpy())}
 
@@ -254,7 +259,7 @@ class Finetuner(ResumableLoop[FinetuningState]):
 
     @torch.no_grad()
     def _pooled(self, draws: list[Draw], clips: Clips) -> tuple[Tensor, Tensor]:
-        """(N, D_v), (N, D_a): the encoder in eval mode over the frames drawn, and the audio of the same segments."""
+        """Pool visual features of the drawn frames, in eval mode, and audio of the same segments: (N, D_v), (N, D_a)."""
         self.raw.eval()
         device = self.fabric.device
         pooled = []

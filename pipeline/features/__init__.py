@@ -1,1 +1,1 @@
-"""Features of clips: extraction, the store, and the import of published ones."""
+"""Features of clips: extraction, the store, and the import of published features."""

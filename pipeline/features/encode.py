@@ -1,6 +1,6 @@
-"""One clip's work in an extraction: decoded arrays -> the encoders' input, and the encoders' output -> the clip's features in the cache.
+"""The work on one clip in an extraction: decoded arrays -> encoder input, encoder output -> features in the cache.
 
-Which clips are worked on, :mod:`pipeline.features.plan` decides; where and in which passes, an engine of :mod:`pipeline.features.engine`.
+:mod:`pipeline.features.plan` decides which clips are encoded, an engine of :mod:`pipeline.features.engine` where and in which passes.
 
 Shape letters: N rows of an encoder (frames or segments), T segments.
 """
@@ -38,7 +38,7 @@ class Clip:
 
 @dataclass(eq=False)
 class ClipFeatures:
-    """The features of one clip in one modality while they are being made: ``rows`` of them, of which ``outputs`` are there."""
+    """The features of one clip in one modality, in the making: ``rows`` expected, ``outputs`` computed so far."""
 
     clip: Clip
     modality: str
@@ -51,7 +51,7 @@ class ClipFeatures:
 
 
 class ClipEncoder:
-    """The two encoders of a feature set on their device, and the cache that their work goes to.
+    """The two encoders of a feature set on their device, and the cache that stores their output.
 
     Args:
         settings: the entry of ``features``.
@@ -69,7 +69,7 @@ class ClipEncoder:
         }
 
     def prepare(self, clip: Clip) -> dict[str, Tensor]:
-        """Decoded arrays -> the encoders' input, (N, *input) for the modalities the cache does not hold. Runs in a loading thread."""
+        """Prepare the encoders' input, (N, *input), for each modality missing from the cache. Runs in a loading thread."""
         job = clip.job
         frames, waveform, rate = load_decoded(self.cache, job.clip, job.key, job)
         prepared: dict[str, Tensor] = {}
@@ -84,10 +84,10 @@ class ClipEncoder:
         return prepared
 
     def store(self, made: ClipFeatures) -> None:
-        """(N, *output_shape) -> (T, *shape of a segment) in the stored dtype, into the cache.
+        """Reduce (N, *output_shape) to (T, *shape of a segment) in the stored dtype and put it into the cache.
 
         Raises:
-            PipelineError: a feature is not finite in the stored dtype.
+            PipelineError: a feature that is not finite in the stored dtype.
         """
         job = made.clip.job
         numbers = segment_features(self.encoders[made.modality], torch.cat(made.outputs), job.segments)
@@ -105,7 +105,7 @@ class ClipEncoder:
 def segment_features(encoder: Encoder, output: Tensor, segments: int) -> np.ndarray:
     """Turn an encoder's rows of one clip, (N, *output_shape), into (T, *shape of a segment).
 
-    Audio has one row a segment; frames are averaged, as the published features are, unless the encoder keeps them apart.
+    Audio has one row a segment. Frames are averaged, as in the published features, unless the encoder keeps them apart.
     """
     rows = output.unflatten(0, (segments, -1))
     kept = isinstance(encoder, VisualEncoder) and encoder.frames == "keep"

@@ -1,7 +1,8 @@
-"""Where the clips of an extraction are encoded. An engine takes clips and leaves their features in the cache; this one is this process.
+"""Engines: encode the clips of an extraction and leave their features in the cache.
 
-Loading and preparing the next clips overlaps with encoding, in passes that mix clips; what is stored of a clip depends on that clip
-alone, so an interrupted and resumed run gives the same bytes as an uninterrupted one (see :mod:`pipeline.features.passes`).
+The engine here runs in this process. It loads and prepares the next clips while others are encoded, in passes that mix clips. The stored
+features of a clip depend on that clip alone, so an interrupted and resumed run gives the same bytes as an uninterrupted one (see
+:mod:`pipeline.features.passes`).
 """
 
 from __future__ import annotations
@@ -21,15 +22,15 @@ from pipeline.features.passes import Packer, Pass
 
 
 class Engine(Protocol):
-    """Encodes clips somewhere, the same bytes wherever that is."""
+    """A place to encode clips. Every engine produces the same bytes."""
 
     def encode(self, clips: list[Clip], bar: bool = True) -> Throughput:
-        """Put into the cache whatever features of ``clips`` it does not hold; with a progress ``bar`` on a terminal."""
+        """Put the features of ``clips`` that are missing into the cache; ``bar``: show progress on a terminal."""
         ...
 
 
 class ThisProcess:
-    """An engine of threads: some load and prepare, some (on a GPU one) encode.
+    """An engine of threads: some load and prepare, others (just one on a GPU) encode.
 
     Args:
         workers: threads that load (and, without a GPU, encode).
@@ -39,8 +40,8 @@ class ThisProcess:
         self.encoder, self.workers = encoder, workers
 
     def encode(self, clips: list[Clip], bar: bool = True) -> Throughput:
-        """As :meth:`Engine.encode`."""
-        unfinished: dict[int, int] = {}  # modalities still to come, by the identity of the clip
+        """Encode in threads; see :meth:`Engine.encode`."""
+        unfinished: dict[int, int] = {}  # id(clip) -> modalities still to come
         hidden = None if bar else True
         with (
             Lanes(self.encoder.device, self.workers) as lanes,
@@ -53,7 +54,7 @@ class ThisProcess:
             return lanes.throughput(len(clips))
 
     def _features(self, clips: list[Clip], lanes: Lanes, unfinished: dict[int, int]) -> Iterator[ClipFeatures]:
-        """Features as they get whole. Few clips are loaded and few passes wait ahead of the encoder: memory stays bounded."""
+        """Yield features as they are completed; few clips and passes wait ahead of the encoder, so memory stays bounded."""
         passes = self.encoder.passes
         packers: dict[str, Packer[ClipFeatures]] = {modality: Packer(encoder.size) for modality, encoder in passes.items()}
         waiting: deque[tuple[Pass[ClipFeatures], Future[Tensor]]] = deque()
@@ -75,7 +76,7 @@ class ThisProcess:
 
 
 def _distribute(done: Pass[ClipFeatures], output: Future[Tensor]) -> Iterator[ClipFeatures]:
-    """Give every owner its rows of a pass; the features that are whole now."""
+    """Give every owner its rows of a finished pass; yield the features that are complete now."""
     with naming_clips([made.clip.job.clip for made, _ in done.shares], f"{done.shares[0][0].modality} encoder"):
         pieces = output.result().split([count for _, count in done.shares])
     for (made, _), piece in zip(done.shares, pieces, strict=True):

@@ -34,13 +34,13 @@ class Extraction:
         self.encoder = ClipEncoder(settings, cache)
         self.plan = ExtractionPlan(self.encoder, jobs)
         self.engine: Engine = ThisProcess(self.encoder, workers or torch.get_num_threads())
-        self.machines: list[dict[str, Any]] = []  # those that made what :meth:`entry` has given so far
+        self.machines: list[dict[str, Any]] = []  # the machines that made the entries returned so far
 
     def run(self, manifest: pd.DataFrame, directory: Path) -> str:
-        """Encode what the cache does not hold, write the store; returns a one-line summary.
+        """Encode the clips missing from the cache and write the store; return a one-line summary.
 
         Raises:
-            PipelineError: the manifest is not of these jobs, so that its keys are not of the frames that would be encoded.
+            PipelineError: the manifest belongs to other jobs, so its keys do not describe the frames to be encoded.
         """
         check_manifest(manifest, self.jobs)
         clips = self.plan.clips(manifest)
@@ -51,10 +51,10 @@ class Extraction:
         return f"{len(clips)} clips stored, {len(missing)} encoded, {len(manifest) - len(clips)} left out by their status"
 
     def entry(self, clip: Clip) -> Entry:
-        """The features of a clip from the cache, made now where it does not hold them.
+        """Read a clip's features from the cache, encoding the clip again if they are missing.
 
         Raises:
-            PipelineError: the cache does not keep what was just put into it.
+            PipelineError: the cache lost what was just put into it.
         """
         features = {}
         for modality, key in clip.keys.items():
@@ -64,7 +64,7 @@ class Extraction:
                 entry = self.cache.get(KIND, key)
             if entry is None:
                 raise PipelineError(
-                    f"clip {clip.job.clip!r}: the cache {self.cache.root} does not keep its {modality} features; is the disk full?"
+                    f"clip {clip.job.clip!r}: the cache {self.cache.root} lost its {modality} features at once; is the disk full?"
                 )
             features[modality] = entry[0]["features"]
             self.machines = joined(self.machines, entry[1].get("machine", UNKNOWN))

@@ -1,7 +1,7 @@
 """Threads that load the next clips while others encode, never more busy threads than cores.
 
-Threads, not processes: reading an entry, resizing frames and the networks themselves all release the interpreter's lock
-(benchmarks/RESULTS.md has the measurement), and a prepared clip need not be copied from process to process.
+Threads rather than processes: reading an entry, resizing frames and running the networks all release the interpreter's lock
+(benchmarks/RESULTS.md has the measurement), and prepared clips need not be copied between processes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Throughput:
-    """How a run spent its time. ``loading`` and ``encoding`` are busy seconds summed over the threads that may do them."""
+    """Time spent by an extraction; ``loading`` and ``encoding`` are busy seconds, summed over threads."""
 
     clips: int
     seconds: float
@@ -34,7 +34,10 @@ class Throughput:
     encoders: int
 
     def __str__(self) -> str:
-        """E.g. "24 clips in 8.1 s, 2.96 clips/s; loading busy 21 % of 2 threads, encoding 78 % of 2: encode-bound"."""
+        """Summarize in one line.
+
+        E.g. "24 clips in 8.1 s, 2.96 clips/s; loading busy 21 % of 2 threads, encoding 78 % of 2: encode-bound".
+        """
         seconds = max(self.seconds, 1e-9)
         loading, encoding = self.loading / (self.loaders * seconds), self.encoding / (self.encoders * seconds)
         shares = f"loading busy {100 * loading:.0f} % of {self.loaders} threads, encoding {100 * encoding:.0f} % of {self.encoders}"
@@ -43,10 +46,10 @@ class Throughput:
 
 
 class Lanes:
-    """Where the work of one run is done; a context manager.
+    """The threads of one extraction; a context manager.
 
-    On a CPU loading and encoding share ``workers`` threads, each computing on one core: a network that runs on all cores at once would
-    wait at every layer for the core that a loader holds. A GPU gets a thread of its own, and loaders the others.
+    On a CPU, loading and encoding share ``workers`` threads, each computing on one core: a network that ran on all cores would wait at
+    every layer for the core that a loader holds. A GPU gets one more thread, for encoding alone.
     """
 
     def __init__(self, device: torch.device, workers: int) -> None:
@@ -59,7 +62,7 @@ class Lanes:
 
     def __enter__(self) -> Lanes:
         self._threads_of_torch = torch.get_num_threads()
-        torch.set_num_threads(1)  # threads started from here on take it over
+        torch.set_num_threads(1)  # inherited by the threads started from here on
         self._started = time.monotonic()
         return self
 
@@ -88,7 +91,7 @@ class Lanes:
 
 
 def ahead(start: Callable[[Item], Future[Result]], items: Iterable[Item], depth: int) -> Iterator[tuple[Item, Result]]:
-    """(item, result) in order, with at most ``depth`` items started and not yet asked for: memory stays bounded."""
+    """Yield (item, result) in order, at most ``depth`` started items ahead of the consumer: memory stays bounded."""
     remaining = iter(items)
     pending = deque((item, start(item)) for item in islice(remaining, depth))
     while pending:
@@ -100,6 +103,6 @@ def ahead(start: Callable[[Item], Future[Result]], items: Iterable[Item], depth:
 
 
 def load_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
-    """``function`` over ``items`` in order, a few items ahead of the consumer, in threads of its own."""
+    """Yield (item, ``function(item)``) in order, computed in threads of its own, a few items ahead."""
     with ThreadPoolExecutor(LOADERS) as pool:
         yield from ahead(lambda item: pool.submit(function, item), items, 2 * LOADERS)

@@ -1,8 +1,8 @@
-"""Rows of many clips through an encoder in passes of one fixed size.
+"""Run the rows of many clips through an encoder in passes of one fixed size.
 
-The last bits of a network's output depend on the size of the batch (another size may take another algorithm) but not on a row's place in
-it or on its neighbours: measured on CPU for every encoder, and a test. So every pass has the same size, the last one filled up with
-zeros, and a clip's features are the same bytes whichever clips it shared its passes with.
+The last bits of a network's output depend on the batch size (another size may take another algorithm), but not on a row's place in the
+batch or on its neighbours: measured on the CPU for every encoder, and held by a test. So every pass has the same size, the last one padded
+with zeros, and a clip's features are the same bytes whichever clips shared its passes.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from tqdm import tqdm
 from pipeline.encoders import Encoder, VisualEncoder
 from pipeline.errors import PipelineError
 
-CPU_PASS = 4  # rows; larger passes fall out of the processor's caches (EfficientNet-Lite0 in float32: 73 frames/s per core at 4, 54 at 8)
+CPU_PASS = 4  # rows; larger passes overflow the processor's caches (EfficientNet-Lite0 in float32: 73 frames/s per core at 4, 54 at 8)
 Owner = TypeVar("Owner")
 
 
 @dataclass(frozen=True)
 class Pass(Generic[Owner]):
-    """``rows`` (N, *input) of one pass, and whose they are: (owner, number of rows), in order."""
+    """The ``rows`` of one pass, (N, *input), and their owners in order: (owner, number of rows)."""
 
     rows: Tensor
     shares: list[tuple[Owner, int]]
 
 
 class Packer(Generic[Owner]):
-    """Cuts the rows of successive owners into passes of ``size``; the rows of one owner may lie in several."""
+    """Cuts the rows of successive owners into passes of ``size``; one owner's rows may span several."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -42,7 +42,7 @@ class Packer(Generic[Owner]):
         self._shares: list[tuple[Owner, int]] = []
 
     def add(self, owner: Owner, rows: Tensor) -> Iterator[Pass[Owner]]:
-        """Passes that are full with these rows."""
+        """Add an owner's rows; yield each pass that they fill."""
         while len(rows):
             room = self.size - sum(count for _, count in self._shares)
             taken, rows = rows[:room], rows[room:]
@@ -52,7 +52,7 @@ class Packer(Generic[Owner]):
                 yield from self.rest()
 
     def rest(self) -> Iterator[Pass[Owner]]:
-        """What is left as one smaller pass, if anything is."""
+        """Yield the remaining rows, if any, as one smaller pass."""
         if self._shares:
             rows, shares, self._rows, self._shares = self._rows, self._shares, [], []
             yield Pass(torch.cat(rows), shares)
@@ -62,9 +62,9 @@ class PassEncoder:
     """An encoder on a device.
 
     Args:
-        batch_size: most rows in one pass; on a CPU at most :data:`CPU_PASS`.
-        precision: ``bfloat16`` runs the network under autocast, with float32 weights and output. ``float32`` means float32 on a GPU
-            too, not TF32.
+        batch_size: largest number of rows in one pass; on a CPU at most :data:`CPU_PASS`.
+        precision: ``bfloat16`` runs the network under autocast, with float32 weights and output. ``float32`` is float32 on a GPU too,
+            not TF32.
     """
 
     def __init__(self, encoder: Encoder, device: torch.device, precision: Literal["float32", "bfloat16"], batch_size: int) -> None:
@@ -74,18 +74,18 @@ class PassEncoder:
         self.device = device
         self.precision = precision
         self.size = min(batch_size, CPU_PASS) if device.type == "cpu" else batch_size
-        self._fits = self.size  # rows that fit into memory, as far as is known
-        self._frozen: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {}  # by shape of the pass
+        self._fits = self.size  # rows that fit into memory, as far as known
+        self._frozen: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {}  # by the shape of a pass
         self._freezing = threading.Lock()
         self._freezes = encoder.traceable and device.type == "cpu" and precision == "float32"
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """(N, *input) -> (N, *output_shape) float32 on the CPU.
+        """Encode (N, *input) to (N, *output_shape), float32 on the CPU.
 
-        When memory runs out, the pass is halved and the run goes on; the numbers stay the same up to float32 rounding.
+        When memory runs out, the pass is halved and the work goes on; the numbers stay the same up to float32 rounding.
 
         Raises:
-            PipelineError: not even one row fits.
+            PipelineError: not even one row fits into memory.
         """
         while True:
             size = self._fits
@@ -98,7 +98,7 @@ class PassEncoder:
                 if size == 1:
                     raise PipelineError(
                         f"encoder {self.encoder.name}: not even one row of {tuple(rows.shape[1:])} fits into the memory of {self.device}; "
-                        "take a smaller image_size or another device"
+                        "choose a smaller image_size or another device"
                     ) from error
             torch.cuda.empty_cache()  # outside the handler: the exception holds the tensors that did not fit
             self._fits = min(self._fits, size // 2)
@@ -111,8 +111,11 @@ class PassEncoder:
         return encode(filled)[: len(chunk)].float().cpu()
 
     def _frozen_for(self, rows: Tensor) -> Callable[[Tensor], Tensor]:
-        """``encode`` for passes of this shape, with batch norms folded into the convolutions before them and weights as constants:
-        a fifth to a third faster on a CPU (benchmarks/RESULTS.md), equal up to float32 rounding."""
+        """Freeze ``encode`` for passes of this shape.
+
+        Batch norms are folded into the convolutions before them and weights become constants: a fifth to a third faster on a CPU
+        (benchmarks/RESULTS.md), equal up to float32 rounding.
+        """
         with self._freezing:
             shape = tuple(rows.shape)
             if shape not in self._frozen:
@@ -129,7 +132,7 @@ class PassEncoder:
 
 
 class _Encode(nn.Module):
-    """``encoder.encode`` as the ``forward`` that tracing wants."""
+    """Offers ``encoder.encode`` as the ``forward`` that tracing needs."""
 
     def __init__(self, encoder: Encoder) -> None:
         super().__init__()
@@ -140,16 +143,16 @@ class _Encode(nn.Module):
 
 
 def _freeze(encoder: Encoder, rows: Tensor) -> Callable[[Tensor], Tensor]:
-    with warnings.catch_warnings():  # the tracer warns of checks of the shape, which is fixed here
+    with warnings.catch_warnings():  # the tracer warns about shape checks, but the shape is fixed here
         warnings.simplefilter("ignore")
         try:
             return torch.jit.freeze(torch.jit.trace(_Encode(encoder).eval(), rows, check_trace=False))
         except Exception as error:
             if _out_of_memory(error):
                 raise
-            return encoder.encode  # a network that cannot be traced runs as it is
+            return encoder.encode  # a network that cannot be traced runs unfrozen
 
 
 def _out_of_memory(error: BaseException) -> bool:
-    """A GPU has its own exception; the CPU's allocator raises a plain RuntimeError."""
+    """Tell whether memory ran out: torch has an exception for GPUs, but raises a plain RuntimeError on a CPU."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

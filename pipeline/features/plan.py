@@ -1,4 +1,4 @@
-"""What an extraction has to make: the clips of a feature set, the cache keys of their features, and those that the cache lacks."""
+"""Plan of an extraction: the clips of a feature set, their cache keys, and the clips missing from the cache."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ExtractionPlan:
     """The clips of one feature set.
 
     Args:
-        encoder: of the feature set.
+        encoder: the encoders of the feature set.
         jobs: how each clip was decoded, by id.
     """
 
@@ -25,11 +25,11 @@ class ExtractionPlan:
         self.encoder, self.jobs = encoder, jobs
 
     def clips(self, manifest: pd.DataFrame) -> list[Clip]:
-        """The clips that have features: those with a good verdict, in the order of the manifest."""
+        """Clips to encode: those with a good verdict, in the order of the manifest."""
         return [self.clip(verdict) for verdict in manifest[manifest["status"].isin(GOOD)].to_dict("records")]
 
     def clip(self, verdict: dict[str, Any]) -> Clip:
-        """One line of the manifest as a clip with its keys."""
+        """Turn one line of the manifest into a clip with its cache keys."""
         job, settings = self.jobs[verdict["clip"]], self.encoder.settings
         how = (settings.dtype, settings.precision)
         keys = {
@@ -43,13 +43,17 @@ class ExtractionPlan:
         return Clip(facts, job, keys)
 
     def missing(self, clips: list[Clip]) -> list[Clip]:
-        """The clips of which the cache lacks a modality; clips with the same bytes share the work, so only one of them."""
+        """Clips with a modality missing from the cache, one for each content: clips with the same bytes share features."""
         cache = self.encoder.cache
         lacking = {tuple(clip.keys.values()): clip for clip in clips if not all(cache.has(KIND, key) for key in clip.keys.values())}
         return list(lacking.values())
 
     def spec(self, job: Job | None) -> dict[str, Any]:
-        """Everything that makes the numbers of a store of clips decoded like ``job``, as plain JSON; None: of an empty store."""
+        """Everything that determines the numbers of a store, as plain JSON.
+
+        Args:
+            job: how one of the clips was decoded; None for an empty store.
+        """
         settings, encoders = self.encoder.settings, self.encoder.encoders
         return {
             "segments": job.segments if job else 0,
@@ -63,7 +67,7 @@ class ExtractionPlan:
 
 
 def _segment_shape(encoder: Encoder, job: Job | None) -> tuple[int, ...]:
-    """Of one segment as stored: ``output_shape``, or (frames, *output_shape) where the encoder keeps frames apart."""
+    """Shape of a stored segment: ``output_shape``, or (frames, *output_shape) if the encoder keeps frames apart."""
     if job is None or not (isinstance(encoder, VisualEncoder) and encoder.frames == "keep"):
         return encoder.output_shape
     return (job.settings.frames_per_segment(job.segment_seconds), *encoder.output_shape)

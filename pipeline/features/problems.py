@@ -1,4 +1,4 @@
-"""What is wrong with ``features`` and ``imports`` beyond their schemas."""
+"""Checks of the blocks ``features`` and ``imports`` beyond their schemas."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.schema import block, mapping, schema_problems, unknown
 
 
 def problems(params: Mapping[str, Any]) -> list[str]:
-    """The encoders of every feature set, and what sets share with fine-tunings, with one another and with the data set."""
+    """Check every feature set's encoders, and that feature sets, fine-tunings, imports and data set agree."""
     dataset, finetune, features, imports = (block(params, name) for name in ("dataset", "finetune", "features", "imports"))
     found: list[str] = []
     for name, feature_set in features.items():
@@ -24,7 +24,7 @@ def problems(params: Mapping[str, Any]) -> list[str]:
 
 
 def encoder_problems(path: str, choice: Mapping[str, Any], modality: str) -> list[str]:
-    """An encoder of the modality, and its own settings."""
+    """Check that the encoder exists, has the modality, and that its own settings are valid."""
     name = choice.get("encoder")
     if not isinstance(name, str):
         return []
@@ -39,12 +39,12 @@ def encoder_problems(path: str, choice: Mapping[str, Any], modality: str) -> lis
 
 
 def finetuned_problems(path: str, feature_set: Mapping[str, Any], finetune: Mapping[str, Any]) -> list[str]:
-    """``finetuned`` of a feature set, which DVC depends on, and ``weights``, which the encoder loads, must name the same encoder."""
+    """Check that ``finetuned``, which DVC depends on, and ``weights``, which the encoder loads, name the same encoder."""
     if "finetuned" not in feature_set:
-        return [f"{path}.finetuned: this key is needed: the entry of `finetune` whose encoder it uses, or {NOT_FINETUNED}"]
+        return [f"{path}.finetuned: this key is needed: the entry of `finetune` that trains its encoder, or {NOT_FINETUNED}"]
     name, visual, audio = feature_set["finetuned"], mapping(feature_set.get("visual")), mapping(feature_set.get("audio"))
     if not isinstance(name, str):
-        return []  # the schema has named it
+        return []  # the schema reports it
     problems = []
     if (named := finetuned_name(audio)) is not None:
         problems.append(f"{path}.audio.weights: finetuned/{named}: audio encoders are not fine-tuned, only visual ones")
@@ -54,7 +54,7 @@ def finetuned_problems(path: str, feature_set: Mapping[str, Any], finetune: Mapp
     elif name not in finetune:
         problems.append(f"{path}.finetuned: unknown fine-tuning {name!r}{suggest(str(name), [*finetune, NOT_FINETUNED])}")
     elif finetuned_name(visual) != name:
-        problems.append(f"{path}.visual.weights: with finetuned: {name} they are finetuned/{name} (here: {visual.get('weights')!r})")
+        problems.append(f"{path}.visual.weights: finetuned: {name} needs weights: finetuned/{name} (here: {visual.get('weights')!r})")
     else:
         tuned = mapping(mapping(finetune[name]).get("visual"))
         for key in ("encoder", "model"):
@@ -64,7 +64,7 @@ def finetuned_problems(path: str, feature_set: Mapping[str, Any], finetune: Mapp
 
 
 def finetuned_name(choice: Mapping[str, Any]) -> str | None:
-    """NAME of ``weights: finetuned/NAME``; None for other weights."""
+    """Return NAME of ``weights: finetuned/NAME``; None for other weights."""
     weights = choice.get("weights")
     return weights.removeprefix("finetuned/") if isinstance(weights, str) and weights.startswith("finetuned/") else None
 
@@ -72,16 +72,16 @@ def finetuned_name(choice: Mapping[str, Any]) -> str | None:
 def import_problems(
     dataset: Mapping[str, Any], finetune: Mapping[str, Any], features: Mapping[str, Any], imports: Mapping[str, Any]
 ) -> list[str]:
-    """Extracted and imported sets share data/features/, and only imported ones need no clips."""
+    """Check that names in data/features/ are unique, and that only imported features are used without clips."""
     problems = [f"imports.{name}: features.{name} exists as well; rename one of them" for name in imports if name in features]
     if str(dataset.get("clips")).strip("/") == NO_CLIPS.as_posix():
         problems += [
-            f"{block}.{name}: needs raw clips, but dataset.clips is {NO_CLIPS}; point that at them, or empty the block: {block}: {{}}"
+            f"{block}.{name}: needs raw clips, but dataset.clips is {NO_CLIPS}; set it to their place, or empty the block: {block}: {{}}"
             for block, entries in (("finetune", finetune), ("features", features))
             for name in entries
         ]
     for name, settings in imports.items():
         sources = [mapping(mapping(settings).get("visual")), mapping(mapping(settings).get("audio"))]
         if any(source.get("negatives") for source in sources) and not dataset.get("negatives"):
-            problems.append(f"imports.{name}: names files of negatives; say how many clips they hold: dataset.negatives")
+            problems.append(f"imports.{name}: names files of negatives; set dataset.negatives to the number of clips they hold")
     return problems

@@ -8,11 +8,11 @@ from pydantic import ConfigDict, Field
 
 from pipeline.settings import Settings
 
-NOT_FINETUNED = "none"  # also the folder of models/encoders that stands for no dependency
+NOT_FINETUNED = "none"  # also a folder of models/encoders: the dependency of feature sets that need no fine-tuning
 
 
 class EncoderChoice(Settings):
-    """Which encoder, and its own settings (any further key), which the encoder's ``Config`` validates."""
+    """An encoder's name, and its own settings (any further key), validated by its ``Config``."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
     encoder: str = Field(description="a registered encoder")
@@ -28,9 +28,9 @@ class FeatureSet(Settings):
     visual: EncoderChoice
     audio: EncoderChoice
     finetuned: str = Field(
-        NOT_FINETUNED, description="entry of `finetune` that visual.weights names, or none; params.yaml must say it, for DVC depends on it"
+        NOT_FINETUNED, description="entry of `finetune` that visual.weights names, or none; required in params.yaml: a DVC dependency"
     )
     dtype: Literal["float16", "float32"] = Field("float16", description="of the stored features")
     precision: Literal["float32", "bfloat16"] = Field("float32", description="of the networks' arithmetic; bfloat16 under autocast")
-    batch_size: int = Field(64, ge=1, le=65_536, description="most frames or segments in one pass of an encoder; on a CPU 4 at most")
+    batch_size: int = Field(64, ge=1, le=65_536, description="most frames or segments in one pass of an encoder; on a CPU at most 4")
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -1,10 +1,10 @@
 """The feature store: .npy shards opened as memory maps, a parquet index, one spec document.
 
 ``visual-000.npy`` holds (entries, T, *visual_shape), ``audio-000.npy`` (entries, T, *audio_shape), in the order of ``index.parquet``
-(clip, shard, offset, status, valid: (T,) bool, visual_valid, audio_valid, and the cache key of each modality, which stands for its
-content). An entry is a clip; imported features that were published per annotation row have one entry a row, and a column ``row``.
-Imported stores may hold further streams beside the two (``motion``, labels ...), read by their names. ``spec.json`` says what made the
-numbers, and the CRC-32 of every other file, which is compared when that is opened: no number of a damaged file is ever used.
+(clip, shard, offset, status, valid: (T,) bool, visual_valid, audio_valid, and each modality's cache key, which identifies its content).
+An entry is a clip. Features that were published per annotation row are imported with one entry per row, and a column ``row``. Imported
+stores may hold further streams (``motion``, labels ...), read by name. ``spec.json`` records what made the numbers, and the CRC-32 of
+every other file. It is compared when the file is opened, so no number of a damaged file is used.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from pipeline.sealed import unsealed, write_sealed
 
 SHARD_BYTES = 512 * 2**20
 BLOCK_BYTES = 16 * 2**20
-CHECKSUMS = "crc32"  # in spec.json: by file; 0.4 to 1 GB/s, and what is read is then in memory for the reader
+CHECKSUMS = "crc32"  # in spec.json, by file; computed at 0.4 to 1 GB/s, which also warms the page cache for the reader
 MODALITIES = ("visual", "audio")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One clip to be stored: its row of the index, and its features by modality, (T, *shape)."""
+    """One clip to be stored: its line of the index, and its features by modality, (T, *shape)."""
 
     facts: dict[str, Any]
     features: dict[str, np.ndarray]
 
 
 class FeatureStore:
-    """Reads a store. ``shapes`` gives the shape of one segment by modality (or other stream)."""
+    """Reader of a store; ``shapes`` holds the shape of one segment by modality (or other stream)."""
 
     def __init__(self, directory: Path) -> None:
         if not (directory / "spec.json").is_file():
-            raise PipelineError(f"{directory} is no feature store; `dvc repro` makes it")
+            raise PipelineError(f"{directory} is not a feature store; `dvc repro` makes it")
         self.directory = directory
         try:
             self.spec = unsealed((directory / "spec.json").read_text(encoding="utf-8"))
@@ -50,7 +50,7 @@ class FeatureStore:
         except (ValueError, AttributeError) as error:
             raise PipelineError(f"{directory}/spec.json is damaged ({error}); {_again(directory)}") from error
         self._entries = pd.read_parquet(self._whole("index.parquet"))
-        self.index = self._entries.drop_duplicates("clip").set_index("clip")  # where rows have entries of their own: a clip's first
+        self.index = self._entries.drop_duplicates("clip").set_index("clip")  # with one entry per row: the first of each clip
         self._by_clip = pd.Series(self._entries.index, index=self._entries["clip"])[~self._entries["clip"].duplicated().to_numpy()]
         streams = sorted(self.spec["shapes"], key=lambda stream: (*MODALITIES, stream).index(stream))  # the two modalities first
         self.shapes = {stream: tuple(self.spec["shapes"][stream]) for stream in streams}
@@ -61,26 +61,30 @@ class FeatureStore:
         return clip in self.index.index
 
     def __len__(self) -> int:
-        """Number of clips."""
+        """Count the clips."""
         return len(self.index)
 
     def entries(self, rows: pd.DataFrame) -> NDArray[np.int64]:
-        """(N,) the entry of each row of a data set's index (columns row and clip); -1 where it has no features."""
+        """Find the entry of each row of a data set's index (columns row and clip); -1: no features.
+
+        Returns:
+            (N,) int64.
+        """
         if "row" not in self._entries:
             return self._by_clip.reindex(rows["clip"]).fillna(-1).to_numpy(np.int64)
         by_row = pd.Series(self._entries.index, index=self._entries["row"])
         return by_row.reindex(rows["row"]).fillna(-1).to_numpy(np.int64)
 
     def read(self, modality: str, clips: Sequence[str]) -> np.ndarray:
-        """(N, T, *shape) of the clips named, in that order, in the stored dtype.
+        """Read the features of the given clips in order, (N, T, *shape) in the stored dtype.
 
         Raises:
-            KeyError: a clip that the store does not hold.
+            KeyError: a clip is not in the store.
         """
         return self.read_entries(modality, self._by_clip.loc[list(clips)].to_numpy(np.int64))
 
     def read_entries(self, modality: str, entries: NDArray[np.int64]) -> np.ndarray:
-        """(N, T, *shape) of the entries that :meth:`entries` names, in that order, in the stored dtype."""
+        """Read entries, numbered as in :meth:`entries`, in order: (N, T, *shape) in the stored dtype."""
         rows = self._entries.iloc[entries]
         result = np.empty((len(rows), self.segments, *self.shapes[modality]), dtype=self.spec["dtype"])
         for position, (shard, offset) in enumerate(zip(rows["shard"], rows["offset"], strict=True)):
@@ -88,11 +92,11 @@ class FeatureStore:
         return result
 
     def valid(self, clips: Sequence[str]) -> np.ndarray:
-        """(N, T) bool: False where a segment lies beyond the end of its clip."""
+        """Mask of the segments inside their clips, (N, T) bool: False beyond a clip's end."""
         return self.valid_entries(self._by_clip.loc[list(clips)].to_numpy(np.int64))
 
     def valid_entries(self, entries: NDArray[np.int64]) -> np.ndarray:
-        """:meth:`valid` of the entries that :meth:`entries` names."""
+        """Mask as :meth:`valid`, for entries numbered as in :meth:`entries`."""
         return np.array([list(valid) for valid in self._entries["valid"].iloc[entries]], dtype=bool).reshape(len(entries), self.segments)
 
     def _shard(self, modality: str, number: int) -> np.ndarray:
@@ -102,15 +106,15 @@ class FeatureStore:
         return self._shards[modality, number]
 
     def _whole(self, name: str) -> Path:
-        """The path of a file of the store, once it is known to hold what was written.
+        """Return the path of a file of the store once its checksum is verified.
 
         Raises:
-            PipelineError: it does not; says what to do.
+            PipelineError: the file is missing or damaged; the message says what to do.
         """
         path = self.directory / name
         if not path.is_file():
-            raise PipelineError(f"{path} is gone; {_again(self.directory)}")
-        if name in self._checksums and checksum(path) != self._checksums[name]:  # stores of earlier versions have none
+            raise PipelineError(f"{path} is missing; {_again(self.directory)}")
+        if name in self._checksums and checksum(path) != self._checksums[name]:  # stores of earlier versions have no checksums
             raise PipelineError(f"{path} is damaged: its CRC-32 is not the one in spec.json; {_again(self.directory)}")
         return path
 
@@ -120,7 +124,7 @@ def _again(directory: Path) -> str:
 
 
 def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
+    """Compute the CRC-32 of a file."""
     found = 0
     with open(path, "rb") as stream:
         while block := stream.read(BLOCK_BYTES):
@@ -133,18 +137,18 @@ def shard_name(modality: str, number: int) -> str:
 
 
 def entry_shapes(spec: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """(T, *shape) by modality (or other stream) of a store with this spec."""
+    """Shapes of an entry, (T, *shape), by modality (or other stream) of a store with this spec."""
     return {stream: (int(spec["segments"]), *shape) for stream, shape in spec["shapes"].items()}
 
 
 def entries_per_shard(spec: dict[str, Any], shard_bytes: int = SHARD_BYTES) -> int:
-    """How many entries fill a shard of the widest modality; the shards of the others hold as many."""
+    """Count the entries that fill a shard of the widest modality; all modalities' shards hold as many."""
     largest = max(int(np.prod(shape)) for shape in entry_shapes(spec).values()) * np.dtype(spec["dtype"]).itemsize
     return max(1, shard_bytes // largest)
 
 
 def write_store(directory: Path, entries: Iterable[Entry], count: int, spec: dict[str, Any], shard_bytes: int = SHARD_BYTES) -> None:
-    """Write ``count`` entries in their order.
+    """Write a store of ``count`` entries, in their order.
 
     Args:
         spec: must hold ``segments`` (T), ``dtype`` and ``shapes`` (of one segment, by modality).
@@ -169,7 +173,7 @@ def write_store(directory: Path, entries: Iterable[Entry], count: int, spec: dic
 
 
 def write_documents(directory: Path, records: Iterable[dict[str, Any]], spec: dict[str, Any], with_rows: bool = False) -> None:
-    """``index.parquet`` (columns as above; ``row`` where entries are annotation rows) and ``spec.json``; the shards are there already."""
+    """Write ``index.parquet`` (``row``: only where entries are annotation rows) and ``spec.json``, after all shards."""
     keys = [f"{stream}_key" for stream in spec["shapes"]]
     columns = ["clip", *(["row"] if with_rows else []), "shard", "offset", "status", "valid", "visual_valid", "audio_valid", *keys]
     pd.DataFrame(records, columns=columns).to_parquet(directory / "index.parquet", index=False)
@@ -179,14 +183,17 @@ def write_documents(directory: Path, records: Iterable[dict[str, Any]], spec: di
 
 
 def begin_shard(path: Path, shape: tuple[int, ...], dtype: str) -> BinaryIO:
-    """A new .npy file behind its header, for :func:`write_entries`: a full disk would end a process that writes to a map."""
+    """Start a .npy file with its header, for :func:`write_entries`.
+
+    Not a memory map, because a full disk would kill a process that writes to one.
+    """
     stream = open(path, "wb", buffering=0)  # noqa: SIM115
     np.lib.format.write_array_header_1_0(stream, {"descr": np.dtype(dtype).str, "fortran_order": False, "shape": shape})
     return stream
 
 
 def write_entries(stream: BinaryIO, values: np.ndarray) -> None:
-    """Append the numbers of a contiguous array; one call of ``write`` may take less than all of them."""
+    """Append the numbers of a contiguous array; one call of ``write`` may take only a part of them."""
     view = values.reshape(-1).view(np.uint8).data
     while len(view):
         view = view[stream.write(view) :]

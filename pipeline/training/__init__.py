@@ -1,1 +1,1 @@
-"""One training loop for every method, and the runs of params.yaml around it."""
+"""The training loop that all methods share, and the runs of params.yaml around it."""

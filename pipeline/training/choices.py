@@ -1,4 +1,4 @@
-"""The settings of a run's method, and the code that they choose: of the method and of the task."""
+"""The settings of a run's method, and the code of method and task that a run chooses."""
 
 from __future__ import annotations
 
@@ -13,17 +13,19 @@ from pipeline.settings import merge
 from pipeline.tasks import TASKS
 from pipeline.training.settings import Run
 
-# What no weights hold, beside the plumbing.
+# Modules that cannot change the weights.
 TRAINING_PLUMBING = {**PLUMBING, "pipeline/metrics/bootstrap.py": "intervals around the scores; training takes the scores alone"}
 
 
 def method_settings(methods: Mapping[str, Mapping[str, Any]], run: Run) -> dict[str, Any]:
-    """The settings of a run's method: its own block with the run's overrides laid over it."""
+    """Lay the run's overrides over the settings of its method."""
     return merge(methods.get(run.method, {}), run.overrides)
 
 
 def chosen_code(run: Run, settings: Mapping[str, Any]) -> list[Path]:
-    """Files of the run's method, of the methods whose networks it holds or trains first, and of its task; what they import comes on top.
+    """List the files of a run's task and methods, without what they import.
+
+    The methods are the run's own and those whose networks it contains or trains first.
 
     Args:
         settings: of the method, overrides applied.

@@ -1,4 +1,4 @@
-"""Annotation rows of one split with their features and targets, as tensors ready to be sliced into batches."""
+"""Annotation rows of one split with features and targets, as tensors to be sliced into batches."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ class SplitData:
 
     features: Batch over all N rows, in the stored dtype.
     targets: the task's targets over all N rows.
-    rows: (N,) annotation row numbers; clips: their ids.
-    missing: ids of labelled clips left out because they have no features (their status says why).
+    rows: (N,) annotation row numbers; clips: (N,) clip ids.
+    missing: ids of labelled clips without features, left out (their status gives the reason).
     num_classes: C, without background; segment_seconds: length of a segment.
     """
 
@@ -45,7 +45,7 @@ class SplitData:
         return replace(self, features=self.features.to(device), targets=self.targets.to(device))
 
     def batch(self, rows: Tensor, dtype: torch.dtype) -> tuple[Batch, Any]:
-        """Features (in the working ``dtype``) and targets of some rows."""
+        """Take features (in the working ``dtype``) and targets of some rows."""
         part = self.features[rows]
         others = {name: stream.to(dtype) for name, stream in part.others.items()}
         return Batch(part.visual.to(dtype), part.audio.to(dtype), part.mask, others), self.targets[rows]
@@ -55,15 +55,15 @@ def load_split(
     store: FeatureStore, index: pd.DataFrame, classes: list[str], split: str, task: Task, labels: Labels = "segments",
     streams: Sequence[str] = (),
 ) -> SplitData:  # fmt: skip
-    """Features and targets of one split, in annotation order. An empty split gives N = 0.
+    """Load features and targets of one split, in annotation order. An empty split gives N = 0.
 
     Args:
-        labels: what is told of each row. Weak ones (all but ``segments``) of the training split come with the split ``negative``:
-            clips of other categories, without an event, that some data sets add for weak supervision.
-        streams: of the feature set, to be read beside the visual and the audio one.
+        labels: form of the labels. Weak labels (all but ``segments``) of the training split include the split ``negative``: clips of
+            other categories, without an event, that some data sets add for weak supervision.
+        streams: further streams of the feature set to read.
 
     Raises:
-        PipelineError: a stream that the feature set does not have.
+        PipelineError: the feature set does not have a stream.
     """
     if unknown := [name for name in streams if name not in store.shapes]:
         raise PipelineError(f"{store.directory} has no stream {', '.join(unknown)} (there are: {', '.join(store.shapes)})")
@@ -92,14 +92,14 @@ def load_split(
 
 
 def label_stream_problems(data: SplitData, names: Sequence[str]) -> list[str]:
-    """What is wrong with streams that are to hold labels of segments, (C,) in 0..1, and in which clips."""
+    """List faults of streams that must hold segment labels, (C,) in 0..1 each, and the clips concerned."""
     problems = []
     for name in names:
         stream = data.features.others[name]
         if stream.shape[2:] != (data.num_classes,):
-            problems.append(f"{name}: {tuple(stream.shape[2:])} a segment, and one label for each of {data.num_classes} classes is needed")
+            problems.append(f"{name}: shape {tuple(stream.shape[2:])} per segment; needs one label for each of {data.num_classes} classes")
             continue
-        right = ((stream >= 0) & (stream <= 1)).all(dim=-1) | ~data.features.mask  # false for NaN, too
+        right = ((stream >= 0) & (stream <= 1)).all(dim=-1) | ~data.features.mask  # False for NaN too
         clips = [clip for clip, good in zip(data.clips, right.all(dim=1).tolist(), strict=True) if not good]
         problems += count_lines(f"{name}: clips with a label that is missing or not in 0..1", clips, limit=10)
     return problems

@@ -1,4 +1,4 @@
-"""A run evaluated: every trained seed predicts val and test, and its task scores them."""
+"""Evaluate a run: every trained seed predicts val and test, and the task scores the predictions."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from pipeline.training.run import RunInputs
 from pipeline.training.settings import TrainSettings
 from pipeline.training.trained import load_seed, weights_path, write_curves
 
-UNSEEN = "test_unseen"  # test without the clips that stand in train as well, under the same id or another
+UNSEEN = "test_unseen"  # test without the clips that are also in train, under the same id or another
 
 
 def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, directory: Path) -> None:
     """Write ``predictions.parquet`` (the task's table of val and test, by seed) and ``metrics.json``.
 
-    Where test has rows whose clip stands in train as well (AVE has 8, under other labels), by its id or by its bytes, test is scored
-    without them, too: ``test_unseen``.
+    If clips of test rows are also in train, by id or by bytes (AVE has 8 such rows, with other labels), test is scored without them too:
+    ``test_unseen``.
     """
     use_threads(settings.threads)
     device = choose_device(settings.device)
@@ -56,10 +56,10 @@ def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, direc
             if len(data):
                 scores, decided = predictions(method, inputs.task, data.to(device), dtype, method.config.recipe.batch_size)
                 if clips := count_lines(f"scores that are not finite, of the {name} clips", not_finite_clips(scores, data)):
-                    raise PipelineError(f"{weights_path(models, seed)}: {clips[0]}; look at their features, or train again")
+                    raise PipelineError(f"{weights_path(models, seed)}: {clips[0]}; check their features, or train again")
                 metrics[name][str(seed)] = score_rows(inputs.task, data, decided, torch.arange(len(data)))
                 if name == "test" and UNSEEN in metrics:
-                    with suppress(PipelineError):  # what is left may ask nothing (cml); the run has its number all the same
+                    with suppress(PipelineError):  # the remaining rows may have no queries (cml): no reason to fail the run
                         metrics[UNSEEN][str(seed)] = score_rows(inputs.task, data, decided, unseen)
                 lines = inputs.task.table(scores, decided, data.targets, data.features.mask)
                 numbers = lines.pop("clip_number")
@@ -84,7 +84,7 @@ def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, direc
     }
     if seen := len(splits["test"]) - len(unseen):
         document["clips"]["test"]["in train"] = seen
-    # so that the report needs neither weights nor features
+    # copied here so that the report needs neither weights nor features
     write_curves(directory, {seed: trained[str(seed)]["history"] for seed in inputs.run.seeds})
     document["curves"] = file_sha256(directory / "curves.csv")
     write_sealed(directory / "metrics.json", document)
@@ -92,15 +92,15 @@ def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, direc
 
 
 def made_with(trained: Mapping[str, Mapping[str, Any]], evaluated: Mapping[str, Any], machine: Mapping[str, Any]) -> dict[str, Any]:
-    """What the report holds against today's params and says of machines.
+    """Collect the params, which the report compares with today's, and the machines that it lists.
 
     Args:
-        trained: by seed, what stands beside its weights; an earlier version wrote neither params nor machines there.
-        evaluated: ``made_with`` of the index and the features that were scored on.
+        trained: by seed, the facts stored with its weights; an earlier version stored neither params nor machines.
+        evaluated: ``made_with`` of the index and the features used for the evaluation.
 
     Returns:
-        ``params``: every different set of params among the seeds and the evaluation; ``machines``: by work done, and for the training by
-        seed, each machine that took part.
+        ``params``: each distinct set of params among the seeds and the evaluation. ``machines``: every machine that took part, by kind of
+        work, and for the training by seed.
     """
     sets: list[dict[str, Any]] = []
     for facts in trained.values():
@@ -109,7 +109,7 @@ def made_with(trained: Mapping[str, Mapping[str, Any]], evaluated: Mapping[str, 
     if not any(evaluated.get("params", {}).items() <= params.items() for params in sets):
         sets.append(evaluated["params"])
     of_inputs = dict(evaluated.get("machines", {}))
-    for facts in trained.values():  # trained on features made elsewhere than those evaluated on
+    for facts in trained.values():  # training and evaluation may use features made on different machines
         for work, machines in facts.get("made_with", {}).get("machines", {}).items():
             of_inputs[work] = joined(of_inputs.get(work, []), *machines)
     training = {seed: facts.get("machines") or [UNKNOWN] for seed, facts in trained.items()}
@@ -117,10 +117,13 @@ def made_with(trained: Mapping[str, Mapping[str, Any]], evaluated: Mapping[str, 
 
 
 def rows_unseen_in_training(inputs: RunInputs, data: SplitData) -> Tensor:
-    """Positions of the rows of a split whose clip is in no row of the training split, nor under another id the same window of its bytes."""
+    """Positions of a split's rows whose clip is not in the training split.
+
+    A clip is also in it if a training clip with another id is the same window of the same bytes.
+    """
     in_train = inputs.index["split"] == "train"
     seen = inputs.index["clip"].isin(inputs.index.loc[in_train, "clip"])
-    if "sha256" in inputs.index:  # unknown of clips without a file
+    if "sha256" in inputs.index:  # unknown for clips without a file
         content = inputs.index["sha256"].where(inputs.index["sha256"].notna()) + inputs.index["start"].map(" {}".format)
         seen |= content.notna() & content.isin(content[in_train])
     unseen = set(inputs.index.loc[~seen, "row"])
@@ -128,5 +131,5 @@ def rows_unseen_in_training(inputs: RunInputs, data: SplitData) -> Tensor:
 
 
 def score_rows(task: Task, data: SplitData, decided: Any, rows: Tensor) -> dict[str, Any]:
-    """The task's metrics on some rows of a split, from what was decided for all of them."""
+    """Score some rows of a split with the task's metrics, given the decisions for all rows."""
     return task.score(decided[rows], data.targets[rows], data.features.mask[rows], data.num_classes, data.segment_seconds)

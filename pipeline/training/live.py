@@ -1,4 +1,4 @@
-"""What a training leaves beside its outs for whoever watches it: DVCLive's metrics, and the clips of a step that ended it."""
+"""Files for watching a training, outside its outs: DVCLive's metrics, and the clips of a step that ended it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def save_not_finite(live: Path, facts: dict[str, Any]) -> None:
 
 
 class LiveMetrics:
-    """DVCLive files to watch while training runs; what is published of a run is its ``curves.csv``, made from the checkpointed history."""
+    """DVCLive files to watch while training runs.
+
+    The published curves are not these, but ``curves.csv``, made from the checkpointed history.
+    """
 
     def __init__(self, directory: Path, resume: bool) -> None:
         self.live: Live | None = None
@@ -32,7 +35,7 @@ class LiveMetrics:
     def log(self, record: dict[str, Any]) -> None:
         if self.live is not None:
             for key, value in record.items():
-                if key != "epoch":  # DVCLive counts for itself
+                if key != "epoch":  # DVCLive counts epochs itself
                     self.live.log_metric(key, value)
             self.live.next_step()
 

@@ -1,7 +1,7 @@
-"""One loop for every method: seeded, resumable at any step, selected on validation.
+"""The training loop of all methods: seeded, resumable at any step, selected on validation.
 
-Same seed, same machine, CPU: same weights, also when the run was killed in between. A checkpoint holds everything the next step depends on:
-model, optimizer, schedules, the random state, the order of the epoch and the position in it.
+On a CPU, the same seed on the same machine gives the same weights, even if the run was killed in between. A checkpoint holds everything
+the next step depends on: model, optimizer, schedules, random state, the order of the epoch and the position in it.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch
 
 @dataclass
 class TrainingState(LoopState):
-    """Where the training of a seed stands."""
+    """The state of a seed's training."""
 
     order: Tensor | None = None  # (N,) of the running epoch; None between epochs
     sums: dict[str, float] | None = None  # loss terms of the running epoch, summed over the clips of its steps
-    taken: int = 0  # these clips; a step that was skipped has none
-    skipped: int = 0  # steps left out for a loss or a gradient that is not finite
-    faults: list[str] = field(default_factory=list)  # a sentence for each of them, and for each epoch that could not be kept
+    taken: int = 0  # number of these clips, without those of skipped steps
+    skipped: int = 0  # steps skipped for a loss or a gradient that is not finite
+    faults: list[str] = field(default_factory=list)  # a sentence for each skipped step, and for each epoch that could not be kept
     best_weights: dict[str, Tensor] | None = None
-    calibrated: dict[str, Tensor] | None = None  # buffers of the method, where an epoch before the last is to give them
-    seconds: float = 0.0  # of training; the time between an interruption and its resumption is not counted
+    calibrated: dict[str, Tensor] | None = None  # the method's buffers, once calibrated
+    seconds: float = 0.0  # of training, without the time between an interruption and the resumption
 
 
 class Trainer(ResumableLoop[TrainingState]):
     """Trains one method with one seed.
 
     Args:
-        method: freshly built, its weights drawn under the seed.
-        task: says what is predicted and how good it is.
+        method: freshly built, its weights initialized under the seed.
+        task: decides and scores predictions.
         train, validation: on the device already; with an empty ``validation`` the last epoch is kept.
-        watched: a split (test) whose headline is recorded after every epoch and decides nothing: the papers' protocol, beside ours.
+        watched: a split (test) whose headline metric is recorded after every epoch, for the papers' protocol; it selects nothing.
         checkpoint: file to resume from and to write to.
         live: directory of the live metrics (DVCLive).
-        bar: makes the progress bar, as tqdm does.
+        bar: factory of the progress bar, called like tqdm.
     """
 
     def __init__(
@@ -66,37 +66,37 @@ class Trainer(ResumableLoop[TrainingState]):
         checkpoint: Path, live: Path, name: str, watched: SplitData | None = None, bar: Callable[..., Any] = tqdm,
     ) -> None:  # fmt: skip
         if not len(train):
-            raise PipelineError(f"{name}: no row of the training split has features; look at the index and at the status of the clips")
+            raise PipelineError(f"{name}: no row of the training split has features; check the index and the status of the clips")
         recipe: Recipe = method.config.recipe
         super().__init__(TrainingState(), recipe.epochs, len(train), checkpoint, settings.checkpoint_seconds)
         self.fabric, self.task, self.train, self.validation, self.settings, self.recipe = fabric, task, train, validation, settings, recipe
         self.live, self.name, self.watched, self.bar = live, name, watched, bar
         if method.config.calibrated_after is not None and not len(validation):
-            raise PipelineError(f"{name}: thresholds are to be selected on validation, and no clip of it has features")
+            raise PipelineError(f"{name}: thresholds are selected on validation, but no validation clip has features")
         self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
         optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
         if settings.compile:
-            # What trains alone: the loop calls losses, by way of steps, and never forward.
+            # Only ``losses``: the loop calls it through ``steps``, and never calls ``forward``.
             method.__dict__["losses"] = MethodType(torch.compile(type(method).losses), method)
         self.method = method
         self.model, self.optimizer = fabric.setup(method, optimizer)
         self.model.mark_forward_method("predict")
         self.by_epoch, self.by_iteration = (
-            torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(milestones), decay)  # each multiplies the rate as it stands
+            torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(milestones), decay)  # each multiplies the current rate
             for milestones, decay in ((recipe.milestones, recipe.decay), (recipe.iteration_milestones, recipe.iteration_decay))
         )
         self.started = time.monotonic()
 
     def run(self) -> TrainingState:
-        """Train to the last epoch; returns the state, with the weights of the best validation epoch.
+        """Train to the last epoch; return the state, with the weights of the best validation epoch.
 
         Raises:
             SystemExit: 143 after SIGTERM, with a checkpoint written.
-            PipelineError: more steps with a loss or gradient that is not finite than ``train.nonfinite_patience``, with the clips of the
-                last; or no epoch at all that can be kept.
+            PipelineError: more than ``train.nonfinite_patience`` steps had a loss or gradient that is not finite (the message names the
+                clips of the last one), or no epoch can be kept.
         """
         self._restore()
-        (self.live / NOT_FINITE).unlink(missing_ok=True)  # of an earlier start
+        (self.live / NOT_FINITE).unlink(missing_ok=True)  # left by an earlier start
         self.started = time.monotonic() - self.state.seconds
         live = LiveMetrics(self.live, resume=self.state.epoch > 0)
         bar = self.bar(desc=self.name, total=self.epochs, initial=self.state.epoch, disable=None)
@@ -109,7 +109,7 @@ class Trainer(ResumableLoop[TrainingState]):
             self.run_epochs(show)
         if self.state.best_weights is None:
             raise PipelineError(
-                f"{self.name}: no epoch can be kept; lower the learning rate or look at the clips: {'; '.join(self.state.faults)}"
+                f"{self.name}: no epoch can be kept; lower the learning rate or check the clips: {'; '.join(self.state.faults)}"
             )
         if self.method.config.calibrated_after == 0:
             self.method.load_kept(self.state.best_weights)
@@ -120,12 +120,12 @@ class Trainer(ResumableLoop[TrainingState]):
         return self.state
 
     def in_order(self) -> Iterator[tuple[Batch, Any]]:
-        """The training split from its first row to its last, in batches."""
+        """Yield the training split in row order, in batches."""
         for rows in torch.arange(len(self.train)).split(self.recipe.batch_size):
             yield self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
 
     def steps(self) -> Iterator[int]:
-        """The remaining steps of the current epoch. The last, smaller batch counts by its clips, in every mean."""
+        """Run the remaining steps of the epoch. In means, the smaller last batch is weighted by its number of clips."""
         state = self.state
         if state.order is None:
             state.order, state.position, state.sums = torch.randperm(len(self.train)), 0, {}
@@ -137,11 +137,11 @@ class Trainer(ResumableLoop[TrainingState]):
             yield len(rows)
 
     def _step(self, rows: Tensor, progress: Progress) -> None:
-        """All that the method does with one batch; a loss or a gradient that is not finite ends it there."""
+        """Take all steps of the method on one batch; stop at a loss or gradient that is not finite."""
         batch, targets = self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
         steps, taken = self.method.steps(batch, targets, progress), []
         while True:
-            with self.fabric.autocast():  # not around the whole: the backward pass has its own precision
+            with self.fabric.autocast():  # not around the backward pass, which has its own precision
                 terms = next(steps, None)
             if terms is None:
                 break
@@ -160,14 +160,14 @@ class Trainer(ResumableLoop[TrainingState]):
             self.state.sums[key] = self.state.sums.get(key, 0.0) + value * len(rows)
 
     def _update(self, total: Tensor) -> bool:
-        """A step of the optimizer; False, and none, where a gradient is not finite."""
+        """Do backward and an optimizer step; return False, without a step, if a gradient is not finite."""
         self.fabric.backward(total)
         if self.recipe.clip_norm is not None:
             norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.recipe.clip_norm, error_if_nonfinite=False)
         else:
             gradients = [weight.grad for weight in self.method.parameters() if weight.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients)  # under a hundredth of a step's time; the largest entry takes 20 times as long
-            if not torch.isfinite(norm):  # or large: a sum of squares may overflow
+            norm = torch.nn.utils.get_total_norm(gradients)  # under 1 % of a step's time; the largest entry takes 20 times as long
+            if not torch.isfinite(norm):  # the gradients may be large but finite: a sum of squares can overflow
                 norm = torch.nn.utils.get_total_norm(gradients, norm_type=math.inf)
         if norm is not None and not torch.isfinite(norm):
             return False
@@ -177,7 +177,7 @@ class Trainer(ResumableLoop[TrainingState]):
     def _skip(self, rows: Tensor, terms: dict[str, Tensor], what: str) -> None:
         self.state.skipped += 1
         clips = [self.train.clips[int(row)] for row in rows]
-        self.state.faults += count_lines(f"epoch {self.state.epoch}: a step skipped whose {what} was not finite; its clips", clips)
+        self.state.faults += count_lines(f"epoch {self.state.epoch}: skipped a step because its {what} was not finite; its clips", clips)
         if self.state.skipped > self.settings.nonfinite_patience:
             values = ", ".join(f"{key} {float(value.detach()):g}" for key, value in terms.items())
             save_not_finite(self.live, {"what": what, "epoch": self.state.epoch, "clips": clips})
@@ -193,7 +193,7 @@ class Trainer(ResumableLoop[TrainingState]):
         assert state.sums is not None
         record: dict[str, float] = {f"train/{key}": value / state.taken for key, value in state.sums.items()}
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        score = float(state.epoch)  # without validation clips, or where the recipe says so, the last epoch is kept
+        score = float(state.epoch)  # later is better: without validation clips, or if the recipe selects the last epoch
         fault = "" if state.taken else "every step of it was skipped"
         if len(self.validation):
             metrics, clips = self._metrics(self.validation)
@@ -206,7 +206,7 @@ class Trainer(ResumableLoop[TrainingState]):
             if not clips:
                 record[f"test/{self.task.HEADLINE}"] = metrics[self.task.HEADLINE]
         if math.isnan(score):
-            fault = fault or "its score on validation is no number"
+            fault = fault or "its score on validation is not a number"
         weights = self.method.kept_weights() if not fault and score > state.best_score else {}
         fault = fault or "".join(count_lines("weights that are not finite", self.method.not_finite(weights)))
         if fault:
@@ -228,19 +228,19 @@ class Trainer(ResumableLoop[TrainingState]):
     def _calibrated(self) -> dict[str, Tensor]:
         scores, _ = predictions(self.model, self.task, self.validation, self.dtype, self.recipe.batch_size)
         if clips := not_finite_clips(scores, self.validation):
-            (line,) = count_lines("thresholds cannot be selected by scores that are not finite, of the validation clips", clips)
+            (line,) = count_lines("thresholds cannot be selected, scores are not finite, of the validation clips", clips)
             raise PipelineError(f"{self.name}: {line}")
         return self.method.calibrated(scores, self.validation.targets.to("cpu"), self.validation.features.mask.cpu())
 
     def _selected(self, metrics: dict[str, Any]) -> float:
-        """The metric that the recipe selects by, higher being better.
+        """The metric that the recipe selects by; higher is better.
 
         Raises:
-            PipelineError: there is no such number, or it does not grow with what the method can do.
+            PipelineError: no such metric, or higher is not better.
         """
         name = str(self.recipe.selection)
         if name.startswith("baseline_") or "error" in name:
-            raise PipelineError(f"{self.name}: recipe.selection: {name} is no measure of the method that is better the higher it is")
+            raise PipelineError(f"{self.name}: recipe.selection: {name} cannot be used: higher is not a better method")
         score = metrics.get(name)
         if not isinstance(score, int | float):
             known = ", ".join(key for key, value in metrics.items() if isinstance(value, int | float))

@@ -1,4 +1,4 @@
-"""Memory that a training process frees and asks for again at every step."""
+"""Settings for memory that a training process frees and allocates again at every step."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 
 def keep_freed_memory() -> bool:
-    """Let this process keep what it frees, until it ends; returns whether the C library could be told (glibc).
+    """Let this process keep freed memory until it ends; return whether the C library (glibc) can do so.
 
-    By default glibc gives blocks of 32 MB and more back to the system at once, and the next tensor of that size is zeroed and mapped in
-    page by page again: with the maps of AVE (64 clips: 64 MB a tensor, a hundred of them a step) a good part of a step on a CPU. What is
-    held at the peak is held between the steps, too: for a process that does nothing but train.
+    By default glibc returns blocks of 32 MB and more to the system at once, and the next tensor of that size is zeroed and mapped page by
+    page again: with the maps of AVE (64 clips: 64 MB a tensor, a hundred tensors a step) a good part of a step on a CPU. The process holds
+    its peak memory between steps too, so call this only in a process that does nothing but train.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

@@ -1,4 +1,6 @@
-"""What a network says of the rows of a split, and how good it is. Apart from the loop, whose libraries take seconds to import.
+"""Predictions for the rows of a split, and their scores.
+
+Apart from the loop, because its libraries take seconds to import.
 
 Shape letters: N rows.
 """
@@ -15,14 +17,14 @@ from pipeline.training.data import SplitData
 
 
 def not_finite_clips(scores: Any, data: SplitData) -> list[str]:
-    """Clips of a split that the network answers with a number that is not finite."""
+    """Clips of a split with a score that is not finite."""
     good = scores.finite(data.features.mask.cpu()).tolist()
     return [clip for clip, is_good in zip(data.clips, good, strict=True) if not is_good]
 
 
 @torch.no_grad()
 def predictions(model: Any, task: Task, data: SplitData, dtype: torch.dtype, batch_size: int) -> tuple[Any, Tensor]:
-    """(scores of all N rows, labels decided by the task), both on the CPU and in row order."""
+    """Predict all N rows: (scores, labels decided by the task), both on the CPU and in row order."""
     model.eval()
     parts = []
     for rows in torch.arange(len(data)).split(batch_size):
@@ -33,5 +35,5 @@ def predictions(model: Any, task: Task, data: SplitData, dtype: torch.dtype, bat
 
 
 def score_split(task: Task, data: SplitData, decided: Any) -> dict[str, Any]:
-    """The task's metrics of what was decided for all rows of a split."""
+    """Score the decisions for all rows of a split with the task's metrics."""
     return task.score(decided, data.targets.to("cpu"), data.features.mask.cpu(), data.num_classes, data.segment_seconds)

@@ -1,4 +1,4 @@
-"""What is wrong with ``runs`` beyond its schema."""
+"""Checks of the block ``runs`` beyond its schema."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.tasks import TASKS
 
 
 def problems(params: Mapping[str, Any]) -> list[str]:
-    """The task, method and feature set of every run, how they go together, and the run's overrides."""
+    """Check every run's task, method, feature set and overrides, and that they go together."""
     sets = {**block(params, "features"), **block(params, "imports")}
     streams = {name: mapping(mapping(entry).get("others")) for name, entry in sets.items()}
     methods, runs = block(params, "methods"), block(params, "runs")
@@ -21,7 +21,11 @@ def problems(params: Mapping[str, Any]) -> list[str]:
 
 
 def run_problems(path: str, run: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]], methods: Mapping[str, Any]) -> list[str]:
-    """``features``: by feature set its streams beside the visual and the audio one, with their settings."""
+    """Check one run.
+
+    Args:
+        features: by feature set, the settings of its streams other than visual and audio.
+    """
     found = unknown(f"{path}.task", run.get("task"), TASKS) + unknown(f"{path}.method", run.get("method"), METHODS)
     feature_set, method = run.get("features"), run.get("method")
     if isinstance(feature_set, str) and feature_set not in features:
@@ -31,9 +35,9 @@ def run_problems(path: str, run: Mapping[str, Any], features: Mapping[str, Mappi
     if method not in methods:
         found.append(f"{path}.method: the block methods.{method} is missing; add it (it may be empty: {{}})")
     if run.get("task") in TASKS.names() and run["task"] not in METHODS.get(method).tasks:
-        found.append(f"{path}.task: {method} does not do {run['task']!r} (it does: {', '.join(sorted(METHODS.get(method).tasks))})")
+        found.append(f"{path}.task: {method} does not support {run['task']!r} (supported: {', '.join(sorted(METHODS.get(method).tasks))})")
     own = mapping(methods.get(method))
-    if not list(schema_problems(METHODS.get(method).Config, own, "")):  # else named once, at the method
+    if not list(schema_problems(METHODS.get(method).Config, own, "")):  # otherwise reported once, for the method
         settings = merge(own, mapping(run.get("overrides")))
         of_method = list(schema_problems(METHODS.get(method).Config, settings, f"{path}.overrides"))
         if not of_method and isinstance(feature_set, str) and feature_set in features:
@@ -43,14 +47,14 @@ def run_problems(path: str, run: Mapping[str, Any], features: Mapping[str, Mappi
 
 
 def stream_problems(path: str, config: MethodConfig, feature_set: str, others: Mapping[str, Any]) -> list[str]:
-    """Streams that a run's method wants and its feature set has not, or has for training clips alone."""
+    """List streams that a run's method needs and its feature set lacks, or has for training clips only."""
     found = [
-        f"{path}.features: {feature_set} has no stream {stream!r}, which its method wants; choose another feature set, or settings that do"
-        f" without{suggest(stream, others)}"
+        f"{path}.features: {feature_set} has no stream {stream!r}, which the method needs; choose another feature set, or settings"
+        f" without it{suggest(stream, others)}"
         for stream in (*config.streams, *config.label_streams)
         if stream not in others
     ]
     for stream in config.streams:
         if mapping(others.get(stream)).get("training_only"):
-            found.append(f"{path}.features: the stream {stream!r} of {feature_set} is there for training clips only, and no features")
+            found.append(f"{path}.features: the stream {stream!r} of {feature_set} covers training clips only, so it holds no features")
     return found

@@ -1,4 +1,4 @@
-"""What a run is trained and evaluated on: its settings, features and labels, and the fingerprint of all that makes its weights."""
+"""Inputs of a run: settings, features and labels, and the fingerprint of everything that determines its weights."""
 
 from __future__ import annotations
 
@@ -48,18 +48,18 @@ class RunInputs:
         return create(self.run.method, **shape_arguments(self.store.shapes), num_classes=len(self.classes), **self.settings)
 
     def build_first(self) -> Method | None:
-        """The network that the method wants trained before it, with fresh weights; None where it wants none."""
+        """The network to train before the method, with fresh weights; None if the method needs none."""
         if self.config.first is None:
             return None
         name, settings = self.config.first_method or self.run.method, self.config.first.model_dump()
         return create(name, **shape_arguments(self.store.shapes), num_classes=len(self.classes), **settings)
 
     def split(self, name: str) -> SplitData:
-        """A split to predict and to score: its targets tell everything."""
+        """Load a split to predict and score, with complete targets."""
         return load_split(self.store, self.index, self.classes, name, self.task, streams=self.config.streams)
 
     def training_split(self) -> SplitData:
-        """The split to train on: its targets tell what the method's supervision allows, and nothing else."""
+        """Load the training split, its targets restricted to the labels that the method's supervision allows."""
         streams, labels = self.config.streams, self.config.label_streams
         told = self.config.training_labels
         data = load_split(self.store, self.index, self.classes, "train", self.task, told, (*streams, *labels))
@@ -68,20 +68,20 @@ class RunInputs:
         return data
 
     def fingerprint(self, train: TrainSettings) -> str:
-        """Changes whenever weights trained before would not be the weights trained now."""
+        """Identify everything that determines the weights: they are trained again when it changes."""
         code = digests([Path(__file__).with_name("train.py"), *chosen_code(self.run, self.settings)], cut=TRAINING_PLUMBING)
-        features = [file_sha256(self.store.directory / name) for name in ("index.parquet", "spec.json")]  # hold a key of every clip's
+        features = [file_sha256(self.store.directory / name) for name in ("index.parquet", "spec.json")]  # with keys of all features
         files = {setting: file_sha256(path) for setting, path in self.config.files.items()}
         settings = self.run.model_dump(), self.settings, train.model_dump()
         return fingerprint(code, settings, features, files, self.annotations(), self.classes)
 
     def annotations(self) -> list[list[Any]]:
-        """What a training reads of the index, as plain values: all but where a clip's file lies and what it weighs."""
+        """The index as plain values, without the columns that training does not read: a file's place, size and hash."""
         plain = self.index.drop(columns=["file", "bytes", "sha256"], errors="ignore")
         return json.loads(plain.to_json(orient="values", double_precision=15))
 
 
 def shape_arguments(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
-    """Shapes of one segment, by stream of a feature set, as :func:`pipeline.methods.create` takes them."""
+    """Turn the shapes of one segment by stream into arguments for :func:`pipeline.methods.create`."""
     others = {stream: shape for stream, shape in shapes.items() if stream not in MODALITIES}
     return {"visual_shape": shapes["visual"], "audio_shape": shapes["audio"], "other_shapes": others}

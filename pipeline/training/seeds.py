@@ -1,7 +1,7 @@
 """Several seeds of a run side by side, each in a process of its own.
 
-The parent starts the children, draws their progress bars, passes a request to stop on to them, and tells what became of them. Imports no
-torch: only the children need it.
+The parent starts the children, draws their progress bars, forwards requests to stop, and reports failures. It does not import torch: only
+the children need it.
 """
 
 from __future__ import annotations
@@ -21,21 +21,23 @@ from pipeline.children import exit_reason, start
 from pipeline.disk import disk_fault
 from pipeline.errors import PipelineError
 
-Train = Callable[[int, Callable[..., Any]], None]  # a seed, and what makes the progress bar of a training as tqdm does
-STOPPED = 143  # exit code of a training that SIGTERM has stopped, its checkpoint written
-PATIENCE = 0.5  # seconds between two looks at whether a stop was asked for
+Train = Callable[[int, Callable[..., Any]], None]  # (seed, factory of the progress bar, called like tqdm)
+STOPPED = 143  # exit code of a training stopped by SIGTERM, with its checkpoint written
+PATIENCE = 0.5  # seconds between two checks for a request to stop
 
 
 def train_side_by_side(train: Train, run: str, seeds: Sequence[int], at_once: int) -> None:
-    """``train`` of every seed, in at most ``at_once`` processes at a time. All of them have ended when this returns or raises.
+    """Run ``train`` for every seed, in at most ``at_once`` processes at a time.
+
+    All processes have ended when this returns or raises.
 
     Args:
         train: picklable, importable in a fresh interpreter. On SIGTERM it writes its checkpoint and exits with code 143.
 
     Raises:
-        PipelineError: of the first seed that failed; the others were stopped, with their checkpoints written.
+        PipelineError: the error of the first seed that failed; the others were stopped, with their checkpoints written.
         SystemExit: 143 after SIGTERM, with checkpoints written.
-        KeyboardInterrupt: after Ctrl-C, likewise; a second one ends the children at once.
+        KeyboardInterrupt: after Ctrl-C, with checkpoints written; a second Ctrl-C kills the children at once.
     """
     waiting, running, failure = deque(seeds), list[_Child](), None
     with _stop_signals() as asked:
@@ -47,14 +49,14 @@ def train_side_by_side(train: Train, run: str, seeds: Sequence[int], at_once: in
                     if not child.listen():
                         running.remove(child)
                         if child.process.returncode == STOPPED:
-                            asked.append(signal.SIGTERM)  # someone asked one child alone: it counts for all
+                            asked.append(signal.SIGTERM)  # a child that got SIGTERM itself stops them all
                         elif not asked:
                             failure = failure or child.failure(at_once)
                 if asked or failure is not None:
                     for child in running:
                         child.stop(at_once=asked.count(signal.SIGINT) > 1)
         finally:
-            for child in running:  # only where this very loop has failed
+            for child in running:  # not empty only if the loop above raised
                 child.stop(at_once=True)
                 child.process.wait()
     if failure is not None:
@@ -71,11 +73,11 @@ class _Child:
         self.bar: tqdm | None = None
         self.outcome: tuple[str, str] | None = None
         self.process, self.connection = start(serve, stdin=subprocess.DEVNULL)
-        with contextlib.suppress(OSError):  # a child that is gone shows when it is listened to
+        with contextlib.suppress(OSError):  # ``listen`` will notice that the child is gone
             self.connection.send((train, seed))
 
     def listen(self) -> bool:
-        """Take what the child has to say; False once it has ended."""
+        """Handle one message of the child; False once it has ended."""
         try:
             kind, content = self.connection.recv()
         except (EOFError, OSError):
@@ -93,15 +95,17 @@ class _Child:
         return True
 
     def stop(self, at_once: bool) -> None:
-        """Ask for a checkpoint and the end, as often as it takes: a training that has just ended and the next one of the seed may both miss
-        a single signal. ``at_once``: end it without a checkpoint."""
+        """Ask the child to write a checkpoint and exit, or with ``at_once`` kill it without a checkpoint.
+
+        To be called until the child ends: it may miss a signal between two trainings of its seed.
+        """
         (self.process.kill if at_once else self.process.terminate)()
 
     def failure(self, at_once: int) -> Exception | None:
-        """What went wrong in a child that has ended; None where nothing did."""
+        """The error of a child that has ended; None after success."""
         if self.outcome is None:
             return PipelineError(
-                f"{self.name}: {exit_reason(self.process)}; finished seeds and the last checkpoints are kept. Where memory ran out, lower"
+                f"{self.name}: {exit_reason(self.process)}; finished seeds and the last checkpoints are kept. If memory ran out, lower"
                 f" machine.seeds_at_once (here {at_once}), then run again"
             )
         kind, words = self.outcome
@@ -116,7 +120,7 @@ class _Child:
 
 
 def serve(connection: Connection) -> None:
-    """What a child does: train the one seed that its pipe names."""
+    """Run in a child: train the seed received from the pipe."""
     try:
         train, seed = connection.recv()
         train(seed, lambda **facts: _RemoteBar(connection, facts))
@@ -126,12 +130,12 @@ def serve(connection: Connection) -> None:
     except Exception as error:
         sentence = disk_fault(error)
         outcome = ("problem", sentence) if sentence else ("fault", traceback.format_exc())
-    with contextlib.suppress(OSError):  # the parent is gone, and this child about to be
+    with contextlib.suppress(OSError):  # the parent is gone, and will end this child
         connection.send(("end", outcome))
 
 
 class _RemoteBar:
-    """A progress bar as the loop uses it, drawn by the parent: it alone writes to the terminal."""
+    """A progress bar with the interface that the loop uses, drawn by the parent: only it writes to the terminal."""
 
     def __init__(self, connection: Connection, facts: dict[str, Any]) -> None:
         self.connection = connection
@@ -141,7 +145,7 @@ class _RemoteBar:
         self._send("update", None)
 
     def _send(self, kind: str, content: Any) -> None:
-        with contextlib.suppress(OSError):  # the parent is gone, and this child about to be
+        with contextlib.suppress(OSError):  # the parent is gone, and will end this child
             self.connection.send((kind, content))
 
     def __enter__(self) -> _RemoteBar:
@@ -152,14 +156,14 @@ class _RemoteBar:
 
 
 def _stirring(running: list[_Child]) -> list[_Child]:
-    """Waits a moment for the children; those that have something to say, or have ended."""
+    """Wait a moment; return the children that sent a message or ended."""
     ready = wait([child.connection for child in running], PATIENCE)
     return [child for child in running if child.connection in ready]
 
 
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[list[int]]:
-    """The requests to stop that come while the block runs: SIGTERM, and Ctrl-C where it is not ignored (a job in the background)."""
+    """Collect requests to stop while the block runs: SIGTERM and Ctrl-C, unless ignored (as in a background job)."""
     asked: list[int] = []
     numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, lambda number, _: asked.append(number)) for number in numbers}

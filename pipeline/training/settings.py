@@ -10,28 +10,28 @@ from pipeline.settings import LARGEST_SEED, Seed, Settings
 
 
 class TrainSettings(Settings):
-    """What all runs share; what belongs to a method (learning rate, epochs ...) stands in its ``recipe``."""
+    """Settings that all runs share; learning rate, epochs and the like are in a method's ``recipe``."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(
         None,
         ge=1,
         le=1024,
-        description="CPU threads of a training and an evaluation; null: torch's own choice (cores, or $OMP_NUM_THREADS). The last digits of"
+        description="CPU threads of a training and an evaluation; null: torch's choice (cores, or $OMP_NUM_THREADS). The last digits of"
         " sums depend on their number; small networks are fastest on one",
     )
     precision: Literal["32-true", "bf16-mixed", "64-true"] = Field("32-true", description="as Lightning Fabric names it")
-    checkpoint_seconds: float = Field(60.0, ge=0, description="a checkpoint at the first epoch end after so many seconds; 0 = every epoch")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="least time between two checkpoints, at ends of epochs; 0: every epoch")
     compile: bool = Field(
         False,
-        description="torch.compile the losses; needs a C++ compiler (CPU) or Triton (GPU), and minutes at the start; a method of several"
-        " steps a batch (coleaf) runs as it is",
+        description="torch.compile the losses; needs a C++ compiler (CPU) or Triton (GPU), and minutes at the start; no effect on a method"
+        " with several steps a batch (coleaf)",
     )
     published_protocol: bool = Field(
         False,
-        description="score test after every epoch as well, for the table's columns of the last and the best test epoch; chooses nothing",
+        description="also score test after every epoch, for the table's columns of the last and the best test epoch; selects nothing",
     )
-    nonfinite_patience: int = Field(3, ge=0, description="steps with a loss or a gradient that is not finite, skipped before the run stops")
+    nonfinite_patience: int = Field(3, ge=0, description="number of steps with a non-finite loss or gradient to skip before the run stops")
 
 
 class Run(Settings):
@@ -49,5 +49,5 @@ class Run(Settings):
     @classmethod
     def _each_once(cls, value: list[int]) -> list[int]:
         if len(set(value)) < len(value):
-            raise ValueError("a seed is named twice")
+            raise ValueError("a seed is listed twice")
         return value

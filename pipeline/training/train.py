@@ -1,4 +1,4 @@
-"""The seeds of a run trained, one after the other or side by side, and stored with all that prediction needs."""
+"""Train the seeds of a run, in turn or side by side, and store them with everything that prediction needs."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from pipeline.training.trained import facts_path, is_trained, save_seed, weights
 
 
 def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, seeds_at_once: int = 1) -> None:
-    """Train every seed into ``directory``; seeds that an interrupted run finished there are kept, and checkpoints resumed.
+    """Train every seed into ``directory``, keeping finished seeds and resuming checkpoints of an interrupted run.
 
     Args:
-        seeds_at_once: above 1 so many processes, or as many as there are seeds left to train; the weights are the same.
+        seeds_at_once: number of processes if above 1, at most one per seed left to train; the weights are the same.
 
     Raises:
-        PipelineError: of a seed; see :meth:`pipeline.training.loop.Trainer.run`.
+        PipelineError: a seed failed; see :meth:`pipeline.training.loop.Trainer.run`.
         SystemExit: 143 after SIGTERM, with checkpoints written.
     """
     left = [seed for seed in inputs.run.seeds if not is_trained(directory, seed)]
     if min(seeds_at_once, len(left)) > 1:
-        bare = replace(inputs, store=FeatureStore(inputs.store.directory))  # without opened shards, which would travel whole
+        bare = replace(inputs, store=FeatureStore(inputs.store.directory))  # without open shards, which would be sent whole
         train_side_by_side(partial(train_alone, bare, settings, directory, live), inputs.name, left, seeds_at_once)
     elif left:
         run = RunTraining.load(inputs, settings, directory, live)
         for seed in left:
             train_seed(run, seed)
-    for pattern in ("*.checkpoint", "*.first", "*.first-checkpoint", ".*.partial"):  # the last: of a start that was killed as it wrote
+    for pattern in ("*.checkpoint", "*.first", "*.first-checkpoint", ".*.partial"):  # the last: left by a process killed while writing
         for path in directory.glob(pattern):
             path.unlink()
     histories = {seed: read_sealed(facts_path(directory, seed))["history"] for seed in inputs.run.seeds}
@@ -59,7 +59,7 @@ def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live:
 def train_alone(
     inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, seed: int, bar: Callable[..., Any]
 ) -> None:  # fmt: skip
-    """One seed in a process of its own, which ends after it."""
+    """Train one seed in a process that does nothing else."""
     keep_freed_memory()
     try:
         train_seed(RunTraining.load(inputs, settings, directory, live, bar), seed)
@@ -71,7 +71,10 @@ def train_alone(
 
 @dataclass
 class RunTraining:
-    """What the trainings of a run's seeds share: settings, places, and the splits, on the device. ``bar`` makes their progress bars."""
+    """The parts that the trainings of a run's seeds share: settings, paths, and the splits on the device.
+
+    ``bar`` makes their progress bars.
+    """
 
     inputs: RunInputs
     settings: TrainSettings
@@ -87,7 +90,7 @@ class RunTraining:
     def load(
         cls, inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, bar: Callable[..., Any] = tqdm
     ) -> RunTraining:  # fmt: skip
-        """Sets up torch in this process, for good, and reads the splits."""
+        """Set up torch for the rest of this process and load the splits."""
         torch.use_deterministic_algorithms(True, warn_only=True)
         use_threads(settings.threads)
         device = choose_device(settings.device)
@@ -97,14 +100,19 @@ class RunTraining:
         return cls(inputs, settings, directory, live, bar, fabric, train, validation, watched)
 
     def trainer(self, method: Method, name: str, checkpoint: str, live: str, watched: SplitData | None = None) -> Trainer:
-        """``checkpoint``, ``live``: names of the training's checkpoint and of the directory of its live metrics."""
+        """Make a trainer.
+
+        Args:
+            checkpoint: name of its checkpoint file.
+            live: name of the directory of its live metrics.
+        """
         places = self.directory / checkpoint, self.live / live
         splits = self.train, self.validation
         return Trainer(self.fabric, method, self.inputs.task, *splits, self.settings, *places, name, watched, self.bar)
 
 
 def train_seed(run: RunTraining, seed: int) -> None:
-    """One seed, from its checkpoint if there is one, to ``seed-K.safetensors`` and ``seed-K.json``."""
+    """Train one seed, from its checkpoint if there is one, and write ``seed-K.safetensors`` and ``seed-K.json``."""
     first, before, machines = train_first(run, seed)
     torch.manual_seed(seed)
     method = run.inputs.build()
@@ -122,8 +130,11 @@ def train_seed(run: RunTraining, seed: int) -> None:
 
 
 def train_first(run: RunTraining, seed: int) -> tuple[Method | None, float, list[dict[str, Any]]]:
-    """(the network that ``config.first`` asks for, in eval mode; seconds it took; machines that took part): trained under the same seed,
-    or as an interrupted run left it. (None, 0, []) where the method has none."""
+    """Train the network that ``config.first`` describes under the same seed, or load it from an interrupted run.
+
+    Returns:
+        (network in eval mode, seconds of its training, machines that took part); (None, 0, []) if the method needs none.
+    """
     torch.manual_seed(seed)
     method = run.inputs.build_first()
     if method is None:
@@ -142,7 +153,7 @@ def train_first(run: RunTraining, seed: int) -> tuple[Method | None, float, list
 
 
 def seed_facts(run: RunTraining, state: TrainingState) -> dict[str, Any]:
-    """What rebuilds the method around its weights, and what made them."""
+    """Collect the facts that rebuild the method around its weights, and those that describe how they were made."""
     inputs = run.inputs
     return {
         "task": inputs.run.task,
@@ -152,7 +163,7 @@ def seed_facts(run: RunTraining, state: TrainingState) -> dict[str, Any]:
         "made_with": inputs.made_with,
         "machines": state.machines,
         "features": inputs.run.features,
-        "feature_spec": inputs.store.spec,  # so that prediction can tell whether it makes the same features
+        "feature_spec": inputs.store.spec,  # prediction compares it with the features that it makes
         "shapes": {name: list(shape) for name, shape in inputs.store.shapes.items()},
         "classes": inputs.classes,
         "best_epoch": state.best_epoch,
@@ -163,7 +174,10 @@ def seed_facts(run: RunTraining, state: TrainingState) -> dict[str, Any]:
 
 
 def save_time(live: Path, weights: Path, seconds: float, device: str) -> None:
-    """``time.json`` beside the live metrics: how long these very weights took. Outside the outs, whose bytes must not depend on it."""
+    """Write ``time.json`` beside the live metrics: the training time of these weights.
+
+    It is not among the outs, because their bytes must not depend on time.
+    """
     live.mkdir(parents=True, exist_ok=True)
     facts = {"weights": file_sha256(weights), "seconds": round(seconds, 1), "device": device}
     (live / "time.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A trained seed on disk: ``seed-K.safetensors`` and, written last, ``seed-K.json`` with what rebuilds the method around the weights."""
+"""A trained seed on disk: ``seed-K.safetensors``, then ``seed-K.json`` with the facts that rebuild the method."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ def facts_path(directory: Path, seed: int) -> Path:
 
 
 def trained_seeds(directory: Path) -> list[int]:
-    """The seeds of a run that were trained, in ascending order."""
+    """List the trained seeds of a run in ascending order."""
     return sorted(int(path.stem.removeprefix("seed-")) for path in directory.glob("seed-*.json"))
 
 
 def save_seed(directory: Path, seed: int, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Write a seed's weights, then its facts: where the facts are, the seed is trained."""
+    """Write a seed's weights, then its facts: a seed with facts is trained."""
     save_tensors(weights_path(directory, seed), weights)
     with replacing(facts_path(directory, seed)) as partial:
         write_sealed(partial, facts)
 
 
 def is_trained(directory: Path, seed: int) -> bool:
-    """Whether an earlier start trained this seed and left it whole; what is damaged is removed."""
+    """Tell whether this seed was trained and is undamaged; damaged files are removed."""
     facts, weights = facts_path(directory, seed), weights_path(directory, seed)
     if not facts.is_file():
         return False
@@ -54,11 +54,11 @@ def is_trained(directory: Path, seed: int) -> bool:
 
 
 def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
-    """(method in eval mode with its trained weights, the facts stored beside them).
+    """Load a seed: (method in eval mode with its trained weights, the facts stored with them).
 
     Raises:
-        PipelineError: the seed was not trained, what was stored of it is damaged or not finite, or the weights do not fit the method;
-            says which are missing or unexpected.
+        PipelineError: the seed was not trained, its files are damaged or not finite, or the weights do not fit the method (the message
+            lists the missing and unexpected ones).
     """
     path, of_weights = facts_path(directory, seed), weights_path(directory, seed)
     if not path.is_file():
@@ -77,7 +77,7 @@ def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
 
 
 def write_curves(directory: Path, histories: Mapping[int, Sequence[Mapping[str, Any]]]) -> None:
-    """``curves.csv``: seed, epoch and every recorded quantity, one line per epoch; ``histories`` by seed."""
+    """Write ``curves.csv``: seed, epoch and every recorded quantity, one line per epoch; ``histories`` is by seed."""
     lines = [{"seed": seed, **line} for seed, history in histories.items() for line in history]
     columns = list(dict.fromkeys(key for line in lines for key in line))
     with open(directory / "curves.csv", "w", encoding="utf-8", newline="") as stream:

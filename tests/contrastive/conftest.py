@@ -26,7 +26,7 @@ SETTINGS = {
 
 
 class World:
-    """Clips of coloured noise whose brightness goes with the pitch of their tone; content number -> bytes."""
+    """Clips of coloured noise, brighter with the pitch of their tone; content number -> bytes."""
 
     def __init__(self, root, splits: str = "t" * 10 + "v" * 5 + "s" * 3) -> None:
         self.cache = Cache(root)

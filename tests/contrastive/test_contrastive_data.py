@@ -1,4 +1,4 @@
-"""Which clips are trained on, and which of their frames."""
+"""The choice of clips to train on, and of their frames."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def ids(items):
 
 
 @pytest.mark.fault(12, 14)
-def test_each_content_once_and_none_that_is_also_held_out(world):
+def test_each_content_is_chosen_once_and_held_out_content_never(world):
     world.add("twin", "train", content=0)  # the bytes of t0 under another id
     world.add("window", "train", content=0, start=3.0)  # the same file, another window: kept, as one group with t0
     world.add("in_val", "train", content=10)
@@ -80,8 +80,8 @@ def test_audio_that_is_not_finite_names_the_clip(world, monkeypatch):
 
 
 @pytest.mark.fault(30)
-def test_frames_that_cannot_be_had_any_more_name_their_clip(world, tmp_path):
-    """Read ahead, in threads, by a fine-tuning under way."""
+def test_a_clip_whose_frames_vanished_is_named(world, tmp_path):
+    """The frames are read ahead, in threads, by a running fine-tuning."""
     lost = world.jobs["t4"]
     world.cache.path(decoding.KIND, lost.key).unlink()
     with pytest.raises(PipelineError, match="clip 't4'"):

@@ -1,4 +1,4 @@
-"""What of an encoder learns, how frames become one embedding, and the two variants; on every visual encoder."""
+"""Trainable parts of an encoder, pooling of frames, and the two variants, on every visual encoder."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_paper_compares_the_features_directly():
         build(encoder, audio_width=7, variant="paper")
 
 
-def test_a_learnt_temperature_is_never_under_one_hundredth():
+def test_a_learned_temperature_is_at_least_one_hundredth():
     model = build(small(), learnable_temperature=True)
     with torch.no_grad():
         model.heads.log_temperature.fill_(math.log(1e-5))

@@ -64,7 +64,7 @@ def test_the_same_loss_and_gradients(batch, clips):
 
 
 class Dropping(nn.Module):
-    """A network whose output depends on the random state; remembers how many clips it was given at a time."""
+    """A network with output that depends on the random state; it records how many clips it got at a time."""
 
     def __init__(self):
         super().__init__()

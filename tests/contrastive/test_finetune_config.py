@@ -1,4 +1,4 @@
-"""The block ``finetune`` and the key ``finetuned`` of params.yaml; what of the DAG follows a fine-tuning."""
+"""The block ``finetune`` and the key ``finetuned`` of params.yaml, and the stages that follow a fine-tuning."""
 
 from __future__ import annotations
 
@@ -59,17 +59,17 @@ def test_a_fine_tuned_feature_set_is_valid(tmp_path):
         ({"variant": "paper", "head_epochs": 1}, {}, ("finetune.eye: ", "paper", "heads")),
     ],
 )
-def test_each_problem_is_told(tmp_path, tuning, feature_set, expected):
+def test_each_problem_is_reported(tmp_path, tuning, feature_set, expected):
     found = problems(tmp_path, params(tuning, **feature_set))
     assert any(problem.startswith(expected[0]) and says(problem, *expected) for problem in found), found
 
 
-def test_the_name_none_is_taken(tmp_path):
+def test_the_name_none_is_reserved(tmp_path):
     content = {**TINY, "finetune": {"none": TUNING}}
     assert [problem for problem in problems(tmp_path, content) if problem.startswith("finetune.none: ") and "'none'" in problem]
 
 
-def test_the_dag_below_a_fine_tuning_is_its_feature_set_and_that_ones_runs(tmp_path, repository):
+def test_a_fine_tuning_is_followed_by_its_feature_set_and_that_sets_runs(tmp_path, repository):
     project = Project(tmp_path, repository)
     project.write_params(params())
     project.commit()

@@ -32,7 +32,7 @@ STEPS = 3 * 3  # epochs x steps of 4, 4 and 2 clips
 
 
 def stop_after(monkeypatch, steps, how):
-    """Do ``how`` instead of step number ``steps``, counted from 0; returns the count of steps begun."""
+    """Do ``how`` instead of step number ``steps``, counted from 0; return the count of steps begun."""
     step, begun = trainer.Finetuner._step, []
 
     def counted(self, rows, batch):
@@ -45,7 +45,7 @@ def stop_after(monkeypatch, steps, how):
     return begun
 
 
-def test_what_is_published_can_be_loaded_and_its_metrics_measured_again(world, tmp_path, monkeypatch):
+def test_published_weights_load_and_reproduce_their_metrics(world, tmp_path, monkeypatch):
     published = world.run(tmp_path / "models/encoders/tuned")
     assert list(published) == ["curve.csv", "encoder.safetensors", "finetune.json", "heads.safetensors"]
     monkeypatch.chdir(tmp_path)
@@ -70,7 +70,7 @@ def test_what_is_published_can_be_loaded_and_its_metrics_measured_again(world, t
     assert 1 <= facts["val"]["after"]["effective_rank"] <= 4  # 5 centred clips
 
 
-def test_it_learns_and_only_where_it_may(world, tmp_path):
+def test_the_loss_falls_and_training_heads_alone_keeps_the_encoder(world, tmp_path):
     original = create("timm", model="test_resnet", weights="none", image_size=32, resize=32).network.state_dict()
     world.run(tmp_path / "all", epochs=12, head_epochs=0, milestones=[], validate_every=12)
     curve = pd.read_csv(tmp_path / "all" / "curve.csv")
@@ -81,7 +81,7 @@ def test_it_learns_and_only_where_it_may(world, tmp_path):
 
 
 @pytest.mark.fault(34)
-def test_the_threads_of_the_settings_decide_whatever_the_process_had(world, tmp_path, monkeypatch):
+def test_threads_of_the_settings_override_those_of_the_process(world, tmp_path, monkeypatch):
     seen = []
     stop_after(monkeypatch, 0, lambda: seen.append(torch.get_num_threads()))
     published = []
@@ -96,7 +96,7 @@ def test_the_threads_of_the_settings_decide_whatever_the_process_had(world, tmp_
     assert published[0] == published[1]
 
 
-def test_every_machine_that_took_part_is_on_record(world, tmp_path, monkeypatch):
+def test_every_machine_that_took_part_is_recorded(world, tmp_path, monkeypatch):
     other = {"processor": "AMD EPYC 7B13", "threads": 4}
 
     def interrupt():
@@ -155,7 +155,7 @@ def test_a_run_stopped_at_any_step_and_resumed_gives_the_same_bytes(world, tmp_p
 
 
 def killed(_, world, directory, steps):
-    torch.set_num_threads(1)  # as the rest of the suite has it: another number of threads adds up in another order
+    torch.set_num_threads(1)  # as in the rest of the suite: the order of sums depends on the number of threads
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, steps, lambda: os.kill(os.getpid(), signal.SIGKILL))
         world.run(directory, train_last=1)  # with frozen maps, which die with the process
@@ -219,7 +219,7 @@ def test_test_clips_are_never_opened_and_validation_clips_never_trained_on(world
 
 @pytest.mark.parametrize("what", ["loss", "gradient"])
 @pytest.mark.fault(31)
-def test_what_is_not_finite_stops_with_the_clips_named_and_the_last_good_weights_stay(world, tmp_path, monkeypatch, what):
+def test_a_non_finite_loss_or_gradient_names_the_clips_and_keeps_the_last_good_weights(world, tmp_path, monkeypatch, what):
     published = tmp_path / "tuned"
     published.mkdir()
     (published / "encoder.safetensors").write_bytes(b"of an earlier run")
@@ -263,8 +263,8 @@ def test_what_is_not_finite_stops_with_the_clips_named_and_the_last_good_weights
     ],
 )
 @pytest.mark.fault(31)
-def test_weights_that_a_step_made_infinite_are_not_published(world, tmp_path, monkeypatch, where, words):
-    """Where the gradients are finite, and so is the loss before it."""
+def test_weights_made_infinite_by_a_step_are_not_published(world, tmp_path, monkeypatch, where, words):
+    """The gradients and the loss before the step are finite."""
     made = trainer.make_optimizer
 
     def breaking(settings, network, heads):
@@ -296,7 +296,7 @@ def test_weights_that_a_step_made_infinite_are_not_published(world, tmp_path, mo
 
 @pytest.mark.parametrize("last", [None, 1])
 @pytest.mark.fault(35)
-def test_two_processes_train_what_one_does(world, tmp_path, last):
+def test_two_processes_train_the_same_weights_as_one(world, tmp_path, last):
     world.run(tmp_path / "one", epochs=1, train_last=last)
     world.run(tmp_path / "two", epochs=1, train_last=last, devices=2)
     for name in ("encoder", "heads"):
@@ -318,7 +318,7 @@ def test_two_processes_train_what_one_does(world, tmp_path, last):
     ],
     ids=["paper", "bf16", "released"],
 )  # fmt: skip
-def test_other_ways_run(world, tmp_path, changes):
+def test_other_settings_run(world, tmp_path, changes):
     if changes.get("variant") == "paper":
         with pytest.raises(PipelineError, match=r"variant: paper.*timm.*yamnet"):
             world.run(tmp_path / "a", **changes)
@@ -350,7 +350,7 @@ def test_the_learning_rate_by_hand():
     )
 
 
-def test_the_fingerprint_follows_settings_and_clips(world):
+def test_the_fingerprint_covers_settings_and_clips(world):
     first = world.finetuning().fingerprint()
     assert world.finetuning().fingerprint() == first
     others = {first, world.finetuning(learning_rate=0.02).fingerprint()}
@@ -367,7 +367,7 @@ def test_the_fingerprint_follows_settings_and_clips(world):
         *((f"pipeline/{name}.py", False) for name in ("encoders/vggish", "methods/avel", "methods/cace_net/spiking", "report/tables")),
     ],
 )
-def test_the_fingerprint_follows_all_code_that_makes_the_weights_and_no_other(world, edited, path, counts):
+def test_the_fingerprint_covers_all_code_that_determines_the_weights_and_no_other(world, edited, path, counts):
     first = world.finetuning().fingerprint()
     edited(path)
     assert (world.finetuning().fingerprint() != first) == counts

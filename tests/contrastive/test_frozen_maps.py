@@ -1,4 +1,4 @@
-"""The maps of frozen blocks, kept: where a network is cut, and that a step from maps is the step from frames."""
+"""Kept maps of frozen blocks: where a network is cut, and that steps from maps equal steps from frames."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ def test_the_cut_is_before_the_first_block_that_learns_and_its_halves_make_the_m
 
 @pytest.mark.parametrize(
     ("options", "last"),
-    [({"model": "test_resnet"}, None), ({"model": "test_vit"}, 2)],  # nothing is frozen; more than its modules in turn
+    [({"model": "test_resnet"}, None), ({"model": "test_vit"}, 2)],  # nothing is frozen; not sequential
 )
-def test_no_cut(options, last):
+def test_networks_that_cannot_be_cut(options, last):
     assert build(options=options, train_last=last).find_cut() is None
 
 
@@ -123,7 +123,7 @@ def test_maps_are_those_of_the_frames_and_made_once(world, tmp_path):
     assert list(tmp_path.glob("*")) == [world.cache.root]  # the file has no name
 
 
-def test_a_fine_tuning_from_maps_is_the_one_from_frames(world, tmp_path, monkeypatch):
+def test_a_fine_tuning_from_maps_equals_one_from_frames(world, tmp_path, monkeypatch):
     loads = []
     load = maps.load_frames
     monkeypatch.setattr(maps, "load_frames", lambda cache, encoder, draw: (loads.append(draw.item.clip), load(cache, encoder, draw))[1])
@@ -140,7 +140,7 @@ def test_a_fine_tuning_from_maps_is_the_one_from_frames(world, tmp_path, monkeyp
     np.testing.assert_allclose(curves[0], curves[1], rtol=1e-4)
 
 
-def test_the_heads_of_the_best_validation_are_what_the_fine_tuning_is_compared_with(world, tmp_path):
+def test_fine_tuning_is_compared_with_the_heads_of_the_best_validation(world, tmp_path):
     def before(**changes):
         facts = json.loads(world.run(tmp_path / str(len(list(tmp_path.iterdir()))), epochs=0, **changes)["finetune.json"])
         return mean_recall(facts["val"]["before"])

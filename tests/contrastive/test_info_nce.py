@@ -103,7 +103,7 @@ def in_one_process(rank, port, visual, audio, groups, out):
 
 
 @pytest.mark.fault(35)
-def test_two_processes_of_half_a_batch_are_one_of_the_whole(tmp_path, free_port):
+def test_two_processes_of_half_a_batch_equal_one_of_the_whole(tmp_path, free_port):
     visual, audio = pairs(6, seed=4)
     groups = torch.tensor([0, 1, 2, 1, 3, 0])  # a clip's other row lies in the other process
     multiprocessing.spawn(in_one_process, (free_port, visual, audio, groups, str(tmp_path)), nprocs=2)

@@ -1,4 +1,4 @@
-"""The cache of another encoder, other weights, another version or other clips is never taken: a key for each."""
+"""Cache keys: entries of other encoders, weights, versions or clips are never used."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STRANGE = 77.0  # a feature that no encoder makes of these clips
 
 
 def poison(world: World) -> None:
-    """Every entry says something strange, so that whoever reads one shows it."""
+    """Replace every entry's numbers by absurd ones, to show whether any is read."""
     for path in (world.cache.root / KIND).rglob("*.npz"):
         arrays, facts = world.cache.get(KIND, path.stem)
         world.cache.put(KIND, path.stem, {"features": np.full_like(arrays["features"], STRANGE)}, facts)
@@ -47,7 +47,7 @@ OTHERS = {
 
 @pytest.fixture(scope="module")
 def poisoned(tmp_path_factory):
-    """A cache whose features are all strange, and are taken where nothing has changed."""
+    """A cache of absurd features, which are read if nothing has changed."""
     root = tmp_path_factory.mktemp("poisoned")
     world = World(root / "cache", contents=(0, 1))
     world.extract(root / "before")
@@ -60,7 +60,7 @@ def poisoned(tmp_path_factory):
 
 @pytest.mark.parametrize("what", OTHERS)
 @pytest.mark.fault(25)
-def test_features_made_otherwise_have_other_keys_and_are_made_anew(poisoned, tmp_path, monkeypatch, what):
+def test_features_of_other_settings_have_other_keys_and_are_computed_again(poisoned, tmp_path, monkeypatch, what):
     shutil.copytree(poisoned / "cache", tmp_path / "cache")
     shutil.copy(poisoned / "own.safetensors", tmp_path)
     world = World(tmp_path / "cache", contents=(0, 1))
@@ -73,7 +73,7 @@ def test_features_made_otherwise_have_other_keys_and_are_made_anew(poisoned, tmp
 
 
 @pytest.mark.fault(25)
-def test_a_weights_file_of_the_same_name_with_other_numbers_is_another(tmp_path):
+def test_a_weights_file_with_other_numbers_has_another_key(tmp_path):
     world, path = World(tmp_path / "cache", contents=(0,)), tmp_path / "own.safetensors"
     weights_file(path, 1)
     settings = changed(visual={**VISUAL, "weights": str(path)})

@@ -82,7 +82,7 @@ def test_features_are_the_encoders_output_averaged_over_the_frames_of_a_segment(
 
 
 @pytest.mark.fault(6)
-def test_bad_clips_are_left_out_and_said_and_short_ones_are_masked(tmp_path):
+def test_bad_clips_are_left_out_and_counted_and_short_clips_are_masked(tmp_path):
     world = World(tmp_path / "cache")
     world.add("short", 7, status="padded", seconds=1.5)
     world.add("broken", 8, status="truncated")
@@ -127,7 +127,7 @@ def test_one_more_clip_is_one_more_encoding_and_equal_bytes_are_encoded_once(tmp
     np.testing.assert_array_equal(store.read("visual", ["clip1"]), store.read("visual", ["clip2"]))
 
 
-def test_a_change_of_one_encoder_leaves_the_other_ones_features(tmp_path, monkeypatch):
+def test_changing_one_encoder_keeps_the_features_of_the_other(tmp_path, monkeypatch):
     world = World(tmp_path / "cache")
     world.extract(tmp_path / "a")
     made = []
@@ -162,8 +162,8 @@ def test_features_that_do_not_fit_the_dtype_stop_with_the_clips_name(tmp_path, m
 
 @pytest.mark.parametrize(("part", "encoder"), [("prepare", "encoder logmel"), ("encode", "audio encoder")])
 @pytest.mark.fault(30)
-def test_a_clip_that_an_encoder_cannot_take_is_named(tmp_path, monkeypatch, part, encoder):
-    """In the message of an error meant for the user, and in a note to any other; a pass mixes clips, so it names all of them."""
+def test_a_clip_that_an_encoder_fails_on_is_named(tmp_path, monkeypatch, part, encoder):
+    """Errors meant for the user name it in the message, others in a note; a pass mixes clips, so all of them are named."""
     world, logmel = World(tmp_path / "cache", contents=(0,)), encoders.ENCODERS.get("logmel")
     for number, (error, text) in enumerate([(PipelineError("odd"), ": odd"), (IndexError("odd"), "")]):
         monkeypatch.setattr(logmel, part, lambda *_, error=error: (_ for _ in ()).throw(error))
@@ -182,8 +182,8 @@ def test_a_clip_that_vanished_from_cache_and_disk_is_named(tmp_path):
 
 @pytest.mark.parametrize("fault", [CacheError("the cache entry x cannot be read"), MemoryError("9 TB"), OSError("Input/output error")])
 @pytest.mark.fault(30)
-def test_whatever_ends_a_loading_thread_names_its_clip(tmp_path, monkeypatch, fault):
-    """The third of four clips, loaded ahead beside others: the error is the loader's own, and ends the extraction."""
+def test_any_error_of_a_loading_thread_names_its_clip(tmp_path, monkeypatch, fault):
+    """The third of four clips fails while others are loaded: the original error ends the extraction."""
     world, read = World(tmp_path / "cache"), Cache.get
     third = world.jobs["clip2"].key
 
@@ -201,8 +201,8 @@ def test_whatever_ends_a_loading_thread_names_its_clip(tmp_path, monkeypatch, fa
 
 
 @pytest.mark.fault(34)
-def test_bytes_depend_on_nothing_but_the_clip(tmp_path):
-    """Not on workers, on neighbours, on their order, or on what the cache holds. A pass of 4 rows spans clips of 6 frames, 3 sounds."""
+def test_bytes_depend_on_the_clip_alone(tmp_path):
+    """Not on workers, neighbours, order or the cache's content. A pass of 4 rows spans clips of 6 frames and 3 sounds."""
     settings = changed(dtype="float32")  # every last bit
     world = World(tmp_path / "all", contents=range(5))
     world.extract(tmp_path / "expected", settings, workers=1)
@@ -239,7 +239,7 @@ def test_bfloat16_has_its_own_entries_and_nearly_the_same_numbers(tmp_path):
     assert [store.spec["precision"] for store in stores] == ["float32", "bfloat16"]
 
 
-def test_frames_are_kept_apart_where_the_encoder_says_so(tmp_path):
+def test_frames_are_kept_apart_if_the_encoder_is_set_to(tmp_path):
     world = World(tmp_path / "cache", contents=(0, 1))
     world.extract(tmp_path / "kept", changed(dtype="float32", visual={**VISUAL, "frames": "keep"}))
     world.extract(tmp_path / "mean", changed(dtype="float32"))
@@ -252,7 +252,7 @@ def test_frames_are_kept_apart_where_the_encoder_says_so(tmp_path):
 
 
 @pytest.mark.fault(27)
-def test_memory_that_runs_out_halves_the_pass_and_keeps_the_numbers(tmp_path, monkeypatch, capsys):
+def test_running_out_of_memory_halves_the_pass_and_keeps_the_numbers(tmp_path, monkeypatch, capsys):
     World(tmp_path / "whole").extract(tmp_path / "a")
     network, sizes = encoders.ENCODERS.get("efficientnet_lite0"), []
     encode = network.encode
@@ -273,7 +273,7 @@ def test_memory_that_runs_out_halves_the_pass_and_keeps_the_numbers(tmp_path, mo
     assert says(capsys.readouterr().out, "4 rows", "memory", "cpu", "2")
 
 
-def test_little_is_held_ahead_of_the_encoder(tmp_path, monkeypatch):
+def test_few_clips_are_held_ahead_of_the_encoder(tmp_path, monkeypatch):
     loaded, finished, most = [], [], []
     prepare, store = ClipEncoder.prepare, ClipEncoder.store
     monkeypatch.setattr(ClipEncoder, "prepare", lambda self, clip: (loaded.append(clip), prepare(self, clip))[1])
@@ -291,7 +291,7 @@ def test_little_is_held_ahead_of_the_encoder(tmp_path, monkeypatch):
 
 
 def test_a_store_filled_from_the_cache_of_two_machines_names_both(tmp_path, monkeypatch):
-    """And says no more than one where one made everything, whatever was in the cache."""
+    """If one machine made everything, only that one is named, whatever else is in the cache."""
     other = {"processor": "AMD EPYC 7B13", "threads": 1}
     world = World(tmp_path / "cache", contents=(0, 1))
     with monkeypatch.context() as elsewhere:
@@ -311,7 +311,7 @@ def test_a_store_filled_from_the_cache_of_two_machines_names_both(tmp_path, monk
     assert extraction.machines == here
 
 
-def test_an_entry_of_an_earlier_version_is_of_an_unknown_machine(tmp_path):
+def test_an_entry_of_an_earlier_version_has_an_unknown_machine(tmp_path):
     world = World(tmp_path / "cache", contents=(0,))
     extraction = Extraction(SETTINGS, world.jobs, world.cache, 1)
     for clip in extraction.plan.clips(pd.DataFrame(world.verdicts)):
@@ -322,14 +322,14 @@ def test_an_entry_of_an_earlier_version_is_of_an_unknown_machine(tmp_path):
     assert extraction.machines == [UNKNOWN]
 
 
-def test_the_way_the_time_went_is_told(tmp_path, capsys):
+def test_the_time_spent_is_reported(tmp_path, capsys):
     World(tmp_path / "cache").extract(tmp_path / "a")
     line = capsys.readouterr().out.splitlines()[0]
     assert re.fullmatch(r"extract: 4 clips .* clips/s.* \d+ % of 2\b.* \d+ % of 2\b.*(input|encode)-bound", line)
 
 
 def test_another_engine_fills_the_same_store(tmp_path):
-    """An engine that gets the clips one by one, last first, as one on other machines might."""
+    """The engine encodes the clips one by one, last first, as an engine on other machines might."""
 
     class OneByOne:
         def __init__(self, encoder):

@@ -45,7 +45,7 @@ def save(root, file, clip, values):
 
 
 def write_llp(root):
-    """Every stream of every clip; returns what they hold."""
+    """Write every stream of every clip; return their numbers."""
     rng, held = np.random.default_rng(0), {}
     for clip in CLIPS:
         frames, labels = rng.random((80, 6), np.float32), rng.integers(0, 2, (T, 25))
@@ -164,7 +164,7 @@ def test_an_average_of_one_row_is_that_row():
     assert average(np.array([[1.0, 2.0]]), 3, 4).tolist() == [[1, 2], [1, 2], [1, 2], [0, 0]]
 
 
-def test_a_clap_map_brought_to_segments_first_gives_valors_numbers_after_the_projection():
+def test_clap_map_reduction_commutes_with_valors_projection():
     """VALOR's order of operations in float64 (resize, project, mean, average) against ours (resize, mean, average, then project)."""
     rng = np.random.default_rng(2)
     published = rng.normal(size=(64, 7)).astype(np.float32)
@@ -204,8 +204,8 @@ def test_a_file_cut_off_between_check_and_reading_is_an_error_with_its_name(tmp_
     assert not (tmp_path / "store" / "spec.json").exists()
 
 
-def test_labels_of_training_clips_are_asked_of_no_other(tmp_path):
-    """A clip that is not trained on needs no file of them, and one that it has is not read: -1 stands in its place."""
+def test_training_only_labels_are_not_needed_for_other_clips(tmp_path):
+    """Clips outside the training split need no file; an existing one is not read, and -1 is stored instead."""
     held = write_llp(tmp_path)
     rows = index().assign(split=["val", "train", "test"])
     labels = {**LLP["others"]["visual_labels"], "training_only": True}
@@ -226,6 +226,6 @@ def test_labels_of_training_clips_are_asked_of_no_other(tmp_path):
 
 
 @pytest.mark.parametrize("stream", ["visual", "audio"])
-def test_features_are_needed_of_every_clip(tmp_path, stream):
-    with pytest.raises(ValueError, match=r"visual and audio.*every clip"):
+def test_every_clip_needs_features(tmp_path, stream):
+    with pytest.raises(ValueError, match=rf"{stream}.*training_only"):
         ImportSet(directory=tmp_path, **{**LLP, stream: {**LLP[stream], "training_only": True}})

@@ -66,6 +66,6 @@ def test_an_error_ends_the_run_without_the_work_that_waits():
     assert done == []
 
 
-def test_the_busier_side_is_named():
+def test_the_summary_names_the_bottleneck():
     assert says(str(Throughput(24, 8.0, 3.2, 12.0, 2, 2)), "24 clips", "8.0 s", "3.00 clips/s", "20 % of 2", "75 % of 2", "encode-bound")
     assert says(str(Throughput(24, 8.0, 100.0, 4.0, 16, 1)), "78 % of 16", "50 % of 1", "input-bound")

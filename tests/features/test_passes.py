@@ -40,7 +40,7 @@ def test_rows_are_packed_into_full_passes_in_order():
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.fault(27, 34)
-def test_a_rows_bytes_depend_neither_on_its_place_nor_on_its_neighbours(name, precision):
+def test_a_rows_bytes_do_not_depend_on_its_place_or_neighbours(name, precision):
     encoder = encoders.create(name, **KINDS[name])
     encode = PassEncoder(encoder, CPU, precision, 5)
     size = encode.size
@@ -57,7 +57,7 @@ def test_a_rows_bytes_depend_neither_on_its_place_nor_on_its_neighbours(name, pr
 @pytest.mark.parametrize("name", [name for name in KINDS if encoders.ENCODERS.get(name).modality == "visual"])
 def test_channels_last_and_freezing_change_nothing_but_the_speed(name):
     encoder = encoders.create(name, **KINDS[name])
-    for module in encoder.modules():  # batch norms as trained ones are: folding one with mean 0 and variance 1 would prove little
+    for module in encoder.modules():  # like trained batch norms: folding one with mean 0 and variance 1 would prove little
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
             torch.nn.init.uniform_(module.running_var, 0.5, 2.0)
@@ -70,7 +70,7 @@ def test_channels_last_and_freezing_change_nothing_but_the_speed(name):
         torch.testing.assert_close(encode(rows[:chunk]), plain[:chunk], **close)
 
 
-def test_a_network_that_cannot_be_traced_runs_as_it_is(monkeypatch):
+def test_a_network_that_cannot_be_traced_runs_unfrozen(monkeypatch):
     encoder = encoders.create("resnet50", weights="none", image_size=64)
     monkeypatch.setattr(encoder, "feature_map", lambda batch: torch.full((len(batch), 8, 1, 1), float(batch.numpy().max())))
     rows = rows_for(encoder, 4)
@@ -97,7 +97,7 @@ def test_a_row_that_never_fits_is_an_error_that_says_what_to_do(monkeypatch, err
 
 
 @pytest.mark.fault(27)
-def test_other_errors_are_not_taken_for_a_lack_of_memory(monkeypatch):
+def test_other_errors_are_not_mistaken_for_running_out_of_memory(monkeypatch):
     encoder = encoders.create("logmel")
 
     def wrong(batch):

@@ -1,4 +1,4 @@
-"""Settings changed behind the back of `decode`: every stage that looks at clips refuses, and no wrong number is stored for good."""
+"""Settings changed without running `decode` again: every stage that reads clips refuses, and stores no wrong number."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ OTHERWISE = [
 
 @pytest.mark.parametrize("change", OTHERWISE, ids=str)
 @pytest.mark.fault(25)
-def test_extract_and_finetune_refuse_clips_decoded_otherwise(project, change):
+def test_extract_and_finetune_refuse_clips_decoded_with_other_settings(project, change):
     project.write(**change)
     for stage, name in ((extract, "first"), (finetune, "tuned")):
         with pytest.raises(PipelineError, match=r"(?s)^4 of 4 clips .*`dvc repro decode`.*\n  - "):
@@ -108,8 +108,8 @@ def test_extract_and_finetune_refuse_clips_decoded_otherwise(project, change):
     assert not (FEATURES / "first").exists()
 
 
-def test_a_changed_setting_without_decode_poisons_no_features(project, decoded, monkeypatch, tmp_path):
-    """The recipe of the fault: another frame_offset, extract alone, then the old params again."""
+def test_a_changed_setting_without_decode_stores_no_wrong_features(project, decoded, monkeypatch, tmp_path):
+    """The fault as it occurred: another frame_offset, extract alone, then the old params again."""
     project.write(media={"frame_offset": 0.1})
     with pytest.raises(PipelineError, match="`dvc repro decode`"):
         extract.main("first")
@@ -119,7 +119,7 @@ def test_a_changed_setting_without_decode_poisons_no_features(project, decoded, 
         np.testing.assert_array_equal(after[modality], values)
 
 
-def test_after_decode_the_changed_setting_gives_its_own_features_and_the_old_ones_are_still_there(project, capsys):
+def test_after_decode_a_changed_setting_gets_new_features_and_keeps_the_old(project, capsys):
     before = project.features()
     project.write(media={"frame_offset": 0.1})
     decode.main()
@@ -134,12 +134,12 @@ def test_after_decode_the_changed_setting_gives_its_own_features_and_the_old_one
         np.testing.assert_array_equal(before[modality], again[modality])
 
 
-def test_working_settings_are_no_difference(project):
+def test_working_settings_do_not_matter(project):
     project.write(media={"workers": 2, "timeout_seconds": 9.0})
     extract.main("first")
 
 
-def test_all_that_moves_a_clip_is_told_from_the_manifest(project):
+def test_every_difference_in_decoding_is_noticed_in_the_manifest(project):
     _, rows, manifest, jobs = project.clips()
     check_manifest(manifest, jobs)
     clip = min(jobs)
@@ -152,7 +152,7 @@ def test_all_that_moves_a_clip_is_told_from_the_manifest(project):
         check_manifest(manifest[manifest["clip"] != clip], jobs)
 
 
-def test_an_evicted_entry_is_not_made_again_under_another_key(project):
+def test_an_evicted_entry_is_not_remade_under_another_key(project):
     cache, _, manifest, jobs = project.clips()
     clip, key = manifest["clip"][0], manifest["key"][0]
     cache.path(KIND, key).unlink()
@@ -193,7 +193,7 @@ def test_a_file_that_changed_since_index_is_not_stored_under_the_old_ones_hash(p
     assert decode_clips([job], [], job.settings)["status"].tolist() == ["ok"]
 
 
-def test_that_a_file_is_away_for_a_moment_is_not_kept(project, tmp_path):
+def test_a_temporarily_missing_file_is_not_remembered(project, tmp_path):
     cache, _, _, jobs = project.clips()
     source = next(iter(jobs.values()))
     job = replace(source, file=str(tmp_path / "film.mp4"))
@@ -203,7 +203,7 @@ def test_that_a_file_is_away_for_a_moment_is_not_kept(project, tmp_path):
     assert decode_clips([job], [], job.settings)["status"].tolist() == ["ok"]
 
 
-def test_that_memory_ran_out_is_not_kept(project, monkeypatch):
+def test_running_out_of_memory_is_not_remembered(project, monkeypatch):
     from pipeline.media import clip as media_clip
     from pipeline.media import decoding
 

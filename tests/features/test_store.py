@@ -54,7 +54,7 @@ def test_an_empty_store_is_a_store(tmp_path):
     assert store.valid([]).shape == (0, 3)
 
 
-def test_a_directory_that_is_no_store_is_named(tmp_path):
+def test_a_directory_that_is_not_a_store_is_named(tmp_path):
     with pytest.raises(PipelineError, match="feature store"):
         FeatureStore(tmp_path)
 
@@ -76,7 +76,7 @@ def test_a_damaged_file_is_refused_with_its_place(tmp_path, name, place, damage)
         FeatureStore(tmp_path).read(name.partition("-")[0], ["clip1"])
 
 
-def test_a_shard_that_is_gone_is_named(tmp_path):
+def test_a_missing_shard_is_named(tmp_path):
     write_store(tmp_path, (entry(number) for number in range(3)), 3, SPEC)
     (tmp_path / "audio-000.npy").unlink()
     with pytest.raises(PipelineError, match=r"audio-000\.npy"):

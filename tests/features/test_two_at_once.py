@@ -1,4 +1,4 @@
-"""Two at work on the same thing: one entry, one row, whoever is first; and what each reads is whole."""
+"""Two processes or threads at work on the same entry: it is stored once, and each reads it whole."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ENTRY = np.arange(200_000, dtype=np.float32)
 
 
 def put_and_get(root: Path, times: int) -> None:
-    """Write one entry again and again, and read it: whole, whoever has written it."""
+    """Write one entry again and again, and check that every reading is whole, whoever wrote it."""
     cache = Cache(root)
     for _ in range(times):
         cache.put(KIND, KEY, {"features": ENTRY}, {"machine": "one"})
@@ -32,7 +32,7 @@ def put_and_get(root: Path, times: int) -> None:
 
 
 def together(works: list[Callable[[], None]]) -> None:
-    """Each in a thread of its own, all at once; raises what the first of them raised."""
+    """Run each in a thread of its own, all at once; raise the first error."""
     with ThreadPoolExecutor(len(works)) as pool:
         for done in [pool.submit(work) for work in works]:
             done.result()
@@ -63,7 +63,7 @@ def test_threads_of_one_process_do_not_write_into_each_others_file(tmp_path):
 
 
 @pytest.mark.fault(24)
-def test_two_extractions_over_one_cache_store_every_clip_once(tmp_path):
+def test_two_extractions_sharing_a_cache_store_every_clip_once(tmp_path):
     World(tmp_path / "alone").extract(tmp_path / "expected")
     world = World(tmp_path / "cache")
     for name in ("one", "two"):
@@ -79,8 +79,8 @@ def test_two_extractions_over_one_cache_store_every_clip_once(tmp_path):
 
 
 @pytest.mark.fault(24)
-def test_one_of_two_starts_of_a_stage_gets_the_shards(tmp_path):
-    """The other is refused before it opens one; so no row is written twice."""
+def test_only_one_of_two_starts_of_a_stage_writes_the_shards(tmp_path):
+    """The other is refused before it opens a shard, so no row is written twice."""
     script = (
         "import sys; from pathlib import Path\nfrom pipeline.stage import only_one, publishing\nfrom pipeline.errors import PipelineError\n"
         "try:\n with only_one('extract-a'), publishing(Path('features'), resume='abc') as work:\n"

@@ -31,7 +31,7 @@ REFUSED = {
     "media__sample_rotate_and_reflect.mp4": "pictures of",  # decord turns, but does not mirror
     "moviepy__-video-with-dash-.mp4": "shape mismatch",  # one pixel wide and high
     "streamio-ffmpeg__weird_aspect.small.mpg": "duplicate frames",
-    "torchcodec__nasa_13013.mp4": "several tracks",  # of pictures
+    "torchcodec__nasa_13013.mp4": "tracks",  # several of pictures
 }
 
 

@@ -1,4 +1,4 @@
-"""Trainings that a child process can import, in place of real ones: what becomes of the processes needs no torch."""
+"""Stand-ins for trainings that a child process can import without torch, to test what happens to the processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.errors import PipelineError
 
 
 def stoppable(directory: Path, seed: int, bar) -> None:
-    """Note that the seed runs, and which process trains it; run until SIGTERM comes, then leave a checkpoint."""
+    """Record the seed and its process, run until SIGTERM, then write a checkpoint."""
 
     def stop(*_: object) -> None:
         (directory / f"{seed}.checkpoint").touch()
@@ -28,7 +28,7 @@ def stoppable(directory: Path, seed: int, bar) -> None:
 
 
 def finishing(directory: Path, seed: int, bar) -> None:
-    """Count the trainings under way, this one included."""
+    """Count the running trainings, including this one."""
     mark = directory / f"{seed}.here"
     mark.touch()
     time.sleep(0.3)
@@ -37,7 +37,7 @@ def finishing(directory: Path, seed: int, bar) -> None:
 
 
 def failing(directory: Path, seed: int, bar) -> None:
-    """Seed 1 finds something wrong as soon as the other runs; the other is stoppable."""
+    """Fail in seed 1 as soon as the other seed runs; the other can be stopped."""
     if seed != 1:
         stoppable(directory, seed, bar)
     while not list(directory.glob("*.running")):

@@ -1,4 +1,4 @@
-"""A checkpoint that someone has made: refused, and nothing of it has run."""
+"""A forged checkpoint is refused, and none of its code runs."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_what_was_saved_comes_back(tmp_path):
 
 @pytest.mark.parametrize("form", ["torch", "pickle"])
 @pytest.mark.fault(37)
-def test_a_checkpoint_that_would_run_a_command_is_refused_unrun(tmp_path, form):
-    """Its digest is right, as whoever wrote it could make it."""
+def test_a_checkpoint_that_would_run_a_command_is_refused_without_running_it(tmp_path, form):
+    """The digest is right, because a forger can compute it."""
     body, trace, path = io.BytesIO(), tmp_path / "trace", tmp_path / "seed-3.checkpoint"
     content = {"state": Hostile(f"touch {trace}"), "random": torch.get_rng_state(), "random_cuda": []}
     torch.save(content, body) if form == "torch" else pickle.dump(content, body)

@@ -1,4 +1,4 @@
-"""Clips of test whose bytes training has seen under another id."""
+"""Test clips with the bytes of a training clip under another id."""
 
 import json
 
@@ -10,7 +10,7 @@ from pipeline.training.evaluate import evaluate_run
 
 
 @pytest.mark.fault(14)
-def test_test_is_scored_without_the_bytes_that_train_holds_under_another_id(tmp_path):
+def test_unseen_scores_leave_out_training_bytes_under_another_id(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
     train(inputs, tmp_path / "run")
     inputs.index["sha256"], inputs.index["start"] = [f"{number:064x}" for number in range(len(SPLITS))], 0.0

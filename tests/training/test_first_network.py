@@ -1,4 +1,4 @@
-"""A run of parsing: a motion stream reaches its method, and a network trained first is not trained twice, wherever the run is killed."""
+"""Parsing runs: a motion stream reaches the method, and a killed run does not train its first network twice."""
 
 from __future__ import annotations
 
@@ -85,8 +85,8 @@ def test_a_damaged_first_network_is_trained_again_with_a_sentence(inputs, tmp_pa
     assert says(capsys.readouterr().err, f"{first} is damaged", "seed 3", "again")
 
 
-# In the first network, between the two, in the second; CMPAE, whose first network is JoMoLD's, within an epoch, whose batches it counts;
-# MA, which keeps something of every clip; CoLeaF around CMPAE, with three steps a batch.
+# Kills in the first network, between the two, and in the second; CMPAE, with JoMoLD as first network, within an epoch, because it counts
+# batches; MA, because it keeps a state for every clip; CoLeaF around CMPAE, with three steps a batch.
 @pytest.mark.parametrize(
     ("method", "after"),
     [("jomold", 2), ("jomold", STEPS), ("jomold", STEPS + 4), ("cmpae", STEPS + 4), ("ma", STEPS + 4), ("coleaf", STEPS + 4)],
@@ -113,7 +113,7 @@ def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path
     assert batches == [0, 1, 2] * 6
 
 
-def test_the_ratios_are_kept_with_the_weights_and_every_stream_counts(inputs, tmp_path):
+def test_ratios_are_stored_with_the_weights_and_every_stream_matters(inputs, tmp_path):
     train(inputs, tmp_path / "models")
     weights = load_file(tmp_path / "models" / "seed-3.safetensors")
     assert 0 < weights["noise_visual"].max() <= 1
@@ -130,7 +130,7 @@ def test_the_ratios_are_kept_with_the_weights_and_every_stream_counts(inputs, tm
     assert batch.others["motion"].dtype == torch.float64
 
 
-def test_removed_labels_are_kept_by_annotation_row_and_the_last_epoch_is_taken(inputs, tmp_path):
+def test_removed_labels_are_stored_by_annotation_row_and_the_last_epoch_is_kept(inputs, tmp_path):
     inputs = run("ma", inputs.store, inputs.index.iloc[::-1])
     data = inputs.training_split()
     assert data.targets.rows.tolist() == data.rows == list(range(9, -1, -1))
@@ -143,13 +143,13 @@ def test_removed_labels_are_kept_by_annotation_row_and_the_last_epoch_is_taken(i
     assert json.loads((tmp_path / "models" / "seed-3.json").read_text(encoding="utf-8"))["best_epoch"] == 2
 
 
-def test_a_selection_that_is_no_metric_is_refused(inputs, tmp_path):
+def test_an_unknown_selection_metric_is_refused(inputs, tmp_path):
     inputs.settings["recipe"]["selection"] = "event/B"
     with pytest.raises(PipelineError, match=r"recipe\.selection: .*'event/B'.*segment/A, "):
         train(inputs, tmp_path / "models")
 
 
-def test_a_selection_by_what_trivial_answers_score_is_refused(inputs, tmp_path):
+def test_selection_by_a_baseline_score_is_refused(inputs, tmp_path):
     inputs.settings["recipe"]["selection"] = "baseline_nothing"
     with pytest.raises(PipelineError, match=r"recipe\.selection: .*baseline_nothing"):
         train(inputs, tmp_path / "models")
@@ -162,7 +162,7 @@ def test_the_epoch_is_picked_by_the_metric_of_the_recipe(inputs, tmp_path, monke
     assert json.loads((tmp_path / "models" / "seed-3.json").read_text(encoding="utf-8"))["best_epoch"] == 1
 
 
-def test_of_coleaf_the_anchor_is_kept_and_all_its_steps_are_recorded(inputs, tmp_path):
+def test_coleaf_keeps_its_anchor_and_records_all_its_steps(inputs, tmp_path):
     inputs = run("coleaf", inputs.store, inputs.index)
     train(inputs, tmp_path / "models")
     weights = load_file(tmp_path / "models" / "seed-3.safetensors")
@@ -183,7 +183,7 @@ def test_of_coleaf_the_anchor_is_kept_and_all_its_steps_are_recorded(inputs, tmp
 
 
 def test_a_step_without_a_finite_loss_ends_its_batch(inputs, tmp_path, monkeypatch):
-    """The step before it stands, none comes after it, and nothing of the batch is recorded: means are over the other batches' clips."""
+    """The step before it is kept, no step follows, and the batch is not recorded: means are over the other batches' clips."""
     taken, totals = [], []
 
     def steps(method, batch, targets, progress):

@@ -1,4 +1,4 @@
-"""Every trained seed and every evaluation says which machine made it; a training resumed on another one names both."""
+"""Every trained seed and every evaluation records its machine; a training resumed on another machine records both."""
 
 import json
 from dataclasses import replace
@@ -23,7 +23,7 @@ def machines_of(directory, seed=3):
 
 
 def stop_at_step(monkeypatch, number):
-    """Kill the training before its step ``number``; returns what lets it run again."""
+    """Kill the training before its step ``number``; return a function that lets it run again."""
     step, count = loop.Trainer._step, []
 
     def counted(self, *arguments):
@@ -36,7 +36,7 @@ def stop_at_step(monkeypatch, number):
     return lambda: monkeypatch.setattr(loop.Trainer, "_step", step)
 
 
-def test_a_seed_names_its_machine_and_evaluate_hands_it_on(tmp_path):
+def test_a_seed_records_its_machine_and_evaluate_passes_it_on(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
     gpu = {"gpu": "NVIDIA H100"}
     inputs = replace(inputs, made_with={"params": {"features": {"plain": {"dtype": "float32"}}}, "machines": {"features": [gpu]}})
@@ -55,7 +55,7 @@ def test_a_seed_names_its_machine_and_evaluate_hands_it_on(tmp_path):
     assert "checkpoint_seconds" not in params["train"]  # how to work, not what comes out
 
 
-def test_features_made_anew_between_training_and_evaluation_are_both_on_record(tmp_path):
+def test_features_remade_between_training_and_evaluation_are_both_recorded(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1, seeds=(3,))
     inputs = replace(inputs, made_with={"params": {"media": {"frames_per_second": 2.0}}, "machines": {"features": [OTHER]}})
     train(inputs, tmp_path / "run")
@@ -67,7 +67,7 @@ def test_features_made_anew_between_training_and_evaluation_are_both_on_record(t
     assert made_with["machines"]["features"] == [this_machine(), OTHER]
 
 
-def test_a_training_resumed_on_another_machine_names_both(tmp_path, monkeypatch):
+def test_a_training_resumed_on_another_machine_records_both(tmp_path, monkeypatch):
     inputs = make_inputs(tmp_path, seeds=(3,))
     let_go = stop_at_step(monkeypatch, 5)
     monkeypatch.setattr(epochs, "this_machine", lambda device: OTHER)
@@ -79,7 +79,7 @@ def test_a_training_resumed_on_another_machine_names_both(tmp_path, monkeypatch)
     assert machines_of(tmp_path / "run") == [OTHER, this_machine()]
 
 
-def test_a_network_trained_first_on_another_machine_is_named_too(parsing_inputs, tmp_path, monkeypatch):  # noqa: F811
+def test_the_machine_of_a_first_network_is_recorded_too(parsing_inputs, tmp_path, monkeypatch):  # noqa: F811
     stop_at_step(monkeypatch, 3 * 3 + 1)  # the first network is whole, the second not begun
     monkeypatch.setattr(epochs, "this_machine", lambda device: OTHER)
     with pytest.raises(KeyboardInterrupt):
@@ -90,7 +90,7 @@ def test_a_network_trained_first_on_another_machine_is_named_too(parsing_inputs,
     assert machines_of(tmp_path / "run") == [OTHER, this_machine()]
 
 
-def test_seeds_of_an_earlier_version_are_of_an_unknown_machine(tmp_path):
+def test_seeds_of_an_earlier_version_have_an_unknown_machine(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
     train(inputs, tmp_path / "run")
     path = tmp_path / "run" / "seed-3.json"
@@ -105,7 +105,7 @@ def test_seeds_of_an_earlier_version_are_of_an_unknown_machine(tmp_path):
     assert made_with["machines"]["training"]["4"] == [this_machine()]
 
 
-def test_the_threads_on_record_are_those_that_computed(tmp_path):
+def test_the_recorded_threads_are_the_threads_used(tmp_path):
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

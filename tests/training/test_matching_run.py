@@ -31,7 +31,7 @@ SETTINGS = TrainSettings(device="cpu", published_protocol=True)
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
-    """(store, index): in event segments the class is written plainly into both features; the last test clip asks nothing."""
+    """(store, index): features show the class in event segments; the last test clip has no queries."""
     directory = tmp_path_factory.mktemp("features")
     entries = []
     for number, (start, length) in enumerate(SPANS):
@@ -55,7 +55,7 @@ def world(tmp_path_factory):
     )
 
 
-def test_every_matching_method_goes_from_features_to_the_table(world, tmp_path):
+def test_every_matching_method_is_trained_evaluated_and_reported(world, tmp_path):
     runs = {}
     for method, narrow in METHODS_HERE.items():
         runs[method] = Run(task="cml", method=method, features="plain", seeds=[0, 1])
@@ -99,9 +99,9 @@ def test_every_matching_method_goes_from_features_to_the_table(world, tmp_path):
     assert "ccln_matching" in (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
 
 
-def test_a_run_is_scored_where_the_clips_that_train_does_not_hold_ask_nothing(world, tmp_path):
+def test_a_run_is_scored_if_its_unseen_clips_have_no_queries(world, tmp_path):
     store, index = world
-    for name, repeated in (("nothing", slice(24, 32)), ("something", slice(24, 30))):  # the last test clip, which asks nothing, stays
+    for name, repeated in (("nothing", slice(24, 32)), ("something", slice(24, 30))):  # the last test clip, without queries, stays
         rows = pd.concat([index, index.iloc[repeated].assign(split="train")])
         run = Run(task="cml", method="avdln", features="plain", seeds=[0])
         inputs = RunInputs(name, run, {"recipe": {"epochs": 1}}, store, rows, CLASSES)

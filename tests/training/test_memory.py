@@ -1,4 +1,7 @@
-"""Freed memory is kept: the second tensor of a size is not mapped in again. In a process of its own, which it changes for good."""
+"""Freed memory is kept: a second tensor of the same size is not mapped in again.
+
+Tested in a process of its own, because the setting cannot be undone.
+"""
 
 from __future__ import annotations
 

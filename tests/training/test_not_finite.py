@@ -1,4 +1,4 @@
-"""Gradients, weights and scores that are not finite: skipped, counted, named, never kept, refused where they are read."""
+"""Gradients, weights and scores that are not finite are skipped, counted, named, never kept, and refused when read."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ STEPS = 3  # of an epoch: ten clips in batches of four
 
 
 def run(root: Path, epochs: int = 4, **recipe):
-    """One seed whose last epoch is kept."""
+    """One seed, keeping its last epoch."""
     inputs = make_inputs(root, epochs=epochs, seeds=(3,))
     inputs.settings["recipe"] |= {"selection": "last", "clip_norm": None, **recipe}
     return inputs
@@ -38,7 +38,7 @@ def weights_of(directory: Path) -> dict[str, torch.Tensor]:
 
 
 def poison_gradients(monkeypatch, steps, value=torch.inf) -> list[list[str]]:
-    """One number of the gradient of these steps (from 0); returns the clips of every step."""
+    """Set one number of the gradient at these steps (from 0); return the clips of every step."""
     backward, step, clips = loop.Trainer._update, loop.Trainer._step, []
 
     def noted(self, rows, progress):
@@ -64,7 +64,7 @@ def poison_gradients(monkeypatch, steps, value=torch.inf) -> list[list[str]]:
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 @pytest.mark.fault(31)
 def test_an_infinite_gradient_in_the_last_step_is_skipped_counted_and_named(tmp_path, monkeypatch, clip_norm, value):
-    """What is published is what all other steps made: the same run whose last batch is left out."""
+    """The published weights are those of the same run without its last batch."""
     inputs = run(tmp_path / "a", clip_norm=clip_norm)
     clips = poison_gradients(monkeypatch, {4 * STEPS - 1}, value)
     train(inputs, tmp_path / "run")
@@ -78,21 +78,21 @@ def test_an_infinite_gradient_in_the_last_step_is_skipped_counted_and_named(tmp_
     assert all(torch.equal(value, weights_of(tmp_path / "without")[name]) for name, value in weights_of(tmp_path / "run").items())
 
 
-def test_a_large_gradient_is_no_infinite_one(tmp_path, monkeypatch):
-    """Whose sum of squares is infinite in float32."""
+def test_a_large_finite_gradient_is_not_skipped(tmp_path, monkeypatch):
+    """The sum of its squares is infinite in float32."""
     poison_gradients(monkeypatch, {1}, 1e25)
     train(run(tmp_path), tmp_path / "run")
     assert facts_of(tmp_path / "run")["skipped_steps"] == 0
 
 
-def test_a_healthy_run_says_nothing_of_faults(tmp_path):
+def test_a_healthy_run_reports_no_faults(tmp_path):
     train(run(tmp_path), tmp_path / "run")
     assert facts_of(tmp_path / "run")["skipped_steps"] == 0
     assert "faults" not in facts_of(tmp_path / "run")
 
 
 @pytest.mark.fault(31)
-def test_patience_ends_with_gradients_as_with_losses(tmp_path, monkeypatch):
+def test_nonfinite_patience_counts_gradients_like_losses(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         clips = poison_gradients(patch, {0, 2, 3, 5})
         with pytest.raises(PipelineError, match=r"gradient.* 4 .*epoch 1.*: clip\d+, clip\d+$"):
@@ -119,7 +119,7 @@ def test_an_epoch_without_a_step_is_never_the_best(tmp_path, monkeypatch, valida
 
 
 @pytest.mark.fault(31)
-def test_where_no_epoch_can_be_kept_nothing_is_published(tmp_path, monkeypatch):
+def test_nothing_is_published_if_no_epoch_can_be_kept(tmp_path, monkeypatch):
     poison_gradients(monkeypatch, {0, 1, 2})
     with pytest.raises(PipelineError, match=r"run, seed 3: .*epoch 0.*skipped"):
         train(run(tmp_path, epochs=1), tmp_path / "run")
@@ -128,8 +128,8 @@ def test_where_no_epoch_can_be_kept_nothing_is_published(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("validation", [True, False])
 @pytest.mark.fault(31)
-def test_weights_that_a_step_made_infinite_are_never_kept(tmp_path, monkeypatch, validation):
-    """With validation its scores tell; without, the weights themselves."""
+def test_weights_made_infinite_by_a_step_are_never_kept(tmp_path, monkeypatch, validation):
+    """With validation the scores show it, without validation the weights."""
     steps = 0
 
     class Breaking(torch.optim.Adam):
@@ -172,7 +172,7 @@ def test_stored_weights_that_are_not_finite_are_refused_with_their_file(tmp_path
 
 
 @pytest.mark.fault(31)
-def test_finite_weights_that_answer_with_nan_are_refused_by_evaluation(tmp_path):
+def test_evaluation_refuses_finite_weights_that_predict_nan(tmp_path):
     inputs = run(tmp_path, epochs=1)
     train(inputs, tmp_path / "run")
     spoil(tmp_path / "run", 3e38)
@@ -181,7 +181,7 @@ def test_finite_weights_that_answer_with_nan_are_refused_by_evaluation(tmp_path)
     assert not (tmp_path / "predictions.parquet").exists()
 
 
-def test_what_is_said_of_padding_does_not_count():
+def test_scores_of_padding_may_be_non_finite():
     """(B, T) = (3, 2): the second clip has one segment, the third none at all."""
     mask = torch.tensor([[True, True], [True, False], [False, False]])
     segments, event, classes, attention = torch.zeros(3, 2, 4), torch.zeros(3, 2), torch.zeros(3, 3), torch.zeros(3, 2, 5)
@@ -195,8 +195,8 @@ def test_what_is_said_of_padding_does_not_count():
         spoiled.copy_(before)
 
 
-def test_of_windows_those_within_the_clip_count():
-    """T = 3, two segments valid: of length 1 starts 0 and 1, of length 2 start 0."""
+def test_only_windows_within_the_clip_must_be_finite():
+    """T = 3, two valid segments: windows of length 1 start at 0 and 1, those of length 2 at 0."""
     mask = torch.tensor([[True, True, False]])
     for where, right in {(0, 0, 1): False, (0, 1, 1): False, (1, 0, 0): False, (0, 2, 0): True, (1, 0, 1): True, (2, 0, 0): True}.items():
         scores = MatchingScores(torch.zeros(1, 3, 3, 3), torch.zeros(1, 3, 3, 3))
@@ -204,7 +204,7 @@ def test_of_windows_those_within_the_clip_count():
         assert scores.finite(mask).item() is right, where
 
 
-def test_of_parsing_every_score_and_threshold_counts():
+def test_every_parsing_score_and_threshold_must_be_finite():
     mask = torch.tensor([[True, False]])
     for number in range(5):
         parts = [torch.zeros(1, 2, 3), torch.zeros(1, 2, 3), torch.zeros(1, 3), torch.zeros(1, 3), torch.zeros(1, 2, 2, 3)]

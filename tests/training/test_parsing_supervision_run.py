@@ -1,4 +1,4 @@
-"""A run of parsing with guessed labels of segments and with selected thresholds, from the feature store to the stored weights."""
+"""Parsing runs with guessed segment labels and with selected thresholds, from the feature store to the stored weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.training.trained import load_seed
 
 @pytest.fixture
 def run(inputs):  # noqa: F811
-    """HAN, its store with guessed labels of segments in two further streams."""
+    """HAN, with guessed segment labels in two further streams of its store."""
     directory = inputs.store.directory
     generator = np.random.default_rng(4)
     spec = read_sealed(directory / "spec.json")
@@ -51,7 +51,7 @@ def scored(run, models, directory):
     return (directory / "metrics.json").read_bytes(), (directory / "predictions.parquet").read_bytes()
 
 
-def test_guessed_labels_change_the_training_and_no_prediction(run, tmp_path):
+def test_guessed_labels_affect_training_but_not_prediction(run, tmp_path):
     plain = train(run, tmp_path / "plain")
     guessed = again(run, pseudo_labels=GUESSED)
     assert set(guessed.training_split().features.others) == {"motion", *GUESSED.values()}
@@ -60,7 +60,7 @@ def test_guessed_labels_change_the_training_and_no_prediction(run, tmp_path):
     history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text(encoding="utf-8"))["history"]
     assert all(epoch["train/visual_segments"] > 0 for epoch in history)
     before = scored(guessed, tmp_path / "guessed", tmp_path / "first")
-    for stream in GUESSED.values():  # as where no label of the clips to be scored can be had
+    for stream in GUESSED.values():  # as if the clips to be scored had no labels
         write_labels(run.store.directory, stream, np.full((len(SPLITS), T, len(CLASSES)), np.nan, np.float32))
     assert scored(again(run, pseudo_labels=GUESSED), tmp_path / "guessed", tmp_path / "second") == before
 
@@ -74,7 +74,7 @@ def test_a_training_clip_without_a_label_is_named(run, tmp_path, wrong):
         train(again(run, pseudo_labels=GUESSED), tmp_path / "models")
 
 
-def test_streams_that_are_not_there_or_hold_no_labels_are_named(run, tmp_path):
+def test_missing_streams_and_streams_without_labels_are_named(run, tmp_path):
     with pytest.raises(PipelineError, match=r"clip_labels.*visual, audio, "):
         train(again(run, pseudo_labels={**GUESSED, "visual": "clip_labels"}), tmp_path / "models")
     motion = torch.rand(len(SPLITS), T, 5).numpy()
@@ -103,7 +103,7 @@ def test_selected_thresholds_are_stored_and_nothing_else_changes(run, tmp_path):
 
 @pytest.mark.parametrize("epoch", [None, 1])
 def test_coleaf_keeps_its_anchor_and_the_thresholds_selected_for_it(run, tmp_path, epoch):
-    """With guessed labels of segments, which reach the Anchor; the thresholds are those of the answers of the epoch asked for."""
+    """Guessed segment labels reach the anchor; thresholds follow from the scores at the configured epoch."""
     small = {"feedforward": 8, "anchor": "han", "anchor_settings": {"width": 8, "feedforward": 8}}
     settings = {**small, "recipe": run.settings["recipe"]}
     plain = replace(run, run=run.run.model_copy(update={"method": "coleaf"}), settings=settings)
@@ -130,8 +130,8 @@ def test_coleaf_keeps_its_anchor_and_the_thresholds_selected_for_it(run, tmp_pat
     assert all(record["train/visual_segments"] > 0 and record["train/audio_segments"] > 0 for record in history)
 
 
-def test_the_epoch_that_is_asked_for_selects_also_after_a_kill(run, tmp_path, monkeypatch):
-    """By the weights after epoch 1 of 3, not by those that are kept; and the same bytes when the run was killed after that epoch."""
+def test_thresholds_are_selected_at_the_configured_epoch_also_after_a_kill(run, tmp_path, monkeypatch):
+    """Thresholds come from the weights after epoch 1 of 3, not from the kept ones; a kill after it changes no byte."""
     early, epochs = again(run, thresholds="selected", threshold_epoch=1, selected_for=["audio", "visual"]), []
     calibrated = loop.Trainer._calibrated
     monkeypatch.setattr(loop.Trainer, "_calibrated", lambda trainer: epochs.append(trainer.state.epoch) or calibrated(trainer))

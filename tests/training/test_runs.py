@@ -33,7 +33,7 @@ SPLITS = ["train"] * 10 + ["val"] * 5 + ["test"] * 6
 
 
 def write_features(directory, poisoned=()):
-    """Clips whose class is written plainly into both features: a method that learns at all learns them."""
+    """Clips with the class written plainly into both features, so any method that learns at all learns them."""
     directory.mkdir(parents=True)
     entries = []
     for number in range(len(SPLITS) - 1):  # the last clip of test has no features
@@ -85,7 +85,7 @@ def scored(method, inputs, split):
 
 
 @pytest.mark.fault(34)
-def test_a_run_is_the_same_every_time_and_whatever_is_checkpointed(inputs, tmp_path, expected):
+def test_a_run_is_reproducible_with_and_without_checkpoints(inputs, tmp_path, expected):
     first = train(inputs, tmp_path / "a")
     assert first == expected
     assert list(first) == ["curves.csv", "seed-3.json", "seed-3.safetensors", "seed-4.json", "seed-4.safetensors"]
@@ -122,7 +122,7 @@ def test_a_run_killed_at_any_step_and_resumed_gives_the_same_bytes(inputs, tmp_p
 
 
 def flip(path):
-    """One bit in the middle."""
+    """Flip one bit in the middle."""
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
@@ -157,8 +157,8 @@ def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_seed_starts_a
 
 
 @pytest.mark.parametrize("name", ["seed-3.safetensors", "seed-3.json"])
-def test_a_finished_seed_that_was_damaged_is_trained_again_and_never_read(inputs, tmp_path, capsys, name):
-    """While the run is under way, which mends it; once it is published, which refuses."""
+def test_a_damaged_finished_seed_is_trained_again_and_never_read(inputs, tmp_path, capsys, name):
+    """An unfinished run trains it again; a published run refuses it."""
     expected = train(inputs, tmp_path / "run")
     cut(tmp_path / "run" / name)
     with pytest.raises(PipelineError, match=rf"{tmp_path}/run/{name} is damaged"):
@@ -171,8 +171,8 @@ def test_a_finished_seed_that_was_damaged_is_trained_again_and_never_read(inputs
         load_seed(tmp_path / "run", 4)
 
 
-def test_training_times_go_with_the_weights_and_outlive_an_interruption(inputs, tmp_path, monkeypatch):
-    """By a clock that moves on by a second whenever it is read, and by an hour between a kill and what follows it."""
+def test_training_times_are_stored_per_weights_and_survive_an_interruption(inputs, tmp_path, monkeypatch):
+    """The clock moves on by a second whenever it is read, and by an hour between a kill and the resumption."""
     clock = iter(range(10**6))
     monkeypatch.setattr(loop.time, "monotonic", lambda: float(next(clock)))
     train(inputs, tmp_path / "whole")
@@ -236,7 +236,7 @@ def test_the_best_validation_epoch_is_kept(inputs, tmp_path):
 
 
 def test_the_last_smaller_batch_counts_by_its_rows(inputs, tmp_path, monkeypatch):
-    """10 rows in batches of 4, 4, 2: the epoch's mean loss is the mean over rows, checked with a loss that is known."""
+    """10 rows in batches of 4, 4, 2: the epoch's mean loss is the mean over rows, checked with a known loss."""
     seen = []
 
     def losses(self, batch, targets, progress):
@@ -289,7 +289,7 @@ def test_prediction_in_batches_of_any_size_is_the_same(inputs):
 
 
 @pytest.mark.fault(38, 39)
-def test_a_missing_seed_and_weights_that_do_not_fit_are_told(inputs, tmp_path):
+def test_a_missing_seed_and_weights_that_do_not_fit_are_reported(inputs, tmp_path):
     train(inputs, tmp_path / "run")
     with pytest.raises(PipelineError, match="seed 9"):
         load_seed(tmp_path / "run", 9)
@@ -302,7 +302,7 @@ def test_a_missing_seed_and_weights_that_do_not_fit_are_told(inputs, tmp_path):
 
 
 @pytest.mark.fault(38)
-def test_other_classes_than_trained_on_are_refused(inputs, tmp_path):
+def test_evaluating_on_other_classes_is_refused(inputs, tmp_path):
     train(inputs, tmp_path / "run")
     inputs = replace(inputs, classes=["Cat", "Dog", "Bell"])
     with pytest.raises(PipelineError, match="classes"):
@@ -315,7 +315,7 @@ def test_without_training_clips_nothing_is_trained(inputs, tmp_path):
         train(inputs, tmp_path / "run")
 
 
-def test_the_fingerprint_follows_everything_that_moves_the_weights(inputs, tmp_path):
+def test_the_fingerprint_covers_everything_that_determines_the_weights(inputs, tmp_path):
     first = inputs.fingerprint(EVERY_STEP)
     assert first == inputs.fingerprint(EVERY_STEP)
     assert first != inputs.fingerprint(TrainSettings(precision="64-true"))
@@ -331,8 +331,8 @@ def test_the_fingerprint_follows_everything_that_moves_the_weights(inputs, tmp_p
     assert inputs.fingerprint(EVERY_STEP) != first
 
 
-def test_the_fingerprint_follows_labels_and_the_numbers_of_rows(inputs, tmp_path):
-    """A clip's label alone under weak supervision; the number of a row, by which published removed labels are found."""
+def test_the_fingerprint_covers_labels_and_row_numbers(inputs, tmp_path):
+    """A clip's label matters under weak supervision, and a row's number, because published removed labels refer to it."""
     relabelled, renumbered, moved = (make_inputs(tmp_path / name) for name in ("labels", "rows", "moved"))
     relabelled.index.at[2, "labels"] = ["Dog"]
     assert list(inputs.index["labels"][2]) == ["Bell"]
@@ -355,7 +355,7 @@ def test_the_fingerprint_follows_labels_and_the_numbers_of_rows(inputs, tmp_path
         *("pipeline/datasets/base.py", "pipeline/features/store.py", "pipeline/devices.py", "pipeline/settings.py"),
     ],
 )
-def test_the_fingerprint_follows_all_code_that_makes_the_weights(inputs, edited, path):
+def test_the_fingerprint_covers_all_code_that_determines_the_weights(inputs, edited, path):
     first = inputs.fingerprint(EVERY_STEP)
     edited(path)
     assert inputs.fingerprint(EVERY_STEP) != first
@@ -370,13 +370,13 @@ def test_the_fingerprint_follows_all_code_that_makes_the_weights(inputs, edited,
         "pipeline/report/tables.py",
     ],
 )
-def test_the_fingerprint_does_not_follow_the_code_of_others(inputs, edited, path):
+def test_the_fingerprint_ignores_code_that_the_run_does_not_choose(inputs, edited, path):
     first = inputs.fingerprint(EVERY_STEP)
     edited(path)
     assert inputs.fingerprint(EVERY_STEP) == first
 
 
-def test_the_fingerprint_follows_files_that_settings_name(inputs, tmp_path):
+def test_the_fingerprint_covers_files_named_in_settings(inputs, tmp_path):
     path = tmp_path / "ratios.npz"
     settings = {"anchor": "jomold", "anchor_settings": {"noise_ratios": str(path)}}
     inputs = replace(inputs, run=Run(task="avvp", method="coleaf", features="plain"), settings=settings)
@@ -406,7 +406,7 @@ def test_curves_hold_every_epoch_of_every_seed(inputs, tmp_path):
 
 
 def weak_inputs(root, method, move=False, **settings):
-    """A weakly supervised run; ``move`` gives every event of the training split another place and length, the classes as they were."""
+    """A weakly supervised run; ``move`` changes the place and length, but not the class, of every training event."""
     inputs = make_inputs(root, epochs=2, seeds=(3,))
     narrow = {
         "avel": {"attention_width": 8, "recurrent_width": 6, "classifier_width": 8},
@@ -435,8 +435,8 @@ WEAK = sorted(name for name in METHODS.names() if issubclass(METHODS.get(name), 
 
 
 @pytest.mark.parametrize("method", WEAK)
-def test_no_time_of_an_event_reaches_weak_training(tmp_path, method):
-    """The same clips with their events elsewhere train the same weights, byte for byte; under full supervision they do not."""
+def test_event_times_do_not_reach_weak_training(tmp_path, method):
+    """Moving the events changes no byte of the weights; under full supervision it does."""
     for supervision in ("weak", "full"):
         weights = []
         for move in (False, True):
@@ -473,7 +473,7 @@ def test_negative_clips_join_weak_training_alone(tmp_path):
     assert full.training_split().clips == [f"clip{number}" for number in range(10)]
 
 
-def test_the_rate_falls_at_iterations_and_at_epochs_whatever_interrupts(inputs, tmp_path, monkeypatch):
+def test_the_rate_falls_at_iterations_and_epochs_also_after_an_interruption(inputs, tmp_path, monkeypatch):
     """10 clips in batches of 4 are 3 steps an epoch: the fourth step is the first of epoch 1."""
     inputs.settings["recipe"] |= {"iteration_milestones": [4, 11], "iteration_decay": 0.1}
     step, rates = loop.Trainer._step, []
@@ -494,7 +494,7 @@ def test_the_rate_falls_at_iterations_and_at_epochs_whatever_interrupts(inputs, 
 
 
 def test_watching_test_changes_no_weight_and_records_its_curve(inputs, tmp_path):
-    """Last and best epoch need no weights beside the kept ones: the curve of the headline on test says both."""
+    """The curve of the test headline gives last and best epoch, so no further weights need be kept."""
     plain = train(inputs, tmp_path / "plain")
     watched = train(inputs, tmp_path / "watched", EVERY_STEP.model_copy(update={"published_protocol": True}))
     for seed in inputs.run.seeds:
@@ -510,7 +510,7 @@ def test_watching_test_changes_no_weight_and_records_its_curve(inputs, tmp_path)
 
 
 @pytest.mark.fault(14)
-def test_test_is_scored_without_the_clips_that_train_holds_too(tmp_path):
+def test_unseen_scores_leave_out_clips_that_are_also_in_train(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
     train(inputs, tmp_path / "run")
     for name, again in (("plain", []), ("repeated", [("train", 16), ("val", 17), ("train", 1)])):  # only clip 16 is in test and train
@@ -531,7 +531,7 @@ def test_test_is_scored_without_the_clips_that_train_holds_too(tmp_path):
 @pytest.mark.processor
 @pytest.mark.parametrize("method", WEAK)
 def test_a_run_trained_in_bfloat16_has_finite_float32_weights_and_scores(tmp_path, method):
-    """Every method of the task, those with an LSTM among them, on whatever processor runs this."""
+    """Every method of the task, including those with an LSTM, on any processor."""
     inputs = weak_inputs(tmp_path, method, supervision="full")
     settings = EVERY_STEP.model_copy(update={"precision": "bf16-mixed"})
     train(inputs, tmp_path / "run", settings)
@@ -544,7 +544,7 @@ def test_a_run_trained_in_bfloat16_has_finite_float32_weights_and_scores(tmp_pat
 
 
 def test_compiled_losses_train_the_same_weights_and_store_them_under_the_same_names(tmp_path, monkeypatch):
-    """With a back end that runs every graph as it is, which changes no number; graphs there must be, or nothing was compiled."""
+    """The back end runs every graph unchanged, so no number changes; without any graph nothing was compiled."""
     inputs, graphs, compile_function = make_inputs(tmp_path, epochs=2, seeds=(3,)), [], torch.compile
 
     def as_it_is(graph, _):

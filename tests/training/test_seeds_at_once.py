@@ -1,4 +1,4 @@
-"""Seeds side by side: the same bytes as one after the other, whoever is killed, asked to stop or fails in between."""
+"""Seeds side by side give the same bytes as one after the other, also after kills, stops and failures in between."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def children_of(pid):
 
 
 def soon(condition, action):
-    """Do something from a thread as soon as ``condition()`` holds; signals reach the main thread all the same."""
+    """Do something from a thread as soon as ``condition()`` holds; signals still reach the main thread."""
     thread = threading.Thread(target=lambda: (until(condition), action()))
     thread.start()
     return thread
@@ -61,13 +61,13 @@ def soon(condition, action):
 
 @pytest.fixture
 def _hears_ctrl_c():
-    """SIGINT as in a terminal: what a script starts in the background would ignore it."""
+    """Handle SIGINT as in a terminal: processes that a script starts in the background ignore it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_never_more_processes_than_wanted_and_each_seed_in_its_own(tmp_path):
+def test_each_seed_has_a_process_and_no_more_run_than_allowed(tmp_path):
     train_side_by_side(partial(toys.finishing, tmp_path), "run", range(5), at_once=2)
     counts, pids = zip(*((tmp_path / f"{seed}.count").read_text(encoding="utf-8").split() for seed in range(5)), strict=True)
     assert max(map(int, counts)) == 2
@@ -92,7 +92,7 @@ def test_a_request_to_stop_reaches_every_child_and_no_further_seed_starts(tmp_pa
 
 
 def test_ctrl_c_in_a_terminal_reaches_the_children_through_the_parent_alone(tmp_path):
-    """The whole group gets SIGINT; a child that saw it would print a traceback, and leave no checkpoint."""
+    """The whole group gets SIGINT; a child that handled it would print a traceback and write no checkpoint."""
     script = (
         "import signal, sys; from functools import partial; from pathlib import Path; import side_by_side_toys as toys;"
         "from pipeline.training.seeds import train_side_by_side; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
@@ -107,7 +107,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_children_through_the_parent_alone(tmp_
     assert len(list(tmp_path.glob("*.checkpoint"))) == 2
 
 
-def test_a_failure_is_told_once_and_the_others_leave_their_checkpoint(tmp_path, capfd):
+def test_a_failure_is_reported_once_and_other_seeds_write_their_checkpoint(tmp_path, capfd):
     with pytest.raises(PipelineError, match=r"^run, seed 1: .*loss"):
         train_side_by_side(partial(toys.failing, tmp_path), "run", [0, 1, 2], at_once=2)
     assert sorted(path.name for path in tmp_path.glob("*.checkpoint")) == ["0.checkpoint"]
@@ -116,7 +116,7 @@ def test_a_failure_is_told_once_and_the_others_leave_their_checkpoint(tmp_path, 
     assert capfd.readouterr().err == ""
 
 
-def test_a_child_killed_from_outside_is_told_with_run_seed_signal_and_advice(tmp_path):
+def test_a_killed_child_is_reported_with_run_seed_signal_and_advice(tmp_path):
     def kill():
         os.kill(int((tmp_path / "1.running").read_text(encoding="utf-8")), signal.SIGKILL)
 
@@ -127,7 +127,7 @@ def test_a_child_killed_from_outside_is_told_with_run_seed_signal_and_advice(tmp
     assert [path.name for path in tmp_path.glob("*.checkpoint")] == ["0.checkpoint"]
 
 
-def test_a_child_asked_alone_to_stop_stops_the_run(tmp_path):
+def test_sigterm_to_one_child_stops_the_run(tmp_path):
     asker = soon(
         (tmp_path / "1.running").exists, lambda: os.kill(int((tmp_path / "1.running").read_text(encoding="utf-8")), signal.SIGTERM)
     )
@@ -157,7 +157,7 @@ def test_one_bar_a_seed_on_a_terminal(tmp_path, monkeypatch, capfd):
 
 @pytest.fixture
 def project(inputs, tmp_path, monkeypatch):  # noqa: F811
-    """A directory in which the stage can run, with the run's features and labels where the stages before it would have put them."""
+    """A directory in which the stage can run, with the run's features and labels in place."""
     inputs.settings["recipe"]["epochs"] = 16
     inputs = replace(inputs, run=inputs.run.model_copy(update={"seeds": SEEDS}))
     root = tmp_path / "project"

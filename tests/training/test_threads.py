@@ -1,4 +1,4 @@
-"""``train.threads`` decides, whatever number of threads the environment and the machine suggest."""
+"""``train.threads`` overrides the number of threads that the environment and the machine suggest."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def work(root: str, threads: int) -> None:
 
 
 @pytest.mark.fault(34)
-def test_weights_and_predictions_are_the_same_whatever_the_environment_says(tmp_path, capsys):
-    """In a process whose environment says two threads, and in this one, which has one."""
+def test_weights_and_predictions_do_not_depend_on_the_environment(tmp_path, capsys):
+    """Trained in a process with two threads in its environment, and in this one with one thread."""
     roots = {"1": tmp_path / "one", "2": tmp_path / "two"}
     for root in roots.values():
         root.mkdir()

@@ -1,8 +1,8 @@
 """Import of published features: files -> shards, index and spec of a feature store, in one pass and little memory.
 
-Headers of all files are checked first; numbers are checked as they pass by (a second reading of 8 GB would cost more than it saves), and
-nothing is published unless all of them are finite. A shard is the unit of progress: it appears by rename, so a run killed at any point
-goes on after its last whole shard.
+The headers of all files are checked first, the numbers as they are copied (reading 8 GB twice would cost more than it saves). Nothing is
+published unless all numbers are finite. A shard is the unit of progress: it appears by rename, so a killed run goes on after its last
+whole shard.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from pipeline.tensors import discard
 
 IMPORT_VERSION = 1  # raised by hand whenever a code change moves the numbers
 BLOCK_BYTES = 8 * 2**20
-SHOWN = 50  # faulty rows named in one error
+SHOWN = 50  # faulty entries named in one error
 
 
 @dataclass
 class Checked:
-    """What one shard's numbers are: a hash per entry, segments (entry, segment) that are all zero, and those not finite."""
+    """Findings about one shard: a hash per entry, all-zero segments as (entry, segment), and (entry, reason) if not finite."""
 
     keys: list[str] = field(default_factory=list)
     zero: list[tuple[int, int]] = field(default_factory=list)
@@ -63,11 +63,11 @@ class Import:
         self.readers = {name: self._reader(name) for name in settings.sources}
 
     def _rows(self, index: pd.DataFrame) -> pd.DataFrame:
-        """Annotation rows in their order, then the negatives if their files are named."""
+        """Annotation rows in order, then the negatives if their files are named."""
         return index if self.settings.visual.negatives else index[index["split"] != "negative"]
 
     def _clips(self, index: pd.DataFrame) -> pd.DataFrame:
-        """Clips that have a file in every stream that needs one, in the order of their first row; the others are :attr:`missing`."""
+        """Clips with all the files they need, in the order of their first row; the others go to :attr:`missing`."""
         clips = index[index["split"] != "negative"].drop_duplicates("clip")
         clips = clips.assign(trained=clips["clip"].isin(index.loc[index["split"] == "train", "clip"]))
         sources, directory = self.settings.sources.values(), self.settings.directory
@@ -91,15 +91,15 @@ class Import:
             "segment_seconds": self.segment_seconds,
             "dtype": self.settings.dtype,
             "shapes": {name: list(source.shape) for name, source in self.settings.sources.items()},
-            "encoders": {},  # nobody can say for sure what made published numbers
+            "encoders": {},  # unknown: published files do not record their encoder
             "published": {name: source.model_dump(mode="json") for name, source in self.settings.sources.items()},
         }
 
     def check(self) -> None:
-        """Everything that can be said without reading the numbers.
+        """Check everything that does not need the numbers.
 
         Raises:
-            InputProblems: missing, unreadable, truncated files, other shapes or types, links that lead outside; all at once.
+            InputProblems: missing, unreadable or truncated files, wrong shapes or types, links out of the directory; all at once.
         """
         problems = []
         if len(self.missing) > self.settings.max_missing_fraction * (len(self.missing) + len(self.entries)):
@@ -111,22 +111,22 @@ class Import:
             raise InputProblems(str(self.settings.directory), problems)
 
     def fingerprint(self) -> str:
-        """Changes with the code, settings, rows, and (by size and time) with every file that is read."""
+        """Identify the import by code, settings and rows, and by size and time of every file to be read."""
         facts = [(str(path), path.stat().st_size, path.stat().st_mtime_ns) for reader in self.readers.values() for path in reader.paths]
         entries = self.entries[["row", "clip", "seconds"]].to_csv()
         code = digests([Path(__file__)])
         return fingerprint(IMPORT_VERSION, code, self.settings.model_dump(mode="json"), self.spec, self.per_shard, entries, facts)
 
     def run(self, directory: Path) -> str:
-        """Write the store; returns a summary of one line and the oddities found.
+        """Write the store; return a one-line summary, followed by the oddities found.
 
         Raises:
-            InputProblems: rows with NaN, with infinity, or too large for the stored dtype.
+            InputProblems: entries with NaN, with infinity, or with numbers too large for the stored dtype.
         """
         checked = {name: self._stream(name, directory) for name in self.readers}
         bad = [f"{self.readers[name].name(entry)}: {reason}" for name, found in checked.items() for entry, reason in found.bad]
         if bad:
-            more = [f"and {len(bad) - SHOWN} more rows"] if len(bad) > SHOWN else []
+            more = [f"and {len(bad) - SHOWN} more entries"] if len(bad) > SHOWN else []
             raise InputProblems(str(self.settings.directory), bad[:SHOWN] + more)
         write_documents(directory, self._records(checked), self.spec, with_rows=not self.settings.per_clip)
         for path in directory.glob("*.checked.json"):
@@ -135,7 +135,7 @@ class Import:
         return "\n".join([summary, *self.oddities(checked)])
 
     def _stream(self, name: str, directory: Path) -> Checked:
-        """All shards of one stream, in order; those already there are kept."""
+        """Write all shards of one stream in order, keeping those already there."""
         whole, count = Checked(), len(self.entries)
         ranges = [(start, min(start + self.per_shard, count)) for start in range(0, count, self.per_shard)]
         with tqdm(total=count, desc=f"import {name}", unit="entry", disable=None) as bar:
@@ -156,7 +156,7 @@ class Import:
         return whole
 
     def _shard(self, name: str, start: int, stop: int, path: Path, bar: tqdm) -> Checked:
-        """Entries ``start`` to ``stop`` of a stream into one .npy file, ``path``."""
+        """Write entries ``start`` to ``stop`` of a stream into the .npy file ``path``."""
         shape = entry_shapes(self.spec)[name]
         entry_bytes = int(np.prod(shape)) * np.dtype(self.settings.dtype).itemsize
         step = max(1, BLOCK_BYTES // entry_bytes)
@@ -172,12 +172,12 @@ class Import:
         return result
 
     def _block(self, name: str, start: int, stop: int) -> tuple[np.ndarray, Checked]:
-        """(entries in the stored dtype, what they are). Runs in a loading thread."""
+        """Read entries in the stored dtype, and check them. Runs in a loading thread."""
         published = self.readers[name].read(start, stop)
-        with np.errstate(over="ignore"):  # an overflow is found and told below
+        with np.errstate(over="ignore"):  # an overflow is found and reported below
             values = np.ascontiguousarray(published, dtype=self.settings.dtype)
         flat = values.reshape(stop - start, self.segments, -1)
-        low, high = flat.min(axis=2), flat.max(axis=2)  # a NaN comes through both
+        low, high = flat.min(axis=2), flat.max(axis=2)  # both are NaN if any number is
         checked = Checked(keys=[hashlib.sha256(entry).hexdigest() for entry in values])
         for entry, segment in np.argwhere((low == 0) & (high == 0)):
             checked.zero.append((start + int(entry), int(segment)))
@@ -198,7 +198,7 @@ class Import:
         return [[segment < count for segment in range(self.segments)] for count in own]
 
     def oddities(self, checked: dict[str, Checked]) -> list[str]:
-        """What is no error but must be seen: missing clips, silent zeros, one clip with other features in another row."""
+        """Describe what is no error but worth a look: missing clips, all-zero segments, clips whose rows differ."""
         clips, valid = list(self.entries["clip"]), self._valid()
         lines = count_lines("clips without a file in every stream, left out", self.missing)
         for name, found in checked.items():
@@ -213,11 +213,11 @@ def _advice(published: np.ndarray, dtype: str) -> str:
     largest = np.abs(published).max()
     if dtype == "float16" and largest <= np.finfo(np.float32).max:
         return "set dtype: float32"
-    return "no dtype of the store can hold it: look at what wrote the file, or scale its numbers"
+    return "no dtype of the store can hold it: check how the file was made, or scale its numbers"
 
 
 def _whole_shard(path: Path, notes: Path) -> Checked | None:
-    """What an interrupted run noted of a shard that it finished; None where there is none, or one that was damaged since (then removed)."""
+    """Read an interrupted run's notes on a finished shard; None without one, or if it is damaged (then removed)."""
     if not path.is_file():
         return None
     try:
@@ -227,12 +227,12 @@ def _whole_shard(path: Path, notes: Path) -> Checked | None:
             return checked
     except (ValueError, TypeError, OSError, EOFError):
         pass
-    discard(path, f"{path}, which an interrupted run has left, is damaged", "its entries are imported again")
+    discard(path, f"{path}, left by an interrupted run, is damaged", "its entries are imported again")
     return None
 
 
 def _what_is_not_finite(published: np.ndarray, stored: np.ndarray, dtype: str) -> str:
-    """A sentence about one entry, (T, *shape) as read and as stored."""
+    """Describe the fault of one entry, (T, *shape) as read and as stored."""
     if np.isfinite(published).all():
         return f"the largest magnitude {np.abs(published).max():.4g} is too large for {dtype}; {_advice(published, dtype)}"
     flat = ~np.isfinite(published.reshape(len(published), -1))

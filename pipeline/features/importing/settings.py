@@ -16,40 +16,40 @@ ID = "{id}"
 class Source(Settings):
     """Where one stream (visual, audio ...) is published."""
 
-    file: str = Field(description="in the directory: .h5 or .npy array whose index i is annotation row i, or one .npy a clip: x/{id}.npy")
-    shape: tuple[int, ...] = Field(min_length=1, description="of one segment; its first length may be joined with T in the file")
+    file: str = Field(description="in the directory: .h5 or .npy array with entry i for annotation row i, or one .npy per clip: x/{id}.npy")
+    shape: tuple[int, ...] = Field(min_length=1, description="of one segment; the file may join its first length with T")
     time: Literal["segments", "average", "clap_map"] = Field(
         "segments",
-        description="segments: T as they are | average: any number, averaged to the clip's segments | clap_map: VALOR's (64, D)",
+        description="segments: the file holds T | average: any number, averaged to the clip's segments | clap_map: VALOR's (64, D)",
     )
-    training_only: bool = Field(False, description="labels to learn from: only training clips need their file; elsewhere every value is -1")
-    negatives: str | None = Field(None, description="file of the clips of dataset.negatives, in the same layout (AVE: *_noisy.h5)")
+    training_only: bool = Field(False, description="labels to learn from: only training clips need a file; the others' values are -1")
+    negatives: str | None = Field(None, description="file with the clips of dataset.negatives, in the same layout (AVE: *_noisy.h5)")
 
     @field_validator("file", "negatives")
     @classmethod
     def _inside(cls, value: str | None) -> str | None:
         path = PurePosixPath(value or "x.npy")
         if path.is_absolute() or ".." in path.parts or path.suffix not in (".h5", ".hdf5", ".npy"):
-            raise ValueError("a path below the directory that ends in .h5 or .npy is needed")
+            raise ValueError("must be a path below the directory that ends in .h5 or .npy")
         return value
 
     @field_validator("shape")
     @classmethod
     def _positive(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if min(value, default=1) < 1:
-            raise ValueError("lengths are at least 1")
+            raise ValueError("lengths must be at least 1")
         return value
 
     @model_validator(mode="after")
     def _possible(self) -> Self:
         if self.time != "segments" and not self.per_clip:
-            raise ValueError(f"time: {self.time} is for files of one clip each, named with {ID}")
+            raise ValueError(f"time: {self.time} needs one file per clip, with {ID} in its name")
         if self.time != "segments" and len(self.shape) != 1:
             raise ValueError(f"time: {self.time} gives one vector a segment; shape is [width]")
         if self.per_clip and (self.negatives or not self.file.endswith(".npy")):
-            raise ValueError("files of one clip each are .npy, and negatives have none: their ids are lost")
+            raise ValueError("files of one clip each must be .npy, and cannot have negatives, which have no ids")
         if self.training_only and not self.per_clip:
-            raise ValueError(f"training_only is for files of one clip each, named with {ID}")
+            raise ValueError(f"training_only needs one file per clip, with {ID} in its name")
         return self
 
     @property
@@ -58,26 +58,26 @@ class Source(Settings):
 
 
 class ImportSet(Settings):
-    """Published features of one data set, as a feature store of the name of this entry."""
+    """Published features of one data set, imported as a feature store named like this entry."""
 
-    directory: Path = Field(description="of the published files; the stage depends on it whole")
+    directory: Path = Field(description="of the published files; the stage depends on all of it")
     visual: Source
     audio: Source
     others: dict[Name, Source] = Field({}, description="further streams by a name of your choice: motion, visual_labels ...")
     dtype: Literal["float16", "float32"] = Field("float32", description="of the stored features")
-    max_missing_fraction: float = Field(0.05, ge=0, le=1, description="share of clips without a file that is let pass")
+    max_missing_fraction: float = Field(0.05, ge=0, le=1, description="largest share of clips without a file that is accepted")
 
     @model_validator(mode="after")
     def _alike(self) -> Self:
         if taken := sorted(set(self.others) & set(MODALITIES)):
-            raise ValueError(f"others: {', '.join(taken)} is a name of its own")
+            raise ValueError(f"others: {', '.join(taken)} is reserved; choose another name")
         if self.visual.training_only or self.audio.training_only:
-            raise ValueError("visual and audio features are needed of every clip; training_only is for streams under others")
+            raise ValueError("every clip needs visual and audio features; training_only is for streams under others")
         sources = self.sources.values()
         if len({source.per_clip for source in sources}) > 1:
-            raise ValueError(f"either every file is one of a clip ({ID} in its name) or none is; make two entries")
+            raise ValueError(f"either all streams have one file per clip ({ID} in its name) or none; make two entries")
         if len({source.negatives is None for source in sources}) > 1:
-            raise ValueError("negatives: every stream has a file of them, or none")
+            raise ValueError("negatives: give a file for every stream, or for none")
         return self
 
     @property

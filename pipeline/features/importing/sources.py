@@ -1,4 +1,4 @@
-"""Readers of published files: what is wrong with them, told before anything is read, and blocks of entries in their order."""
+"""Readers of published files: check every header first, then read blocks of entries in order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.features.importing.fitting import CLAP_ROWS, average, clap_map, segments_of
 from pipeline.features.importing.settings import ID, Source
 
-NO_LABEL = -1.0  # no label is: a training that is shown one refuses it
+NO_LABEL = -1.0  # not a valid label: training refuses it
 
 
 class Reader(Protocol):
@@ -28,25 +28,25 @@ class Reader(Protocol):
     paths: list[Path]
 
     def problems(self) -> list[str]:
-        """Every fault that can be seen without reading the numbers."""
+        """List every fault that shows without reading the numbers."""
 
     def read(self, start: int, stop: int) -> np.ndarray:
-        """(stop - start, T, *shape) in the dtype of the file; called from several threads."""
+        """Read (stop - start, T, *shape) in the dtype of the file; called from several threads."""
 
     def name(self, entry: int) -> str:
-        """Where an entry stands, for messages."""
+        """Name the place of an entry, for messages."""
 
     def close(self) -> None: ...
 
 
 def outside(path: Path, directory: Path) -> str | None:
-    """Why a file is refused: it is a link, or lies behind one, that leads out of the directory."""
+    """Explain why a file is refused: a link on its path leads out of the directory. None: it does not."""
     inside = path.resolve().is_relative_to(directory.resolve())
     return None if inside else f"{path}: a link that leads out of {directory}; copy the file there"
 
 
 def expected_shapes(source: Source, segments: int) -> list[tuple[int, ...]]:
-    """Of one entry with ``time: segments``: (T, *shape), or with the first length joined: (T * shape[0], *shape[1:])."""
+    """Shapes that one entry may have with ``time: segments``: (T, *shape), or joined, (T * shape[0], *shape[1:])."""
     joined = (segments * source.shape[0], *source.shape[1:])
     return [(segments, *source.shape), *([joined] if len(source.shape) > 1 else [])]
 
@@ -57,7 +57,7 @@ def type_problem(dtype: np.dtype) -> str | None:
 
 @dataclass(frozen=True)
 class RowFile:
-    """An array file whose index i is entry ``first + i``; it must hold ``count`` of them."""
+    """An array file with entry ``first + i`` at index i; it must hold ``count`` entries."""
 
     path: Path
     first: int
@@ -67,7 +67,7 @@ class RowFile:
 class RowArray:
     """Arrays over all annotation rows, and a second file with the negatives.
 
-    An uncompressed array is read from the file by its offset: HDF5's own reading holds its global lock.
+    An uncompressed array is read from the file by its offset, because HDF5 holds its global lock while it reads.
     """
 
     def __init__(self, source: Source, directory: Path, rows: int, negatives: int, segments: int) -> None:
@@ -99,7 +99,7 @@ class RowArray:
         if shape not in wanted:
             hint = ""
             if shape[1:] in [one[1:] for one in wanted]:
-                hint = "; its rows are not the annotation rows of the index" if part.first == 0 else "; correct dataset.negatives"
+                hint = "; the index has another number of annotation rows" if part.first == 0 else "; correct dataset.negatives"
             yield f"{part.path}: shape {shape} instead of {' or '.join(map(str, wanted))}{hint}"
 
     def read(self, start: int, stop: int) -> np.ndarray:
@@ -109,7 +109,7 @@ class RowArray:
             if low < high:
                 try:
                     pieces.append(self._array(part.path)[low:high])
-                except OSError as error:  # a chunk whose bytes are damaged
+                except OSError as error:  # a damaged chunk
                     raise PipelineError(f"{part.path}: rows {low} to {high - 1} cannot be read ({error}); get the file again") from error
         block = pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
         return block.reshape(stop - start, self.segments, *self.source.shape)
@@ -130,8 +130,13 @@ class RowArray:
 
 
 class ClipFiles:
-    """One .npy file a clip. ``clips`` are the entries, only those that have every file they need; their column ``trained`` says which are
-    trained on. Of a stream for these alone, no file of the others is touched: they hold :data:`NO_LABEL`."""
+    """One .npy file per clip.
+
+    For training-only streams, other clips' files are never opened: their entries hold :data:`NO_LABEL`.
+
+    Args:
+        clips: the entries, each with all the files it needs; the column ``trained`` marks training clips.
+    """
 
     def __init__(self, source: Source, directory: Path, clips: pd.DataFrame, segments: int, segment_seconds: float) -> None:
         self.source, self.directory, self.segments = source, directory, segments
@@ -170,8 +175,8 @@ class ClipFiles:
             return np.full((self.segments, *self.source.shape), NO_LABEL, np.float32)
         try:
             values = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:  # its header was in order a moment ago
-            raise PipelineError(f"{path}: was it changed meanwhile? ({error})") from None
+        except (ValueError, OSError, EOFError) as error:  # its header was fine a moment ago
+            raise PipelineError(f"{path}: cannot be read ({error}); was it changed meanwhile?") from None
         if self.source.time == "average":
             return average(values.astype(np.float32, copy=False), self.own[entry], self.segments)
         if self.source.time == "clap_map":
@@ -182,7 +187,7 @@ class ClipFiles:
         return str(self.files[entry])
 
     def close(self) -> None:
-        """Nothing stays open between two files."""
+        """Do nothing: each file is closed once it is read."""
 
 
 def clip_path(source: Source, directory: Path, clip: str) -> Path:
@@ -190,7 +195,10 @@ def clip_path(source: Source, directory: Path, clip: str) -> Path:
 
 
 class _Raw:
-    """Consecutive numbers in a file from ``offset`` on, sliced along their first axis without a memory map (whose pages would count)."""
+    """An array at ``offset`` in a file, sliced along its first axis.
+
+    Not a memory map, because its pages would count as this process's memory.
+    """
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, offset: int) -> None:
         self.path, self.shape, self.dtype, self._offset = path, shape, dtype, offset
@@ -208,16 +216,16 @@ class _Raw:
         while len(view):  # one call reads 2 GiB at most, and may read less
             count = os.preadv(self._descriptor, [view], position)
             if not count:
-                raise PipelineError(f"{self.path}: it ends in row {rows.start} or after; was it changed meanwhile?")
+                raise PipelineError(f"{self.path}: ends in row {rows.start} or later; was it changed meanwhile?")
             view, position = view[count:], position + count
         return block
 
 
 def _opened(path: Path):
-    """A context that gives what slices like an array, with shape and dtype.
+    """Open a file as a context manager that yields an array-like object with shape, dtype and slicing.
 
     Raises:
-        ValueError: the file is no whole HDF5 or .npy file.
+        ValueError: not a complete HDF5 or .npy file.
     """
     if path.suffix == ".npy":
         return _Raw(path, *npy_header(path))
