@@ -298,7 +298,7 @@ def test_what_stands_where_the_report_names_a_run_is_told_once(tmp_path, demo, p
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("a: 1\na: 2\n", "duplicate key"), ("a: [1\n", "expected"), ("just text\n", "no mapping"), ("", "no mapping")],
+    [("a: 1\na: 2\n", "duplicate key"), ("a: [1\n", "expected"), ("just text\n", "not a mapping"), ("", "not a mapping")],
 )
 @pytest.mark.fault(18)
 def test_files_that_are_no_params(tmp_path, text, words):

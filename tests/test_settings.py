@@ -32,7 +32,7 @@ def classes() -> list[type[Settings]]:
 
 
 def numeric(annotation: Any) -> Iterator[type]:
-    """int or float, where a field takes one by itself."""
+    """Int or float, where a field takes one by itself."""
     kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     yield from (kind for kind in kinds if kind in (int, float))
 

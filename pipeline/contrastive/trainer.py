@@ -133,7 +133,7 @@ class Finetuner(ResumableLoop[FinetuningState]):
     def _train_heads(self) -> None:
         """Train the heads on features computed once, and keep those of the best validation.
 
-        Every process trains on the same whole batches. If frames are drawn anew in every epoch, the heads see the middle frame of every
+        Every process trains on the same whole batches. If frames are drawn again in every epoch, the heads see the middle frame of every
         segment, as in validation.
         """
         self.raw.thaw(False)

@@ -193,7 +193,7 @@ class Trainer(ResumableLoop[TrainingState]):
         assert state.sums is not None
         record: dict[str, float] = {f"train/{key}": value / state.taken for key, value in state.sums.items()}
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
-        score = float(state.epoch)  # without validation clips, or where the recipe says so, the last epoch is kept
+        score = float(state.epoch)  # later is better: without validation clips, or if the recipe selects the last epoch
         fault = "" if state.taken else "every step of it was skipped"
         if len(self.validation):
             metrics, clips = self._metrics(self.validation)

@@ -155,7 +155,7 @@ def test_a_run_stopped_at_any_step_and_resumed_gives_the_same_bytes(world, tmp_p
 
 
 def killed(_, world, directory, steps):
-    torch.set_num_threads(1)  # as the rest of the suite has it: another number of threads adds up in another order
+    torch.set_num_threads(1)  # as in the rest of the suite: the order of sums depends on the number of threads
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, steps, lambda: os.kill(os.getpid(), signal.SIGKILL))
         world.run(directory, train_last=1)  # with frozen maps, which die with the process

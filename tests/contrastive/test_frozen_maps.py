@@ -65,7 +65,7 @@ def test_the_cut_is_before_the_first_block_that_learns_and_its_halves_make_the_m
 
 @pytest.mark.parametrize(
     ("options", "last"),
-    [({"model": "test_resnet"}, None), ({"model": "test_vit"}, 2)],  # nothing is frozen; more than its modules in turn
+    [({"model": "test_resnet"}, None), ({"model": "test_vit"}, 2)],  # nothing is frozen; not sequential
 )
 def test_networks_that_cannot_be_cut(options, last):
     assert build(options=options, train_last=last).find_cut() is None

@@ -48,7 +48,7 @@ OTHERS = {
 
 @pytest.fixture(scope="module")
 def poisoned(tmp_path_factory):
-    """A cache whose features are all strange, and are taken where nothing has changed."""
+    """A cache of absurd features, which are read if nothing has changed."""
     root = tmp_path_factory.mktemp("poisoned")
     world = World(root / "cache", contents=(0, 1))
     world.extract(root / "before")

@@ -57,7 +57,7 @@ def test_a_rows_bytes_do_not_depend_on_its_place_or_neighbours(name, precision):
 @pytest.mark.parametrize("name", [name for name in KINDS if encoders.ENCODERS.get(name).modality == "visual"])
 def test_channels_last_and_freezing_change_nothing_but_the_speed(name):
     encoder = encoders.create(name, **KINDS[name])
-    for module in encoder.modules():  # batch norms as trained ones are: folding one with mean 0 and variance 1 would prove little
+    for module in encoder.modules():  # like trained batch norms: folding one with mean 0 and variance 1 would prove little
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
             torch.nn.init.uniform_(module.running_var, 0.5, 2.0)

@@ -26,7 +26,7 @@ def is_decoding(folder):
 
 
 def begin(environment, tmp_path):
-    """A prediction of many files, under way: the frames of a window are in the temporary folder. (process, that folder)"""
+    """A prediction of many files, under way: the frames of a window are in the temporary folder. (process, that folder)."""
     clips = sorted(map(str, CLIPS.glob("*.mp4")))
     command = [sys.executable, "-m", "pipeline", "predict", *clips, "--run", "cace", "--overlay", "--out", str(tmp_path / "out")]
     temporary, end = Path(environment["TMPDIR"]), time.monotonic() + SECONDS

@@ -85,8 +85,8 @@ def test_a_damaged_first_network_is_trained_again_with_a_sentence(inputs, tmp_pa
     assert says(capsys.readouterr().err, f"{first} is damaged", "seed 3", "again")
 
 
-# In the first network, between the two, in the second; CMPAE, whose first network is JoMoLD's, within an epoch, whose batches it counts;
-# MA, which keeps something of every clip; CoLeaF around CMPAE, with three steps a batch.
+# Kills in the first network, between the two, and in the second; CMPAE, with JoMoLD as first network, within an epoch, because it counts
+# batches; MA, because it keeps a state for every clip; CoLeaF around CMPAE, with three steps a batch.
 @pytest.mark.parametrize(
     ("method", "after"),
     [("jomold", 2), ("jomold", STEPS), ("jomold", STEPS + 4), ("cmpae", STEPS + 4), ("ma", STEPS + 4), ("coleaf", STEPS + 4)],

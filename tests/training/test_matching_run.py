@@ -101,7 +101,7 @@ def test_every_matching_method_is_trained_evaluated_and_reported(world, tmp_path
 
 def test_a_run_is_scored_if_its_unseen_clips_have_no_queries(world, tmp_path):
     store, index = world
-    for name, repeated in (("nothing", slice(24, 32)), ("something", slice(24, 30))):  # the last test clip, which asks nothing, stays
+    for name, repeated in (("nothing", slice(24, 32)), ("something", slice(24, 30))):  # the last test clip, without queries, stays
         rows = pd.concat([index, index.iloc[repeated].assign(split="train")])
         run = Run(task="cml", method="avdln", features="plain", seeds=[0])
         inputs = RunInputs(name, run, {"recipe": {"epochs": 1}}, store, rows, CLASSES)

@@ -60,7 +60,7 @@ def test_guessed_labels_affect_training_but_not_prediction(run, tmp_path):
     history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text(encoding="utf-8"))["history"]
     assert all(epoch["train/visual_segments"] > 0 for epoch in history)
     before = scored(guessed, tmp_path / "guessed", tmp_path / "first")
-    for stream in GUESSED.values():  # as where no label of the clips to be scored can be had
+    for stream in GUESSED.values():  # as if the clips to be scored had no labels
         write_labels(run.store.directory, stream, np.full((len(SPLITS), T, len(CLASSES)), np.nan, np.float32))
     assert scored(again(run, pseudo_labels=GUESSED), tmp_path / "guessed", tmp_path / "second") == before
 

@@ -38,7 +38,7 @@ def work(root: str, threads: int) -> None:
 
 @pytest.mark.fault(34)
 def test_weights_and_predictions_do_not_depend_on_the_environment(tmp_path, capsys):
-    """In a process whose environment says two threads, and in this one, which has one."""
+    """Trained in a process with two threads in its environment, and in this one with one thread."""
     roots = {"1": tmp_path / "one", "2": tmp_path / "two"}
     for root in roots.values():
         root.mkdir()
