@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-processors environment lock check
+.PHONY: demo test test-processors environment lock
 
 environment: $(VENV)/.installed
 

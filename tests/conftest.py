@@ -98,7 +98,7 @@ def tiny_root(request, tmp_path_factory, repository) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_root, repository, programs) -> tuple[Project, dict[str, bytes], str]:
-    """(the tiny project after its run, its outs, the output of the run)"""
+    """(the tiny project after its run, its outs, the output of the run)."""
     project = Project(tiny_root, repository, programs)
     return project, project.outs(), (tiny_root / "output").read_text(encoding="utf-8")
 

@@ -16,7 +16,7 @@ def command(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        """(exit code, stdout, stderr)"""
+        """(exit code, stdout, stderr)."""
         monkeypatch.setattr(sys, "argv", ["python -m pipeline", *map(str, arguments)])
         try:
             program.main()

@@ -34,9 +34,12 @@ class World:
 
     def write_run(self, name, true, predicted_by_seed, method="avel", without_features=(), scores=None, test_curves=None, seen=0,
                   made_with=None):  # fmt: skip
-        """A run's out. true: (N, T) labels; predicted_by_seed: seed -> (N, T); scores: seed -> (N, T, C+1), else 0.9 on the label;
+        """Write a run's out.
+
+        true: (N, T) labels; predicted_by_seed: seed -> (N, T); scores: seed -> (N, T, C+1), else 0.9 on the label;
         test_curves: seed -> accuracy on test after each of 3 epochs; seen: the first so many test clips stand in train, too;
-        made_with: as evaluate writes it."""
+        made_with: as evaluate writes it.
+        """
         directory = self.root / "runs" / name
         directory.mkdir(parents=True)
         true, tables, seeds, unseen = np.asarray(true), [], {}, {}
