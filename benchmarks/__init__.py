@@ -1,1 +1,1 @@
-"""Measurements that are too long for the tests; each prints what benchmarks/RESULTS.md keeps."""
+"""Measurements that take too long for the tests; benchmarks/RESULTS.md keeps their output."""

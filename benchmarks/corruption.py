@@ -1,8 +1,8 @@
-"""Damage valid files at random and count what comes of it: nothing may crash the parent, hang it, or come back silently short.
+"""Damage valid files at random and count the outcomes: no crash or hang of the parent, no silently short clip.
 
 python -m benchmarks.corruption [--cases 1000] [--seed 0] [--workers 2]
 
-The files are clips of the synthetic world, as they are and rewrapped (their packets copied) into other containers.
+The files are clips of the synthetic world, unchanged and rewrapped (packets copied) into other containers.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CONTAINERS = (".mkv", ".mov", ".ts", ".flv")
 
 
 def rewrapped(source: Path, suffix: str) -> Path:
-    """``source`` with its packets copied into the container of ``suffix``, beside it."""
+    """Copy the packets of ``source`` into a file beside it, with the container of ``suffix``."""
     target = source.with_suffix(suffix)
     options = {"fflags": "+bitexact"}  # no random identifiers: a seed damages the same byte in every campaign
     if suffix == ".mov":

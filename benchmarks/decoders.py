@@ -1,8 +1,8 @@
-"""Whether decord and PyAV show the same picture at the same time, for every file of a directory.
+"""Check for every file of a directory that decord and PyAV show the same picture at the same time.
 
 python -m benchmarks.decoders DIRECTORY [--workers 2]
 
-What is compared, and how, stands in tests/media/decoders.py.
+tests/media/decoders.py describes the comparison.
 """
 
 from __future__ import annotations

@@ -1,17 +1,17 @@
-"""How fast clips become features, and how near that is to what decoding and encoding alone allow.
+"""Measure how fast features are extracted, and compare with the limit set by decoding and encoding alone.
 
 python -m benchmarks.extraction [--clips DIRECTORY] [--count 24] [--encoder NAME ...] [--frames-per-second 2] [--device auto] [--rounds 1]
 python -m benchmarks.extraction --memory --count 300 --encoder NAME
 
-Every round measures, one after another on the same clips, the weights being random (speed does not depend on them):
+Every round measures these jobs one after another on the same clips, with random weights (speed does not depend on them):
     decode      files -> decoded clips in a fresh cache (child processes) -> frames prepared for the encoder; no encoding
     encode      random tensors, as many rows as the clips have, through the encoder in an extraction's passes; no input
     end to end  the decode stage and the extraction into a fresh cache and a store
     bf16        end to end with precision: bfloat16
     plain       decord -> the transform -> the network, one clip at a time, float32, torch's own threads
 The limit is 1 / (1 / decode + 1 / encode) where both share the CPU's cores, min(decode, encode) where the encoder has a GPU.
-With --memory: one run end to end, and the most memory that the process and its decoding children held together.
-Wall time says what a user waits for; on a machine that others use it is noise, and CPU seconds per clip are the steadier figure.
+With --memory: one run end to end, and the peak memory of the process and its decoding children together.
+Wall time is what a user waits for; on a shared machine it is noisy, and CPU seconds per clip are steadier.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Bench:
-    """The clips, and how they are sampled and encoded."""
+    """The clips, and the settings for sampling and encoding them."""
 
     files: list[Path]
     encoder: str
@@ -110,7 +110,7 @@ def decode_only(bench: Bench, root: Path) -> Measured:
 
 
 def prepared(extraction: Extraction) -> torch.Tensor:
-    """Random rows of one pass, which was run once: the network is built and frozen before any clock starts."""
+    """Random rows of one pass, run once so that the network is built and frozen before any clock starts."""
     encoder, passes = extraction.encoder.encoders["visual"], extraction.encoder.passes["visual"]
     assert isinstance(encoder, VisualEncoder)
     rows = torch.randn(passes.size, *encoder.prepare(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape[1:])
@@ -142,7 +142,7 @@ def end_to_end(bench: Bench, root: Path, precision: str = "float32") -> Measured
 
 
 def plain_loop(bench: Bench, _: Path) -> Measured:
-    """What a script does: no child processes, no cache, no sampling by time, no audio."""
+    """A plain script for comparison: no child processes, no cache, no sampling by time, no audio."""
     import decord
 
     encoder = create(bench.encoder, weights="none").to(bench.device)  # as torchvision or timm build it, in their own memory format
@@ -190,7 +190,7 @@ def report(bench: Bench, results: dict[str, Measured]) -> None:
 
 
 class PeakMemory:
-    """The largest sum of the resident sets of this process and its children, GiB, looked at ten times a second while it is entered."""
+    """The largest sum of the resident sets of this process and its children in GiB, sampled ten times a second."""
 
     def __enter__(self) -> PeakMemory:
         self.gib = 0.0
@@ -223,7 +223,7 @@ def memory(bench: Bench) -> None:
 
 
 def find_clips(directory: Path | None, count: int, scratch: Path) -> list[Path]:
-    """``count`` clips of ``directory``, of the real ones beside the repository, or of a world made for the purpose."""
+    """Find ``count`` clips: in ``directory``, else the real ones beside the repository, else of a new synthetic world."""
     chosen = directory or REAL_CLIPS
     if not chosen.is_dir():
         write_world(

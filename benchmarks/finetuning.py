@@ -1,9 +1,9 @@
-"""Steps of contrastive fine-tuning, plain and with gradient caching: images a second, seconds of a step, peak memory.
+"""Measure contrastive fine-tuning, plain and with gradient caching: images and seconds per step, peak memory.
 
 python -m benchmarks.finetuning [--encoder resnet50] [--size 224] [--clips 64] [--frames 10] [--parts 8] [--precision bf16-mixed]
 
-The whole encoder learns, with random weights and random frames, its batch norms frozen; audio features of 128 numbers, SGD. Each way has a
-process of its own, so that the peaks (on a GPU the allocator's, else the process') are theirs; the fastest step after the first counts.
+The whole encoder is trained with SGD, random weights, random frames and frozen batch norms; audio features have 128 numbers. Each variant
+runs in its own process, so the peak is its own (on a GPU the allocator's, else the process's); the fastest step after the first counts.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Measured(NamedTuple):
 
 
 def measure(options: argparse.Namespace, parts: int | None) -> Measured:
-    """The fastest step after the first; ``parts``: clips in memory at a time, None: all."""
+    """Time the fastest step after the first; ``parts``: clips in memory at a time, None: all."""
     torch.manual_seed(0)
     device = choose_device(options.device)
     visual = {"encoder": options.encoder, "weights": "none", "image_size": options.size}
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--encoder", default="resnet50")
     parser.add_argument("--size", type=int, default=224, help="pixels")
     parser.add_argument("--clips", type=int, default=64)
-    parser.add_argument("--frames", type=int, default=10, help="of each clip")
+    parser.add_argument("--frames", type=int, default=10, help="frames of each clip")
     parser.add_argument("--parts", type=int, default=8, help="clips in memory at a time, with gradient caching")
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))

@@ -1,10 +1,10 @@
-"""How fast published features become a store, against a plain sequential copy of the same bytes, and in how much memory.
+"""Measure speed and memory of importing published features, against a plain sequential copy of the same bytes.
 
 python -m benchmarks.import [--at DIRECTORY] [--every 1] [--rounds 2]
 
-Writes AVE-shaped files (pipeline.synth.ave_features; 4.2 GB of float32 maps at --every 1) and, in turn, copies them block by block and
-imports them with every check, each in a process of its own. Two times each: until the process ends, and until the bytes are on the disk.
-Source bytes are in the page cache for both, as far as memory allows. Everything is deleted at the end. Goal: at least 0.5 of the copy.
+Writes AVE-shaped files (pipeline.synth.ave_features; 4.2 GB of float32 maps at --every 1), then alternately copies them block by block and
+imports them with every check, each in its own process. Two times are taken: until the process ends, and until the bytes are on the disk.
+The source is in the page cache for both, as far as memory allows. Everything is deleted at the end. Goal: at least 0.5 of the copy's speed.
 """
 
 from __future__ import annotations
@@ -55,7 +55,11 @@ def main() -> None:
 
 
 def measure(job: Callable[[Path, DatasetSettings], None], root: Path, settings: DatasetSettings) -> tuple[float, float, int]:
-    """(seconds until the job ends, seconds until its bytes are on the disk, peak resident set in KiB); its output is deleted."""
+    """Run a job and delete its output.
+
+    Returns:
+        (seconds until the job ends, seconds until its bytes are on the disk, peak resident set in KiB).
+    """
     os.sync()
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -77,7 +81,7 @@ def _timed(job: Callable[[Path, DatasetSettings], None], root: Path, settings: D
 
 
 def copy(root: Path, settings: DatasetSettings) -> None:
-    """The same bytes, read and written in blocks of 8 MiB."""
+    """Copy the same bytes in blocks of 8 MiB."""
     block = bytearray(BLOCK)
     for name, _ in FILES.values():
         origin = root / "published" / "features" / name

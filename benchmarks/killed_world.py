@@ -1,4 +1,4 @@
-"""A tiny world with every stage, and one `dvc repro` of it that can be watched and killed; for benchmarks/kills.py."""
+"""A tiny project with every stage, and a `dvc repro` of it to watch and kill, for benchmarks/kills.py."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ STAGES = {
 
 
 def open_project(root: Path) -> Project:
-    """A tiny project with published features, committed, its cache and its temporary files in ``root``; or the one that stands there."""
+    """Open the tiny project in ``root``, or create it: committed, with published features, its cache and temporary files."""
     if not (root / "project" / ".git").exists():
         shutil.rmtree(root, ignore_errors=True)
     project = Project(root, REPOSITORY)
@@ -65,7 +65,7 @@ def open_project(root: Path) -> Project:
 
 
 def session(number: int) -> list[psutil.Process]:
-    """The living processes of a session, which outlives its leader."""
+    """The living processes of a session, which may have outlived its leader."""
 
     def belongs(process: psutil.Process) -> bool:
         try:
@@ -77,7 +77,7 @@ def session(number: int) -> list[psutil.Process]:
 
 
 def running_stage(processes: list[psutil.Process]) -> tuple[str, psutil.Process] | None:
-    """Name and process of the stage among them."""
+    """Name and process of the stage among the processes; None if there is none."""
     for process in processes:
         try:
             command = process.cmdline()
@@ -98,7 +98,7 @@ def wait_for(condition: Callable[[], object], seconds: float = PATIENCE_SECONDS)
 
 
 class Start:
-    """One `dvc repro` in a session of its own, its output in a file."""
+    """One `dvc repro` in its own session, with its output in a file."""
 
     def __init__(self, project: Project, log: Path) -> None:
         self.log = log
@@ -113,11 +113,11 @@ class Start:
         return self.log.read_text(encoding="utf-8", errors="replace")
 
     def stages(self) -> list[str]:
-        """Those that it has begun."""
+        """The stages begun so far."""
         return re.findall(r"Running stage '([^']+)'", self.output)
 
     def until(self, moment: Callable[[list[str], float], float]) -> bool:
-        """Wait until the time that ``moment`` (of the stages begun, and now) gives; False: it ended before that."""
+        """Wait until the time returned by ``moment(stages begun, now)``; False if the process ended before that."""
         while self.process.poll() is None:
             now = time.monotonic()
             if now >= moment(self.stages(), now):
@@ -129,7 +129,7 @@ class Start:
 
 
 def undisturbed(project: Project, log: Path) -> dict[str, float]:
-    """Run all of it without a kill: the seconds of each stage."""
+    """Run everything without a kill; returns the seconds of each stage."""
     start, began = Start(project, log), {}
 
     def look(stages: list[str], now: float) -> float:
@@ -146,14 +146,14 @@ def undisturbed(project: Project, log: Path) -> dict[str, float]:
 
 
 def files(project: Project) -> list[str]:
-    """Every file and directory below the project, its cache and its temporary files, but for git's, DVC's, locks and byte code."""
+    """List the project's files and directories, its cache and temporary files, without git's, DVC's, locks and byte code."""
     root = project.root.parent
     found = (path.relative_to(root) for path in root.rglob("*"))
     return sorted(str(path) for path in found if not {".git", ".dvc", ".locks", "__pycache__"} & set(path.parts))
 
 
 def start_over(project: Project) -> None:
-    """Remove all that is not committed, and the caches."""
+    """Remove everything not committed, and the caches."""
     project.run("git", "clean", "-fdxq")
     for directory in (project.cache, Path(project.environment["TMPDIR"])):
         shutil.rmtree(directory, ignore_errors=True)

@@ -1,16 +1,16 @@
-"""Kills at random moments over a whole `dvc repro` of a tiny world, and whether any byte differs in the end.
+"""Kill a `dvc repro` of a tiny project at random moments, and check that no byte differs in the end.
 
 python -m benchmarks.kills [--kills 200] [--seed 0] [--minutes M] [--at DIRECTORY]
 
-Runs the world undisturbed, then round after round from nothing with kills: as a stage starts, a chance of 0.6 says whether it is struck,
-at a moment drawn from its undisturbed length; and now and then `dvc` is, while it starts. SIGKILL (2 of 3) or SIGTERM goes to the whole
-process group, to dvc alone (its stage runs on, and the next start waits for it or meets it) or to the stage alone. Then `dvc repro` again,
-until it comes to its end: every published byte is compared with the undisturbed run's (training times in the report excepted), and one more
-`dvc repro` must run nothing. Rounds train two seeds at a time and one by turns.
+Runs the project undisturbed, then in rounds from scratch with kills. Each starting stage is hit with a probability of 0.6, at a moment
+drawn from its undisturbed length; sometimes `dvc` is hit while it starts. SIGKILL (2 of 3) or SIGTERM goes to the whole process group, to
+dvc alone (its stage continues, and the next start waits for it or runs into its lock) or to the stage alone. Then `dvc repro` runs again
+until it completes: every published byte is compared with the undisturbed run's (except training times in the report), and one more
+`dvc repro` must run nothing. Rounds alternate between training two seeds at a time and one.
 
-Prints kills by stage and by signal; rounds compared, files that differ, work left behind (beside outs, in the cache, in the directory for
-temporary files); starts that found an orphan's lock, and how else starts failed; tracebacks in any output, a killed process' own included.
-With --at, all of it is kept, and a later start of the same command goes on to the number of kills. Needs Linux; about 12 s a kill.
+Prints kills by stage and by signal; rounds compared, files that differ, leftovers (beside outs, in the cache, in the temporary directory);
+starts that found an orphan's lock, and other failed starts; tracebacks in any output, including that of killed processes.
+With --at, everything is kept, and starting the same command again continues to the number of kills. Needs Linux; about 12 s per kill.
 """
 
 from __future__ import annotations
@@ -51,11 +51,11 @@ from pipeline.doctor import TORN
 from tests.end_to_end.tiny_project import TIMED, without_times
 
 CHANCE, CHANCE_DVC = 0.6, 0.15
-ORPHAN = "is already running here"  # what a stage says that meets its own orphan
+ORPHAN = "is already running here"  # a stage's message when its own orphan is running
 
 
 class Campaign:
-    """The reference, the project that is killed, and the records, one JSON object a line."""
+    """The reference, the project to kill, and the records, one JSON object per line."""
 
     def __init__(self, root: Path, seed: int) -> None:
         self.root, self.records = root, []
@@ -87,7 +87,7 @@ class Campaign:
         return [record for record in self.records if record["kind"] == kind]
 
     def step(self, kill: bool) -> bool:
-        """Start once, and look at what came of it; True: it came to its end."""
+        """Start once and record the outcome; True if it ran to completion."""
         rounds = len(self.of("round"))
         self.project.write_params({**PARAMS, "machine": {"seeds_at_once": 2 - rounds % 2}})
         self.orphans = [number for number in self.orphans if session(number)]
@@ -116,7 +116,7 @@ class Campaign:
         return ended
 
     def moment(self) -> Callable[[list[str], float], float]:
-        """When to kill: drawn anew at each stage that begins, as if by throwing a die."""
+        """Draw the moment to kill; drawn again whenever a stage begins."""
         at = self.random.random() * 3 if self.random.random() < CHANCE_DVC else float("inf")
         known, deadline = -1, float("inf")
 
@@ -134,7 +134,7 @@ class Campaign:
         return at_stage
 
     def kill(self, start: Start) -> bool:
-        """Send a signal and see the killed processes end."""
+        """Send a signal and wait for the killed processes to end."""
         number = start.process.pid
         stage = running_stage(session(number))
         target = self.random.choice(["group", "dvc", "stage"]) if stage else self.random.choice(["group", "dvc"])
@@ -143,7 +143,7 @@ class Campaign:
             stage[1].send_signal(what) if target == "stage" else (os.killpg if target == "group" else os.kill)(number, what)
         name = stage[0] if stage else "dvc"
         code = start.process.wait(timeout=PATIENCE_SECONDS)
-        if code == 0:  # it had come to its end, or the stage to its own, before the signal
+        if code == 0:  # it, or its stage, had ended before the signal
             return False
         met = target == "dvc" and stage is not None and self.random.random() < 0.5
         if met:
@@ -155,7 +155,7 @@ class Campaign:
         return True
 
     def finish(self) -> None:
-        """Compare a run that came to its end, see that nothing is left to do, and start over from nothing."""
+        """Compare a completed run, check that nothing is left to do, and start over from scratch."""
         if not wait_for(lambda: not any(map(session, self.orphans))):
             raise SystemExit(f"an orphan does not end: sessions {self.orphans}")
         outs, stood = self.project.outs(), files(self.project)
@@ -202,15 +202,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__.splitlines()[0])
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="kill no more after so many; the round is run to its end")
-    parser.add_argument("--at", type=Path, help="a directory to keep everything in, and to go on in")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop killing after this time; the round is completed")
+    parser.add_argument("--at", type=Path, help="directory in which to keep everything and to continue")
     options = parser.parse_args()
     root = options.at or Path(tempfile.mkdtemp(prefix="avel-kills-"))
     root.mkdir(parents=True, exist_ok=True)
     end = time.monotonic() + 60 * options.minutes
     campaign = Campaign(root.resolve(), options.seed)
     more, ended = True, False
-    with ending_on_sigterm():  # and not without ending what was started
+    with ending_on_sigterm():  # so that child processes are ended too
         while more or not ended:
             more = len(campaign.of("kill")) < options.kills and time.monotonic() < end
             ended = campaign.step(kill=more)

@@ -1,12 +1,12 @@
-"""Audio-visual video parsing at LLP's shapes: seconds to score 1,200 clips, and seconds of a training step.
+"""Time audio-visual video parsing at LLP's shapes: scoring 1,200 clips, a training step, a prediction.
 
 python -m benchmarks.parsing [--batch 128] [--rounds 5] [--threads 1]
 
-Scoring: 1,200 clips x 25 classes x 10 segments, all eighteen scores, many events in one line, few in the other. Goal:
-under 1 s. Training: losses, backward pass and Adam on random features (8 x 2048, 128, 512), every method, beside the same step with the
-linear layer applied to all eighty frames before their mean, as released; CMPAE, which bends every frame before the mean, has no other
-step. Goal: HAN at least 1.5 times faster. The fastest of the rounds counts, in CPU seconds; wall time on a busy machine is noise.
-Prediction: what is kept of a trained CoLeaF beside the plain backbone, by turns, medians of three times the rounds. Goal: within 3 %.
+Scoring: 1,200 clips x 25 classes x 10 segments, all eighteen scores, with many events in one line and few in the other. Goal: under 1 s.
+Training: losses, backward pass and Adam on random features (8 x 2048, 128, 512) for every method, beside the same step with the linear
+layer applied to all eighty frames before their mean, as released. CMPAE applies a nonlinearity to every frame before the mean, so it has
+only that step. Goal: HAN at least 1.5 times faster. The fastest of the rounds counts, in CPU seconds; wall time on a busy machine is noise.
+Prediction: a trained CoLeaF as stored and the plain backbone, alternating, medians of three times the rounds. Goal: within 3 %.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ from pipeline.tasks.labels import VideoTargets
 
 CLIPS, CLASSES, SEGMENTS = 1200, 25, 10
 SHAPES = {"visual": (8, 2048), "audio": (128,), "motion": (512,)}
-LATE = Progress(9, 10, 1)  # every pass is made: labels are removed from the second epoch on, CoLeaF's Anchor teaches from the fourth
+LATE = Progress(9, 10, 1)  # all passes are active: label denoising starts in the second epoch, CoLeaF's Anchor in the fourth
 
 
 class AveragedBehind(nn.Module):
-    """A linear layer of every frame, and the mean of the frames behind it."""
+    """Apply a linear layer to every frame, then average the frames."""
 
     def __init__(self, layer: nn.Module) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class AveragedBehind(nn.Module):
 
 
 def unpool(method: ParsingMethod) -> None:
-    """Make the method work on every frame, as released."""
+    """Make the method process every frame, as released."""
 
     def inputs(batch: Batch) -> ParsingInputs:
         visual, audio, mask = method_inputs(method, batch)
@@ -58,7 +58,7 @@ def unpool(method: ParsingMethod) -> None:
 
 
 def cpu_seconds(action: Callable[[], object], rounds: int) -> float:
-    """The fastest of the rounds, after one that does not count."""
+    """CPU seconds of the fastest round, after a warm-up round."""
     times = []
     for _ in range(rounds + 1):
         start = time.process_time()
@@ -96,7 +96,7 @@ def training(name: str, pooled: bool, clips: int, rounds: int) -> float:
 
 
 def predicting(anchor: str, clips: int, rounds: int) -> tuple[float, float]:
-    """Median seconds of a batch's prediction: of the method ``anchor`` by itself, and of CoLeaF around it as it is loaded."""
+    """Median seconds to predict a batch with the method ``anchor`` alone, and with CoLeaF around it as loaded."""
     torch.manual_seed(0)
     shapes = {"visual_shape": SHAPES["visual"], "audio_shape": SHAPES["audio"], "other_shapes": {"motion": SHAPES["motion"]}}
     plain = create(anchor, num_classes=CLASSES, **shapes).eval()  # type: ignore[arg-type]
@@ -129,7 +129,7 @@ def main() -> None:
         method_class = METHODS.get(name)
         assert issubclass(method_class, ParsingMethod)
         if method_class.every_frame or name == "coleaf":
-            reason = "around CMPAE" if name == "coleaf" else "on every frame by nature"
+            reason = "around CMPAE" if name == "coleaf" else "always on every frame"
             print(f"{name}, step of {options.batch}: {training(name, True, options.batch, options.rounds):.3f}, {reason}")
             continue
         pooled, unpooled = (training(name, frames, options.batch, options.rounds) for frames in (True, False))

@@ -1,9 +1,9 @@
-"""How long the report of a large suite takes: `python -m stages.report`, start of the interpreter included.
+"""Time the report of a large suite: `python -m stages.report`, including the start of the interpreter.
 
 python -m benchmarks.report [--runs 20] [--seeds 5] [--clips 400] [--classes 28] [--epochs 200] [--directory DIR]
 
-Writes runs as `evaluate` stores them (random scores around the true labels, through the task's own functions), an index and clips to play
-into a scratch project, and runs the stage there once with nothing cached. Goal: under 60 s on 2 cores at the defaults.
+Writes a scratch project with runs as `evaluate` stores them (random scores around the true labels, through the task's own functions), an
+index and playable clips, and runs the stage there once with nothing cached. Goal: under 60 s on 2 cores at the defaults.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from pipeline.tasks.avel import Scores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SEGMENTS = 10
-FILES = 24  # different films to play; the clips take them in turn
+FILES = 24  # different films, shared by the clips in turn
 
 
 def write_films(directory: Path) -> list[str]:
-    """Ten-second films of 128 x 128 pixels, as the demo's."""
+    """Write ten-second films of 128 x 128 pixels, like the demo's."""
     directory.mkdir(parents=True)
     generator = np.random.default_rng(0)
     sound = (0.1 * generator.standard_normal(160_000)).astype(np.float32)
@@ -53,7 +53,7 @@ def spans(clips: int, classes: int) -> list[list[tuple[int, float, float]]]:
 
 
 def write_run(directory: Path, events: list, classes: int, seeds: int, epochs: int, skill: float) -> None:
-    """predictions.parquet, metrics.json and curves.csv of one run, as `evaluate` writes them."""
+    """Write predictions.parquet, metrics.json and curves.csv of one run as `evaluate` does."""
     directory.mkdir(parents=True)
     truth = avel.targets_of_events(events, SEGMENTS, classes)
     mask = torch.ones(len(events), SEGMENTS, dtype=torch.bool)
@@ -97,7 +97,7 @@ def write_project(root: Path, arguments: argparse.Namespace) -> None:
     ]
     (root / "data/index").mkdir(parents=True)
     cwd = Path.cwd()
-    os.chdir(root)  # the index holds paths as the stages see them
+    os.chdir(root)  # the index holds paths relative to the working directory of the stages
     write_index(Index(rows, names), Path("data/index"))
     os.chdir(cwd)
     runs = {f"run{n:02d}": {"task": "avel", "method": "avel", "features": "lite0_logmel", "seeds": list(range(arguments.seeds))}
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("runs", 20), ("seeds", 5), ("clips", 400), ("classes", 28), ("epochs", 200)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--directory", type=Path, help="where to leave the scratch project; else it is removed")
+    parser.add_argument("--directory", type=Path, help="keep the scratch project here; by default it is removed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         root = arguments.directory or Path(scratch) / "project"

@@ -1,16 +1,16 @@
-"""Seconds and memory of a training step: every method in float32, beside CACE-Net in float64 as its formulas are written (as released).
+"""Measure time and memory of a training step: every method in float32, beside CACE-Net in float64 as released.
 
 python -m benchmarks.training [--method NAME ...] [--supervision weak] [--batch 64] [--steps 3] [--rounds 3] [--threads 2] [--bfloat16]
-The methods of audio-visual video parsing, at LLP's shapes: python -m benchmarks.parsing.
+For the methods of audio-visual video parsing, at LLP's shapes, use python -m benchmarks.parsing.
 
-A step is what the loop does: losses (CACE-Net's contrast switched on), backward pass, clipping, optimizer, on a batch of random features
-that is already on the device. The reference, ``as_released``, is tests/methods/cace_net_as_released.py in float64; beside it stand the same
-with the memory setting of our training stage (``float64 kept``; pipeline/training/memory.py), and our own code in float64, which has it, as
-every method has. Every line runs in a fresh process, one after another, in ``--rounds`` rounds; each process takes one step more before,
-which is not counted. Seconds are medians over all steps; ``faster`` is how often the step fits into the reference's, the median over the
-rounds of the ratio of their fastest steps, in wall time and in CPU seconds: on a machine that others use, wall time is noise and CPU
-seconds are the steadier figure. ``--bfloat16`` measures each method under bfloat16 autocast as well (``train.precision: bf16-mixed``).
-Memory is the process's peak on a CPU, and what torch allocated at most on a GPU.
+A step is that of the training loop: losses (with CACE-Net's contrast switched on), backward pass, clipping, optimizer, on a batch of random
+features that is already on the device. The reference, ``as_released``, is tests/methods/cace_net_as_released.py in float64. Beside it are
+the same with the memory setting of our training stage (``float64 kept``; pipeline/training/memory.py), and our own code in float64, which
+has that setting like every method. The lines run one after another, each in a fresh process, in ``--rounds`` rounds; each process takes one
+uncounted step first. Seconds are medians over all steps. ``faster`` is the reference's fastest step divided by the line's, the median over
+the rounds, in wall time and in CPU seconds: on a shared machine wall time is noise and CPU seconds are steadier. ``--bfloat16`` also
+measures each method under bfloat16 autocast (``train.precision: bf16-mixed``). Memory is the process's peak on a CPU, and torch's peak
+allocation on a GPU.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ AVE_CLIPS, AVE_EPOCHS = 3339, 200
 
 @dataclass(frozen=True)
 class Shapes:
-    """One batch of AVE, by default."""
+    """The shapes of a batch; the defaults are AVE's."""
 
     batch: int = 64
     segments: int = 10
@@ -67,7 +67,7 @@ class Measured:
 
 
 def random_batch(shapes: Shapes, weak: bool) -> tuple[Batch, Tensors]:
-    """Noise, with about half of the segments events."""
+    """Random features; about half of the segments are events."""
     torch.manual_seed(0)
     size = (shapes.batch, shapes.segments)
     visual = torch.randn(*size, shapes.map_size, shapes.map_size, shapes.visual_width)
@@ -82,7 +82,7 @@ def random_batch(shapes: Shapes, weak: bool) -> tuple[Batch, Tensors]:
 def one_step(
     network: torch.nn.Module, recipe: Recipe, optimizer: torch.optim.Optimizer, batch: Batch, targets: Tensors, bfloat16: bool
 ) -> Tensor:  # fmt: skip
-    """What the loop does with a batch; returns the loss."""
+    """Take one step of the training loop; returns the loss."""
     with torch.autocast(batch.visual.device.type, torch.bfloat16, enabled=bfloat16):
         loss = network.losses(batch, targets, Progress(AVE_EPOCHS - 1, AVE_EPOCHS))["total"]
     optimizer.zero_grad(set_to_none=True)
@@ -94,7 +94,7 @@ def one_step(
 
 
 def build(name: str, supervision: str, shapes: Shapes) -> tuple[torch.nn.Module, Recipe]:
-    """The network and how it is trained."""
+    """Build the network and its training recipe."""
     if name == REFERENCE[0]:
         return CaceNetAsReleased(shapes.visual_width, shapes.audio_width, shapes.classes), SuppressionRecipe()
     settings = {"supervision": supervision} if issubclass(METHODS.get(name), LocalizationMethod) else {}
@@ -106,7 +106,7 @@ def build(name: str, supervision: str, shapes: Shapes) -> tuple[torch.nn.Module,
 
 
 def measure(name: str, precision: str, supervision: str, shapes: Shapes, steps: int, threads: int, device: str) -> Measured:
-    """Time one line; run in a process of its own, whose peak memory is the line's."""
+    """Time one line; runs in its own process, so that the peak memory is the line's."""
     torch.set_num_threads(threads)
     if (name, precision) != REFERENCE:
         keep_freed_memory()
@@ -131,19 +131,19 @@ def measure(name: str, precision: str, supervision: str, shapes: Shapes, steps: 
 
 
 def apart(*arguments) -> Measured:
-    """:func:`measure` in a fresh process."""
+    """Run :func:`measure` in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return pool.submit(measure, *arguments).result()
 
 
 def faster(reference: list[Measured], rounds: list[Measured], clock: str) -> float:
-    """Median over the rounds of the reference's fastest step over this one's."""
+    """The reference's fastest step divided by this line's, median over the rounds."""
     pairs = zip(reference, rounds, strict=True)
     return statistics.median(min(getattr(ours, clock)) / min(getattr(this, clock)) for ours, this in pairs)
 
 
 def report(results: dict[tuple[str, str], list[Measured]], shapes: Shapes) -> None:
-    """One line per method; the reference's and what stands beside it last."""
+    """Print one line per method, then the reference and its variants."""
     print(f"\n{'method':14} {'precision':12} {'parameters':>10} {'wall s':>7} {'CPU s':>7} {'peak GiB':>8} {'faster: wall':>12} {'CPU':>6}")
     for (name, precision), rounds in results.items():
         wall, cpu = (statistics.median(second for each in rounds for second in getattr(each, clock)) for clock in ("wall", "cpu"))
@@ -163,7 +163,7 @@ def report(results: dict[tuple[str, str], list[Measured]], shapes: Shapes) -> No
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     known = [name for name in METHODS.names() if "avel" in METHODS.get(name).tasks]
-    parser.add_argument("--method", action="append", choices=known, help="may be given again; all of them by default")
+    parser.add_argument("--method", action="append", choices=known, help="may be repeated (default: all)")
     parser.add_argument("--supervision", choices=["full", "weak"], default="full")
     for name, value in vars(Shapes()).items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=value)

@@ -1,16 +1,16 @@
-"""``python -m pipeline COMMAND``: what is not a stage of the DAG.
+"""``python -m pipeline COMMAND``: the commands beside the stages of the DAG.
 
 table                        print the results table and where the page and figures are
-table --experiments 'abl-*'  DVC experiments whose names match, queued ones too, as one table
+table --experiments 'abl-*'  print one table of the DVC experiments with matching names, queued ones included
 table --into FILE --mark M   put the table between <!-- M --> and <!-- /M --> of a text file
-weights list                 the known weights, where each would be found, and what is there
-weights get NAME [--from P]  download (or copy from a local file) into models/pretrained, verified
-unpack ARCHIVE ... --into DIR     archives of clips into data/raw, safely
-download --kind K ... --into DIR  clips by their ids, with a status for each (needs yt-dlp)
-make-features DIR            made numbers in the files and shapes of AVE's published features
+weights list                 list the known weights, their files here, their sources and licences
+weights get NAME [--from P]  download weights (or copy a local file) into models/pretrained and verify them
+unpack ARCHIVE ... --into DIR     unpack archives of clips into data/raw, safely
+download --kind K ... --into DIR  download clips by their ids, with a status for each (needs yt-dlp)
+make-features DIR            write made-up numbers in the files and shapes of AVE's published features
 parity --ours A --published B     compare two feature stores of the same clips, and find the likely cause of a difference
-predict FILE... --run RUN    the events of video files by a trained run: events.json, segments.csv, pictures; --overlay: an MP4 too
-doctor                       versions, device, decoders, weights, cache and DVC's state, and what to do about each problem
+predict FILE... --run RUN    find the events of video files: events.json, segments.csv, pictures; with --overlay an MP4 too
+doctor                       check versions, device, decoders, weights, cache and DVC's state, with advice on each problem
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def main() -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in COMMANDS:
         module.add(commands)
-    with console("", 2, "interrupted; what was finished is kept"), ending_on_sigterm():
+    with console("", 2, "interrupted; finished work is kept"), ending_on_sigterm():
         arguments = parser.parse_args()
         arguments.command(arguments)
 

@@ -1,9 +1,9 @@
-"""The per-clip cache: content-addressed entries that outlive DVC's outs, so that no finished clip is ever computed twice.
+"""The per-clip cache: content-addressed entries that outlive DVC's outs, so no finished clip is computed twice.
 
 An entry is one uncompressed ``.npz``: named arrays plus a small JSON document. It is written under a temporary name and renamed, so a
-reader sees all of it or nothing; ``.npz`` carries a CRC per array, so a torn or rotten entry reads as absent and is made again.
-A cache that cannot be read or written (rights, a full disk) is no fault of an entry: that is a :class:`CacheError`.
-The cache lives at one absolute path outside the project: ``cache.dir`` in params.yaml, else $AVEL_CACHE, else ~/.cache/avel-pipeline.
+reader sees all of it or nothing. ``.npz`` carries a CRC per array, so a damaged entry reads as absent and is made again.
+If the cache itself cannot be read or written (permissions, a full disk), that is a :class:`CacheError`.
+The cache is at one absolute path outside the project: ``cache.dir`` in params.yaml, else $AVEL_CACHE, else ~/.cache/avel-pipeline.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from pipeline.errors import PipelineError
 from pipeline.publish import replacing
 
 CACHE_VARIABLE = "AVEL_CACHE"
-ARRAYS = "arrays"  # in the document: their names, because the zip's own table of contents has no checksum
+ARRAYS = "arrays"  # key of the arrays' names in the document; the zip's own table of contents has no checksum
 TRIES = 20
-DAMAGE = {None, errno.EINVAL, errno.EIO}  # of an OSError while an entry is read: offsets out of the file, a bad block
+DAMAGE = {None, errno.EINVAL, errno.EIO}  # errors of reading a damaged entry: offsets outside the file, a bad block
 
 
 class CacheError(PipelineError):
@@ -39,12 +39,12 @@ class CacheError(PipelineError):
 
 
 def default_root() -> Path:
-    """Where the cache is unless params.yaml says otherwise."""
+    """The path of the cache if params.yaml sets none."""
     return Path(os.environ.get(CACHE_VARIABLE) or "~/.cache/avel-pipeline").expanduser().absolute()
 
 
 def fingerprint(*parts: Any) -> str:
-    """sha256 (hex) of JSON-serialisable parts; the same for equal content whatever the order of keys."""
+    """The sha256 (hex) of JSON-serialisable parts; the order of keys does not matter."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -54,7 +54,7 @@ def file_sha256(path: str | Path) -> str:
 
 
 class Cache:
-    """Entries by kind ("decoded", "features") and key (hex)."""
+    """Cache entries by kind ("decoded", "features") and key (hex)."""
 
     def __init__(self, root: str | Path | None = None) -> None:
         self.root = Path(root).expanduser().absolute() if root else default_root()
@@ -63,7 +63,9 @@ class Cache:
         return self.root / kind / key[:2] / f"{key}.npz"
 
     def put(self, kind: str, key: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any] | None = None) -> None:
-        """Write one entry whole. Two writers of one key write the same content: the later rename wins, harmlessly.
+        """Write one entry whole.
+
+        Two writers of one key write the same content, so it does not matter which rename comes last.
 
         Raises:
             CacheError: the entry cannot be written.
@@ -81,18 +83,18 @@ class Cache:
             raise CacheError(f"the cache {self.root} cannot be written: {reason}") from error
 
     def get(self, kind: str, key: str) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-        """(arrays, facts) of an entry; None where there is none, or where its bytes are damaged (the entry is then removed).
+        """Read (arrays, facts) of an entry; None if it is absent or damaged (a damaged entry is removed).
 
         Raises:
-            CacheError: the entry cannot be read, whole or not.
+            CacheError: the entry exists but cannot be read.
         """
         return self._read(kind, key)
 
     def facts(self, kind: str, key: str) -> dict[str, Any] | None:
-        """Only the JSON document of an entry, without reading its arrays.
+        """Read only the JSON document of an entry, not its arrays.
 
         Raises:
-            CacheError: the entry cannot be read, whole or not.
+            CacheError: the entry exists but cannot be read.
         """
         entry = self._read(kind, key, only_facts=True)
         return None if entry is None else entry[1]
@@ -118,7 +120,7 @@ class Cache:
             if _is_whole(path):
                 raise
             reason = repr(error)
-        except RuntimeError as error:  # of an interpreter that is shutting down, or of flags that nobody sets here
+        except RuntimeError as error:  # raised by an interpreter that is shutting down, or for damaged zip flags
             if not isinstance(error, NotImplementedError) and "encrypted" not in str(error):
                 raise
             reason = repr(error)
@@ -130,15 +132,15 @@ class Cache:
             path.unlink(missing_ok=True)
         except OSError as error:
             raise CacheError(f"the cache entry {path} is damaged ({reason}) and cannot be removed: {error}") from error
-        print(f"the cache entry {path} is damaged ({reason}); it is removed, and made again when it is needed", file=sys.stderr, flush=True)
+        print(f"the cache entry {path} is damaged ({reason}); it is removed, and made again when needed", file=sys.stderr, flush=True)
         return None
 
 
 def _arrays(path: Path, only_facts: bool) -> dict[str, np.ndarray]:
-    """The arrays of an entry, "facts" among them.
+    """Read the arrays of an entry, "facts" among them.
 
-    NumPy parses the header of an array as Python, and Python 3.11 may raise a SystemError where two threads parse at once (gh-106905): it
-    says nothing of the entry, which is read again.
+    NumPy parses an array's header as Python, and Python 3.11 may raise a SystemError when two threads parse at once (gh-106905). The entry
+    itself is fine, so it is read again.
     """
     for _ in range(TRIES):
         with suppress(SystemError), np.load(path, allow_pickle=False) as entry:
@@ -147,11 +149,11 @@ def _arrays(path: Path, only_facts: bool) -> dict[str, np.ndarray]:
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether the checksums of an entry hold, so that it is not a wrong header that asks for so much memory."""
+    """Whether the checksums of an entry hold; if not, a damaged header may have asked for too much memory."""
     try:
         with zipfile.ZipFile(path) as file:
             return file.testzip() is None
     except MemoryError:
-        return True  # as far as can be told
+        return True  # unknown; the entry may be whole
     except Exception:
         return False

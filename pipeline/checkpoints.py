@@ -1,6 +1,6 @@
-"""Checkpoints of a training that can go on: written whole, with the random state in them, when it is time or SIGTERM asks for one.
+"""Checkpoints of a resumable training, with its random state; written whole, at intervals and on SIGTERM.
 
-A checkpoint begins with the sha256 of the rest. One that was damaged since is discarded with a sentence, and the training starts again.
+A checkpoint begins with the sha256 of the rest. A damaged one is discarded with a message, and the training starts again.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
-    """Write ``content`` (states of modules and optimizers, plain data) and torch's random state; a reader sees all of it or the old one."""
+    """Write ``content`` (states of modules and optimizers, plain data) and torch's random state.
+
+    A reader sees either the whole new checkpoint or the old one.
+    """
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
     body = io.BytesIO()
     torch.save({**content, "random": torch.get_rng_state(), "random_cuda": cuda}, body)
@@ -35,10 +38,10 @@ def save_checkpoint(path: Path, content: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """The content of a checkpoint, with the random state put back as it was; None where there is no file, or a damaged one (removed).
+    """Read a checkpoint's content and restore the random state; None if the file is absent or damaged (then removed).
 
     Raises:
-        PipelineError: it holds more than tensors and plain data; nothing of it has run.
+        PipelineError: the file holds more than tensors and plain data; none of its code has run.
     """
     try:
         stored = memoryview(path.read_bytes())
@@ -46,14 +49,14 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
         return None
     digest, body = stored[:DIGEST_BYTES], stored[DIGEST_BYTES:]
     if hashlib.sha256(body).digest() != digest:
-        discard(path, f"{path} is damaged, or of an earlier version", "its training starts again from the beginning")
+        discard(path, f"{path} is damaged or was written by an earlier version", "its training starts again from the beginning")
         return None
     try:
         content = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # its digest holds: someone made it so
+    except pickle.UnpicklingError as error:  # its digest is right, so it was written this way on purpose
         reason = " ".join(str(error).split(". ")[-1].split())
         raise PipelineError(
-            f"{path} holds more than tensors and plain data and was not read; nothing of it has run. This pipeline writes no such file:"
+            f"{path} holds more than tensors and plain data and was not read; none of its code has run. This pipeline writes no such file:"
             f" find out where it comes from, remove it, then run again ({reason})"
         ) from error
     torch.set_rng_state(content.pop("random"))
@@ -64,13 +67,13 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 class Checkpoints:
-    """When a loop writes its checkpoint: so often, and when SIGTERM (a scheduler, a closing session) asks it to stop.
+    """Writes a loop's checkpoint at intervals, and when SIGTERM (a scheduler, a closing session) asks the loop to stop.
 
     Args:
         path: the file.
-        seconds: least time between two checkpoints; 0: one whenever the loop offers.
-        content: gives what to write.
-        writes: False in all processes but one.
+        seconds: shortest time between two checkpoints; 0: one at every :meth:`offer`.
+        content: returns the content to write.
+        writes: True in exactly one process.
     """
 
     def __init__(self, path: Path, seconds: float, content: Callable[[], dict[str, Any]], writes: bool = True) -> None:
@@ -79,7 +82,7 @@ class Checkpoints:
         self.saved_at = time.monotonic()
 
     def offer(self) -> None:
-        """To be called where a run can be resumed.
+        """Write a checkpoint if it is time; call this at points where a run can be resumed.
 
         Raises:
             SystemExit: 143 once SIGTERM has come, with a checkpoint written.
@@ -93,7 +96,7 @@ class Checkpoints:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Take SIGTERM over for the length of the block: the step under way ends first."""
+        """Handle SIGTERM during the block, so that the current step ends first."""
 
         def note(*_: Any) -> None:
             self.stopping = True

@@ -1,4 +1,4 @@
-"""The schema of params.yaml: every block, every key, checked before any work, all problems told at once.
+"""The schema of params.yaml: every block and key is checked before any work, and all problems are reported at once.
 
 >>> params = load(Path("params.yaml"))
 >>> params.media.frames_per_second
@@ -36,32 +36,32 @@ from pipeline.training.settings import Run, TrainSettings
 from pipeline.yaml_files import read_yaml
 
 Entry = TypeVar("Entry")
-# What no single block can know: names of encoders, methods, tasks and feature sets, and the settings these own.
+# Checks across blocks: names of encoders, methods, tasks and feature sets, and the settings these own.
 ROOMS = (dataset_problems, feature_problems, finetune_problems, method_problems, run_problems, report_problems)
 
 
 class CacheSettings(Settings):
-    """Where the per-clip cache is; no stage depends on it."""
+    """Path of the per-clip cache; no stage depends on it."""
 
     dir: Path | None = Field(None, description="absolute path; null: $AVEL_CACHE, else ~/.cache/avel-pipeline")
 
 
 class MachineSettings(Settings):
-    """What the machine can bear; it changes no number, and no stage depends on it."""
+    """Settings for the machine's capacity; they change no number, and no stage depends on them."""
 
     seeds_at_once: int = Field(
         1,
         ge=1,
         le=1024,
-        description="seeds of a run trained side by side, on the CPU or on one GPU; above 1 each in a process of its own, which loads the"
-        " run's splits for itself: so many times the memory. For speed, at most cores / train.threads",
+        description="seeds of a run trained side by side, on the CPU or on one GPU; above 1, each in a process of its own that loads the"
+        " run's splits itself, so memory grows with it. For speed, at most cores / train.threads",
     )
 
 
 class Params(Settings):
-    """params.yaml, one block per stage. Every block that a stage of dvc.yaml tracks is needed, be it empty: {}."""
+    """The content of params.yaml, one block per stage; a block that dvc.yaml tracks is required, if only as {}."""
 
-    synth: dict[Name, SynthSettings] = Field(description="worlds to write below data/raw/; {} with clips of your own")
+    synth: dict[Name, SynthSettings] = Field(description="worlds to write below data/raw/; {} if you have your own clips")
     dataset: DatasetSettings
     media: MediaSettings
     finetune: dict[Name, FinetuneSettings] = Field(description="encoders to fine-tune, by a name of your choice")
@@ -69,21 +69,21 @@ class Params(Settings):
     imports: dict[Name, ImportSet] = Field(description="published features to import, by a name of your choice")
     methods: dict[Name, dict[str, Any]] = Field(description="settings of each method, by its registered name")
     train: TrainSettings
-    runs: dict[Name, Run] = Field(description="what is trained and evaluated, by a name of your choice")
+    runs: dict[Name, Run] = Field(description="runs to train and evaluate, by a name of your choice")
     report: ReportSettings
     cache: CacheSettings = CacheSettings()
     machine: MachineSettings = MachineSettings()
 
     def method_settings(self, name: str) -> dict[str, Any]:
-        """The settings of a run's method: its own block with the run's overrides laid over it."""
+        """The settings of a run's method: the method's block with the run's overrides merged in."""
         return method_settings(self.methods, self.runs[name])
 
 
 def pick(block: Mapping[str, Entry], name: str, kind: str) -> Entry:
-    """The entry of a block by its name.
+    """Look up an entry of a block by name.
 
     Raises:
-        UnknownName: with the nearest name in the block.
+        UnknownName: no such entry; the message has the nearest name in the block.
     """
     if name not in block:
         raise UnknownName(f"unknown {kind} {name!r}{suggest(name, block)}")
@@ -103,11 +103,11 @@ def load(path: Path) -> Params:
     except ValueError as error:
         raise InputProblems(str(path), [str(error)]) from None
     if not isinstance(content, Mapping):
-        raise InputProblems(str(path), ["the file holds no mapping of blocks (synth, dataset, media, ...)"])
+        raise InputProblems(str(path), ["the file is not a mapping of blocks (synth, dataset, media, ...)"])
     problems: list[str] = []
     content = with_named_keys(content, "", problems)
     problems += schema_problems(Params, content, "")
     problems += [problem for room in ROOMS for problem in room(content)]
     if problems:
-        raise InputProblems(str(path), [printable(problem) for problem in problems])  # a key may hold what drives a terminal
+        raise InputProblems(str(path), [printable(problem) for problem in problems])  # a key may hold control characters
     return Params.model_validate(content)

@@ -1,4 +1,4 @@
-"""What every program of the project does around its work: any text can be printed, a closed pipe ends it, faults become sentences."""
+"""The frame around every program: any text can be printed, a closed pipe ends it quietly, faults become messages."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from typing import Any
 from pipeline.disk import disk_fault
 from pipeline.errors import PipelineError
 
-CLOSED_PIPE = 141  # exit code of a program whose reader has gone, as shells report SIGPIPE
+CLOSED_PIPE = 141  # exit code when the reader has closed the pipe, as shells report SIGPIPE
 INTERRUPTED, TERMINATED = 130, 143
 
 
 @contextmanager
 def console(prefix: str, code: int, interrupted: str, *places: Path) -> Iterator[None]:
-    """Print a PipelineError, or a fault of the disk, as a sentence on stderr and exit with ``code``; after Ctrl-C with 130.
+    """Print a PipelineError or a disk fault as a sentence on stderr and exit with ``code``; 130 after Ctrl-C.
 
-    A reader that has gone (``| head -1``) ends the program quietly with code 141.
+    If the reader has closed the pipe (``| head -1``), the program ends quietly with code 141.
 
     Args:
-        prefix: of each sentence.
-        interrupted: what to say after Ctrl-C.
+        prefix: printed before each message.
+        interrupted: message to print after Ctrl-C.
         places: see :func:`pipeline.disk.disk_fault`.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # whatever the locale can write: "±" under LC_ALL=C is no reason to end
+        if isinstance(stream, io.TextIOWrapper):  # otherwise printing "±" under LC_ALL=C would raise
             stream.reconfigure(errors="backslashreplace")
     try:
         try:
@@ -57,7 +57,7 @@ def console(prefix: str, code: int, interrupted: str, *places: Path) -> Iterator
 
 @contextmanager
 def ending_on_sigterm() -> Iterator[None]:
-    """Take SIGTERM as a request to leave by the usual way, so that temporary files are removed: exit code 143."""
+    """On SIGTERM exit in the usual way, with code 143, so that temporary files are removed."""
 
     def leave(*_: Any) -> None:
         raise SystemExit(TERMINATED)
@@ -71,7 +71,7 @@ def ending_on_sigterm() -> Iterator[None]:
 
 @contextmanager
 def _flushed() -> Iterator[None]:
-    """Write out what was printed while an error of that can still be told: at its exit the interpreter would print a traceback."""
+    """Flush stdout while an error can still be reported; at exit the interpreter would print a traceback."""
     try:
         yield
     finally:
@@ -82,7 +82,7 @@ def _flushed() -> Iterator[None]:
                 raise
             except OSError as error:
                 _silence(sys.stdout)
-                raise PipelineError(f"what it prints cannot be written: {error.strerror}") from error
+                raise PipelineError(f"the output cannot be written: {error.strerror}") from error
 
 
 def _fail(sentence: str, code: int) -> None:
@@ -91,7 +91,7 @@ def _fail(sentence: str, code: int) -> None:
 
 
 def _reader_is_gone(stream: Any) -> bool:
-    with suppress(OSError, ValueError, AttributeError):  # no stream, or one without a file behind it
+    with suppress(OSError, ValueError, AttributeError):  # no stream, or not backed by a file
         poll = select.poll()
         poll.register(stream.fileno(), 0)
         return any(events & select.POLLERR for _, events in poll.poll(0))

@@ -1,4 +1,4 @@
-"""Where tensors live, ``auto``, ``cpu`` or ``cuda``, and on how many threads a CPU works on them."""
+"""The device of tensors, ``auto``, ``cpu`` or ``cuda``, and the number of CPU threads."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.errors import PipelineError
 
 
 def choose_device(name: str) -> torch.device:
-    """``auto`` takes a GPU where there is one; a GPU that was asked for and is missing is an error, never a silent CPU.
+    """Choose the device; ``auto`` takes a GPU if there is one, and a missing ``cuda`` is an error.
 
     Raises:
         PipelineError: ``cuda`` without a usable GPU.
@@ -20,9 +20,12 @@ def choose_device(name: str) -> torch.device:
 
 
 def use_threads(number: int | None) -> None:
-    """Let this process work on so many CPU threads, in OpenMP and MKL alike, whatever ``OMP_NUM_THREADS`` says; None: torch's own choice.
+    """Set the number of CPU threads of this process, in OpenMP and MKL, overriding ``OMP_NUM_THREADS``.
 
-    Sums are cut into as many parts, so that their last digits depend on the number.
+    Sums are split into as many parts, so their last digits depend on the number.
+
+    Args:
+        number: None leaves the choice to torch.
     """
     if number is not None:
         torch.set_num_threads(number)

@@ -1,6 +1,6 @@
-"""Faults of the disk as sentences: what cannot be written, where, what is free there, and what to do.
+"""Describe disk faults in a sentence: what cannot be written, where, how much is free there, and what to do.
 
-Libraries wrap the system's error in their own (torch, safetensors, Arrow, HDF5, FFmpeg, NumPy), some with nothing left of it but words.
+Libraries (torch, safetensors, Arrow, HDF5, FFmpeg, NumPy) wrap the system's error in their own; some keep only its text.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import Any
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
-_NUMBER = re.compile(r"\((?:os )?error (\d+)\)|\berrno = (\d+)|Errno (\d+)\]")  # Rust's words, HDF5's, Python's
+_NUMBER = re.compile(r"\((?:os )?error (\d+)\)|\berrno = (\d+)|Errno (\d+)\]")  # as Rust, HDF5 and Python write it
 _SHORT_WRITE = re.compile(r"inline_container\.cc.*(?:unexpected pos|PytorchStreamWriter)|\d+ requested and \d+ written", re.DOTALL)
 
 
 def disk_fault(error: BaseException, *places: Path) -> str | None:
-    """Put a full, write-protected or broken disk into one sentence; None where ``error`` is something else.
+    """Describe a full, write-protected or broken disk in one sentence; None if ``error`` is something else.
 
     Args:
-        places: where the work writes, besides the working and the temporary directory: looked at where the error names no path.
+        places: directories written to besides the working and the temporary directory, considered if the error names no path.
     """
     for each in _chain(error):
         number = _errno(each)
@@ -33,26 +33,26 @@ def disk_fault(error: BaseException, *places: Path) -> str | None:
         named = next((path for one in _chain(error) if (path := _path(one)) is not None), None)
         if number in FORBIDDEN:
             advice = "the file system is read-only" if number == errno.EROFS else "its owner and permissions do not allow it"
-            return f"{named or 'a file'} cannot be read or written: {advice}; mend that, or choose another place" if named else None
+            return f"{named or 'a file'} cannot be read or written: {advice}; change that, or choose another place" if named else None
         place = named or min((Path.cwd(), Path(tempfile.gettempdir()), *places), key=_free)
         if number == errno.EIO:
-            return f"{place}: the disk reports an input/output error; what was finished is kept, look at the disk (`dmesg`)"
+            return f"{place}: the disk reports an input/output error; finished work is kept, check the disk (`dmesg`)"
         reason = {errno.EDQUOT: "the quota of the disk is used up", errno.EFBIG: "the file would be larger than the system allows"}
         return (
             f"{place} cannot be written: {reason.get(number, 'the disk is full')} ({_size(_free(place))} free there);"
-            " free some space and run again, what was finished is kept"
+            " free some space and run again, finished work is kept"
         )
     return None
 
 
 def name_place(error: BaseException, place: str | os.PathLike[str]) -> None:
-    """Put the path into an error of the disk that names none, as those of ``write`` do."""
+    """Add the path to a disk error without one, such as those of ``write``."""
     if isinstance(error, OSError) and error.errno in FULL | {errno.EIO} and error.filename is None:
         error.filename = os.fspath(place)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """The error, and those it was raised from or while handling."""
+    """Yield the error and those it was raised from or while handling."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -72,13 +72,13 @@ def _errno(error: BaseException) -> int | None:
 
 
 def _path(error: BaseException) -> Path | None:
-    """The file of an error; of a copy, the one that was written."""
+    """The file that an error names; for a copy, the target."""
     names: list[Any] = [getattr(error, "filename2", None), getattr(error, "filename", None)]
     return next((Path(os.fsdecode(name)) for name in names if isinstance(name, str | bytes)), None)
 
 
 def _free(place: Path) -> int:
-    """Bytes free for this user at ``place``, which need not exist."""
+    """Bytes free for this user at ``place``, which may not exist yet."""
     existing = next((each for each in (place, *place.absolute().parents) if each.exists()), Path("/"))
     return shutil.disk_usage(existing).free
 

@@ -1,4 +1,4 @@
-"""What this machine and this copy of the project have, and what to do about what they lack: ``python -m pipeline doctor``."""
+"""Examine this machine and this copy of the project, with advice on each problem: ``python -m pipeline doctor``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ MATCHED = {"torch": "2.11.", "torchvision": "0.26.", "torchaudio": "2.11."}  # b
 PACKAGES = ("timm", "lightning-fabric", "av", "decord", "soundfile", "numpy", "pandas", "pyarrow", "pydantic", "dvc", "dvclive")
 LITTLE_SPACE = 5 * 2**30  # bytes; a few hundred decoded clips
 DVC_SECONDS = 120
-# What DVC says of the files that it writes in place: killed in that moment it leaves them empty or cut, and never starts again by itself.
+# DVC's messages about files that it writes in place. If killed while writing it leaves them cut short, and then cannot start again.
 TORN = {
     ".dvc/tmp/rwlock": r"RWLock-file '\.dvc/tmp/rwlock'. JSON structure is corrupted",
     "dvc.lock": r"dvc\.lock' (is invalid|validation failed)",
@@ -43,7 +43,7 @@ TORN = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: what was looked at, what was found, and, if that is a problem, what to do about it."""
+    """One line: the subject, what was found, and advice if that is a problem."""
 
     about: str
     found: str
@@ -51,7 +51,7 @@ class Finding:
 
 
 def examine(root: Path) -> Iterator[Finding]:
-    """Everything the doctor knows to look at, for the project in ``root`` (the working directory); nothing is changed."""
+    """Run all examinations of the project in ``root`` (the working directory); nothing is changed."""
     yield from versions()
     yield from devices()
     yield from decoders()
@@ -65,7 +65,7 @@ def examine(root: Path) -> Iterator[Finding]:
 
 
 def as_text(findings: list[Finding]) -> str:
-    """The findings in columns, then the problems with their advice, numbered."""
+    """Format the findings in columns, then the numbered problems with their advice."""
     lines = [f"{'!' if finding.advice else ' '} {finding.about:22} {finding.found}" for finding in findings]
     problems = [finding for finding in findings if finding.advice]
     lines += ["", f"{len(problems)} problem{'s' if len(problems) != 1 else ''}" + (":" if problems else ", all is well")]
@@ -101,16 +101,20 @@ def devices() -> Iterator[Finding]:
 
 
 def results(root: Path, comparable: bool = True) -> Iterator[Finding]:
-    """Whether the published table mixes machines, or is of other params than today's, where these are ``comparable``: in order."""
+    """Check whether the published table mixes machines or is older than today's params.
+
+    Args:
+        comparable: False if today's params cannot be read, so there is nothing to compare.
+    """
     if not (root / REPORT / "table.md").is_file():
         yield Finding("table", "not made yet; `dvc repro` makes it")
         return
     sentence, mixed, stale = read_sentence(root / REPORT)
     advice = f"{REPORT / 'table.md'} names the machine of each run; train them on one to compare their digits" if mixed else ""
-    yield Finding("table", sentence or "of no machine on record", advice)
+    yield Finding("table", sentence or "no machine is recorded", advice)
     old = [f"{run}: stale: params differ: {', '.join(changes)}" for run, changes in stale.items()]
     for line in (*old, *(news_since_report(root) if comparable else ())):
-        yield Finding("table", line, "`dvc repro` makes the table anew")
+        yield Finding("table", line, "`dvc repro` makes the table again")
 
 
 def decoders() -> Iterator[Finding]:
@@ -119,7 +123,7 @@ def decoders() -> Iterator[Finding]:
     advice = f"this build of PyAV lacks {', '.join(missing)}: pip install --force-reinstall av" if missing else ""
     yield Finding("decoder pyav", f"libavcodec {library}", advice)
     present = importlib.util.find_spec("decord") is not None
-    yield Finding("decoder decord", "present, the second choice" if present else "not here; only PyAV decodes (no wheels off x86-64)")
+    yield Finding("decoder decord", "present, the second choice" if present else "not installed; only PyAV decodes (wheels: x86-64)")
 
 
 def load_params(path: Path) -> tuple[config.Params | None, Finding]:
@@ -131,18 +135,18 @@ def load_params(path: Path) -> tuple[config.Params | None, Finding]:
 
 
 def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
-    """What the settings name and the project does not have."""
+    """Data and files that the settings name and the project does not have."""
     problems = [*missing_data(params, root), *missing_files(params, root)] if params else []
     for problem in problems:
         setting, _, rest = problem.partition(": ")
         found, _, advice = rest.partition("; ")
         yield Finding(setting, found, advice)
     if params and not problems:
-        yield Finding("data", "all that params.yaml names is here, or a stage makes it")
+        yield Finding("data", "everything that params.yaml names is here or is made by a stage")
 
 
 def weights(params: config.Params | None) -> Iterator[Finding]:
-    """Every known file with its hash, then what the feature sets of ``params`` ask for and do not find."""
+    """Every known weights file with its hash, then the weights that the feature sets of ``params`` use or miss."""
     for known in list_known():
         path = find(known)
         if path is None:
@@ -167,7 +171,7 @@ def weights(params: config.Params | None) -> Iterator[Finding]:
 
 
 def cache(of: Cache) -> Iterator[Finding]:
-    """Place and size of the per-clip cache, and what is free there."""
+    """Path and size of the per-clip cache, and the free space there."""
     existing = next(place for place in (of.root, *of.root.parents) if place.is_dir())
     writable = os.access(existing, os.W_OK)
     advice = "" if writable else f"{existing} cannot be written: set cache.dir in params.yaml, or $AVEL_CACHE"
@@ -182,7 +186,7 @@ def cache(of: Cache) -> Iterator[Finding]:
 
 
 def dvc(root: Path) -> Finding:
-    """Whether the project is under DVC, and which stages wait to run."""
+    """Check that the project is under DVC, and which stages have to run."""
     if not (root / ".dvc").is_dir() or not (root / "dvc.yaml").is_file():
         return Finding("dvc", f"{root} has no .dvc and dvc.yaml", "run from the top of the repository; `dvc init` if .dvc is missing")
     command = [sys.executable, "-m", "dvc", "status", "--json"]
@@ -193,7 +197,7 @@ def dvc(root: Path) -> Finding:
         return Finding("dvc", f"`dvc status` did not answer: {type(error).__name__}", "run `dvc status` to see why")
     except (ValueError, IndexError):
         for path in (path for path, sentence in TORN.items() if re.search(sentence, done.stderr)):
-            return Finding("dvc", f"{path} is cut short, as a killed DVC leaves it", f"with no DVC running: rm {path}; then `dvc repro`")
+            return Finding("dvc", f"{path} is cut short (DVC was killed)", f"with no DVC running: rm {path}; then `dvc repro`")
         reason = (done.stderr.strip().splitlines() or ["no answer"])[-1]
         return Finding("dvc", "`dvc status` failed", f"{reason}; run `dvc status` to see all of it")
     if not changed:

@@ -1,4 +1,4 @@
-"""matplotlib as this project uses it: without a screen, and with every text drawn as it is written."""
+"""Set up matplotlib to draw without a screen and to draw every text literally."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-matplotlib.rcParams["text.parse_math"] = False  # names of classes, rows and files are the user's: a "$" in one starts no formula
+matplotlib.rcParams["text.parse_math"] = False  # a "$" in a user's name of a class or file must not start a formula
 
-METADATA = {"Software": None}  # no version in the PNG: the same numbers give the same file
+METADATA = {"Software": None}  # leaves the version out of the PNG, so the same numbers give the same file
 
 __all__ = ["METADATA", "plt"]

@@ -1,6 +1,6 @@
-"""The skeleton of every training: epochs of steps, checkpoints between them, and an end that may come after any step.
+"""The skeleton of every training: epochs of steps, with checkpoints from which a stopped training resumes.
 
-A loop that is killed and started again takes the same steps with the same random numbers as one that never was.
+A loop that is killed and started again takes the same steps with the same random numbers as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from pipeline.machine import joined, this_machine
 
 @dataclass
 class LoopState:
-    """Where a training stands: plain data and tensors, saved and restored as a whole."""
+    """The state of a training: plain data and tensors, saved and restored as a whole."""
 
     epoch: int = 0
-    position: int = 0  # clips of this epoch's order that are done
+    position: int = 0  # number of clips done in this epoch
     best_score: float = -math.inf
     best_epoch: int = -1
-    history: list[dict[str, Any]] = field(default_factory=list)  # a record of every epoch that is over
-    machines: list[dict[str, Any]] = field(default_factory=list)  # each that took part, several where the training went on on another
+    history: list[dict[str, Any]] = field(default_factory=list)  # one record per finished epoch
+    machines: list[dict[str, Any]] = field(default_factory=list)  # that took part; several if it was resumed elsewhere
 
 
 State = TypeVar("State", bound=LoopState)
@@ -38,11 +38,11 @@ class ResumableLoop(ABC, Generic[State]):
     """Epochs of steps over N clips.
 
     Args:
-        state: of a training that has not begun.
+        state: the initial state.
         clips: N.
         checkpoint: file to resume from and to write to.
-        seconds: least time between two checkpoints; 0: one after every step.
-        writes: False in all processes but one.
+        seconds: shortest time between two checkpoints; 0: one after every step.
+        writes: True in exactly one process.
     """
 
     def __init__(self, state: State, epochs: int, clips: int, checkpoint: Path, seconds: float, writes: bool = True) -> None:
@@ -51,7 +51,7 @@ class ResumableLoop(ABC, Generic[State]):
 
     @abstractmethod
     def steps(self) -> Iterator[int]:
-        """Take the remaining steps of the current epoch, and yield after each how many clips it took."""
+        """Take the remaining steps of the current epoch, and yield the number of clips after each."""
 
     @abstractmethod
     def close_epoch(self) -> None:
@@ -59,13 +59,17 @@ class ResumableLoop(ABC, Generic[State]):
 
     @abstractmethod
     def tensors(self) -> dict[str, Any]:
-        """What a checkpoint holds beside the state: the states of modules, optimizers and schedules."""
+        """The rest of a checkpoint: the states of modules, optimizers and schedules."""
 
     def is_over(self) -> bool:
         return self.state.epoch >= self.epochs
 
     def resume(self, device: torch.device) -> dict[str, Any] | None:
-        """Take state and random state from the checkpoint; returns what :meth:`tensors` gave, None where there is no checkpoint."""
+        """Restore the state and random state from the checkpoint.
+
+        Returns:
+            The stored :meth:`tensors`; None if there is no checkpoint.
+        """
         content = load_checkpoint(self.checkpoints.path)
         if content is not None:
             self.state = type(self.state)(**content.pop("state"))
@@ -73,7 +77,7 @@ class ResumableLoop(ABC, Generic[State]):
         return content
 
     def watching(self) -> AbstractContextManager[None]:
-        """Let the step under way end when SIGTERM comes, for the length of the block."""
+        """During the block, let the current step end when SIGTERM comes."""
         return self.checkpoints.watching()
 
     def run_epochs(self, show: Callable[[], object]) -> None:

@@ -1,4 +1,4 @@
-"""Errors that are meant for the user: what was wrong, where, and what to do about it."""
+"""Errors for the user: what is wrong, where, and what to do about it."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 
 class PipelineError(Exception):
-    """A fault of the input or the set-up, told in one message a user can act on. Stages print it without a traceback."""
+    """A fault of the input or the set-up, with a message a user can act on; printed without a traceback."""
 
 
 class InputProblems(PipelineError):
-    """Every problem found in one input, reported together and before any work is done.
+    """All problems found in one input, reported together before any work is done.
 
     Args:
-        where: the input as the user knows it, e.g. ``params.yaml``.
+        where: the user's name of the input, e.g. ``params.yaml``.
         problems: one sentence each, with line, clip id or param path.
     """
 
@@ -28,7 +28,10 @@ class InputProblems(PipelineError):
 
 @contextmanager
 def naming_clips(clips: Sequence[str], work: str) -> Iterator[None]:
-    """Name the clips under way in whatever error the block raises: in the message of a PipelineError, else in a note to the traceback."""
+    """Name the current clips in any error that the block raises.
+
+    The names go into the message of a PipelineError, and into a note of any other error's traceback.
+    """
     names = f"clip{'s' if len(clips) > 1 else ''} {', '.join(map(repr, clips))}"
     try:
         yield

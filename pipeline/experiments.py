@@ -1,4 +1,4 @@
-"""Queued, running and finished DVC experiments as one table: what each changed, and what became of every run.
+"""Queued, running and finished DVC experiments as one table: the params each changed, and the results of its runs.
 
 >>> print(markdown(experiments_table(read_experiments(Path.cwd(), commits=10), "abl-*")))  # doctest: +SKIP
 """
@@ -25,7 +25,11 @@ HIDDEN = frozenset({"std"})
 
 @dataclass(frozen=True)
 class Experiment:
-    """``params``: flat, by dotted path. ``metrics``: by run of the results, {headline: mean, "std": spread}; empty before the end."""
+    """A DVC experiment, or the commit it starts from.
+
+    params: flat, by dotted path.
+    metrics: for each run {headline: mean, "std": spread}; empty until the experiment has finished.
+    """
 
     name: str
     state: str
@@ -42,10 +46,10 @@ class Family:
 
 
 def read_experiments(root: Path, commits: int) -> list[Family]:
-    """The experiments of the last so many commits, as `dvc exp show` knows them.
+    """Read the experiments of the last ``commits`` commits from `dvc exp show`.
 
     Raises:
-        PipelineError: DVC cannot tell; with its own words.
+        PipelineError: DVC fails; with its own message.
     """
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--num", str(commits)]
     done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False)
@@ -55,7 +59,7 @@ def read_experiments(root: Path, commits: int) -> list[Family]:
 
 
 def families_of(commits: list[dict[str, Any]]) -> list[Family]:
-    """What `dvc exp show --json` prints, without the workspace."""
+    """Parse the output of `dvc exp show --json`, without the workspace."""
     families = []
     for commit in commits:
         if commit["rev"] == "workspace":
@@ -67,7 +71,7 @@ def families_of(commits: list[dict[str, Any]]) -> list[Family]:
 
 
 def _experiment(entry: Mapping[str, Any]) -> Experiment:
-    """An experiment with checkpoints has several revisions; the first is the newest."""
+    """Parse one experiment; with checkpoints it has several revisions, the newest first."""
     newest = entry["revs"][0]
     state = (entry.get("executor") or {}).get("state")
     return _state(entry.get("name") or newest["rev"][:7], STATES.get(state, str(state)), newest)
@@ -83,7 +87,7 @@ def _state(name: str, state: str, revision: Mapping[str, Any]) -> Experiment:
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """{"a": {"b": 1}} -> ("a.b", 1)."""
+    """Flatten nested params: {"a": {"b": 1}} -> ("a.b", 1)."""
     for key, value in nested.items():
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{prefix}{key}.")
@@ -92,12 +96,12 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def experiments_table(families: list[Family], pattern: str) -> Table:
-    """One line for each experiment whose name matches, below the commit it starts from; differences are to that commit.
+    """One line for each experiment with a matching name, below the commit it starts from.
 
-    Parameters that no experiment changed, and runs of the results that none moved, have no column.
+    Differences are to that commit. Only params and runs that some experiment changed have a column.
 
     Raises:
-        PipelineError: nothing matches; names what there is.
+        PipelineError: no name matches; lists the existing names.
     """
     chosen = [Family(f.baseline, [e for e in f.experiments if fnmatchcase(e.name, pattern)]) for f in families]
     chosen = [family for family in chosen if family.experiments]
@@ -114,7 +118,7 @@ def experiments_table(families: list[Family], pattern: str) -> Table:
 
 
 def _changed(baseline: Experiment, experiment: Experiment) -> list[str]:
-    paths = baseline.params.keys() | experiment.params.keys() if experiment.params else []  # of a failed one DVC knows none
+    paths = baseline.params.keys() | experiment.params.keys() if experiment.params else []  # DVC reports no params of a failed experiment
     return [path for path in paths if baseline.params.get(path) != experiment.params.get(path)]
 
 
@@ -141,7 +145,7 @@ def _line(experiment: Experiment, baseline: Experiment, params: list[str], runs:
 
 
 def score(metrics: Mapping[str, float | None] | None, baseline: Mapping[str, float | None] | None) -> str:
-    """``82.42 ± 0.63 (+0.59)``: mean, spread over seeds, difference to the baseline, where each is known."""
+    """Format mean, spread over seeds and difference to the baseline, as far as known: ``82.42 ± 0.63 (+0.59)``."""
     headline = next((name for name in metrics or {} if name not in HIDDEN), "")
     mean, before = (metrics or {}).get(headline), (baseline or {}).get(headline)
     if metrics is None or mean is None:

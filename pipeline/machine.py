@@ -1,7 +1,7 @@
 """Record of the machine that made a number: processor, instructions, threads, GPU and versions.
 
-The last digits of floating-point sums depend on all of these, so a trained network does, too. Two records are equal where equal digits can
-be expected; a record that was never written stands as :data:`UNKNOWN`.
+The last digits of floating-point sums depend on all of these, and so does a trained network. Equal records mean that equal digits can be
+expected; :data:`UNKNOWN` stands for a missing record.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ Machine = Mapping[str, Any]
 UNKNOWN: dict[str, Any] = {}
 UNKNOWN_TEXT = "unknown machine"
 PACKAGES = ("torchvision", "torchaudio", "timm", "numpy", "av")
-# Extensions by which oneDNN and MKL choose another kernel than the capability torch names.
+# Extensions for which oneDNN and MKL choose other kernels than torch's own capability suggests.
 EXTENSIONS = frozenset({
     "avx2", "fma", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16",
 })  # fmt: skip
-LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")  # what a user can hold these libraries to
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "MKL_CBWR")  # with which a user can limit these libraries
 CPUINFO = Path("/proc/cpuinfo")
 
 
 def this_machine(device: torch.device | str = "cpu") -> dict[str, Any]:
-    """Record of this process as it computes now, as plain JSON.
+    """Record the machine of this process, as plain JSON.
 
     Args:
-        device: where the tensors live. The number of threads, which moves digits on a CPU, is no part of a GPU's record.
+        device: device of the tensors. A GPU's record leaves out the number of threads, which affects digits only on a CPU.
     """
     on_gpu = torch.device(device).type == "cuda"
     return {
@@ -48,7 +48,10 @@ def this_machine(device: torch.device | str = "cpu") -> dict[str, Any]:
 
 @cache
 def _processor(cpuinfo: Path) -> dict[str, Any]:
-    """``processor``, one line, and ``extensions``. Virtual machines hide the model's name, and rarely its number."""
+    """Describe the processor: ``processor`` (one line) and ``extensions``.
+
+    The model number is included because virtual machines often hide the name but rarely the number.
+    """
     facts: dict[str, str] = {}
     if cpuinfo.is_file():
         for line in cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -72,7 +75,7 @@ def _versions() -> dict[str, str]:
 
 
 def joined(machines: Sequence[Machine], *more: Machine) -> list[dict[str, Any]]:
-    """Each machine once, in the order in which they took part."""
+    """List each machine once, in the order in which they took part."""
     seen: list[dict[str, Any]] = []
     for machine in (*machines, *more):
         if machine not in seen:
@@ -81,7 +84,10 @@ def joined(machines: Sequence[Machine], *more: Machine) -> list[dict[str, Any]]:
 
 
 def described(machine: Machine) -> str:
-    """One line for people: "AMD EPYC 7B13 (AuthenticAMD, family 25, model 1), AVX2, 1 thread, python 3.11.2, torch 2.11.0"."""
+    """Describe a machine in one line.
+
+    For example "AMD EPYC 7B13 (AuthenticAMD, family 25, model 1), AVX2, 1 thread, python 3.11.2, torch 2.11.0".
+    """
     if not machine:
         return UNKNOWN_TEXT
     threads, versions = machine.get("threads"), machine.get("versions") or {}
@@ -99,7 +105,7 @@ def described(machine: Machine) -> str:
 
 
 def told_apart(machines: Iterable[Machine]) -> list[str]:
-    """Each machine in full, and behind it, where the words are the same, the extensions in which they differ."""
+    """Describe each machine in full; machines with the same description also get their extensions."""
     listed = list(machines)
     texts = [described(machine) for machine in listed]
     return [

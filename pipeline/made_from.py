@@ -1,4 +1,4 @@
-"""Which params make an out, for :mod:`pipeline.made_with`: nested as in params.yaml, defaults filled in."""
+"""Collect the params that make an out, for :mod:`pipeline.made_with`: nested as in params.yaml, defaults filled in."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pipeline.methods import METHODS
 
 
 def index_params(params: Params) -> dict[str, Any]:
-    """What makes the index."""
+    """The params that make the index."""
     return publishable({"dataset": params.dataset.model_dump(mode="json")})
 
 
 def finetuned_params(params: Params, name: str) -> dict[str, Any]:
-    """What makes a fine-tuned encoder, beside the index."""
+    """The params that make a fine-tuned encoder, apart from the index."""
     settings = params.finetune[name]
     dump = settings.model_dump(mode="json", exclude=WORKING_SETTINGS) | _encoders(settings)
     return publishable({"finetune": {name: dump}, **_clips_params(params)})
 
 
 def features_params(params: Params, name: str) -> dict[str, Any]:
-    """What makes a feature set, extracted or imported, beside the index and a fine-tuned encoder."""
+    """The params that make a feature set, extracted or imported, apart from the index and a fine-tuned encoder."""
     if name in params.imports:
         return publishable({"imports": {name: params.imports[name].model_dump(mode="json")}})
     settings = params.features[name]
@@ -34,7 +34,7 @@ def features_params(params: Params, name: str) -> dict[str, Any]:
 
 
 def run_params(params: Params, name: str) -> dict[str, Any]:
-    """Everything that makes a run's numbers; ``settings`` are those of its method, defaults filled in."""
+    """All params that make a run's numbers; ``settings`` are those of its method, defaults filled in."""
     run = params.runs[name]
     features = params.features.get(run.features)
     finetuned = features.finetuned if features is not None and features.finetuned != NOT_FINETUNED else None

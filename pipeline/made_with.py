@@ -1,7 +1,7 @@
-"""``made_with.json`` of a stage's out: the params and the machines that made it, so that a table can tell when they have changed.
+"""``made_with.json`` of a stage's out: the params and machines that made it, so the report can detect changes.
 
-Params are nested as in params.yaml, defaults filled in; ``settings`` are those of a run's method. Machines stand by the work they did
-("features", "fine-tuning" ...). The record says what numbers were made with; DVC alone decides what runs again.
+Params are nested as in params.yaml, defaults filled in; ``settings`` are those of a run's method. Machines are listed by the work they did
+("features", "fine-tuning" ...). The file is only a record; DVC alone decides what runs again.
 """
 
 from __future__ import annotations
@@ -14,23 +14,30 @@ from pipeline.machine import Machine
 from pipeline.sealed import read_sealed, write_sealed
 
 FILE = "made_with.json"
-WORKING_SETTINGS = {"checkpoint_seconds"}  # of a training: how to work, not what comes out
+WORKING_SETTINGS = {"checkpoint_seconds"}  # settings of a training that do not affect its result
 NOTHING = "–"
 
 
 def write_made_with(directory: Path, params: Mapping[str, Any], machines: Mapping[str, Sequence[Machine]]) -> None:
-    """Write the record into an out's directory. ``machines``: {} where no arithmetic of ours made its numbers."""
+    """Write the record into an out's directory.
+
+    Args:
+        machines: by work done; {} if this project computed nothing for the out.
+    """
     write_sealed(directory / FILE, {"params": publishable(params), "machines": machines}, sort_keys=True)
 
 
 def read_made_with(directory: Path) -> dict[str, Any]:
-    """``params`` and ``machines`` of an out; of one without a record, no params and no machines."""
+    """Read ``params`` and ``machines`` of an out; both are empty if it has no record."""
     path = directory / FILE
     return read_sealed(path) if path.is_file() else {"params": {}, "machines": {}}
 
 
 def publishable(value: Any) -> Any:
-    """Plain JSON without this machine's folders: an absolute path is written from the project's root, or, outside it, by its name."""
+    """Convert to plain JSON without this machine's folders.
+
+    An absolute path becomes relative to the project's root; of a path outside it, only the name is kept.
+    """
     if isinstance(value, Mapping):
         return {key: publishable(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -44,7 +51,7 @@ def publishable(value: Any) -> Any:
 
 
 def changed_params(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """``recipe.epochs 24 -> 48`` for every param that differs. What ``then`` has no block of was not recorded, and is not compared."""
+    """List the params that differ, as ``recipe.epochs 24 -> 48``; blocks missing from ``then`` are not compared."""
     before, after = dict(_flat(then, "")), dict(_flat({key: value for key, value in now.items() if key in then}, ""))
     paths: Iterable[str] = dict.fromkeys([*before, *after])
     differing = [path for path in paths if before.get(path) != after.get(path)]

@@ -1,6 +1,6 @@
-"""The data that params.yaml names: which of it is not here, setting by setting, and how it comes here.
+"""Find the data that params.yaml names but the project lacks, with advice on how to get it.
 
-DVC says no more of a missing dep than "[Errno 2]" and its path; a fresh clone has none of a published data set's files.
+For a missing dep DVC prints only "[Errno 2]" and its path, and a fresh clone has no files of a published data set.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ SYNTHESIZED = Path("data/raw")  # the stage synthesize writes each world below i
 
 
 def missing_data(params: Params, root: Path = Path()) -> list[str]:
-    """One sentence for every setting that names data which neither is in the project at ``root`` nor comes from a stage."""
+    """One sentence for each setting with data that is neither in the project at ``root`` nor made by a stage."""
     worlds = [SYNTHESIZED / world for world in params.synth]
     return [
         f"{setting}: there is no {path}; {advice}"
@@ -24,12 +24,12 @@ def missing_data(params: Params, root: Path = Path()) -> list[str]:
 
 
 def named_data(params: Params) -> Iterator[tuple[str, Path, str]]:
-    """(setting, path, how the data comes there) of every setting that names data of the user's."""
+    """Yield (setting, path, advice on getting the data) for every setting that names the user's data."""
     dataset = params.dataset
-    put = "put the files there (suites/ say at their top which and from where), fetch them with `dvc pull` if a remote has them"
+    put = "put the files there (the head of each suite in suites/ lists them), fetch them with `dvc pull` if a remote has them"
     if dataset.has_clips:
         bring = "bring them in with `python -m pipeline unpack` or `download`"
         yield "dataset.clips", dataset.clips, f"put the clips there, {bring}, or correct the path"
     yield "dataset.annotations", dataset.annotations, f"{put}, or correct the path"
     for name, entry in params.imports.items():
-        yield f"imports.{name}.directory", entry.directory, f"{put}, or remove the entry and the rows on it"
+        yield f"imports.{name}.directory", entry.directory, f"{put}, or remove the entry and its runs"

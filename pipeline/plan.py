@@ -1,7 +1,7 @@
-"""What each run, feature set and fine-tuning of params.yaml chooses by its settings: code of the project, and files that it names.
+"""Write the code and files that each run, feature set and fine-tuning of params.yaml chooses by its settings.
 
-Written as one JSON a choice, path to sha256, for DVC, which can make no dep of a setting that may be absent: a change of one method's code
-changes the JSON of the runs on it and no other. A link to every named file stands beside them, so that a change of the file is noticed too.
+DVC cannot make a dep of a setting that may be absent, so each choice gets a JSON of its own (path to sha256) as its dep. A change to one
+method's code changes only the JSON of that method's runs. A link to every named file is written too, so DVC notices when the file changes.
 """
 
 from __future__ import annotations
@@ -22,15 +22,17 @@ from pipeline.features.settings import EncoderChoice
 from pipeline.methods import METHODS
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
 
-CHECKED = "checked.json"  # says that params.yaml is in order; always the same bytes
+CHECKED = "checked.json"  # written when params.yaml is in order; always the same bytes
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What an entry of params.yaml chooses.
+    """The code and files that an entry of params.yaml chooses.
 
-    place: of its JSON, without suffix. code: files, which import others. files: by the path of the setting that names them.
-    cut: modules that cannot move its numbers.
+    place: path of its JSON, without suffix.
+    code: the chosen source files; what they import is added.
+    files: named files, by the path of the setting that names them.
+    cut: modules that cannot change its numbers.
     """
 
     place: str
@@ -40,7 +42,7 @@ class Choice:
 
 
 def choices(params: Params) -> Iterator[Choice]:
-    """Every entry of ``runs`` (as it is trained and as it is evaluated), ``features`` and ``finetune``."""
+    """Yield the choices of every entry of ``runs`` (for training and for evaluation), ``features`` and ``finetune``."""
     for name, run in params.runs.items():
         settings = params.method_settings(name)
         code, files = chosen_code(run, settings), named_files(params, name)
@@ -56,7 +58,7 @@ def choices(params: Params) -> Iterator[Choice]:
 
 
 def named_files(params: Params, name: str) -> dict[str, Path]:
-    """Files that the settings of a run's method name, by the path of the setting in params.yaml."""
+    """Files named by the settings of a run's method, by the setting's path in params.yaml."""
     run = params.runs[name]
     config = METHODS.get(run.method).Config(**params.method_settings(name))
     return {
@@ -66,7 +68,7 @@ def named_files(params: Params, name: str) -> dict[str, Path]:
 
 
 def own_weights(prefix: str, choice: EncoderChoice) -> Iterator[tuple[str, Path]]:
-    """(setting, path) of weights that a file of the user's holds."""
+    """Yield (setting, path) for weights in a file of the user's."""
     config = ENCODERS.get(choice.encoder).Config(**choice.options)
     for setting in sorted(config.places):
         if (path := own_file(getattr(config, setting))) is not None:
@@ -74,17 +76,17 @@ def own_weights(prefix: str, choice: EncoderChoice) -> Iterator[tuple[str, Path]
 
 
 def missing_files(params: Params, root: Path = Path()) -> list[str]:
-    """One sentence for every setting that names a file which is not in the project at ``root``, nor at its absolute path."""
+    """One sentence for each setting with a file that is missing, be its path absolute or relative to ``root``."""
     named = {setting: path for choice in choices(params) for setting, path in choice.files.items()}
     advice = "put it there, or correct the path"
     return [f"{setting}: there is no file {path}; {advice}" for setting, path in named.items() if not (root / path).is_file()]
 
 
 def write_plan(params: Params, directory: Path) -> None:
-    """Write the JSON of every choice, the links to the files they name, and ``checked.json``.
+    """Write the JSON of every choice, links to the named files, and ``checked.json``.
 
     Raises:
-        InputProblems: settings that name files which are not there, all of them.
+        InputProblems: all settings that name missing files.
     """
     if problems := missing_files(params):
         raise InputProblems("params.yaml", problems)

@@ -1,4 +1,4 @@
-"""Whole directories and files by rename: a reader sees all of a result or none of it, and no file in it is ever written in place."""
+"""Publish directories and files by rename, so a reader sees a whole result or none; nothing is written in place."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pipeline.disk import name_place
 
 @contextmanager
 def publishing(directory: Path, resume: str | None = None) -> Iterator[Path]:
-    """A work directory beside ``directory`` that takes its place, by rename, when the block ends well.
+    """Provide a work directory that replaces ``directory``, by rename, when the block succeeds.
 
-    What is under ``directory`` is thus always whole, and no file in it is ever written in place (DVC may have hard-linked it).
+    The content of ``directory`` is therefore always whole, and its files are never written in place (DVC may have hard-linked them).
 
     Args:
-        resume: a fingerprint of everything the work depends on: what an interrupted run with the same one left is found again.
-            None starts empty, and leaves nothing behind when it fails. Work left by any other run is removed.
+        resume: fingerprint of everything the work depends on; an interrupted call with the same one is continued in its directory. None
+            starts empty and leaves nothing behind on failure. Leftovers with any other fingerprint are removed.
     """
     partial = directory.with_name(f".{directory.name}.{(resume or 'fresh')[:16]}.partial")
     for left in directory.parent.glob(f".{glob.escape(directory.name)}.*.partial"):
@@ -31,14 +31,14 @@ def publishing(directory: Path, resume: str | None = None) -> Iterator[Path]:
         yield partial
     except BaseException as error:
         name_place(error, directory)
-        if resume is None:  # of no use to anyone, and a full disk needs the room
+        if resume is None:  # useless, and a full disk needs the room
             shutil.rmtree(partial, ignore_errors=True)
         raise
     replace(partial, directory)
 
 
 def replace(made: Path, directory: Path) -> None:
-    """Put ``made`` in the place of ``directory``, which may not exist; the old one is removed once the new one stands there."""
+    """Replace ``directory``, which may not exist, with ``made``; the old one is removed only after that."""
     outdated = made.with_name(f"{made.name.removesuffix('.partial')}.outdated.partial")
     if directory.exists():
         os.replace(directory, outdated)
@@ -53,14 +53,14 @@ def replace(made: Path, directory: Path) -> None:
 
 @contextmanager
 def replacing(path: Path, partial: Path | None = None) -> Iterator[Path]:
-    """Give a name beside ``path`` to write to; what stands there when the block ends well takes the place of ``path``, by rename.
+    """Provide a temporary name to write to; the file there replaces ``path``, by rename, when the block succeeds.
 
-    A reader sees the whole new file or the one that was there before. A block that fails leaves nothing; a killed process leaves
-    ``.NAME.partial``, which DVC ignores and the next writer of ``path`` overwrites.
+    A reader sees either the whole new file or the old one. A block that fails leaves nothing; a killed process leaves ``.NAME.partial``,
+    which DVC ignores and the next writer of ``path`` overwrites.
 
     Args:
-        partial: another name for the unfinished file, on the same file system: where several may write one ``path`` at a time, or where
-            ``.NAME.partial`` would be too long.
+        partial: another temporary name on the same file system, needed if several may write ``path`` at a time, or if ``.NAME.partial``
+            would be too long.
     """
     partial = partial or path.with_name(f".{path.name}.partial")
     try:
@@ -70,12 +70,12 @@ def replacing(path: Path, partial: Path | None = None) -> Iterator[Path]:
         name_place(error, path)
         raise
     finally:
-        with suppress(OSError):  # the block's own error tells more
+        with suppress(OSError):  # must not hide the block's own error
             partial.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole, in the place of the one of that name, whose permissions it keeps."""
+    """Write a text file whole, keeping the permissions of the one it replaces."""
     target = path.resolve()  # a link stays a link
     with replacing(target) as partial:
         partial.write_text(text, encoding="utf-8", newline="")

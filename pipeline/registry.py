@@ -1,4 +1,4 @@
-"""Name -> class, with an answer for the name that does not exist: "unknown method 'cace'; did you mean 'cace_net'?"."""
+"""Registries of classes by name, with a hint for unknown names: "unknown method 'cace'; did you mean 'cace_net'?"."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """The tail of an "unknown name" message: the nearest known name if one is near, and all known names."""
+    """The end of an "unknown name" message: the nearest known name, if any is near, and all known names."""
     known = sorted(known)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -20,7 +20,7 @@ def suggest(name: str, known: Iterable[str]) -> str:
 
 
 class UnknownName(PipelineError):
-    """A name that no registry holds."""
+    """A name that is not registered, or not in a block of params.yaml."""
 
 
 class Registry(Generic[T]):
@@ -31,7 +31,7 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
 
     def register(self, name: str) -> Callable[[T], T]:
-        """Class decorator: ``@METHODS.register("cace_net")``. A name is given once."""
+        """Class decorator, as in ``@METHODS.register("cace_net")``; a name can be used only once."""
 
         def add(entry: T) -> T:
             if name in self._entries:
@@ -42,10 +42,10 @@ class Registry(Generic[T]):
         return add
 
     def get(self, name: str) -> T:
-        """The entry of that name.
+        """Look up an entry by name.
 
         Raises:
-            UnknownName: with the nearest known name.
+            UnknownName: no such entry; the message has the nearest known name.
         """
         if name not in self._entries:
             raise UnknownName(f"unknown {self.kind} {name!r}{suggest(name, self._entries)}")

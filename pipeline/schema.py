@@ -1,4 +1,4 @@
-"""A pydantic schema against what a file holds: every finding as a sentence with the path of its key."""
+"""Check a file's content against a pydantic schema: one sentence per problem, with the path of its key."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ LONGEST_SHOWN = 200  # characters of a value in a message
 
 
 def schema_problems(model: type[BaseModel], content: Any, prefix: str) -> Iterator[str]:
-    """pydantic's findings as sentences, ``prefix`` being the path of ``content`` in the file."""
+    """Yield the problems that pydantic finds, as sentences; ``prefix`` is the path of ``content`` in the file."""
     try:
         model.model_validate(content)
     except ValidationError as error:
         for finding in error.errors():
-            keys = [str(part) for part in finding["loc"] if part != "[key]"]  # pydantic's word for: the key itself, not what it stands for
+            keys = [str(part) for part in finding["loc"] if part != "[key]"]  # pydantic's mark for the key itself, as opposed to its value
             path = ".".join(([prefix] if prefix else []) + keys) or "the file"
             if finding["type"] == "extra_forbidden":
                 yield f"{path}: unknown key{suggest(keys[-1], known_keys(model, keys[:-1]))}"
@@ -26,13 +26,13 @@ def schema_problems(model: type[BaseModel], content: Any, prefix: str) -> Iterat
                 yield f"{path}: this key is needed"
             else:
                 message = finding["msg"].removeprefix("Value error, ")
-                whole = finding["type"] == "value_error" and isinstance(finding["input"], Mapping)  # the message names what of the block
+                whole = finding["type"] == "value_error" and isinstance(finding["input"], Mapping)  # the message names the part
                 named = finding["loc"][-1:] == ("[key]",)  # the message quotes it
                 yield f"{path}: {message[:1].lower()}{message[1:]}" + ("" if whole or named else f" (here: {shown(finding['input'])})")
 
 
 def shown(value: Any) -> str:
-    """A value for a message, cut where it is long."""
+    """Format a value for a message, shortened if it is long."""
     try:
         text = repr(value)
     except ValueError:  # a whole number of thousands of digits
@@ -41,7 +41,7 @@ def shown(value: Any) -> str:
 
 
 def with_named_keys(content: Any, prefix: str, problems: list[str]) -> Any:
-    """``content`` with every key a text; a key that YAML takes for something else (1, true, null) goes to ``problems``."""
+    """Convert every key of ``content`` to text; keys that YAML reads as something else (1, true, null) go to ``problems``."""
     if isinstance(content, list):
         return [with_named_keys(part, f"{prefix}.{place}" if prefix else str(place), problems) for place, part in enumerate(content)]
     if not isinstance(content, Mapping):
@@ -51,17 +51,17 @@ def with_named_keys(content: Any, prefix: str, problems: list[str]) -> Any:
         spelled = key if isinstance(key, str) else "null" if key is None else str(key).lower() if isinstance(key, bool) else str(key)
         path = f"{prefix}.{spelled}" if prefix else spelled
         if not isinstance(key, str):
-            problems.append(f'{path}: YAML reads this key as {type(key).__name__}, and a name is needed; put it in quotes: "{spelled}"')
+            problems.append(f'{path}: YAML reads this key as {type(key).__name__}, but a name is needed; put it in quotes: "{spelled}"')
         named[spelled] = with_named_keys(value, path, problems)
     return named
 
 
 def known_keys(model: Any, keys: Iterable[str]) -> list[str]:
-    """Names of the fields of the model found by following ``keys`` down from ``model``, through dicts and optionals."""
+    """Field names of the model reached by following ``keys`` from ``model``, through dicts and optionals."""
     for key in keys:
         if isinstance(model, type) and issubclass(model, BaseModel) and key in model.model_fields:
             model = model.model_fields[key].annotation
-        elif get_args(model):  # dict[str, Model]: the key is a name of the user's
+        elif get_args(model):  # dict[str, Model]: the user chooses the key
             model = get_args(model)[-1]
         models = [part for part in get_args(model) if isinstance(part, type) and issubclass(part, BaseModel)]
         if models and not _is_dict(model):
@@ -74,7 +74,7 @@ def _is_dict(annotation: Any) -> bool:
 
 
 def mapping(value: Any) -> Mapping[str, Any]:
-    """``value`` where it is a mapping, else an empty one: what is no mapping, the schema has named."""
+    """``value`` if it is a mapping, else an empty one; the schema reports values that are not mappings."""
     return value if isinstance(value, Mapping) else {}
 
 
@@ -84,7 +84,7 @@ def block(params: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 
 def unknown(path: str, name: Any, registry: Registry) -> list[str]:
-    """A sentence with the nearest name, where ``name`` is a text that no entry of the registry has."""
+    """A sentence with the nearest name if ``name`` is a text that is not registered; else nothing."""
     if not isinstance(name, str) or name in registry.names():
         return []
     return [f"{path}: unknown {registry.kind} {name!r}{suggest(name, registry.names())}"]

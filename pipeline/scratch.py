@@ -1,4 +1,4 @@
-"""Temporary directories that go with their process, or, where that was killed, at the next start of one like it."""
+"""Temporary directories that are removed with their process or, if it was killed, when a similar process starts."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ALIVE = ".alive"
 
 
 class Scratch:
-    """A new directory; it is removed by :meth:`close`, when this object goes, or at the end of the process.
+    """A new directory, removed by :meth:`close`, with this object, or at the end of the process.
 
-    A file in it is locked for as long as the process lives. The system frees the lock however the process ends, so what nobody holds is
-    what a killed process left: the next scratch directory of that name in that place removes it.
+    A file in it is locked while the process lives. The system frees the lock when the process ends in any way, so a directory without a
+    lock was left by a killed process; the next scratch directory with the same prefix and parent removes it.
 
     Args:
-        prefix: of the directory's name.
-        parent: where it lies; the system's directory for temporary files by default.
+        prefix: prefix of the directory's name.
+        parent: parent directory; by default the system's directory for temporary files.
     """
 
     def __init__(self, prefix: str, parent: Path | None = None) -> None:
@@ -30,7 +30,7 @@ class Scratch:
         self.path = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
         descriptor = os.open(self.path / f"{ALIVE}.new", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        os.rename(self.path / f"{ALIVE}.new", self.path / ALIVE)  # never seen without its lock
+        os.rename(self.path / f"{ALIVE}.new", self.path / ALIVE)  # renamed after locking, so it is never seen unlocked
         self.close: Callable[[], None] = weakref.finalize(self, _remove, self.path, descriptor)
 
     def __enter__(self) -> Path:
@@ -41,11 +41,11 @@ class Scratch:
 
 
 def remove_abandoned(parent: Path, prefix: str) -> None:
-    """Remove the scratch directories of this user whose process is gone."""
+    """Remove this user's scratch directories left by processes that have ended."""
     for directory in parent.glob(f"{prefix}*"):
         try:
             descriptor = os.open(directory / ALIVE, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except OSError:  # no scratch directory, or another user's
+        except OSError:  # not a scratch directory, or another user's
             continue
         try:
             mine = os.fstat(descriptor).st_uid == os.getuid() and not directory.is_symlink()

@@ -1,4 +1,4 @@
-"""JSON on disk whose damage is found: a mapping with the sha256 of the rest as its last entry, compared when it is read."""
+"""JSON files that detect damage: the last entry is the sha256 of the rest, compared when the file is read."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from typing import Any
 
 from pipeline.tables import intact
 
-HASH = "sha256"  # its key
+HASH = "sha256"  # key of the hash
 
 
 def sealed(content: Mapping[str, Any], sort_keys: bool = False) -> str:
-    """The text of a mapping with its hash."""
-    plain = json.loads(json.dumps(content, sort_keys=sort_keys))  # as it is read: keys are texts, tuples lists
+    """Encode a mapping with its hash."""
+    plain = json.loads(json.dumps(content, sort_keys=sort_keys))  # as it will be read: keys as text, tuples as lists
     return json.dumps({**plain, HASH: _digest(plain)}, indent=1, ensure_ascii=False) + "\n"
 
 
 def unsealed(text: str | bytes) -> dict[str, Any]:
-    """The mapping of a text, without its hash; of one that has none (others and earlier versions wrote it) as it is.
+    """Decode a mapping and check its hash; a text without a hash (written elsewhere) is returned as it is.
 
     Raises:
-        ValueError: it is no mapping, or not the one that was written.
+        ValueError: the text is not a mapping, or its content has changed since it was written.
     """
     content = json.loads(text)
     if not isinstance(content, dict):
-        raise ValueError("it holds no mapping")
+        raise ValueError("it is not a mapping")
     stated = content.pop(HASH, None)
     if stated is not None and stated != _digest(content):
-        raise ValueError(f"what it holds is not what was written: its sha256 was {stated}")
+        raise ValueError(f"its content has changed since it was written: its sha256 was {stated}")
     return content
 
 
@@ -40,10 +40,10 @@ def write_sealed(path: Path, content: Mapping[str, Any], sort_keys: bool = False
 
 
 def read_sealed(path: Path) -> dict[str, Any]:
-    """A mapping that a stage wrote.
+    """Read a mapping that a stage wrote.
 
     Raises:
-        PipelineError: the file is gone or damaged; names it.
+        PipelineError: the file is missing or damaged; names it.
     """
     with intact(path):
         return unsealed(path.read_text(encoding="utf-8"))

@@ -1,4 +1,4 @@
-"""Base of everything that is read from params.yaml: settings with bounds, and the rule for names of the user's choice."""
+"""The base of everything read from params.yaml: settings with bounds, and the rule for the user's names."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import annotated_types
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 LONGEST_NAME = 64  # characters: a name becomes part of file names, whose length the system limits
-LARGEST_SEED = 2**32 - 1  # torch's generators take the seed modulo 2^32: a larger one would be another name of a smaller
+LARGEST_SEED = 2**32 - 1  # torch's generators take the seed modulo 2^32, so a larger seed would equal a smaller one
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]*")
 
 
 class Settings(BaseModel):
-    """An unknown key is an error, never ignored; a value read once does not change; numbers are finite and have bounds.
+    """Immutable settings: an unknown key is an error, and numbers are finite and bounded.
 
-    A field that states no upper bound of its own has that of its class: :attr:`largest_integer` or :attr:`largest_number` (in both
-    directions), also inside of tuples and lists.
+    A field without an upper bound of its own has that of its class, :attr:`largest_integer` or :attr:`largest_number` (in both
+    directions), also inside tuples and lists.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -46,7 +46,7 @@ class Settings(BaseModel):
 
 
 def _numbers(value: Any) -> Iterator[int | float]:
-    """The numbers of a field's value. What a mapping holds, other settings check."""
+    """Yield the numbers of a field's value, except those in mappings, which other settings check."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         yield value
     elif isinstance(value, tuple | list):
@@ -54,17 +54,17 @@ def _numbers(value: Any) -> Iterator[int | float]:
 
 
 def name_problem(name: str) -> str | None:
-    """Why a name of the user's choice cannot be used, with a spelling that can; None for a good one.
+    """Why a user's name cannot be used, with a spelling that can; None for a good name.
 
-    Names become names of stages, files and directories, and arguments of commands.
+    These names become names of stages, files and directories, and arguments of commands.
     """
     if _NAME.fullmatch(name) and len(name) <= LONGEST_NAME:
         return None
     plain = "".join(letter for letter in unicodedata.normalize("NFKD", name) if not unicodedata.combining(letter))
     spelled = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_-")[:LONGEST_NAME] or "name"
     return (
-        f"the name {name[: 2 * LONGEST_NAME]!r} cannot be used: letters, digits, _ and - of ASCII are needed, - not first, at most"
-        f" {LONGEST_NAME} of them; for instance {spelled!r}"
+        f"the name {name[: 2 * LONGEST_NAME]!r} cannot be used: it may have at most {LONGEST_NAME} ASCII letters, digits, _ and -, and"
+        f" must not begin with -; for instance {spelled!r}"
     )
 
 
@@ -79,7 +79,7 @@ Seed = Annotated[int, Field(strict=True, ge=0, le=LARGEST_SEED)]
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """``over`` laid over ``base``, mappings key by key."""
+    """Merge ``over`` into ``base``, mappings key by key."""
     result = dict(base)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)

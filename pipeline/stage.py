@@ -1,6 +1,6 @@
-"""What every stage does around its work: one at a time, outs published whole, errors told in a sentence.
+"""The frame around a stage's work: one process at a time, outs published whole, errors printed as a sentence.
 
-Nothing here knows DVC: a stage also runs as ``python -m stages.NAME``.
+It does not depend on DVC; a stage also runs as ``python -m stages.NAME``.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ LOCKS = Path(".locks")
 
 @contextmanager
 def only_one(name: str) -> Iterator[None]:
-    """Hold the lock of a stage. A killed ``dvc repro`` can leave its stage running: a second start must not write beside it.
+    """Hold the lock of a stage.
+
+    A killed ``dvc repro`` can leave its stage running, and a second process must not write to the same outs.
 
     Raises:
         PipelineError: another process holds the lock.
     """
     LOCKS.mkdir(exist_ok=True)
-    lock = FileLock(LOCKS / f"{name}.lock")  # an flock: the system frees it when its holder dies, however it dies
+    lock = FileLock(LOCKS / f"{name}.lock")  # an flock, which the system frees when its holder dies in any way
     try:
         with lock.acquire(timeout=0):
             yield
@@ -41,16 +43,17 @@ def only_one(name: str) -> Iterator[None]:
 
 
 def run(name: str, body: Callable[..., None], takes: str | None = None) -> None:
-    """Run a stage's body; a PipelineError, or a disk that takes no more, becomes a sentence on stderr and exit code 1, an interrupt 130.
+    """Run a stage's body; errors become a sentence on stderr and exit code 1, an interrupt exit code 130.
 
     Args:
-        takes: what the stage's one argument is, for a stage that has one ("run"); ``body`` gets it. ``STAGE@ARGUMENT`` is taken as well.
+        body: called with the stage's argument, if it takes one.
+        takes: kind of the stage's one argument ("run"); None if it takes none. ``STAGE@ARGUMENT`` is accepted too.
     """
     arguments = [argument.rpartition("@")[2] for argument in sys.argv[1:]]
     if len(arguments) != (takes is not None):
         print(f"usage: python -m stages.{name}{f' {takes.upper()}' if takes else ''}", file=sys.stderr)
         sys.exit(2)
-    for problem in filter(None, map(name_problem, arguments)):  # before it names a lock
+    for problem in filter(None, map(name_problem, arguments)):  # before the name is used for a lock
         print(f"{name}: {problem}", file=sys.stderr)
         sys.exit(1)
     with console(f"{name}: ", 1, "interrupted; finished clips and the last checkpoint are kept"), only_one("-".join([name, *arguments])):

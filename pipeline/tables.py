@@ -1,6 +1,6 @@
-"""Tables on disk whose damage is found: parquet with a checksum on every page and a hash of the schema, compared when it is read.
+"""Parquet tables that detect damage: a checksum on every page and a hash of the schema, compared on reading.
 
-Statistics are left out: they have no checksum, and a wrong one would hide rows from a filter.
+Statistics are left out, because they have no checksum and a wrong one would hide rows from a filter.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import PipelineError
 
-HASH = b"sha256"  # its key in the metadata
+HASH = b"sha256"  # key of the hash in the metadata
 
 
 def write_table(table: pa.Table | pd.DataFrame, path: Path, facts: Mapping[str, str] | None = None) -> None:
-    """Write a table, without the index of a data frame, and facts beside its columns."""
+    """Write a table, without a data frame's index, with facts in its metadata."""
     if isinstance(table, pd.DataFrame):
         table = pa.Table.from_pandas(table, preserve_index=False)
     table = table.replace_schema_metadata({**(table.schema.metadata or {}), **(facts or {})})
@@ -30,13 +30,13 @@ def write_table(table: pa.Table | pd.DataFrame, path: Path, facts: Mapping[str, 
 
 
 def read_table(path: Path, **options: Any) -> pd.DataFrame:
-    """A table that a stage wrote.
+    """Read a table that a stage wrote.
 
     Args:
-        options: of ``pyarrow.parquet.read_table``: columns, filters.
+        options: passed to ``pyarrow.parquet.read_table``: columns, filters.
 
     Raises:
-        PipelineError: the file is gone or damaged; names it.
+        PipelineError: the file is missing or damaged; names it.
     """
     read_schema(path)
     with intact(path):
@@ -44,17 +44,17 @@ def read_table(path: Path, **options: Any) -> pd.DataFrame:
 
 
 def read_schema(path: Path) -> pa.Schema:
-    """The columns of a table that a stage wrote, and its facts as metadata.
+    """Read the columns of a table that a stage wrote, with its facts as metadata.
 
     Raises:
-        PipelineError: the file is gone or damaged; names it.
+        PipelineError: the file is missing or damaged; names it.
     """
     with intact(path):
         about = pq.read_metadata(path)
         schema = about.schema.to_arrow_schema()
         stated = (schema.metadata or {}).get(HASH)
-        if stated is not None and stated != _digest(schema, about.num_rows):  # tables of earlier versions have none
-            raise ValueError("its columns are not those that were written")
+        if stated is not None and stated != _digest(schema, about.num_rows):  # tables of earlier versions have no hash
+            raise ValueError("its columns have changed since it was written")
         return schema
 
 
@@ -65,7 +65,7 @@ def _digest(schema: pa.Schema, rows: int) -> bytes:
 
 
 def _kind(kind: pa.DataType) -> str:
-    """The type in words that are the same before and after: parquet renames the elements of lists."""
+    """Describe a type the same way before writing and after reading; parquet renames the elements of lists."""
     if pa.types.is_list(kind) or pa.types.is_large_list(kind):
         return f"list of {_kind(kind.value_type)}"
     if pa.types.is_struct(kind):
@@ -75,10 +75,10 @@ def _kind(kind: pa.DataType) -> str:
 
 @contextmanager
 def intact(path: Path) -> Iterator[None]:
-    """Name the file in whatever wrong bytes bring a reader to raise.
+    """Turn any error of reading a file into a PipelineError that names the file.
 
     Raises:
-        PipelineError: anything was raised inside.
+        PipelineError: the block raised any error.
     """
     try:
         yield

@@ -1,6 +1,6 @@
-"""Tensors on disk with a hash of what they hold: a safetensors file that was damaged since it was written is never loaded as it is.
+"""Safetensors files with a hash of their content, so that a damaged file is never loaded.
 
-The hash is of names, types, shapes and bytes, and lies in the file's own metadata, so that file and hash cannot be parted.
+The hash covers names, types, shapes and bytes. It is in the file's own metadata, so it cannot be separated from the file.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from torch import Tensor
 from pipeline.errors import PipelineError
 from pipeline.publish import replacing
 
-RECORD, HASH = "record", "sha256"  # the one key of the metadata, whose order safetensors does not keep; the hash's key in that JSON
+RECORD, HASH = "record", "sha256"  # the only metadata key, because safetensors does not keep their order; the hash's key in its JSON
 
 
 class Damaged(PipelineError):
-    """A file that does not hold what was written to it."""
+    """A file whose content has changed since it was written."""
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
-    """Write tensors and ``facts`` with their hash; a reader sees all of it or what was there before."""
+    """Write tensors and ``facts`` with their hash; a reader sees either the whole new file or the old one."""
     whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
     facts = dict(facts or {})
     with replacing(path) as partial:
@@ -35,29 +35,29 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """(tensors, facts) of a safetensors file; of one without a hash, which others wrote, as they are.
+    """Read (tensors, facts) from a safetensors file; a file without a hash, written elsewhere, is not checked.
 
     Raises:
-        Damaged: the file cannot be read, or is not what was written; names it.
+        Damaged: the file cannot be read, or has changed since it was written; names it.
     """
     try:
         with safe_open(path, "pt") as file:
             metadata = dict(file.metadata() or {})
             facts = json.loads(metadata[RECORD]) if RECORD in metadata else metadata
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  file is not a mapping
     except (SafetensorError, OSError, ValueError) as error:
         raise Damaged(f"{path} is damaged: {error}") from error
     stated = facts.pop(HASH, None)
     if stated is not None and _digest(tensors, facts) != stated:
-        raise Damaged(f"{path} is damaged: what it holds is not what was written (its sha256 was {stated})")
+        raise Damaged(f"{path} is damaged: its content has changed since it was written (its sha256 was {stated})")
     return tensors, facts
 
 
 def load_or_discard(path: Path, instead: str) -> tuple[dict[str, Tensor], dict[str, str]] | None:
-    """:func:`load_tensors` of what can be made again: None where there is no file, or a damaged one, which is removed with a sentence.
+    """Load tensors that can be made again; None if the file is missing or damaged (then removed with a message).
 
     Args:
-        instead: what happens then, for the sentence.
+        instead: end of the message, what happens after the removal.
     """
     if not path.is_file():
         return None
@@ -69,7 +69,7 @@ def load_or_discard(path: Path, instead: str) -> tuple[dict[str, Tensor], dict[s
 
 
 def discard(path: Path, why: str, instead: str) -> None:
-    """Remove a damaged file and say so on stderr."""
+    """Remove a damaged file and print a message on stderr."""
     path.unlink(missing_ok=True)
     print(f"{why}; it is removed, and {instead}", file=sys.stderr, flush=True)
 

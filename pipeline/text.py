@@ -1,4 +1,7 @@
-"""Text files of the user's: UTF-8, with or without a byte order mark. Any other encoding is refused, for guessed letters merge names."""
+"""Read the user's text files: UTF-8, with or without a byte order mark.
+
+Any other encoding is refused, because wrongly guessed letters could make two names equal.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ _WIDE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.B
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, without its byte order mark; ends of lines as they are.
+    """Read the text of a file, without its byte order mark and with line ends unchanged.
 
     Raises:
-        InputProblems: it is not UTF-8, with the first line that is not, and what to do.
+        InputProblems: the file is not UTF-8; with the first such line and what to do.
     """
     content = path.read_bytes()
     if content.startswith(_WIDE) or b"\0" in content:
-        raise InputProblems(str(path), ["it is UTF-16, or no text at all; save it as UTF-8"])
+        raise InputProblems(str(path), ["it is UTF-16 or not a text file; save it as UTF-8"])
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -28,7 +31,7 @@ def read_text(path: Path) -> str:
 
 
 def text_lines(path: Path, problems: list[str]) -> list[str]:
-    """The lines of a file; what keeps it from being read goes to ``problems``, with the file, and there are none."""
+    """The lines of a file; if it cannot be read, the reason goes to ``problems`` and no lines are returned."""
     try:
         return read_text(path).splitlines()
     except InputProblems as error:
@@ -37,11 +40,11 @@ def text_lines(path: Path, problems: list[str]) -> list[str]:
 
 
 def printable(text: str) -> str:
-    """A name as it can be printed and drawn: control characters, and bytes of a file's name that are not UTF-8, as their codes."""
+    """Make a name printable: control characters, and bytes of a file's name that are not UTF-8, become codes."""
     return "".join(letter if letter.isprintable() else _code(letter) for letter in text)
 
 
 def _code(letter: str) -> str:
-    if "\udc80" <= letter <= "\udcff":  # how Python keeps a byte that does not decode
+    if "\udc80" <= letter <= "\udcff":  # Python's stand-in for a byte that does not decode
         return f"\\x{ord(letter) - 0xDC00:02x}"
     return letter.encode("unicode_escape").decode("ascii")

@@ -1,4 +1,4 @@
-"""The published report held against today's params.yaml, for the commands ``table`` and ``doctor``."""
+"""Compare the published report with today's params.yaml, for the commands ``table`` and ``doctor``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ REPORT = Path("data/results/report")
 
 
 def news_since_report(root: Path) -> list[str]:
-    """What has changed in params.yaml since the report in ``root`` was made, one sentence a run."""
+    """Changes in params.yaml since the report in ``root`` was made, one sentence per run."""
     try:
         params = config.load(root / "params.yaml")
     except PipelineError as error:

@@ -1,4 +1,4 @@
-"""What finetune and extract read alike: the rows of the index, how each clip was decoded, and the verdicts."""
+"""The inputs that finetune, extract and report share: the index, the verdicts of `decode`, and the decoding jobs."""
 
 import pandas as pd
 
@@ -11,7 +11,7 @@ from stages.paths import CLIPS, INDEX
 
 
 def read_clips(params: Params, cache: Cache) -> tuple[pd.DataFrame, pd.DataFrame, dict[str, Job]]:
-    """(index, manifest of `decode`, jobs by clip id)"""
+    """Read (index, manifest of `decode`, jobs by clip id)."""
     index, _ = read_index(INDEX, params.dataset.clips)
     jobs, _ = make_jobs(index, params.dataset.segments, params.dataset.segment_seconds, params.media, cache)
     return index, read_table(CLIPS / "clips.parquet"), jobs

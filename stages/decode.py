@@ -1,4 +1,4 @@
-"""Files -> decoded clips in the per-clip cache, and data/clips/: the verdict on every clip."""
+"""Decode the files into the per-clip cache, and write the verdict on every clip to data/clips/."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def main() -> None:
     jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.dir))
     manifest = decode_clips(list(jobs.values()), missing, params.media)
     longer = longer_than_window(manifest, jobs)
-    print(f"decode: {summary(manifest)}{f'; {longer} go on behind the window that is read of them' if longer else ''}")
+    print(f"decode: {summary(manifest)}{f'; {longer} continue after the window that is read' if longer else ''}")
     check_bad_share(manifest, params.media.max_bad_fraction)
     with publishing(CLIPS) as directory:
         write_table(without_folders(manifest, dataset.clips), directory / "clips.parquet")
@@ -31,7 +31,7 @@ def main() -> None:
 
 
 def without_folders(manifest: pd.DataFrame, clips: Path) -> pd.DataFrame:
-    """The manifest as it may leave this machine: an error's text names a file as the column ``file`` does."""
+    """Make the manifest publishable: file names in the column ``file`` and in error texts lose this machine's folders."""
     files = manifest["file"].map(lambda file: published_path(file, clips), na_action="ignore")
     named = zip(manifest["reason"], manifest["file"], files, strict=True)
     reasons = [text.replace(file, short) if isinstance(text, str) and isinstance(file, str) else text for text, file, short in named]

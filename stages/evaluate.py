@@ -1,4 +1,7 @@
-"""A run's trained seeds on val and test -> data/results/runs/RUN.  Usage: python -m stages.evaluate RUN"""
+"""Predict val and test with a run's trained seeds and score them: data/results/runs/RUN.
+
+Usage: python -m stages.evaluate RUN
+"""
 
 from pipeline.stage import publishing, run
 from pipeline.training.evaluate import evaluate_run

@@ -1,4 +1,7 @@
-"""Decoded clips -> data/features/NAME: one feature store per feature set.  Usage: python -m stages.extract NAME"""
+"""Encode the decoded clips into the feature store data/features/NAME.
+
+Usage: python -m stages.extract NAME
+"""
 
 from pipeline import config
 from pipeline.cache import Cache

@@ -1,4 +1,7 @@
-"""Fine-tune a visual encoder on the training clips -> models/encoders/NAME.  Usage: python -m stages.finetune NAME"""
+"""Fine-tune a visual encoder on the training clips: models/encoders/NAME.
+
+Usage: python -m stages.finetune NAME
+"""
 
 from pipeline import config
 from pipeline.cache import Cache

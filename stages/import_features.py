@@ -1,4 +1,7 @@
-"""Published features -> data/features/NAME: an ordinary feature store.  Usage: python -m stages.import_features NAME"""
+"""Import published features into an ordinary feature store, data/features/NAME.
+
+Usage: python -m stages.import_features NAME
+"""
 
 from pipeline import config
 from pipeline.datasets import read_index

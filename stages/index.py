@@ -1,4 +1,4 @@
-"""Annotations and files -> data/index/: one parquet line per annotation row, classes, health."""
+"""Index annotations and files in data/index/: one parquet line per annotation row, classes, health."""
 
 from pipeline import config
 from pipeline.datasets import build_index, write_index

@@ -1,4 +1,4 @@
-"""Where the stages find what other stages wrote; dvc.yaml names the same paths."""
+"""The paths of the stages' outs, the same as in dvc.yaml."""
 
 from pathlib import Path
 

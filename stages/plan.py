@@ -1,4 +1,4 @@
-"""Check params.yaml; data/plan/: for each run, feature set and fine-tuning the code and the files that its settings choose."""
+"""Check params.yaml, and write to data/plan/ the code and files that each run, feature set and fine-tuning chooses."""
 
 import sys
 
@@ -11,10 +11,10 @@ from stages.paths import INDEX, PARAMS, PLAN
 
 
 def report_missing(problems: list[str]) -> None:
-    """Say which data that params.yaml names is not here, before DVC says no more than "[Errno 2]" of it.
+    """Report data that params.yaml names and that is missing; DVC itself would only print "[Errno 2]".
 
     Raises:
-        InputProblems: there is no index either, so that no stage can do anything without the data.
+        InputProblems: there is no index either, so no stage can run without the data.
     """
     if problems and not INDEX.exists():
         raise InputProblems(str(PARAMS), problems)

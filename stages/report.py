@@ -1,7 +1,6 @@
-"""All runs -> data/results/report: the metrics file of `dvc exp show`, tables, figures, the page.
+"""Report on all runs in data/results/report: the metrics file for `dvc exp show`, tables, figures, the page.
 
-A run that is missing is named in the tables, which are published all the same, and ends the stage with an error: DVC records no report that
-lacks a run, and CI sees it.
+If runs are missing, the report is still published and names them, but the stage fails: DVC records no incomplete report, and CI notices.
 """
 
 from pipeline import config
@@ -32,7 +31,7 @@ def main() -> None:
             print(f"report: {result.name} is stale: {', '.join(result.stale)}")
     if absent := [f"  - {result.name}: {result.absent}" for result in results if result.absent]:
         listed = "\n".join(absent)
-        raise PipelineError(f"{len(absent)} of {len(results)} runs are missing; the tables in {REPORT} are of the others:\n{listed}")
+        raise PipelineError(f"{len(absent)} of {len(results)} runs are missing; the tables in {REPORT} have the others:\n{listed}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What train and evaluate read alike: a run's settings, features and labels."""
+"""The inputs that train and evaluate share: a run's settings, features and labels."""
 
 from pipeline import config
 from pipeline.datasets import read_index

@@ -1,4 +1,7 @@
-"""Write a demo world below data/raw/.  Usage: python -m stages.synthesize WORLD"""
+"""Write a demo world below data/raw/.
+
+Usage: python -m stages.synthesize WORLD
+"""
 
 import inspect
 from functools import partial

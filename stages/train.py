@@ -1,4 +1,7 @@
-"""Train every seed of a run -> models/runs/RUN.  Usage: python -m stages.train RUN"""
+"""Train every seed of a run: models/runs/RUN.
+
+Usage: python -m stages.train RUN
+"""
 
 from pipeline.stage import publishing, run
 from pipeline.training.memory import keep_freed_memory

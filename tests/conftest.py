@@ -24,7 +24,7 @@ torch.set_num_threads(1)  # the suite runs in as many processes as there are cor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-SLOW = {"end_to_end", "howto", "parity", "predict", "contrastive"}  # rooms whose tests are all marked so
+SLOW = REPOSITORY / "tests" / "slow.txt"
 # Rooms that take long come first, so that the workers end together.
 ORDER = ["end_to_end", "howto", "parity", "predict", "contrastive", "media", "methods", "training", "features", "encoders"]
 CHEAP = {"_one_thread", "films", "read_audio", "read_frames", "shared", "sound_clip"}  # shared fixtures that each worker may build
@@ -48,9 +48,11 @@ def group_of(item: pytest.Item) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs a group; groups and tests start in the order of ORDER; rooms that are slow are marked so."""
+    """One worker runs a group; groups and tests start in the order of ORDER; what slow.txt names is marked so."""
+    slow = set(SLOW.read_text(encoding="utf-8").splitlines()) if SLOW.is_file() else set()
     for item in items:
-        if room_of(item) in SLOW:
+        place = item.nodeid.partition("[")[0].removeprefix("tests/")
+        if not slow.isdisjoint((room_of(item), place.partition("::")[0], place)):
             item.add_marker(pytest.mark.slow)
         if not any(item.iter_markers("xdist_group")) and (group := group_of(item)):
             item.add_marker(pytest.mark.xdist_group(group))
@@ -104,7 +106,7 @@ def tiny_root(request, tmp_path_factory, repository) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny(tiny_root, repository, programs) -> tuple[Project, dict[str, bytes], str]:
-    """(the tiny project after its run, its outs, the output of the run)"""
+    """(the tiny project after its run, its outs, the output of the run)."""
     project = Project(tiny_root, repository, programs)
     return project, project.outs(), (tiny_root / "output").read_text(encoding="utf-8")
 

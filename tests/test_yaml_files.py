@@ -1,4 +1,4 @@
-"""What a YAML file would grow to is known before it is built."""
+"""The size of a YAML file with its aliases expanded is checked before it is built."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def bomb(levels: int, times: int = 10) -> str:
         (bomb(9), "line 5: .*100000 values"),
         ("a: &a [*a]\n", r"line 1: .*\*a "),
         ("a: &a {b: {c: *a}}\n", r"line 1: .*\*a "),
-        ("[" * 100_000, "line 1: .* 50 mappings"),
-        ("a: " + "{b: " * 60 + "1" + "}" * 60, " 50 mappings"),
+        ("[" * 100_000, "line 1: .* 50 levels"),
+        ("a: " + "{b: " * 60 + "1" + "}" * 60, " 50 levels"),
         ("a: 1 " + " " * LARGEST_FILE, str(LARGEST_FILE)),
         ("a: " + "[x, " * 1 + ", ".join(["1"] * (MOST_VALUES + 1)) + "]", "100000 values"),
         ("a: " + "9" * 5000, "limit"),

@@ -1,4 +1,4 @@
-"""``doctor``: look at the machine and the project, and say what to do about each problem."""
+"""``doctor``: examine the machine and the project, with advice on each problem."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def add(commands: Any) -> None:
-    parser = commands.add_parser("doctor", help="look at the machine and the project, and say what to do about each problem")
+    parser = commands.add_parser("doctor", help="examine the machine and the project, with advice on each problem")
     parser.set_defaults(command=doctor)
 
 

@@ -1,4 +1,4 @@
-"""``download``: the clips of a data set by their ids, with a status for each."""
+"""``download``: download a data set's clips by their ids, with a status for each."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pipeline.stage import only_one
 
 def add(commands: Any) -> None:
     parser = commands.add_parser("download", help="download a data set's clips by their ids (needs the extra `download`: yt-dlp)")
-    parser.add_argument("--kind", required=True, choices=("ave", "llp", "unav100", "csv"), help="how the annotations are to be read")
-    parser.add_argument("--annotations", type=Path, required=True, metavar="PATH", help="their file, or the directory it is in")
-    parser.add_argument("--into", type=Path, required=True, metavar="DIR", help="where the clips go, and downloads.parquet")
+    parser.add_argument("--kind", required=True, choices=("ave", "llp", "unav100", "csv"), help="format of the annotations")
+    parser.add_argument("--annotations", type=Path, required=True, metavar="PATH", help="the annotation file, or its directory")
+    parser.add_argument("--into", type=Path, required=True, metavar="DIR", help="directory for the clips and downloads.parquet")
     parser.add_argument("--spans", type=Path, nargs="+", default=[], metavar="CSV", help="ave: AudioSet's segment lists")
-    parser.add_argument("--whole", action="store_true", help="ave: whole videos, without knowing which ten seconds a clip is")
-    parser.add_argument("--sleep", type=float, help="least seconds between two videos (default 5)")
-    parser.add_argument("--limit", type=int, help="most videos asked for in this run")
-    parser.add_argument("--retry", action="store_true", help="ask again for what was gone, private or geo-blocked")
-    parser.add_argument("--max-height", type=int, help="pixels (default 360)")
-    parser.add_argument("--bytes-per-second", type=int, help="rate of one transfer (default 2,000,000)")
+    parser.add_argument("--whole", action="store_true", help="ave: whole videos, when the ten seconds of each clip are unknown")
+    parser.add_argument("--sleep", type=float, help="shortest pause between two videos in seconds (default 5)")
+    parser.add_argument("--limit", type=int, help="largest number of videos to request this time")
+    parser.add_argument("--retry", action="store_true", help="try removed, private and geo-blocked videos again")
+    parser.add_argument("--max-height", type=int, help="largest height in pixels (default 360)")
+    parser.add_argument("--bytes-per-second", type=int, help="rate limit of a transfer (default 2,000,000)")
     parser.set_defaults(command=download)
 
 
@@ -38,5 +38,5 @@ def download(arguments: argparse.Namespace) -> None:
         with only_one("download"):
             print(download_clips(wanted, arguments.into, pace, lambda: YtDlp(form)))
     except KeyboardInterrupt:
-        print("download: interrupted; finished videos are kept and recorded, the next run goes on", file=sys.stderr)
+        print("download: interrupted; finished videos are kept and recorded, the next start continues", file=sys.stderr)
         sys.exit(130)

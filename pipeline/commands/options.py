@@ -1,4 +1,4 @@
-"""The options of a command as checked settings."""
+"""Turn the options of a command into checked settings."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Chosen = TypeVar("Chosen", bound=Settings)
 
 
 def settings(kind: type[Chosen], arguments: argparse.Namespace) -> Chosen:
-    """The settings that a command line gives; an option that was left out has its default.
+    """The settings from a command line; omitted options have their defaults.
 
     Raises:
-        InputProblems: every value out of range, by its option.
+        InputProblems: values out of range, each with its option.
     """
     given = {name: value for name, value in vars(arguments).items() if name in kind.model_fields and value is not None}
     try:

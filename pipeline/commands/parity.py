@@ -15,11 +15,11 @@ PARAMS, INDEX = Path("params.yaml"), Path("data/index")
 
 
 def add(commands: Any) -> None:
-    parser = commands.add_parser("parity", help="compare features of ours with published ones of the same clips, and find the cause")
+    parser = commands.add_parser("parity", help="compare our features with published ones of the same clips")
     parser.add_argument("--ours", type=Path, required=True, metavar="STORE", help="data/features/NAME, as `extract` wrote it")
     parser.add_argument("--published", type=Path, required=True, metavar="STORE", help="data/features/NAME, as imported")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where the report goes (default data/results/parity/OURS-PUBLISHED)")
-    parser.add_argument("--reencode", type=int, default=3, metavar="N", help="clips to encode again under each hypothesis (default 3)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="directory of the report (default data/results/parity/OURS-PUBLISHED)")
+    parser.add_argument("--reencode", type=int, default=3, metavar="N", help="clips to encode again for each hypothesis (default 3)")
     parser.set_defaults(command=parity)
 
 
@@ -32,9 +32,9 @@ def parity(arguments: argparse.Namespace) -> None:
 
 
 def reencoder(name: str, clips: int) -> tuple[Reencoder | None, str]:
-    """(what encodes clips of the feature set ``name`` again, ""), or (None, why there is none).
+    """(encoder of the feature set ``name`` for encoding clips again, ""), or (None, the reason there is none).
 
-    params.yaml and data/index must be those of the store; whether they are, the search finds out.
+    params.yaml and data/index must be those of the store; the search checks that.
     """
     from pipeline import config
     from pipeline.cache import Cache
@@ -49,7 +49,7 @@ def reencoder(name: str, clips: int) -> tuple[Reencoder | None, str]:
         settings = config.pick(params.features, name, "feature set")
         index, _ = read_index(INDEX, params.dataset.clips)
     except (PipelineError, OSError) as error:
-        return None, f"no clips to encode again: {' '.join(str(error).split())}"
+        return None, f"clips cannot be encoded again: {' '.join(str(error).split())}"
     cache = Cache(params.cache.dir)
     jobs, _ = make_jobs(index, params.dataset.segments, params.dataset.segment_seconds, params.media, cache)
     return Reencoder(settings, jobs, cache, clips), ""

@@ -1,4 +1,4 @@
-"""``predict``: the events of video files by a trained run."""
+"""``predict``: find the events of video files with a trained run."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("predict", help="find the events of video files with a trained run")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a video of at most an hour")
     parser.add_argument("--run", required=True, metavar="RUN", help="a trained run of `runs` in params.yaml")
-    parser.add_argument("--seed", type=int, metavar="K", help="of the run's seeds; default: the first")
-    parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="a folder per file goes there")
-    parser.add_argument("--overlay", action="store_true", help="write overlay.mp4: the film with attention and events drawn in")
+    parser.add_argument("--seed", type=int, metavar="K", help="one of the run's seeds (default: the first)")
+    parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="where to write a folder per file")
+    parser.add_argument("--overlay", action="store_true", help="also write overlay.mp4: the film with attention and events drawn in")
     parser.set_defaults(command=predict)
 
 

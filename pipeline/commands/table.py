@@ -1,4 +1,4 @@
-"""``table``: print the results table, or one of DVC experiments, or put it into a text file."""
+"""``table``: print the results table or a table of DVC experiments, or put it into a text file."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ REPORT = Path("data/results/report")
 
 def add(commands: Any) -> None:
     parser = commands.add_parser("table", help="print the results table")
-    parser.add_argument("--experiments", metavar="PATTERN", help="a table of the DVC experiments whose names match, e.g. 'abl-*'")
-    parser.add_argument("--commits", type=int, default=10, metavar="N", help="look at the experiments of so many last commits")
+    parser.add_argument("--experiments", metavar="PATTERN", help="show the DVC experiments with matching names instead, e.g. 'abl-*'")
+    parser.add_argument("--commits", type=int, default=10, metavar="N", help="with the experiments of the last N commits (default 10)")
     parser.add_argument("--into", type=Path, metavar="FILE", help="text file to put the table into")
-    parser.add_argument("--mark", default="results", help="name of the marks in that file")
+    parser.add_argument("--mark", default="results", help="name of the marks in that file (default results)")
     parser.set_defaults(command=table)
 
 
@@ -27,7 +27,7 @@ def table(arguments: argparse.Namespace) -> None:
     text = experiments(arguments.experiments, arguments.commits) if arguments.experiments else results()
     if arguments.into:
         insert(arguments.into, arguments.mark, text)
-        print(f"{arguments.into}: the table stands between <!-- {arguments.mark} --> and <!-- /{arguments.mark} -->")
+        print(f"{arguments.into}: the table is between <!-- {arguments.mark} --> and <!-- /{arguments.mark} -->")
         return
     print(text)
     if not arguments.experiments:
@@ -37,7 +37,7 @@ def table(arguments: argparse.Namespace) -> None:
 
 
 def results() -> str:
-    """The table of the last report, and what has changed in params.yaml since."""
+    """The table of the last report, and the changes in params.yaml since."""
     path = REPORT / "table.md"
     if not path.is_file():
         raise PipelineError(f"{path} does not exist yet; `dvc repro` makes it")
@@ -48,7 +48,7 @@ def results() -> str:
 
 
 def experiments(pattern: str, commits: int) -> str:
-    """The table of the DVC experiments whose names match ``pattern``."""
+    """The table of the DVC experiments with names matching ``pattern``."""
     from pipeline.experiments import experiments_table, read_experiments
     from pipeline.report.formats import markdown
 
@@ -56,11 +56,11 @@ def experiments(pattern: str, commits: int) -> str:
 
 
 def insert(path: Path, mark: str, text: str) -> None:
-    """Replace what stands between the two marks of a text file, which is never left half written."""
+    """Replace the text between the two marks of a text file, which is never left half written."""
     start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
     content = read_text(path) if path.is_file() else ""
     if content.count(start) != 1 or content.count(end) != 1:
         raise PipelineError(f"{path}: needs the lines {start} and {end}, once each")
     before, rest = content.split(start)
-    mark_of_bytes = "\ufeff" if path.read_bytes().startswith(codecs.BOM_UTF8) else ""  # some editors need it
+    mark_of_bytes = "\ufeff" if path.read_bytes().startswith(codecs.BOM_UTF8) else ""  # kept, because some editors need it
     write_text(path, f"{mark_of_bytes}{before}{start}\n{text}{end}{rest.split(end)[1]}")

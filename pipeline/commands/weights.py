@@ -1,4 +1,4 @@
-"""``weights``: list the published weights that are known, or bring one of them here."""
+"""``weights``: list the known published weights, or download one of them."""
 
 from __future__ import annotations
 
@@ -29,4 +29,6 @@ def list_weights(_: argparse.Namespace) -> None:
 def get_weights(arguments: argparse.Namespace) -> None:
     from pipeline.encoders.download import download  # imports torch
 
-    print(download(arguments.name, PRETRAINED, from_path=arguments.source))
+    found = download(arguments.name, PRETRAINED, from_path=arguments.source)
+    check = "verified" if found.verified else "with no published hash to compare it with"
+    print(f"{found.path}: {found.path.stat().st_size:,} bytes, sha256 {found.sha256} {check}")

@@ -26,7 +26,8 @@ class DecodedClip:
     """One decoded window of T segments.
 
     status: ``ok`` | ``padded`` (the clip, or one of its streams, ends or pauses inside the window: last frame repeated, silence, masked) |
-        ``silent`` (no sound, or none that decodes: zeros) | ``partial`` (less decoded than the file states, but enough), or one of BAD.
+        ``silent`` (no sound, or none that decodes: zeros) | ``partial`` (damaged, or less decoded than the file states, but enough),
+        or one of BAD.
     reason: one line; empty for ``ok``.
     frames: (T*F, H, W, 3) uint8 RGB; None for a bad clip.
     waveform: (L,) float32 mono at ``sample_rate`` Hz, L = round(T * segment_seconds * sample_rate); None for a bad clip.

@@ -21,7 +21,9 @@ class MediaSettings(Settings):
         None, ge=16, le=8192, description="short side in pixels to which larger frames are scaled down; null keeps the decoded size"
     )
     decoder: Literal["auto", "decord", "pyav"] = Field("auto", description="auto: PyAV, then decord where PyAV decodes nothing")
-    min_coverage: float = Field(0.9, ge=0, le=1, description="decoded share of what the file states, below which a clip is bad")
+    min_coverage: float = Field(
+        0.9, ge=0, le=1, description="decoded share of the picture or the sound within the window; below it the status is `truncated`"
+    )
     on_missing_audio: Literal["zeros", "drop"] = Field("zeros", description="a clip without sound: silence and a mask, or a bad clip")
     max_pixels: int = Field(4096 * 2304, ge=1, le=2**28, description="pixels of one frame above which a file is refused")
     max_seconds: float = Field(3 * 3600.0, gt=0, le=7 * 86_400.0, description="duration of a file in seconds above which it is refused")

@@ -1,4 +1,4 @@
-"""Localize the events of any video file with a trained run."""
+"""Find the events in any video file with a trained run."""
 
 from pipeline.predict.prediction import Prediction, WindowReport
 from pipeline.predict.predictor import Predictor, Refused, load_run

@@ -1,4 +1,4 @@
-"""Predictions of several files: a folder of answers for each, and a short table."""
+"""Predict several files: a folder of results for each, and a short table."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from pipeline.scratch import Scratch
 from pipeline.tasks.tracks import in_words
 from pipeline.text import printable
 
-ALL, SOME, NONE = 0, 1, 2  # exit codes: how many of the files were answered whole
+ALL, SOME, NONE = 0, 1, 2  # exit codes: how many of the files were predicted completely
 
 
 def answer(files: list[Path], run_name: str, seed: int | None, out: Path, overlay: bool) -> int:
-    """Predict every file; one that cannot be is told on stderr and keeps no other from its answer. Returns the exit code.
+    """Predict every file; report failures on stderr and carry on with the rest.
 
-    0: all answered. 1: some, or a part of one, could not be; the others are written. 2: none.
+    Returns:
+        Exit code: 0 if all files were predicted completely, 1 if some files or parts of a file were not, 2 if none was predicted.
 
     Raises:
-        PipelineError: the run cannot predict at all; no file was looked at.
+        PipelineError: the run cannot predict at all; no file was read.
     """
     predictor = load_run(run_name, seed)
     whole = answered = 0
@@ -45,15 +46,15 @@ def answer(files: list[Path], run_name: str, seed: int | None, out: Path, overla
         whole += not prediction.problems
         print(table(prediction, directory), flush=True)
         for problem in prediction.problems:
-            print(f"predict: {printable(str(path))}: not answered from {problem}", file=sys.stderr, flush=True)
+            print(f"predict: {printable(str(path))}: no prediction from {problem}", file=sys.stderr, flush=True)
     return NONE if not answered else ALL if whole == len(files) else SOME
 
 
 def one(predictor: Predictor, path: Path, directory: Path, overlay: bool) -> Prediction:
-    """Predict one file and write its folder, whole: an older one of that name is replaced with all that is in it.
+    """Predict one file and write its folder as a whole, replacing an older one of that name.
 
     Raises:
-        PipelineError: the file cannot be predicted, or what stands at ``directory`` is no prediction's.
+        PipelineError: the file cannot be predicted, or ``directory`` exists and is not the folder of a prediction.
     """
     check_replaceable(directory)
     name = printable(path.name)
@@ -77,7 +78,7 @@ def one(predictor: Predictor, path: Path, directory: Path, overlay: bool) -> Pre
 
 
 def _tell(path: Path, error: Exception, out: Path) -> None:
-    """Say why a file has no answer. A fault of this program keeps its traceback, and the other files their answers."""
+    """Print why a file was not predicted; a fault of this program also prints its traceback."""
     name = printable(str(path))
     if isinstance(error, BrokenPipeError):
         raise error
@@ -87,14 +88,14 @@ def _tell(path: Path, error: Exception, out: Path) -> None:
         sentence = f"{name}: {sentence or error}"
     else:
         traceback.print_exception(error)
-        sentence = f"{name}: not answered, by a fault of this program ({type(error).__name__}, above)"
+        sentence = f"{name}: not predicted because of a fault in this program ({type(error).__name__}, above)"
     print(f"predict: {sentence}", file=sys.stderr, flush=True)
 
 
 def folders(files: list[Path]) -> list[str]:
-    """A name for the folder of each file: its stem; its whole name where stems repeat; numbered where names do.
+    """Name the folder of each file: its stem, its full name if stems repeat, numbered if names repeat.
 
-    Every name can be one of a folder in ``--out``, and be typed: no leading dots, and "_" for what is not printable or not UTF-8.
+    Every name is a valid folder name below ``--out`` and can be typed: no leading dots, and "_" for unprintable or non-UTF-8 characters.
     """
     stems = Counter(_safe(path.stem, path) for path in files)
     names: list[str] = []
@@ -110,13 +111,13 @@ def folders(files: list[Path]) -> list[str]:
 
 
 def _safe(name: str, path: Path) -> str:
-    """A name such as "." or "..", the stem of "...mp4", would be the folder ``--out`` itself, or the one above it."""
+    """Make a safe folder name; "." or "..", the stem of "...mp4", would be ``--out`` itself or its parent."""
     visible = name.lstrip(".") or path.name.lstrip(".") or "film"
     return "".join(letter if letter.isprintable() else "_" for letter in visible)
 
 
 def table(prediction: Prediction, directory: Path) -> str:
-    """The events of one file as people read them."""
+    """Format the events of one file as text."""
     lines = [f"{printable(prediction.path.name)}: {clock(prediction.seconds)}, {prediction.run} seed {prediction.seed} -> {directory}"]
     lines += [
         f"  {clock(event.start):>9} - {clock(event.end):<9} {event.score:5.2f}  {in_words(event.modality):12}  {event.label}"
@@ -128,7 +129,7 @@ def table(prediction: Prediction, directory: Path) -> str:
 
 
 class _Bar:
-    """A progress bar over windows, whose number is known only once the file has been looked at; shown on a terminal only."""
+    """A progress bar over windows, shown only on a terminal; the total is known once the file has been probed."""
 
     def __init__(self, name: str) -> None:
         self.bar = tqdm(desc=name, unit="window", disable=None, leave=False)

@@ -1,4 +1,4 @@
-"""A prediction as files: events.json, segments.csv, timeline.png, attention.png, overlay.mp4."""
+"""Write a prediction as files: events.json, segments.csv, timeline.png, attention.png, overlay.mp4."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from pipeline.tasks.tracks import named
 from pipeline.text import printable
 
 FILES = {"events.json", "segments.csv", "timeline.png", "attention.png", "overlay.mp4"}
-OVERLAY_RATE = 15.0  # frames per second, as near as a whole number per segment allows
-OVERLAY_SIDE = 360  # pixels of the short side at most
+OVERLAY_RATE = 15.0  # frames per second, rounded to a whole number per segment
+OVERLAY_SIDE = 360  # largest short side, in pixels
 STRIP_PICTURES = 10
 
 
 def write_prediction(prediction: Prediction, directory: Path) -> None:
-    """Write everything but the overlay into a directory; attention.png only for methods with spatial attention."""
+    """Write all files except the overlay; attention.png only for methods with spatial attention."""
     title = f"{printable(prediction.path.name)}: {prediction.run}, seed {prediction.seed}"
     (directory / "events.json").write_text(json.dumps(document(prediction), indent=1) + "\n", encoding="utf-8")
     (directory / "segments.csv").write_text(segment_lines(prediction), encoding="utf-8")
@@ -39,10 +39,10 @@ def write_prediction(prediction: Prediction, directory: Path) -> None:
 
 
 def check_replaceable(directory: Path) -> None:
-    """What stands where a folder of answers is to go must be one.
+    """Check that ``directory`` is absent or the folder of a prediction, so that no other files are replaced.
 
     Raises:
-        PipelineError: it is a file, or holds files that no prediction writes: nobody's own files are replaced.
+        PipelineError: it is a file, or holds files that no prediction writes.
     """
     if not directory.exists() and not directory.is_symlink():
         return
@@ -50,13 +50,13 @@ def check_replaceable(directory: Path) -> None:
     foreign = foreign or next((path.name for path in sorted(directory.iterdir()) if path.name not in FILES), None)
     if foreign is not None:
         raise PipelineError(
-            f"{directory} is no folder of a prediction ({printable(foreign)} in it is no file of one), so it is not replaced;"
+            f"{directory} is not the folder of a prediction ({printable(foreign)} is not a file of one), so it is not replaced;"
             " move it, or choose another --out"
         )
 
 
 def document(prediction: Prediction) -> dict[str, Any]:
-    """What events.json holds: the events, what they rest on, and what could not be decoded. Times in seconds."""
+    """The content of events.json: the events, how they were predicted, and what could not be decoded; times in seconds."""
     return {
         "file": printable(prediction.path.name),
         "seconds": round(prediction.seconds, 3),
@@ -75,7 +75,10 @@ def document(prediction: Prediction) -> dict[str, Any]:
 
 
 def segment_lines(prediction: Prediction) -> str:
-    """segments.csv: start, end, decoded, events ("Dog (audio-visual); Bell (audio)"), and the score of every class on every track."""
+    """The content of segments.csv: one line per segment.
+
+    Columns: start, end, decoded, events ("Dog (audio-visual); Bell (audio)"), and the score of every class on every track.
+    """
     tracks = prediction.tracks
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -106,13 +109,14 @@ def _draw_strip(path: Path, prediction: Prediction, title: str) -> None:
 def write_overlay(
     prediction: Prediction, media: MediaSettings, cache: Cache, path: Path, track: Callable[[int, int], None] = lambda done, total: None
 ) -> None:
-    """The file again as an MP4 with sound: attention over the pictures, and below them the time and the events of the second.
+    """Write the file as an MP4 with sound, attention over the pictures, and the time and current events below.
 
-    What could not be decoded is black and silent, and says so; the film is as long as what the windows cover.
+    Parts that could not be decoded are black, silent and marked; the film is as long as the windows.
 
     Args:
-        media: how the run's clips are decoded; the film has its own frame rate and size.
+        media: decoding settings of the run; the film has its own frame rate and size.
         cache: a scratch cache.
+        track: called with (windows done, windows in all) after each window.
     """
     per_segment = max(1, round(OVERLAY_RATE * prediction.segment_seconds))
     rate = Fraction(per_segment) / Fraction(prediction.segment_seconds).limit_denominator(1000)
@@ -134,7 +138,7 @@ def write_overlay(
 
 
 def _scene(window: Decoded, prediction: Prediction, per_segment: int, rate: Fraction, size: tuple[int, int]) -> attention.AttendedScene:
-    """One window of the film, cut at the end of the file; ``size`` of the black pictures where nothing was decoded."""
+    """One window of the film, cut at the end of the file; black pictures of ``size`` if nothing was decoded."""
     report = prediction.windows[window.number]
     first = window.number * prediction.window_segments
     left = prediction.seconds - report.start

@@ -1,4 +1,4 @@
-"""What is known of a file once a trained run has seen it."""
+"""The prediction of a trained run for one file."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pipeline.tasks.tracks import FoundEvent, Tracks, events
 
 @dataclass(frozen=True)
 class WindowReport:
-    """One window: where it starts (seconds), how many segments of the file it answers for, and how it was decoded.
+    """One window: its start in seconds, the number of the file's segments in it, and how it was decoded.
 
-    ``status`` and ``reason`` as in :class:`pipeline.media.clip.DecodedClip`. A window that is not ``good`` has no scores.
+    ``status`` and ``reason`` are those of :class:`pipeline.media.clip.DecodedClip`. A window that is not ``good`` has no scores.
     """
 
     start: float
@@ -28,15 +28,15 @@ class WindowReport:
 
 @dataclass(frozen=True)
 class Prediction:
-    """The joined answer for one file. Letters: T segments of the file, C classes, h x w positions of the visual map.
+    """The joined result for one file; letters: T segments of the file, h x w positions of the visual map.
 
     path, seconds: the file and its length.
-    run, seed, task, method, features: what predicted it.
-    segment_seconds, window_segments: how it was cut.
+    run, seed, task, method, features: the run that predicted it.
+    segment_seconds, window_segments: how the file was cut.
     tracks: decisions and scores, T segments.
-    attention: (T, h, w) float32, weight of each position, summing to 1 over them, 0 where not decoded; None without spatial attention.
-    transform: of the visual encoder, which says what part of a frame the map covers.
-    windows: in order.
+    attention: (T, h, w) float32, weights of the positions, summing to 1, or 0 where not decoded; None without spatial attention.
+    transform: the visual encoder's transform, which determines the part of a frame that the map covers.
+    windows: reports on the windows, in order.
     preview: pictures of some segments, and the loudness.
     """
 
@@ -57,12 +57,12 @@ class Prediction:
 
     @property
     def events(self) -> list[FoundEvent]:
-        """By start; an event that runs on across a border of windows is one event."""
+        """The events, ordered by start; an event that continues across windows is one event."""
         return events(self.tracks, self.segment_seconds, self.seconds)
 
     @property
     def problems(self) -> list[str]:
-        """A sentence for every window that could not be decoded, and so is not answered."""
+        """A sentence for every window that could not be decoded and so has no prediction."""
         return [
             f"{window.start:g} s to {window.start + window.segments * self.segment_seconds:g} s: {window.status}: {window.reason}"
             for window in self.windows

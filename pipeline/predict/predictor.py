@@ -1,4 +1,4 @@
-"""A trained run, ready for files: the features it was trained on, made anew window by window, and its method."""
+"""Predict files with a trained run: extract its features window by window and apply its method."""
 
 from __future__ import annotations
 
@@ -36,16 +36,20 @@ from pipeline.training.trained import load_seed, trained_seeds, weights_path
 PARAMS = Path("params.yaml")
 RUNS = Path("models/runs")
 LONGEST_SECONDS = 3600.0
-MOST_PICTURES = 60  # kept of one file
+MOST_PICTURES = 60  # in the preview of one file
 
 
 class Refused(PipelineError):
-    """A file that cannot be predicted; the message is one sentence that says why."""
+    """A file that cannot be predicted; the message gives the reason in one sentence."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What one window gave; ``tracks`` is None where it could not be decoded. ``attention`` (T, S), None without spatial attention."""
+    """The result of one window.
+
+    tracks: None if the window could not be decoded.
+    attention: (T, S) over S positions; None without spatial attention.
+    """
 
     report: WindowReport
     preview: preview.Preview
@@ -54,9 +58,9 @@ class Answer:
 
 
 def load_run(run: str, seed: int | None = None) -> Predictor:
-    """Load a trained run, to find events in any number of video files.
+    """Load a trained run to find events in any number of video files.
 
-    The working directory is the project's: ``params.yaml`` and ``models/runs`` are read from there.
+    The working directory must be the project's: ``params.yaml`` and ``models/runs`` are read from there.
 
     >>> for event in load_run("cace_net").predict("film.mp4").events:  # doctest: +SKIP
     ...     print(event)
@@ -67,14 +71,14 @@ def load_run(run: str, seed: int | None = None) -> Predictor:
 
     Raises:
         UnknownName: no such run.
-        InputProblems: its features would be made otherwise today; every setting that differs.
-        PipelineError: it was never trained, finds no events in files, or an encoder's weights are missing; says what to do.
+        InputProblems: today's settings would make other features; every setting that differs.
+        PipelineError: the run was never trained, its task finds no events in files, or an encoder's weights are missing; with advice.
     """
     return Predictor(run, seed)
 
 
 class Predictor:
-    """One seed of a trained run, loaded once for any number of files; :func:`load_run` makes it and says what it raises."""
+    """One seed of a trained run, loaded once for any number of files; made by :func:`load_run`."""
 
     def __init__(self, run: str, seed: int | None = None) -> None:
         params = config.load(PARAMS)
@@ -90,11 +94,11 @@ class Predictor:
         self.method.to(device=self.device, dtype=self.dtype)
         self.media = params.media
         self.windowing = Windowing(params.dataset.segments, params.dataset.segment_seconds)
-        # Of its own and gone with the predictor: an hour of decoded video must not stay in the user's cache.
+        # A cache of its own, removed with the predictor, because an hour of decoded video must not stay in the user's cache.
         if not self.facts.get("feature_spec", {}).get("encoders"):
             raise PipelineError(
-                f"run {run!r}: {RUNS / run} does not say which encoders made its features (they were imported, or an earlier version"
-                " trained it), so they cannot be made of a new file; train it on extracted features"
+                f"run {run!r}: {RUNS / run} does not record the encoders of its features (they were imported, or an earlier version"
+                " trained the run), so a new file cannot be encoded; train it on extracted features"
             )
         self._scratch = Scratch("avel-predict-")
         self.cache, self._jobs = Cache(self._scratch.path), dict[str, Job]()
@@ -102,14 +106,15 @@ class Predictor:
         self._check_features()
 
     def predict(self, path: str | os.PathLike[str], track: Callable[[int, int], None] = lambda done, total: None) -> Prediction:
-        """The events of a video file of at most an hour, in any container that the decoder reads. Memory does not grow with its length
-        but for scores, attention, loudness and a few small pictures.
+        """Find the events of a video file of at most an hour, in any container that the decoder reads.
+
+        Only scores, attention, loudness and a few small pictures are kept in memory for the whole file.
 
         Args:
-            track: told (windows done, windows in all) after each window.
+            track: called with (windows done, windows in all) after each window.
 
         Raises:
-            Refused: the file is missing, no video, without sound, longer than an hour, or not one window of it can be decoded.
+            Refused: the file is missing, not a video, without sound or longer than an hour, or none of its windows can be decoded.
         """
         path = Path(path)
         found = survey(path, self.media)
@@ -145,7 +150,7 @@ class Predictor:
         )
 
     def _features(self, window: Decoded) -> Batch:
-        """A window's features exactly as `extract` would store them; B = 1."""
+        """Extract a window's features exactly as `extract` would store them; B = 1."""
         self._jobs[window.job.clip] = window.job
         [clip] = self._extraction.plan.clips(pd.DataFrame([{"clip": window.job.clip, "key": window.job.key, **window.verdict}]))
         self._extraction.engine.encode([clip], bar=False)
@@ -157,17 +162,17 @@ class Predictor:
         return Batch(visual, audio, torch.tensor([clip.facts["valid"]]))
 
     def _join(self, path: Path, seconds: float, answers: list[Answer]) -> Prediction:
-        """Windows end to end.
+        """Join the windows end to end.
 
         Raises:
-            Refused: not one was decoded, or none has sound.
+            Refused: no window was decoded, or none has sound.
         """
         name, reason = printable(str(path)), answers[0].report.reason
         first = next((answer for answer in answers if answer.tracks is not None), None)
         if first is None or first.tracks is None:
-            raise Refused(f"{name}: no window of it can be decoded whole enough ({answers[0].report.status}: {reason})")
+            raise Refused(f"{name}: none of its windows decodes well enough ({answers[0].report.status}: {reason})")
         if all(answer.report.status == "silent" for answer in answers):
-            raise Refused(f"{name} has no sound that decodes ({reason}), and a run needs picture and sound")
+            raise Refused(f"{name} has no sound that decodes ({reason}); a run needs picture and sound")
         unknown = first.tracks
         joined = tracks.join([answer.tracks or unknown.unknown(answer.report.segments) for answer in answers])
         attention = None
@@ -193,7 +198,7 @@ class Predictor:
         )
 
     def _check_features(self) -> None:
-        """The features made from here on must be those of the training.
+        """Check that today's settings make the same features as those of the training.
 
         Raises:
             InputProblems: every setting that differs.
@@ -201,11 +206,11 @@ class Predictor:
         any_job = Job("", "", "", 0.0, self.windowing.segments, self.windowing.segment_seconds, self.media, self.cache.root)
         now = json.loads(json.dumps(self._extraction.plan.spec(any_job)))
         if problems := list(spec_differences(self.facts["feature_spec"], now)):
-            raise InputProblems(f"run {self.run!r} was trained on features made otherwise; put these back, or run `dvc repro`", problems)
+            raise InputProblems(f"run {self.run!r} was trained with other settings; restore these, or run `dvc repro`", problems)
 
 
 def spec_differences(trained: Any, now: Any, path: str = "") -> list[str]:
-    """Where two plain JSON documents differ, each with its dotted path."""
+    """List the differences between two plain JSON documents, each with its dotted path."""
     if isinstance(trained, dict) and isinstance(now, dict):
         keys = [*trained, *(key for key in now if key not in trained)]
         return [line for key in keys for line in spec_differences(trained.get(key), now.get(key), f"{path}.{key}" if path else key)]
@@ -213,21 +218,29 @@ def spec_differences(trained: Any, now: Any, path: str = "") -> list[str]:
 
 
 def check_trained(run: str, seed: int) -> None:
-    """Raises PipelineError: the run, or this seed of it, has no weights in models/runs."""
+    """Check that a seed of a run is trained.
+
+    Raises:
+        PipelineError: the run, or this seed of it, has no weights in models/runs.
+    """
     seeds = trained_seeds(RUNS / run)
     if not seeds:
         raise PipelineError(f"run {run!r} was never trained: there is no {RUNS / run}; run `dvc repro evaluate@{run}` (or `dvc pull`)")
     if seed not in seeds:
-        raise PipelineError(f"run {run!r} has no seed {seed}; trained are: {', '.join(map(str, seeds))}")
+        raise PipelineError(f"run {run!r} has no seed {seed}; trained seeds: {', '.join(map(str, seeds))}")
 
 
 def check_file(path: Path, found: Survey) -> None:
-    """Raises Refused: what the survey found rules the file out."""
+    """Check the survey of a file.
+
+    Raises:
+        Refused: the file cannot be predicted.
+    """
     name = printable(str(path))
     sentences = {
         "missing": f"{name}: {found.reason}",
-        "no_video": f"{name} has no moving picture, and a run needs picture and sound",
-        "no_audio": f"{name} has no sound, and a run needs picture and sound",
+        "no_video": f"{name} has no moving picture; a run needs picture and sound",
+        "no_audio": f"{name} has no sound; a run needs picture and sound",
         "refused": f"{name} is refused: {found.reason}",
     }
     if found.seconds > LONGEST_SECONDS:

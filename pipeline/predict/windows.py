@@ -1,11 +1,10 @@
-"""A file of any length as a stream of decoded windows, a few at a time on disk and none in memory but the one in hand.
+"""Decode a file of any length as a stream of windows: a few on disk, one in memory.
 
-Windows do not overlap. Each is then exactly what the run was trained and evaluated on, so its scores are those that `evaluate` would give
-for it as a clip, and every second is judged once; methods with a clip-level head (one class per window) have no meaning between two
-windows that an average could express. Scores are laid end to end, and a run of segments that goes on across a border is one event.
-
-The last window is padded as short clips are: the last frame repeated, silence, and a mask. A rest shorter than half a segment, such as the
-24 ms that encoders leave behind ten seconds, makes no window of its own.
+Windows do not overlap. Each looks exactly like a training clip, so its scores are those that `evaluate` would give for it as a clip, and
+every second is scored once. (Overlapping windows would need averaging, which has no meaning for methods with one class per window.)
+Scores are joined end to end, and a sequence of active segments across a border is one event.
+The last window is padded like a short clip: the last frame repeated, silence, and a mask. A rest shorter than half a segment, such as the
+24 ms that encoders add after ten seconds, gets no window.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from pipeline.text import printable
 
 @dataclass(frozen=True)
 class Windowing:
-    """How files are cut: T segments of ``segment_seconds`` in a window."""
+    """How files are cut: windows of T segments of ``segment_seconds``."""
 
     segments: int
     segment_seconds: float
@@ -37,13 +36,13 @@ class Windowing:
         return self.segments * self.segment_seconds
 
     def windows(self, seconds: float) -> int:
-        """How many windows a file of that length has; at least one."""
+        """The number of windows of a file of that length, at least one."""
         return max(1, math.ceil((seconds - self.segment_seconds / 2) / self.seconds))
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """One decoded window: its number in the file, the job (its id names it), and the verdict. Arrays are loaded when asked for."""
+    """One decoded window: its number in the file, its job and its verdict; the arrays are loaded on demand."""
 
     number: int
     job: Job
@@ -54,22 +53,23 @@ class Decoded:
         return self.verdict["status"] in GOOD
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, int]:
-        """(frames, waveform, sample rate), see :func:`pipeline.media.decoding.load_decoded`."""
+        """Load (frames, waveform, sample rate), see :func:`pipeline.media.decoding.load_decoded`."""
         return load_decoded(Cache(self.job.cache_root), self.job.clip, self.job.key, self.job)
 
 
 def decode_windows(path: Path, seconds: float, windowing: Windowing, settings: MediaSettings, cache: Cache) -> Generator[Decoded]:
-    """Every window of a file once, as they get ready.
+    """Yield every window of a file once, as it is decoded.
+
+    Close the iterator before removing the cache, to end the child processes.
 
     Args:
-        cache: a scratch cache; the arrays of a window are removed from it when the next one is asked for.
-        Close the iterator to end the child processes before that cache goes.
+        cache: a scratch cache; a window's arrays are removed from it when the next window is requested.
 
     Raises:
         PipelineError: the cache cannot be written.
     """
     status = path.stat()
-    identity = fingerprint(str(path.absolute()), status.st_size, status.st_mtime_ns)  # for the scratch cache; cheaper than its bytes
+    identity = fingerprint(str(path.absolute()), status.st_size, status.st_mtime_ns)  # for the scratch cache; cheaper than hashing
     jobs = (
         Job(
             clip=f"{printable(path.name)}@{number * windowing.seconds:g}",

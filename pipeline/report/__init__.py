@@ -1,1 +1,1 @@
-"""Runs -> one metrics file for `dvc exp show`, tables against the papers, figures, and the page."""
+"""The report: a metrics file for `dvc exp show`, tables beside the papers' numbers, figures, and the page."""

@@ -1,8 +1,8 @@
-"""Audio-guided spatial attention over the pictures it was paid to, as in Figure 5 of the CACE-Net paper (and Figure 7 of AVEL's).
+"""Draw audio-guided spatial attention over pictures, as in Figure 5 of the CACE-Net paper and Figure 7 of AVEL's.
 
-A weight is shown as a multiple of the even share (1 / number of positions), on one scale for all pictures: from the even share
-(nothing drawn) to the largest weight of them, but at least twice the even share, so that a nearly even attention looks nearly even.
-What the encoder's crop keeps from the network is darkened.
+A weight is shown as a multiple of the even share (1 / number of positions). One colour scale serves all pictures: it runs from the even
+share (nothing drawn) to the largest weight, or to twice the even share if that is larger, so nearly even attention looks nearly even.
+The parts of a picture that the encoder crops away are darkened.
 
 Shape letters: P pictures, T segments, h x w positions, H x W pixels.
 """
@@ -29,19 +29,19 @@ from pipeline.report.captions import captioned
 
 COLOURS = ListedColormap(colormaps["inferno"](np.linspace(0.25, 1.0, 256)))  # its darkest end would read as shade
 STRENGTH = 0.72  # opacity of the largest weight
-UNSEEN = 0.45  # brightness left to what the network does not see
+UNSEEN = 0.45  # brightness of the parts that the encoder crops away
 ROW = 5  # pictures side by side
 FILM = Form(crf=23, sound_rate=44_100, sound_bits=96_000, repeatable=False)
 
 
 @dataclass(frozen=True)
 class AttendedScene:
-    """A piece of a film. Letters: F frames, L samples.
+    """A piece of a film; letters: F frames, L samples.
 
-    pictures: (F, H, W, 3) uint8, all scenes of a film of one size.
+    pictures: (F, H, W, 3) uint8, the same size in all scenes of a film.
     captions: F lines of text.
     waveform: (L,) float32 in [-1, 1] at ``sample_rate`` Hz, as long as the pictures.
-    attention: the weights (F, h, w) of each frame; None: nothing is drawn over them.
+    attention: (F, h, w), the weights of each frame; None: nothing is drawn.
     """
 
     pictures: np.ndarray
@@ -52,16 +52,16 @@ class AttendedScene:
 
 
 def ceiling(attention: np.ndarray) -> float:
-    """The largest of the weights (T, h, w) in even shares, at least 2: the top of the colour scale."""
+    """The top of the colour scale: the largest of the weights (T, h, w) in even shares, at least 2."""
     return max(2.0, float(attention.max(initial=0.0)) * attention.shape[-2] * attention.shape[-1])
 
 
 def overlay(picture: np.ndarray, weights: np.ndarray, transform: Mapping[str, Any], top: float) -> np.ndarray:
-    """One picture (H, W, 3) uint8 with its weights (h, w) drawn over it -> (H, W, 3) uint8.
+    """Draw weights (h, w) over a picture (H, W, 3) uint8; returns (H, W, 3) uint8.
 
     Args:
-        transform: of the visual encoder, see :func:`pipeline.encoders.images.visible_share`.
-        top: of the colour scale, see :func:`ceiling`.
+        transform: the visual encoder's transform, see :func:`pipeline.encoders.images.visible_share`.
+        top: end of the colour scale, see :func:`ceiling`.
     """
     height, width = picture.shape[:2]
     tall, wide = visible_share(transform, height, width)
@@ -79,12 +79,12 @@ def overlay(picture: np.ndarray, weights: np.ndarray, transform: Mapping[str, An
 def strip(
     path: Path, pictures: np.ndarray, attention: np.ndarray, transform: Mapping[str, Any], captions: Sequence[str], title: str = ""
 ) -> None:
-    """Write P pictures with their attention side by side, rows of five, as a PNG.
+    """Write P pictures with their attention as a PNG, five side by side.
 
     Args:
         pictures: (P, H, W, 3) uint8.
         attention: (P, h, w), summing to 1 over the positions.
-        transform: of the visual encoder.
+        transform: the visual encoder's transform.
         captions: P lines of text, one below each picture.
     """
     top = ceiling(attention)
@@ -111,7 +111,7 @@ def strip(
     canvas.draw()
     picture = Image.fromarray(np.asarray(canvas.buffer_rgba())[..., :3])
     plt.close(figure)
-    # a palette takes a third of the bytes; this one keeps rare colours, such as those of the scale
+    # a palette takes a third of the bytes; MAXCOVERAGE keeps rare colours such as those of the scale
     palette = picture.quantize(colors=256, method=Image.Quantize.MAXCOVERAGE)
     picture.quantize(palette=palette, dither=Image.Dither.FLOYDSTEINBERG).save(path, format="PNG", optimize=True)
 
@@ -120,16 +120,16 @@ def movie(path: Path, scenes: Iterable[AttendedScene], transform: Mapping[str, A
     """Write a film with its attention, sound and captions as an MP4.
 
     Args:
-        scenes: the film in pieces, all of one picture size; one at a time is held.
-        transform: of the visual encoder.
-        top: of the colour scale, over the whole film, see :func:`ceiling`.
+        scenes: the film in pieces, all of one picture size; only one is held in memory at a time.
+        transform: the visual encoder's transform.
+        top: end of the colour scale for the whole film, see :func:`ceiling`.
     """
     drawn = (Scene(_drawn(piece, transform, top), piece.waveform, piece.sample_rate) for piece in scenes)
     write_movie(path, drawn, frames_per_second, FILM)
 
 
 def _drawn(piece: AttendedScene, transform: Mapping[str, Any], top: float) -> Iterator[np.ndarray]:
-    """The scene's pictures one by one, with attention and caption."""
+    """Yield the scene's pictures one by one, with attention and caption."""
     for number, (picture, caption) in enumerate(zip(piece.pictures, piece.captions, strict=True)):
         attended = picture if piece.attention is None else overlay(picture, piece.attention[number], transform, top)
         yield captioned(attended, caption)

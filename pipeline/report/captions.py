@@ -13,7 +13,7 @@ FAINTEST_BAND = 26  # pixels
 
 
 def captioned(picture: np.ndarray, caption: str) -> np.ndarray:
-    """A picture (H, W, 3) uint8 with the text in a band below it; both sides even, as H.264's colour format needs them."""
+    """Add a band of text below a picture (H, W, 3) uint8; both sides come out even, as H.264 requires."""
     height, width = picture.shape[0] // 2 * 2, picture.shape[1] // 2 * 2
     band = max(FAINTEST_BAND, round(height * BAND / 2) * 2)
     return np.concatenate([picture[:height, :width], _band(caption, width, band)])
@@ -21,7 +21,7 @@ def captioned(picture: np.ndarray, caption: str) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _band(text: str, width: int, height: int) -> np.ndarray:
-    """White text on black, smaller where it is long: (height, width, 3) uint8."""
+    """White text on black, (height, width, 3) uint8; long text is set smaller."""
     image = Image.new("RGB", (width, height))
     pen = ImageDraw.Draw(image)
     face = font_manager.findfont("DejaVu Sans")  # comes with matplotlib

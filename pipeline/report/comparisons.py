@@ -1,4 +1,4 @@
-"""What a part of a method is worth: the paired difference of a run to runs that lack the part, clip by clip and seed by seed."""
+"""Measure what a part of a method is worth: paired differences between a run and runs without the part."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pipeline.report.tables import NOTHING, Table, difference, unscored
 
 
 def comparison_table(results: list[RunResult], settings: ReportSettings) -> Table:
-    """A line for every pair that ``report.comparisons`` names. Empty where it names none.
+    """One line for every pair in ``report.comparisons``; an empty table without any.
 
-    The interval is over test clips, the seeds' means compared; how far seeds scatter stands beside it, where both runs have the same seeds.
+    The interval is over test clips and compares means over seeds. Runs with the same seeds also get the difference of each seed.
     """
     by_name = {result.name: result for result in results}
     lines = [
@@ -22,7 +22,7 @@ def comparison_table(results: list[RunResult], settings: ReportSettings) -> Tabl
     ]
     if not lines:
         return Table([], [])
-    note = "Run minus the other, in points of the headline. The interval is over test clips (paired bootstrap) and knows nothing of seeds."
+    note = "Run minus the other, in points of the headline. The interval is over test clips (paired bootstrap) and does not cover seeds."
     return Table(["Run", "Against", "Difference [95 %]", "By seed"], lines, [note])
 
 
@@ -32,5 +32,5 @@ def _cells(result: RunResult, other: RunResult) -> list[str]:
     known = difference(result, other)
     interval = f"{known['difference']:+.2f} [{known['low']:+.2f}, {known['high']:+.2f}]" if known else NOTHING
     if result.run.seeds != other.run.seeds:
-        return [interval, f"{fmean(result.scores) - fmean(other.scores):+.2f} in the mean; other seeds"]
+        return [interval, f"{fmean(result.scores) - fmean(other.scores):+.2f} in the mean (other seeds)"]
     return [interval, ", ".join(f"{ours - theirs:+.2f}" for ours, theirs in zip(result.scores, other.scores, strict=True))]

@@ -1,4 +1,4 @@
-"""Figures of the report: the runs beside each other, and their validation curves."""
+"""Figures of the report: a bar for each run, and the validation curves."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pipeline.report.results import RunResult
 
 
 def draw_runs(results: list[RunResult], path: Path) -> None:
-    """Horizontal bars: mean over seeds of the headline metric, with the single seeds as dots."""
+    """Draw the headline metric of each run: a bar for the mean over seeds, a dot for each seed."""
     ran = [result for result in results if result.scores]
     figure, axes = plt.subplots(figsize=(7, 0.6 + 0.45 * max(1, len(ran))), layout="constrained")
-    several = len({result.run.task for result in ran}) > 1  # whose headlines are not the same number
+    several = len({result.run.task for result in ran}) > 1  # their headline metrics are different numbers
     names = [f"{result.label} ({result.run.task})" if several else result.label for result in ran]
     axes.barh(names, [result.mean for result in ran], color="#7aa6c2", zorder=1)
     for position, result in enumerate(ran):
@@ -27,7 +27,7 @@ def draw_runs(results: list[RunResult], path: Path) -> None:
 
 
 def draw_curves(curves: pd.DataFrame, path: Path) -> None:
-    """The headline metric on validation over epochs, one line per run."""
+    """Draw the headline metric on validation over epochs, one line per run."""
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     for position, (name, of_run) in enumerate(curves.groupby("run", sort=False)):
         axes.plot(of_run["epoch"], of_run["value"], label=str(name), linestyle=("-", "--", ":", "-.")[position % 4])

@@ -1,4 +1,4 @@
-"""What a reader must know beside a run's numbers: what is old or missing, the paper's source and how the run departs, the machine."""
+"""Footnotes of the results table: what is stale or missing, the paper's source, departures from its settings, machines."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.report.settings import ReportSettings
 
 
 class Footnotes:
-    """Numbered texts, each once, however many runs refer to it."""
+    """Numbered notes; several runs may refer to the same one."""
 
     def __init__(self, results: list[RunResult], settings: ReportSettings, methods: Mapping[str, Mapping[str, Any]]) -> None:
         self.texts: list[str] = []
@@ -28,7 +28,7 @@ class Footnotes:
                 self._of_run.setdefault(result.name, []).append(self.texts.index(text) + 1)
 
     def marked(self, result: RunResult) -> str:
-        """``cace_net (stale) [1, 3]``: the run's name with the numbers of its notes."""
+        """The run's name with the numbers of its notes: ``cace_net (stale) [1, 3]``."""
         numbers = self._of_run.get(result.name, [])
         return f"{result.label} [{', '.join(map(str, numbers))}]" if numbers else result.label
 
@@ -37,7 +37,7 @@ def remarks(result: RunResult, settings: ReportSettings, method: Mapping[str, An
     """The footnotes of one run.
 
     Args:
-        method: the settings the run's method is built with.
+        method: settings of the run's method.
     """
     if result.absent:
         yield f"Not run: {result.absent}."
@@ -45,22 +45,24 @@ def remarks(result: RunResult, settings: ReportSettings, method: Mapping[str, An
     if result.name in settings.papers:
         yield from load_published()[settings.papers[result.name]].remarks()
         if departures := list(departures_of(result.run.method, method)):
-            yield f"Settings other than the defaults of {result.run.method}, which stand in brackets: {', '.join(departures)}."
+            yield f"Settings that differ from the defaults of {result.run.method} (defaults in brackets): {', '.join(departures)}."
     for split, clips in result.missing.items():
         if clips and split == "test":
             of = result.evaluated.get(split, 0)
             named = ", ".join(clips[:5]) + (" ..." if len(clips) > 5 else "")
             yield f"{len(clips)} labelled test clips have no features and are not scored (scored: {of} rows): {named}."
     if result.in_train:
-        rest = "all of them" if result.in_train == result.evaluated.get("test") else "the column without them leaves them out"
-        yield f"{result.in_train} test rows stand in train as well, under the same id or as the same bytes under another: {rest}."
+        rest = "these are all of them" if result.in_train == result.evaluated.get("test") else "one column gives the score without them"
+        yield f"{result.in_train} test rows are also in train, with the same id or with the same bytes under another id; {rest}."
     if result.name in settings.notes:
         yield settings.notes[result.name]
 
 
 def departures_of(method: str, settings: Mapping[str, Any]) -> Iterator[str]:
-    """``recipe.epochs 20 (200)``: every setting of a run that is not the method's default under the run's supervision, with that default in
-    brackets."""
+    """Settings of a run that differ from the method's defaults, with the default in brackets: ``recipe.epochs 20 (200)``.
+
+    The defaults are those under the run's own supervision.
+    """
     config = METHODS.get(method).Config
     supervision = {key: value for key, value in settings.items() if key == "supervision"}
     yield from _departures(config(**settings), config(**supervision), "")

@@ -1,4 +1,4 @@
-"""A table for people, as Markdown and as LaTeX (booktabs)."""
+"""Format a table as Markdown or as LaTeX (booktabs)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LATEX = str.maketrans({
 
 
 def markdown(table: Table) -> str:
-    """A GitHub table with its notes below; mean scores in bold."""
+    """A GitHub table with mean scores in bold and the notes below."""
     if not table.heads:
         return ""
     lines = [_line(table.heads), "|" + "---|" * len(table.heads)]
@@ -31,12 +31,15 @@ def _line(cells: list[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """A bar would end the cell; a tag would be read as one."""
+    """Escape what would end the cell or be read as an HTML tag."""
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 def latex(table: Table) -> str:
-    """A ``tabular`` for a paper that loads booktabs, with its notes as small print below; three columns hold words, four with the task."""
+    """A ``tabular`` for a paper that loads booktabs, with its notes as small print below.
+
+    The first three columns (four with the task) hold words and are aligned left.
+    """
     if not table.heads:
         return "% no runs\n"
     words = 4 if "Task" in table.heads else 3

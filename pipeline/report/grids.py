@@ -1,5 +1,7 @@
-"""Tables of all scores of a task that has many (:class:`pipeline.tasks.grid.ScoreGrid`): beside trivial answers, against another run, and
-class by class."""
+"""Tables for tasks with a grid of scores (:class:`pipeline.tasks.grid.ScoreGrid`).
+
+They show all scores beside those of trivial answers, differences to another run, and scores class by class.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +16,13 @@ from pipeline.tasks.grid import ScoreGrid
 
 
 def grid_tables(results: list[RunResult], settings: ReportSettings) -> dict[str, Table]:
-    """By title, the table of every task that has one and a run with results."""
+    """The score table of every task with a grid and a run with results, by title."""
     references = references_of(results, settings)
     return {grid.title: _grid_table(grid, ran, references) for grid, ran in _with_grids(results)}
 
 
 def class_tables(results: list[RunResult], classes: Sequence[str]) -> dict[str, Table]:
-    """By title, the scores of every class, of the same tasks: a line for every class and run, means over seeds."""
+    """The class-by-class tables of the same tasks, by title: one line per class and run, means over seeds."""
     return {grid.class_title: _class_table(grid, ran, classes) for grid, ran in _with_grids(results)}
 
 
@@ -33,9 +35,9 @@ def _with_grids(results: list[RunResult]) -> list[tuple[ScoreGrid, list[RunResul
 
 
 def _grid_table(grid: ScoreGrid, ran: list[RunResult], references: dict[str, RunResult]) -> Table:
-    """A line for every run, level and rule, means over seeds, and its difference to the run it is compared with; first the trivial answers.
+    """One line per run, level and rule (means over seeds), with differences to the reference run; trivial answers first.
 
-    Under the first rule each mean carries the half width of its 95 % interval over clips, that of the seed shown.
+    Under the first rule each mean carries the half width of the shown seed's 95 % interval over clips.
     """
     trivial = next(iter(ran[0].metrics["test"].values()))["trivial"]
     lines = []
@@ -54,7 +56,7 @@ def _grid_table(grid: ScoreGrid, ran: list[RunResult], references: dict[str, Run
 
 
 def _differences(grid: ScoreGrid, result: RunResult, reference: RunResult) -> dict[str, list[str]]:
-    """``+1.2 [-0.4, +2.9]`` of every score by level, over the test clips that both runs scored."""
+    """Differences such as ``+1.2 [-0.4, +2.9]`` of every score, by level, over the test clips that both runs scored."""
     found = grid.differences(lines_of_test(result), lines_of_test(reference))
     if found is None:
         return {level: [NOTHING] * len(grid.scores) for level in grid.levels}

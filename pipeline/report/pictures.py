@@ -1,4 +1,4 @@
-"""One test clip as a person sees it: the timeline of truth and prediction, and what the attention looked at."""
+"""Pictures of one test clip: a timeline of truth and prediction, and the spatial attention."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STRIP_PICTURES = 5
 
 @dataclass(frozen=True)
 class Shown:
-    """The clip that is drawn: its lines of predictions.parquet of one seed."""
+    """The clip to draw: its lines of predictions.parquet for one seed."""
 
     result: RunResult
     seed: int
@@ -40,13 +40,14 @@ class Shown:
 def pictures(
     results: list[RunResult], index: Path, manifest: pd.DataFrame, jobs: Mapping[str, Job], cache: Cache, directory: Path
 ) -> list[Path]:
-    """Write ``timeline.png`` and, of a method with spatial attention, ``attention.png``; returns what was written.
+    """Write ``timeline.png`` and, if the method has spatial attention, ``attention.png``; returns the paths written.
 
-    The run is the last one that has spatial attention (else the last one run), its best seed on test, and the clip :func:`typical_clip`.
+    Shown are the last run with spatial attention (without any, the last run with results), its best seed on test, and the clip that
+    :func:`typical_clip` picks.
 
     Args:
-        index: where `index` left its outs.
-        manifest, jobs: the verdicts of `decode` and how each clip was decoded, by id.
+        index: directory that the stage `index` wrote.
+        manifest, jobs: the verdicts of `decode`; how each clip was decoded, by id.
         cache: the per-clip cache.
     """
     shown = choose(results)
@@ -54,13 +55,13 @@ def pictures(
         return []
     _, classes = read_index(index)
     keys = dict(zip(manifest["clip"], manifest["key"], strict=True))
-    if keys.get(shown.clip) is None:  # published features come without clips
+    if keys.get(shown.clip) is None:  # imported features come without clips
         return []
     key = keys[shown.clip]
     try:
         frames, waveform, rate = load_decoded(cache, shown.clip, key, jobs.get(shown.clip))
-    except PipelineError as error:  # the raw clip is gone: no reason to be without the tables
-        print(f"report: no pictures of a clip: {error}", flush=True)
+    except PipelineError as error:  # the tables do not need the raw clip
+        print(f"report: the pictures of a clip are left out: {error}", flush=True)
         return []
     assert shown.result.directory is not None
     spec = read_sealed(shown.result.directory / "features.json")
@@ -82,7 +83,7 @@ def pictures(
 
 
 def choose(results: list[RunResult]) -> Shown | None:
-    """What to draw; None where no run has results whose task tells events of a clip."""
+    """Choose what to draw; None unless a run with results has a task that finds events in a clip."""
     ran = [r for r in results if r.scores and r.directory is not None and TASKS.get(r.run.task).has_tracks]
     if not ran:
         return None
@@ -95,7 +96,7 @@ def choose(results: list[RunResult]) -> Shown | None:
 
 
 def typical_clip(lines: pd.DataFrame, task: Task) -> int:
-    """The row of median score (the lower of two, the first of equals) among those where something changes."""
+    """The annotation row of median score (lower of two, first of equals) among the rows in which something changes."""
     right = task.clip_scores(lines)["score"][task.eventful(lines)].sort_values(kind="stable")
     return int(right.index[(len(right) - 1) // 2])
 

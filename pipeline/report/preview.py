@@ -1,4 +1,4 @@
-"""The little that pictures need of a decoded clip of any length: small pictures at some of its segments, and how loud it is when."""
+"""A preview of a decoded clip of any length: small pictures of some segments, and the loudness over time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PICTURE_HEIGHT = 160  # pixels
 
 @dataclass(frozen=True)
 class Preview:
-    """Letters: P pictures, Q loudness values, F frames, L samples.
+    """Small pictures and loudness; letters: P pictures, Q loudness values, F frames, L samples.
 
     segments: (P,) int, the segment each picture stands for (its middle frame), ascending.
     pictures: (P, H, W, 3) uint8 RGB.
@@ -27,13 +27,13 @@ class Preview:
 
 
 def preview(frames: np.ndarray, waveform: np.ndarray, sample_rate: int, segments: int, every: int = 1, first: int = 0) -> Preview:
-    """Of one decoded window.
+    """The preview of one decoded window.
 
     Args:
         frames: (F, H, W, 3) uint8, F a multiple of ``segments``.
         waveform: (L,) float32 at ``sample_rate`` Hz.
-        segments: of the window.
-        every: keep the pictures of the segments whose number in the whole file is a multiple of this.
+        segments: number of segments in the window.
+        every: keep the picture of each segment whose number in the whole file is a multiple of this.
         first: number of the window's first segment in the whole file.
     """
     per_segment = len(frames) // segments
@@ -48,12 +48,12 @@ def preview(frames: np.ndarray, waveform: np.ndarray, sample_rate: int, segments
 
 
 def silence(seconds: float) -> Preview:
-    """Of a window that could not be decoded: no picture, no sound."""
+    """The preview of a window that could not be decoded: no picture, no sound."""
     return Preview(np.zeros(0, np.int64), np.zeros((0, 1, 1, 3), np.uint8), np.zeros(round(seconds / PEAK_SECONDS), np.float32))
 
 
 def join(parts: Sequence[Preview]) -> Preview:
-    """Previews end to end."""
+    """Join previews end to end."""
     shown = [part for part in parts if len(part.segments)] or list(parts[:1])
     return Preview(
         np.concatenate([part.segments for part in shown]),
@@ -63,7 +63,7 @@ def join(parts: Sequence[Preview]) -> Preview:
 
 
 def _small(image: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 brought to :data:`PICTURE_HEIGHT`, its aspect kept (up to 4 : 1)."""
+    """Resize (H, W, 3) uint8 to :data:`PICTURE_HEIGHT`, keeping its aspect ratio (up to 4 : 1)."""
     height, width = image.shape[:2]
     size = (max(1, min(4 * PICTURE_HEIGHT, round(width * PICTURE_HEIGHT / height))), PICTURE_HEIGHT)
     return np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BOX if height > PICTURE_HEIGHT else Image.Resampling.BILINEAR))

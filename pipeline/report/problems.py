@@ -1,4 +1,4 @@
-"""What is wrong with ``report`` beyond its schema."""
+"""Checks of the block ``report`` beyond its schema."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.tasks import TASKS
 
 
 def problems(params: Mapping[str, Any]) -> list[str]:
-    """Runs that the report names, runs of one task where they are compared, and the published numbers it compares them with."""
+    """Check that the report names known runs and published numbers, and compares only runs of one task."""
     report, runs = block(params, "report"), block(params, "runs")
     baseline, papers = report.get("baseline"), mapping(report.get("papers"))
     shown = report.get("shown") if isinstance(report.get("shown"), list) else []
@@ -24,22 +24,22 @@ def problems(params: Mapping[str, Any]) -> list[str]:
     comparisons = {run: others for run, others in mapping(report.get("comparisons")).items() if isinstance(others, list)}
     named += [(f"report.comparisons.{run}", name) for run, others in comparisons.items() for name in [run, *others]]
     named += [(f"report.baselines.{key}", run) for key, run in mapping(report.get("baselines")).items()]
-    # What is no text at all, the schema has named.
+    # the schema reports values that are not text
     found = [f"{path}: unknown run {run!r}{suggest(run, runs)}" for path, run in named if isinstance(run, str) and run not in runs]
     pairs = ((run, other) for run, others in comparisons.items() for other in others if isinstance(other, str))
     for run, other in ((run, other) for run, other in pairs if {run, other} <= set(runs)):
         if (task := mapping(runs[run]).get("task")) != (its := mapping(runs[other]).get("task")):
-            found.append(f"report.comparisons.{run}: {other} is of the task {its}, {run} of {task}; only runs of one task compare")
+            found.append(f"report.comparisons.{run}: {other} is a run of {its}, {run} of {task}; only runs of one task can be compared")
     found += baseline_problems(mapping(report.get("baselines")), runs)
     for run, key in papers.items():
         if isinstance(key, str) and key not in (published := load_published()):
             near = ", ".join(map(repr, get_close_matches(key, published, n=3, cutoff=0.4))) or "none"
-            found.append(f"report.papers.{run}: no published number has the key {key!r}; near it: {near} (all: {PUBLISHED})")
+            found.append(f"report.papers.{run}: no published number has the key {key!r}; similar keys: {near} (all: {PUBLISHED})")
     return found
 
 
 def baseline_problems(baselines: Mapping[str, Any], runs: Mapping[str, Any]) -> list[str]:
-    """A key is a run or a task, and the run it is compared with is of the same task."""
+    """Check that each key is a run or a task, and its baseline a run of the same task."""
     found = []
     for key, run in baselines.items():
         if not isinstance(run, str):

@@ -1,7 +1,7 @@
-"""Which machines made the numbers of a table, and which numbers are older than params.yaml: sentences for the table, and a file of it all.
+"""Which machines made the numbers, and which numbers are older than params.yaml: sentences for the table, and a file.
 
-Runs may do one work here and another there (features on a GPU, training on a laptop) and still compare. What does not is one work done on
-several machines: of some seeds, some runs, or some clips.
+Different kinds of work may run on different machines (features on a GPU, training on a laptop) without spoiling a comparison. One kind of
+work spread over several machines does spoil it, whether by seed, by run or by clip.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pipeline.training.settings import Run
 FILE = "provenance.json"
 MIXED = (
     "The runs mix machines: equal digits can be expected only on the same processor, with the same versions and threads."
-    " Which made what stands in the notes"
+    " The notes name the machine of each run"
 )
 
 
@@ -37,11 +37,11 @@ class Provenance:
 
     @property
     def mixed(self) -> list[str]:
-        """Kinds of work that more than one machine did."""
+        """Kinds of work done on more than one machine."""
         return [kind for kind, machines in self._by_kind.items() if len(machines) > 1]
 
     def sentence(self) -> str:
-        """One line below the table; empty where no run has results."""
+        """The line below the table; empty if no run has results."""
         if self.mixed:
             return f"{MIXED} ({', '.join(self.mixed)})."
         texts = {kind: self._text(machines[0]) for kind, machines in self._by_kind.items() if machines}
@@ -50,7 +50,7 @@ class Provenance:
         return f"Made on: {'; '.join(parts)}." if parts else ""
 
     def remarks(self, result: RunResult) -> Iterator[str]:
-        """A run's notes: of each work that the table's runs share out among machines, which did this run's."""
+        """A run's notes: which machine did its share of each kind of work that is spread over machines."""
         for kind in self.mixed:
             works = {work: machines for work, machines in result.machines.items() if kind_of(work) == kind}
             if not works:
@@ -68,18 +68,18 @@ class Provenance:
 
 
 def kind_of(work: str) -> str:
-    """``training`` of ``training, seed 0``: the same work, whichever seed it was done for."""
+    """The kind of a work, without its seed: ``training`` for ``training, seed 0``."""
     return work.split(", ")[0]
 
 
 def stale_remark(result: RunResult) -> Iterator[str]:
-    """What has changed in params.yaml since the numbers of a run were made."""
+    """Name the params that have changed since a run's numbers were made."""
     if result.stale:
-        yield f"stale: params differ: {', '.join(result.stale)}; `dvc repro` makes the run anew."
+        yield f"stale: params differ: {', '.join(result.stale)}; `dvc repro` runs it again."
 
 
 def write_provenance(results: list[RunResult], directory: Path) -> None:
-    """``provenance.json``: by run why it is absent, what is stale, its machines and params."""
+    """Write ``provenance.json``: for each run why it is absent, what is stale, its machines and params."""
     runs = {
         result.name: {
             "run": result.run.model_dump(mode="json"), "absent": result.absent, "stale": result.stale, "machines": result.machines,
@@ -92,14 +92,14 @@ def write_provenance(results: list[RunResult], directory: Path) -> None:
 
 
 def news(directory: Path, runs: Mapping[str, Run], today: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """What params.yaml says today and the report in ``directory`` does not know yet, one sentence a run.
+    """Differences between today's params.yaml and the report in ``directory``, one sentence per run.
 
     Args:
-        today: by run, the params that would make it now.
+        today: for each run, the params that would make it now.
     """
     path = directory / FILE
     if not path.is_file():
-        return ["the report does not say what it was made with (an earlier version wrote it); `dvc repro` makes it anew"]
+        return ["the report does not record what it was made with (an earlier version wrote it); `dvc repro` writes it again"]
     told = read_sealed(path)["runs"]
     lines = [f"{name}: no longer in params.yaml" for name in told if name not in runs]
     for name, run in runs.items():
@@ -108,17 +108,20 @@ def news(directory: Path, runs: Mapping[str, Run], today: Mapping[str, Mapping[s
             continue
         before = told[name]["run"]
         found = [f"{key} {before[key]} -> {value}" for key, value in run.model_dump(mode="json").items() if before[key] != value]
-        found = [line for line in found if not line.startswith("overrides ")]  # told below, setting by setting
+        found = [line for line in found if not line.startswith("overrides ")]  # changes_since lists them setting by setting
         if now := [*found, *changes_since(told[name]["params"], today[name])]:
             if sorted(now) != sorted(told[name]["stale"]):
                 lines.append(f"{name}: stale: params differ: {', '.join(now)}")
         elif told[name]["stale"]:
-            lines.append(f"{name}: no longer stale; params.yaml is again what it was made with")
+            lines.append(f"{name}: no longer stale; params.yaml has the settings it was made with again")
     return lines
 
 
 def read_sentence(directory: Path) -> tuple[str, list[str], dict[str, list[str]]]:
-    """(the sentence on machines, kinds of work that mix them, by run what was stale) of a report; ("", [], {}) where there is none."""
+    """Read from a report (sentence on machines, kinds of work that mix machines, stale params by run).
+
+    Returns ("", [], {}) if there is no report.
+    """
     path = directory / FILE
     if not path.is_file():
         return "", [], {}

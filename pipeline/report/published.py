@@ -1,4 +1,4 @@
-"""The papers' numbers, from published.yaml: every one with the paper, table, row and column it was read in.
+"""The papers' numbers, from published.yaml, each with its paper, table, row and column.
 
 >>> load_published()["cace_net/AVE supervised"].value("accuracy")
 80.8
@@ -19,7 +19,7 @@ PATH = Path(__file__).with_name("published.yaml")
 
 
 class Paper(Settings):
-    """``protocol``: how the paper chose and averaged what it prints."""
+    """A paper; ``protocol``: how it chose and averaged the numbers it prints."""
 
     name: str
     title: str
@@ -28,7 +28,10 @@ class Paper(Settings):
 
 
 class PrintedRow(Settings):
-    """One printed row. ``arithmetic``: by metric, what a printed value would be if it followed from the others of its row."""
+    """One printed row.
+
+    arithmetic: by metric, the value that follows from the others of the row, if the printed one does not.
+    """
 
     key: str
     row: str
@@ -40,7 +43,10 @@ class PrintedRow(Settings):
 
 
 class Gains(Settings):
-    """Printed improvements ``of`` one row over the best of others, by metric; ``arithmetic``: those that are off, as they should be."""
+    """Printed improvements ``of`` one row over the best of others, by metric.
+
+    arithmetic: the right value of each misprint.
+    """
 
     of: str
     over: list[str] = Field(min_length=1)
@@ -50,7 +56,10 @@ class Gains(Settings):
 
 
 class PrintedTable(Settings):
-    """``columns``: our name of a metric -> the printed head of its column, in the order of the rows' values."""
+    """A printed table.
+
+    columns: our name of a metric -> its printed column head, in the order of the rows' values.
+    """
 
     paper: str
     table: str
@@ -76,7 +85,7 @@ class PublishedFile(Settings):
 
 @dataclass(frozen=True)
 class Published:
-    """What a row of ours can be compared with: one printed row of one table."""
+    """A published result to compare a run with: one printed row of one table."""
 
     paper: Paper
     table: PrintedTable
@@ -95,11 +104,11 @@ class Published:
         return self.numbers.get(metric)
 
     def remarks(self) -> list[str]:
-        """What a reader must know before comparing: source, protocol, features, notes, arithmetic errors."""
+        """Notes for the reader: source, protocol, features, notes, misprints."""
         cited = f", citing {self.row.cites}" if self.row.cites else ""
         features = f" Features: {self.row.features}." if self.row.features else ""
         remarks = [f"{self.source}{cited}, {self.table.dataset}.{features}"]
-        if not self.row.cites:  # a quoted method had a protocol of its own
+        if not self.row.cites:  # the paper's protocol does not apply to methods it quotes
             remarks.append(f"{self.paper.name}: {self.paper.protocol}")
         wrong = [f"{metric} printed {self.value(metric):g}, by its own row {right:g}" for metric, right in self.row.arithmetic.items()]
         if wrong:

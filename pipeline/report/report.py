@@ -1,4 +1,4 @@
-"""Everything a person or `dvc` reads of the runs, written into one directory."""
+"""Write the report directory: tables, figures, metrics for `dvc`, and the page."""
 
 from __future__ import annotations
 
@@ -22,12 +22,17 @@ from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import against_papers, as_read, baselines_text, results_table
 from pipeline.training.settings import Run
 
-METRIC_COLUMNS = 12  # of `dvc exp show`, beyond which nobody reads it
+METRIC_COLUMNS = 12  # of `dvc exp show`; more cannot be read
 
 
 @dataclass(frozen=True)
 class Sources:
-    """Outs of `evaluate`, `index` and `decode`, the live metrics of `train`; length of a segment; `dataset.clips`, where the films are."""
+    """Where the report's inputs are.
+
+    results, index, clips, live: directories that `evaluate`, `index`, `decode` and `train` (live metrics) wrote.
+    segment_seconds: length of a segment.
+    media: `dataset.clips`, the directory of the films.
+    """
 
     results: Path
     index: Path
@@ -44,8 +49,8 @@ def write_report(
     """Write tables, figures, metrics and the page into ``directory``; returns the table as Markdown.
 
     Args:
-        methods: by run, the settings its method is built with.
-        today: by run, the params that would make it now: what was made with others is marked as stale. None marks nothing.
+        methods: for each run, the settings of its method.
+        today: for each run, the params that would make it now; results made with others are marked as stale. None marks nothing.
     """
     results = read_runs(runs, sources.results, sources.live, today)
     numbers = results_table(results, settings)
@@ -83,10 +88,10 @@ def write_report(
 
 
 def experiment_metrics(results: list[RunResult], shown: list[str] | None) -> dict[str, dict[str, float | None]]:
-    """What `dvc exp show` reads: per run the headline metric's mean and standard deviation over seeds, two decimals.
+    """Metrics for `dvc exp show`: each run's headline metric, mean and standard deviation over seeds, two decimals.
 
-    A stale run has none: DVC would show it beside params that did not make it.
-    Without ``shown``, in a suite of more runs than fit a dozen columns: the means alone; and of more runs than that, the first dozen.
+    Stale runs are left out, because DVC would show them beside params that did not make them.
+    If ``shown`` is None and the runs need more than a dozen columns, only the means are given, of the first dozen runs at most.
     """
     ran = [result for result in results if result.scores and not result.stale and (shown is None or result.name in shown)]
     means: dict[str, dict[str, float | None]] = {result.name: {result.headline: round(result.mean, 2)} for result in ran}

@@ -1,4 +1,4 @@
-"""What `evaluate` left of each run, gathered for tables and figures. A run or seed without results says so, and what is old is marked."""
+"""Read the results of each run for tables and figures, with reasons for missing ones and marks on stale ones."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from pipeline.training.settings import Run
 class RunResult:
     """One run of ``runs``.
 
-    scores: headline metric on test, one value per seed, in the order of the run's seeds; empty where it has no results, or no test.
-    absent: why there are no numbers of the run as it is set now; empty where there are.
-    stale: every param that is no longer what the numbers were made with: ``recipe.epochs 24 -> 48``.
-    machines: by work done ("training, seed 0", "features" ...) those that took part; params: the sets of params it was made with.
+    scores: headline metric on test, one value per seed, in the order of the run's seeds; empty without results or without test clips.
+    absent: why the run has no numbers with its current settings; empty if it has them.
+    stale: every param that has changed since the numbers were made: ``recipe.epochs 24 -> 48``.
+    machines: the machines by work done ("training, seed 0", "features" ...); params: the sets of params it was made with.
     metrics: the task's metrics of each split by seed (as text), as ``evaluate`` wrote them.
-    last_epoch, best_test_epoch: the headline on test by seed, were the epoch chosen so: what papers print. Empty unless the run was trained
-        with ``train.published_protocol``.
+    last_epoch, best_test_epoch: the headline on test by seed with the epoch chosen this way, as papers do. Empty unless the run was
+        trained with ``train.published_protocol``.
     missing: by split, ids of labelled clips without features; evaluated: by split, annotation rows scored; in_train: test rows
-        whose clip stands in train as well.
-    seconds: wall time of training each seed, where this machine trained these very weights; device: on what.
+        whose clip is also in train.
+    seconds: wall time of training each seed, if this machine trained exactly these weights; device: the device that trained them.
     """
 
     name: str
@@ -57,7 +57,7 @@ class RunResult:
 
     @property
     def label(self) -> str:
-        """The run's name, marked where its numbers are old."""
+        """The run's name, marked if its numbers are stale."""
         return f"{self.name} (stale)" if self.stale else self.name
 
     @property
@@ -66,7 +66,7 @@ class RunResult:
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation over seeds; None for a single seed, which says nothing about spread."""
+        """Sample standard deviation over seeds; None for a single seed."""
         return float(np.std(self.scores, ddof=1)) if len(self.scores) > 1 else None
 
     @property
@@ -75,25 +75,25 @@ class RunResult:
 
     @property
     def shown_seed(self) -> int:
-        """The seed whose score is nearest to the mean, the first of equals: the one to show where only one can be."""
+        """The seed to show when only one can be: its score is nearest to the mean (first of equals)."""
         return self.run.seeds[int(np.argmin(np.abs(np.array(self.scores) - self.mean)))]
 
     def values_of(self, metric: str, split: str = "test") -> list[float]:
-        """Another metric by seed, where it is defined."""
+        """Values of another metric, one for each seed that has it."""
         values = (metrics.get(metric) for metrics in self.metrics.get(split, {}).values())
         return [float(value) for value in values if isinstance(value, int | float)]
 
     def mean_of(self, metric: str, split: str = "test") -> float | None:
-        """Mean over seeds of another metric; None where it is not defined."""
+        """Mean over seeds of another metric; None if no seed has it."""
         defined = self.values_of(metric, split)
         return float(np.mean(defined)) if defined else None
 
 
 def read_run(name: str, run: Run, directory: Path, live: Path, today: Mapping[str, Any] | None = None) -> RunResult:
-    """The result of one run; without scores unless every seed of the run, as it is set now, has been evaluated.
+    """Read the result of one run; it has scores only if every seed was evaluated with the run's current settings.
 
     Args:
-        today: the params that would make the run now, as :mod:`pipeline.made_with` writes them; None compares nothing.
+        today: the params that would make the run now, as :mod:`pipeline.made_with` writes them; None skips the comparison.
     """
     path = directory / "metrics.json"
     result = RunResult(name, run)
@@ -104,7 +104,7 @@ def read_run(name: str, run: Run, directory: Path, live: Path, today: Mapping[st
     if (stated := document.get("curves")) is not None:
         with intact(directory / "curves.csv"):
             if file_sha256(directory / "curves.csv") != stated:
-                raise ValueError("what it holds is not what was written")
+                raise ValueError("its content has changed since it was written")
     result.absent = why_another(document, run)
     if result.absent:
         return result
@@ -125,26 +125,29 @@ def read_run(name: str, run: Run, directory: Path, live: Path, today: Mapping[st
 
 
 def why_another(document: Mapping[str, Any], run: Run) -> str:
-    """Why what was evaluated is not the run as it is set now; empty where it is. A split without clips has no seeds of its own."""
+    """Why the evaluated run is not the run as it is set now; empty if it is.
+
+    A split without clips lists no seeds, so seeds are gathered over all splits.
+    """
     then, now = ((one["task"], one["method"], one["features"]) for one in (document, vars(run)))
     if then != now:
-        return f"evaluated as {' / '.join(then)}, set to {' / '.join(now)} since; `dvc repro` runs it"
+        return f"evaluated as {' / '.join(then)}, now set to {' / '.join(now)}; `dvc repro` runs it"
     seeds = {seed for by_seed in document["seeds"].values() for seed in by_seed}
     wanted = {str(seed) for seed in run.seeds}
     if lacking := sorted(wanted - seeds, key=int):
         return f"seed{'s' if len(lacking) > 1 else ''} {', '.join(lacking)} not evaluated; `dvc repro` runs what is missing"
     if dropped := sorted(seeds - wanted, key=int):
-        return f"evaluated with seed{'s' if len(dropped) > 1 else ''} {', '.join(dropped)} as well, no longer set; `dvc repro` runs it"
+        return f"evaluated with seed{'s' if len(dropped) > 1 else ''} {', '.join(dropped)}, no longer in its seeds; `dvc repro` runs it"
     return ""
 
 
 def changes_since(made_with: list[dict[str, Any]], today: Mapping[str, Any]) -> list[str]:
-    """Each param once that differs between any of the sets a run was made with and today's."""
+    """The params that differ between today's and any of the sets a run was made with, each once."""
     return list(dict.fromkeys(line for params in made_with for line in changed_params(params, today))) if today else []
 
 
 def machines_by_work(machines: Mapping[str, Any], seeds: list[int]) -> dict[str, list[dict[str, Any]]]:
-    """Machines by work done, every seed's training a work of its own; of runs of an earlier version the training is of the unknown one."""
+    """Machines by work done, with the training of each seed apart; the unknown machine where none was recorded."""
     training = machines.get("training", {})
     of_seeds = {f"training, seed {seed}": training.get(str(seed)) or [UNKNOWN] for seed in seeds}
     of_inputs = {work: found for work, found in machines.items() if work not in ("training", "evaluation")}
@@ -152,7 +155,10 @@ def machines_by_work(machines: Mapping[str, Any], seeds: list[int]) -> dict[str,
 
 
 def other_epochs(curves: Path, seeds: list[int], headline: str) -> tuple[list[float], list[float]]:
-    """(test headline of every seed's last epoch, of its best on test); ([], []) where test was not scored after every epoch."""
+    """The test headline of each seed at (its last epoch, its best epoch on test).
+
+    Returns ([], []) unless test was scored after every epoch.
+    """
     table = pd.read_csv(curves) if curves.is_file() else pd.DataFrame(columns=["seed"])
     column = f"test/{headline}"
     if column not in table or table[column].isna().any():
@@ -162,7 +168,10 @@ def other_epochs(curves: Path, seeds: list[int], headline: str) -> tuple[list[fl
 
 
 def training_times(seeds: list[int], weights: dict[str, str], live: Path) -> tuple[list[float], str]:
-    """(seconds of every seed, device); ([], "") unless all were measured here and made exactly the weights that were evaluated."""
+    """Training times: (seconds of every seed, device).
+
+    Returns ([], "") unless all were measured on this machine and produced exactly the weights that were evaluated.
+    """
     times = []
     for seed in seeds:
         path = live / f"seed-{seed}" / "time.json"
@@ -174,23 +183,24 @@ def training_times(seeds: list[int], weights: dict[str, str], live: Path) -> tup
 
 
 def read_runs(runs: dict[str, Run], results: Path, live: Path, today: Mapping[str, Mapping[str, Any]] | None = None) -> list[RunResult]:
-    """All runs, in the order of ``runs``; ``live`` is the directory of the live metrics, which keeps the training times.
+    """Read all runs, in the order of ``runs``.
 
     Args:
-        today: by run, as :func:`read_run` takes it.
+        live: directory of the live metrics, which holds the training times.
+        today: for each run, as :func:`read_run` takes it.
     """
     return [read_run(name, run, results / name, live / name, (today or {}).get(name)) for name, run in runs.items()]
 
 
 def lines_of_test(result: RunResult) -> pd.DataFrame:
-    """What the task compares runs by: the predictions on test of every seed."""
+    """The columns of the test predictions that the task compares runs by, all seeds."""
     assert result.directory is not None
     columns = ["row", "seed", *TASKS.get(result.run.task).COMPARED]
     return read_table(result.directory / "predictions.parquet", columns=columns, filters=[("split", "==", "test")])
 
 
 def validation_curves(results: list[RunResult]) -> pd.DataFrame:
-    """run, epoch, value: the headline metric on validation, mean over seeds."""
+    """The headline metric on validation, mean over seeds; columns: run, epoch, value."""
     frames = []
     for result in results:
         path = result.directory / "curves.csv" if result.directory else None

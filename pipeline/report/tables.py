@@ -1,4 +1,4 @@
-"""The results table, one line a run of ``runs``: numbers for programs, and cells for people in Markdown, LaTeX and HTML alike."""
+"""The results table, one line per run: as numbers, and as text cells for Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.tasks import TASKS
 NOT_RUN = "not run"
 NO_TEST = "no test clips"
 NOTHING = "–"
-# The headline by other protocols than ours: chosen on validation, all test clips.
+# The headline under other protocols; ours chooses the epoch on validation and scores all test clips.
 PROTOCOLS = {
     "last_epoch": "Last epoch",
     "best_test_epoch": "Best test epoch, as published",
@@ -30,7 +30,7 @@ COLUMNS = [
 
 @dataclass
 class Table:
-    """What a reader sees: heads, and one line of cells for each run; notes that the cells refer to as [1], [2] ..."""
+    """A table as shown: heads, lines of cells, and notes that the cells refer to as [1], [2] ..."""
 
     heads: list[str]
     lines: list[list[str]]
@@ -38,7 +38,7 @@ class Table:
 
 
 def results_table(results: list[RunResult], settings: ReportSettings) -> pd.DataFrame:
-    """All runs with numbers unrounded; a run without results has none but the paper's."""
+    """All runs with unrounded numbers; a run without results has only the paper's number."""
     references = references_of(results, settings)
     secondary = list(dict.fromkeys(metric for result in results for metric in TASKS.get(result.run.task).SECONDARY))
     lines = []
@@ -57,7 +57,7 @@ def results_table(results: list[RunResult], settings: ReportSettings) -> pd.Data
 
 
 def references_of(results: list[RunResult], settings: ReportSettings) -> dict[str, RunResult]:
-    """By run, where both have results, the run that it is compared with: never one of another task, whose headline says something else."""
+    """For each run with results, the run to compare it with: one with results and of the same task."""
     by_name = {result.name: result for result in results if result.scores}
     found = {name: by_name.get(settings.baseline_of(name, result.run.task) or "") for name, result in by_name.items()}
     return {
@@ -89,12 +89,15 @@ def numbers_of(result: RunResult) -> dict:
 
 
 def work_of(result: RunResult) -> dict:
-    """What is known of a run with results, whether or not test has clips."""
+    """Parameters and training time of a run with results, whether or not test has clips."""
     return {"parameters": result.parameters, "seconds": sum(result.seconds) / len(result.seconds) if result.seconds else None}
 
 
 def paper_of(result: RunResult, settings: ReportSettings) -> dict:
-    """The published number that ``report.papers`` names for a run, in the run's headline metric (its only one, where it has no results)."""
+    """The published number that ``report.papers`` names for a run, in the run's headline metric.
+
+    A run without results has no headline metric; it gets the paper's number if there is only one.
+    """
     if result.name not in settings.papers:
         return {}
     published = load_published()[settings.papers[result.name]]
@@ -104,20 +107,19 @@ def paper_of(result: RunResult, settings: ReportSettings) -> dict:
 
 
 def difference(result: RunResult, reference: RunResult) -> dict[str, float]:
-    """Difference to another run of the task over the same test clips, and its 95 % interval, as the task compares; nothing of no such
-    clip."""
+    """Difference to another run of the task on the same test clips, with its 95 % interval; {} without any."""
     found = TASKS.get(result.run.task).compare(lines_of_test(result), lines_of_test(reference))
     return {} if found is None else {"difference": found.mean, "low": found.low, "high": found.high}
 
 
 def as_read(table: pd.DataFrame, results: list[RunResult], footnotes: Footnotes, settings: ReportSettings) -> Table:
-    """The table as people read it. A column that no run has anything to say in is left out, and the task where all runs have one."""
+    """The table as people read it, without empty columns, and without the task if all runs share it."""
     references = references_of(results, settings)
     names = {reference.name for reference in references.values()}
     to = f"to {next(iter(names))}" if len(names) == 1 else "to the run named"
     if table.empty:
         return Table([], [])
-    several = table["task"].nunique() > 1  # whose headlines share a column and are not the same number
+    several = table["task"].nunique() > 1  # their headlines share a column but are different metrics
     secondary = {name: head for task in table["task"].unique() for name, head in TASKS.get(task).SECONDARY.items()}
     devices = " or ".join(sorted({result.device for result in results if result.device}))
     training = f"Training (one seed, {devices})"
@@ -144,12 +146,12 @@ def as_read(table: pd.DataFrame, results: list[RunResult], footnotes: Footnotes,
 
 
 def unscored(result: RunResult) -> str:
-    """Why a run has no score: it has no results as it is set now, or there is nothing to score it on."""
+    """Why a run has no score: no results with its current settings, or no test clips."""
     return NOT_RUN if result.absent else NO_TEST
 
 
 def against_papers(results: list[RunResult], settings: ReportSettings) -> Table:
-    """One line for every metric in which a run and its paper both have a number; empty where no run has more than its headline."""
+    """One line for every metric in a run's paper; empty if no run has any of them beyond its headline."""
     lines, several = [], False
     for result in results:
         if result.name not in settings.papers:
@@ -170,25 +172,25 @@ def against_papers(results: list[RunResult], settings: ReportSettings) -> Table:
 
 
 def moments(values: list[float]) -> dict[str, float]:
-    """``mean`` and, of more than one value, ``std`` over seeds; nothing of none."""
+    """``mean`` over seeds and, with more than one value, ``std``; {} without values."""
     series = pd.Series(values, dtype=float)
     return {"mean": float(series.mean()), **({"std": float(series.std())} if len(values) > 1 else {})} if values else {}
 
 
 def mean_and_std(known: dict) -> str:
-    """``mean ± std``; without ± for a single seed, empty without a mean."""
+    """Format as ``mean ± std``; without ± for a single seed, empty without a mean."""
     if known.get("mean") is None:
         return ""
     return f"{known['mean']:.2f}" + (f" ± {known['std']:.2f}" if known.get("std") is not None else "")
 
 
 def spread(known: dict, seeds: list) -> str:
-    """``mean ± std (n)``."""
+    """Format as ``mean ± std (n)``."""
     return f"{mean_and_std(known)} ({len(seeds)})"
 
 
 def duration(seconds: float) -> str:
-    """A length of time in the two units that matter: 8.4 s, 3 min 20 s, 2 h 05 min."""
+    """Format a length of time in at most two units: 8.4 s, 3 min 20 s, 2 h 05 min."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -196,7 +198,7 @@ def duration(seconds: float) -> str:
 
 
 def baselines_text(results: list[RunResult]) -> str:
-    """What the trivial answers score on the same test clips, so that the table can be read against them: one sentence a task."""
+    """The scores of trivial answers on the same test clips, one sentence per task."""
     by_task: dict[str, str] = {}
     for result in results:
         for metrics in result.metrics.get("test", {}).values():

@@ -1,7 +1,7 @@
-"""The seconds of one clip as a picture: what it shows, how loud it is, and per class what is true, what was predicted, and the score.
+"""Draw the timeline of one clip: its pictures, its loudness, and for each class truth, prediction and score.
 
-What is right and wrong is told by hatching and symbols as well as by colour: correct = plain and a tick, missed = an empty dashed box with
-a circle, false = crossed hatching and a cross.
+Hatching and symbols mark right and wrong as well as colour: correct = plain and a tick, missed = an empty dashed box with a circle,
+false = crossed hatching and a cross.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Truth = Mapping[TrackName, np.ndarray]
 
 @dataclass(frozen=True)
 class Style:
-    """How one kind of bar looks; the symbol stands in the middle of a bar that has room for it."""
+    """How one kind of bar looks; the symbol is drawn in the middle if the bar has room for it."""
 
     name: str
     face: str
@@ -53,13 +53,13 @@ SCORE = "#9ecae1"
 
 
 def draw(path: Path, tracks: Tracks, preview: Preview, segment_seconds: float, *, truth: Truth | None = None, title: str = "") -> None:
-    """Write the timeline of one clip or file as a PNG; a long one is folded into panels of a minute or more.
+    """Write the timeline of one clip or file as a PNG, folded into panels of a minute or more.
 
     Args:
         tracks: decisions and scores, T segments.
         preview: its pictures and loudness.
         segment_seconds: length of a segment.
-        truth: by track (T, C) bool, where it is known.
+        truth: (T, C) bool for each track with known truth.
     """
     panels = list(_panels(tracks, truth, segment_seconds))
     head, foot, gap = 0.45 if title else 0.15, 0.75, 0.45
@@ -87,8 +87,11 @@ def draw(path: Path, tracks: Tracks, preview: Preview, segment_seconds: float, *
 
 @dataclass(frozen=True)
 class _Panel:
-    """A part of the picture: seconds [begin, end), the tracks and the truth of the segments inside, the lanes shown of them, and how many
-    with an event had no room."""
+    """A part of the picture that covers the seconds [begin, end).
+
+    tracks, truth: of the segments inside.
+    lanes: the (track, class) pairs shown; left_out: number of lanes with an event that had no room.
+    """
 
     begin: float
     end: float
@@ -103,7 +106,7 @@ class _Panel:
 
     @property
     def heights(self) -> tuple[float, float, float]:
-        """Inches, of the pictures, the sound and the lanes."""
+        """Heights of the pictures, the sound and the lanes, in inches."""
         return THUMBNAILS, SOUND, LANE * max(1, len(self.lanes))
 
     @property
@@ -112,7 +115,10 @@ class _Panel:
 
 
 def _panels(tracks: Tracks, truth: Truth | None, segment_seconds: float) -> Iterator[_Panel]:
-    """One panel for a minute or less, else several of a minute or more, each with the lanes that have an event in it."""
+    """Yield one panel for a minute or less, else several of a minute or more.
+
+    Each of several panels has the lanes with an event in it.
+    """
     seconds = len(tracks) * segment_seconds
     if seconds <= PANEL_SECONDS:
         yield _Panel(0.0, seconds, tracks, truth, *shown_lanes(tracks, truth, FEWEST_LANES))
@@ -125,8 +131,12 @@ def _panels(tracks: Tracks, truth: Truth | None, segment_seconds: float) -> Iter
 
 
 def shown_lanes(tracks: Tracks, truth: Truth | None, fewest: int) -> tuple[list[tuple[TrackName, int]], int]:
-    """(track, class) of the lanes to draw, those of truth and decisions by their first moment, filled up with the highest scores to
-    ``fewest``; and how many with an event had no room."""
+    """Choose the lanes to draw.
+
+    Returns:
+        (track, class) of each lane: those with an event, by first moment, then the highest scores until there are ``fewest``;
+        and the number of lanes with an event that had no room.
+    """
     first: dict[tuple[TrackName, int], int] = {}
     for name, decided in tracks.active.items():
         active = decided | truth[name] if truth and name in truth else decided
@@ -139,7 +149,12 @@ def shown_lanes(tracks: Tracks, truth: Truth | None, fewest: int) -> tuple[list[
 
 
 def verdicts(active: np.ndarray, truth: np.ndarray | None) -> Iterator[tuple[Style, int, int]]:
-    """(style, first, end) of the bars of one class on one track: (T,) bool decisions against (T,) bool truth, or None where unknown."""
+    """Yield (style, first, end) of the bars of one class on one track.
+
+    Args:
+        active: (T,) bool, the decisions.
+        truth: (T,) bool; None if unknown.
+    """
     kinds = [(PREDICTED, active)] if truth is None else [(CORRECT, active & truth), (MISSED, ~active & truth), (FALSE, active & ~truth)]
     for style, segments in kinds:
         for first, end in runs(segments):
@@ -147,7 +162,7 @@ def verdicts(active: np.ndarray, truth: np.ndarray | None) -> Iterator[tuple[Sty
 
 
 def clock(seconds: float) -> str:
-    """E.g. 0:07, 12:30, 1:00:00; tenths where there are any."""
+    """Format seconds as 0:07, 12:30 or 1:00:00, with tenths if there are any."""
     tenths = round(seconds * 10)
     minutes, rest = divmod(tenths, 600)
     text = f"{rest // 10:02d}" + (f".{rest % 10}" if rest % 10 else "")
@@ -160,7 +175,10 @@ def _tick(span: float, segment_seconds: float) -> float:
 
 
 def _draw_pictures(axes: Any, preview: Preview, span: tuple[float, float], segment_seconds: float, aspect: float) -> None:
-    """As many pictures as fit side by side into a strip ``aspect`` times as wide as high, each at the middle of the time it stands for."""
+    """Draw as many pictures as fit, each at the middle of its segment.
+
+    The strip is ``aspect`` times as wide as high.
+    """
     axes.set_axis_off()
     axes.set_ylim(0, 1)
     if not len(preview.segments):
@@ -195,7 +213,7 @@ def _draw_sound(axes: Any, preview: Preview, span: tuple[float, float]) -> None:
 
 
 def _draw_lanes(axes: Any, panel: _Panel, segment_seconds: float) -> None:
-    """One lane per class and track from the top: truth (where known), prediction, and the score as a band from 0 to 1."""
+    """Draw one lane per class and track from the top: truth (if known), prediction, and score from 0 to 1."""
     tracks, truth, lanes = panel.tracks, panel.truth, panel.lanes
     edges = panel.begin + np.arange(len(tracks) + 1) * segment_seconds
     true_at, predicted_at, score_height = (0.68, 0.38, 0.30) if truth is not None else (0.0, 0.55, 0.46)
@@ -233,7 +251,7 @@ def _bar(axes: Any, style: Style, left: float, right: float, base: float, height
 
 
 def _short(name: str) -> str:
-    """A class name that fits beside the lanes."""
+    """Shorten a class name to fit beside the lanes."""
     return name if len(name) <= 22 else f"{name[:21].rstrip()}\N{HORIZONTAL ELLIPSIS}"
 
 

@@ -1,11 +1,13 @@
 """The commands as a user types them, in one process."""
 
+import hashlib
 import sys
 import zipfile
 
 import pytest
 
 from pipeline import __main__ as program
+from pipeline.encoders.known_weights import KNOWN, KnownWeights
 from tests.wording import says
 
 
@@ -14,7 +16,7 @@ def command(monkeypatch, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments):
-        """(exit code, stdout, stderr)"""
+        """(exit code, stdout, stderr)."""
         monkeypatch.setattr(sys, "argv", ["python -m pipeline", *map(str, arguments)])
         try:
             program.main()
@@ -50,3 +52,15 @@ def test_download_needs_yt_dlp_only_for_what_is_not_there(command, tmp_path, mon
     (tmp_path / "clips" / "-abcdefghij_0_10.mp4").write_bytes(b"x")
     code, out, _ = command("download", "--kind", "csv", "--annotations", "ids.csv", "--into", "clips")
     assert (code, out.startswith("1 clips: 1 ok")) == (0, True)
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_weights_get_names_path_size_and_hash(command, tmp_path, monkeypatch, published):
+    content = bytes(12_345)
+    found = hashlib.sha256(content).hexdigest()
+    (tmp_path / "copy.pth").write_bytes(content)
+    monkeypatch.setitem(KNOWN, "w", KnownWeights("w", "w.pth", "none", sha256=found[:16] if published else ""))
+    code, out, _ = command("weights", "get", "w", "--from", "copy.pth")
+    assert code == 0
+    assert says(out, "models/pretrained/w.pth: ", "12,345 bytes", found)
+    assert out.endswith("verified\n") == published

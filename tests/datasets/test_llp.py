@@ -164,8 +164,11 @@ STATISTICS = {"before_2024_04": (14_568, 9_591, 4_977, 2_198), "corrected": (14_
 
 @pytest.mark.parametrize("version", STATISTICS)
 def test_the_published_files_have_the_published_statistics(tmp_path, shared, version):
-    """Test segments on: audio, audio-visual, audio alone, visual alone. The specification's numbers are those of the corrected audio
-    truth."""
+    """Count test segments on: audio, audio-visual, audio alone, visual alone.
+
+    The specification's numbers are those of the corrected audio
+    truth.
+    """
     of_audio, both, audio_alone, visual_alone = STATISTICS[version]
     root = shared / "annotations" / "llp"
     if not (root / "AVVP_train.csv").is_file():

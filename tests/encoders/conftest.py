@@ -27,7 +27,7 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def read_audio():
-    """path -> mono float32 (L,), sample rate."""
+    """Path -> mono float32 (L,), sample rate."""
     av = pytest.importorskip("av")
 
     def read(path: Path) -> tuple[torch.Tensor, int]:

@@ -28,16 +28,17 @@ def poison(world: World) -> None:
 
 def weights_file(path, seed):
     torch.manual_seed(seed)
-    network = encoders.create("efficientnet_lite0", **{key: value for key, value in VISUAL.items() if key != "encoder"}).network
+    network = encoders.create("timm", **{key: value for key, value in VISUAL.items() if key != "encoder"}).network
     save_file({name: value * 1.01 if value.is_floating_point() else value for name, value in network.state_dict().items()}, path)
 
 
 OTHERS = {
-    "another encoder": lambda patch, root: changed(visual={"encoder": "timm", "model": "test_resnet", "weights": "none", "image_size": 32,
+    "another encoder": lambda patch, root: changed(visual={"encoder": "efficientnet_lite0", "weights": "none", "image_size": 32,
                                                            "resize": 32, "pool": "average"}),
+    "another network of it": lambda patch, root: changed(visual={**VISUAL, "model": "test_efficientnet"}),
     "another setting of it": lambda patch, root: changed(visual={**VISUAL, "crop": False}),
     "other weights": lambda patch, root: changed(visual={**VISUAL, "weights": str(root / "own.safetensors")}),
-    "another version of the encoder": lambda patch, root: patch.setattr(encoders.ENCODERS.get("efficientnet_lite0"), "version", 99),
+    "another version of the encoder": lambda patch, root: patch.setattr(encoders.ENCODERS.get("timm"), "version", 99),
     "another version of the extraction": lambda patch, root: patch.setattr(plan, "EXTRACT_VERSION", 99),
     "another dtype": lambda patch, root: changed(dtype="float32"),
     "another precision": lambda patch, root: changed(precision="bfloat16"),

@@ -21,7 +21,8 @@ from pipeline.media.settings import MediaSettings
 from tests.wording import says
 
 SEGMENTS, FRAMES, RATE = 3, 2, 16000
-VISUAL = {"encoder": "efficientnet_lite0", "weights": "none", "image_size": 32, "resize": 32, "pool": "average"}
+VISUAL = {"encoder": "timm", "model": "test_resnet", "weights": "none", "image_size": 32, "resize": 32, "pool": "average"}
+WIDTH = 96
 SETTINGS = FeatureSet.model_validate(
     {"visual": VISUAL, "audio": {"encoder": "logmel"}, "dtype": "float16", "batch_size": 4, "device": "cpu"}
 )
@@ -68,15 +69,15 @@ def test_features_are_the_encoders_output_averaged_over_the_frames_of_a_segment(
     world = World(tmp_path / "cache")
     world.extract(tmp_path / "store")
     store = FeatureStore(tmp_path / "store")
-    assert store.shapes == {"visual": (320,), "audio": (128,)}
-    visual = encoders.create("efficientnet_lite0", **SETTINGS.visual.options)
+    assert store.shapes == {"visual": (WIDTH,), "audio": (128,)}
+    visual = encoders.create("timm", **SETTINGS.visual.options)
     audio = encoders.create("logmel")
     for number in range(4):
         arrays = world.arrays(number)
         with torch.inference_mode():
             single = [visual.encode(visual.prepare(torch.from_numpy(frame[None]))) for frame in arrays["frames"]]
             of_audio = audio.encode(audio.prepare(torch.from_numpy(arrays["waveform"]), RATE, SEGMENTS, 1.0))
-        expected = torch.cat(single).view(SEGMENTS, FRAMES, 320).double().mean(1).numpy()
+        expected = torch.cat(single).view(SEGMENTS, FRAMES, WIDTH).double().mean(1).numpy()
         np.testing.assert_allclose(store.read("visual", [f"clip{number}"])[0], expected, rtol=2e-3, atol=2e-3)
         np.testing.assert_allclose(store.read("audio", [f"clip{number}"])[0], of_audio.numpy(), rtol=2e-3, atol=2e-3)
 
@@ -244,9 +245,9 @@ def test_frames_are_kept_apart_if_the_encoder_is_set_to(tmp_path):
     world.extract(tmp_path / "kept", changed(dtype="float32", visual={**VISUAL, "frames": "keep"}))
     world.extract(tmp_path / "mean", changed(dtype="float32"))
     kept, mean = (FeatureStore(tmp_path / name) for name in ("kept", "mean"))
-    assert kept.shapes["visual"] == (FRAMES, 320)
+    assert kept.shapes["visual"] == (FRAMES, WIDTH)
     every = kept.read("visual", ["clip0", "clip1"])
-    assert every.shape == (2, SEGMENTS, FRAMES, 320)
+    assert every.shape == (2, SEGMENTS, FRAMES, WIDTH)
     assert np.abs(every[:, :, 0] - every[:, :, 1]).max() > 1e-3
     np.testing.assert_allclose(every.mean(2), mean.read("visual", ["clip0", "clip1"]), rtol=1e-5, atol=1e-6)
 
@@ -254,7 +255,7 @@ def test_frames_are_kept_apart_if_the_encoder_is_set_to(tmp_path):
 @pytest.mark.fault(27)
 def test_running_out_of_memory_halves_the_pass_and_keeps_the_numbers(tmp_path, monkeypatch, capsys):
     World(tmp_path / "whole").extract(tmp_path / "a")
-    network, sizes = encoders.ENCODERS.get("efficientnet_lite0"), []
+    network, sizes = encoders.ENCODERS.get("timm"), []
     encode = network.encode
 
     def small(self, batch):
@@ -315,7 +316,7 @@ def test_an_entry_of_an_earlier_version_has_an_unknown_machine(tmp_path):
     world = World(tmp_path / "cache", contents=(0,))
     extraction = Extraction(SETTINGS, world.jobs, world.cache, 1)
     for clip in extraction.plan.clips(pd.DataFrame(world.verdicts)):
-        for modality, shape in (("visual", (3, 320)), ("audio", (3, 128))):
+        for modality, shape in (("visual", (3, WIDTH)), ("audio", (3, 128))):
             world.cache.put(encode.KIND, clip.keys[modality], {"features": np.zeros(shape, np.float16)})
     (tmp_path / "store").mkdir()
     extraction.run(pd.DataFrame(world.verdicts), tmp_path / "store")

@@ -28,7 +28,7 @@ def run(built, segments):
 
 
 def test_a_neuron_on_paper():
-    """decay 1/2. Current 0.6: 0.6, 0.9, 1.05 spike, 0.6; the next segment, 0.7, goes on from there: 1.0 spike, 0.7, 1.05 spike, 0.7."""
+    """Decay 1/2. Current 0.6: 0.6, 0.9, 1.05 spike, 0.6; the next segment, 0.7, goes on from there: 1.0 spike, 0.7, 1.05 spike, 0.7."""
     rates = run(layer(4, 1 / math.log(2)), [[0.6], [0.7 + 1e-12]])
     assert rates.tolist() == [[0.25], [0.5]]
 
@@ -81,8 +81,11 @@ def test_the_surrogate_is_the_derivative_of_the_arc_tangent():
 
 
 def test_gradient_on_paper():
-    """Two steps, decay d, weight w, input x, no bias. Without a spike: u1 = wx, u2 = (d + 1) wx; the rate's slope in w is
-    (s(u1 - 1) x + s(u2 - 1)(d + 1) x) / 2. A spike at the first step resets it: u2 = wx, and the path through u1 is cut."""
+    """Two steps worked out by hand.
+
+    Decay d, weight w, input x, no bias. Without a spike: u1 = wx, u2 = (d + 1) wx; the rate's slope in w is
+    (s(u1 - 1) x + s(u2 - 1)(d + 1) x) / 2. A spike at the first step resets it: u2 = wx, and the path through u1 is cut.
+    """
     decay = 0.5
 
     def slope(distance):

@@ -71,7 +71,7 @@ class Reference(Restatement):
         return event, self.linear("class_head", fused.max(axis=0)) + GAMMA * av, (audio_gate * visual_gate)[:, 0], av, weights
 
     def weak(self, visual, audio):
-        """g (T,) and r (K,): each modality is scaled by the gate of its own memory."""
+        """G (T,) and r (K,): each modality is scaled by the gate of its own memory."""
         visual, audio, visual_memory, audio_memory, _ = self.related(visual, audio, recurrent=False)
         from_visual = sigmoid(self.linear("weak_head.visual_gate", visual_memory))
         from_audio = sigmoid(self.linear("weak_head.audio_gate", audio_memory))

@@ -57,7 +57,7 @@ class Reference(HanReference):
         return self.norm("attention.feedforward_norm", h + self.linear("attention.feedforward.3", hidden))
 
     def modality(self, x, streams, name):
-        """p (T, C), P (C,), u (C,)."""
+        """P (T, C), P (C,), u (C,)."""
         context = leaky(self.linear(f"pooling.both_for_{name}.0", streams[0] + streams[1]))
         logits = [self.linear("pooling.presence", x), self.linear("pooling.absence", x + context)]
         maps = self.linear("pooling.over_time", x).reshape(len(x), CLASSES, 2)

@@ -42,7 +42,7 @@ def encoder(world):
 def verdicts(world, tmp_path, encoder):
 
     def of(name, **arrays):
-        """(visual, audio)"""
+        """(visual, audio)."""
         return compare(world.ours, world.published(name, **arrays), tmp_path / "out", encoder)
 
     return of

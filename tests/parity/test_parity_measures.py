@@ -12,7 +12,7 @@ from pipeline.parity.report import as_text, compare
 
 
 def arrays(*segments):
-    """(1, T, D)"""
+    """(1, T, D)."""
     return np.array([segments], np.float32)
 
 

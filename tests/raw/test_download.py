@@ -104,7 +104,7 @@ def videos(count):
 
 
 def run(wanted, into, settings=QUICK, fetcher=None):
-    """(summary, table by clip, pauses)"""
+    """(summary, table by clip, pauses)."""
     pauses = []
     summary = download(wanted, into, settings, lambda: fetcher or YtDlp(YoutubeSettings()), sleep=pauses.append)
     return summary, pd.read_parquet(into / "downloads.parquet").set_index("clip"), pauses

@@ -57,8 +57,7 @@ def clip_and_segments(said: Anchored) -> dict[str, Tensor]:
 
 
 def uncertainties(said: Anchored, opinions: list[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-    """Of CMPAE's pass; those of segments, which nothing here uses, from the four opinions that it formed (audio, its clip, visual, its
-    clip).
+    """CMPAE's uncertainties in one pass; those of segments from its four opinions (audio, its clip, visual, its clip).
 
     The released uncertainty of a whole clip has no dimension of size 1.
     """

@@ -15,7 +15,7 @@ from tests.wording import says
 
 @pytest.fixture
 def runs(world, helpers):
-    """Writes a run of 8 clips x 5 segments of which the first so many are right, by seed."""
+    """Writes a run of 8 clips x 5 segments with, for each seed, this many of the first segments right."""
     share = helpers[0]
 
     def write(name, right_by_seed, **more):
@@ -138,7 +138,7 @@ def test_a_run_stands_beside_its_paper_with_source_and_departures(world, runs, h
     for words in (
         'CACE-Net (ACM MM 2024), Table 5, row "CACE-Net (ours)", AVE. Features: VGG-like, VGG-19.',
         "best of 200 epochs on the test split",
-        "Settings other than the defaults of cace_net, which stand in brackets: recipe.epochs 20 (200), lambda_contrast 0.4 (0.6).",
+        "Settings that differ from the defaults of cace_net (defaults in brackets): recipe.epochs 20 (200), lambda_contrast 0.4 (0.6).",
         "2 labelled test clips have no features and are not scored (scored: 8 rows): lost1, lost2.",
         "My own remark, 5 % \\| x.",
     ):

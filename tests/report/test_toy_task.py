@@ -24,7 +24,7 @@ BARE = 16  # a test row without an event
 
 
 def events_of(labels, num_classes):
-    """(T,) -> {(start, end, label)}"""
+    """(T,) -> {(start, end, label)}."""
     return {(start, end, label) for label in range(num_classes) for start, end in runs(labels == label)}
 
 

@@ -75,7 +75,9 @@ class CaceNetConfig(SuppressionConfig):
     spiking_steps: int = Field(15, ge=1, description="simulation steps of the LIF neurons per segment, Table S1 (temporal: snn)")
     spiking_time_constant: float = Field(15.0, gt=0, description="of the leak, in steps; not in the paper, we use a segment's length")
     contrast: bool = Field(True, description="BECE; off: Table 1's 80.30")
-    lambda_contrast: float = Field(0.6, ge=0, description="lambda of Eq. 8, F_o = F_av + lambda F_FT; Table 2")
+    lambda_contrast: float = Field(
+        0.6, ge=0, description="lambda of Eq. 8, F_o = F_av + lambda F_FT, Table 2: no loss weight, that is contrast_weight"
+    )
     enhanced_heads: Literal["event", "both"] = Field("event", description="heads that see F_o: 80.80 | both (Table 2's *): 80.65")
     contrast_weight: float = Field(1.0, ge=0, description="of the contrast term in the total (lambda_1 of Table S4b)")
     contrast_temperature: float = Field(0.01, ge=1e-4, le=1000, description="tau of Eq. 7; not in the paper")

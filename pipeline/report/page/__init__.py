@@ -1,1 +1,1 @@
-"""The page: what of the runs it shows (content, lanes, gallery, media), and the template, styles and scripts it is put together from."""
+"""The report's page: its data (content, gallery, media), and its template, styles and scripts."""

@@ -1,4 +1,4 @@
-"""``index.html``: the template with styles, scripts and data put in; it asks for nothing but its own media files."""
+"""Assemble ``index.html`` from template, styles, scripts and data; it loads nothing but its own media files."""
 
 from __future__ import annotations
 
@@ -30,8 +30,10 @@ def write_page(
     """Write ``index.html`` and ``media/`` into ``directory``.
 
     Args:
-        tables: the results, further tables by their titles, the lines below (what trivial answers score, the machines).
-        index: annotation rows and class names; health: what was found in them; clips: the out of `decode`.
+        tables: the results, further tables by title, the lines below them (scores of trivial answers, machines).
+        index: annotation rows and class names.
+        health: defects found in the annotations.
+        clips: the directory that `decode` wrote.
     """
     rows, classes = index
     data: dict[str, Any] = {
@@ -63,9 +65,9 @@ def write_page(
 
 
 def policy(styles: str, scripts: str) -> str:
-    """Content-Security-Policy: only these very texts run, and nothing is loaded but what lies beside the page, on a disk or a server."""
+    """The Content-Security-Policy: only these exact styles and scripts run, and only files beside the page are loaded."""
     style, script = (f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'" for text in (styles, scripts))
-    beside = "'self' file:"  # a page opened from a disk has no origin that 'self' could mean
+    beside = "'self' file:"  # a page opened from a disk has no origin for 'self' to match
     return (
         f"default-src 'none'; script-src {script}; style-src {style}; img-src data: {beside}; media-src {beside};"
         " base-uri 'none'; form-action 'none'"
@@ -73,6 +75,6 @@ def policy(styles: str, scripts: str) -> str:
 
 
 def embedded(data: dict[str, Any]) -> Markup:
-    """JSON for a script element: no text in it can end the element or open a comment."""
+    """Encode as JSON for a script element; no text in it can end the element or open a comment."""
     text = json.dumps(data, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))

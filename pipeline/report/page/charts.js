@@ -57,7 +57,7 @@ function confusionTable(run) {
   return element("div", {}, element("h3", {}, run.name), region);
 }
 
-// A plot's frame with grid and ticks; returns the svg and the two functions from data to drawing coordinates.
+// A plot's frame with grid and ticks; returns the svg and the functions from data to drawing coordinates.
 function frame(label, xRange, yRange, xTitle, yTitle) {
   const box = { left: 52, right: 410, top: 10, bottom: 240 };
   const x = (value) => box.left + ((value - xRange[0]) / (xRange[1] - xRange[0] || 1)) * (box.right - box.left);
@@ -98,7 +98,7 @@ function reliabilityPlot(chosen, kind, title) {
   const known = chosen.filter(({ run }) => run.reliability);
   if (!known.length) return nothing("These runs have no stored probabilities.");
   const summary = known.map(({ run }) => `${run.name}: expected calibration error ${run.reliability[kind].error.toFixed(1)} %`).join("; ");
-  const { svg, x, y } = frame(`${title}. ${summary}`, [0, 1], [0, 1], "probability", "share that is so");
+  const { svg, x, y } = frame(`${title}. ${summary}`, [0, 1], [0, 1], "probability", "share that is right");
   svg.append(drawn("line", { class: "axis", x1: x(0), y1: y(0), x2: x(1), y2: y(1), "stroke-dasharray": "2 3" }));
   for (const { side, run } of known) {
     const bins = run.reliability[kind].bins;
@@ -110,7 +110,7 @@ function reliabilityPlot(chosen, kind, title) {
   return element("figure", {}, element("h3", {}, title), svg, element("figcaption", {}, `${summary}. Larger marks: more segments.`));
 }
 
-// Run A has discs, run B squares: told apart without colour.
+// Discs for run A and squares for run B, so that they differ without colour too.
 function mark(side, [x, y], radius) {
   if (side === "a") return drawn("circle", { class: "a point", cx: x, cy: y, r: radius });
   return drawn("rect", { class: "b point", x: x - radius, y: y - radius, width: 2 * radius, height: 2 * radius });

@@ -1,11 +1,11 @@
 "use strict";
-// The data of the page, the two runs being looked at, and small helpers for building elements.
+// The data of the page, the two chosen runs, and small helpers for building elements.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const RUNS = new Map(DATA.runs.filter((run) => run.ran).map((run) => [run.name, run]));
 const SVG = "http://www.w3.org/2000/svg";
 
-// element("p", {class: "x"}, "text", child): attributes as given, children appended, text never parsed as HTML
+// Builds an element, e.g. element("p", {class: "x"}, "text", child); text is never parsed as HTML.
 function element(name, attributes = {}, ...children) {
   return build(document.createElement(name), attributes, children);
 }
@@ -28,7 +28,7 @@ function fill(select, options, chosen) {
   select.value = chosen;
 }
 
-// [{side: "a", run}, {side: "b", run}]: the runs chosen; one entry where nothing stands beside
+// The chosen runs, [{side: "a", run}, {side: "b", run}]; one entry if nothing is chosen beside the first.
 function chosenRuns() {
   return ["a", "b"]
     .map((side) => ({ side, run: RUNS.get(document.getElementById(`run-${side}`).value) }))

@@ -1,4 +1,4 @@
-"""What the page draws of one run: accuracy by class, confusion, reliability of the scores, training curves; all plain JSON.
+"""The page's data of one run as plain JSON: accuracy by class, confusion, reliability of the scores, training curves.
 
 Shape letters: N segments of test (valid ones, all seeds together), C classes without background.
 """
@@ -20,7 +20,7 @@ POINTS = 120  # of a curve; a longer one is thinned
 
 
 def run_content(result: RunResult) -> dict[str, Any]:
-    """Everything of a run but its clips; a part is None where the run's task does not have it."""
+    """All of a run's data except its clips; a part that the run's task does not have is None."""
     run = result.run
     content: dict[str, Any] = {"name": result.name, "label": result.label, "method": run.method, "task": run.task, "features": run.features}
     if not result.scores:
@@ -39,7 +39,7 @@ def run_content(result: RunResult) -> dict[str, Any]:
 
 
 def class_accuracy(result: RunResult) -> list[float | None] | None:
-    """Percent of the true segments of each class and of the background that got its label, mean over seeds: C+1 values."""
+    """Accuracy of each class and of the background in percent of its true segments, mean over seeds: C+1 values."""
     by_seed = [metrics.get("class_accuracy") for metrics in result.metrics["test"].values()]
     if not all(by_seed):
         return None
@@ -54,14 +54,14 @@ def confusion(result: RunResult) -> list[list[int]] | None:
 
 
 def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> dict[str, Any]:
-    """How often answers given with a confidence are right.
+    """Measure how often answers given with a certain confidence are right.
 
     Args:
         confidence: (N,), in [0, 1]; right: (N,).
 
     Returns:
-        ``bins``: [mean confidence, share right, count] of each of ten equal bins of confidence that is not empty; ``error``: the expected
-        calibration error (Guo et al., ICML 2017, Eq. 3) in percent: the gap between the two, weighted by count.
+        ``bins``: [mean confidence, share right, count] of each non-empty one of ten equal bins of confidence; ``error``: the expected
+        calibration error (Guo et al., ICML 2017, Eq. 3) in percent: the gap between the first two, weighted by count.
     """
     bins = np.minimum((confidence * BINS).astype(int), BINS - 1)
     counts = np.bincount(bins, minlength=BINS)
@@ -77,7 +77,7 @@ def reliability(confidence: NDArray[np.floating], right: NDArray[np.bool_]) -> d
 
 
 def run_reliability(result: RunResult) -> dict[str, Any] | None:
-    """:func:`reliability` of every probability that the task's predictions hold, by what it says."""
+    """:func:`reliability` of every probability in the task's predictions, by name; None if the task has none."""
     assert result.directory is not None
     task = TASKS.get(result.run.task)
     if not task.CONFIDENT:
@@ -87,7 +87,7 @@ def run_reliability(result: RunResult) -> dict[str, Any] | None:
 
 
 def curves(result: RunResult) -> dict[str, list[list[float]]]:
-    """``validation`` (the headline metric) and ``loss``: [epoch, mean, lowest, highest] over seeds, by epoch."""
+    """``validation`` (the headline metric) and ``loss``, each as lists [epoch, mean, lowest, highest] over seeds."""
     assert result.directory is not None
     path = result.directory / "curves.csv"
     table = pd.read_csv(path) if path.is_file() else pd.DataFrame(columns=["epoch"])

@@ -1,4 +1,4 @@
-// Test clips: a player, and below it what is true and what the chosen runs said, with a playhead over all of it.
+// Test clips: a player, and below it the truth and the predictions of the chosen runs, with a playhead across them.
 
 const SYMBOL = { true: "", right: "✓ ", wrong: "✕ ", false: "+ ", missed: "– " };
 const MEANING = { true: "true", right: "right", wrong: "another class", false: "none there", missed: "missed" };
@@ -60,7 +60,7 @@ function show(card, seconds) {
   card.lanes.setAttribute("aria-valuetext", `${card.position.toFixed(1)} seconds; ${spoken(card)}`);
 }
 
-// What stands under the playhead, in words.
+// The events under the playhead, in words.
 function spoken(card) {
   const segment = Math.min(card.clip.segments - 1, Math.floor(card.position / card.clip.seconds));
   const at = (spans) => {
@@ -108,7 +108,7 @@ function laneParts(clip, title, spans, scores) {
   return parts;
 }
 
-// Spans that overlap in time (several classes at once) stand on levels of their own, one class a level where it must be.
+// Spreads spans that overlap in time (several classes at once) over levels, so that no two on a level overlap.
 function stacked(spans) {
   const levels = [[]];
   for (const span of spans) {

@@ -1,4 +1,4 @@
-"""The test clips that the page shows: which ones, what every run said of them, and the file to play."""
+"""The page's gallery of test clips: which clips, the answers of every run, and the file to play."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ DIGITS = 3  # of the scores along a lane
 def gallery(
     results: list[RunResult], settings: ReportSettings, index: pd.DataFrame, background: int, segment_seconds: float, directory: Path
 ) -> list[dict[str, Any]]:
-    """The clips of the gallery as plain JSON; their files are put into ``directory``/media.
+    """The clips of the gallery as plain JSON; their files go into ``directory``/media.
 
     Args:
-        index: the annotation rows, with file and start of each.
+        index: the annotation rows, each with its file and start.
         background: label index of the background, C.
     """
     answers = {result.name: answers_of(result) for result in results if result.scores and TASKS.get(result.run.task).has_tracks}
@@ -67,7 +67,7 @@ def _plain(lane: Lane) -> dict[str, Any]:
 
 
 def answers_of(result: RunResult) -> pd.DataFrame:
-    """What the run's shown seed said of test, as much as the page shows, by annotation row."""
+    """The test predictions of the run's shown seed, ordered by annotation row, with only the columns that the page needs."""
     assert result.directory is not None
     only = [("split", "==", "test"), ("seed", "==", result.shown_seed)]
     task = TASKS.get(result.run.task)
@@ -76,7 +76,7 @@ def answers_of(result: RunResult) -> pd.DataFrame:
 
 
 def main_classes(lines: pd.DataFrame, task: Task, background: int) -> dict[int, int]:
-    """By annotation row, the class of most of its event segments, the background where it has none."""
+    """For each annotation row the most frequent class of its event segments; the background if it has no event."""
     classes = {}
     for row, of_row in lines.groupby("row"):
         events = task.true_classes(of_row, background)
@@ -85,8 +85,13 @@ def main_classes(lines: pd.DataFrame, task: Task, background: int) -> dict[int, 
 
 
 def choose_rows(classes: Mapping[int, int], count: int) -> list[int]:
-    """Annotation rows, known by their class, spread over the classes: the first of each, then the second of each, until there are enough;
-    in index order."""
+    """Choose ``count`` annotation rows spread over the classes, in index order.
+
+    The first row of each class comes first, then the second of each, until there are enough.
+
+    Args:
+        classes: the class of each annotation row.
+    """
     of_row = pd.Series(classes).sort_index()
     turn = of_row.groupby(of_row).cumcount()
     order = pd.DataFrame({"turn": turn, "class": of_row}).sort_values(["turn", "class"], kind="stable")

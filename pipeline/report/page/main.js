@@ -1,4 +1,4 @@
-// Puts the page together and redraws it when a choice changes.
+// Builds the page and redraws it when a choice changes.
 
 function start() {
   if (!RUNS.size) return;

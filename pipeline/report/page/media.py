@@ -1,9 +1,9 @@
-"""Files for the page's player, put beside it: the page is one folder that can be carried away, and works without a network.
+"""Copy the clips into a folder beside the page, so the page is portable and works without a network.
 
-A folder, not data: URIs: the page stays small, and a browser reads only what is played. A file that browsers play as it is (H.264 or
-AV1/VP8/VP9 with AAC, MP3, Opus or Vorbis) keeps its packets, so that its picture and times are the clip's own; any other, and one that
-is too large, becomes a smaller MP4 of the annotated window. Neither keeps what else a camera or an author wrote into the file. All of
-this happens in child processes: these files may be damaged.
+Files in a folder rather than data: URIs keep the page small, and a browser reads only what is played. A file that browsers can play
+(H.264 or AV1/VP8/VP9 with AAC, MP3, Opus or Vorbis) keeps its packets, and with them the clip's own pictures and times. Any other file,
+or one that is too large, becomes a smaller MP4 of the annotated window. Neither copy keeps metadata that a camera or an author wrote.
+The work is done in child processes, because the files may be damaged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TIMEOUT_SECONDS = 90.0
 
 @dataclass(frozen=True)
 class MediaJob:
-    """One clip's window: ``seconds`` from ``start`` in ``file``; ``target`` is where it goes, without its suffix."""
+    """One clip's window: ``seconds`` from ``start`` in ``file``, to be written to ``target`` plus a suffix."""
 
     row: int
     file: str
@@ -43,7 +43,11 @@ class MediaJob:
 
 
 def take_along(files: pd.DataFrame, seconds: float, megabytes: float, directory: Path) -> dict[int, dict[str, Any]]:
-    """By annotation row {"src": path relative to the page, "offset": where the window starts in it, in seconds}, or {"why": what hinders}.
+    """Copy the clips' files beside the page.
+
+    Returns:
+        For each annotation row {"src": path relative to the page, "offset": start of the window in that file in seconds}, or
+        {"why": the reason there is no file}.
 
     Args:
         files: indexed by annotation row: file, start (as in the index).
@@ -61,7 +65,7 @@ def take_along(files: pd.DataFrame, seconds: float, megabytes: float, directory:
 
 
 def prepare(job: MediaJob) -> dict[str, Any]:
-    """Copy or make smaller; runs in a child process."""
+    """Copy the file or make a smaller one; runs in a child process."""
     family = playable_as(job.file)
     if family and os.path.getsize(job.file) <= job.limit_bytes:
         target = job.target.with_suffix(f".{family}")
@@ -69,22 +73,23 @@ def prepare(job: MediaJob) -> dict[str, Any]:
             copy_streams(job.file, target)
             return {"src": f"media/{target.name}", "offset": job.start}
         except (MediaError, av.FFmpegError, OSError, ValueError):
-            target.unlink(missing_ok=True)  # a damaged file, of which decoding may save more
+            target.unlink(missing_ok=True)  # a damaged file; decoding may save more of it
     clip = decode_clip(job.file, start=job.start, segments=math.ceil(job.seconds), segment_seconds=1.0, settings=SMALLER)
     if clip.frames is None or clip.waveform is None:
         return {"why": clip.reason.replace(job.file, Path(job.file).name)}
     target = job.target.with_suffix(".mp4")
-    height, width = (size // 2 * 2 for size in clip.frames.shape[1:3])  # H.264 in 4:2:0 wants even sides
+    height, width = (size // 2 * 2 for size in clip.frames.shape[1:3])  # H.264 in 4:2:0 needs even sides
     write_clip(target, clip.frames[:, :height, :width], round(SMALLER.frames_per_second), clip.waveform, clip.sample_rate)
     return {"src": f"media/{target.name}", "offset": 0.0}
 
 
 def copy_streams(file: str, target: Path) -> None:
-    """Copy the packets of the picture and the sound that are shown, and nothing else: no place, author, date, comment, chapter, subtitle,
-    cover, attachment or track of positions.
+    """Copy the packets of the video and audio streams that are shown, and nothing else.
+
+    Left out are place, author, date, comment, chapter, subtitle, cover, attachment and any track of positions.
 
     Raises:
-        MediaError, av.FFmpegError, OSError, ValueError: a file that cannot be read or written as it is.
+        MediaError, av.FFmpegError, OSError, ValueError: the file cannot be read, or cannot be written unchanged.
     """
     found = probe(file)
     with open_container(file) as reader, av.open(str(target), "w", options={"fflags": "+bitexact"}) as writer:
@@ -101,7 +106,7 @@ def copy_streams(file: str, target: Path) -> None:
 
 
 def playable_as(file: str) -> str | None:
-    """ "mp4" or "webm" for a file that today's browsers play as it is; None for any other."""
+    """The family of a file that today's browsers can play, "mp4" or "webm"; None for any other file."""
     try:
         with open_container(file) as container:
             family = "webm" if Path(file).suffix.lower() == ".webm" else "mp4" if "mp4" in container.format.name.split(",") else None
