@@ -133,7 +133,7 @@ def test_the_environment_moves_the_cache(monkeypatch, tmp_path):
 
 
 def test_a_parser_that_two_threads_use_at_once_is_asked_again(cache, monkeypatch):
-    """Python 3.11's own fault (gh-106905), which comes and goes: no entry is thrown away, and no clip named, for it."""
+    """An intermittent fault of Python 3.11 (gh-106905) removes no entry and blames no clip."""
     values = np.arange(3, dtype=np.float32)
     cache.put("features", KEY, {"features": values})
     load, tries = np.load, []

@@ -118,7 +118,7 @@ print(json.dumps(loaded))
 
 
 def test_the_closure_of_every_method_is_what_python_loads_for_it():
-    """Imports of the methods' own are all on top, so the two are equal, apart from plumbing and packages that do nothing."""
+    """Methods import at the top only, so both sets are equal apart from plumbing and empty packages."""
     modules = sorted({METHODS.get(name).__module__ for name in METHODS.names()})
     done = subprocess.run([sys.executable, "-c", LOAD, *modules], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     for module, files in json.loads(done.stdout).items():

@@ -421,7 +421,7 @@ def test_a_run_is_compared_with_one_of_its_own_task(tmp_path, demo):
 
 
 def test_a_run_gets_the_streams_that_its_method_wants(tmp_path):
-    """Told before anything is decoded: features of one's own clips have no motion, and labels of training clips are no features."""
+    """Reported before decoding: features of one's own clips have no motion, and labels of training clips are not features."""
     llp = YAML(typ="safe").load(ROOT / "suites" / "llp.yaml")
     llp["runs"]["coleaf_han"]["overrides"]["motion"] = "motoin"
     llp["runs"]["han"]["overrides"] = {"pseudo_labels": {"audio": "audio_labels", "visual": "visual_labels"}}
@@ -453,7 +453,7 @@ def test_every_published_row_of_llp_that_we_have_the_method_for_is_a_run_of_its_
 
 
 def test_a_key_cannot_drive_the_terminal_that_its_problem_is_told_on(tmp_path):
-    """In quotes YAML takes every code; what is left of these is their spelling."""
+    """YAML accepts every escape code in quotes; messages show their spelling."""
     path = tmp_path / "params.yaml"
     text = (ROOT / "params.yaml").read_text(encoding="utf-8")
     keys = r'imports: {"\e[2J\e]0;x\a": {}, "a\nplan: 0 problems": {}, "\u202eoge": {}}'

@@ -1,4 +1,4 @@
-"""What every stage and command does around its work, tried in processes of their own: that is where streams and signals are real."""
+"""The frame around every stage and command, tested in separate processes with real streams and signals."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Which device is taken, and that a GPU which was asked for is never silently a CPU."""
+"""The choice of the device; a requested GPU is never silently replaced by a CPU."""
 
 from __future__ import annotations
 

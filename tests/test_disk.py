@@ -1,4 +1,4 @@
-"""Faults of the disk as every library tells them, as one sentence; and no file that is mapped before its room is there."""
+"""Disk faults of every library become one sentence; no file is mapped before its space is allocated."""
 
 import ast
 import errno
@@ -78,7 +78,7 @@ WRITERS = {
 
 @pytest.fixture
 def file_limit():
-    """No file of this process can be larger than 100 kB: what a quota is, on any machine."""
+    """Limit files of this process to 100 kB, which acts like a quota on any machine."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
     yield

@@ -1,4 +1,4 @@
-"""dvc.yaml: every stage depends on all code that can move its numbers, and on no more files than that."""
+"""dvc.yaml: every stage depends on all code that can change its numbers, and on no other files."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_no_text_of_params_reaches_a_shell(name):
 
 
 def test_every_stage_waits_for_the_plan():
-    """Directly, or through an out of a stage that does: by paths that hold no name of the user's, which could lead elsewhere."""
+    """Directly, or through an out of a stage that does; only paths without a user's name count, as a name could lead elsewhere."""
     waits = {"plan"}
     fixed = {name: [next(iter(out)) if isinstance(out, dict) else out for out in body(stage)["outs"]] for name, stage in STAGES.items()}
     for _ in STAGES:

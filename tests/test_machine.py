@@ -1,4 +1,4 @@
-"""The record of a machine: what it holds, what makes two of them differ, and how it is told."""
+"""The record of a machine: its content, its differences, and its description."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Records on disk that are read back: what was damaged is named, a changed digit as well as a cut file."""
+"""Records read back from disk: a damaged file is named, be it a changed digit or a cut file."""
 
 import json
 

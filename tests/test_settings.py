@@ -32,7 +32,7 @@ def classes() -> list[type[Settings]]:
 
 
 def numeric(annotation: Any) -> Iterator[type]:
-    """Int or float, where a field takes one by itself."""
+    """Yield the plain number types of a field: int, float, both or none."""
     kinds = get_args(annotation) if get_origin(annotation) in (Union, types.UnionType) else (annotation,)
     yield from (kind for kind in kinds if kind in (int, float))
 
@@ -59,7 +59,7 @@ def test_no_number_of_any_setting_is_without_bounds_or_infinite():
 
 
 def test_defaults_lie_within_the_bounds():
-    """The bounds are of no use where the papers' own numbers are beyond them."""
+    """The bounds must allow the papers' own numbers."""
     for model in classes():
         for name, field in model.model_fields.items():
             if not field.is_required() and isinstance(field.default, int | float | tuple | list):

@@ -1,4 +1,4 @@
-"""A safetensors file carries the hash of what it holds."""
+"""A safetensors file carries the hash of its content."""
 
 import pytest
 import torch

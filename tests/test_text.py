@@ -1,4 +1,4 @@
-"""Texts of the user's: their encodings, in every reader, and in the sources of this project."""
+"""Encodings of the user's texts in every reader, and of this project's sources."""
 
 import ast
 import codecs

@@ -1,4 +1,4 @@
-"""What a YAML file would grow to is known before it is built."""
+"""The size of a YAML file with its aliases expanded is checked before it is built."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def comparison_table(results: list[RunResult], settings: ReportSettings) -> Tabl
     ]
     if not lines:
         return Table([], [])
-    note = "Run minus the other, in points of the headline. The interval is over test clips (paired bootstrap), not over seeds."
+    note = "Run minus the other, in points of the headline. The interval is over test clips (paired bootstrap) and does not cover seeds."
     return Table(["Run", "Against", "Difference [95 %]", "By seed"], lines, [note])
 
 

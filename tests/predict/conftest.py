@@ -138,7 +138,7 @@ def project(world: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 @pytest.fixture
 def edit_params(project: Path) -> Callable[[Callable[[dict], object]], None]:
-    """Change params.yaml for the length of a test: the function given changes the document."""
+    """Change params.yaml during a test, with a function that changes the document."""
 
     def edit(change: Callable[[dict], object]) -> None:
         params = copy.deepcopy(PARAMS)
@@ -150,7 +150,7 @@ def edit_params(project: Path) -> Callable[[Callable[[dict], object]], None]:
 
 @pytest.fixture
 def run(project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """``python -m pipeline predict ARGUMENTS`` in this process: (exit code, what it prints, what it says on stderr)."""
+    """``python -m pipeline predict ARGUMENTS`` in this process: (exit code, stdout, stderr)."""
 
     def command(*arguments: object) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["pipeline", "predict", *map(str, arguments)])

@@ -57,7 +57,7 @@ def test_a_clip_that_is_gone_costs_the_pictures_only(project, tmp_path, capsys, 
     [([4, 2, 3], [], 2), ([4, 2, 3, 1], [], 1), ([4, 2, 3], [2], 1), ([2, 2, 2], [], 1), ([4, 1, 2], [0, 1, 2], 2)],
 )
 def test_the_typical_clip_is_that_of_median_accuracy_where_something_changes(right, constant, expected):
-    """Four segments a row, of which so many are right; rows in ``constant`` are of one label throughout."""
+    """Four segments per row, with this many right; rows in ``constant`` have one label throughout."""
     labels = [[0, 0, 0, 0] if row in constant else [0, 0, 1, 1] for row in range(len(right))]
     hits = [[number < count for number in range(4)] for count in right]
     rows = [pd.DataFrame({"row": row, "valid": True, "true": labels[row], "hits": hits[row]}) for row in range(len(right))]

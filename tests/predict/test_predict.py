@@ -34,7 +34,7 @@ def minute(world, films, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def windows(minute, films, tmp_path_factory) -> list[Path]:
-    """The six windows of `minute`, each a file of its own, remuxed without encoding."""
+    """The six windows of `minute`, each remuxed into its own file without encoding."""
     directory = tmp_path_factory.mktemp("windows")
     return [films.part_of(minute, 10.0 * number, 10.0, directory / f"window-{number}.mkv") for number in range(6)]
 
@@ -167,7 +167,7 @@ def test_files_that_cannot_be_predicted_are_refused_in_one_sentence(predictor, f
 
 
 def long_file(path, films, seconds):
-    """Few bytes that last ``seconds``: a handful of packets far apart."""
+    """A small file that lasts ``seconds``: a few packets far apart."""
     short = films.write(path.with_name("source.mkv"), np.zeros((8, 64, 64, 3), np.uint8), np.zeros(2 * films.rate, np.float32), keyframe=1)
     with av.open(str(short)) as source, av.open(str(path), "w") as target:
         streams = {stream.index: target.add_stream_from_template(stream) for stream in source.streams}
@@ -229,7 +229,7 @@ def test_a_run_on_imported_features_cannot_see_a_new_file(project, monkeypatch):
 
 
 def test_a_run_whose_task_finds_no_events_of_a_file_is_refused(project):
-    """Cross-modality localization answers questions that a file alone does not ask."""
+    """Cross-modality localization needs a query, which a file alone does not give."""
     facts = Path("models/runs/cace/seed-1.json")
     content = facts.read_text(encoding="utf-8")
     write_sealed(facts, {**read_sealed(facts), "task": "cml"})

@@ -47,12 +47,12 @@ def test_a_file_gives_its_folder_of_answers(run, clips, tmp_path):
 
 
 def details(image):
-    """What is left of a picture without its slow changes of colour: attention, drawn over it, is smooth."""
+    """A picture without its slow changes of colour, and so without the attention drawn over it, which is smooth."""
     return (image - ndimage.gaussian_filter(image.astype(np.float64), (2, 2, 0))).ravel()
 
 
 def check_film(path, source, other):
-    """Ten seconds of picture and sound, drawn over what ``source`` shows, and not what ``other`` shows."""
+    """Check that ten seconds of picture and sound come from ``source`` and not from ``other``."""
     with av.open(str(path)) as film:
         pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
     assert len(pictures) == 150

@@ -1,4 +1,4 @@
-"""A folder of answers is one film's, whole; no name of a file ends the command, or leads out of ``--out``."""
+"""Each film has one complete folder of results; no file's name ends the command or leads out of ``--out``."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Predict and report as processes of their own: what is left after a signal, and what a locale does to them."""
+"""Predict and report in their own processes: leftovers after a signal, and the effect of a locale."""
 
 import os
 import signal
@@ -26,7 +26,7 @@ def is_decoding(folder):
 
 
 def begin(environment, tmp_path):
-    """A prediction of many files, under way: the frames of a window are in the temporary folder. (process, that folder)."""
+    """A running prediction of many files, with a window's frames in the temporary folder: (process, that folder)."""
     clips = sorted(map(str, CLIPS.glob("*.mp4")))
     command = [sys.executable, "-m", "pipeline", "predict", *clips, "--run", "cace", "--overlay", "--out", str(tmp_path / "out")]
     temporary, end = Path(environment["TMPDIR"]), time.monotonic() + SECONDS

@@ -1,4 +1,4 @@
-"""Runs as `evaluate` leaves them, a world around them, and reports of it."""
+"""Runs as `evaluate` writes them, the other outs that the report reads, and reports of these."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CLASSES = ["Bell", "Dog <b>", "Guitar"]
 
 
 class World:
-    """A directory with the outs that the report reads, and the report of it in ``out``."""
+    """A directory with the outs that the report reads, and the report in ``out``."""
 
     def __init__(self, root) -> None:
         self.root, self.out = root, root / "out"
@@ -99,12 +99,12 @@ def world(tmp_path):
 
 @pytest.fixture(scope="module")
 def module_world(tmp_path_factory):
-    """One for all tests of a file, which only read."""
+    """Shared by all tests of a file, which only read it."""
     return World(tmp_path_factory.mktemp("world"))
 
 
 def share(right, clips=8, segments=5):
-    """(true, predicted): of clips x segments, the first ``right`` are right."""
+    """(true, predicted) of clips x segments, with the first ``right`` segments right."""
     true = np.zeros((clips, segments), int)
     predicted = np.where(np.arange(clips * segments) < right, 0, 1).reshape(true.shape)
     return true, predicted

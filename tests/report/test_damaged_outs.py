@@ -1,4 +1,4 @@
-"""Outs of other stages that were damaged since: the report names the file instead of showing what it holds."""
+"""Damaged outs of other stages: the report names the file instead of showing its content."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Names of classes, runs, clips and files are the user's: matplotlib must draw them as they are written, whatever they hold."""
+"""Matplotlib draws the user's names of classes, runs, clips and files literally."""
 
 import importlib
 
@@ -24,7 +24,7 @@ WHOLE = {"crop": False, "size": 64, "resize": 64}
 
 @pytest.fixture
 def drawn(monkeypatch):
-    """The texts of every figure that was drawn, and a check that none of them is read as a formula."""
+    """Collect the texts of every figure, and check that none is read as a formula."""
     texts = []
 
     def keep(figure):
@@ -79,7 +79,7 @@ def test_the_band_of_a_film_takes_any_text():
 
 
 def test_no_other_module_draws_by_itself(repository):
-    """What imports matplotlib's drawing elsewhere would read names as formulas."""
+    """Code that imports matplotlib's drawing elsewhere would read names as formulas."""
     for path in sorted((repository / "pipeline").rglob("*.py")):
         if path.name != "drawing.py":
             assert "matplotlib.pyplot" not in path.read_text(encoding="utf-8"), path

@@ -1,4 +1,4 @@
-"""What the page is fed with: against hand-enumerated answers and plain loops."""
+"""The page's data, against answers written by hand and plain loops."""
 
 import json
 
@@ -92,7 +92,7 @@ def test_the_report_is_the_same_every_time(world, helpers):
 
 
 def test_a_run_of_a_task_without_labels_and_scores_is_shown_without_them(world, helpers, monkeypatch):
-    """A task yet to come: its metrics have no confusion, its predictions other columns."""
+    """A future task whose metrics have no confusion and whose predictions have other columns."""
     share, run, _ = helpers
     monkeypatch.setattr(avel, "CONFIDENT", ())
     world.write_run("base", share(0)[0], {0: share(20)[1]})

@@ -23,7 +23,7 @@ pytestmark = [
 
 
 def wait_for(page, expression, seconds=30):
-    """Until a JavaScript expression is true. Playwright's own wait evaluates text inside the page, which the page's policy refuses."""
+    """Wait until a JavaScript expression is true; the page's policy refuses Playwright's own wait."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression):
         assert time.monotonic() < end, expression
@@ -59,7 +59,7 @@ def report(module_world, helpers):
 
 @pytest.fixture
 def opened(browser, report):
-    """Opens the page at a size; whatever it complains of or asks of a network fails the test at its end."""
+    """Opens the page at a size; any error or network request fails the test at its end."""
     faults, pages = [], []
 
     def at(width=1280, height=900):
@@ -86,7 +86,7 @@ def visible(page):
 
 
 def test_the_policy_lets_nothing_else_run_or_load(opened, browser, report):
-    """What a name or a note that got through as HTML could do: nothing. And the page itself does not miss what is forbidden."""
+    """HTML in a name or a note has no effect, and the page itself needs nothing that its policy forbids."""
     opened()  # with no complaint at its end
     page = browser.new_page()
     refused = []

@@ -1,4 +1,4 @@
-"""Files beside the page: copied where a browser plays them, made smaller where it does not, and a reason where there is nothing to play."""
+"""Files beside the page: copied if a browser plays them, else made smaller, or a reason why there is nothing to play."""
 
 from fractions import Fraction
 
@@ -20,7 +20,7 @@ def tone(seconds):
 
 
 def brightening(seconds, fps=8, size=(48, 64)):
-    """Frames from dark to bright, so that a moment can be told from its picture."""
+    """Frames from dark to bright, so that a picture shows its time."""
     levels = np.linspace(20, 230, int(seconds * fps)).astype(np.uint8)
     return np.broadcast_to(levels[:, None, None, None], (len(levels), *size, 3)).copy()
 
@@ -42,7 +42,7 @@ def write_plain(path, codec, pix_fmt, seconds=4, fps=8):
 
 @pytest.fixture(scope="module")
 def taken(tmp_path_factory):
-    """(directory, answers by name) of clips of every sort, taken along with a limit of 100 kB."""
+    """(directory, answers by name) for clips of every kind, with a limit of 100 kB."""
     root = tmp_path_factory.mktemp("media")
     write_clip(root / "good.mp4", brightening(4), 8, tone(4), RATE)
     write_plain(root / "old.avi", "mpeg4", "yuv420p")

@@ -26,7 +26,7 @@ def truth(seed=0):
 
 
 def answer(share, seed):
-    """(N, 2, T, C): the truth with a share of the classes' entries turned over."""
+    """(N, 2, T, C): the truth with a share of the entries flipped."""
     generator = torch.Generator().manual_seed(seed)
     both = torch.stack([truth().audio, truth().visual], dim=1)
     turned = torch.rand(both.shape, generator=generator) < share

@@ -1,4 +1,4 @@
-"""What the report says of the machines behind its numbers, and of numbers older than params.yaml."""
+"""The report's remarks on the machines that made its numbers, and on numbers older than params.yaml."""
 
 import json
 

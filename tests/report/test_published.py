@@ -1,4 +1,4 @@
-"""The papers' numbers: each has a source, and what a paper adds up wrongly is noted, and noted rightly."""
+"""The papers' numbers: each has a source, and a paper's arithmetic errors are noted correctly."""
 
 import math
 
@@ -66,7 +66,7 @@ def test_gains_are_differences_or_carry_the_right_value():
 
 
 def test_numbers_of_ave_are_counts_of_its_4020_test_segments():
-    """To two decimals, each is k / 4020, rounded; or cut off, and then it says so."""
+    """To two decimals, each is k / 4020, rounded, or cut with a note."""
     checked = 0
     for key, published in load_published().items():
         value = published.value("accuracy")

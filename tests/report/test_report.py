@@ -15,7 +15,7 @@ from tests.wording import says
 
 @pytest.fixture
 def runs(world, helpers):
-    """Writes a run of 8 clips x 5 segments of which the first so many are right, by seed."""
+    """Writes a run of 8 clips x 5 segments with, for each seed, this many of the first segments right."""
     share = helpers[0]
 
     def write(name, right_by_seed, **more):
