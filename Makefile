@@ -1,4 +1,5 @@
 # make demo: own environment, `dvc repro` on the demo suite, the results table.  make test: own environment, the whole test suite.
+# make test-fast: for a change at work, under 90 s on two cores: all but the rooms, files and tests that tests/slow.txt names.
 # make test-processors: tests marked `processor`, in as much of this processor as older ones have: AVX2 (most laptops), then SSE4.1.
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,7 +8,7 @@ BIN := $(VENV)/bin
 WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-processors environment lock
+.PHONY: demo test test-fast test-processors environment lock
 
 environment: $(VENV)/.installed
 
@@ -24,10 +25,10 @@ demo: environment
 	$(BIN)/dvc repro
 	@$(BIN)/python -m pipeline table
 
-test: environment
+test test-fast: environment
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(WORKERS)
+	$(BIN)/python -m pytest $(WORKERS) $(if $(filter test-fast,$@),-m "not slow")
 
 # Both libraries that compute here read their limit when a process starts: oneDNN the first variable, PyTorch's own kernels the second.
 test-processors: environment

@@ -24,10 +24,14 @@ torch.set_num_threads(1)  # the suite runs in as many processes as there are cor
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
-
+SLOW = REPOSITORY / "tests" / "slow.txt"
 # Rooms that take long come first, so that the workers end together.
 ORDER = ["end_to_end", "howto", "parity", "predict", "contrastive", "media", "methods", "training", "features", "encoders"]
 CHEAP = {"_one_thread", "films", "read_audio", "read_frames", "shared", "sound_clip"}  # shared fixtures that each worker may build
+
+
+def room_of(item: pytest.Item) -> str:
+    return item.path.relative_to(REPOSITORY / "tests").parts[0]
 
 
 def group_of(item: pytest.Item) -> str | None:
@@ -44,12 +48,16 @@ def group_of(item: pytest.Item) -> str | None:
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """One worker runs a group; groups and tests start in the order of ORDER."""
+    """One worker runs a group; groups and tests start in the order of ORDER; what slow.txt names is marked so."""
+    slow = set(SLOW.read_text(encoding="utf-8").splitlines()) if SLOW.is_file() else set()
     for item in items:
+        place = item.nodeid.partition("[")[0].removeprefix("tests/")
+        if not slow.isdisjoint((room_of(item), place.partition("::")[0], place)):
+            item.add_marker(pytest.mark.slow)
         if not any(item.iter_markers("xdist_group")) and (group := group_of(item)):
             item.add_marker(pytest.mark.xdist_group(group))
     rooms = {room: number for number, room in enumerate(ORDER)}
-    items.sort(key=lambda item: rooms.get(item.path.relative_to(REPOSITORY / "tests").parts[0], len(rooms)))
+    items.sort(key=lambda item: rooms.get(room_of(item), len(rooms)))
 
 
 @pytest.fixture(scope="session")

@@ -104,6 +104,7 @@ class Project:
 
     def edit(self, path: str, addition: str = "# edited\n") -> None:
         """Append to a file of the project's code."""
+        assert (self.root / path).is_file()
         with open(self.root / path, "a", encoding="utf-8") as stream:
             stream.write(addition)
 

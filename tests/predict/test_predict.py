@@ -12,7 +12,7 @@ import torch
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.media.clip import decode_clip
 from pipeline.media.settings import MediaSettings
-from pipeline.predict import Predictor, Refused, load_run
+from pipeline.predict import Prediction, Predictor, Refused, load_run
 from pipeline.predict.predictor import spec_differences
 from pipeline.predict.windows import Windowing
 from pipeline.sealed import read_sealed, write_sealed
@@ -39,6 +39,23 @@ def windows(minute, films, tmp_path_factory) -> list[Path]:
     return [films.part_of(minute, 10.0 * number, 10.0, directory / f"window-{number}.mkv") for number in range(6)]
 
 
+@pytest.fixture(scope="session")
+def whole(world, minute) -> tuple[Prediction, list[tuple[int, int, int]]]:
+    """The prediction of `minute`; after each window (windows done, windows, entries in the cache of decoded windows)."""
+    counts = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(world)
+        patch.setenv("AVEL_CACHE", str(world / "cache"))
+        predictor = Predictor("cace")
+        found = predictor.predict(minute, lambda done, total: counts.append((done, total, entries(predictor))))
+        assert entries(predictor) == 0
+    return found, counts
+
+
+def entries(predictor: Predictor) -> int:
+    return sum(1 for _ in predictor.cache.root.rglob("*.npz"))
+
+
 @pytest.fixture
 def predictor(project) -> Predictor:
     return Predictor("cace")
@@ -62,8 +79,8 @@ def test_a_clip_has_the_scores_that_evaluate_gave_it(project, run, seed):
         np.testing.assert_allclose(found.attention.sum(axis=(1, 2)), 1, rtol=1e-5)
 
 
-def test_sixty_seconds_score_as_their_six_windows_do(predictor, minute, windows):
-    whole = predictor.predict(minute)
+def test_sixty_seconds_score_as_their_six_windows_do(predictor, whole, windows):
+    whole, _ = whole
     parts = [predictor.predict(window) for window in windows]
     assert [window.start for window in whole.windows] == [0, 10, 20, 30, 40, 50]
     assert len(whole.tracks) == 60
@@ -103,8 +120,8 @@ def test_the_last_window_is_padded_and_masked_as_a_short_clip_is(predictor, minu
     assert len(tail.tracks) == 10
 
 
-def test_a_window_that_does_not_decode_is_said_and_spoils_no_other(predictor, minute, films, tmp_path):
-    whole = predictor.predict(minute)
+def test_a_window_that_does_not_decode_is_said_and_spoils_no_other(predictor, whole, minute, films, tmp_path):
+    whole, _ = whole
     damaged = tmp_path / "damaged.mkv"
     content = bytearray(minute.read_bytes())
     first, last = films.span_of(minute, 20.5, 9.0)
@@ -130,12 +147,10 @@ def test_scores_that_are_not_finite_are_refused_with_the_weights_named(predictor
         predictor.predict(windows[0])
 
 
-def test_what_is_decoded_is_gone_window_by_window(predictor, minute):
-    counts = []
-    predictor.predict(minute, lambda done, total: counts.append((done, total, sum(1 for _ in predictor.cache.root.rglob("*.npz")))))
+def test_what_is_decoded_is_gone_window_by_window(predictor, whole):
+    _, counts = whole
     assert [count[:2] for count in counts] == [(number, 6) for number in range(1, 7)]
     assert max(count[2] for count in counts) <= 1 + predictor.media.workers  # the one in hand, and one more of each worker
-    assert not list(predictor.cache.root.rglob("*.npz"))
 
 
 def test_the_scratch_directory_goes_with_the_predictor(project):
