@@ -9,6 +9,7 @@ from pipeline.commands.parity import reencoder
 from pipeline.datasets import Index, write_index
 from pipeline.datasets.base import Row
 from pipeline.errors import PipelineError
+from pipeline.parity import report
 from pipeline.parity.changes import NO_CHANGE, Change
 from pipeline.parity.inputs import Reencoder
 from pipeline.parity.report import compare
@@ -39,7 +40,8 @@ def encoder(world):
 
 
 @pytest.fixture
-def verdicts(world, tmp_path, encoder):
+def verdicts(world, tmp_path, encoder, monkeypatch):
+    monkeypatch.setattr(report, "draw", lambda *_: None)  # histograms are drawn in test_parity_measures
 
     def of(name, **arrays):
         """(visual, audio)."""

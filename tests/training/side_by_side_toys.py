@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ def stoppable(directory: Path, seed: int, bar) -> None:
         (directory / f"{seed}.checkpoint").touch()
         sys.exit(143)
 
+    gc.collect()  # no finalizer of the interpreter's start is left to swallow the SystemExit
     signal.signal(signal.SIGTERM, stop)
     with bar(desc=f"seed {seed}", total=3, initial=0, disable=None) as steps:
         steps.update()
