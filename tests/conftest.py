@@ -43,7 +43,7 @@ def group_of(item: pytest.Item) -> str | None:
     shared = [
         fixture.baseid for fixture in fixtures if fixture.scope != "function" and fixture.argname not in CHEAP and "/" in fixture.baseid
     ]
-    return min(shared, key=len, default=None)
+    return min(shared, key=lambda path: (len(path), path), default=None)
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import os
+import random
 import shutil
 import struct
 import subprocess
@@ -142,9 +143,10 @@ def test_sound_and_cover_art_are_no_video(make_clip, tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(b"", "empty"), (b"<!DOCTYPE html><html><body>404</body></html>", "container"), (os.urandom(5000), "container"),
+    [(b"", "empty"), (b"<!DOCTYPE html><html><body>404</body></html>", "container"), (random.Random(0).randbytes(5000), "container"),
      (b"\x89PNG\r\n\x1a\n" + bytes(200), "container"), (b"#EXTM3U\n#EXTINF:4,\nsound.mp4\n#EXT-X-ENDLIST\n", "container"),
      (b"ffconcat version 1.0\nfile sound.mp4\n", "container")],
+    ids=["nothing", "a web page", "noise", "a picture", "a playlist", "a list of files"],
 )  # fmt: skip
 @pytest.mark.fault(1)
 def test_a_file_without_media_is_unreadable(tmp_path, sound_clip, content, words):
