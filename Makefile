@@ -1,5 +1,5 @@
 # make demo: own environment, `dvc repro` on the demo suite, the results table.  make test: own environment, the whole test suite.
-# make test-fast: for a change at work, under 90 s on two cores: all but the rooms, files and tests that tests/slow.txt names.
+# make test-fast: for a change at work: all but the rooms, files and tests that tests/slow.txt names.
 # make test-processors: tests marked `processor`, in as much of this processor as older ones have: AVX2 (most laptops), then SSE4.1.
 PYTHON ?= python3
 VENV ?= .venv
