@@ -1,4 +1,4 @@
-"""Read labels of one's own films from a CSV file, one line per event, with times in seconds of the film.
+"""Read labels of one's own films from a CSV file: one line per event, times in seconds.
 
 Columns: clip, label, onset and offset (or start and end) and, if wanted, split (train, val, test, none, negative) and modality (av, audio,
 visual; av when absent). ``clip`` is the film's path below its directory, or just its name, with or without its ending. A line without
