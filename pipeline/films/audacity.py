@@ -1,4 +1,4 @@
-"""Read a label track that Audacity exported: start, end and label between tabs, one line each; the film is named by the file."""
+"""Read a label track that Audacity exported: start, end and label between tabs; the file is named like its film."""
 
 from __future__ import annotations
 

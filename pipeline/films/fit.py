@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import quantiles
 from typing import Any
+
+import numpy as np
 
 from pipeline.datasets.base import Event
 from pipeline.encoders.known_weights import KNOWN
@@ -35,11 +36,10 @@ class Fit:
 
 
 def fit_windows(lengths: Iterable[float], events: Iterable[Event]) -> tuple[Windowing, str]:
-    """Choose a window no longer than the longest film, and whether longer films are cut (``all``) or there are none (``first``)."""
+    """Choose a window no longer than the longest film, and ``dataset.windows``: ``all`` where films are longer."""
     longest = max(lengths, default=LONGEST_WINDOW)
     durations = [event.offset - event.onset for event in events]
-    quarter = quantiles(durations, n=4)[0] if len(durations) > 1 else min(durations, default=SHORT_EVENTS)
-    segment_seconds = 0.5 if quarter < SHORT_EVENTS else 1.0
+    segment_seconds = 0.5 if durations and np.quantile(durations, 0.25) < SHORT_EVENTS else 1.0
     seconds = min(LONGEST_WINDOW, longest)
     windowing = Windowing(max(2, math.ceil(seconds / segment_seconds - 0.5)), segment_seconds)
     return windowing, "all" if windowing.windows(longest) > 1 else "first"

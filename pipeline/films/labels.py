@@ -74,7 +74,7 @@ def read_film_labels(path: Path, names: ClipNames, lengths: Mapping[str, float |
 
 
 def label_files(path: Path, names: ClipNames) -> list[Path]:
-    """The label files at ``path``: itself, or those below it; a .txt file counts if it is named like a film.
+    """The label files at ``path``: itself, or those below it, of .txt files those named like a film.
 
     Raises:
         InputProblems: nothing is there.
@@ -128,7 +128,7 @@ def _of_file(path: Path, names: ClipNames, tier: str | None, problems: list[str]
 
 
 def _find(film: str, path: Path, names: ClipNames) -> str:
-    """The clip of a film that an annotation file names: perhaps of another ending, or, for ELAN, by the file's own name.
+    """The clip that an annotation file names: perhaps with another ending or, for ELAN, by the file's own name.
 
     Raises:
         ValueError: no clip, or several.

@@ -1,4 +1,4 @@
-"""Make a project of its own for some films: a clone of this repository with params.yaml and labels.csv made for them."""
+"""Make a project for some films: a clone of this repository with params.yaml and labels.csv made for them."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def summary(films: Films, splits: Mapping[str, Split], chosen: Fit, directory: P
     events = [event for of_film in films.labels.events.values() for event in of_film]
     window, cut = chosen.windowing, chosen.windows == "all"
     lines = [
-        f"films:   {len(films.lengths)} of {films.seconds:.0f} s in all",
+        f"films:   {len(films.lengths)}, {films.seconds:.0f} s in all",
         f"windows: {window.segments} segments of {window.segment_seconds:g} s" + ("; longer films become several clips" if cut else ""),
     ]
     if events:

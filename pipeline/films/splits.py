@@ -1,4 +1,4 @@
-"""Draw the splits of labelled films: a film is in one split, and each class in as many splits as its films allow."""
+"""Draw the splits of labelled films, each film in one, and each class in as many as its films allow."""
 
 from __future__ import annotations
 
