@@ -4,7 +4,7 @@ import sys
 
 from pipeline import config
 from pipeline.errors import InputProblems
-from pipeline.named_data import missing_data
+from pipeline.named_data import foreign_outs, missing_data
 from pipeline.plan import write_plan
 from pipeline.stage import publishing, run
 from stages.paths import INDEX, PARAMS, PLAN
@@ -24,6 +24,8 @@ def report_missing(problems: list[str]) -> None:
 
 def main() -> None:
     params = config.load(PARAMS)
+    if problems := foreign_outs(params):
+        raise InputProblems(str(PARAMS), problems)
     report_missing(missing_data(params))
     with publishing(PLAN) as directory:
         write_plan(params, directory)
