@@ -12,7 +12,8 @@ import pandas as pd
 from pipeline.cache import Cache
 from pipeline.datasets import read_index
 from pipeline.errors import PipelineError
-from pipeline.media.decoding import Job, load_decoded
+from pipeline.media.decoding import load_decoded
+from pipeline.media.job import Job
 from pipeline.report import attention, timeline
 from pipeline.report.preview import preview
 from pipeline.report.results import FEATURES, RunResult
