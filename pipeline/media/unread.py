@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 from pipeline.media.clip import GOOD
-from pipeline.media.decoding import Job
+from pipeline.media.job import Job
 
 NAMED = 10  # films listed in the line at most
 
