@@ -38,12 +38,13 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass
 class Outcome:
-    """The lines of one part, how it ended and the seconds it took."""
+    """The lines of one part, how it ended, the seconds it took and what it printed."""
 
     part: str
     ended: str = "not started"
     seconds: float = 0.0
     records: list[Record] = field(default_factory=list)
+    log: list[str] = field(default_factory=list)  # the end of what it printed
 
 
 def run_part(part: Part, limit: float, results: Path) -> Outcome:
@@ -64,9 +65,10 @@ def run_part(part: Part, limit: float, results: Path) -> Outcome:
             stop_group(process)
         outcome.seconds = time.monotonic() - start
         outcome.ended = "ok" if process.returncode == 0 else f"killed at {limit:.0f} s" if running else f"exit code {process.returncode}"
-        if outcome.ended != "ok":
-            log.seek(0)
-            print("\n".join(f"    | {line}" for line in log.read().splitlines()[-12:]), flush=True)
+        log.seek(0)
+        outcome.log = log.read().splitlines()[-100:]
+        for line in outcome.log[-4 if outcome.ended == "ok" else -12 :]:
+            print(f"    | {line}", flush=True)
     print(f"{part.name}: {outcome.ended}, {outcome.seconds:.1f} s", flush=True)
     return outcome
 

@@ -25,6 +25,8 @@ from benchmarks import finetuning
 from benchmarks import training as formulas
 from benchmarks.gpu.made import SETS, SMALL_SETS, MadeSet, made, run_inputs
 from benchmarks.gpu.parts import Results
+from pipeline.training.ahead import StepsAhead
+from pipeline.training.capture import own_stream
 from pipeline.training.loop import Trainer
 from pipeline.training.memory import keep_freed_memory
 from pipeline.training.run import RunInputs
@@ -50,7 +52,6 @@ def peak_gib(device: str) -> float:
 
 
 def train_settings(device: str, train: dict[str, Any]) -> TrainSettings:
-    train = {k: v for k, v in train.items() if k in TrainSettings.model_fields and v != "tf32"}  # TEMPORARY
     return TrainSettings.model_validate({"device": device, **train})
 
 
@@ -80,6 +81,7 @@ class StepClock:
         settings = {**settings, "recipe": {"batch_size": self.data.batch}}
         self.inputs = run_inputs(made(root, self.data), task, method, settings, [0])
         self.device, self.small = device, small
+        self.captured = False  # all steps of the last training
 
     @property
     def steps_of_epoch(self) -> int:
@@ -98,8 +100,12 @@ class StepClock:
         trainer.state.epoch = trainer.epochs - 1
         return trainer
 
-    def measure(self, **train: Any) -> dict[str, float]:
-        """Wall milliseconds a step (median over epochs of a few steps), and what the card did meanwhile."""
+    @contextlib.contextmanager
+    def epochs(self, train: dict[str, Any]) -> Iterator[Callable[[], float]]:
+        """A function that takes an epoch's steps and returns the milliseconds of one; algorithms are chosen and graphs captured already.
+
+        What a training does at an epoch's end (validation, reading back) is not in these milliseconds.
+        """
         with tempfile.TemporaryDirectory() as scratch:
             trainer = self.trainer(train, Path(scratch))
 
@@ -108,33 +114,45 @@ class StepClock:
                 for _ in trainer.steps():
                     pass
                 wait(self.device)
-                return (time.perf_counter() - start) * 1000 / self.steps_of_epoch
-
-            def again() -> None:
+                seconds = time.perf_counter() - start
                 trainer.close_epoch()
                 trainer.state.epoch = trainer.epochs - 1
+                return seconds * 1000 / self.steps_of_epoch
 
-            for _ in range(2):  # algorithms are chosen, graphs captured
-                epoch()
-                again()
-            times, end = list[float](), time.perf_counter() + (0 if self.small else 2)
-            while not times or (time.perf_counter() < end and len(times) < 10):
+            with own_stream(trainer.fabric.device):
+                for _ in range(1 if self.small else 3):
+                    epoch()
+                yield epoch
+            stepper = trainer.stepper
+            self.captured = isinstance(stepper, StepsAhead) and all(work.replay is not None for work in stepper.works.values())
+            trainer.stepper.release()
+
+    def wall(self, train: dict[str, Any]) -> dict[str, float]:
+        """The median step."""
+        with self.epochs(train) as epoch:
+            times, end = list[float](), time.perf_counter() + (0 if self.small else 1.5)
+            while not times or (time.perf_counter() < end and len(times) < 12):
                 times.append(epoch())
-                again()
-            profiled = kernels(self.device, epoch, self.steps_of_epoch)
-            return {"wall_ms": statistics.median(times), "gib": peak_gib(self.device), **profiled}
+            result = {"wall_ms": statistics.median(times), "gib": peak_gib(self.device)}
+        return {**result, "captured": float(self.captured)}
+
+    def kernels(self, train: dict[str, Any]) -> dict[str, float]:
+        """What the card does in a step, and the launches of the host."""
+        with self.epochs(train) as epoch:
+            return kernels(self.device, epoch, self.steps_of_epoch)
 
 
 def steps(
     results: Results, root: str, task: str, method: str, settings: dict[str, Any], variants: list[dict[str, Any]], device: str, small: bool
 ) -> None:
-    """Time a method's step under each of ``variants`` (settings of the block ``train``)."""
+    """Time a method's step under each of ``variants`` (settings of the block ``train``), and profile the first two."""
     keep_freed_memory()
     clock = StepClock(Path(root), task, method, settings, device, small)
-    for train in variants:
-        line = " ".join(map(str, train.values()))
+    jobs = [(clock.wall, "", train) for train in variants] + [(clock.kernels, " kernels", train) for train in variants[:2]]
+    for measure, what, train in jobs:
+        line = " ".join(map(str, train.values())) + what
         with results.job(line):
-            results.emit(line, **clock.measure(**train))
+            results.emit(line, **measure(train))
 
 
 def released(results: Results, device: str, small: bool) -> None:
@@ -159,7 +177,8 @@ def released(results: Results, device: str, small: bool) -> None:
 
     some(2)
     times = [some(1 if small else 4) for _ in range(1 if small else 8)]
-    results.emit("float64", wall_ms=statistics.median(times), gib=peak_gib(device), **kernels(device, lambda: some(4), 4))
+    results.emit("float64", wall_ms=statistics.median(times), gib=peak_gib(device))
+    results.emit("float64 kernels", **kernels(device, lambda: some(4), 4))
 
 
 class Clock(tqdm):
