@@ -72,7 +72,7 @@ def test_use_copies_a_suite_and_loses_no_settings(command, tmp_path):
     for name in ("demo", "llp"):
         (tmp_path / "suites" / f"{name}.yaml").write_text(f"# {name}\n", encoding="utf-8")
     params = tmp_path / "params.yaml"
-    code, out, _ = command("use", "demo")
+    code = command("use", "demo")[0]
     assert (code, params.read_text(encoding="utf-8")) == (0, "# demo\n")
     assert says(command("use", "llp")[1], "suites/llp.yaml", "params.yaml", "suites/demo.yaml")
     code, _, err = command("use", "lp")
