@@ -46,7 +46,10 @@ def use_precision(device: torch.device, precision: str) -> None:
 
 
 def use_deterministic_kernels(device: torch.device) -> None:
-    """Choose kernels that give the same digits every time, for the rest of this process; call it before any work on a GPU."""
+    """Choose kernels that give the same digits every time, for the rest of this process.
+
+    To be called before any work on a GPU.
+    """
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # it writes every new tensor once more
     if device.type == "cuda":

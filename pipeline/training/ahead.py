@@ -1,8 +1,9 @@
-"""Training steps that the host only queues on a GPU: nothing is read back inside a step, and where possible a step is one CUDA graph.
+"""Training steps that the host only queues on a GPU, where possible as one CUDA graph each.
 
-A step's work (losses, backward pass, clipping, optimizer, sums of the loss terms) depends on the shapes of its batch and on the method's
-phase. For each of these combinations the first :data:`WARM_UP` steps run operation by operation; then the work is captured, and from there
-on repeated from buffers into which each batch is copied. All of them are real steps, so captured or not, a training takes the same ones.
+Nothing is read back inside a step. A step's work (losses, backward pass, clipping, optimizer, sums of the loss terms) depends on the shapes
+of its batch and on the method's phase. For each of these combinations the first :data:`WARM_UP` steps run operation by operation; then the
+work is captured, and from there on repeated from buffers into which each batch is copied. All of them are real steps, so captured or not, a
+training takes the same ones.
 
 A loss or gradient that is not finite sets a number on the device, which makes the fused optimizer leave the weights as they are.
 """
@@ -45,7 +46,11 @@ class Work:
     last_terms: list[Tensor] = field(default_factory=list)
 
     def fault(self, code: int) -> Fault:
-        """Describe a skipped batch: 1 or 2 for the loss or gradient of its first optimizer step, 3 or 4 of its second ..."""
+        """Describe a skipped batch.
+
+        Args:
+            code: 1 or 2 for the loss or the gradient of its first optimizer step, 3 or 4 for those of the second, and so on.
+        """
         step, is_gradient = divmod(code - 1, 2)
         terms = dict(zip(self.names[step], self.last_terms[step].tolist(), strict=True))
         return Fault("gradient" if is_gradient else "loss", terms)
@@ -162,7 +167,7 @@ class StepsAhead(Steps):
         self._add_up(work, [torch.stack(list(record.values())) for record in taken], len(batch.mask))
 
     def _add_up(self, work: Work, values: list[Tensor], clips: int) -> None:
-        """Add the terms of a batch to the sums, times its clips, unless a step was skipped; then keep them apart."""
+        """Add the terms of a batch, times its clips, to the sums; those of a skipped batch are kept apart."""
         if not work.last_terms:
             work.last_terms = [torch.zeros_like(each) for each in values]
         for names, each, last in zip(work.names, values, work.last_terms, strict=True):

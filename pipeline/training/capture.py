@@ -1,7 +1,7 @@
-"""CUDA graphs: record the work of a function on a GPU once, then repeat it with a single launch. The only module that captures.
+"""CUDA graphs: record the work of a function on a GPU once, then repeat it with a single launch.
 
-The rules are those of https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs: the function has run a few times before on the same
-stream, reads its inputs from tensors that stay where they are, and asks the device nothing.
+No other module captures. The rules are those of https://pytorch.org/docs/stable/notes/cuda.html#cuda-graphs: the function has run a few
+times before on the same stream, reads its inputs from tensors that stay where they are, and asks the device nothing.
 """
 
 from __future__ import annotations

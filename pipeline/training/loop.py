@@ -152,12 +152,18 @@ class Trainer(ResumableLoop[TrainingState]):
             yield len(rows)
 
     def _batches(self, rows: Tensor) -> Iterator[tuple[Batch, Any]]:
-        """The batches of some rows of the training split; their numbers go to the device at once, because every copy waits for it."""
+        """The batches of some rows of the training split.
+
+        The numbers of the rows go to the device at once, because every copy waits for it.
+        """
         for chunk in rows.to(self.train.features.visual.device).split(self.recipe.batch_size):
             yield self.train.batch(chunk, self.dtype)
 
     def _step(self, rows: Tensor, batch: Batch, targets: Any, progress: Progress) -> None:
-        """Take all steps of the method on one batch. A skipped batch does not count in the schedule by iteration, if that is known."""
+        """Take all steps of the method on one batch.
+
+        A batch that is known to be skipped does not count in the schedule by iteration.
+        """
         if self.stepper.take(rows, batch, targets, progress):
             self.by_iteration.step()
         if self.stepper.must_be_read:

@@ -45,7 +45,7 @@ class Steps(ABC):
 
     @abstractmethod
     def take(self, rows: Tensor, batch: Batch, targets: Tensors, progress: Progress) -> bool:
-        """Take all steps of the method on one batch; False if a loss or gradient is known not to be finite."""
+        """Take all steps of the method on one batch; False if one is known to be skipped."""
 
     @property
     @abstractmethod
@@ -54,7 +54,7 @@ class Steps(ABC):
 
     @abstractmethod
     def read(self) -> tuple[list[Outcome], dict[str, float]]:
-        """The batches since the last call, and the loss terms of the epoch, summed over the clips of the steps taken."""
+        """The batches since the last call, and the epoch's loss terms, summed over the clips of the batches taken."""
 
     def release(self) -> None:  # noqa: B027 - nothing, by default
         """Free what only further steps need."""
@@ -72,7 +72,10 @@ class Steps(ABC):
 
 
 class StepsInTurn(Steps):
-    """Takes each step when the last one's outcome is known; a batch ends at a loss or gradient that is not finite."""
+    """Takes each step when the outcome of the last is known.
+
+    A batch ends at a loss or gradient that is not finite.
+    """
 
     def begin(self, sums: Mapping[str, float]) -> None:
         self.sums, self.outcomes = dict(sums), list[Outcome]()

@@ -12,7 +12,10 @@ from pipeline.methods.base import Method
 
 
 class Inputs(NamedTuple):
-    """visual (B, T, S, D_v), audio (B, T, D_a), mask (B, T) bool with at least one True per clip; ``full``: known to be True everywhere."""
+    """visual (B, T, S, D_v), audio (B, T, D_a), mask (B, T) bool with at least one True per clip.
+
+    ``full``: whether the mask is known to be True everywhere.
+    """
 
     visual: Tensor
     audio: Tensor
