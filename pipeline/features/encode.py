@@ -22,7 +22,8 @@ from pipeline.features.card import Arriving, Card, CudaRuntime
 from pipeline.features.passes import PassEncoder, out_of_memory
 from pipeline.features.settings import FeatureSet
 from pipeline.machine import this_machine
-from pipeline.media.decoding import Job, load_decoded
+from pipeline.media.decoding import load_decoded
+from pipeline.media.job import Job
 
 EXTRACT_VERSION = 3  # raised by hand whenever a code change of an extraction moves the numbers
 CARD_VERSION = 1  # the same for numbers that move on a GPU only
