@@ -15,6 +15,7 @@ from pipeline.cache import file_sha256, fingerprint
 from pipeline.closure import digests
 from pipeline.errors import InputProblems
 from pipeline.features.store import MODALITIES, FeatureStore
+from pipeline.made_with import WORKING_SETTINGS
 from pipeline.methods import METHODS, Method, MethodConfig, create
 from pipeline.tasks import TASKS, Task
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
@@ -54,6 +55,16 @@ class RunInputs:
         name, settings = self.config.first_method or self.run.method, self.config.first.model_dump()
         return create(name, **shape_arguments(self.store.shapes), num_classes=len(self.classes), **settings)
 
+    def remark(self) -> str | None:
+        """A sentence if the method weighs positions and the features have only one; None otherwise."""
+        shape = self.store.shapes["visual"]
+        if not self.config.attends_to_positions or (len(shape) == 3 and shape[0] * shape[1] > 1):
+            return None
+        return (
+            f"{self.name}: {self.run.features} has one position per segment, so {self.run.method} trains without its spatial attention;"
+            " choose features with a map (pool: map), or mean it so"
+        )
+
     def split(self, name: str) -> SplitData:
         """Load a split to predict and score, with complete targets."""
         return load_split(self.store, self.index, self.classes, name, self.task, streams=self.config.streams)
@@ -72,7 +83,7 @@ class RunInputs:
         code = digests([Path(__file__).with_name("train.py"), *chosen_code(self.run, self.settings)], cut=TRAINING_PLUMBING)
         features = [file_sha256(self.store.directory / name) for name in ("index.parquet", "spec.json")]  # with keys of all features
         files = {setting: file_sha256(path) for setting, path in self.config.files.items()}
-        settings = self.run.model_dump(), self.settings, train.model_dump()
+        settings = self.run.model_dump(), self.settings, train.model_dump(exclude=WORKING_SETTINGS)
         return fingerprint(code, settings, features, files, self.annotations(), self.classes)
 
     def annotations(self) -> list[list[Any]]:

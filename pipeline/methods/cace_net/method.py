@@ -88,6 +88,10 @@ class CaceNetConfig(SuppressionConfig):
     psi: float = Field(0.3, ge=0, description="visual guidance of the audio, Eq. 6")
     cross_feedforward: int = Field(512, ge=1)
 
+    @property
+    def attends_to_positions(self) -> bool:
+        return self.guidance != "none"
+
 
 def temporal_encoder(config: CaceNetConfig, input_width: int, output_width: int) -> SegmentLSTM | SpikingSegments | None:
     """Build one modality's temporal encoder (Table S1)."""
@@ -135,7 +139,7 @@ class CaceNet(LocalizationMethod):
         """Guided and temporally encoded features: visual (B, T, D), audio (B, T, D_a), attention weights (B, T, S) or None."""
         visual, audio, weights = self.guidance(self.visual_input(inputs.visual), self.audio_input(inputs.audio), inputs.mask)
         if self.visual_temporal is not None and self.audio_temporal is not None:
-            visual, audio = self.visual_temporal(visual, inputs.mask), self.audio_temporal(audio, inputs.mask)
+            visual, audio = self.visual_temporal(visual, inputs.lengths), self.audio_temporal(audio, inputs.lengths)
         return visual, audio, weights
 
     def _outputs(self, inputs: Inputs, contrast_active: bool) -> Outputs:
@@ -153,12 +157,16 @@ class CaceNet(LocalizationMethod):
             class_logits = class_logits + config.gamma * modality_logits
         return Outputs(fused, modality_logits, audio_gate, visual_gate, event_logits, class_logits, weights)
 
+    def phase(self, progress: Progress) -> bool:
+        """Whether F_o and the contrast have started."""
+        start = CONTRAST_START * progress.epochs if self.config.variant == "released" else 0
+        return progress.epoch >= start
+
     def _switch_contrast(self, progress: Progress) -> bool:
         """Whether F_o is active: set the buffer from the progress in training, read it in evaluation."""
         if not self.training:
             return bool(self.contrast_active)
-        start = CONTRAST_START * progress.epochs if self.config.variant == "released" else 0
-        active = progress.epoch >= start
+        active = self.phase(progress)
         self.contrast_active.fill_(active)
         return active
 
