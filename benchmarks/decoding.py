@@ -20,9 +20,8 @@ from statistics import median
 
 import torch
 
-from benchmarks.extraction import SEGMENTS, Bench, Measured, find_clips, measured
+from benchmarks.extraction import Bench, Measured, find_clips, measured, plain_reading
 from pipeline.cache import Cache
-from pipeline.encoders import VisualEncoder, create
 from pipeline.media.decoding import decode_clips, load_decoded
 from pipeline.media.settings import MediaSettings
 
@@ -59,7 +58,7 @@ def decode_costs(files: list[Path], frames_per_second: float = 16.0, workers: in
     for _ in range(rounds):
         with tempfile.TemporaryDirectory() as root:
             costs.ours.append(hand_over(bench, Cache(root)))
-        costs.plain.append(transform(bench))
+        costs.plain.append(plain_reading(bench, Path()))
     return costs
 
 
@@ -73,25 +72,9 @@ def hand_over(bench: Bench, cache: Cache) -> Measured:
     def work() -> None:
         manifest = decode_clips(list(jobs.values()), [], bench.media)
         with ThreadPoolExecutor(bench.workers) as pool:
-            assert sum(pool.map(load, manifest["clip"])) == len(jobs) * SEGMENTS * bench.media.frames_per_segment(1.0)
+            assert sum(pool.map(load, manifest["clip"])) == len(jobs) * bench.frames_of_clip
 
     return measured(len(jobs), work)
-
-
-def transform(bench: Bench) -> Measured:
-    import decord
-
-    encoder = create(bench.encoder, weights="none")
-    assert isinstance(encoder, VisualEncoder)
-    frames_of_a_clip = SEGMENTS * bench.media.frames_per_segment(1.0)
-
-    def work() -> None:
-        for file in bench.files:
-            reader = decord.VideoReader(str(file))
-            chosen = torch.linspace(0, len(reader) - 1, frames_of_a_clip).round().int().tolist()
-            encoder.prepare(torch.from_numpy(reader.get_batch(chosen).asnumpy()))
-
-    return measured(len(bench.files), work)
 
 
 def main() -> None:
