@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from tqdm import tqdm
 
 from pipeline.batch import Batch
 from pipeline.datasets.base import count_lines
@@ -29,6 +28,7 @@ from pipeline.tasks import Task
 from pipeline.training.data import SplitData
 from pipeline.training.live import NOT_FINITE, LiveMetrics, save_not_finite
 from pipeline.training.predictions import not_finite_clips, predictions, score_split
+from pipeline.training.progress import Bar, Epochs
 from pipeline.training.settings import TrainSettings
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
@@ -54,16 +54,16 @@ class Trainer(ResumableLoop[TrainingState]):
     Args:
         method: freshly built, its weights initialized under the seed.
         task: decides and scores predictions.
-        train, validation: on the device already; with an empty ``validation`` the last epoch is kept.
+        train, validation: placed for the device already; with an empty ``validation`` the last epoch is kept.
         watched: a split (test) whose headline metric is recorded after every epoch, for the papers' protocol; it selects nothing.
         checkpoint: file to resume from and to write to.
         live: directory of the live metrics (DVCLive).
-        bar: factory of the progress bar, called like tqdm.
+        bar: factory of the progress bar, called like :class:`Bar`.
     """
 
     def __init__(
         self, fabric: Fabric, method: Method, task: Task, train: SplitData, validation: SplitData, settings: TrainSettings,
-        checkpoint: Path, live: Path, name: str, watched: SplitData | None = None, bar: Callable[..., Any] = tqdm,
+        checkpoint: Path, live: Path, name: str, watched: SplitData | None = None, bar: Callable[..., Any] = Bar,
     ) -> None:  # fmt: skip
         if not len(train):
             raise PipelineError(f"{name}: no row of the training split has features; check the index and the status of the clips")
@@ -98,15 +98,17 @@ class Trainer(ResumableLoop[TrainingState]):
         self._restore()
         (self.live / NOT_FINITE).unlink(missing_ok=True)  # left by an earlier start
         self.started = time.monotonic() - self.state.seconds
-        live = LiveMetrics(self.live, resume=self.state.epoch > 0)
-        bar = self.bar(desc=self.name, total=self.epochs, initial=self.state.epoch, disable=None)
+        live = LiveMetrics(self.live, self.state.history, self.settings.loggers)
+        bar = self.bar(desc=self.name, total=self.epochs, initial=self.state.epoch)
+        epochs = Epochs(self.task.HEADLINE, self.recipe.selection, self.epochs, self.state.epoch)
 
         def show() -> None:
             live.log(self.state.history[-1])
-            bar.update()
+            bar.epoch(*epochs.told(self.state.history, self.state.best_epoch))
 
         with self.watching(), live, bar:
             self.run_epochs(show)
+            bar.say(epochs.summary(self.state.history, self.state.best_epoch, time.monotonic() - self.started))
         if self.state.best_weights is None:
             raise PipelineError(
                 f"{self.name}: no epoch can be kept; lower the learning rate or check the clips: {'; '.join(self.state.faults)}"
@@ -120,9 +122,8 @@ class Trainer(ResumableLoop[TrainingState]):
         return self.state
 
     def in_order(self) -> Iterator[tuple[Batch, Any]]:
-        """Yield the training split in row order, in batches."""
-        for rows in torch.arange(len(self.train)).split(self.recipe.batch_size):
-            yield self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
+        """Yield the batches of the training split in row order."""
+        return self.train.batches(torch.arange(len(self.train)).split(self.recipe.batch_size), self.dtype)
 
     def steps(self) -> Iterator[int]:
         """Run the remaining steps of the epoch. In means, the smaller last batch is weighted by its number of clips."""
@@ -131,14 +132,14 @@ class Trainer(ResumableLoop[TrainingState]):
             state.order, state.position, state.sums = torch.randperm(len(self.train)), 0, {}
             state.taken = 0
         self.model.train()
-        while state.position < len(self.train):
-            rows = state.order[state.position : state.position + self.recipe.batch_size]
-            self._step(rows, Progress(state.epoch, self.epochs, state.position // self.recipe.batch_size))
+        size = self.recipe.batch_size
+        chunks = [state.order[start : start + size] for start in range(state.position, len(self.train), size)]
+        for rows, (batch, targets) in zip(chunks, self.train.batches(chunks, self.dtype), strict=True):
+            self._step(rows, batch, targets, Progress(state.epoch, self.epochs, state.position // size))
             yield len(rows)
 
-    def _step(self, rows: Tensor, progress: Progress) -> None:
+    def _step(self, rows: Tensor, batch: Batch, targets: Any, progress: Progress) -> None:
         """Take all steps of the method on one batch; stop at a loss or gradient that is not finite."""
-        batch, targets = self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
         steps, taken = self.method.steps(batch, targets, progress), []
         while True:
             with self.fabric.autocast():  # not around the backward pass, which has its own precision
@@ -230,7 +231,7 @@ class Trainer(ResumableLoop[TrainingState]):
         if clips := not_finite_clips(scores, self.validation):
             (line,) = count_lines("thresholds cannot be selected, scores are not finite, of the validation clips", clips)
             raise PipelineError(f"{self.name}: {line}")
-        return self.method.calibrated(scores, self.validation.targets.to("cpu"), self.validation.features.mask.cpu())
+        return self.method.calibrated(scores, self.validation.targets.to("cpu"), self.validation.mask)
 
     def _selected(self, metrics: dict[str, Any]) -> float:
         """The metric that the recipe selects by; higher is better.
@@ -251,7 +252,7 @@ class Trainer(ResumableLoop[TrainingState]):
         return {name: stateful.state_dict() for name, stateful in self._stateful().items()}
 
     def _restore(self) -> None:
-        content = self.resume(self.train.features.visual.device)
+        content = self.resume(self.train.device)
         if content is not None:
             for name, stateful in self._stateful().items():
                 stateful.load_state_dict(content[name])

@@ -15,6 +15,7 @@ from pipeline.cache import file_sha256, fingerprint
 from pipeline.closure import digests
 from pipeline.errors import InputProblems
 from pipeline.features.store import MODALITIES, FeatureStore
+from pipeline.made_with import WORKING_SETTINGS
 from pipeline.methods import METHODS, Method, MethodConfig, create
 from pipeline.tasks import TASKS, Task
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
@@ -55,15 +56,15 @@ class RunInputs:
         return create(name, **shape_arguments(self.store.shapes), num_classes=len(self.classes), **settings)
 
     def split(self, name: str) -> SplitData:
-        """Load a split to predict and score, with complete targets."""
+        """A split to predict and score, with complete targets."""
         return load_split(self.store, self.index, self.classes, name, self.task, streams=self.config.streams)
 
     def training_split(self) -> SplitData:
-        """Load the training split, its targets restricted to the labels that the method's supervision allows."""
+        """The training split, its targets restricted to the labels that the method's supervision allows."""
         streams, labels = self.config.streams, self.config.label_streams
         told = self.config.training_labels
         data = load_split(self.store, self.index, self.classes, "train", self.task, told, (*streams, *labels))
-        if problems := label_stream_problems(data, labels):
+        if problems := label_stream_problems(data, {name: data.stored.read(name) for name in labels}):
             raise InputProblems(f"{self.name}: labels of segments in {self.store.directory}", problems)
         return data
 
@@ -72,7 +73,7 @@ class RunInputs:
         code = digests([Path(__file__).with_name("train.py"), *chosen_code(self.run, self.settings)], cut=TRAINING_PLUMBING)
         features = [file_sha256(self.store.directory / name) for name in ("index.parquet", "spec.json")]  # with keys of all features
         files = {setting: file_sha256(path) for setting, path in self.config.files.items()}
-        settings = self.run.model_dump(), self.settings, train.model_dump()
+        settings = self.run.model_dump(), self.settings, train.model_dump(exclude=WORKING_SETTINGS)
         return fingerprint(code, settings, features, files, self.annotations(), self.classes)
 
     def annotations(self) -> list[list[Any]]:
