@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.tasks import Task
 from pipeline.tasks.labels import Labels, VideoTargets
-from pipeline.training.streams import Features, Stored, sent
+from pipeline.training.streams import Features, Stored
 
 CPU = torch.device("cpu")
 
@@ -28,7 +28,7 @@ class SplitData:
 
     stored: the features of all N rows in the store; features: where batches take them from, in the stored dtype.
     targets: the task's targets over all N rows.
-    mask: (N, T), bool; False where a segment lies beyond the end of its clip. It is on the CPU, whatever the device of the rest.
+    mask: (N, T), bool; False where a segment lies beyond the end of its clip. On the CPU, and on the device as ``mask_there``.
     rows: (N,) annotation row numbers; clips: (N,) clip ids.
     missing: ids of labelled clips without features, left out (their status gives the reason).
     num_classes: C, without background; segment_seconds: length of a segment.
@@ -43,21 +43,26 @@ class SplitData:
     missing: list[str]
     num_classes: int
     segment_seconds: float
-    device: torch.device = CPU
+    mask_there: Tensor
+
+    @property
+    def device(self) -> torch.device:
+        return self.mask_there.device
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def to(self, device: torch.device, features: Features) -> SplitData:
         """Move the targets to a device where the features are, or to which they come."""
-        return replace(self, features=features, targets=self.targets.to(device), device=device)
+        return replace(self, features=features, targets=self.targets.to(device), mask_there=self.mask.to(device))
 
     def batches(self, chunks: Iterable[Tensor], dtype: torch.dtype) -> Iterator[tuple[Batch, Any]]:
         """Yield features (in the working ``dtype``) and targets of each chunk of row numbers, which are on the CPU."""
         for chunk in self.features.chunks(chunks):
-            mask, streams = self.mask[chunk.rows], {stream: values.to(dtype) for stream, values in chunk.streams.items()}
+            streams, there = {stream: values.to(dtype) for stream, values in chunk.streams.items()}, chunk.there
             visual, audio = streams.pop("visual"), streams.pop("audio")
-            yield Batch(visual, audio, sent(mask, self.device), streams, bool(mask.all())), self.targets[chunk.there]
+            full = bool(self.mask[chunk.rows].all())  # asked on the host: a GPU would have to end its work first
+            yield Batch(visual, audio, self.mask_there[there], streams, full), self.targets[there]
 
 
 def load_split(
@@ -95,7 +100,7 @@ def load_split(
     rows = [int(row) for row in present["row"]]
     if isinstance(targets, VideoTargets):
         targets = replace(targets, rows=torch.tensor(rows, dtype=torch.int64))
-    return SplitData(stored, stored, mask, targets, rows, clips, missing, len(classes), seconds)
+    return SplitData(stored, stored, mask, targets, rows, clips, missing, len(classes), seconds, mask)
 
 
 def label_stream_problems(data: SplitData, streams: Mapping[str, Tensor]) -> list[str]:

@@ -146,7 +146,7 @@ class Stored:
         return (count, self.store.segments, *self.store.shapes[stream])
 
     def _memory(self, count: int) -> Streams:
-        """Memory for some rows, from numpy: under deterministic algorithms, torch would fill it first."""
+        """Memory for some rows."""
         dtype = self.store.spec["dtype"]
         return {stream: torch.from_numpy(np.empty(self._shape(stream, count), dtype)) for stream in self.streams}
 

@@ -13,7 +13,7 @@ import torch
 from lightning_fabric import Fabric
 
 from pipeline.cache import file_sha256
-from pipeline.devices import choose_device, use_threads
+from pipeline.devices import choose_device, use_deterministic_kernels, use_precision, use_threads
 from pipeline.machine import joined
 from pipeline.made_with import WORKING_SETTINGS, publishable
 from pipeline.methods import Method
@@ -111,10 +111,11 @@ class RunTraining:
             features: shared ones, or whether to load them into memory; None decides by what is free.
             at_once: number of seeds that train side by side.
         """
-        torch.use_deterministic_algorithms(True, warn_only=True)
         use_threads(settings.threads)
         device = choose_device(settings.device)
-        fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.precision)
+        use_deterministic_kernels(device)
+        use_precision(device, settings.precision)
+        fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.of_fabric)
         splits = training_splits(inputs, settings)
         resident = fits(feature_bytes(splits), device, settings.resident_gb) if features is None else bool(features)
         to_lower = memory_settings(inputs, splits, resident, at_once)
