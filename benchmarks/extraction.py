@@ -110,7 +110,7 @@ def decode_only(bench: Bench, root: Path) -> Measured:
     def work() -> None:
         clips = extraction.plan.clips(decode_clips(list(jobs.values()), [], bench.media))
         assert len(clips) == len(jobs), "a clip of the benchmark does not decode"
-        with Lanes(extraction.encoder.device, bench.workers) as lanes:
+        with Lanes(bench.workers, extraction.encoder.card) as lanes:
             for _ in ahead(lambda clip: lanes.load(extraction.encoder.prepare, clip), clips, bench.workers + 1):
                 pass
 
@@ -132,7 +132,7 @@ def encode_only(bench: Bench, root: Path, precision: str = "float32") -> Measure
     total = len(bench.files) * bench.frames_of_clip
 
     def work() -> None:
-        with Lanes(extraction.encoder.device, bench.workers) as lanes:
+        with Lanes(bench.workers, extraction.encoder.card) as lanes:
             for _ in ahead(lambda _: lanes.encode(passes, rows), range(round(total / passes.size)), 3):
                 pass
 
