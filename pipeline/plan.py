@@ -9,8 +9,9 @@ from __future__ import annotations
 import inspect
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.cache import file_sha256
 from pipeline.closure import PLUMBING, digests
@@ -19,6 +20,7 @@ from pipeline.encoders import ENCODERS
 from pipeline.encoders.weights import own_file
 from pipeline.errors import InputProblems
 from pipeline.features.settings import EncoderChoice
+from pipeline.made_with import WORKING_SETTINGS
 from pipeline.methods import METHODS
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
 
@@ -33,21 +35,24 @@ class Choice:
     code: the chosen source files; what they import is added.
     files: named files, by the path of the setting that names them.
     cut: modules that cannot change its numbers.
+    settings: of the block ``train``, without those that change no number: DVC would rerun all runs for any of the block.
     """
 
     place: str
     code: list[Path]
     files: Mapping[str, Path]
     cut: Mapping[str, str]
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 def choices(params: Params) -> Iterator[Choice]:
     """Yield the choices of every entry of ``runs`` (for training and for evaluation), ``features`` and ``finetune``."""
+    settings_of_train = {"train": params.train.model_dump(mode="json", exclude=WORKING_SETTINGS)}
     for name, run in params.runs.items():
         settings = params.method_settings(name)
         code, files = chosen_code(run, settings), named_files(params, name)
-        yield Choice(f"train/{name}", code, files, TRAINING_PLUMBING)
-        yield Choice(f"evaluate/{name}", code, {}, PLUMBING)
+        yield Choice(f"train/{name}", code, files, TRAINING_PLUMBING, settings_of_train)
+        yield Choice(f"evaluate/{name}", code, {}, PLUMBING, settings_of_train)
     for stage, entries in (("extract", params.features), ("finetune", params.finetune)):
         for name, entry in entries.items():
             block = "features" if stage == "extract" else stage
@@ -92,7 +97,7 @@ def write_plan(params: Params, directory: Path) -> None:
         raise InputProblems("params.yaml", problems)
     for choice in choices(params):
         files = {setting: file_sha256(path) for setting, path in choice.files.items()}
-        write_json(directory / f"{choice.place}.json", {"code": digests(choice.code, cut=choice.cut), "files": files})
+        write_json(directory / f"{choice.place}.json", {"code": digests(choice.code, cut=choice.cut), "files": files, **choice.settings})
         for setting, path in choice.files.items():
             link = directory / "files" / setting
             link.parent.mkdir(exist_ok=True)
