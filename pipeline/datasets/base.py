@@ -9,7 +9,7 @@ import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,6 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.cache import file_sha256
 from pipeline.datasets.files import match_files
-from pipeline.errors import InputProblems
 from pipeline.registry import Registry
 from pipeline.settings import Settings
 from pipeline.tables import intact, read_schema, read_table, write_table
@@ -28,6 +27,7 @@ from pipeline.text import read_text, text_lines
 Modality = Literal["av", "audio", "visual"]
 SegmentRule = Literal["half", "touch"]  # see pipeline.datasets.segments
 Split = Literal["train", "val", "test", "none", "negative"]  # negative: without any event, only for weak training
+UNCUT = frozenset({"ave", "llp", "unav100"})  # kinds whose files hold one window each
 NO_CLIPS = Path("data/none")  # stands for no raw clips, so that DVC has a path to depend on
 
 
@@ -44,6 +44,10 @@ class DatasetSettings(Settings):
     segment_rule: SegmentRule = Field(
         "half", description="an event covers a segment that is at least half its own | touch: any of it, as UWAV's grid of UnAV-100"
     )
+    windows: Literal["first", "all"] = Field(
+        "first",
+        description="of a film longer than segments * segment_seconds, read the first window alone | all, each a clip with its labels",
+    )
     split: Literal["official", "match"] = Field(
         "official", description="ave: trainSet.txt ... or train_order.h5 ... | *_order_match.h5, the subsets of cross-modality localization"
     )
@@ -58,6 +62,13 @@ class DatasetSettings(Settings):
         kind = "llp" if info.field_name == "audio_truth" else "ave"
         if info.data.get("kind", kind) != kind:
             raise ValueError(f"only the data set kind {kind} has this setting")
+        return value
+
+    @field_validator("windows")
+    @classmethod
+    def _of_films(cls, value: str, info: ValidationInfo) -> str:
+        if value == "all" and info.data.get("kind") in UNCUT:
+            raise ValueError(f"a file of {info.data['kind']} holds one window; films of your own (kind: folder) can be cut into several")
         return value
 
     @property
@@ -111,20 +122,6 @@ class Index:
 
 
 DATASETS: Registry = Registry("dataset kind")
-
-
-def build_index(settings: DatasetSettings) -> Index:
-    """Read the annotations and find the files.
-
-    Raises:
-        UnknownName: no such kind.
-        InputProblems: every malformed line of the annotations at once, with file and line.
-    """
-    reader = DATASETS.get(settings.kind)
-    if not settings.clips.is_dir():
-        advice = f"put the clips there, correct the path, or set it to {NO_CLIPS} to import features without clips"
-        raise InputProblems("dataset.clips", [f"{settings.clips} is not a directory; {advice}"])
-    return replace(reader(settings), segment_rule=settings.segment_rule)
 
 
 def expected_files(rows: pd.DataFrame, settings: DatasetSettings) -> pd.DataFrame:

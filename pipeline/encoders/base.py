@@ -99,7 +99,10 @@ class VisualEncoder(Encoder):
         """
 
     def arrange(self, frames: Tensor, per_segment: int = 1) -> Tensor:
-        """Give each item its frames: (F, H, W, 3), or (T, per_segment, H, W, 3) for an encoder of whole segments.
+        """Give each item its frames.
+
+        Returns:
+            (F, H, W, 3); or (T, per_segment, H, W, 3) for an encoder of whole segments.
 
         Raises:
             PipelineError: F is not a multiple of ``per_segment``.
@@ -113,7 +116,7 @@ class VisualEncoder(Encoder):
 
     @property
     def prepares_on_device(self) -> bool:
-        """Whether :meth:`prepare_on_device` can do the work of ``prepare``, with the same bytes; frames then cross to a GPU as they are."""
+        """Whether :meth:`prepare_on_device` gives the bytes of ``prepare``; frames then cross to a GPU as they are."""
         return False
 
     def prepare_on_device(self, rows: Tensor) -> Tensor:

@@ -91,10 +91,10 @@ class ImageTransform:
         return image.normalize(image.to_dtype(pixels, torch.float32, scale=True), list(self.mean), list(self.std)).contiguous()
 
     def on_device(self, frames: Tensor) -> Tensor:
-        """Transform frames where they lie, (F, H, W, 3) uint8 to (F, 3, size, size) float32, channels last; waits for no device.
+        """Transform frames where they lie, (F, H, W, 3) uint8 to (F, 3, size, size) float32, channels last.
 
-        The bytes are those of :meth:`__call__` on a CPU with AVX2. (On other CPUs torchvision resizes bilinearly in float32, at most one
-        grey level apart.)
+        Only queues work on a GPU. The bytes are those of :meth:`__call__` on a CPU with AVX2. (On other CPUs torchvision resizes bilinearly
+        in float32, at most one grey level apart.)
         """
         _check(frames)
         mean, std = _normalisation(self.mean, self.std, frames.device)
@@ -130,7 +130,7 @@ def _central(frames: Tensor, height: int, width: int) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _normalisation(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Mean and deviation as tensors (3,) that lie on the device already: copying them for every pass would wait for the one before."""
+    """Mean and deviation as tensors (3,) on the device; copying them for every pass would wait for the last."""
     return torch.tensor(mean).to(device), torch.tensor(std).to(device)
 
 

@@ -41,7 +41,7 @@ def _along(frames: Tensor, axis: int, size: int, interpolation: Interpolation) -
 
 @lru_cache(maxsize=256)
 def _on_device(size: int, target: int, interpolation: Interpolation, device: torch.device) -> tuple[Tensor, Tensor, int]:
-    """:func:`taps` as tensors, one row a tap; kept, because frames of few sizes follow one another and every copy costs a wait."""
+    """:func:`taps` as tensors on the device, one row a tap; kept, since many frames have the same size."""
     places, weights, bits = taps(size, target, interpolation)
     rows = (torch.from_numpy(np.ascontiguousarray(each.T)).to(device, non_blocking=True) for each in (places, weights))
     return next(rows), next(rows), bits

@@ -1,4 +1,4 @@
-"""A GPU that never waits: rows come in and features go out on streams of their own, while passes compute on a third.
+"""A GPU that never waits: rows come in and features go out on two streams while a third computes.
 
 Everything here only queues work on the device and returns; the host waits in two places, for a pass when too many are queued
 (:meth:`Card.one_pass`) and for features that are needed now (:meth:`Arriving.result`). One thread queues; any thread may pin and wait.
@@ -29,7 +29,7 @@ class Runtime(Protocol):
         ...
 
     def mark(self, stream: Any) -> Any:
-        """Put a mark behind the work that is queued on a stream; it is reached when that work is done, and notes the time."""
+        """Mark the end of the work queued on a stream; the mark is reached, and timed, when that is done."""
         ...
 
     def after(self, stream: Any, mark: Any) -> None:
@@ -49,11 +49,11 @@ class Runtime(Protocol):
         ...
 
     def upload(self, tensor: Tensor, stream: Any, user: Any) -> Tensor:
-        """Queue a copy to the device on ``stream``; its memory is not given to another tensor before ``user`` is done with it."""
+        """Queue a copy to the device on ``stream``; its memory is reused only when ``user`` is done with it."""
         ...
 
     def download(self, tensor: Tensor, stream: Any) -> Tensor:
-        """Queue a copy to pinned memory on ``stream``; the tensor's memory is not given to another one before that is done."""
+        """Queue a copy to pinned memory on ``stream``; the tensor's memory is reused only when that is done."""
         ...
 
 
@@ -151,7 +151,7 @@ class Card:
         self._queued.append((start, self.runtime.mark(computing)))
 
     def fetch(self, tensor: Tensor) -> Arriving:
-        """Queue a copy of what the calling thread's stream computes to pinned memory; the passes behind it do not wait for it."""
+        """Queue a copy of what the calling thread's stream computes to pinned memory; later passes do not wait for it."""
         self.runtime.after(self._outward, self.runtime.mark(self.runtime.computing()))
         here = self.runtime.download(tensor, self._outward)
         return Arriving(self.runtime, here, self.runtime.mark(self._outward))

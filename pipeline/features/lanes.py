@@ -107,7 +107,7 @@ class Lanes:
         return self._encoding.submit(self._timed, "encoding", function, *arguments)
 
     def reduce(self, function: Callable[..., Result], *arguments: Any) -> Future[Result]:
-        """Run a short piece of work on what passes returned: behind the passes on a GPU, at once on a CPU."""
+        """Run short work on what passes returned: behind the passes on a GPU, at once on a CPU."""
         if self.card:
             return self.encode(function, *arguments)
         done: Future[Result] = Future()

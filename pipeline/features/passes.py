@@ -29,7 +29,7 @@ Owner = TypeVar("Owner")
 
 @dataclass(frozen=True)
 class Pass(Generic[Owner]):
-    """The rows of one pass, in ``pieces`` (N, *input), and their owners in order: (owner, number of rows), one a piece."""
+    """The rows of one pass in pieces, (N, *input) each, and every piece's share: (owner, number of rows)."""
 
     pieces: list[Tensor]
     shares: list[tuple[Owner, int]]
@@ -89,9 +89,9 @@ class PassEncoder:
         return self.launch([rows]).cpu()
 
     def launch(self, pieces: Sequence[Tensor]) -> Tensor:
-        """Encode (N, *input), given in pieces, to (N, *output_shape), float32 on the device; with a card it only queues the work.
+        """Encode (N, *input), given in pieces, to (N, *output_shape), float32 on the device.
 
-        Pieces of uint8 are frames, arranged for :meth:`~pipeline.encoders.base.VisualEncoder.prepare_on_device`.
+        With a card this only queues the work. Pieces of uint8 are frames as ``VisualEncoder.arrange`` gives them, prepared on the device.
         When memory runs out, the pass is halved and the work goes on; the numbers stay the same up to float32 rounding. (A device's memory
         is taken when work is queued, not when it runs, so a pass that does not fit fails here.)
 
@@ -117,7 +117,7 @@ class PassEncoder:
             tqdm.write(f"extract: {self.encoder.name}: {size} rows do not fit into the memory of {self.device}; going on with {self._fits}")
 
     def make_room(self) -> None:
-        """Wait for the passes on the device, whose memory is free after that, and give back what torch keeps for later."""
+        """Wait for the passes on the device, and give back the memory that torch keeps for later ones."""
         if self.card:
             self.card.finish()
         torch.cuda.empty_cache()

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.cache import fingerprint
 from pipeline.encoders import Encoder, VisualEncoder
-from pipeline.features.encode import CARD_VERSION, EXTRACT_VERSION, KIND, Clip, ClipEncoder
+from pipeline.features.encode import EXTRACT_VERSION, KIND, Clip, ClipEncoder
 from pipeline.media.clip import GOOD
 from pipeline.media.job import Job
 
@@ -32,7 +32,7 @@ class ExtractionPlan:
         """Turn one line of the manifest into a clip with its cache keys."""
         job, settings = self.jobs[verdict["clip"]], self.encoder.settings
         how = (settings.dtype, settings.precision)
-        where = () if self.encoder.device.type == "cpu" else (self.encoder.device.type, CARD_VERSION)
+        where = () if self.encoder.device.type == "cpu" else (self.encoder.device.type,)
         keys = {
             modality: fingerprint(EXTRACT_VERSION, job.key, encoder.spec(), how, self.encoder.passes[modality].size, *where)
             for modality, encoder in self.encoder.encoders.items()

@@ -165,15 +165,6 @@ def summary(manifest: pd.DataFrame) -> str:
     return f"{len(manifest)} clips: " + ", ".join(f"{count} {status}" for status, count in counts.most_common())
 
 
-def longer_than_window(manifest: pd.DataFrame, jobs: Mapping[str, Job]) -> int:
-    """Count the clips that last at least half a segment beyond their window."""
-    count = 0
-    for clip, duration in zip(manifest["clip"], manifest["duration"], strict=True):
-        job = jobs.get(clip)
-        count += job is not None and duration >= job.start + (job.segments + 0.5) * job.segment_seconds  # False for NaN
-    return count
-
-
 def check_bad_share(manifest: pd.DataFrame, limit: float) -> None:
     """Fail if too many clips are bad.
 

@@ -27,8 +27,8 @@ def predictions(model: Any, task: Task, data: SplitData, dtype: torch.dtype, bat
     """Predict all N rows: (scores, labels decided by the task), both on the CPU and in row order."""
     model.eval()
     chunks = torch.arange(len(data)).split(batch_size)
-    parts = [model.predict(batch).to("cpu") for batch, _ in data.batches(chunks, dtype)]
-    scores = type(parts[0]).concatenate(parts)
+    parts = [model.predict(batch) for batch, _ in data.batches(chunks, dtype)]
+    scores = type(parts[0]).concatenate(parts).to("cpu")  # at once: every copy to the host waits for the device
     return scores, task.decide(scores, data.mask)
 
 

@@ -44,6 +44,8 @@ def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live:
     """
     check_loggers(settings.loggers)
     left = [seed for seed in inputs.run.seeds if not is_trained(directory, seed)]
+    if left and (remark := inputs.remark()):
+        print(remark, flush=True)
     if (at_once := min(seeds_at_once, len(left))) > 1:
         features = features_for_seeds(inputs, settings, at_once)
         train_side_by_side(partial(train_alone, inputs, settings, directory, live, features, at_once), inputs.name, left, at_once)

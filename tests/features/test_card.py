@@ -182,16 +182,14 @@ def test_clips_in_the_making_are_taken_a_few_ahead(tmp_path):
     assert max(most) <= 10  # 3 loaded, 2 + 2 passes of 4 rows, 4 on their way back, what is in hand
 
 
-def test_a_gpus_numbers_have_keys_of_their_own(tmp_path, monkeypatch):
+def test_a_gpus_numbers_have_keys_of_their_own(tmp_path):
+    """Also where its passes are as small as a CPU's."""
     world = World(tmp_path, contents=(0,))
     plan = Extraction(SETTINGS, world.jobs, world.cache, 1).plan
-    keys = [plan.clip(world.verdicts[0]).keys]
+    here = plan.clip(world.verdicts[0]).keys
     plan.encoder.device = torch.device("cuda")
-    keys.append(plan.clip(world.verdicts[0]).keys)
-    monkeypatch.setattr("pipeline.features.plan.CARD_VERSION", 99)
-    keys.append(plan.clip(world.verdicts[0]).keys)
-    for modality in ("visual", "audio"):
-        assert len({each[modality] for each in keys}) == 3
+    there = plan.clip(world.verdicts[0]).keys
+    assert not set(here.values()) & set(there.values())
 
 
 @pytest.mark.parametrize(("precision", "product"), [("float32", "ieee"), ("tf32", "tf32"), ("bfloat16", "ieee")])
