@@ -5,8 +5,8 @@ python -m benchmarks.extraction --memory --count 300 --encoder NAME
 
 Every round measures these jobs one after another on the same clips, with random weights (speed does not depend on them):
     decode      files -> decoded clips in a fresh cache (child processes) -> frames prepared for the encoder; no encoding
-    encode      random tensors, as many rows as the clips have, through the encoder in an extraction's passes; no input
-    end to end  the decode stage and the extraction into a fresh cache and a store
+    encode      random frames (on a CPU, prepared ones), as many as the clips have, in an extraction's passes; no input
+    end to end  the decode stage and the extraction into a fresh cache and a store; with a GPU, both at once
     bf16        end to end with precision: bfloat16
     decord      decord -> the transform, one clip at a time: what a plain script spends on reading
     plain       decord -> the transform -> the network, one clip at a time, float32, torch's own threads
@@ -136,8 +136,7 @@ def encode_only(bench: Bench, root: Path, precision: str = "float32") -> Measure
         with Lanes(bench.workers, card) as lanes:
             for _ in ahead(lambda _: lanes.encode(passes.launch, [rows]), range(round(total / passes.size)), 3):
                 pass
-            if card:
-                card.finish()
+            lanes.throughput(0)  # waits for what a GPU has queued
 
     return measured(len(bench.files), work)
 
@@ -149,7 +148,12 @@ def end_to_end(bench: Bench, root: Path, precision: str = "float32") -> Measured
     prepared(extraction)
     store = root / "store"
     store.mkdir(parents=True)
-    return measured(len(jobs), lambda: extraction.run(decode_clips(list(jobs.values()), [], bench.media), store))
+
+    def work() -> None:
+        at_once = extraction.encoder.card is not None
+        extraction.run(extraction.decode([], bench.media) if at_once else decode_clips(list(jobs.values()), [], bench.media), store)
+
+    return measured(len(jobs), work)
 
 
 def plain_frames(file: Path, count: int) -> torch.Tensor:

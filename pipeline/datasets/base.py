@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -160,7 +161,7 @@ def write_index(index: Index, directory: Path, settings: DatasetSettings | None 
     """Write ``index.parquet`` (the annotation rows, with size and sha256 of their files), ``classes.json`` and ``health.json``.
 
     Args:
-        settings: its folders outside the project are left out of the written paths: :func:`published_path`.
+        settings: its folders are left out of the written paths (:func:`published_path`), so moving them changes nothing here.
 
     Returns:
         The health lines, including those that follow from the files' bytes.
@@ -178,10 +179,10 @@ def write_index(index: Index, directory: Path, settings: DatasetSettings | None 
         }
         for number, row in enumerate(index.rows)
     ]  # fmt: skip
-    folders = [folder for folder in (clips, settings.annotations if settings else None) if folder is not None and folder.is_absolute()]
     health = [*index.health, *equal_bytes(index.rows, hashes)]
-    for folder in folders:
-        health = [line.replace(f"{folder.as_posix()}/", "") for line in health]
+    for folder in (settings.clips, settings.annotations) if settings else ():
+        start = re.compile(rf"(?<![\w./-]){re.escape(folder.as_posix())}/")
+        health = [start.sub("", line) for line in health]
     for name, lines in ((CLASSES, index.classes), (HEALTH, health)):
         (directory / name).write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     beside = {name: file_sha256(directory / name) for name in (CLASSES, HEALTH)}
@@ -211,18 +212,15 @@ def equal_bytes(rows: Sequence[Row], hashes: Mapping[str, str | None]) -> list[s
 
 
 def published_path(file: str | None, clips: Path | None) -> str | None:
-    """A file's path without this machine's folders: relative to the project's root or, outside it, to the clips directory."""
-    if not isinstance(file, str) or clips is None or not Path(file).is_absolute():  # pandas has NaN where there is none
+    """A file's path relative to the clips directory, wherever that is."""
+    if not isinstance(file, str) or clips is None or not Path(file).is_relative_to(clips):  # pandas has NaN where there is none
         return file
-    root = Path.cwd() if Path(file).is_relative_to(Path.cwd()) else clips
-    return Path(file).relative_to(root).as_posix()
+    return Path(file).relative_to(clips).as_posix()
 
 
 def local_path(file: str | None, clips: Path | None) -> str | None:
     """Path on this machine of a file named by :func:`published_path`."""
-    if not isinstance(file, str) or clips is None or not clips.is_absolute() or clips.is_relative_to(Path.cwd()):
-        return file
-    return (clips / file).as_posix()
+    return file if not isinstance(file, str) or clips is None else (clips / file).as_posix()
 
 
 def _readable_sha256(path: str) -> str | None:
