@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -34,28 +34,27 @@ class Choice:
 
     place: path of its JSON, without suffix.
     code: the chosen source files; what they import is added.
-    weights: what says which files are the encoders' published weights, by name.
     files: named files, by the path of the setting that names them.
     cut: modules that cannot change its numbers.
-    settings: of the block ``train``, without those that change no number: DVC would rerun all runs for any of the block.
+    more: ``weights``, what says which files are the encoders' published weights, by name; or ``train``, the settings of that block without
+        those that change no number (DVC itself would rerun all runs for any of the block).
     """
 
     place: str
     code: list[Path]
     files: Mapping[str, Path]
     cut: Mapping[str, str]
-    weights: Mapping[str, Sequence[object]] = field(default_factory=dict)
-    settings: Mapping[str, Any] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def choices(params: Params) -> Iterator[Choice]:
     """Yield the choices of every entry of ``runs`` (for training and for evaluation), ``features`` and ``finetune``."""
-    settings_of_train = {"train": params.train.model_dump(mode="json", exclude=WORKING_SETTINGS)}
+    of_train = {"train": params.train.model_dump(mode="json", exclude=WORKING_SETTINGS)}
     for name, run in params.runs.items():
         settings = params.method_settings(name)
         code, files = chosen_code(run, settings), named_files(params, name)
-        yield Choice(f"train/{name}", code, files, TRAINING_PLUMBING, settings_of_train)
-        yield Choice(f"evaluate/{name}", code, {}, PLUMBING, settings_of_train)
+        yield Choice(f"train/{name}", code, files, TRAINING_PLUMBING, of_train)
+        yield Choice(f"evaluate/{name}", code, {}, PLUMBING, of_train)
     for stage, entries in (("extract", params.features), ("finetune", params.finetune)):
         for name, entry in entries.items():
             block = "features" if stage == "extract" else stage
@@ -63,7 +62,7 @@ def choices(params: Params) -> Iterator[Choice]:
             code = [Path(inspect.getfile(ENCODERS.get(choice.encoder))) for choice in encoders.values()]
             files = {place: path for prefix, choice in encoders.items() for place, path in own_weights(prefix, choice)}
             weights = {name: facts for choice in encoders.values() for name, facts in published_weights(choice.encoder).items()}
-            yield Choice(f"{stage}/{name}", code, files, PLUMBING, weights)
+            yield Choice(f"{stage}/{name}", code, files, PLUMBING, {"weights": weights} if weights else {})
 
 
 def named_files(params: Params, name: str) -> dict[str, Path]:
@@ -110,10 +109,7 @@ def write_plan(params: Params, directory: Path) -> None:
         raise InputProblems("params.yaml", problems)
     for choice in choices(params):
         files = {setting: file_sha256(path) for setting, path in choice.files.items()}
-        content: dict[str, object] = {"code": digests(choice.code, cut=choice.cut), "files": files}
-        content |= {"weights": choice.weights} if choice.weights else {}
-        content |= choice.settings
-        write_json(directory / f"{choice.place}.json", content)
+        write_json(directory / f"{choice.place}.json", {"code": digests(choice.code, cut=choice.cut), "files": files, **choice.more})
         for setting, path in choice.files.items():
             link = directory / "files" / setting
             link.parent.mkdir(exist_ok=True)

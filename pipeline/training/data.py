@@ -26,15 +26,14 @@ CPU = torch.device("cpu")
 class SplitData:
     """The rows of a split that have features.
 
-    stored: the features of all N rows in the store; features: where batches take them from, in the stored dtype.
-    targets: the task's targets over all N rows.
-    mask: (N, T), bool; False where a segment lies beyond the end of its clip. On the CPU, and on the device as ``mask_there``.
+    features: of all N rows, in the stored dtype, in memory or in the store; targets: the task's targets over all N rows.
+    mask: (N, T), bool, on the CPU; False where a segment lies beyond the end of its clip.
     rows: (N,) annotation row numbers; clips: (N,) clip ids.
     missing: ids of labelled clips without features, left out (their status gives the reason).
     num_classes: C, without background; segment_seconds: length of a segment.
+    device: where targets and batches are.
     """
 
-    stored: Stored
     features: Features
     mask: Tensor
     targets: Any
@@ -43,18 +42,23 @@ class SplitData:
     missing: list[str]
     num_classes: int
     segment_seconds: float
-    mask_there: Tensor
+    device: torch.device = CPU
+
+    def __post_init__(self) -> None:
+        self.mask_there = self.mask.to(self.device)
 
     @property
-    def device(self) -> torch.device:
-        return self.mask_there.device
+    def stored(self) -> Stored:
+        """The features in the store, before they are placed on a device."""
+        assert isinstance(self.features, Stored)
+        return self.features
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def to(self, device: torch.device, features: Features) -> SplitData:
         """Move the targets to a device where the features are, or to which they come."""
-        return replace(self, features=features, targets=self.targets.to(device), mask_there=self.mask.to(device))
+        return replace(self, features=features, targets=self.targets.to(device), device=device)
 
     def batches(self, chunks: Iterable[Tensor], dtype: torch.dtype) -> Iterator[tuple[Batch, Any]]:
         """Yield features (in the working ``dtype``) and targets of each chunk of row numbers, which are on the CPU."""
@@ -100,7 +104,7 @@ def load_split(
     rows = [int(row) for row in present["row"]]
     if isinstance(targets, VideoTargets):
         targets = replace(targets, rows=torch.tensor(rows, dtype=torch.int64))
-    return SplitData(stored, stored, mask, targets, rows, clips, missing, len(classes), seconds, mask)
+    return SplitData(stored, mask, targets, rows, clips, missing, len(classes), seconds)
 
 
 def label_stream_problems(data: SplitData, streams: Mapping[str, Tensor]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The memory of a training: keep what is freed, measure what is free, and say what to do where it runs out."""
+"""The memory of a training: keep what is freed, measure what is free, say what to lower when it ends."""
 
 from __future__ import annotations
 
