@@ -5,8 +5,8 @@ python -m benchmarks.extraction --memory --count 300 --encoder NAME
 
 Every round measures these jobs one after another on the same clips, with random weights (speed does not depend on them):
     decode      files -> decoded clips in a fresh cache (child processes) -> frames prepared for the encoder; no encoding
-    encode      random tensors, as many rows as the clips have, through the encoder in an extraction's passes; no input
-    end to end  the decode stage and the extraction into a fresh cache and a store
+    encode      random frames (on a CPU, prepared ones), as many as the clips have, in an extraction's passes; no input
+    end to end  the decode stage and the extraction into a fresh cache and a store; with a GPU, both at once
     bf16        end to end with precision: bfloat16
     decord      decord -> the transform, one clip at a time: what a plain script spends on reading
     plain       decord -> the transform -> the network, one clip at a time, float32, torch's own threads
@@ -119,9 +119,12 @@ def decode_only(bench: Bench, root: Path) -> Measured:
 
 def prepared(extraction: Extraction) -> torch.Tensor:
     """Random rows of one pass, run once so that the network is built and frozen before any clock starts."""
-    encoder, passes = extraction.encoder.encoders["visual"], extraction.encoder.passes["visual"]
+    encoder, passes, card = extraction.encoder.encoders["visual"], extraction.encoder.passes["visual"], extraction.encoder.card
     assert isinstance(encoder, VisualEncoder)
-    rows = torch.randn(passes.size, *encoder.prepare(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape[1:])
+    if card and encoder.prepares_on_device:
+        rows = card.pin(torch.randint(0, 256, (passes.size, 256, 256, 3), dtype=torch.uint8))
+    else:
+        rows = torch.randn(passes.size, *encoder.prepare(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape[1:])
     passes(rows)
     return rows
 
@@ -133,8 +136,9 @@ def encode_only(bench: Bench, root: Path, precision: str = "float32") -> Measure
 
     def work() -> None:
         with Lanes(bench.workers, extraction.encoder.card) as lanes:
-            for _ in ahead(lambda _: lanes.encode(passes, rows), range(round(total / passes.size)), 3):
+            for _ in ahead(lambda _: lanes.encode(passes.launch, [rows]), range(round(total / passes.size)), 3):
                 pass
+            lanes.throughput(0)  # waits for what a GPU has queued
 
     return measured(len(bench.files), work)
 
@@ -146,7 +150,12 @@ def end_to_end(bench: Bench, root: Path, precision: str = "float32") -> Measured
     prepared(extraction)
     store = root / "store"
     store.mkdir(parents=True)
-    return measured(len(jobs), lambda: extraction.run(decode_clips(list(jobs.values()), [], bench.media), store))
+
+    def work() -> None:
+        at_once = extraction.encoder.card is not None
+        extraction.run(extraction.decode([], bench.media) if at_once else decode_clips(list(jobs.values()), [], bench.media), store)
+
+    return measured(len(jobs), work)
 
 
 def plain_frames(file: Path, count: int) -> torch.Tensor:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+import time
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,6 +14,8 @@ import pytest
 import torch
 
 from pipeline import encoders
+from pipeline.cache import Cache
+from pipeline.errors import PipelineError
 from pipeline.features import encode
 from pipeline.features.card import QUEUED, Card
 from pipeline.features.encode import ClipEncoder
@@ -19,6 +23,8 @@ from pipeline.features.engine import ThisProcess
 from pipeline.features.extraction import Extraction
 from pipeline.features.passes import PassEncoder, arithmetic
 from pipeline.features.store import FeatureStore
+from pipeline.media import decoding
+from pipeline.media.settings import MediaSettings
 from tests.features.test_extraction import SETTINGS, World, changed
 from tests.wording import says
 
@@ -180,6 +186,58 @@ def test_clips_in_the_making_are_taken_a_few_ahead(tmp_path):
 
     assert ThisProcess(encoder, 2).encode(clips(), bar=False).clips == 12
     assert max(most) <= 10  # 3 loaded, 2 + 2 passes of 4 rows, 4 on their way back, what is in hand
+
+
+@dataclass
+class Decoding:
+    """Verdicts that come one by one, in the place of the child processes; ``before`` is called ahead of the last."""
+
+    world: World
+    before: Callable[[], None]
+
+    def __call__(self, jobs, settings):
+        verdicts = {row["clip"]: {name: row[name] for name in row.keys() - {"clip", "key"}} for row in self.world.verdicts}
+        for job in jobs:
+            if job is jobs[-1]:
+                self.before()
+            yield job, verdicts[job.clip]
+
+
+def undecoded(world: World, monkeypatch, before) -> Extraction:
+    """An extraction on a stand-in for a GPU, of clips that nobody has decoded yet."""
+    monkeypatch.setattr(decoding, "decode_each", Decoding(world, before))
+    monkeypatch.setattr(Cache, "facts", lambda *_: None)
+    extraction = Extraction(SETTINGS, world.jobs, world.cache, 2)
+    extraction.engine = ThisProcess(ClipEncoder(SETTINGS, world.cache, Card(Queues())), 2)
+    return extraction
+
+
+def test_clips_are_encoded_while_others_are_decoded(tmp_path, monkeypatch):
+    plain, world = (World(tmp_path / name, contents=[*range(12), 3]) for name in ("plain", "cache"))
+    plain.verdicts.sort(key=lambda row: row["clip"])  # as a manifest is
+    plain.extract(tmp_path / "a")
+
+    def first_is_stored():
+        deadline = time.monotonic() + 60
+        while not any((world.cache.root / encode.KIND).rglob("*.npz")):
+            assert time.monotonic() < deadline, "nothing is encoded before all is decoded"
+            time.sleep(0.01)
+
+    extraction = undecoded(world, monkeypatch, first_is_stored)
+    manifest = extraction.decode([], MediaSettings())
+    (tmp_path / "b").mkdir()
+    assert extraction.run(manifest, tmp_path / "b").startswith("13 clips stored, 0 encoded")
+    assert world.bytes(tmp_path / "b") == plain.bytes(tmp_path / "a")
+
+
+@pytest.mark.fault(30)
+def test_an_error_of_either_side_ends_decoding_and_encoding(tmp_path, monkeypatch):
+    world = World(tmp_path, contents=range(12))
+    with pytest.raises(ZeroDivisionError):
+        undecoded(world, monkeypatch, lambda: 1 / 0).decode([], MediaSettings())
+    monkeypatch.setattr(ClipEncoder, "store", lambda *_: (_ for _ in ()).throw(PipelineError("the disk is full")))
+    with pytest.raises(PipelineError, match="disk is full"):
+        undecoded(World(tmp_path / "other", contents=range(12)), monkeypatch, lambda: None).decode([], MediaSettings())
 
 
 def test_a_gpus_numbers_have_keys_of_their_own(tmp_path):
