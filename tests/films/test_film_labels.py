@@ -165,7 +165,7 @@ def test_a_damaged_label_file_is_a_problem_and_no_error_of_ours(tmp_path):
     for _ in range(400):
         name, text = draw.choice(files)
         content = bytearray(text.encode())
-        for place in (draw.randrange(len(content)) for _ in range(draw.randint(1, 3))):
+        for place in (draw.randrange(len(content) + 1) for _ in range(draw.randint(1, 3))):
             content[place : place + draw.randint(0, 6)] = draw.choice([b"", b"[", b'"', b"null", b"{}", b"1e999", b"\xe9", b"&x;"])
         (tmp_path / name).write_bytes(content)
         with contextlib.suppress(InputProblems):
