@@ -38,7 +38,8 @@ from pipeline.encoders import VisualEncoder, create
 from pipeline.features.extraction import Extraction
 from pipeline.features.lanes import Lanes, ahead
 from pipeline.features.settings import FeatureSet
-from pipeline.media.decoding import Job, decode_clips, make_jobs
+from pipeline.media.decoding import decode_clips, make_jobs
+from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
 from pipeline.synth.settings import SynthSettings
 from pipeline.synth.world import write_world

@@ -21,8 +21,19 @@ class Tensors:
     """
 
     def _map(self, function) -> Self:
-        changes = {f.name: _each(function, getattr(self, f.name)) for f in fields(self) if getattr(self, f.name) is not None}
-        return replace(self, **changes)
+        return replace(self, **{name: _each(function, value) for name, value in self._parts()})
+
+    def _parts(self) -> list[tuple[str, Tensor | dict[str, Tensor]]]:
+        """The fields that hold tensors, and their values."""
+        values = [(f.name, getattr(self, f.name)) for f in fields(self)]
+        return [(name, value) for name, value in values if isinstance(value, Tensor | dict)]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors by name; those of a dict as ``field.key``."""
+        found: dict[str, Tensor] = {}
+        for name, value in self._parts():
+            found |= {f"{name}.{key}": tensor for key, tensor in value.items()} if isinstance(value, dict) else {name: value}
+        return found
 
     def to(self, device: torch.device | str) -> Self:
         return self._map(lambda tensor: tensor.to(device))
@@ -30,11 +41,10 @@ class Tensors:
     def finite(self, mask: Tensor) -> Tensor:
         """Whether all values of each clip are finite: (B,) bool. Segments outside ``mask`` (B, T) do not count."""
         good = torch.ones(len(mask), dtype=torch.bool, device=mask.device)
-        for value in (getattr(self, f.name) for f in fields(self)):
-            for tensor in value.values() if isinstance(value, dict) else () if value is None else (value,):
-                counts = mask if tensor.shape[: mask.ndim] == mask.shape else mask.any(dim=1)
-                right = torch.isfinite(tensor).reshape(*counts.shape, -1).all(dim=-1)
-                good &= (right | ~counts).reshape(len(mask), -1).all(dim=1)
+        for tensor in self.tensors().values():
+            counts = mask if tensor.shape[: mask.ndim] == mask.shape else mask.any(dim=1)
+            right = torch.isfinite(tensor).reshape(*counts.shape, -1).all(dim=-1)
+            good &= (right | ~counts).reshape(len(mask), -1).all(dim=1)
         return good
 
     def __getitem__(self, rows) -> Self:
@@ -42,9 +52,8 @@ class Tensors:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Self]) -> Self:
-        """Join bundles along the batch; a field that is None in the first part is None in the result."""
-        present = [f.name for f in fields(cls) if getattr(parts[0], f.name) is not None]
-        return replace(parts[0], **{name: _joined([getattr(part, name) for part in parts]) for name in present})
+        """Join bundles along the batch; a field without tensors is as in the first part."""
+        return replace(parts[0], **{name: _joined([getattr(part, name) for part in parts]) for name, _ in parts[0]._parts()})
 
 
 def _each(function, value):
@@ -66,9 +75,11 @@ class Batch(Tensors):
     audio: (B, T, D_a), float.
     mask: (B, T), bool; False where a segment lies beyond the end of its clip (padding).
     others: further streams of the feature set by name (``motion``), (B, T, ...) each; only those named by the method's settings.
+    full: whether the host knows that ``mask`` is True everywhere. Rows of a full batch are full; to ask the mask would stop a GPU.
     """
 
     visual: Tensor
     audio: Tensor
     mask: Tensor
     others: dict[str, Tensor] = field(default_factory=dict)
+    full: bool = False

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import os
+
 import torch
 
 from pipeline.errors import PipelineError
@@ -29,3 +32,28 @@ def use_threads(number: int | None) -> None:
     """
     if number is not None:
         torch.set_num_threads(number)
+
+
+def use_precision(device: torch.device, precision: str) -> None:
+    """Set how a GPU multiplies float32 numbers, for the rest of this process: exactly, or with ``tf32`` as TensorFloat-32.
+
+    torch's defaults mix both (LSTMs and convolutions round, matrix products do not). On a CPU nothing changes.
+    """
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+        torch.backends.cudnn.allow_tf32 = precision == "tf32"
+        logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)  # it recommends tf32, which is a setting here
+
+
+def use_deterministic_kernels(device: torch.device) -> None:
+    """Choose kernels that give the same digits every time, for the rest of this process.
+
+    To be called before any work on a GPU.
+    """
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # it writes every new tensor once more
+    if device.type == "cuda":
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when cuBLAS starts
+        torch.backends.cuda.enable_flash_sdp(False)  # its backward pass, and that of the next two, adds up in any order
+        torch.backends.cuda.enable_mem_efficient_sdp(False)
+        torch.backends.cuda.enable_cudnn_sdp(False)

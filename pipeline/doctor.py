@@ -25,7 +25,7 @@ from pipeline.encoders.known_weights import KNOWN
 from pipeline.encoders.weights import find, list_known, resolve, weights_sha256
 from pipeline.errors import PipelineError
 from pipeline.machine import described, this_machine
-from pipeline.named_data import missing_data
+from pipeline.named_data import foreign_outs, missing_data
 from pipeline.plan import missing_files
 from pipeline.report.provenance import read_sentence
 from pipeline.today import REPORT, news_since_report
@@ -136,7 +136,7 @@ def load_params(path: Path) -> tuple[config.Params | None, Finding]:
 
 def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
     """Data and files that the settings name and the project does not have."""
-    problems = [*missing_data(params, root), *missing_files(params, root)] if params else []
+    problems = [*foreign_outs(params, root), *missing_data(params, root), *missing_files(params, root)] if params else []
     for problem in problems:
         setting, _, rest = problem.partition(": ")
         found, _, advice = rest.partition("; ")

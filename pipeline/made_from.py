@@ -9,7 +9,7 @@ from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.encoders import ENCODERS
 from pipeline.features.settings import NOT_FINETUNED, FeatureSet
 from pipeline.made_with import WORKING_SETTINGS, publishable
-from pipeline.media.decoding import WORKING_SETTINGS as MEDIA_WORKING_SETTINGS
+from pipeline.media.job import WORKING_SETTINGS as MEDIA_WORKING_SETTINGS
 from pipeline.methods import METHODS
 
 

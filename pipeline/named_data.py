@@ -1,16 +1,28 @@
-"""Find the data that params.yaml names but the project lacks, with advice on how to get it.
+"""Find the data that params.yaml names but the project lacks, and files of the user's where outs would be written.
 
-For a missing dep DVC prints only "[Errno 2]" and its path, and a fresh clone has no files of a published data set.
+For a missing dep DVC prints only "[Errno 2]" and its path, and a fresh clone has no files of a published data set. A stage's out DVC
+removes before it runs the stage, whoever wrote it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.config import Params
+from pipeline.text import printable
 
 SYNTHESIZED = Path("data/raw")  # the stage synthesize writes each world below it
+# Block of params.yaml, directory of its entries' outs, and a file that every finished out of this kind has.
+OUTS = (
+    ("synth", SYNTHESIZED, "spans.csv"),
+    ("finetune", "models/encoders", "finetune.json"),
+    ("features", "data/features", "spec.json"),
+    ("imports", "data/features", "spec.json"),
+    ("runs", "models/runs", "seed-*.json"),
+    ("runs", "data/results/runs", "metrics.json"),
+)
 
 
 def missing_data(params: Params, root: Path = Path()) -> list[str]:
@@ -21,6 +33,23 @@ def missing_data(params: Params, root: Path = Path()) -> list[str]:
         for setting, path, advice in named_data(params)
         if not (root / path).exists() and not any(path.is_relative_to(world) for world in worlds)
     ]
+
+
+def foreign_outs(params: Params, root: Path = Path()) -> list[str]:
+    """One sentence for each entry whose out would replace files that no stage wrote."""
+    lock = root / "dvc.lock"
+    recorded = set(re.findall(r"path: (.+)", lock.read_text(encoding="utf-8"))) if lock.is_file() else set()
+    problems = []
+    for block, above, record in OUTS:
+        for name in getattr(params, block):
+            place = Path(above, name)
+            found = sorted(path.name for path in (root / place).glob("*"))
+            if found and place.as_posix() not in recorded and not any((root / place).glob(record)):
+                problems.append(
+                    f"{block}.{name}: {place} holds files that no stage wrote, such as {printable(found[0])}; they would be removed for"
+                    " those of this entry, so move them, or give the entry another name"
+                )
+    return problems
 
 
 def named_data(params: Params) -> Iterator[tuple[str, Path, str]]:

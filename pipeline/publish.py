@@ -5,11 +5,13 @@ from __future__ import annotations
 import glob
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.disk import name_place
+from pipeline.errors import PipelineError
+from pipeline.text import printable
 
 
 @contextmanager
@@ -49,6 +51,29 @@ def replace(made: Path, directory: Path) -> None:
             os.replace(outdated, directory)
         raise
     shutil.rmtree(outdated, ignore_errors=True)
+
+
+def check_replaceable(directory: Path, files: Sequence[str], kind: str) -> None:
+    """Check that nothing of the user's is lost if ``directory`` is replaced: it is absent, empty, or holds only ``files``.
+
+    Args:
+        files: what is written into such a directory; the first one is in every one of them.
+        kind: its name in the message, such as "the folder of a prediction".
+
+    Raises:
+        PipelineError: it is a file or a link, or holds something else.
+    """
+    if not os.path.lexists(directory):
+        return
+    foreign = directory.name if not directory.is_dir() or directory.is_symlink() else None
+    if foreign is None:
+        found = sorted(path.name for path in directory.iterdir())
+        foreign = next((name for name in found if name not in files or files[0] not in found), None)
+    if foreign is not None:
+        raise PipelineError(
+            f"{directory} is not {kind} ({printable(foreign)} is not a file of one), so it is not replaced;"
+            " move it, or choose another --out"
+        )
 
 
 @contextmanager

@@ -5,7 +5,8 @@ import pandas as pd
 from pipeline.cache import Cache
 from pipeline.config import Params
 from pipeline.datasets import read_index
-from pipeline.media.decoding import Job, make_jobs
+from pipeline.media.decoding import make_jobs
+from pipeline.media.job import Job
 from pipeline.tables import read_table
 from stages.paths import CLIPS, INDEX
 

@@ -1,12 +1,14 @@
 """Check params.yaml, and write to data/plan/ the code and files that each run, feature set and fine-tuning chooses."""
 
 import sys
+from pathlib import Path
 
 from pipeline import config
 from pipeline.errors import InputProblems
-from pipeline.named_data import missing_data
+from pipeline.named_data import foreign_outs, missing_data
 from pipeline.plan import write_plan
 from pipeline.stage import publishing, run
+from stages.origin import link_data
 from stages.paths import INDEX, PARAMS, PLAN
 
 
@@ -24,6 +26,9 @@ def report_missing(problems: list[str]) -> None:
 
 def main() -> None:
     params = config.load(PARAMS)
+    link_data(params, Path.cwd())
+    if problems := foreign_outs(params):
+        raise InputProblems(str(PARAMS), problems)
     report_missing(missing_data(params))
     with publishing(PLAN) as directory:
         write_plan(params, directory)

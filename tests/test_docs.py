@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from pipeline.methods import METHODS
 from pipeline.tasks import TASKS
@@ -43,6 +44,22 @@ def test_the_readme_is_short():
     lines = text_of("README.md").splitlines()
     assert len(lines) <= 120
     assert [line for line in without_table(text_of("README.md")).splitlines() if len(line) > 120] == []
+
+
+def test_a_setting_that_the_guides_change_by_S_stands_in_every_suite_of_its_method():
+    """DVC refuses to change a setting that params.yaml does not name."""
+    settings = {tuple(setting.split(".")) for page in PAGES for setting in re.findall(r"-S ([\w.]+)=", text_of(page))}
+    assert settings
+    for block, name, *rest in settings:
+        checked = 0
+        for path in sorted((REPOSITORY / "suites").glob("*.yaml")):
+            place = YAML(typ="safe").load(path.read_text(encoding="utf-8"))[block]
+            if name in place:
+                checked += 1
+                for key in (name, *rest):
+                    assert key in place, f"{path.name}: {'.'.join((block, name, *rest))}"
+                    place = place[key]
+        assert checked > 3
 
 
 @pytest.mark.parametrize("page", PAGES)

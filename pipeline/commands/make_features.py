@@ -9,12 +9,14 @@ from typing import Any
 from pipeline.commands.options import settings
 from pipeline.stage import only_one
 
+PUBLISHED = Path("data/published/ave/annotations")
+
 
 def add(commands: Any) -> None:
     parser = commands.add_parser("make-features", help="write made-up numbers in the files and shapes of AVE's published features")
-    parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="DIRECTORY/features is written, e.g. data/published/ave")
-    parser.add_argument("--annotations", type=Path, metavar="DIR", help="AVE's annotation files (default DIRECTORY/annotations)")
-    parser.add_argument("--every", type=int, metavar="K", help="use every K-th row of each split, and write their annotations too")
+    parser.add_argument("directory", type=Path, metavar="DIRECTORY", help="a new directory for features/ and annotations/: data/made/ave")
+    parser.add_argument("--annotations", type=Path, default=PUBLISHED, metavar="DIR", help=f"AVE's annotation files (default {PUBLISHED})")
+    parser.add_argument("--every", type=int, metavar="K", help="use every K-th row of each split")
     parser.add_argument("--positions", type=int, help="height and width of the visual map (default 7)")
     parser.add_argument("--visual", type=int, metavar="WIDTH", help="width of a visual vector (default 512)")
     parser.add_argument("--audio", type=int, metavar="WIDTH", help="width of an audio vector (default 128)")
@@ -27,6 +29,5 @@ def make_features(arguments: argparse.Namespace) -> None:
     from pipeline.synth.ave_features import MadeFeatures
     from pipeline.synth.ave_features import make_features as write
 
-    directory = arguments.directory
     with only_one("make-features"):
-        print(write(directory, arguments.annotations or directory / "annotations", settings(MadeFeatures, arguments)))
+        print(write(arguments.directory, arguments.annotations, settings(MadeFeatures, arguments)))

@@ -21,7 +21,8 @@ from pipeline.cache import Cache, fingerprint
 from pipeline.encoders import AudioEncoder, VisualEncoder
 from pipeline.errors import PipelineError, naming_clips
 from pipeline.media.clip import GOOD
-from pipeline.media.decoding import Job, check_manifest, load_decoded
+from pipeline.media.decoding import check_manifest, load_decoded
+from pipeline.media.job import Job
 
 AUDIO_VERSION = 1  # raised by hand whenever a code change here moves the numbers
 KIND = "contrastive_audio"

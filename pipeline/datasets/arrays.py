@@ -13,6 +13,7 @@ import numpy as np
 
 LARGEST_CHUNK = 2**30  # bytes; a chunk is unpacked whole, however little of it is read
 MOST_NAMED = 20  # keys, in a message
+MADE_BY = "made_by"  # attribute of HDF5 files with made-up numbers: the command that made them
 KEYS = ("avadataset", "order", "dataset")  # as AVE's authors, and those who extracted features for it, named them
 
 
@@ -41,6 +42,17 @@ def open_dataset(path: Path) -> Iterator[h5py.Dataset]:
         if dataset.chunks and (chunk := math.prod(dataset.chunks) * dataset.dtype.itemsize) > LARGEST_CHUNK:
             raise ValueError(f"each of its chunks takes {chunk} bytes of memory, more than {LARGEST_CHUNK}; store it with smaller ones")
         yield dataset
+
+
+def made_by(path: Path) -> str | None:
+    """The command that made up the numbers of an HDF5 file; None for any other file."""
+    if not path.is_file():
+        return None
+    try:
+        with h5py.File(path, "r") as file:
+            return str(file.attrs[MADE_BY]) if MADE_BY in file.attrs else None
+    except OSError:
+        return None
 
 
 def read_array(path: Path, shape: tuple[int | None, ...], longest: int = 0) -> np.ndarray:

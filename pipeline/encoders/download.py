@@ -42,7 +42,7 @@ def download(name: str, to: str | Path = Path("models/pretrained"), from_path: s
     """Bring the known weights ``name`` into the folder ``to``.
 
     Received bytes stay in ``FILE.part`` until the file is whole and its hash is right, so the next run resumes a broken download.
-    An existing file with the right hash is left alone.
+    An existing file is never overwritten; with the right hash it is the one asked for.
 
     Args:
         name: a name of ``weights.list_known()``.
@@ -51,12 +51,15 @@ def download(name: str, to: str | Path = Path("models/pretrained"), from_path: s
 
     Raises:
         UnknownName: no such weights.
-        PipelineError: no address, no connection, an incomplete answer or a wrong hash; with advice.
+        PipelineError: another file of that name is there, no address, no connection, an incomplete answer or a wrong hash; with advice.
     """
     known = get_known(name)
     target = Path(to) / known.file
-    if from_path is None and target.is_file() and (found := file_sha256(target)).startswith(known.sha256):
-        return Downloaded(target, found, bool(known.sha256))
+    there = file_sha256(target) if target.is_file() else ""
+    if from_path is None and there:
+        if not there.startswith(known.sha256):
+            raise _in_the_way(target, there)
+        return Downloaded(target, there, bool(known.sha256))
     part = target.with_name(target.name + ".part")
     target.parent.mkdir(parents=True, exist_ok=True)
     if from_path is not None:
@@ -76,8 +79,15 @@ def download(name: str, to: str | Path = Path("models/pretrained"), from_path: s
             f"{source}: sha256 {found} is not the published {known.sha256}... of {known.file}; nothing was kept. Get the file again; "
             "to use a different file on purpose, name its path as the encoder's `weights`"
         )
+    if there not in ("", found):
+        part.unlink()
+        raise _in_the_way(target, there)
     os.replace(part, target)  # not publish.replacing: a broken download must keep its part file
     return Downloaded(target, found, bool(known.sha256))
+
+
+def _in_the_way(target: Path, sha256: str) -> PipelineError:
+    return PipelineError(f"{target} is another file (sha256 {sha256}), and is not overwritten; move it away, then run this again")
 
 
 def _copy(source: Path, part: Path) -> None:

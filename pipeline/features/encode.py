@@ -21,7 +21,8 @@ from pipeline.errors import PipelineError, naming_clips
 from pipeline.features.passes import PassEncoder
 from pipeline.features.settings import FeatureSet
 from pipeline.machine import this_machine
-from pipeline.media.decoding import Job, load_decoded
+from pipeline.media.decoding import load_decoded
+from pipeline.media.job import Job
 
 EXTRACT_VERSION = 3  # raised by hand whenever a code change of an extraction moves the numbers
 KIND = "features"

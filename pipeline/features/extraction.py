@@ -16,7 +16,8 @@ from pipeline.features.plan import ExtractionPlan
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, write_store
 from pipeline.machine import UNKNOWN, joined
-from pipeline.media.decoding import Job, check_manifest
+from pipeline.media.decoding import check_manifest
+from pipeline.media.job import Job
 
 
 class Extraction:

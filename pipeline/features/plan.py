@@ -10,7 +10,7 @@ from pipeline.cache import fingerprint
 from pipeline.encoders import Encoder, VisualEncoder
 from pipeline.features.encode import EXTRACT_VERSION, KIND, Clip, ClipEncoder
 from pipeline.media.clip import GOOD
-from pipeline.media.decoding import Job
+from pipeline.media.job import Job
 
 
 class ExtractionPlan:

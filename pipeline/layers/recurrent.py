@@ -22,12 +22,17 @@ class SegmentLSTM(nn.Module):
         hidden = output_width // 2 if bidirectional else output_width
         self.lstm = nn.LSTM(input_width, hidden, batch_first=True, bidirectional=bidirectional)
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, input_width), (B, T) bool -> (B, T, output_width).
 
-        Padding only at the end, and at least one valid segment per clip.
+        Padding only at the end, and at least one valid segment per clip. No mask: no segment is padding; a mask on a GPU is read back.
+
+        Raises:
+            RuntimeError: a mask while a CUDA graph is captured.
         """
-        if bool(mask.all()):
+        if mask is not None and mask.is_cuda and torch.cuda.is_current_stream_capturing():
+            raise RuntimeError("an LSTM must know the lengths of clips that may have padding")
+        if mask is None or bool(mask.all()):
             return self._unpadded(features)
         # Packed, so that the backward direction starts at a clip's own last segment and not in its padding.
         packed = pack_padded_sequence(features, mask.sum(dim=1).cpu(), batch_first=True, enforce_sorted=False)

@@ -128,17 +128,17 @@ class Avel(LocalizationMethod):
 
     def _logits(self, inputs: Inputs) -> tuple[Tensor, Tensor | None]:
         """Segment logits (B, T, C+1) and attention weights (B, T, S) or None."""
-        visual, audio, mask = inputs
+        visual, audio, lengths = inputs.visual, inputs.audio, inputs.lengths
         weights = None
         hidden = []
         if self.config.modality != "visual":
-            hidden.append(self.audio_lstm(audio, mask))
+            hidden.append(self.audio_lstm(audio, lengths))
         if self.config.modality != "audio":
             if self.attention is None:
                 attended = visual.mean(dim=-2)
             else:
                 attended, weights = self.attention(visual, audio)
-            hidden.append(self.visual_lstm(attended, mask))
+            hidden.append(self.visual_lstm(attended, lengths))
         fused = torch.relu(torch.cat(hidden, dim=-1)) if self.fusion is None else self.fusion(*hidden)
         return at_least_float32(self.classifier(fused)), weights
 

@@ -7,7 +7,7 @@ Shape letters: B batch, T segments of one clip, S spatial positions of the visua
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -162,6 +162,13 @@ class Method(nn.Module):
         """
         return {}
 
+    def phase(self, progress: Progress) -> Hashable:
+        """All that the losses take from the progress: between two positions of the same phase they do not differ.
+
+        A GPU records the work of one step per phase and repeats it, so whatever Python decides from the progress must show here.
+        """
+        return None
+
     @abstractmethod
     def losses(self, batch: Batch, targets: Tensors, progress: Progress) -> dict[str, Tensor]:
         """Named scalar terms and their weighted sum ``"total"``. Masked segments carry no weight in any term.
@@ -186,7 +193,8 @@ class Method(nn.Module):
     def not_finite(self, weights: Mapping[str, Tensor]) -> list[str]:
         """Names of stored tensors that contain non-finite values; such weights are neither kept nor used."""
         suspects = {name: value for name, value in weights.items() if name.rpartition(".")[2] not in self.nan_if_unset}
-        return [name for name, value in suspects.items() if not torch.isfinite(value).all()]
+        good = torch.stack([torch.isfinite(value).all() for value in suspects.values()]).tolist() if suspects else []  # read once
+        return [name for name, is_good in zip(suspects, good, strict=True) if not is_good]
 
     def load_kept(self, weights: Mapping[str, Tensor]) -> None:
         """Load :meth:`kept_weights` for prediction; networks needed only in training are dropped."""

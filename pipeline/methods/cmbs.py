@@ -144,7 +144,7 @@ class Cmbs(LocalizationMethod):
         """Inputs of the heads, and the weights of the positions (B, T, S)."""
         visual, audio, weights = self.guidance(self.visual_input(inputs.visual), inputs.audio, inputs.mask)
         if not self.weak:
-            visual, audio = self.visual_lstm(visual, inputs.mask), self.audio_lstm(audio, inputs.mask)
+            visual, audio = self.visual_lstm(visual, inputs.lengths), self.audio_lstm(audio, inputs.lengths)
         return self.relation(visual, audio, inputs.mask), weights
 
     def _heads(self, related: Related, mask: Tensor) -> tuple[Suppressed, Tensor, Tensor]:

@@ -159,7 +159,7 @@ class Psp(LocalizationMethod):
         """Segment logits (B, T, C+1), cosine similarity of the modalities (B, T), weights of the positions (B, T, S)."""
         audio = self.audio_input(inputs.audio)
         attended, weights = self.attention(inputs.visual, audio)
-        visual, audio = self.visual_lstm(self.visual_input(attended), inputs.mask), self.audio_lstm(audio, inputs.mask)
+        visual, audio = self.visual_lstm(self.visual_input(attended), inputs.lengths), self.audio_lstm(audio, inputs.lengths)
         visual, audio = self.propagation(visual, audio, inputs.mask)
         logits = at_least_float32(self.classifier((visual + audio) / 2))
         if self.temporal_weight is not None:

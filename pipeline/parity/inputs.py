@@ -20,7 +20,8 @@ from pipeline.errors import PipelineError
 from pipeline.features.encode import segment_features
 from pipeline.features.passes import PassEncoder
 from pipeline.features.settings import FeatureSet
-from pipeline.media.decoding import Job, decode_clips, load_decoded
+from pipeline.media.decoding import decode_clips, load_decoded
+from pipeline.media.job import Job
 from pipeline.parity.changes import Change, changes
 
 

@@ -18,26 +18,30 @@ from pipeline.parity.measures import LayerMeasures, measure_layer
 from pipeline.parity.pairs import Layer, Pairs
 from pipeline.parity.search import Encodes, explain
 from pipeline.parity.verdict import Verdict
+from pipeline.publish import check_replaceable, publishing
 
+FILES = ("parity.json", "histograms.csv", "segments.csv", "clips.csv", "histograms.png")
 FAR = 0.05  # relative error of a segment from which on its clip is named, even if the median is the same
 
 
 def compare(ours: Path, published: Path, out: Path, encoder: Encodes | None = None, why_no_encoder: str = "") -> list[Verdict]:
-    """Compare two stores and write the report into the directory ``out``.
+    """Compare two stores and write the report as the directory ``out``; an older report there is replaced.
 
     Args:
         encoder: encodes our clips again, for the hypotheses that need it.
         why_no_encoder: for the report: why there is no encoder.
 
     Raises:
-        PipelineError: a directory is no feature store, or the stores share no clip or differ in their numbers of segments.
+        PipelineError: ``out`` holds other files, a directory is no feature store, or the stores share no clip or differ in their numbers
+            of segments.
     """
+    check_replaceable(out, FILES, "a report of parity")
     pairs = Pairs(FeatureStore(ours), FeatureStore(published))
     layers = pairs.layers()
     measured = [measure_layer(pairs, layer) for layer in layers if not layer.problem]
     verdicts = [explain(pairs, layer, encoder, why_no_encoder) for layer in _judged(layers)]
-    out.mkdir(parents=True, exist_ok=True)
-    _write(out, pairs, measured, verdicts)
+    with publishing(out) as work:
+        _write(work, pairs, measured, verdicts)
     return verdicts
 
 

@@ -12,10 +12,10 @@ from tqdm import tqdm
 
 from pipeline.disk import disk_fault, name_place
 from pipeline.errors import PipelineError
-from pipeline.predict.outputs import check_replaceable, write_overlay, write_prediction
+from pipeline.predict.outputs import FILES, write_overlay, write_prediction
 from pipeline.predict.prediction import Prediction
 from pipeline.predict.predictor import Predictor, load_run
-from pipeline.publish import replace
+from pipeline.publish import check_replaceable, replace
 from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
 from pipeline.tasks.tracks import in_words
@@ -56,7 +56,7 @@ def one(predictor: Predictor, path: Path, directory: Path, overlay: bool) -> Pre
     Raises:
         PipelineError: the file cannot be predicted, or ``directory`` exists and is not the folder of a prediction.
     """
-    check_replaceable(directory)
+    check_replaceable(directory, FILES, "the folder of a prediction")
     name = printable(path.name)
     with _Bar(name) as bar:
         prediction = predictor.predict(path, bar)
@@ -72,7 +72,7 @@ def one(predictor: Predictor, path: Path, directory: Path, overlay: bool) -> Pre
         except OSError as error:
             name_place(error, directory)
             raise
-        check_replaceable(directory)
+        check_replaceable(directory, FILES, "the folder of a prediction")
         replace(answers, directory)
     return prediction
 

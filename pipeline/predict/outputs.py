@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache import Cache
-from pipeline.errors import PipelineError
 from pipeline.media.settings import MediaSettings
 from pipeline.predict.prediction import Prediction
 from pipeline.predict.windows import Decoded, Windowing, decode_windows
@@ -22,7 +21,7 @@ from pipeline.report import attention, timeline
 from pipeline.tasks.tracks import named
 from pipeline.text import printable
 
-FILES = {"events.json", "segments.csv", "timeline.png", "attention.png", "overlay.mp4"}
+FILES = ("events.json", "segments.csv", "timeline.png", "attention.png", "overlay.mp4")
 OVERLAY_RATE = 15.0  # frames per second, rounded to a whole number per segment
 OVERLAY_SIDE = 360  # largest short side, in pixels
 STRIP_PICTURES = 10
@@ -36,23 +35,6 @@ def write_prediction(prediction: Prediction, directory: Path) -> None:
     timeline.draw(directory / "timeline.png", prediction.tracks, prediction.preview, prediction.segment_seconds, title=title)
     if prediction.attention is not None:
         _draw_strip(directory / "attention.png", prediction, title)
-
-
-def check_replaceable(directory: Path) -> None:
-    """Check that ``directory`` is absent or the folder of a prediction, so that no other files are replaced.
-
-    Raises:
-        PipelineError: it is a file, or holds files that no prediction writes.
-    """
-    if not directory.exists() and not directory.is_symlink():
-        return
-    foreign = directory.name if not directory.is_dir() or directory.is_symlink() else None
-    foreign = foreign or next((path.name for path in sorted(directory.iterdir()) if path.name not in FILES), None)
-    if foreign is not None:
-        raise PipelineError(
-            f"{directory} is not the folder of a prediction ({printable(foreign)} is not a file of one), so it is not replaced;"
-            " move it, or choose another --out"
-        )
 
 
 def document(prediction: Prediction) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from pipeline.devices import choose_device
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.encode import KIND
 from pipeline.features.extraction import Extraction
-from pipeline.media.decoding import Job
+from pipeline.media.job import Job
 from pipeline.media.survey import Survey, survey
 from pipeline.predict.prediction import Prediction, WindowReport
 from pipeline.predict.windows import Decoded, Windowing, decode_windows

@@ -19,7 +19,8 @@ import numpy as np
 
 from pipeline.cache import Cache, fingerprint
 from pipeline.media.clip import GOOD
-from pipeline.media.decoding import KIND, Job, decode_each, load_decoded
+from pipeline.media.decoding import decode_each, load_decoded
+from pipeline.media.job import KIND, Job
 from pipeline.media.settings import MediaSettings
 from pipeline.text import printable
 

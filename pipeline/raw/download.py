@@ -67,7 +67,7 @@ def download(
         make_fetcher: called only if there is something to fetch.
 
     Raises:
-        PipelineError: nothing can be fetched at all (yt-dlp is missing), or the disk is full.
+        PipelineError: nothing can be fetched at all (yt-dlp is missing), the disk is full, or ``downloads.parquet`` is of something else.
     """
     if into.exists() and not into.is_dir():
         raise PipelineError(f"{into} is not a directory")
@@ -127,6 +127,8 @@ def _fetch(each: Wanted, into: Path, fetch: Fetcher) -> dict[str, Any]:
         finished = fetch(each, work)
         target = into / f"{each.clip}{finished.suffix}"
         size = finished.stat().st_size
+        if os.path.lexists(target):
+            raise FetchError("failed", f"{target.name} is there already, and is not overwritten")
         os.replace(finished, target)  # yt-dlp's partial files stay where they are, for the next try to resume
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -151,8 +153,14 @@ def _record(each: Wanted, into: Path, before: dict[str, Any] | None, present: Ma
 
 
 def _read_table(path: Path) -> dict[str, dict[str, Any]]:
-    """Lines by clip; empty where the table is missing or damaged: files are found again, only refusals are lost."""
+    """Lines by clip; empty where the table is missing or damaged: files are found again, only refusals are lost.
+
+    Raises:
+        PipelineError: it is a whole table of something else.
+    """
     try:
+        if path.is_file() and not set(SCHEMA.names) <= set(pq.read_schema(path).names):
+            raise PipelineError(f"{path} is not a table that `download` wrote, and is not overwritten; move it, or name another directory")
         lines = pq.read_table(path, schema=SCHEMA).to_pylist()
     except (OSError, pa.ArrowException):
         return {}

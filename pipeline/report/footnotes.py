@@ -41,6 +41,8 @@ def remarks(result: RunResult, settings: ReportSettings, method: Mapping[str, An
     """
     if result.absent:
         yield f"Not run: {result.absent}."
+    if result.made_by:
+        yield f"Made features ({result.made_by}): says nothing of the method."
     yield from stale_remark(result)
     if result.name in settings.papers:
         yield from load_published()[settings.papers[result.name]].remarks()

@@ -12,10 +12,11 @@ import pandas as pd
 from pipeline.cache import Cache
 from pipeline.datasets import read_index
 from pipeline.errors import PipelineError
-from pipeline.media.decoding import Job, load_decoded
+from pipeline.media.decoding import load_decoded
+from pipeline.media.job import Job
 from pipeline.report import attention, timeline
 from pipeline.report.preview import preview
-from pipeline.report.results import RunResult
+from pipeline.report.results import FEATURES, RunResult
 from pipeline.sealed import read_sealed
 from pipeline.tables import read_schema, read_table
 from pipeline.tasks import TASKS, Task
@@ -64,7 +65,7 @@ def pictures(
         print(f"report: the pictures of a clip are left out: {error}", flush=True)
         return []
     assert shown.result.directory is not None
-    spec = read_sealed(shown.result.directory / "features.json")
+    spec = read_sealed(shown.result.directory / FEATURES)
     tracks, truth = TASKS.get(shown.result.run.task).table_tracks(shown.lines, classes)
     seconds, segments = float(spec["segment_seconds"]), len(tracks)
     small = preview(frames, waveform, rate, segments)

@@ -12,12 +12,15 @@ import numpy as np
 import pandas as pd
 
 from pipeline.cache import file_sha256
+from pipeline.datasets.arrays import MADE_BY
 from pipeline.machine import UNKNOWN
 from pipeline.made_with import changed_params
 from pipeline.sealed import read_sealed
 from pipeline.tables import intact, read_table
 from pipeline.tasks import TASKS
 from pipeline.training.settings import Run
+
+FEATURES = "features.json"  # the spec of the features that a run was evaluated on
 
 
 @dataclass
@@ -33,6 +36,7 @@ class RunResult:
         trained with ``train.published_protocol``.
     missing: by split, ids of labelled clips without features; evaluated: by split, annotation rows scored; in_train: test rows
         whose clip is also in train.
+    made_by: the command that made up the features' numbers; empty for features of pictures and sounds.
     seconds: wall time of training each seed, if this machine trained exactly these weights; device: the device that trained them.
     """
 
@@ -50,6 +54,7 @@ class RunResult:
     seconds: list[float] = field(default_factory=list)
     device: str = ""
     directory: Path | None = None
+    made_by: str = ""
     absent: str = ""
     stale: list[str] = field(default_factory=list)
     machines: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -57,8 +62,9 @@ class RunResult:
 
     @property
     def label(self) -> str:
-        """The run's name, marked if its numbers are stale."""
-        return f"{self.name} (stale)" if self.stale else self.name
+        """The run's name, marked if its numbers are stale, or its features made up."""
+        marks = [*(["stale"] if self.stale else []), *(["made features"] if self.made_by else [])]
+        return f"{self.name} ({', '.join(marks)})" if marks else self.name
 
     @property
     def mean(self) -> float:
@@ -109,6 +115,8 @@ def read_run(name: str, run: Run, directory: Path, live: Path, today: Mapping[st
     if result.absent:
         return result
     result.headline, result.parameters, result.directory = document["headline"], document["parameters"], directory
+    if (features := directory / FEATURES).is_file():
+        result.made_by = read_sealed(features).get(MADE_BY, "")
     result.metrics = document["seeds"]
     result.missing = {split: counts["without features"] for split, counts in document["clips"].items()}
     result.evaluated = {split: counts["evaluated"] for split, counts in document["clips"].items()}

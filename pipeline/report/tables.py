@@ -48,7 +48,7 @@ def results_table(results: list[RunResult], settings: ReportSettings) -> pd.Data
             line |= work_of(result)
         if result.scores:
             line |= numbers_of(result) | {metric: result.mean_of(metric) for metric in secondary}
-            if line.get("paper") is not None:
+            if line.get("paper") is not None and not result.made_by:
                 line["to_paper"] = result.mean - line["paper"]
             if reference := references.get(result.name):
                 line |= difference(result, reference)
@@ -165,7 +165,8 @@ def against_papers(results: list[RunResult], settings: ReportSettings) -> Table:
                 continue
             several |= metric != result.headline
             known = moments(ours)
-            cells = [spread(known, ours), f"{value:g}", f"{known['mean'] - value:+.2f}", published.table.columns[metric]]
+            apart = NOTHING if result.made_by else f"{known['mean'] - value:+.2f}"
+            cells = [spread(known, ours), f"{value:g}", apart, published.table.columns[metric]]
             lines.append([result.label, metric, *cells])
     heads = ["Run", "Metric", "Ours, mean ± std (seeds)", "Paper", "Difference", "Printed column"]
     return Table(heads, lines) if several else Table([], [])

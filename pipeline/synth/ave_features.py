@@ -18,15 +18,15 @@ import numpy as np
 from pydantic import Field
 
 from pipeline.datasets import DatasetSettings, build_index
-from pipeline.datasets.base import NO_CLIPS, Row, count_lines
+from pipeline.datasets.arrays import MADE_BY
+from pipeline.datasets.base import NO_CLIPS, Row
 from pipeline.datasets.segments import occupied
-from pipeline.errors import InputProblems, PipelineError
+from pipeline.errors import PipelineError
 from pipeline.publish import publishing
 from pipeline.settings import Seed, Settings
 
 SEGMENTS, NEGATIVES = 10, 178
 STRENGTH, PATCH, MISLED = 1.5, 3, 1 / 3
-MARK = "made_by"  # attribute of every file written here
 SPLITS = ("train", "val", "test")
 
 
@@ -42,76 +42,46 @@ class MadeFeatures(Settings):
 
 
 def make_features(directory: Path, annotations: Path, settings: MadeFeatures) -> str:
-    """Write ``directory/features`` and, for annotations from elsewhere, ``directory/annotations``; returns a one-line summary.
+    """Write ``directory/features`` and ``directory/annotations``, and return what to set to use them; nothing is overwritten.
 
     features: ``visual_feature.h5`` (N, 10, h, w, D), ``audio_feature.h5`` (N, 10, D), both in the order of Annotations.txt, their
     ``*_noisy.h5`` with 178 clips without an event, and ``visual_feature_vec.h5`` (N, 10, D), the mean over positions.
-    annotations: text, splits, orders and labels of the rows taken. Files that were not made here are never replaced.
+    annotations: text, splits, orders and labels of the rows taken.
 
     Raises:
-        InputProblems: files of the user's are in the way, or the annotations cannot be read.
+        PipelineError: ``directory`` holds anything, or this is not the root of the repository.
+        InputProblems: the annotations cannot be read.
     """
     if not NO_CLIPS.is_dir():
         raise PipelineError(f"there is no {NO_CLIPS} here; run this in the root of the repository")
-    own = directory / "annotations"
-    copies = own.resolve() != annotations.resolve()
-    if problems := in_the_way(directory, copies, settings.every):
-        raise InputProblems(str(directory), problems)
+    if directory.is_symlink() or (directory.exists() and not (directory.is_dir() and not any(directory.iterdir()))):
+        raise PipelineError(
+            f"{directory} is not empty, and nothing in it is overwritten; name a new directory, or remove this one if you do not need it"
+        )
     dataset = DatasetSettings(kind="ave", clips=NO_CLIPS, annotations=annotations, segments=SEGMENTS, segment_seconds=1.0)
     index = build_index(dataset)
-    kept = thin(index.rows, settings.every) if copies else range(len(index.rows))
+    kept = thin(index.rows, settings.every)
     rows = [index.rows[position] for position in kept]
     truth = np.stack([occupied(row.events, index.classes, "av", SEGMENTS).T for row in rows])
     rng = np.random.default_rng(settings.seed)
     means = {"visual": directions(rng, len(index.classes), settings.visual), "audio": directions(rng, len(index.classes), settings.audio)}
     nothing = np.zeros((NEGATIVES, SEGMENTS, len(index.classes)), dtype=bool)
-    with publishing(directory / "features") as work:
-        write_features(work, "", truth, weak_classes(rows, index.classes), means, settings, rng)
-        write_features(work, "_noisy", nothing, np.full(NEGATIVES, -1), means, settings, rng)
-    if copies:
-        with publishing(own) as work:
-            write_annotations(work, rows, index.classes)
-            if (annotations / "test_order_match.h5").is_file():
-                matched = build_index(dataset.model_copy(update={"split": "match"})).rows
-                write_orders(work, "_match", [matched[position] for position in kept])
+    with publishing(directory) as work:
+        features, copies = work / "features", work / "annotations"
+        features.mkdir()
+        copies.mkdir()
+        write_features(features, "", truth, weak_classes(rows, index.classes), means, settings, rng)
+        write_features(features, "_noisy", nothing, np.full(NEGATIVES, -1), means, settings, rng)
+        write_annotations(copies, rows, index.classes)
+        if (annotations / "test_order_match.h5").is_file():
+            matched = build_index(dataset.model_copy(update={"split": "match"})).rows
+            write_orders(copies, "_match", [matched[position] for position in kept])
     size = sum(path.stat().st_size for path in (directory / "features").iterdir()) / 2**30
-    return f"{len(rows)} rows in {directory / 'features'}: {size:.2f} GiB of made numbers, not the published features"
-
-
-def in_the_way(directory: Path, copies: bool, every: int) -> list[str]:
-    """List what keeps :func:`make_features` from writing, and what to do about it.
-
-    Args:
-        copies: the annotations come from elsewhere, so ``directory/annotations`` would be written.
-    """
-    features, own = directory / "features", directory / "annotations"
-    problems = []
-    if features.is_symlink() or (features.exists() and not features.is_dir()):
-        problems.append(f"{features} is not a directory of made features; move it away, or name another directory")
-    elif features.is_dir():
-        foreign = [path.name for path in sorted(features.iterdir()) if not _made_here(path)]
-        found = count_lines("files that make-features did not write", foreign)
-        problems += [f"{features} holds {line}; they are not overwritten: move them away, or name another directory" for line in found]
-    if copies and (own.exists() or own.is_symlink()):
-        problems.append(
-            f"{own} exists, and annotations are never overwritten; leave --annotations out to use it, or name another directory"
-        )
-    if not copies and every > 1:
-        problems.append(
-            f"--every {every} needs annotations of fewer rows, and those in {own} are never overwritten; name another directory,"
-            " and this one by --annotations"
-        )
-    return problems
-
-
-def _made_here(path: Path) -> bool:
-    if path.is_symlink() or not path.is_file():
-        return False
-    try:
-        with h5py.File(path) as file:
-            return MARK in file.attrs
-    except OSError:
-        return False
+    return (
+        f"{len(rows)} rows in {directory / 'features'}: {size:.2f} GiB of made numbers, not the published features\n"
+        f"to use them, set in params.yaml: dataset.annotations: {directory / 'annotations'}, and as `directory` in `imports`:"
+        f" {directory / 'features'}"
+    )
 
 
 def thin(rows: list[Row], every: int) -> list[int]:
@@ -204,5 +174,5 @@ def write_array(path: Path, values: np.ndarray, key: str = "avadataset") -> None
 
 def _create(path: Path) -> h5py.File:
     file = h5py.File(path, "w")
-    file.attrs[MARK] = "python -m pipeline make-features"
+    file.attrs[MADE_BY] = "python -m pipeline make-features"
     return file

@@ -48,7 +48,7 @@ class SplitData:
         """Take features (in the working ``dtype``) and targets of some rows."""
         part = self.features[rows]
         others = {name: stream.to(dtype) for name, stream in part.others.items()}
-        return Batch(part.visual.to(dtype), part.audio.to(dtype), part.mask, others), self.targets[rows]
+        return Batch(part.visual.to(dtype), part.audio.to(dtype), part.mask, others, part.full), self.targets[rows]
 
 
 def load_split(
@@ -71,11 +71,13 @@ def load_split(
     entries = store.entries(of_split)
     present, entries = of_split[entries >= 0], entries[entries >= 0]
     clips = list(present["clip"])
+    valid = torch.from_numpy(store.valid_entries(entries))
     features = Batch(
         torch.from_numpy(store.read_entries("visual", entries)),
         torch.from_numpy(store.read_entries("audio", entries)),
-        torch.from_numpy(store.valid_entries(entries)),
+        valid,
         {name: torch.from_numpy(store.read_entries(name, entries)) for name in streams},
+        full=bool(valid.all()),
     )
     missing = sorted(set(of_split["clip"]) - set(clips))
     seconds = store.spec["segment_seconds"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.cache import file_sha256
 from pipeline.datasets.base import count_lines
-from pipeline.devices import choose_device, use_threads
+from pipeline.devices import choose_device, use_precision, use_threads
 from pipeline.errors import PipelineError
 from pipeline.machine import UNKNOWN, joined, this_machine
 from pipeline.sealed import write_sealed
@@ -37,6 +37,7 @@ def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, direc
     """
     use_threads(settings.threads)
     device = choose_device(settings.device)
+    use_precision(device, settings.precision)
     dtype = torch.float64 if settings.precision == "64-true" else torch.float32
     splits = {name: inputs.split(name) for name in ("val", "test")}
     tables: list[pd.DataFrame] = []

@@ -26,10 +26,13 @@ from pipeline.errors import PipelineError
 from pipeline.methods import Method, Progress
 from pipeline.methods.base import Recipe
 from pipeline.tasks import Task
+from pipeline.training.ahead import StepsAhead, fused
+from pipeline.training.capture import own_stream, runs_ahead
 from pipeline.training.data import SplitData
 from pipeline.training.live import NOT_FINITE, LiveMetrics, save_not_finite
 from pipeline.training.predictions import not_finite_clips, predictions, score_split
 from pipeline.training.settings import TrainSettings
+from pipeline.training.steps import Fault, Steps, StepsInTurn
 
 OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
@@ -74,7 +77,9 @@ class Trainer(ResumableLoop[TrainingState]):
         if method.config.calibrated_after is not None and not len(validation):
             raise PipelineError(f"{name}: thresholds are selected on validation, but no validation clip has features")
         self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
-        optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+        ahead = runs_ahead(fabric.device)
+        rates = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
+        optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), **rates, **(fused(recipe.optimizer) if ahead else {}))
         if settings.compile:
             # Only ``losses``: the loop calls it through ``steps``, and never calls ``forward``.
             method.__dict__["losses"] = MethodType(torch.compile(type(method).losses), method)
@@ -85,7 +90,12 @@ class Trainer(ResumableLoop[TrainingState]):
             torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(milestones), decay)  # each multiplies the current rate
             for milestones, decay in ((recipe.milestones, recipe.decay), (recipe.iteration_milestones, recipe.iteration_decay))
         )
+        parts = fabric, method, self.model, self.optimizer, recipe.clip_norm
+        self.stepper: Steps = StepsAhead(*parts, settings.graphs == "auto", self._say) if ahead else StepsInTurn(*parts)
         self.started = time.monotonic()
+
+    def _say(self, line: str) -> None:
+        print(f"{self.name}: {line}", flush=True)
 
     def run(self) -> TrainingState:
         """Train to the last epoch; return the state, with the weights of the best validation epoch.
@@ -105,8 +115,11 @@ class Trainer(ResumableLoop[TrainingState]):
             live.log(self.state.history[-1])
             bar.update()
 
-        with self.watching(), live, bar:
-            self.run_epochs(show)
+        try:
+            with self.watching(), live, bar, own_stream(self.fabric.device):
+                self.run_epochs(show)
+        finally:
+            self.stepper.release()
         if self.state.best_weights is None:
             raise PipelineError(
                 f"{self.name}: no epoch can be kept; lower the learning rate or check the clips: {'; '.join(self.state.faults)}"
@@ -120,9 +133,8 @@ class Trainer(ResumableLoop[TrainingState]):
         return self.state
 
     def in_order(self) -> Iterator[tuple[Batch, Any]]:
-        """Yield the training split in row order, in batches."""
-        for rows in torch.arange(len(self.train)).split(self.recipe.batch_size):
-            yield self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
+        """The training split in row order, in batches."""
+        return self._batches(torch.arange(len(self.train)))
 
     def steps(self) -> Iterator[int]:
         """Run the remaining steps of the epoch. In means, the smaller last batch is weighted by its number of clips."""
@@ -130,56 +142,49 @@ class Trainer(ResumableLoop[TrainingState]):
         if state.order is None:
             state.order, state.position, state.sums = torch.randperm(len(self.train)), 0, {}
             state.taken = 0
+        assert state.sums is not None
         self.model.train()
-        while state.position < len(self.train):
-            rows = state.order[state.position : state.position + self.recipe.batch_size]
-            self._step(rows, Progress(state.epoch, self.epochs, state.position // self.recipe.batch_size))
+        self.stepper.begin(state.sums)
+        left = state.order[state.position :]
+        for rows, (batch, targets) in zip(left.split(self.recipe.batch_size), self._batches(left), strict=True):
+            progress = Progress(state.epoch, self.epochs, state.position // self.recipe.batch_size)
+            self._step(rows, batch, targets, progress)
             yield len(rows)
 
-    def _step(self, rows: Tensor, progress: Progress) -> None:
-        """Take all steps of the method on one batch; stop at a loss or gradient that is not finite."""
-        batch, targets = self.train.batch(rows.to(self.train.features.visual.device), self.dtype)
-        steps, taken = self.method.steps(batch, targets, progress), []
-        while True:
-            with self.fabric.autocast():  # not around the backward pass, which has its own precision
-                terms = next(steps, None)
-            if terms is None:
-                break
-            self.optimizer.zero_grad(set_to_none=True)
-            if not torch.isfinite(terms["total"]):
-                self._skip(rows, terms, "loss")
-                return
-            if not self._update(terms["total"]):
-                self._skip(rows, terms, "gradient")
-                return
-            taken.append({key: float(value.detach()) for key, value in terms.items()})
-        self.by_iteration.step()
-        assert self.state.sums is not None
-        self.state.taken += len(rows)
-        for key, value in (item for record in taken for item in record.items()):
-            self.state.sums[key] = self.state.sums.get(key, 0.0) + value * len(rows)
+    def _batches(self, rows: Tensor) -> Iterator[tuple[Batch, Any]]:
+        """The batches of some rows of the training split.
 
-    def _update(self, total: Tensor) -> bool:
-        """Do backward and an optimizer step; return False, without a step, if a gradient is not finite."""
-        self.fabric.backward(total)
-        if self.recipe.clip_norm is not None:
-            norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=self.recipe.clip_norm, error_if_nonfinite=False)
-        else:
-            gradients = [weight.grad for weight in self.method.parameters() if weight.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients)  # under 1 % of a step's time; the largest entry takes 20 times as long
-            if not torch.isfinite(norm):  # the gradients may be large but finite: a sum of squares can overflow
-                norm = torch.nn.utils.get_total_norm(gradients, norm_type=math.inf)
-        if norm is not None and not torch.isfinite(norm):
-            return False
-        self.optimizer.step()
-        return True
+        The numbers of the rows go to the device at once, because every copy waits for it.
+        """
+        for chunk in rows.to(self.train.features.visual.device).split(self.recipe.batch_size):
+            yield self.train.batch(chunk, self.dtype)
 
-    def _skip(self, rows: Tensor, terms: dict[str, Tensor], what: str) -> None:
+    def _step(self, rows: Tensor, batch: Batch, targets: Any, progress: Progress) -> None:
+        """Take all steps of the method on one batch.
+
+        A batch that is known to be skipped does not count in the schedule by iteration.
+        """
+        if self.stepper.take(rows, batch, targets, progress):
+            self.by_iteration.step()
+        if self.stepper.must_be_read:
+            self._catch_up()
+
+    def _catch_up(self) -> None:
+        """Take over what the steps have come to: the sums of the loss terms, and the batches that were skipped."""
+        outcomes, self.state.sums = self.stepper.read()
+        for rows, fault in outcomes:
+            if fault is None:
+                self.state.taken += len(rows)
+            else:
+                self._skip(rows, fault)
+
+    def _skip(self, rows: Tensor, fault: Fault) -> None:
         self.state.skipped += 1
+        what = fault.what
         clips = [self.train.clips[int(row)] for row in rows]
         self.state.faults += count_lines(f"epoch {self.state.epoch}: skipped a step because its {what} was not finite; its clips", clips)
         if self.state.skipped > self.settings.nonfinite_patience:
-            values = ", ".join(f"{key} {float(value.detach()):g}" for key, value in terms.items())
+            values = ", ".join(f"{key} {value:g}" for key, value in fault.terms.items())
             save_not_finite(self.live, {"what": what, "epoch": self.state.epoch, "clips": clips})
             raise PipelineError(
                 f"{self.name}: the {what} was not finite in {self.state.skipped} steps, more than train.nonfinite_patience allows; epoch"
@@ -189,9 +194,10 @@ class Trainer(ResumableLoop[TrainingState]):
 
     def close_epoch(self) -> None:
         """Validate, keep the best weights, step the schedule, record the epoch."""
+        self._catch_up()
         state = self.state
         assert state.sums is not None
-        record: dict[str, float] = {f"train/{key}": value / state.taken for key, value in state.sums.items()}
+        record: dict[str, float] = {f"train/{key}": value / state.taken for key, value in state.sums.items() if state.taken}
         record["learning_rate"] = self.optimizer.param_groups[0]["lr"]
         score = float(state.epoch)  # later is better: without validation clips, or if the recipe selects the last epoch
         fault = "" if state.taken else "every step of it was skipped"
@@ -253,6 +259,8 @@ class Trainer(ResumableLoop[TrainingState]):
     def _restore(self) -> None:
         content = self.resume(self.train.features.visual.device)
         if content is not None:
+            for before, now in zip(content["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
+                before |= {name: now[name] for name in ("fused", "capturable") if name in now}  # it may come from another device
             for name, stateful in self._stateful().items():
                 stateful.load_state_dict(content[name])
 
@@ -260,5 +268,7 @@ class Trainer(ResumableLoop[TrainingState]):
         return {"model": self.method, "optimizer": self.optimizer, "by_epoch": self.by_epoch, "by_iteration": self.by_iteration}
 
     def _content(self) -> dict[str, Any]:
+        if self.state.sums is not None:
+            self._catch_up()
         self.state.seconds = time.monotonic() - self.started
         return super()._content()

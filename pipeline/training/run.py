@@ -15,6 +15,7 @@ from pipeline.cache import file_sha256, fingerprint
 from pipeline.closure import digests
 from pipeline.errors import InputProblems
 from pipeline.features.store import MODALITIES, FeatureStore
+from pipeline.made_with import WORKING_SETTINGS
 from pipeline.methods import METHODS, Method, MethodConfig, create
 from pipeline.tasks import TASKS, Task
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
@@ -72,7 +73,7 @@ class RunInputs:
         code = digests([Path(__file__).with_name("train.py"), *chosen_code(self.run, self.settings)], cut=TRAINING_PLUMBING)
         features = [file_sha256(self.store.directory / name) for name in ("index.parquet", "spec.json")]  # with keys of all features
         files = {setting: file_sha256(path) for setting, path in self.config.files.items()}
-        settings = self.run.model_dump(), self.settings, train.model_dump()
+        settings = self.run.model_dump(), self.settings, train.model_dump(exclude=WORKING_SETTINGS)
         return fingerprint(code, settings, features, files, self.annotations(), self.classes)
 
     def annotations(self) -> list[list[Any]]:

@@ -20,7 +20,12 @@ class TrainSettings(Settings):
         description="CPU threads of a training and an evaluation; null: torch's choice (cores, or $OMP_NUM_THREADS). The last digits of"
         " sums depend on their number; small networks are fastest on one",
     )
-    precision: Literal["32-true", "bf16-mixed", "64-true"] = Field("32-true", description="as Lightning Fabric names it")
+    precision: Literal["32-true", "tf32", "bf16-mixed", "64-true"] = Field(
+        "32-true", description="as Lightning Fabric names it; tf32: 32-true, but a GPU rounds the factors of matrix products to 10 bits"
+    )
+    graphs: Literal["auto", "off"] = Field(
+        "auto", description="auto: a GPU repeats each kind of step as one CUDA graph, where it can; off: operation by operation"
+    )
     checkpoint_seconds: float = Field(60.0, ge=0, description="least time between two checkpoints, at ends of epochs; 0: every epoch")
     compile: bool = Field(
         False,
@@ -32,6 +37,11 @@ class TrainSettings(Settings):
         description="also score test after every epoch, for the table's columns of the last and the best test epoch; selects nothing",
     )
     nonfinite_patience: int = Field(3, ge=0, description="number of steps with a non-finite loss or gradient to skip before the run stops")
+
+    @property
+    def of_fabric(self) -> Literal["32-true", "bf16-mixed", "64-true"]:
+        """The precision by Fabric's names, which leave the rounding of matrix products to torch."""
+        return "32-true" if self.precision == "tf32" else self.precision
 
 
 class Run(Settings):

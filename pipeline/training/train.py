@@ -14,7 +14,7 @@ from lightning_fabric import Fabric
 from tqdm import tqdm
 
 from pipeline.cache import file_sha256
-from pipeline.devices import choose_device, use_threads
+from pipeline.devices import choose_device, use_deterministic_kernels, use_precision, use_threads
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.machine import joined
@@ -91,10 +91,11 @@ class RunTraining:
         cls, inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, bar: Callable[..., Any] = tqdm
     ) -> RunTraining:  # fmt: skip
         """Set up torch for the rest of this process and load the splits."""
-        torch.use_deterministic_algorithms(True, warn_only=True)
         use_threads(settings.threads)
         device = choose_device(settings.device)
-        fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.precision)
+        use_deterministic_kernels(device)
+        use_precision(device, settings.precision)
+        fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.of_fabric)
         train, validation = inputs.training_split().to(device), inputs.split("val").to(device)
         watched = inputs.split("test").to(device) if settings.published_protocol else None
         return cls(inputs, settings, directory, live, bar, fabric, train, validation, watched)

@@ -12,8 +12,7 @@ from pipeline.cache import Cache
 from pipeline.contrastive.data import select
 from pipeline.contrastive.finetuning import Finetuning
 from pipeline.contrastive.settings import FinetuneSettings
-from pipeline.media import decoding
-from pipeline.media.decoding import Job
+from pipeline.media.job import KIND, Job
 from pipeline.media.settings import MediaSettings
 
 SEGMENTS, RATE, FRAMES = 3, 16000, 2
@@ -45,7 +44,7 @@ class World:
         level = random.uniform(0.1, 0.9)
         frames = np.clip(random.normal(255 * level, 30, (SEGMENTS * FRAMES, 36, 40, 3)), 0, 255).astype(np.uint8)
         tone = 0.3 * np.sin(2 * np.pi * (200 + 3000 * level) * np.arange(SEGMENTS * RATE) / RATE)
-        self.cache.put(decoding.KIND, job.key, {"frames": frames, "waveform": tone.astype(np.float32)}, {"sample_rate": RATE})
+        self.cache.put(KIND, job.key, {"frames": frames, "waveform": tone.astype(np.float32)}, {"sample_rate": RATE})
         facts = {"clip": clip, "key": job.key, "status": status, "seconds": seconds}
         self.verdicts.append({**facts, "visual_valid": [True] * SEGMENTS, "audio_valid": [sound] * SEGMENTS})
 

@@ -10,7 +10,7 @@ from pipeline.contrastive import data
 from pipeline.contrastive.data import draw_middle, draw_random, pooled_audio
 from pipeline.encoders import create
 from pipeline.errors import PipelineError
-from pipeline.media import decoding
+from pipeline.media.job import KIND
 
 
 def ids(items):
@@ -83,6 +83,6 @@ def test_audio_that_is_not_finite_names_the_clip(world, monkeypatch):
 def test_a_clip_whose_frames_vanished_is_named(world, tmp_path):
     """The frames are read ahead, in threads, by a running fine-tuning."""
     lost = world.jobs["t4"]
-    world.cache.path(decoding.KIND, lost.key).unlink()
+    world.cache.path(KIND, lost.key).unlink()
     with pytest.raises(PipelineError, match="clip 't4'"):
         world.run(tmp_path / "tuned")

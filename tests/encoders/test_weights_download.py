@@ -111,9 +111,17 @@ def test_leading_digits_verify_and_no_digits_do_not(server, tmp_path):
     assert got.sha256 == SHA256
 
 
-def test_a_damaged_file_is_replaced(server, tmp_path):
-    (tmp_path / "w.pth").write_bytes(b"damaged")
-    assert weights.download("w", tmp_path).path.read_bytes() == CONTENT
+@pytest.mark.parametrize("sha256", [SHA256, ""])
+def test_another_file_of_the_name_is_never_overwritten(server, tmp_path, sha256):
+    server.publish(sha256)
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to/w.pth").write_bytes(b"my own")
+    (tmp_path / "copy").write_bytes(CONTENT)
+    for source in [tmp_path / "copy", *([None] if sha256 else [])]:
+        with pytest.raises(PipelineError, match=r"w\.pth"):
+            weights.download("w", tmp_path / "to", from_path=source)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "to").iterdir()} == {"w.pth": b"my own"}
+    assert server.asked == []
 
 
 def test_a_local_copy_is_taken_and_verified(server, tmp_path):

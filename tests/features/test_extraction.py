@@ -15,8 +15,7 @@ from pipeline.features.extraction import Extraction
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import FeatureStore
 from pipeline.machine import UNKNOWN, this_machine
-from pipeline.media import decoding
-from pipeline.media.decoding import Job
+from pipeline.media.job import KIND, Job
 from pipeline.media.settings import MediaSettings
 from tests.wording import says
 
@@ -45,7 +44,7 @@ class World:
     def add(self, clip, content, status="ok", seconds=3.0):
         job = Job(clip, f"{clip}.mp4", f"{content:064x}", 0.0, SEGMENTS, 1.0, MediaSettings(), self.cache.root)
         self.jobs[clip] = job
-        self.cache.put(decoding.KIND, job.key, self.arrays(content), {"sample_rate": RATE})
+        self.cache.put(KIND, job.key, self.arrays(content), {"sample_rate": RATE})
         facts = {"clip": clip, "key": job.key, "status": status, "seconds": seconds}
         self.verdicts.append({**facts, "visual_valid": [True] * SEGMENTS, "audio_valid": [status != "silent"] * SEGMENTS})
 
@@ -176,7 +175,7 @@ def test_a_clip_that_an_encoder_fails_on_is_named(tmp_path, monkeypatch, part, e
 @pytest.mark.fault(30)
 def test_a_clip_that_vanished_from_cache_and_disk_is_named(tmp_path):
     world = World(tmp_path / "cache", contents=(0,))
-    world.cache.path(decoding.KIND, world.jobs["clip0"].key).unlink()
+    world.cache.path(KIND, world.jobs["clip0"].key).unlink()
     with pytest.raises(PipelineError, match="clip 'clip0'"):
         world.extract(tmp_path / "a")
 

@@ -89,6 +89,16 @@ def test_every_row_comes_back_with_its_own_features_and_the_negatives_after_them
     assert sorted(path.suffix for path in (tmp_path / "store").iterdir() if path.suffix != ".npy") == [".json", ".parquet"]
 
 
+def test_files_of_made_up_numbers_mark_the_store(tmp_path, published):
+    root, _ = published
+    run(settings(root), index(), tmp_path / "real")
+    assert "made_by" not in json.loads((tmp_path / "real/spec.json").read_text(encoding="utf-8"))
+    with h5py.File(root / NOISY["audio"], "a") as file:
+        file.attrs["made_by"] = "python -m pipeline make-features"
+    run(settings(root), index(), tmp_path / "made")
+    assert json.loads((tmp_path / "made/spec.json").read_text(encoding="utf-8"))["made_by"] == "python -m pipeline make-features"
+
+
 def test_without_negatives_only_the_annotated_rows_are_there(tmp_path, published):
     root, _ = published
     _, store = run(settings(root, negatives=False), index(), tmp_path / "store")

@@ -18,7 +18,8 @@ from pipeline.cache import Cache, file_sha256
 from pipeline.contrastive.data import select
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
-from pipeline.media.decoding import KIND, check_manifest, decode_clips, load_decoded
+from pipeline.media.decoding import check_manifest, decode_clips, load_decoded
+from pipeline.media.job import KIND
 from pipeline.report import pictures as report
 from pipeline.synth.settings import SynthSettings
 from pipeline.synth.world import write_world
@@ -205,13 +206,13 @@ def test_a_temporarily_missing_file_is_not_remembered(project, tmp_path):
 
 def test_running_out_of_memory_is_not_remembered(project, monkeypatch):
     from pipeline.media import clip as media_clip
-    from pipeline.media import decoding
+    from pipeline.media.job import decode_into_cache
 
     cache, _, _, jobs = project.clips()
     job = next(iter(jobs.values()))
     cache.path(KIND, job.key).unlink()
     monkeypatch.setattr(media_clip, "read_frames", lambda *_: (_ for _ in ()).throw(MemoryError))
-    verdict = decoding.decode_into_cache(job)
+    verdict = decode_into_cache(job)
     assert verdict["status"] == "refused"
     assert says(verdict["reason"], "memory", "media.memory_mb = 4096")
     assert not cache.has(KIND, job.key)

@@ -28,9 +28,8 @@ from pipeline.features.extraction import Extraction
 from pipeline.features.importing import Import, ImportSet, importer
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import FeatureStore
-from pipeline.media import decoding
 from pipeline.media.clip import decode_clip
-from pipeline.media.decoding import Job
+from pipeline.media.job import DECODE_VERSION, KIND, Job
 from pipeline.media.settings import MediaSettings
 from pipeline.synth import plan as world
 from pipeline.synth.scenes import render_scene
@@ -143,7 +142,7 @@ def cached_clips(directory: Path) -> tuple[Cache, dict[str, Job], pd.DataFrame]:
     for number in range(2):
         job = Job(f"clip{number}", f"clip{number}.mp4", f"{number:064x}", 0.0, 3, 1.0, MediaSettings(frames_per_second=2), cache.root)
         arrays = {"frames": np.roll(pictures(6, 32, 32), number, axis=0), "waveform": np.roll(sound(16_000, 3.0), 9000 * number)}
-        cache.put(decoding.KIND, job.key, arrays, {"sample_rate": 16_000})
+        cache.put(KIND, job.key, arrays, {"sample_rate": 16_000})
         jobs[job.clip] = job
         rows.append({"clip": job.clip, "key": job.key, "status": "padded", "seconds": 2.4})
         rows[-1] |= {"visual_valid": [True, True, False], "audio_valid": [True] * 3, "split": "train", "sha256": job.sha256}
@@ -237,7 +236,7 @@ def encoded(name: str, directory: Path) -> Numbers:
 
 
 SUBJECTS = {
-    "decode": Subject("pipeline/media/decoding.py: DECODE_VERSION", decoding.DECODE_VERSION, decoded),
+    "decode": Subject("pipeline/media/job.py: DECODE_VERSION", DECODE_VERSION, decoded),
     "extract": Subject("pipeline/features/encode.py: EXTRACT_VERSION", encode.EXTRACT_VERSION, extracted),
     "contrastive audio": Subject("pipeline/contrastive/data.py: AUDIO_VERSION", contrastive.AUDIO_VERSION, contrastive_audio),
     "import": Subject("pipeline/features/importing/importer.py: IMPORT_VERSION", importer.IMPORT_VERSION, imported),

@@ -1,6 +1,8 @@
 import errno
 import os
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,8 +17,9 @@ from pipeline.errors import PipelineError
 from pipeline.media import decoding
 from pipeline.media.audio import AUDIBLE_RATES
 from pipeline.media.clip import decode_clip
-from pipeline.media.decoding import KIND, Job, check_bad_share, decode_clips, load_decoded, longer_than_window, make_jobs, summary
+from pipeline.media.decoding import check_bad_share, decode_clips, load_decoded, longer_than_window, make_jobs, summary
 from pipeline.media.guard import Crashed, Failed, TimedOut
+from pipeline.media.job import KIND, Job
 from pipeline.media.settings import MediaSettings
 
 SETTINGS = MediaSettings(frames_per_second=1, workers=1)
@@ -194,3 +197,9 @@ def test_too_many_bad_clips_are_named_ten_at_most():
         check_bad_share(manifest, 0.29)
     assert str(caught.value).count("truncated: cut") == 10
     assert "12 of 40 clips" in str(caught.value)
+
+
+def test_a_child_process_imports_little():
+    """Every child pays for what it imports: pandas alone costs as much as the decoding of several clips."""
+    script = "import sys, pipeline.media.job, pipeline.media.guard; print(*{'pandas', 'pyarrow', 'torch', 'tqdm'} & {*sys.modules})"
+    assert subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, encoding="utf-8").stdout == "\n"

@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.cache import Cache, file_sha256
 from pipeline.media.clip import decode_clip
-from pipeline.media.decoding import Job, decode_clips
+from pipeline.media.decoding import decode_clips
+from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
 from tests.media.conftest import loudest, read_number, write_clip
 

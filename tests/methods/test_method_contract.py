@@ -293,3 +293,16 @@ def test_part_of_a_recipe_keeps_the_rest_of_the_papers(name):
 def test_unknown_method():
     with pytest.raises(UnknownName, match="'cace_net'"):
         build("cacenet", {})
+
+
+@every_case
+def test_between_positions_of_one_phase_the_losses_do_not_differ(name, config):
+    """A GPU repeats the step of a phase, so nothing else may come from the progress."""
+    method, (batch, truth) = build(name, config).train(), random_batch()
+    phases: dict[object, list[Progress]] = {}
+    for epoch, number in itertools.product((0, 1, 2, 5, 9, 10, 79), (0, 1, 2, 3)):
+        progress = Progress(epoch, 80, number)
+        phases.setdefault(method.phase(progress), []).append(progress)
+    for several in phases.values():
+        first, last = (losses(method, batch, truth, progress) for progress in (several[0], several[-1]))
+        assert first == last

@@ -15,7 +15,8 @@ from pipeline.cache import Cache, file_sha256
 from pipeline.features.extraction import Extraction
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, FeatureStore, write_store
-from pipeline.media.decoding import Job, decode_clips, load_decoded
+from pipeline.media.decoding import decode_clips, load_decoded
+from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
 from pipeline.synth.settings import SynthSettings
 from pipeline.synth.world import write_world

@@ -63,7 +63,12 @@ def test_the_report_holds_every_number(stores, tmp_path):
     wrong[7] = rng.normal(size=(4, 6))
     ours, published = stores((visual, audio, None), (visual * 2, wrong, None))
     out = tmp_path / "out"
-    verdicts = compare(ours, published, out)
+    compare(ours, published, out)
+    (out / "thesis.tex").write_text("mine", encoding="utf-8")
+    with pytest.raises(PipelineError, match=r"thesis\.tex"):
+        compare(ours, published, out)
+    (out / "thesis.tex").unlink()
+    verdicts = compare(ours, published, out)  # replaces its own report
     assert [(verdict.layer, verdict.kind) for verdict in verdicts] == [("visual", "explained"), ("audio", "same")]
     content = json.loads((out / "parity.json").read_text(encoding="utf-8"))
     assert content["clips"] == {"both": 20, "only_ours": 0, "only_published": 0}

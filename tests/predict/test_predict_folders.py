@@ -12,6 +12,7 @@ import pytest
 from pipeline.errors import PipelineError
 from pipeline.predict import answers, outputs
 from pipeline.predict.answers import folders
+from pipeline.publish import check_replaceable
 from tests.wording import each_says, says
 
 CLIPS = Path("data/raw/tiny/clips")
@@ -98,7 +99,7 @@ def test_a_folder_of_the_users_own_is_not_replaced(run, clip, tmp_path):
     file = tmp_path / "file"
     file.write_text("", encoding="utf-8")
     with pytest.raises(PipelineError, match=re.escape(str(file))):
-        outputs.check_replaceable(file)
+        check_replaceable(file, outputs.FILES, "the folder of a prediction")
 
 
 def test_a_fault_in_the_middle_of_a_folder_leaves_the_older_one_and_answers_the_other_files(run, clip, tmp_path, monkeypatch):

@@ -285,6 +285,16 @@ def test_a_damaged_table_forgets_only_the_refusals(yt_dlp, tmp_path):
     assert len(yt_dlp.calls) == 1
 
 
+def test_nothing_of_the_users_own_is_overwritten(yt_dlp, tmp_path):
+    table = pd.DataFrame({"clip": ["x"], "mood": ["good"]})
+    table.to_parquet(tmp_path / "downloads.parquet")
+    before = (tmp_path / "downloads.parquet").read_bytes()
+    with pytest.raises(PipelineError, match=r"downloads\.parquet"):
+        run(videos(1), tmp_path)
+    assert (tmp_path / "downloads.parquet").read_bytes() == before
+    assert yt_dlp.calls == []
+
+
 def test_a_missing_yt_dlp_or_ffmpeg_is_one_sentence_and_only_when_something_is_to_be_fetched(monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "yt_dlp", None)
     with pytest.raises(PipelineError, match=r"pip install 'avel-pipeline\[download\]'"):

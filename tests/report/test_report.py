@@ -10,7 +10,7 @@ from pipeline.report import figures
 from pipeline.report.footnotes import departures_of
 from pipeline.report.report import experiment_metrics
 from pipeline.report.results import RunResult
-from tests.wording import says
+from tests.wording import one_says, says
 
 
 @pytest.fixture
@@ -155,6 +155,26 @@ def test_a_run_stands_beside_its_paper_with_source_and_departures(world, runs, h
     assert table.loc["ours", "to_paper"] == pytest.approx(55.0 - 80.8)
     assert table.loc["later", "paper"] == 72.7
     assert pd.isna(table.loc["later", "mean"])
+
+
+def test_runs_on_made_features_say_so_and_are_not_set_against_a_paper(world, runs, helpers):
+    run = helpers[1]
+    for name in ("ours", "made"):
+        runs(name, {0: 20, 1: 24}, method="cace_net")
+    for name, spec in (("ours", {}), ("made", {"made_by": "python -m pipeline make-features"})):
+        (world.root / "runs" / name / "features.json").write_text(json.dumps(spec), encoding="utf-8")
+        path = world.root / "runs" / name / "metrics.json"
+        document = json.loads(path.read_text(encoding="utf-8"))
+        for metrics in document["seeds"]["test"].values():
+            metrics["segment/Type@AV"] = 60.0
+        path.write_text(json.dumps(document), encoding="utf-8")
+    both = {"ours": run(method="cace_net"), "made": run(method="cace_net")}
+    for key, column in (("cace_net/AVE supervised", "| 80.8 | {} |"), ("coleaf/LLP weak", "| 62.1 | {} |")):
+        text = world.report(both, papers=dict.fromkeys(both, key))
+        assert "made features" in next(line for name, line in table_lines(text).items() if name.startswith("made"))
+        assert one_says(text.splitlines(), "Made features (python -m pipeline make-features): says nothing of the method.")
+        assert text.count(column.format("–")) == 1
+    assert "made features" in (world.out / "index.html").read_text(encoding="utf-8")
 
 
 def test_departures_are_from_the_defaults_of_the_runs_own_supervision():

@@ -10,8 +10,8 @@ import pytest
 from pipeline import __main__ as program
 from pipeline.datasets import DatasetSettings, build_index
 from pipeline.datasets.base import NO_CLIPS
-from pipeline.errors import InputProblems
 from pipeline.synth.ave_features import MadeFeatures, make_features
+from tests.wording import says
 
 LINES = [f"{('Bark', 'Flute')[number % 2]}&clip{number:07d}&good&{number % 4}&{6 + number % 5}" for number in range(12)]
 SPLITS = {"trainSet.txt": range(8), "valSet.txt": range(8, 10), "testSet.txt": range(10, 12)}
@@ -42,23 +42,23 @@ def contents(directory):
     return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in directory.iterdir()}
 
 
-def test_features_of_the_published_names_and_shapes_under_the_users_annotations(ave):
+def test_features_of_the_published_names_and_shapes_beside_their_annotations(ave, tmp_path):
     before = contents(ave / "annotations")
-    make_features(ave, ave / "annotations", SMALL)
+    made = [tmp_path / name for name in ("first", "again", "other")]
+    for directory, seed in zip(made, (0, 0, 1), strict=True):
+        make_features(directory, ave / "annotations", SMALL.model_copy(update={"seed": seed}))
     for name, shape in FEATURES.items():
-        with h5py.File(ave / "features" / name) as file:
+        with h5py.File(made[0] / "features" / name) as file:
             assert file["avadataset"].shape == shape
             assert file["avadataset"].dtype == np.float32
-    assert {path.name for path in (ave / "features").iterdir()} == set(FEATURES)
+    assert {path.name for path in (made[0] / "features").iterdir()} == set(FEATURES)
     assert contents(ave / "annotations") == before
-    first = h5py.File(ave / "features" / "audio_feature.h5")["avadataset"][:]
-    make_features(ave, ave / "annotations", SMALL)  # its own files are replaced, by the same numbers
-    np.testing.assert_array_equal(h5py.File(ave / "features" / "audio_feature.h5")["avadataset"][:], first)
-    make_features(ave, ave / "annotations", SMALL.model_copy(update={"seed": 1}))
-    assert (h5py.File(ave / "features" / "audio_feature.h5")["avadataset"][:] != first).any()
+    first, again, other = (h5py.File(directory / "features" / "audio_feature.h5")["avadataset"][:] for directory in made)
+    np.testing.assert_array_equal(again, first)
+    assert (other != first).any()
 
 
-def test_annotations_from_elsewhere_are_written_thinned_where_there_are_none(ave, tmp_path):
+def test_annotations_are_written_thinned(ave, tmp_path):
     make_features(tmp_path / "small", ave / "annotations", SMALL.model_copy(update={"every": 2}))
     made = tmp_path / "small" / "annotations"
     settings = DatasetSettings(kind="ave", clips=NO_CLIPS, annotations=made, segments=10, segment_seconds=1.0, negatives=178)
@@ -68,55 +68,42 @@ def test_annotations_from_elsewhere_are_written_thinned_where_there_are_none(ave
     assert h5py.File(tmp_path / "small" / "features" / "audio_feature.h5")["avadataset"].shape[0] == 6
 
 
-@pytest.mark.parametrize("kind", ["published", "text", "directory", "link"])
-def test_files_of_the_users_are_named_and_stay(ave, tmp_path, kind):
-    features = ave / "features"
-    features.mkdir()
-    place = features / "visual_feature.h5"
-    if kind == "published":
-        with h5py.File(place, "w") as file:
-            file["avadataset"] = np.zeros((12, 10, 3, 3, 8))
-    elif kind == "text":
-        place.write_text("mine", encoding="utf-8")
-    elif kind == "directory":
-        place.mkdir()
-    else:
-        place.symlink_to(tmp_path / "mine.h5")
-    with pytest.raises(InputProblems) as caught:
-        make_features(ave, ave / "annotations", SMALL)
-    [problem] = caught.value.problems
-    assert str(features) in problem
-    assert "visual_feature.h5" in problem
-    assert list(features.iterdir()) == [place]
+def command(monkeypatch, capsys, *words):
+    """(exit code, stdout, stderr) of make-features."""
+    monkeypatch.setattr(sys, "argv", ["python -m pipeline", "make-features", *map(str, words)])
+    try:
+        program.main()
+        code = 0
+    except SystemExit as stop:
+        code = stop.code
+    return code, *capsys.readouterr()
+
+
+def test_only_a_new_directory_is_written_to(ave, tmp_path, monkeypatch, capsys):
+    """Neither published files, nor annotations, nor features made before are overwritten."""
+    (ave / "features").mkdir()
+    with h5py.File(ave / "features" / "visual_feature.h5", "w") as file:
+        file["avadataset"] = np.zeros((12, 10, 3, 3, 8))
+    before = {place: contents(place) for place in (ave / "features", ave / "annotations")}
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    small = ["--annotations", ave / "annotations", "--positions", 3, "--visual", 8, "--audio", 6]
+    assert command(monkeypatch, capsys, tmp_path / "made", *small)[0] == 0
+    before[tmp_path / "made" / "features"] = contents(tmp_path / "made" / "features")
+    for directory in (ave, ave / "annotations" / "Annotations.txt", tmp_path / "link", tmp_path / "made"):
+        code, _, err = command(monkeypatch, capsys, directory, *small)
+        assert code == 2
+        assert str(directory) in err
+    assert {place: contents(place) for place in before} == before
     assert sorted(path.name for path in ave.iterdir()) == ["annotations", "features"]
 
 
-def test_annotations_that_are_there_are_never_overwritten(ave, tmp_path, monkeypatch, capsys):
-    """Neither other annotations nor their own thinned form replace them; all problems are reported at once."""
-    other = tmp_path / "other"
-    (other / "annotations").mkdir(parents=True)
-    (other / "features").mkdir()
-    (other / "features" / "notes.txt").write_text("mine", encoding="utf-8")
-    for arguments, named in (
-        ([other, "--annotations", ave / "annotations"], ["notes.txt", str(other / "annotations")]),
-        ([ave, "--every", 2], ["--every 2", str(ave / "annotations")]),
-        ([ave, "--every", 0, "--visual", 0], ["--every: ", "--visual: "]),
-    ):
-        before = contents(ave / "annotations")
-        monkeypatch.setattr(sys, "argv", ["python -m pipeline", "make-features", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            program.main()
-        assert stop.value.code == 2
-        err = capsys.readouterr().err
-        for words in named:
-            assert words in err, err
-        assert contents(ave / "annotations") == before
-        assert not (ave / "features").exists()
-    assert not list((other / "annotations").iterdir())
-
-
-def test_the_command_uses_the_annotations_that_lie_there(ave, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["python -m pipeline", "make-features", str(ave), "--positions", "3", "--visual", "8", "--audio", "6"])
-    program.main()
-    assert "12 rows" in capsys.readouterr().out
-    assert set(contents(ave / "features")) == set(FEATURES)
+def test_the_command_names_the_settings_that_use_them(ave, monkeypatch, capsys):
+    code, _, err = command(monkeypatch, capsys, "data/made/ave", "--every", 0, "--visual", 0)
+    assert code == 2
+    assert says(err, "--every: ", "--visual: ")
+    (ave.parent / "data/published").mkdir()
+    ave.rename(ave.parent / "data/published/ave")
+    code, out, err = command(monkeypatch, capsys, "data/made/ave", "--positions", 3, "--visual", 8, "--audio", 6)
+    assert code == 0, err
+    assert says(out, "12 rows", "dataset.annotations: data/made/ave/annotations", "data/made/ave/features")
+    assert set(contents(ave.parent / "data/made/ave/features")) == set(FEATURES)

@@ -95,12 +95,12 @@ def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path
     inputs = run(method, inputs.store, inputs.index)
     step, done, batches = loop.Trainer._step, [], []
 
-    def counted(trainer, rows, progress):
+    def counted(trainer, rows, batch, targets, progress):
         if len(done) == after and not (tmp_path / "resuming").exists():
             raise KeyboardInterrupt
         done.append(trainer.name)
         batches.append(progress.batch)
-        step(trainer, rows, progress)
+        step(trainer, rows, batch, targets, progress)
 
     expected = train(inputs, tmp_path / "whole")
     assert list(expected) == ["curves.csv", "seed-3.json", "seed-3.safetensors"]

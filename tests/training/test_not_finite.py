@@ -16,6 +16,7 @@ from pipeline.tasks.avvp import ParsingScores
 from pipeline.tasks.cml import MatchingScores
 from pipeline.training import loop
 from pipeline.training.evaluate import evaluate_run
+from pipeline.training.steps import StepsInTurn
 from pipeline.training.trained import load_seed
 from tests.wording import each_says, one_says, says
 
@@ -39,11 +40,11 @@ def weights_of(directory: Path) -> dict[str, torch.Tensor]:
 
 def poison_gradients(monkeypatch, steps, value=torch.inf) -> list[list[str]]:
     """Set one number of the gradient at these steps (from 0); return the clips of every step."""
-    backward, step, clips = loop.Trainer._update, loop.Trainer._step, []
+    backward, step, clips = StepsInTurn._update, loop.Trainer._step, []
 
-    def noted(self, rows, progress):
+    def noted(self, rows, *arguments):
         clips.append([self.train.clips[int(each)] for each in rows])
-        return step(self, rows, progress)
+        return step(self, rows, *arguments)
 
     def update(self, total):
         weight = next(self.method.parameters())
@@ -56,7 +57,7 @@ def poison_gradients(monkeypatch, steps, value=torch.inf) -> list[list[str]]:
         return taken
 
     monkeypatch.setattr(loop.Trainer, "_step", noted)
-    monkeypatch.setattr(loop.Trainer, "_update", update)
+    monkeypatch.setattr(StepsInTurn, "_update", update)
     return clips
 
 
@@ -73,7 +74,7 @@ def test_an_infinite_gradient_in_the_last_step_is_skipped_counted_and_named(tmp_
     assert each_says(facts["faults"], [("epoch 3", "gradient", f"2 ({', '.join(clips[-1])})")])
     assert facts["best_epoch"] == 3
     left_out = loop.Trainer._step
-    monkeypatch.setattr(loop.Trainer, "_step", lambda self, rows, progress: len(clips) < 8 * STEPS - 1 and left_out(self, rows, progress))
+    monkeypatch.setattr(loop.Trainer, "_step", lambda self, *given: len(clips) < 8 * STEPS - 1 and left_out(self, *given))
     train(run(tmp_path / "b", clip_norm=clip_norm), tmp_path / "without")
     assert all(torch.equal(value, weights_of(tmp_path / "without")[name]) for name, value in weights_of(tmp_path / "run").items())
 

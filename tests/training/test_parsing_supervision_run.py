@@ -139,11 +139,11 @@ def test_thresholds_are_selected_at_the_configured_epoch_also_after_a_kill(run, 
     assert epochs == [0]
     step, done = loop.Trainer._step, []
 
-    def counted(trainer, rows, progress):
+    def counted(trainer, rows, batch, targets, progress):
         if len(done) == 5 and not (tmp_path / "resuming").exists():  # in the second epoch
             raise KeyboardInterrupt
         done.append(rows)
-        step(trainer, rows, progress)
+        step(trainer, rows, batch, targets, progress)
 
     monkeypatch.setattr(loop.Trainer, "_step", counted)
     with pytest.raises(KeyboardInterrupt):

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from pipeline.cache import fingerprint
 from pipeline.closure import digests
 from pipeline.datasets import DatasetSettings
+from pipeline.datasets.arrays import MADE_BY, made_by
 from pipeline.datasets.base import count_lines
 from pipeline.errors import InputProblems
 from pipeline.features.importing.fitting import segments_of
@@ -86,6 +87,9 @@ class Import:
         return RowArray(source, directory, len(self.entries) - negatives, negatives, self.segments)
 
     def _spec(self) -> dict[str, Any]:
+        whole = [source for source in self.settings.sources.values() if not source.per_clip]
+        files = [self.settings.directory / name for source in whole for name in (source.file, source.negatives) if name]
+        made = sorted({command for command in map(made_by, files) if command})
         return {
             "segments": self.segments,
             "segment_seconds": self.segment_seconds,
@@ -93,6 +97,7 @@ class Import:
             "shapes": {name: list(source.shape) for name, source in self.settings.sources.items()},
             "encoders": {},  # unknown: published files do not record their encoder
             "published": {name: source.model_dump(mode="json") for name, source in self.settings.sources.items()},
+            **({MADE_BY: ", ".join(made)} if made else {}),
         }
 
     def check(self) -> None:

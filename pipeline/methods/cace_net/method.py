@@ -135,7 +135,7 @@ class CaceNet(LocalizationMethod):
         """Guided and temporally encoded features: visual (B, T, D), audio (B, T, D_a), attention weights (B, T, S) or None."""
         visual, audio, weights = self.guidance(self.visual_input(inputs.visual), self.audio_input(inputs.audio), inputs.mask)
         if self.visual_temporal is not None and self.audio_temporal is not None:
-            visual, audio = self.visual_temporal(visual, inputs.mask), self.audio_temporal(audio, inputs.mask)
+            visual, audio = self.visual_temporal(visual, inputs.lengths), self.audio_temporal(audio, inputs.lengths)
         return visual, audio, weights
 
     def _outputs(self, inputs: Inputs, contrast_active: bool) -> Outputs:
@@ -153,12 +153,16 @@ class CaceNet(LocalizationMethod):
             class_logits = class_logits + config.gamma * modality_logits
         return Outputs(fused, modality_logits, audio_gate, visual_gate, event_logits, class_logits, weights)
 
+    def phase(self, progress: Progress) -> bool:
+        """Whether F_o and the contrast have started."""
+        start = CONTRAST_START * progress.epochs if self.config.variant == "released" else 0
+        return progress.epoch >= start
+
     def _switch_contrast(self, progress: Progress) -> bool:
         """Whether F_o is active: set the buffer from the progress in training, read it in evaluation."""
         if not self.training:
             return bool(self.contrast_active)
-        start = CONTRAST_START * progress.epochs if self.config.variant == "released" else 0
-        active = progress.epoch >= start
+        active = self.phase(progress)
         self.contrast_active.fill_(active)
         return active
 

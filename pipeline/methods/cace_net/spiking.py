@@ -51,12 +51,12 @@ class SpikingSegments(nn.Module):
         self.current = nn.Linear(input_width, output_width)
         self.steps, self.decay = steps, math.exp(-1 / time_constant)
 
-    def forward(self, features: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
         """Spike rates per segment.
 
         Args:
             features: (B, T, input_width).
-            mask: (B, T), bool, with padding only at the end.
+            mask: (B, T), bool, with padding only at the end; None: no segment is padding.
 
         Returns:
             (B, T, output_width), spikes per step, in [0, 1].
@@ -71,4 +71,5 @@ class SpikingSegments(nn.Module):
                 spikes.append(Spike.apply(membrane - 1))
                 membrane = membrane * (1 - spikes[-1].detach())
             rates.append(torch.stack(spikes).mean(dim=0))
-        return torch.stack(rates, dim=1).masked_fill(~mask.unsqueeze(-1), 0.0)
+        rate = torch.stack(rates, dim=1)
+        return rate if mask is None else rate.masked_fill(~mask.unsqueeze(-1), 0.0)

@@ -136,8 +136,8 @@ class Ccln(LocalizationMethod):
         """Both modalities after and before the interaction, and the weights of the positions (B, T, S)."""
         mask = inputs.mask
         visual, audio, weights = self.guidance(self.visual_input(inputs.visual), inputs.audio, mask)
-        own_visual = self.visual_intra(self.visual_lstm(visual, mask), mask)
-        own_audio = self.audio_intra(self.audio_lstm(audio, mask), mask)
+        own_visual = self.visual_intra(self.visual_lstm(visual, inputs.lengths), mask)
+        own_audio = self.audio_intra(self.audio_lstm(audio, inputs.lengths), mask)
         visual, audio = own_visual, own_audio
         if self.interaction is not None:
             visual, audio = self.interaction(visual, audio, mask)

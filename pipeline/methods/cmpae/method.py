@@ -21,7 +21,7 @@ Deliberate differences from the released code:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -132,6 +132,9 @@ class Cmpae(DenoisingMethod):
         self.pooling = EvidencePooling(config.width, num_classes, config.absence_dropout)
         self.whole_clip = GlobalEvidence(config.width, num_classes)
 
+    def phase(self, progress: Progress) -> Hashable:
+        return self.removes(progress), _into_clip(progress)
+
     def parse(self, inputs: ParsingInputs, cross: bool = True) -> Parsed:
         """Run a forward pass on the fused streams, or without attention across the modalities."""
         before = self.front_end(inputs.visual, inputs.audio, inputs.motion)
@@ -186,7 +189,7 @@ class Cmpae(DenoisingMethod):
             "visual": binary_loss(visual.clip, targets[1], counted),
             "clip": binary_loss(parsed.clip, labels, counted),
             "contrast": stream_contrast(*parsed.after, mask),
-            "mutual": mutual_loss(audio[1:], visual[1:], whole, labels, counted, into_clip=progress.batch % 2 == 1),
+            "mutual": mutual_loss(audio[1:], visual[1:], whole, labels, counted, into_clip=_into_clip(progress)),
         }
 
     def predict(self, batch: Batch) -> ParsingScores:
@@ -199,3 +202,8 @@ class Cmpae(DenoisingMethod):
         )
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
         return ParsingScores(audio[0], visual[0], audio[1], visual[1], self.gates(audio[1], thresholds, thresholds))
+
+
+def _into_clip(progress: Progress) -> bool:
+    """Whether the whole clip learns from the modalities in this batch, and not they from it."""
+    return progress.batch % 2 == 1

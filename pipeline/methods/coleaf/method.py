@@ -37,7 +37,7 @@ modality. The Anchor's pass for pseudo-labels is skipped while nothing uses it, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -125,6 +125,10 @@ class Coleaf(ParsingMethod):
                 scores.thresholds[:, :, position] = threshold
         scores.thresholds = self.with_selected(scores.thresholds)
         return scores
+
+    def phase(self, progress: Progress) -> Hashable:
+        """The Anchor's, and how far the released schedule of the losses has come."""
+        return self.anchor.phase(progress), progress.epoch > 0, progress.epoch >= EARLY_EPOCHS
 
     def steps(self, batch: Batch, targets: Tensors, progress: Progress) -> Iterator[dict[str, Tensor]]:
         return self._steps(batch, self.labels(targets), batch.mask.any(dim=1), progress)

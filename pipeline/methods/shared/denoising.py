@@ -11,7 +11,7 @@ at 0, so it removes nothing in the first epoch and applies the full ratio from t
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Self
 
@@ -68,6 +68,13 @@ class DenoisingMethod(AnchorMethod):
             self._buffers[name] = before.to(moved.device)
         return self
 
+    def phase(self, progress: Progress) -> Hashable:
+        return self.removes(progress)
+
+    def removes(self, progress: Progress) -> bool:
+        """Whether labels are removed yet."""
+        return self.config.denoise and progress.epoch > 0
+
     def alone(self, inputs: ParsingInputs) -> tuple[Tensor, Tensor]:
         """Audio and visual clip probabilities, (B, C) each, without attention across the modalities."""
         said = self.anchor_forward(inputs, cross=False)
@@ -116,7 +123,7 @@ class DenoisingMethod(AnchorMethod):
         modality.
         """
         audio, visual = told[0], smoothed(told[1], self.config.visual_share)
-        if not self.config.denoise or progress.epoch == 0:
+        if not self.removes(progress):
             return audio, visual
         absent_audio, absent_visual = self._absent(inputs, audio, visual, counted)
         return audio.masked_fill(absent_audio, 0.0), visual.masked_fill(absent_visual, 0.0)

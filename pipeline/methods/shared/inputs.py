@@ -12,11 +12,20 @@ from pipeline.methods.base import Method
 
 
 class Inputs(NamedTuple):
-    """visual (B, T, S, D_v), audio (B, T, D_a), mask (B, T) bool with at least one True per clip."""
+    """visual (B, T, S, D_v), audio (B, T, D_a), mask (B, T) bool with at least one True per clip.
+
+    ``full``: whether the mask is known to be True everywhere.
+    """
 
     visual: Tensor
     audio: Tensor
     mask: Tensor
+    full: bool = False
+
+    @property
+    def lengths(self) -> Tensor | None:
+        """The mask, for layers that read the clips' lengths from it; None if it is known to be full."""
+        return None if self.full else self.mask
 
 
 def method_inputs(method: Method, batch: Batch) -> Inputs:
@@ -34,7 +43,7 @@ def method_inputs(method: Method, batch: Batch) -> Inputs:
     # Zeroed, not only masked: a padded segment may hold anything, and 0 * NaN is NaN.
     visual = visual.masked_fill(~batch.mask[:, :, None, None], 0.0)
     audio = batch.audio.to(dtype).masked_fill(~batch.mask[:, :, None], 0.0)
-    return Inputs(visual, audio, batch.mask | ~batch.mask.any(dim=1, keepdim=True))
+    return Inputs(visual, audio, batch.mask | ~batch.mask.any(dim=1, keepdim=True), batch.full)
 
 
 def check_shapes(method: Method, batch: Batch) -> None:

@@ -1,0 +1,28 @@
+"""CUDA graphs on a card: captured or not, the same weights. ``python -m benchmarks.captured`` compares every method."""
+
+from __future__ import annotations
+
+import argparse
+
+import pytest
+import torch
+
+from benchmarks.captured import largest_difference, train
+from pipeline.devices import use_deterministic_kernels
+
+if not torch.cuda.is_available():
+    pytest.skip("torch finds no usable GPU here", allow_module_level=True)
+
+OPTIONS = argparse.Namespace(batch=8, steps=6, epochs=7)
+
+
+@pytest.mark.parametrize("precision", ["32-true", "tf32", "bf16-mixed"])
+@pytest.mark.parametrize("name", ["cace_net", "han", "cmpae", "coleaf"])
+def test_captured_or_not_a_card_trains_the_same_weights_without_a_warning(name, precision):
+    device = torch.device("cuda")
+    use_deterministic_kernels(device)
+    plain, captured = (train(name, precision, graphs, OPTIONS, device) for graphs in ("off", "auto"))
+    assert captured.graphs
+    assert not captured.lines
+    assert not [*plain.warned, *captured.warned]
+    assert largest_difference(plain, captured) < 1e-5
