@@ -1,8 +1,9 @@
-# make demo: own environment, `dvc repro` on the demo suite, the results table.  make test: own environment, the whole test suite.
+# make demo: own environment, `dvc repro` on the demo suite, the results table; SUITE=mine takes suites/mine.yaml.  make test: own environment, the whole test suite.
 # make test-fast: for a change at work: all but the rooms, files and tests that tests/slow.txt names.
 # make test-processors: tests marked `processor`, in as much of this processor as older ones have: AVX2 (most laptops), then SSE4.1.
 PYTHON ?= python3
 VENV ?= .venv
+SUITE ?= demo
 BIN := $(VENV)/bin
 # tests/conftest.py says which tests share a worker, and in which order groups start.
 WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
@@ -21,7 +22,7 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 	@touch $@
 
 demo: environment
-	cp suites/demo.yaml params.yaml
+	@$(BIN)/python -m pipeline use $(SUITE)
 	$(BIN)/dvc repro
 	@$(BIN)/python -m pipeline table
 

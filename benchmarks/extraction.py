@@ -5,9 +5,10 @@ python -m benchmarks.extraction --memory --count 300 --encoder NAME
 
 Every round measures these jobs one after another on the same clips, with random weights (speed does not depend on them):
     decode      files -> decoded clips in a fresh cache (child processes) -> frames prepared for the encoder; no encoding
-    encode      random tensors, as many rows as the clips have, through the encoder in an extraction's passes; no input
-    end to end  the decode stage and the extraction into a fresh cache and a store
+    encode      random frames (on a CPU, prepared ones), as many as the clips have, in an extraction's passes; no input
+    end to end  the decode stage and the extraction into a fresh cache and a store; with a GPU, both at once
     bf16        end to end with precision: bfloat16
+    decord      decord -> the transform, one clip at a time: what a plain script spends on reading
     plain       decord -> the transform -> the network, one clip at a time, float32, torch's own threads
 The limit is 1 / (1 / decode + 1 / encode) where both share the CPU's cores, min(decode, encode) where the encoder has a GPU.
 With --memory: one run end to end, and the peak memory of the process and its decoding children together.
@@ -24,10 +25,11 @@ import resource
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import psutil
@@ -74,12 +76,17 @@ class Bench:
     media: MediaSettings
     device: str
     workers: int
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the encoder
 
     def features(self, precision: str = "float32") -> FeatureSet:
-        visual = {"encoder": self.encoder, "weights": "none"}
+        visual = {"encoder": self.encoder, "weights": "none", **self.options}
         return FeatureSet.model_validate(
             {"visual": visual, "audio": {"encoder": "logmel"}, "dtype": "float32", "precision": precision, "device": self.device}
         )
+
+    @property
+    def frames_of_clip(self) -> int:
+        return SEGMENTS * self.media.frames_per_segment(1.0)
 
     def jobs(self, cache: Cache) -> dict[str, Job]:
         rows = [{"clip": file.name, "file": str(file), "sha256": file_sha256(file), "start": 0.0} for file in self.files]
@@ -103,7 +110,7 @@ def decode_only(bench: Bench, root: Path) -> Measured:
     def work() -> None:
         clips = extraction.plan.clips(decode_clips(list(jobs.values()), [], bench.media))
         assert len(clips) == len(jobs), "a clip of the benchmark does not decode"
-        with Lanes(extraction.encoder.device, bench.workers) as lanes:
+        with Lanes(bench.workers, extraction.encoder.card) as lanes:
             for _ in ahead(lambda clip: lanes.load(extraction.encoder.prepare, clip), clips, bench.workers + 1):
                 pass
 
@@ -112,22 +119,26 @@ def decode_only(bench: Bench, root: Path) -> Measured:
 
 def prepared(extraction: Extraction) -> torch.Tensor:
     """Random rows of one pass, run once so that the network is built and frozen before any clock starts."""
-    encoder, passes = extraction.encoder.encoders["visual"], extraction.encoder.passes["visual"]
+    encoder, passes, card = extraction.encoder.encoders["visual"], extraction.encoder.passes["visual"], extraction.encoder.card
     assert isinstance(encoder, VisualEncoder)
-    rows = torch.randn(passes.size, *encoder.prepare(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape[1:])
+    if card and encoder.prepares_on_device:
+        rows = card.pin(torch.randint(0, 256, (passes.size, 256, 256, 3), dtype=torch.uint8))
+    else:
+        rows = torch.randn(passes.size, *encoder.prepare(torch.zeros(1, 64, 64, 3, dtype=torch.uint8)).shape[1:])
     passes(rows)
     return rows
 
 
-def encode_only(bench: Bench, root: Path) -> Measured:
-    extraction = Extraction(bench.features(), {}, Cache(root), bench.workers)
+def encode_only(bench: Bench, root: Path, precision: str = "float32") -> Measured:
+    extraction = Extraction(bench.features(precision), {}, Cache(root), bench.workers)
     passes, rows = extraction.encoder.passes["visual"], prepared(extraction)
-    total = len(bench.files) * SEGMENTS * bench.media.frames_per_segment(1.0)
+    total = len(bench.files) * bench.frames_of_clip
 
     def work() -> None:
-        with Lanes(extraction.encoder.device, bench.workers) as lanes:
-            for _ in ahead(lambda _: lanes.encode(passes, rows), range(round(total / passes.size)), 3):
+        with Lanes(bench.workers, extraction.encoder.card) as lanes:
+            for _ in ahead(lambda _: lanes.encode(passes.launch, [rows]), range(round(total / passes.size)), 3):
                 pass
+            lanes.throughput(0)  # waits for what a GPU has queued
 
     return measured(len(bench.files), work)
 
@@ -139,23 +150,45 @@ def end_to_end(bench: Bench, root: Path, precision: str = "float32") -> Measured
     prepared(extraction)
     store = root / "store"
     store.mkdir(parents=True)
-    return measured(len(jobs), lambda: extraction.run(decode_clips(list(jobs.values()), [], bench.media), store))
+
+    def work() -> None:
+        at_once = extraction.encoder.card is not None
+        extraction.run(extraction.decode([], bench.media) if at_once else decode_clips(list(jobs.values()), [], bench.media), store)
+
+    return measured(len(jobs), work)
 
 
-def plain_loop(bench: Bench, _: Path) -> Measured:
-    """A plain script for comparison: no child processes, no cache, no sampling by time, no audio."""
+def plain_frames(file: Path, count: int) -> torch.Tensor:
+    """Read ``count`` frames of a file, evenly spaced, as decord gives them."""
     import decord
 
-    encoder = create(bench.encoder, weights="none").to(bench.device)  # as torchvision or timm build it, in their own memory format
+    reader = decord.VideoReader(str(file))
+    chosen = torch.linspace(0, len(reader) - 1, count).round().int().tolist()
+    return torch.from_numpy(reader.get_batch(chosen).asnumpy())
+
+
+def plain_reading(bench: Bench, _: Path) -> Measured:
+    """The plain script without its network: decord and the whole transform."""
+    encoder = plain_encoder(bench)
+    return measured(len(bench.files), lambda: [encoder.prepare(plain_frames(file, bench.frames_of_clip)) for file in bench.files])
+
+
+def plain_encoder(bench: Bench) -> VisualEncoder:
+    """The network as torchvision or timm build it, in their own memory format."""
+    encoder = create(bench.encoder, weights="none", **bench.options).to(bench.device)
     assert isinstance(encoder, VisualEncoder)
-    frames_of_a_clip = SEGMENTS * bench.media.frames_per_segment(1.0)
+    return encoder
+
+
+def plain_loop(bench: Bench, _: Path, precision: str = "float32") -> Measured:
+    """A plain script for comparison: no child processes, no cache, no sampling by time, no audio."""
+    encoder = plain_encoder(bench)
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
 
     def work() -> None:
         for file in bench.files:
-            reader = decord.VideoReader(str(file))
-            chosen = torch.linspace(0, len(reader) - 1, frames_of_a_clip).round().int().tolist()
-            frames = torch.from_numpy(reader.get_batch(chosen).asnumpy())
-            with torch.inference_mode():
+            frames = plain_frames(file, bench.frames_of_clip)
+            with torch.inference_mode(), torch.autocast(bench.device, torch.bfloat16, enabled=precision == "bfloat16"):
                 encoder.encode(encoder.prepare(frames).to(bench.device)).cpu()
 
     return measured(len(bench.files), work)
@@ -167,6 +200,7 @@ def one_round(bench: Bench) -> dict[str, Measured]:
         "encode": partial(encode_only, bench),
         "end to end": partial(end_to_end, bench),
         "bf16": partial(end_to_end, bench, precision="bfloat16"),
+        "decord": partial(plain_reading, bench),
         "plain": partial(plain_loop, bench),  # last: decord can end a process, which is why the pipeline decodes in children
     }
     results = {}
@@ -185,6 +219,7 @@ def report(bench: Bench, results: dict[str, Measured]) -> None:
         f"\n{bench.encoder}, {len(bench.files)} clips, {bench.media.frames_per_second:g} frames/s, {bench.workers} workers, {bench.device}"
     )
     print(f"  of the limit ({limit:.2f} clips/s): {whole.rate / limit:.2f}; by CPU seconds: {(decode.cpu + encode.cpu) / whole.cpu:.2f}")
+    print(f"  decoding and handing over, of decord's CPU seconds with the whole transform: {decode.cpu / results['decord'].cpu:.2f}")
     for name in ("end to end", "bf16"):
         result, plain = results[name], results["plain"]
         print(f"  {name} against the plain loop: {result.rate / plain.rate:.2f} times; by CPU seconds: {plain.cpu / result.cpu:.2f}")

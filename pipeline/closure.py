@@ -36,6 +36,8 @@ PLUMBING = {
     "pipeline/config.py": "checks params.yaml and passes its values on; DVC compares the values, and their classes are listed on their own",
     "pipeline/console.py": "prints messages and sets exit codes",
     "pipeline/disk.py": "error messages about the disk",
+    "pipeline/encoders/download.py": "brings weights when a command asks for it; no encoder downloads",
+    "pipeline/encoders/known_weights.py": "maps a name to a file of weights; the plan holds what it says of the chosen encoders",
     "pipeline/errors.py": "error messages for the user",
     "pipeline/publish.py": "renames a finished file or directory without looking into it",
     "pipeline/registry.py": "maps a name to its class; the file of a chosen entry is listed on its own",

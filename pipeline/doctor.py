@@ -28,10 +28,12 @@ from pipeline.machine import described, this_machine
 from pipeline.named_data import foreign_outs, missing_data
 from pipeline.plan import missing_files
 from pipeline.report.provenance import read_sentence
+from pipeline.sealed import read_sealed
 from pipeline.today import REPORT, news_since_report
 
 MATCHED = {"torch": "2.11.", "torchvision": "0.26.", "torchaudio": "2.11."}  # built for one another; see pyproject.toml
 PACKAGES = ("timm", "lightning-fabric", "av", "decord", "soundfile", "numpy", "pandas", "pyarrow", "pydantic", "dvc", "dvclive")
+CLIPS = Path("data/clips")
 LITTLE_SPACE = 5 * 2**30  # bytes; a few hundred decoded clips
 DVC_SECONDS = 120
 # DVC's messages about files that it writes in place. If killed while writing it leaves them cut short, and then cannot start again.
@@ -141,8 +143,16 @@ def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
         setting, _, rest = problem.partition(": ")
         found, _, advice = rest.partition("; ")
         yield Finding(setting, found, advice)
+    for line in decoded_health(root):
+        yield Finding("films", line)
     if params and not problems:
         yield Finding("data", "everything that params.yaml names is here or is made by a stage")
+
+
+def decoded_health(root: Path) -> list[str]:
+    """What `decode` found to say of the films; nothing before it has run."""
+    path = root / CLIPS / "summary.json"
+    return list(read_sealed(path).get("health", [])) if path.is_file() else []
 
 
 def weights(params: config.Params | None) -> Iterator[Finding]:

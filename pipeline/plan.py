@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.cache import file_sha256
 from pipeline.closure import PLUMBING, digests
 from pipeline.config import Params
 from pipeline.encoders import ENCODERS
+from pipeline.encoders.known_weights import KNOWN
 from pipeline.encoders.weights import own_file
 from pipeline.errors import InputProblems
 from pipeline.features.settings import EncoderChoice
@@ -31,6 +32,7 @@ class Choice:
 
     place: path of its JSON, without suffix.
     code: the chosen source files; what they import is added.
+    weights: what says which files are the encoders' published weights, by name.
     files: named files, by the path of the setting that names them.
     cut: modules that cannot change its numbers.
     """
@@ -39,6 +41,7 @@ class Choice:
     code: list[Path]
     files: Mapping[str, Path]
     cut: Mapping[str, str]
+    weights: Mapping[str, Sequence[object]] = field(default_factory=dict)
 
 
 def choices(params: Params) -> Iterator[Choice]:
@@ -54,7 +57,8 @@ def choices(params: Params) -> Iterator[Choice]:
             encoders = {f"{block}.{name}.{modality}": choice for modality, choice in (("visual", entry.visual), ("audio", entry.audio))}
             code = [Path(inspect.getfile(ENCODERS.get(choice.encoder))) for choice in encoders.values()]
             files = {place: path for prefix, choice in encoders.items() for place, path in own_weights(prefix, choice)}
-            yield Choice(f"{stage}/{name}", code, files, PLUMBING)
+            weights = {name: facts for choice in encoders.values() for name, facts in published_weights(choice.encoder).items()}
+            yield Choice(f"{stage}/{name}", code, files, PLUMBING, weights)
 
 
 def named_files(params: Params, name: str) -> dict[str, Path]:
@@ -75,6 +79,15 @@ def own_weights(prefix: str, choice: EncoderChoice) -> Iterator[tuple[str, Path]
             yield f"{prefix}.{setting}", path
 
 
+def published_weights(encoder: str) -> dict[str, list[object]]:
+    """File name, hash and package of an encoder's published weights, by name: its own, or its own with a suffix (vggish_pca)."""
+    return {
+        name: [known.file, known.sha256, known.package]
+        for name, known in KNOWN.items()
+        if name == encoder or name.startswith(f"{encoder}_")
+    }
+
+
 def missing_files(params: Params, root: Path = Path()) -> list[str]:
     """One sentence for each setting with a file that is missing, be its path absolute or relative to ``root``."""
     named = {setting: path for choice in choices(params) for setting, path in choice.files.items()}
@@ -92,7 +105,9 @@ def write_plan(params: Params, directory: Path) -> None:
         raise InputProblems("params.yaml", problems)
     for choice in choices(params):
         files = {setting: file_sha256(path) for setting, path in choice.files.items()}
-        write_json(directory / f"{choice.place}.json", {"code": digests(choice.code, cut=choice.cut), "files": files})
+        content: dict[str, object] = {"code": digests(choice.code, cut=choice.cut), "files": files}
+        content |= {"weights": choice.weights} if choice.weights else {}
+        write_json(directory / f"{choice.place}.json", content)
         for setting, path in choice.files.items():
             link = directory / "files" / setting
             link.parent.mkdir(exist_ok=True)

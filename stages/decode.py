@@ -8,7 +8,8 @@ from pipeline import config
 from pipeline.cache import Cache
 from pipeline.datasets import read_index
 from pipeline.datasets.base import expected_files, published_path
-from pipeline.media.decoding import check_bad_share, decode_clips, longer_than_window, make_jobs, summary
+from pipeline.media.decoding import check_bad_share, decode_clips, make_jobs, summary
+from pipeline.media.unread import unread_films, with_unread
 from pipeline.sealed import write_sealed
 from pipeline.stage import publishing, run
 from pipeline.tables import write_table
@@ -20,14 +21,15 @@ def main() -> None:
     dataset = params.dataset
     index = expected_files(read_index(INDEX, dataset.clips)[0], dataset)
     jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.dir))
-    manifest = decode_clips(list(jobs.values()), missing, params.media)
-    longer = longer_than_window(manifest, jobs)
-    print(f"decode: {summary(manifest)}{f'; {longer} continue after the window that is read' if longer else ''}")
+    manifest = with_unread(decode_clips(list(jobs.values()), missing, params.media), jobs)
+    health = unread_films(manifest)
+    for line in (summary(manifest), *health):
+        print(f"decode: {line}")
     check_bad_share(manifest, params.media.max_bad_fraction)
     with publishing(CLIPS) as directory:
         write_table(without_folders(manifest, dataset.clips), directory / "clips.parquet")
         counts = manifest["status"].value_counts().sort_index()
-        write_sealed(directory / "summary.json", {"clips": len(manifest), **counts.to_dict()})
+        write_sealed(directory / "summary.json", {"clips": len(manifest), **counts.to_dict(), **({"health": health} if health else {})})
 
 
 def without_folders(manifest: pd.DataFrame, clips: Path) -> pd.DataFrame:

@@ -10,7 +10,7 @@ from stages.paths import INDEX, PARAMS
 
 def main() -> None:
     params = config.load(PARAMS)
-    index = build_index(params.dataset)
+    index = build_index(params.dataset, params.media)
     with publishing(INDEX) as directory:
         health = write_index(index, directory, params.dataset)
         write_made_with(directory, index_params(params), {})

@@ -12,6 +12,7 @@ from pipeline import config, doctor
 from pipeline.cache import Cache
 from pipeline.doctor import Finding, as_text
 from pipeline.made_from import run_params
+from pipeline.sealed import write_sealed
 from tests.wording import each_says, one_says, says
 
 
@@ -92,6 +93,14 @@ def test_the_cache_is_measured_and_a_full_disk_is_a_problem(project, monkeypatch
     assert says(found["cache"].found, f"{cache.root}: ", "features 1 ", "0.03 GiB")
     monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 2**30}))
     assert "space" in by_name(doctor.cache(cache))["cache disk"].advice
+
+
+def test_films_used_in_part_are_told_and_are_no_problem(project):
+    assert not one_says([finding.about for finding in doctor.data(None, project)], "films")
+    (project / "data" / "clips").mkdir(parents=True)
+    write_sealed(project / "data" / "clips" / "summary.json", {"clips": 1, "ok": 1, "health": ["films longer than what is used: 1"]})
+    (finding,) = [finding for finding in doctor.data(None, project) if finding.about == "films"]
+    assert (finding.found, finding.advice) == ("films longer than what is used: 1", "")
 
 
 def test_dvc_says_what_waits(project):

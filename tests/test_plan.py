@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,8 +15,10 @@ from ruamel.yaml import YAML
 
 from pipeline import config
 from pipeline.cache import file_sha256
+from pipeline.encoders import ENCODERS as ENCODERS_HERE
+from pipeline.encoders.known_weights import KNOWN, KnownWeights
 from pipeline.errors import InputProblems
-from pipeline.plan import choices, write_plan
+from pipeline.plan import choices, published_weights, write_plan
 from tests.wording import each_says
 
 ENCODERS = {"visual": {"encoder": "efficientnet_lite0"}, "audio": {"encoder": "logmel"}, "finetuned": "none"}
@@ -138,6 +141,18 @@ def test_an_extraction_depends_on_its_own_encoders_alone(params, tmp_path):
     for name, expected in {"plain": {"timm_models", "logmel"}, "vggish": {"timm_models", "vggish"}}.items():
         code = written[f"extract/{name}"]["code"]
         assert {network for network in networks if f"pipeline/encoders/{network}.py" in code} == expected
+
+
+def test_a_new_encoder_with_weights_of_its_own_changes_no_other_s_plan(params, tmp_path, monkeypatch):
+    written = plan(params, tmp_path / "plan")
+    assert {*written["extract/plain"]["weights"]} == {"efficientnet_lite0"}
+    assert {*written["extract/vggish"]["weights"]} == {"efficientnet_lite0", "vggish", "vggish_pca"}
+    assert {name for encoder in ENCODERS_HERE.names() for name in published_weights(encoder)} == {*KNOWN}
+    monkeypatch.setitem(KNOWN, "brand_new", KnownWeights("brand_new", "new.pth", "none"))
+    assert plan(params, tmp_path / "second") == written
+    monkeypatch.setitem(KNOWN, "vggish", dataclasses.replace(KNOWN["vggish"], sha256="0" * 64))
+    third = plan(params, tmp_path / "third")
+    assert [place for place in third if third[place] != written[place]] == ["extract/vggish"]
 
 
 def test_named_files_are_there_by_content_and_by_a_link(params, tmp_path):

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,6 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.cache import file_sha256
 from pipeline.datasets.files import match_files
-from pipeline.errors import InputProblems
 from pipeline.registry import Registry
 from pipeline.settings import Settings
 from pipeline.tables import intact, read_schema, read_table, write_table
@@ -28,6 +28,7 @@ from pipeline.text import read_text, text_lines
 Modality = Literal["av", "audio", "visual"]
 SegmentRule = Literal["half", "touch"]  # see pipeline.datasets.segments
 Split = Literal["train", "val", "test", "none", "negative"]  # negative: without any event, only for weak training
+UNCUT = frozenset({"ave", "llp", "unav100"})  # kinds whose files hold one window each
 NO_CLIPS = Path("data/none")  # stands for no raw clips, so that DVC has a path to depend on
 
 
@@ -44,6 +45,10 @@ class DatasetSettings(Settings):
     segment_rule: SegmentRule = Field(
         "half", description="an event covers a segment that is at least half its own | touch: any of it, as UWAV's grid of UnAV-100"
     )
+    windows: Literal["first", "all"] = Field(
+        "first",
+        description="of a film longer than segments * segment_seconds, read the first window alone | all, each a clip with its labels",
+    )
     split: Literal["official", "match"] = Field(
         "official", description="ave: trainSet.txt ... or train_order.h5 ... | *_order_match.h5, the subsets of cross-modality localization"
     )
@@ -58,6 +63,13 @@ class DatasetSettings(Settings):
         kind = "llp" if info.field_name == "audio_truth" else "ave"
         if info.data.get("kind", kind) != kind:
             raise ValueError(f"only the data set kind {kind} has this setting")
+        return value
+
+    @field_validator("windows")
+    @classmethod
+    def _of_films(cls, value: str, info: ValidationInfo) -> str:
+        if value == "all" and info.data.get("kind") in UNCUT:
+            raise ValueError(f"a file of {info.data['kind']} holds one window; films of your own (kind: folder) can be cut into several")
         return value
 
     @property
@@ -113,20 +125,6 @@ class Index:
 DATASETS: Registry = Registry("dataset kind")
 
 
-def build_index(settings: DatasetSettings) -> Index:
-    """Read the annotations and find the files.
-
-    Raises:
-        UnknownName: no such kind.
-        InputProblems: every malformed line of the annotations at once, with file and line.
-    """
-    reader = DATASETS.get(settings.kind)
-    if not settings.clips.is_dir():
-        advice = f"put the clips there, correct the path, or set it to {NO_CLIPS} to import features without clips"
-        raise InputProblems("dataset.clips", [f"{settings.clips} is not a directory; {advice}"])
-    return replace(reader(settings), segment_rule=settings.segment_rule)
-
-
 def expected_files(rows: pd.DataFrame, settings: DatasetSettings) -> pd.DataFrame:
     """Rows of an index that should have a video file: none without raw clips, and no lost negative."""
     return rows[settings.has_clips & (rows["file"].notna() | (rows["split"] != "negative"))]
@@ -163,7 +161,7 @@ def write_index(index: Index, directory: Path, settings: DatasetSettings | None 
     """Write ``index.parquet`` (the annotation rows, with size and sha256 of their files), ``classes.json`` and ``health.json``.
 
     Args:
-        settings: its folders outside the project are left out of the written paths: :func:`published_path`.
+        settings: its folders are left out of the written paths (:func:`published_path`), so moving them changes nothing here.
 
     Returns:
         The health lines, including those that follow from the files' bytes.
@@ -181,10 +179,10 @@ def write_index(index: Index, directory: Path, settings: DatasetSettings | None 
         }
         for number, row in enumerate(index.rows)
     ]  # fmt: skip
-    folders = [folder for folder in (clips, settings.annotations if settings else None) if folder is not None and folder.is_absolute()]
     health = [*index.health, *equal_bytes(index.rows, hashes)]
-    for folder in folders:
-        health = [line.replace(f"{folder.as_posix()}/", "") for line in health]
+    for folder in (settings.clips, settings.annotations) if settings else ():
+        start = re.compile(rf"(?<![\w./-]){re.escape(folder.as_posix())}/")
+        health = [start.sub("", line) for line in health]
     for name, lines in ((CLASSES, index.classes), (HEALTH, health)):
         (directory / name).write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     beside = {name: file_sha256(directory / name) for name in (CLASSES, HEALTH)}
@@ -214,18 +212,15 @@ def equal_bytes(rows: Sequence[Row], hashes: Mapping[str, str | None]) -> list[s
 
 
 def published_path(file: str | None, clips: Path | None) -> str | None:
-    """A file's path without this machine's folders: relative to the project's root or, outside it, to the clips directory."""
-    if not isinstance(file, str) or clips is None or not Path(file).is_absolute():  # pandas has NaN where there is none
+    """A file's path relative to the clips directory, wherever that is."""
+    if not isinstance(file, str) or clips is None or not Path(file).is_relative_to(clips):  # pandas has NaN where there is none
         return file
-    root = Path.cwd() if Path(file).is_relative_to(Path.cwd()) else clips
-    return Path(file).relative_to(root).as_posix()
+    return Path(file).relative_to(clips).as_posix()
 
 
 def local_path(file: str | None, clips: Path | None) -> str | None:
     """Path on this machine of a file named by :func:`published_path`."""
-    if not isinstance(file, str) or clips is None or not clips.is_absolute() or clips.is_relative_to(Path.cwd()):
-        return file
-    return (clips / file).as_posix()
+    return file if not isinstance(file, str) or clips is None else (clips / file).as_posix()
 
 
 def _readable_sha256(path: str) -> str | None:

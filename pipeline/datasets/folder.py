@@ -1,22 +1,18 @@
-"""Your own clips: a directory of video files, searched with its subdirectories; labels are optional.
+"""Your own films: a directory of video files, searched with its subdirectories; labels are optional.
 
 A clip's id is its path below the directory, so equal names in two folders stay two clips. Labels come from a CSV file named by
-``dataset.annotations`` with the columns clip, split (train, val, test, none), label, onset, offset (seconds) and, if wanted, modality
-(av, audio, visual; av when absent); a clip may have any number of lines. A line of the split negative (a clip without an event, which
-weak supervision alone trains on) leaves label, onset and offset empty. Without labels, ``annotations`` is the clips directory itself.
+``dataset.annotations`` (:mod:`pipeline.datasets.labels`), which names each film's split. Without labels, ``annotations`` is the clips
+directory itself. Films longer than ``segments * segment_seconds`` are cut afterwards, as ``dataset.windows`` says.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import get_args
 
-from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Modality, Row, Split, count_lines
+from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Row, Split, count_lines
 from pipeline.datasets.files import MEDIA_SUFFIXES
-from pipeline.datasets.tables import read_records
+from pipeline.datasets.labels import ClipNames, read_labels
 from pipeline.errors import InputProblems
-
-COLUMNS = ("clip", "split", "label", "onset", "offset")
 
 
 @DATASETS.register("folder")
@@ -26,75 +22,48 @@ def read_folder(settings: DatasetSettings) -> Index:
     Raises:
         InputProblems: every malformed line of the labels at once.
     """
-    root = settings.clips.resolve()
-    paths = {path.relative_to(settings.clips).as_posix(): path for path in sorted(settings.clips.rglob("*")) if path.is_file()}
+    paths, health = find_films(settings.clips)
+    if settings.annotations.resolve() == settings.clips.resolve():
+        return Index([Row(clip, "none", path.as_posix()) for clip, path in paths.items()], [], health)
+    if not settings.annotations.is_file():
+        advice = "no such file; without labels, set dataset.annotations to the clips directory"
+        raise InputProblems(str(settings.annotations), [advice])
+    splits, events = dict[str, Split](), dict[str, list[Event]]()
+    for label in read_labels(settings.annotations, ClipNames(paths)):
+        splits[label.clip] = label.split or "none"
+        events.setdefault(label.clip, []).extend([label.event] if label.event else [])
+    health += count_lines("files without a label line", [clip for clip in paths if clip not in splits])
+    classes = sorted({event.label for of_clip in events.values() for event in of_clip})
+    rows = [Row(clip, splits.get(clip, "none"), path.as_posix(), tuple(events.get(clip, ()))) for clip, path in paths.items()]
+    return Index(rows, classes, health + split_lines(rows, classes))
+
+
+def find_films(clips: Path) -> tuple[dict[str, Path], list[str]]:
+    """Find the files below ``clips`` with a video's ending.
+
+    Returns:
+        Path by clip id, in order of path, and health lines on what is left out.
+    """
+    root = clips.resolve()
+    paths = {path.relative_to(clips).as_posix(): path for path in sorted(clips.rglob("*")) if path.is_file()}
     hidden_or_outside = [clip for clip, path in paths.items() if path.name.startswith(".") or not path.resolve().is_relative_to(root)]
     no_video = [clip for clip, path in paths.items() if clip not in hidden_or_outside and path.suffix.lower() not in MEDIA_SUFFIXES]
     health = count_lines("hidden files and links that lead out of the directory, left out", hidden_or_outside)
     health += count_lines("files without a video's ending, left out", no_video)
     for clip in (*hidden_or_outside, *no_video):
         del paths[clip]
-    if settings.annotations.resolve() == root:
-        return Index([Row(clip, "none", path.as_posix()) for clip, path in paths.items()], [], health)
-    splits, events, classes = read_labels(settings.annotations, settings.segments * settings.segment_seconds, set(paths))
-    health += count_lines("files without a label line", [clip for clip in paths if clip not in splits])
-    rows = [Row(clip, splits.get(clip, "none"), path.as_posix(), tuple(events.get(clip, ()))) for clip, path in paths.items()]
-    return Index(rows, classes, health)
+    return paths, health
 
 
-def read_labels(path: Path, seconds: float, clips: set[str]) -> tuple[dict[str, Split], dict[str, list[Event]], list[str]]:
-    """Read splits by clip, events by clip, and classes sorted by name from a label CSV.
-
-    Args:
-        seconds: length of a clip.
-
-    Raises:
-        InputProblems: every malformed line at once.
-    """
-    problems: list[tuple[int, str]] = []
-    splits: dict[str, Split] = {}
-    events: dict[str, list[Event]] = {}
-    if not path.is_file():
-        raise InputProblems(str(path), ["no such file; without labels, set dataset.annotations to the clips directory"])
-    for line, record in read_records(path, COLUMNS, problems):
-        try:
-            clip, split, event = parse_record(record, seconds, clips)
-            if splits.setdefault(clip, split) != split:
-                raise ValueError(f"{clip} is in {splits[clip]} as well as in {split}")
-            if event is not None:
-                events.setdefault(clip, []).append(event)
-        except ValueError as error:
-            problems.append((line, str(error)))
-    if problems:
-        raise InputProblems(str(path), [f"line {line}: {problem}" for line, problem in problems])
-    classes = sorted({event.label for of_clip in events.values() for event in of_clip})
-    return splits, events, classes
-
-
-def parse_record(record: dict[str, str], seconds: float, clips: set[str]) -> tuple[str, Split, Event | None]:
-    """Parse one label line; a negative clip has no event.
-
-    Raises:
-        ValueError: the line is malformed.
-    """
-    clip, split, label = record["clip"], record["split"], record["label"].strip()
-    modality = record.get("modality") or "av"
-    if clip not in clips:
-        raise ValueError(f"there is no clip {clip!r} in the directory")
-    if split not in get_args(Split):
-        raise ValueError(f"split {split!r} is not one of {', '.join(get_args(Split))}")
-    if modality not in get_args(Modality):
-        raise ValueError(f"modality {modality!r} is not one of {', '.join(get_args(Modality))}")
-    if split == "negative":
-        if label or record["onset"] or record["offset"]:
-            raise ValueError("a clip of the split negative has no event; leave label, onset and offset empty")
-        return clip, split, None  # type: ignore[return-value]
-    if not label:
-        raise ValueError("the label is empty")
-    try:
-        onset, offset = float(record["onset"]), float(record["offset"])
-    except ValueError:
-        raise ValueError(f"onset {record['onset']!r} or offset {record['offset']!r} is not a number") from None
-    if not 0 <= onset < offset <= seconds:
-        raise ValueError(f"the span {onset:g}-{offset:g} s does not lie in 0-{seconds:g} s with onset before offset")
-    return clip, split, Event(modality, label, onset, offset)  # type: ignore[arg-type, return-value]
+def split_lines(rows: list[Row], classes: list[str]) -> list[str]:
+    """Health lines on splits without a clip, and on classes that some split lacks and training or scoring would need."""
+    of_split: dict[Split, set[str]] = {
+        split: {label for row in rows if row.split == split for label in row.clip_labels} for split in ("train", "val", "test")
+    }
+    used = {row.split for row in rows}
+    uses = {"train": "no run can be trained", "val": "no epoch can be chosen", "test": "the table has no score"}
+    health = [f"no clip is in the split {split}: {use}" for split, use in uses.items() if split not in used]
+    unseen = sorted((of_split["val"] | of_split["test"]) - of_split["train"])
+    health += count_lines("classes without a training clip, which no run can learn", unseen)
+    health += count_lines("classes without a test clip", [name for name in classes if name not in of_split["test"] and name not in unseen])
+    return health

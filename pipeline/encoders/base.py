@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import PipelineError
 from pipeline.registry import Registry
 from pipeline.settings import Settings
 
@@ -96,6 +97,31 @@ class VisualEncoder(Encoder):
         Returns:
             float32, (F, 3, h, w): one item per frame; or (T, 3, per_segment, h, w): one per segment, for an encoder of whole segments.
         """
+
+    def arrange(self, frames: Tensor, per_segment: int = 1) -> Tensor:
+        """Give each item its frames.
+
+        Returns:
+            (F, H, W, 3); or (T, per_segment, H, W, 3) for an encoder of whole segments.
+
+        Raises:
+            PipelineError: F is not a multiple of ``per_segment``.
+        """
+        if self.sees == "frame":
+            return frames
+        segments, left = divmod(len(frames), per_segment)
+        if left:
+            raise PipelineError(f"{self.name}: {len(frames)} frames are not a whole number of segments of {per_segment}")
+        return frames.unflatten(0, (segments, per_segment))
+
+    @property
+    def prepares_on_device(self) -> bool:
+        """Whether :meth:`prepare_on_device` gives the bytes of ``prepare``; frames then cross to a GPU as they are."""
+        return False
+
+    def prepare_on_device(self, rows: Tensor) -> Tensor:
+        """Prepare arranged frames, uint8, where they lie: what ``prepare`` returns, in any memory layout."""
+        raise NotImplementedError
 
 
 class AudioEncoder(Encoder):

@@ -14,7 +14,6 @@ from pipeline.encoders import weights
 from pipeline.encoders.base import ENCODERS, VisualEncoder
 from pipeline.encoders.images import FrameConfig, ImageTransform, scaled_resize
 from pipeline.encoders.known_weights import KNOWN
-from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:  # imported where it is used: see torchvision_models
     from torchvision.models.video import VideoResNet
@@ -67,11 +66,16 @@ class R2Plus1D18(VisualEncoder):
         Raises:
             PipelineError: F is not a multiple of ``per_segment``.
         """
-        segments, left = divmod(len(frames), per_segment)
-        if left:
-            raise PipelineError(f"{self.name}: {len(frames)} frames are not a whole number of segments of {per_segment}")
+        segments = len(self.arrange(frames, per_segment))
         prepared = self.image_transform(frames)
         return prepared.reshape(segments, per_segment, *prepared.shape[1:]).transpose(1, 2).contiguous()
+
+    @property
+    def prepares_on_device(self) -> bool:
+        return type(self).prepare is R2Plus1D18.prepare
+
+    def prepare_on_device(self, rows: Tensor) -> Tensor:
+        return self.image_transform.on_device(rows.flatten(0, 1)).unflatten(0, rows.shape[:2]).transpose(1, 2)
 
     def encode(self, batch: Tensor) -> Tensor:
         """(N, 3, F, size, size) -> (N, 512)."""

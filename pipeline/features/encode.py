@@ -18,13 +18,14 @@ from pipeline.cache import Cache
 from pipeline.devices import choose_device
 from pipeline.encoders import AudioEncoder, Encoder, VisualEncoder, create
 from pipeline.errors import PipelineError, naming_clips
-from pipeline.features.passes import PassEncoder
+from pipeline.features.card import Arriving, Card, CudaRuntime
+from pipeline.features.passes import PassEncoder, out_of_memory
 from pipeline.features.settings import FeatureSet
 from pipeline.machine import this_machine
 from pipeline.media.decoding import load_decoded
 from pipeline.media.job import Job
 
-EXTRACT_VERSION = 3  # raised by hand whenever a code change of an extraction moves the numbers
+EXTRACT_VERSION = 3  # raised by hand whenever a code change of an extraction moves the numbers, on a CPU or on a GPU
 KIND = "features"
 
 
@@ -39,12 +40,19 @@ class Clip:
 
 @dataclass(eq=False)
 class ClipFeatures:
-    """The features of one clip in one modality, in the making: ``rows`` expected, ``outputs`` computed so far."""
+    """The features of one clip in one modality, in the making.
+
+    Attributes:
+        rows: expected of the encoder.
+        outputs: rows computed so far, on the device; none any more once they are reduced.
+        reduced: the segments, (T, *shape of a segment), on the CPU or on their way to it.
+    """
 
     clip: Clip
     modality: str
     rows: int
     outputs: list[Tensor] = field(default_factory=list)
+    reduced: Tensor | Arriving | None = None
 
     @property
     def whole(self) -> bool:
@@ -57,20 +65,25 @@ class ClipEncoder:
     Args:
         settings: the entry of ``features``.
         cache: the per-clip cache.
+        card: the streams of the device; by default a GPU's own, none on a CPU.
     """
 
-    def __init__(self, settings: FeatureSet, cache: Cache) -> None:
+    def __init__(self, settings: FeatureSet, cache: Cache, card: Card | None = None) -> None:
         self.settings, self.cache = settings, cache
         self.device = choose_device(settings.device)
+        self.card = card or (Card(CudaRuntime(self.device)) if self.device.type == "cuda" else None)
         choices = {"visual": settings.visual, "audio": settings.audio}
         self.encoders: dict[str, Encoder] = {name: create(choice.encoder, **choice.options) for name, choice in choices.items()}
         self.passes = {
-            modality: PassEncoder(encoder, self.device, settings.precision, settings.batch_size)
+            modality: PassEncoder(encoder, self.device, settings.precision, settings.batch_size, self.card)
             for modality, encoder in self.encoders.items()
         }
 
     def prepare(self, clip: Clip) -> dict[str, Tensor]:
-        """Prepare the encoders' input, (N, *input), for each modality missing from the cache. Runs in a loading thread."""
+        """Prepare the encoders' input, (N, *input), for each modality missing from the cache. Runs in a loading thread.
+
+        For a GPU it lies in pinned memory, and frames stay as they are: the GPU transforms them, if the encoder can.
+        """
         job = clip.job
         frames, waveform, rate = load_decoded(self.cache, job.clip, job.key, job)
         prepared: dict[str, Tensor] = {}
@@ -79,19 +92,44 @@ class ClipEncoder:
                 continue
             with naming_clips([job.clip], f"encoder {encoder.name}"):
                 if isinstance(encoder, VisualEncoder):
-                    prepared[modality] = encoder.prepare(torch.from_numpy(frames), len(frames) // job.segments)
+                    prepared[modality] = self._prepare_frames(encoder, torch.from_numpy(frames), len(frames) // job.segments)
                 elif isinstance(encoder, AudioEncoder):
                     prepared[modality] = encoder.prepare(torch.from_numpy(waveform), rate, job.segments, job.segment_seconds)
-        return prepared
+        return {modality: self.card.pin(rows) for modality, rows in prepared.items()} if self.card else prepared
+
+    def _prepare_frames(self, encoder: VisualEncoder, frames: Tensor, per_segment: int) -> Tensor:
+        on_device = self.card is not None and encoder.prepares_on_device
+        return encoder.arrange(frames, per_segment) if on_device else encoder.prepare(frames, per_segment)
+
+    def reduce(self, made: ClipFeatures) -> None:
+        """Reduce the outputs of a whole clip to its segments, on the device, and send these to the CPU.
+
+        Only queues the work if there is a card; segments are a few megabytes, the frames' maps sixteen times that.
+        """
+        try:
+            self._reduce(made)
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+        if made.reduced is None:  # outside the handler, as in PassEncoder.launch
+            self.passes[made.modality].make_room()
+            self._reduce(made)
+        made.outputs.clear()
+
+    def _reduce(self, made: ClipFeatures) -> None:
+        with torch.inference_mode():
+            segments = reduce_to_segments(self.encoders[made.modality], torch.cat(made.outputs), made.clip.job.segments)
+            made.reduced = self.card.fetch(segments) if self.card else segments
 
     def store(self, made: ClipFeatures) -> None:
-        """Reduce (N, *output_shape) to (T, *shape of a segment) in the stored dtype and put it into the cache.
+        """Put the segments of a reduced clip, (T, *shape of a segment), into the cache in the stored dtype.
 
         Raises:
             PipelineError: a feature that is not finite in the stored dtype.
         """
-        job = made.clip.job
-        numbers = segment_features(self.encoders[made.modality], torch.cat(made.outputs), job.segments)
+        job, segments = made.clip.job, made.reduced
+        assert segments is not None, "features are reduced before they are stored"
+        numbers = (segments.result() if isinstance(segments, Arriving) else segments).numpy()
         stored = numbers.astype(self.settings.dtype)
         if not np.isfinite(stored).all():
             fits = np.isfinite(numbers).all() and self.settings.dtype == "float16"
@@ -103,11 +141,11 @@ class ClipEncoder:
         self.cache.put(KIND, made.clip.keys[made.modality], {"features": stored}, {"machine": this_machine(self.device)})
 
 
-def segment_features(encoder: Encoder, output: Tensor, segments: int) -> np.ndarray:
+def reduce_to_segments(encoder: Encoder, output: Tensor, segments: int) -> Tensor:
     """Turn an encoder's rows of one clip, (N, *output_shape), into (T, *shape of a segment).
 
     Audio has one row a segment. Frames are averaged, as in the published features, unless the encoder keeps them apart.
     """
     rows = output.unflatten(0, (segments, -1))
     kept = isinstance(encoder, VisualEncoder) and encoder.frames == "keep"
-    return (rows if kept else rows.mean(1)).numpy()
+    return rows if kept else rows.mean(1)

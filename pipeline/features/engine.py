@@ -8,7 +8,7 @@ features of a clip depend on that clip alone, so an interrupted and resumed run 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from concurrent.futures import Future
 from typing import Protocol
 
@@ -20,12 +20,19 @@ from pipeline.features.encode import Clip, ClipEncoder, ClipFeatures
 from pipeline.features.lanes import Lanes, Throughput, ahead
 from pipeline.features.passes import Packer, Pass
 
+ON_THEIR_WAY = 4  # a GPU's features that are copied back while the next passes are queued
+
 
 class Engine(Protocol):
     """A place to encode clips. Every engine produces the same bytes."""
 
-    def encode(self, clips: list[Clip], bar: bool = True) -> Throughput:
-        """Put the features of ``clips`` that are missing into the cache; ``bar``: show progress on a terminal."""
+    def encode(self, clips: Iterable[Clip], bar: bool = True) -> Throughput:
+        """Put the features of ``clips`` that are missing into the cache.
+
+        Args:
+            clips: taken one by one, a few ahead of the encoders: they may be in the making.
+            bar: show progress on a terminal.
+        """
         ...
 
 
@@ -39,47 +46,63 @@ class ThisProcess:
     def __init__(self, encoder: ClipEncoder, workers: int) -> None:
         self.encoder, self.workers = encoder, workers
 
-    def encode(self, clips: list[Clip], bar: bool = True) -> Throughput:
+    def encode(self, clips: Iterable[Clip], bar: bool = True) -> Throughput:
         """Encode in threads; see :meth:`Engine.encode`."""
         unfinished: dict[int, int] = {}  # id(clip) -> modalities still to come
         hidden = None if bar else True
+        total, done = len(clips) if isinstance(clips, Sized) else None, 0
         with (
-            Lanes(self.encoder.device, self.workers) as lanes,
-            tqdm(total=len(clips), desc="extract", unit="clip", disable=hidden) as progress,
+            Lanes(self.workers, self.encoder.card) as lanes,
+            tqdm(total=total, desc="extract", unit="clip", disable=hidden) as progress,
         ):
             for made in self._features(clips, lanes, unfinished):
                 self.encoder.store(made)
                 unfinished[id(made.clip)] -= 1
-                progress.update(unfinished[id(made.clip)] == 0)
-            return lanes.throughput(len(clips))
+                whole = unfinished[id(made.clip)] == 0
+                progress.update(whole)
+                done += whole
+            return lanes.throughput(done)
 
-    def _features(self, clips: list[Clip], lanes: Lanes, unfinished: dict[int, int]) -> Iterator[ClipFeatures]:
-        """Yield features as they are completed; few clips and passes wait ahead of the encoder, so memory stays bounded."""
+    def _features(self, clips: Iterable[Clip], lanes: Lanes, unfinished: dict[int, int]) -> Iterator[ClipFeatures]:
+        """Yield features as they are reduced; few clips and passes wait ahead of the encoder, so memory stays bounded."""
         passes = self.encoder.passes
         packers: dict[str, Packer[ClipFeatures]] = {modality: Packer(encoder.size) for modality, encoder in passes.items()}
         waiting: deque[tuple[Pass[ClipFeatures], Future[Tensor]]] = deque()
+        reducing: deque[tuple[ClipFeatures, Future[None]]] = deque()
 
         def submit(modality: str, full: Iterable[Pass[ClipFeatures]]) -> Iterator[ClipFeatures]:
             for each in full:
-                waiting.append((each, lanes.encode(passes[modality], each.rows)))
-                while len(waiting) > 2 * lanes.encoders:
-                    yield from _distribute(*waiting.popleft())
+                waiting.append((each, lanes.encode(passes[modality].launch, each.pieces)))
+                yield from finish(2 * lanes.encoders, ON_THEIR_WAY if lanes.card else 0)
 
-        for clip, prepared in ahead(lambda clip: lanes.load(self.encoder.prepare, clip), clips, lanes.workers + 1):
+        def finish(most_waiting: int, most_reducing: int) -> Iterator[ClipFeatures]:
+            while len(waiting) > most_waiting:
+                with lanes.waiting("passes"):
+                    complete = _distribute(*waiting.popleft())
+                reducing.extend((made, lanes.reduce(self.encoder.reduce, made)) for made in complete)
+                yield from reduced(most_reducing)
+            yield from reduced(most_reducing)
+
+        def reduced(most: int) -> Iterator[ClipFeatures]:
+            while len(reducing) > most:
+                made, done = reducing.popleft()
+                with lanes.waiting("passes"), naming_clips([made.clip.job.clip], f"{made.modality} encoder"):
+                    done.result()
+                yield made
+
+        for clip, prepared in lanes.awaited(ahead(lambda clip: lanes.load(self.encoder.prepare, clip), clips, lanes.ahead)):
             unfinished[id(clip)] = len(prepared)
             for modality, rows in prepared.items():
                 yield from submit(modality, packers[modality].add(ClipFeatures(clip, modality, len(rows)), rows))
         for modality, packer in packers.items():
             yield from submit(modality, packer.rest())
-        while waiting:
-            yield from _distribute(*waiting.popleft())
+        yield from finish(0, 0)
 
 
-def _distribute(done: Pass[ClipFeatures], output: Future[Tensor]) -> Iterator[ClipFeatures]:
-    """Give every owner its rows of a finished pass; yield the features that are complete now."""
+def _distribute(done: Pass[ClipFeatures], output: Future[Tensor]) -> list[ClipFeatures]:
+    """Give every owner its rows of a finished pass; return the features that are complete now."""
     with naming_clips([made.clip.job.clip for made, _ in done.shares], f"{done.shares[0][0].modality} encoder"):
         pieces = output.result().split([count for _, count in done.shares])
     for (made, _), piece in zip(done.shares, pieces, strict=True):
         made.outputs.append(piece)
-        if made.whole:
-            yield made
+    return [made for made, _ in done.shares if made.whole]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pandas as pd
@@ -12,12 +16,17 @@ from pipeline.cache import Cache
 from pipeline.errors import PipelineError
 from pipeline.features.encode import KIND, Clip, ClipEncoder
 from pipeline.features.engine import Engine, ThisProcess
+from pipeline.features.lanes import load_ahead
 from pipeline.features.plan import ExtractionPlan
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, write_store
 from pipeline.machine import UNKNOWN, joined
-from pipeline.media.decoding import check_manifest
+from pipeline.media.clip import GOOD
+from pipeline.media.decoding import check_manifest, decode_clips
 from pipeline.media.job import Job
+from pipeline.media.settings import MediaSettings
+
+CachedFeatures = dict[str, tuple[dict[str, Any], dict[str, Any]] | None]  # by modality: arrays and facts of the entry, or None
 
 
 class Extraction:
@@ -48,8 +57,54 @@ class Extraction:
         missing = self.plan.missing(clips)
         if missing:
             print(f"extract: {self.engine.encode(missing)}", flush=True)
-        write_store(directory, map(self.entry, clips), len(clips), self.plan.spec(clips[0].job if clips else None))
+        self.write(clips, directory)
         return f"{len(clips)} clips stored, {len(missing)} encoded, {len(manifest) - len(clips)} left out by their status"
+
+    def decode(self, missing: list[str], media: MediaSettings) -> pd.DataFrame:
+        """Decode the clips of all jobs and encode each as soon as it is decoded; return the manifest.
+
+        All that is made is in the cache afterwards, so :meth:`run` has only the store to write. It pays where a GPU encodes while the
+        processor decodes; on a CPU the two share its cores, and one after the other is as fast.
+
+        Args:
+            missing: ids of clips without a file.
+            media: the settings of the jobs.
+        """
+        decoded: SimpleQueue[Clip | None] = SimpleQueue()
+        given_up = threading.Event()
+        queued: set[tuple[str, ...]] = set()
+
+        def in_the_making() -> Iterator[Clip]:
+            while (clip := decoded.get()) is not None and not given_up.is_set():
+                yield clip
+
+        with ThreadPoolExecutor(1) as pool:
+            encoding = pool.submit(self.engine.encode, in_the_making(), False)
+
+            def hand_over(job: Job, verdict: dict[str, Any]) -> None:
+                if encoding.done():
+                    encoding.result()  # it ended early: by an error
+                if verdict["status"] in GOOD:
+                    clip = self.plan.clip({"clip": job.clip, **verdict})
+                    for lacking in self.plan.missing([clip]):
+                        if (content := tuple(clip.keys.values())) not in queued:
+                            queued.add(content)
+                            decoded.put(lacking)
+
+            try:
+                manifest = decode_clips(list(self.jobs.values()), missing, media, hand_over)
+            except BaseException:
+                given_up.set()
+                raise
+            finally:
+                decoded.put(None)
+            print(f"extract: {encoding.result()}", flush=True)
+        return manifest
+
+    def write(self, clips: list[Clip], directory: Path) -> None:
+        """Write the store of clips whose features are in the cache."""
+        entries = (self._entry(clip, found) for clip, found in load_ahead(self._cached, clips))
+        write_store(directory, entries, len(clips), self.plan.spec(clips[0].job if clips else None))
 
     def entry(self, clip: Clip) -> Entry:
         """Read a clip's features from the cache, encoding the clip again if they are missing.
@@ -57,9 +112,15 @@ class Extraction:
         Raises:
             PipelineError: the cache lost what was just put into it.
         """
+        return self._entry(clip, self._cached(clip))
+
+    def _cached(self, clip: Clip) -> CachedFeatures:
+        return {modality: self.cache.get(KIND, key) for modality, key in clip.keys.items()}
+
+    def _entry(self, clip: Clip, found: CachedFeatures) -> Entry:
         features = {}
         for modality, key in clip.keys.items():
-            entry = self.cache.get(KIND, key)
+            entry = found[modality] or self.cache.get(KIND, key)  # the other modality may have led to both being made again
             if entry is None:  # damaged on disk since it was written
                 self.engine.encode([clip])
                 entry = self.cache.get(KIND, key)

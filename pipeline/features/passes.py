@@ -7,12 +7,12 @@ with zeros, and a clip's features are the same bytes whichever clips shared its 
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,8 @@ from tqdm import tqdm
 
 from pipeline.encoders import Encoder, VisualEncoder
 from pipeline.errors import PipelineError
+from pipeline.features.card import Card
+from pipeline.features.settings import Precision
 
 CPU_PASS = 4  # rows; larger passes overflow the processor's caches (EfficientNet-Lite0 in float32: 73 frames/s per core at 4, 54 at 8)
 Owner = TypeVar("Owner")
@@ -27,9 +29,9 @@ Owner = TypeVar("Owner")
 
 @dataclass(frozen=True)
 class Pass(Generic[Owner]):
-    """The ``rows`` of one pass, (N, *input), and their owners in order: (owner, number of rows)."""
+    """The rows of one pass in pieces, (N, *input) each, and every piece's share: (owner, number of rows)."""
 
-    rows: Tensor
+    pieces: list[Tensor]
     shares: list[tuple[Owner, int]]
 
 
@@ -38,7 +40,7 @@ class Packer(Generic[Owner]):
 
     def __init__(self, size: int) -> None:
         self.size = size
-        self._rows: list[Tensor] = []
+        self._pieces: list[Tensor] = []
         self._shares: list[tuple[Owner, int]] = []
 
     def add(self, owner: Owner, rows: Tensor) -> Iterator[Pass[Owner]]:
@@ -46,7 +48,7 @@ class Packer(Generic[Owner]):
         while len(rows):
             room = self.size - sum(count for _, count in self._shares)
             taken, rows = rows[:room], rows[room:]
-            self._rows.append(taken)
+            self._pieces.append(taken)
             self._shares.append((owner, len(taken)))
             if len(taken) == room:
                 yield from self.rest()
@@ -54,35 +56,44 @@ class Packer(Generic[Owner]):
     def rest(self) -> Iterator[Pass[Owner]]:
         """Yield the remaining rows, if any, as one smaller pass."""
         if self._shares:
-            rows, shares, self._rows, self._shares = self._rows, self._shares, [], []
-            yield Pass(torch.cat(rows), shares)
+            full = Pass(self._pieces, self._shares)
+            self._pieces, self._shares = [], []
+            yield full
 
 
 class PassEncoder:
     """An encoder on a device.
 
     Args:
+        precision: of the networks' arithmetic. ``bfloat16`` runs the network under autocast, with float32 weights and output.
+            ``float32`` is float32 on a GPU too; ``tf32`` lets a GPU round the factors of its products to 10 bits, and is float32 on a CPU.
         batch_size: largest number of rows in one pass; on a CPU at most :data:`CPU_PASS`.
-        precision: ``bfloat16`` runs the network under autocast, with float32 weights and output. ``float32`` is float32 on a GPU too,
-            not TF32.
+        card: the streams of ``device``; None sends and waits for each pass.
     """
 
-    def __init__(self, encoder: Encoder, device: torch.device, precision: Literal["float32", "bfloat16"], batch_size: int) -> None:
+    def __init__(self, encoder: Encoder, device: torch.device, precision: Precision, batch_size: int, card: Card | None = None) -> None:
         self.encoder = encoder.to(device)
         self._memory_format = encoder.memory_format if isinstance(encoder, VisualEncoder) else torch.contiguous_format
         self.encoder.to(memory_format=self._memory_format)  # type: ignore[call-overload]
         self.device = device
         self.precision = precision
+        self.card = card
         self.size = min(batch_size, CPU_PASS) if device.type == "cpu" else batch_size
         self._fits = self.size  # rows that fit into memory, as far as known
         self._frozen: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {}  # by the shape of a pass
         self._freezing = threading.Lock()
-        self._freezes = encoder.traceable and device.type == "cpu" and precision == "float32"
+        self._freezes = encoder.traceable and device.type == "cpu" and precision != "bfloat16"
 
     def __call__(self, rows: Tensor) -> Tensor:
-        """Encode (N, *input) to (N, *output_shape), float32 on the CPU.
+        """Encode (N, *input) to (N, *output_shape), float32 on the CPU; see :meth:`launch`."""
+        return self.launch([rows]).cpu()
 
-        When memory runs out, the pass is halved and the work goes on; the numbers stay the same up to float32 rounding.
+    def launch(self, pieces: Sequence[Tensor]) -> Tensor:
+        """Encode (N, *input), given in pieces, to (N, *output_shape), float32 on the device.
+
+        With a card this only queues the work. Pieces of uint8 are frames as ``VisualEncoder.arrange`` gives them, prepared on the device.
+        When memory runs out, the pass is halved and the work goes on; the numbers stay the same up to float32 rounding. (A device's memory
+        is taken when work is queued, not when it runs, so a pass that does not fit fails here.)
 
         Raises:
             PipelineError: not even one row fits into memory.
@@ -90,25 +101,52 @@ class PassEncoder:
         while True:
             size = self._fits
             try:
-                with torch.inference_mode(), self._arithmetic():
-                    return torch.cat([self._one_pass(chunk, size) for chunk in rows.split(size)])
+                with torch.inference_mode(), arithmetic(self.device, self.precision):
+                    outputs = [self._one_pass(chunk, size) for chunk in _chunks(pieces, size)]
+                    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
             except (RuntimeError, MemoryError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if size == 1:
                     raise PipelineError(
-                        f"encoder {self.encoder.name}: not even one row of {tuple(rows.shape[1:])} fits into the memory of {self.device}; "
-                        "choose a smaller image_size or another device"
+                        f"encoder {self.encoder.name}: not even one row of {tuple(pieces[0].shape[1:])} fits into the memory of "
+                        f"{self.device}; choose a smaller image_size or another device"
                     ) from error
-            torch.cuda.empty_cache()  # outside the handler: the exception holds the tensors that did not fit
+            self.make_room()  # outside the handler: the exception holds the tensors that did not fit
             self._fits = min(self._fits, size // 2)
             tqdm.write(f"extract: {self.encoder.name}: {size} rows do not fit into the memory of {self.device}; going on with {self._fits}")
 
-    def _one_pass(self, chunk: Tensor, size: int) -> Tensor:
-        filled = chunk if len(chunk) == size else torch.cat([chunk, chunk.new_zeros(size - len(chunk), *chunk.shape[1:])])
-        filled = filled.to(self.device).contiguous(memory_format=self._memory_format)
-        encode = self._frozen_for(filled) if self._freezes else self.encoder.encode
-        return encode(filled)[: len(chunk)].float().cpu()
+    def make_room(self) -> None:
+        """Wait for the passes on the device, and give back the memory that torch keeps for later ones."""
+        if self.card:
+            self.card.finish()
+        torch.cuda.empty_cache()
+
+    def _one_pass(self, pieces: Sequence[Tensor], size: int) -> Tensor:
+        count = sum(map(len, pieces))
+        with self.card.one_pass(pieces) if self.card else nullcontext([piece.to(self.device) for piece in pieces]) as rows:
+            filled = self._filled(rows, size)
+            encode = self._frozen_for(filled) if self._freezes else self.encoder.encode
+            return encode(filled)[:count].float()
+
+    def _filled(self, pieces: Sequence[Tensor], size: int) -> Tensor:
+        """Lay the prepared rows of all pieces into one batch of ``size`` in the network's memory layout, zeros behind them."""
+        filled, place = None, 0
+        for piece in pieces:
+            rows = self._prepared(piece)
+            if filled is None:
+                filled = torch.empty(size, *rows.shape[1:], dtype=rows.dtype, device=rows.device, memory_format=self._memory_format)
+            filled[place : place + len(rows)] = rows
+            place += len(rows)
+        assert filled is not None
+        filled[place:] = 0
+        return filled
+
+    def _prepared(self, piece: Tensor) -> Tensor:
+        if piece.dtype != torch.uint8:
+            return piece
+        assert isinstance(self.encoder, VisualEncoder)
+        return self.encoder.prepare_on_device(piece)
 
     def _frozen_for(self, rows: Tensor) -> Callable[[Tensor], Tensor]:
         """Freeze ``encode`` for passes of this shape.
@@ -122,13 +160,35 @@ class PassEncoder:
                 self._frozen[shape] = _freeze(self.encoder, rows)
             return self._frozen[shape]
 
-    @contextlib.contextmanager
-    def _arithmetic(self) -> Iterator[None]:
-        with contextlib.ExitStack() as stack:
-            if self.device.type == "cuda":
-                stack.enter_context(torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False))
-            stack.enter_context(torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bfloat16"))
-            yield
+
+@contextmanager
+def arithmetic(device: torch.device, precision: Precision) -> Iterator[None]:
+    """Compute in ``precision`` within the block, on a GPU with deterministic algorithms.
+
+    Only torch's new settings of the precision are used: with the old ones (``allow_tf32``) it warns, and refuses to mix the two.
+    """
+    with ExitStack() as stack:
+        if device.type == "cuda":
+            product = "tf32" if precision == "tf32" else "ieee"
+            # An algorithm chosen by measuring may differ from run to run, and with it the digits: `benchmark` stays off.
+            for place, name, value in (
+                (torch.backends.cudnn, "deterministic", True),
+                (torch.backends.cudnn, "benchmark", False),
+                (torch.backends.cudnn.conv, "fp32_precision", product),  # type: ignore[attr-defined]
+                (torch.backends.cuda.matmul, "fp32_precision", product),
+            ):
+                stack.callback(setattr, place, name, getattr(place, name))
+                setattr(place, name, value)
+        if precision == "bfloat16":
+            stack.enter_context(torch.autocast(device.type, dtype=torch.bfloat16))
+        yield
+
+
+def _chunks(pieces: Sequence[Tensor], size: int) -> Iterator[list[Tensor]]:
+    packer: Packer[None] = Packer(size)
+    for piece in pieces:
+        yield from (chunk.pieces for chunk in packer.add(None, piece))
+    yield from (chunk.pieces for chunk in packer.rest())
 
 
 class _Encode(nn.Module):
@@ -148,11 +208,15 @@ def _freeze(encoder: Encoder, rows: Tensor) -> Callable[[Tensor], Tensor]:
         try:
             return torch.jit.freeze(torch.jit.trace(_Encode(encoder).eval(), rows, check_trace=False))
         except Exception as error:
-            if _out_of_memory(error):
+            if out_of_memory(error):
                 raise
             return encoder.encode  # a network that cannot be traced runs unfrozen
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    """Tell whether memory ran out: torch has an exception for GPUs, but raises a plain RuntimeError on a CPU."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+# What else torch says when memory runs out: on a CPU; when cuBLAS or cuDNN want some; when no convolution algorithm has enough of it.
+_NO_MEMORY = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "unable to find an engine to execute")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Tell whether memory ran out: torch has an exception for GPUs, but often raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(text in str(error) for text in _NO_MEMORY)

@@ -32,8 +32,9 @@ class ExtractionPlan:
         """Turn one line of the manifest into a clip with its cache keys."""
         job, settings = self.jobs[verdict["clip"]], self.encoder.settings
         how = (settings.dtype, settings.precision)
+        where = () if self.encoder.device.type == "cpu" else (self.encoder.device.type,)
         keys = {
-            modality: fingerprint(EXTRACT_VERSION, job.key, encoder.spec(), how, self.encoder.passes[modality].size)
+            modality: fingerprint(EXTRACT_VERSION, job.key, encoder.spec(), how, self.encoder.passes[modality].size, *where)
             for modality, encoder in self.encoder.encoders.items()
         }
         inside = [second * job.segment_seconds < verdict["seconds"] for second in range(job.segments)]

@@ -10,7 +10,8 @@ changed, and `decode` did not run) is an error.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -53,12 +54,16 @@ def make_jobs(
     return jobs, sorted(set(clips["clip"]) - set(jobs))
 
 
-def decode_clips(jobs: list[Job], missing: list[str], settings: MediaSettings) -> pd.DataFrame:
+def decode_clips(
+    jobs: list[Job], missing: list[str], settings: MediaSettings, known: Callable[[Job, dict[str, Any]], None] | None = None
+) -> pd.DataFrame:
     """Decode the clips that the cache lacks.
 
     Args:
         jobs: one per clip that has a file.
         missing: ids of clips without a file.
+        known: called with each job and its verdict as soon as there is one, before the others are decoded; once for jobs of one key that
+            are decoded now.
 
     Returns:
         A table of all clips, sorted by id: clip, file, key and the verdict's columns.
@@ -70,7 +75,11 @@ def decode_clips(jobs: list[Job], missing: list[str], settings: MediaSettings) -
     todo = list({job.key: job for job in jobs if job.clip not in verdicts}.values())
     print(f"decode: {len(todo)} of {len(jobs) + len(missing)} clips decoded now, the others are in the cache or missing", flush=True)
     done = tqdm(decode_each(todo, settings), total=len(todo), desc="decode", unit="clip", disable=None)
-    by_key = {job.key: verdict for job, verdict in done}
+    by_key = {}
+    for job, verdict in chain(((job, verdicts[job.clip]) for job in jobs if job.clip in verdicts), done):
+        by_key[job.key] = verdict
+        if known:
+            known(job, verdict)
     changed = [f"{job.clip}: {by_key[job.key]['reason']}" for job in todo if by_key[job.key]["status"] == CHANGED]
     if changed:
         raise PipelineError(
@@ -163,15 +172,6 @@ def summary(manifest: pd.DataFrame) -> str:
     """Count the clips of each status, in one line."""
     counts = Counter(manifest["status"])
     return f"{len(manifest)} clips: " + ", ".join(f"{count} {status}" for status, count in counts.most_common())
-
-
-def longer_than_window(manifest: pd.DataFrame, jobs: Mapping[str, Job]) -> int:
-    """Count the clips that last at least half a segment beyond their window."""
-    count = 0
-    for clip, duration in zip(manifest["clip"], manifest["duration"], strict=True):
-        job = jobs.get(clip)
-        count += job is not None and duration >= job.start + (job.segments + 0.5) * job.segment_seconds  # False for NaN
-    return count
 
 
 def check_bad_share(manifest: pd.DataFrame, limit: float) -> None:

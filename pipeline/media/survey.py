@@ -9,9 +9,9 @@ from typing import Any
 from pipeline.media.clip import facts
 from pipeline.media.container import MediaError
 from pipeline.media.guard import Failure, run_guarded
+from pipeline.media.length import length_of
 from pipeline.media.probe import probe
 from pipeline.media.settings import MediaSettings
-from pipeline.media.stream import packet_times
 
 
 @dataclass(frozen=True)
@@ -47,10 +47,7 @@ def _look(job: tuple[str, MediaSettings]) -> Survey:
             return Survey("no_video", "the file has no moving picture", found.duration or 0.0, facts(found))
         if found.audio is None:
             return Survey("no_audio", "the file has no usable audio stream", found.duration or 0.0, facts(found))
-        seconds = found.duration
-        if not seconds:  # a live recording states 0 or nothing
-            ends = [packet_times(path, stream.index, found.clock, float("inf")).times for stream in (found.video, found.audio)]
-            seconds = max(float(times[-1]) if len(times) else 0.0 for times in ends) + 1 / found.video.rate
+        seconds = length_of(path, found)
     except MediaError as error:
         return Survey(error.status, error.reason, 0.0, {})
     return Survey("", "", seconds, facts(found))

@@ -65,6 +65,10 @@ class AvelConfig(SupervisionConfig):
     classifier_width: int = Field(64, ge=1, description="hidden width after the concatenation; unused by dmrn")
     recipe: AvelRecipe = AvelRecipe()
 
+    @property
+    def attends_to_positions(self) -> bool:
+        return self.modality == "audio_visual"
+
     @model_validator(mode="after")
     def _two_to_fuse(self) -> Self:
         if self.fusion == "dmrn" and self.modality != "audio_visual":

@@ -82,6 +82,11 @@ class MethodConfig(Settings):
         return ()
 
     @property
+    def attends_to_positions(self) -> bool:
+        """Whether the method weighs the positions of the visual map."""
+        return False
+
+    @property
     def calibrated_after(self) -> int | None:
         """Epoch, counted from 1, after which :meth:`Method.calibrated` is called on the validation scores.
 

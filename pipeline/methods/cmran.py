@@ -67,6 +67,10 @@ class CmranConfig(SupervisionConfig):
         check_heads(self.width, heads=self.heads, interaction_heads=self.interaction_heads)
         return self
 
+    @property
+    def attends_to_positions(self) -> bool:
+        return True
+
 
 class Outputs(NamedTuple):
     """Outputs of the network.

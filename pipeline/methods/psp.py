@@ -74,6 +74,10 @@ class PspConfig(SupervisionConfig):
         labels = super().training_labels
         return "proportions" if labels == "video" and self.video_labels == "proportions" else labels
 
+    @property
+    def attends_to_positions(self) -> bool:
+        return True
+
 
 class PositiveSamplePropagation(nn.Module):
     """Add to each segment the similar segments of the other modality, cutting weak connections; as released.

@@ -17,7 +17,7 @@ from pipeline.cache import Cache
 from pipeline.devices import choose_device
 from pipeline.encoders import AudioEncoder, Encoder, VisualEncoder, create
 from pipeline.errors import PipelineError
-from pipeline.features.encode import segment_features
+from pipeline.features.encode import reduce_to_segments
 from pipeline.features.passes import PassEncoder
 from pipeline.features.settings import FeatureSet
 from pipeline.media.decoding import decode_clips, load_decoded
@@ -79,7 +79,7 @@ class Reencoder:
             sound = torch.from_numpy(_moved(waveform, round(change.seconds * rate)) * np.float32(change.gain))
             rows = encoder.prepare(sound, rate, job.segments, job.segment_seconds)
         output = torch.cat([encoded(part) for part in rows.split(encoded.size)])
-        return segment_features(encoder, output, job.segments).astype(np.float32)
+        return reduce_to_segments(encoder, output, job.segments).numpy().astype(np.float32)
 
     def _pass(self, modality: str, options: dict[str, Any]) -> PassEncoder:
         key = f"{modality} {sorted(options.items())}"

@@ -24,8 +24,9 @@ from pipeline.features.encode import KIND
 from pipeline.features.extraction import Extraction
 from pipeline.media.job import Job
 from pipeline.media.survey import Survey, survey
+from pipeline.media.windowing import Windowing
 from pipeline.predict.prediction import Prediction, WindowReport
-from pipeline.predict.windows import Decoded, Windowing, decode_windows
+from pipeline.predict.windows import Decoded, decode_windows
 from pipeline.report import preview
 from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch

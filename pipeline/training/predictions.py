@@ -29,8 +29,8 @@ def predictions(model: Any, task: Task, data: SplitData, dtype: torch.dtype, bat
     parts = []
     for rows in torch.arange(len(data)).split(batch_size):
         batch, _ = data.batch(rows.to(data.features.visual.device), dtype)
-        parts.append(model.predict(batch).to("cpu"))
-    scores = type(parts[0]).concatenate(parts)
+        parts.append(model.predict(batch))
+    scores = type(parts[0]).concatenate(parts).to("cpu")  # at once: every copy to the host waits for the device
     return scores, task.decide(scores, data.features.mask.cpu())
 
 

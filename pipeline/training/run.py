@@ -55,6 +55,16 @@ class RunInputs:
         name, settings = self.config.first_method or self.run.method, self.config.first.model_dump()
         return create(name, **shape_arguments(self.store.shapes), num_classes=len(self.classes), **settings)
 
+    def remark(self) -> str | None:
+        """A sentence if the method weighs positions and the features have only one; None otherwise."""
+        shape = self.store.shapes["visual"]
+        if not self.config.attends_to_positions or (len(shape) == 3 and shape[0] * shape[1] > 1):
+            return None
+        return (
+            f"{self.name}: {self.run.features} has one position per segment, so {self.run.method} trains without its spatial attention;"
+            " choose features with a map (pool: map), or mean it so"
+        )
+
     def split(self, name: str) -> SplitData:
         """Load a split to predict and score, with complete targets."""
         return load_split(self.store, self.index, self.classes, name, self.task, streams=self.config.streams)

@@ -42,6 +42,8 @@ def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live:
         SystemExit: 143 after SIGTERM, with checkpoints written.
     """
     left = [seed for seed in inputs.run.seeds if not is_trained(directory, seed)]
+    if left and (remark := inputs.remark()):
+        print(remark, flush=True)
     if min(seeds_at_once, len(left)) > 1:
         bare = replace(inputs, store=FeatureStore(inputs.store.directory))  # without open shards, which would be sent whole
         train_side_by_side(partial(train_alone, bare, settings, directory, live), inputs.name, left, seeds_at_once)

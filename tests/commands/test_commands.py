@@ -1,6 +1,7 @@
 """The commands as a user types them, in one process."""
 
 import hashlib
+import subprocess
 import sys
 import zipfile
 
@@ -64,3 +65,28 @@ def test_weights_get_names_path_size_and_hash(command, tmp_path, monkeypatch, pu
     assert code == 0
     assert says(out, "models/pretrained/w.pth: ", "12,345 bytes", found)
     assert out.endswith("verified\n") == published
+
+
+def test_use_copies_a_suite_and_loses_no_settings(command, tmp_path):
+    (tmp_path / "suites").mkdir()
+    for name in ("demo", "llp"):
+        (tmp_path / "suites" / f"{name}.yaml").write_text(f"# {name}\n", encoding="utf-8")
+    params = tmp_path / "params.yaml"
+    code = command("use", "demo")[0]
+    assert (code, params.read_text(encoding="utf-8")) == (0, "# demo\n")
+    assert says(command("use", "llp")[1], "suites/llp.yaml", "params.yaml", "suites/demo.yaml")
+    code, _, err = command("use", "lp")
+    assert (code, "'llp'" in err) == (2, True)
+    params.write_text("# llp, my learning rate\n", encoding="utf-8")
+    code, _, err = command("use", "demo")
+    assert code == 2
+    assert "cp params.yaml suites/mine.yaml" in err
+    assert params.read_text(encoding="utf-8") == "# llp, my learning rate\n"
+    (tmp_path / "suites/mine.yaml").write_bytes(params.read_bytes())  # the advice
+    assert command("use", "demo")[0] == 0
+    assert command("use", "suites/mine.yaml")[0] == 0
+    assert params.read_text(encoding="utf-8") == "# llp, my learning rate\n"
+    params.write_text("# committed\n", encoding="utf-8")
+    for words in (["init", "-q"], ["add", "."], ["-c", "user.name=t", "-c", "user.email=t", "commit", "-qm", "x"]):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    assert "commit" in command("use", "demo")[1]

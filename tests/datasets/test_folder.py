@@ -2,7 +2,7 @@ import pytest
 
 from pipeline.datasets import DatasetSettings, build_index
 from pipeline.errors import InputProblems, PipelineError
-from tests.wording import each_says, says
+from tests.wording import each_says, one_says, says
 
 HEADER = "clip,split,label,onset,offset\n"
 
@@ -92,3 +92,35 @@ def test_another_mark_than_the_comma_is_named(clips, tmp_path, mark):
 def test_an_unknown_kind_is_answered_with_the_known_ones(clips):
     with pytest.raises(PipelineError, match=r"'folders'.*'folder'"):
         build_index(settings(clips).model_copy(update={"kind": "folders"}))
+
+
+def test_a_clip_is_named_by_path_or_name_with_or_without_its_ending(clips, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(
+        "clip,split,label,start,end\na,train,Dog,0,1\ndeep/a,val,Cat,1,2\n-dash.mp4,test,Dog,2,3\nwith space ü,train,,,\n", encoding="utf-8"
+    )
+    rows = {row.clip: row for row in build_index(settings(clips, labels)).rows if row.split != "none"}
+    assert {clip: (row.split, [event.label for event in row.events]) for clip, row in rows.items()} == {
+        "a.mp4": ("train", ["Dog"]), "deep/a.mp4": ("val", ["Cat"]), "-dash.mp4": ("test", ["Dog"]), "with space ü.mp4": ("train", []),
+    }  # fmt: skip
+
+
+@pytest.mark.fault(13)
+def test_the_nearest_name_is_given_for_a_clip_and_a_column(clips, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(HEADER + "with_space,train,Dog,0,1\n", encoding="utf-8")
+    with pytest.raises(InputProblems, match=r"line 2: .*did you mean 'with space ü"):
+        build_index(settings(clips, labels))
+    labels.write_text("clip,split,lable,onset,offset,modalty\n", encoding="utf-8")
+    with pytest.raises(InputProblems) as caught:
+        build_index(settings(clips, labels))
+    assert each_says(caught.value.problems, [("label", "mean", "'lable'"), ("'modalty'", "mean modality")])
+
+
+def test_what_the_splits_lack_is_said_before_training(clips, tmp_path):
+    labels = tmp_path / "labels.csv"
+    labels.write_text(HEADER + "a,train,Dog,0,1\na,train,Cow,2,3\ndeep/a.mp4,test,Cat,1,2\n-dash,test,Dog,0,1\n", encoding="utf-8")
+    health = build_index(settings(clips, labels)).health
+    assert one_says(health, "no clip", "split val")
+    assert one_says(health, "without a training clip", ": 1 (Cat)")
+    assert one_says(health, "without a test clip", ": 1 (Cow)")

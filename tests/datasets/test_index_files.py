@@ -6,9 +6,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from pipeline import config
+from pipeline.cache import Cache
 from pipeline.datasets import DatasetSettings, build_index, read_index, write_index
 from pipeline.datasets.base import Index, Row, read_health
 from pipeline.errors import PipelineError
+from pipeline.made_from import index_params
+from pipeline.media.decoding import make_jobs
+from pipeline.media.settings import MediaSettings
 from stages.decode import without_folders
 from tests.wording import each_says
 
@@ -58,23 +63,40 @@ def settings(tmp_path, monkeypatch):
     return {"outside": of(outside), "inside": of(project / "data" / "clips"), "relative": of(Path("data/clips"))}
 
 
-@pytest.mark.parametrize(
-    ("where", "published"), [("outside", "sub/x.mp4"), ("inside", "data/clips/sub/x.mp4"), ("relative", "data/clips/sub/x.mp4")]
-)
-def test_a_published_index_names_no_folder_of_the_machine_and_is_read_from_the_root(settings, tmp_path, where, published):
+@pytest.mark.parametrize("where", ["outside", "inside", "relative"])
+def test_a_published_index_names_no_folder_of_the_machine_and_is_read_from_the_root(settings, tmp_path, where):
     of_clips = settings[where]
     (tmp_path / "index").mkdir()
     index = build_index(of_clips)
     index.health.append(f"links that lead out of the clips directory, refused: 1 ({of_clips.clips}/sub/link.mp4)")
     index.rows.append(Row("lost", "test", None))
     write_index(index, tmp_path / "index", of_clips)
-    assert pd.read_parquet(tmp_path / "index" / "index.parquet")["file"][0] == published
+    assert pd.read_parquet(tmp_path / "index" / "index.parquet")["file"][0] == "sub/x.mp4"
     for path in (tmp_path / "index").iterdir():
         assert str(tmp_path).encode() not in path.read_bytes(), path.name
     rows, _ = read_index(tmp_path / "index", of_clips.clips)
     assert Path(rows["file"][0]).read_bytes() == b"film"
     assert rows["file"].notna().tolist() == [True, False]
-    assert read_index(tmp_path / "index")[0]["file"][0] == published
+
+
+def test_clips_that_move_change_neither_the_index_nor_the_manifest_nor_the_params_of_a_run(settings, tmp_path, repository):
+    """So `index` and `decode` run again, and no training."""
+    outs, params = set(), config.load(repository / "suites" / "clips.yaml")
+    for where, of_clips in settings.items():
+        directory = tmp_path / where
+        directory.mkdir()
+        index = build_index(of_clips)
+        index.health.append(f"unreadable: 1 ({of_clips.clips}/sub/x.mp4)")
+        write_index(index, directory, of_clips)
+        jobs, _ = make_jobs(read_index(directory, of_clips.clips)[0], 10, 1.0, MediaSettings(), Cache(tmp_path / "cache"))
+        assert [Path(job.file).read_bytes() for job in jobs.values()] == [b"film"]
+        manifest = pd.DataFrame([{"file": job.file, "key": job.key, "reason": f"odd: {job.file}"} for job in jobs.values()])
+        made_with = index_params(params.model_copy(update={"dataset": of_clips}))
+        files = {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
+        outs.add(repr((files, without_folders(manifest, of_clips.clips).to_dict(), made_with)))
+    assert len(settings) == 3
+    assert len(outs) == 1
+    assert "sub/x.mp4" in outs.pop()
 
 
 def test_a_published_manifest_names_no_folder_of_the_machine_either(settings):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -69,6 +70,21 @@ def changed(**blocks):
     return params
 
 
+def test_clips_that_move_rerun_no_training(project):
+    """`index` and `decode` run and give what they gave, as tests/datasets/test_index_files.py checks."""
+    yaml = YAML()
+    document = yaml.load(project.root / "dvc.yaml")
+    for name in ("index", "decode"):
+        (out,) = document["stages"][name]["outs"]
+        document["stages"][name]["cmd"] = f"mkdir -p {out} && echo same > {out}/same"
+    with open(project.root / "dvc.yaml", "w", encoding="utf-8") as stream:
+        yaml.dump(document, stream)
+    assert {"index", "decode"} <= project.ran()
+    shutil.copytree(project.root / "data/raw/tiny/clips", project.root / "moved")
+    project.write_params(changed(dataset__clips="moved"))
+    assert project.ran() == {"plan", "index", "decode"}
+
+
 CACE, SECOND = {"train@cace_first", "evaluate@cace_first"}, {"train@avel_second", "evaluate@avel_second"}
 
 
@@ -98,9 +114,12 @@ def test_a_layer_of_one_method_reruns_its_runs_alone(project):
 
 
 def test_code_that_moves_no_weight_and_no_feature_here_reruns_the_report_alone(project):
-    """The bootstrap, an encoder that no feature set names, a new method with a layer of its own."""
-    for path in ("pipeline/metrics/bootstrap.py", "pipeline/encoders/vggish.py", "pipeline/methods/__init__.py"):
-        project.edit(path)
+    """The bootstrap, a method of no run, an encoder of no feature set, a new encoder, a new method with a layer of its own."""
+    for room, name in {"metrics": "bootstrap", "encoders": "vggish", "methods": "han"}.items():
+        project.edit(f"pipeline/{room}/{name}.py")
+    for path in ("encoders/__init__.py", "encoders/known_weights.py", "methods/__init__.py"):
+        project.edit(f"pipeline/{path}")
+    (project.root / "pipeline/encoders/brand_new.py").write_text("X = 1\n", encoding="utf-8")
     (project.root / "pipeline/layers/brand_new.py").write_text("X = 1\n", encoding="utf-8")
     (project.root / "pipeline/methods/brand_new.py").write_text("from pipeline.layers.brand_new import X\n", encoding="utf-8")
     assert project.ran() == {"plan", "report"}

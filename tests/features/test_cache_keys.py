@@ -42,6 +42,7 @@ OTHERS = {
     "another version of the extraction": lambda patch, root: patch.setattr(plan, "EXTRACT_VERSION", 99),
     "another dtype": lambda patch, root: changed(dtype="float32"),
     "another precision": lambda patch, root: changed(precision="bfloat16"),
+    "a GPU's other precision": lambda patch, root: changed(precision="tf32"),
     "another size of passes": lambda patch, root: changed(batch_size=2),
 }  # fmt: skip
 

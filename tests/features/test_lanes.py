@@ -7,8 +7,6 @@ import torch
 from pipeline.features.lanes import LOADERS, Lanes, Throughput, ahead, load_ahead
 from tests.wording import says
 
-CPU = torch.device("cpu")
-
 
 def test_loading_runs_ahead_but_never_far():
     started, lock = [], threading.Lock()
@@ -19,7 +17,7 @@ def test_loading_runs_ahead_but_never_far():
         return -item
 
     results = []
-    with Lanes(CPU, 2) as lanes:
+    with Lanes(2) as lanes:
         for item, result in ahead(lambda item: lanes.load(load, item), range(50), 3):
             results.append((item, result))
             assert len(started) <= item + 4
@@ -34,7 +32,7 @@ def test_loading_runs_ahead_but_never_far():
 
 def test_loading_and_encoding_overlap_and_are_timed():
     meeting = threading.Barrier(2, timeout=5)  # passes only if both are at work at once
-    with Lanes(CPU, 2) as lanes:
+    with Lanes(2) as lanes:
         both = lanes.load(meeting.wait), lanes.encode(meeting.wait)
         assert {future.result() for future in both} == {0, 1}
         lanes.load(time.sleep, 0.05).result()
@@ -47,7 +45,7 @@ def test_every_thread_computes_on_one_core_and_torch_gets_its_threads_back():
     before = torch.get_num_threads()
     torch.set_num_threads(3)
     try:
-        with Lanes(CPU, 2) as lanes:
+        with Lanes(2) as lanes:
             assert lanes.load(torch.get_num_threads).result() == lanes.encode(torch.get_num_threads).result() == 1
         assert torch.get_num_threads() == 3
     finally:
@@ -57,7 +55,7 @@ def test_every_thread_computes_on_one_core_and_torch_gets_its_threads_back():
 @pytest.mark.fault(30)
 def test_an_error_ends_the_run_without_the_work_that_waits():
     done = []
-    with pytest.raises(ZeroDivisionError), Lanes(CPU, 1) as lanes:
+    with pytest.raises(ZeroDivisionError), Lanes(1) as lanes:
         failing = lanes.load(lambda: 1 / 0)
         lanes.load(time.sleep, 0.2)
         for _ in range(5):
@@ -68,4 +66,4 @@ def test_an_error_ends_the_run_without_the_work_that_waits():
 
 def test_the_summary_names_the_bottleneck():
     assert says(str(Throughput(24, 8.0, 3.2, 12.0, 2, 2)), "24 clips", "8.0 s", "3.00 clips/s", "20 % of 2", "75 % of 2", "encode-bound")
-    assert says(str(Throughput(24, 8.0, 100.0, 4.0, 16, 1)), "78 % of 16", "50 % of 1", "input-bound")
+    assert says(str(Throughput(24, 8.0, 100.0, 4.0, 16, 1)), "78 % of 16", "50 % of 1", "decode-bound")

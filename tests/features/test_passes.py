@@ -33,7 +33,7 @@ def test_rows_are_packed_into_full_passes_in_order():
         passes += packer.add(owner, torch.full((count, 2), ord(owner[0])))
     passes += packer.rest()
     assert [each.shares for each in passes] == [[("a", 3), ("b", 1)], [("b", 4)], [("b", 1), ("c", 2)]]
-    assert [each.rows[:, 0].tolist() for each in passes] == [[97, 97, 97, 98], [98] * 4, [98, 99, 99]]
+    assert [torch.cat(each.pieces)[:, 0].tolist() for each in passes] == [[97, 97, 97, 98], [98] * 4, [98, 99, 99]]
     assert list(packer.rest()) == []
 
 

@@ -17,10 +17,12 @@ from pipeline.errors import PipelineError
 from pipeline.media import decoding
 from pipeline.media.audio import AUDIBLE_RATES
 from pipeline.media.clip import decode_clip
-from pipeline.media.decoding import check_bad_share, decode_clips, load_decoded, longer_than_window, make_jobs, summary
+from pipeline.media.decoding import check_bad_share, decode_clips, load_decoded, make_jobs, summary
 from pipeline.media.guard import Crashed, Failed, TimedOut
 from pipeline.media.job import KIND, Job
 from pipeline.media.settings import MediaSettings
+from pipeline.media.unread import unread_films, with_unread
+from tests.wording import says
 
 SETTINGS = MediaSettings(frames_per_second=1, workers=1)
 
@@ -186,7 +188,12 @@ def test_clips_shorter_and_longer_than_their_window_are_both_counted(make_clip, 
     jobs["late.mp4"] = replace(job(make_clip("late.mp4", seconds=3.6), cache), start=0.5)
     manifest = decode_clips(list(jobs.values()), ["gone"], SETTINGS)
     assert summary(manifest) == "6 clips: 3 ok, 1 unreadable, 1 missing, 1 padded"
-    assert longer_than_window(manifest, jobs) == 1
+    known = with_unread(manifest, jobs).set_index("clip")
+    assert known["unread"].dropna().to_dict() == {"long.mp4": pytest.approx(0.6, abs=0.05)}
+    assert known["reason"]["long.mp4"] == "film of 3.6 s: only the first 3 s are used"
+    (line,) = unread_films(known.reset_index())
+    assert says(line, ": 1 (long.mp4: 3 of 3.6 s)", "dataset.windows")
+    assert with_unread(manifest.head(0), {}).columns[-1] == "unread"
 
 
 @pytest.mark.fault(1)

@@ -14,7 +14,6 @@ from pipeline.media.clip import decode_clip
 from pipeline.media.settings import MediaSettings
 from pipeline.predict import Prediction, Predictor, Refused, load_run
 from pipeline.predict.predictor import spec_differences
-from pipeline.predict.windows import Windowing
 from pipeline.sealed import read_sealed, write_sealed
 from tests.wording import each_says, one_says, says
 
@@ -97,14 +96,6 @@ def test_sixty_seconds_score_as_their_six_windows_do(predictor, whole, windows):
 def test_the_first_seed_is_the_default_and_python_has_one_call(project, minute):
     found = load_run("avel").predict(minute)
     assert (found.seed, found.run, found.method, found.task, found.features) == (4, "avel", "avel", "avel", "first")
-
-
-LENGTHS = [(0.02, 1), (0.5, 1), (10.0, 1), (10.024, 1), (10.5, 1), (10.51, 2), (14.08, 2), (20.4, 2), (20.6, 3), (3600, 360)]
-
-
-@pytest.mark.parametrize(("seconds", "windows"), LENGTHS)
-def test_a_rest_shorter_than_half_a_segment_makes_no_window(seconds, windows):
-    assert Windowing(10, 1.0).windows(seconds) == windows
 
 
 def test_the_last_window_is_padded_and_masked_as_a_short_clip_is(predictor, minute, films, tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from pipeline.report.page.assemble import embedded
 from pipeline.report.page.content import reliability
 from pipeline.report.page.gallery import choose_rows, main_classes
+from pipeline.sealed import write_sealed
 from pipeline.tasks import avel, avvp
 from tests.wording import says
 
@@ -58,6 +59,16 @@ def test_embedded_text_cannot_end_its_script_element():
 def page_data(world):
     page = (world.out / "index.html").read_text(encoding="utf-8")
     return page, json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+
+
+def test_the_page_names_films_used_in_part_beside_the_defects_of_the_annotations(world):
+    counts = {"clips": 9, "ok": 9, "health": ["films longer than what is used of them: 1 (a.mp4: 10 of 20 s)"]}
+    write_sealed(world.root / "clips" / "summary.json", counts)
+    world.report({})
+    page, _ = page_data(world)
+    assert "<p>Clips: 9, of these 9 ok.</p>" in page
+    assert "<li>films longer than what is used of them: 1 (a.mp4: 10 of 20 s)</li>" in page
+    assert "<li>clips with several rows: 1 (&lt;a&amp;b&gt;)</li>" in page
 
 
 def test_the_page_holds_what_evaluate_wrote(world, helpers):

@@ -32,7 +32,7 @@ EVERY_STEP = TrainSettings(device="cpu", checkpoint_seconds=0)
 SPLITS = ["train"] * 10 + ["val"] * 5 + ["test"] * 6
 
 
-def write_features(directory, poisoned=()):
+def write_features(directory, poisoned=(), pooled=False):
     """Clips with the class written plainly into both features, so any method that learns at all learns them."""
     directory.mkdir(parents=True)
     entries = []
@@ -41,12 +41,13 @@ def write_features(directory, poisoned=()):
         visual, audio = rng.normal(0, 0.3, (T, 2, 2, 5)), rng.normal(0, 0.3, (T, 6))
         visual[: 1 + number % T, ..., number % 3] += 2
         audio[: 1 + number % T, number % 3] += 2
+        visual = visual.mean(axis=(1, 2)) if pooled else visual
         if number in poisoned:
             audio[0, 0] = np.nan
         facts = {"clip": f"clip{number}", "status": "ok", "valid": [True] * T, "visual_valid": [True] * T, "audio_valid": [True] * T}
         facts |= {"visual_key": f"v{number}", "audio_key": f"a{number}"}
         entries.append(Entry(facts, {"visual": visual.astype(np.float32), "audio": audio.astype(np.float32)}))
-    spec = {"segments": T, "segment_seconds": 1.0, "dtype": "float32", "shapes": {"visual": [2, 2, 5], "audio": [6]}}
+    spec = {"segments": T, "segment_seconds": 1.0, "dtype": "float32", "shapes": {"visual": [5] if pooled else [2, 2, 5], "audio": [6]}}
     write_store(directory, entries, len(entries), spec)
     return FeatureStore(directory)
 
@@ -63,14 +64,14 @@ def expected(tmp_path_factory):
     return train(make_inputs(root), root / "run")
 
 
-def make_inputs(root, poisoned=(), epochs=4, seeds=(3, 4)):
+def make_inputs(root, poisoned=(), epochs=4, seeds=(3, 4), pooled=False):
     events = [[{"modality": "av", "label": CLASSES[number % 3], "onset": 0.0, "offset": 1.0 + number % T}] for number in range(len(SPLITS))]
     index = pd.DataFrame({"row": range(len(SPLITS)), "clip": [f"clip{n}" for n in range(len(SPLITS))], "split": SPLITS, "events": events})
     index["labels"] = [[event["label"] for event in of_row] for of_row in events]
     settings = {"attention_width": 8, "recurrent_width": 6, "classifier_width": 8}
     settings["recipe"] = {"learning_rate": 0.02, "batch_size": 4, "epochs": epochs, "milestones": [2], "clip_norm": 1.0}
     run = Run(task="avel", method="avel", features="plain", seeds=list(seeds))
-    return RunInputs("run", run, settings, write_features(root / "features", poisoned), index, CLASSES)
+    return RunInputs("run", run, settings, write_features(root / "features", poisoned, pooled), index, CLASSES)
 
 
 def train(inputs, directory, settings=EVERY_STEP):
@@ -91,6 +92,20 @@ def test_a_run_is_reproducible_with_and_without_checkpoints(inputs, tmp_path, ex
     assert list(first) == ["curves.csv", "seed-3.json", "seed-3.safetensors", "seed-4.json", "seed-4.safetensors"]
     assert first == train(inputs, tmp_path / "b", TrainSettings(device="cpu", checkpoint_seconds=1e6))
     assert first["seed-3.safetensors"] != first["seed-4.safetensors"]
+
+
+def test_a_method_that_loses_its_spatial_attention_is_named_once(tmp_path, capsys):
+    pooled = make_inputs(tmp_path, epochs=1, pooled=True)
+    train(pooled, tmp_path / "run")
+    assert capsys.readouterr().out.count("plain has one position per segment, so avel trains without its spatial attention") == 1
+    train(pooled, tmp_path / "run")  # nothing is left to train
+    assert "attention" not in capsys.readouterr().out
+    assert make_inputs(tmp_path / "map").remark() is None
+    without = [("avel", {"modality": "visual"}), ("cace_net", {"guidance": "none"}), ("han", {})]
+    losing = [("cace_net", {}), ("cmran", {}), ("cmbs", {}), ("psp", {}), ("ccln", {})]
+    for name, settings in (*without, *losing):
+        inputs = replace(pooled, run=pooled.run.model_copy(update={"method": name}), settings=settings)
+        assert (inputs.remark() is not None) == ((name, settings) in losing), name
 
 
 @pytest.mark.parametrize("after", [1, 3, 5, 14, 23])  # in the first epoch, at its end, later, in the second seed

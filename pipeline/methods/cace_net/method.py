@@ -88,6 +88,10 @@ class CaceNetConfig(SuppressionConfig):
     psi: float = Field(0.3, ge=0, description="visual guidance of the audio, Eq. 6")
     cross_feedforward: int = Field(512, ge=1)
 
+    @property
+    def attends_to_positions(self) -> bool:
+        return self.guidance != "none"
+
 
 def temporal_encoder(config: CaceNetConfig, input_width: int, output_width: int) -> SegmentLSTM | SpikingSegments | None:
     """Build one modality's temporal encoder (Table S1)."""

@@ -57,6 +57,10 @@ class SuppressionConfig(SupervisionConfig):
             raise ValueError(f"visual_hidden ({self.visual_hidden}) must be even: the two directions of a BiLSTM share it")
         return self
 
+    @property
+    def attends_to_positions(self) -> bool:
+        return True
+
 
 def suppression_of(config: SuppressionConfig, labels: int, heads: int) -> BackgroundSuppression:
     """Build the gates and the interaction for K ``labels``, with ``heads`` attention heads in the interaction."""

@@ -33,9 +33,11 @@ def write_page(
         tables: the results, further tables by title, the lines below them (scores of trivial answers, machines).
         index: annotation rows and class names.
         health: defects found in the annotations.
-        clips: the directory that `decode` wrote.
+        clips: the directory that `decode` wrote: the count of clips by status, and what it found to say.
     """
     rows, classes = index
+    counts = read_sealed(clips / "summary.json")
+    health = [*health, *counts.pop("health", [])]
     data: dict[str, Any] = {
         "classes": [*classes, "background"],
         "baseline": settings.baseline,
@@ -54,7 +56,7 @@ def write_page(
         below=below,
         ran=sum(bool(result.scores) for result in results),
         has_clips=bool(data["clips"]),
-        clips=read_sealed(clips / "summary.json"),
+        clips=counts,
         health=health,
         policy=policy(styles, scripts),
         styles=Markup(styles),

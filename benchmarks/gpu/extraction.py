@@ -1,0 +1,39 @@
+"""Extraction on a card: decoding alone, encoding alone, end to end, and a plain loop over decord at the same precision."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from benchmarks.extraction import Bench, Measured, decode_only, encode_only, end_to_end, find_clips, plain_loop, plain_reading
+from benchmarks.gpu.parts import Results
+from pipeline.media.settings import MediaSettings
+
+PRECISIONS = ("float32", "tf32", "bfloat16")
+
+
+def extraction(results: Results, encoder: str, rate: float, clips: str | None, count: int, workers: int, device: str, small: bool) -> None:
+    """Measure one encoder at ``rate`` frames a second; every job takes the same clips."""
+    torch.set_num_threads(workers)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        files = find_clips(Path(clips) if clips else None, count, root / "world")
+        media = MediaSettings(frames_per_second=rate, workers=workers)
+        bench = Bench(files, encoder, media, device, workers, {"image_size": 64} if small else {})
+
+        def job(name: str, work: Callable[..., Measured], *precision: str) -> None:
+            line = " ".join([name, *precision])
+            with results.job(line):
+                measured = work(bench, root / line, *precision)
+                results.emit(line, rate=measured.rate, cpu=measured.cpu / measured.clips)
+
+        job("decode", decode_only)
+        for precision in PRECISIONS:
+            job("encode", encode_only, precision)
+            job("end to end", end_to_end, precision)
+        job("decord", plain_reading)  # last: decord can end a process, which is why the pipeline decodes in children
+        for precision in PRECISIONS:
+            job("plain loop", plain_loop, precision)
