@@ -26,7 +26,7 @@ import torch
 from lightning_fabric import Fabric
 from torch.nn.functional import one_hot
 
-from pipeline.batch import Batch, Tensors
+from pipeline.batch import Tensors
 from pipeline.devices import choose_device, use_deterministic_kernels, use_precision
 from pipeline.methods import METHODS, Method, create
 from pipeline.tasks import TASKS
@@ -36,6 +36,7 @@ from pipeline.tasks.labels import VideoTargets
 from pipeline.training import capture, loop
 from pipeline.training.data import SplitData
 from pipeline.training.settings import TrainSettings
+from pipeline.training.streams import Resident
 
 SEGMENTS, AUDIO, MOTION = 10, (128,), (512,)
 VISUAL, CLASSES = {"avel": (7, 7, 512), "cml": (7, 7, 512), "avvp": (8, 2048)}, {"avel": 28, "cml": 28, "avvp": 25}
@@ -59,8 +60,11 @@ class Clock:
 
     times: list[float] = field(default_factory=lambda: [time.perf_counter()])
 
-    def update(self) -> None:
+    def epoch(self, shown: str, line: str) -> None:
         self.times.append(time.perf_counter())
+
+    def say(self, line: str) -> None:
+        pass
 
     def __enter__(self) -> Clock:
         return self
@@ -99,10 +103,9 @@ def random_data(method: Method, clips: int, device: torch.device) -> SplitData:
         "cml": MatchingTargets(on, several[:, :classes]),
         "avvp": VideoTargets(several, rows),
     }
-    mask = torch.ones(clips, SEGMENTS, dtype=torch.bool, device=device)
-    features = Batch(noise(*method.visual_shape), noise(*AUDIO), mask, {"motion": noise(*MOTION)} if task == "avvp" else {}, full=True)
-    numbers = list(range(clips))
-    return SplitData(features, truth[task], numbers, [f"clip{n}" for n in numbers], [], classes, 1.0)
+    streams = {"visual": noise(*method.visual_shape), "audio": noise(*AUDIO)} | ({"motion": noise(*MOTION)} if task == "avvp" else {})
+    mask, numbers = torch.ones(clips, SEGMENTS, dtype=torch.bool), list(range(clips))
+    return SplitData(Resident(streams), mask, truth[task], numbers, [f"clip{n}" for n in numbers], [], classes, 1.0, device)
 
 
 @contextmanager
@@ -123,7 +126,7 @@ def train(name: str, precision: Any, graphs: Any, options: argparse.Namespace, d
     method = build(name, options.batch, options.epochs)
     size = method.config.recipe.batch_size
     data = random_data(method, size * options.steps - min(SHORTER, size - 1), device)
-    none = SplitData(data.features[:0], data.targets[:0], [], [], [], data.num_classes, 1.0)
+    none = SplitData(data.features, data.mask[:0], data.targets[:0], [], [], [], data.num_classes, 1.0, device)
     settings = TrainSettings(device=device.type, precision=precision, graphs=graphs, checkpoint_seconds=1e6)
     use_precision(device, precision)
     fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.of_fabric)

@@ -14,7 +14,7 @@ from pipeline.machine import Machine
 from pipeline.sealed import read_sealed, write_sealed
 
 FILE = "made_with.json"
-WORKING_SETTINGS = {"checkpoint_seconds", "graphs"}  # settings of a training that do not affect its result
+WORKING_SETTINGS = {"checkpoint_seconds", "graphs", "loggers", "resident_gb"}  # settings of a training that do not affect its result
 NOTHING = "–"
 
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pipeline.cache import file_sha256
 from pipeline.closure import PLUMBING, digests
@@ -20,6 +21,7 @@ from pipeline.encoders.known_weights import KNOWN
 from pipeline.encoders.weights import own_file
 from pipeline.errors import InputProblems
 from pipeline.features.settings import EncoderChoice
+from pipeline.made_with import WORKING_SETTINGS
 from pipeline.methods import METHODS
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
 
@@ -32,25 +34,27 @@ class Choice:
 
     place: path of its JSON, without suffix.
     code: the chosen source files; what they import is added.
-    weights: what says which files are the encoders' published weights, by name.
     files: named files, by the path of the setting that names them.
     cut: modules that cannot change its numbers.
+    more: ``weights``, what says which files are the encoders' published weights, by name; or ``train``, the settings of that block without
+        those that change no number (DVC itself would rerun all runs for any of the block).
     """
 
     place: str
     code: list[Path]
     files: Mapping[str, Path]
     cut: Mapping[str, str]
-    weights: Mapping[str, Sequence[object]] = field(default_factory=dict)
+    more: Mapping[str, Any] = field(default_factory=dict)
 
 
 def choices(params: Params) -> Iterator[Choice]:
     """Yield the choices of every entry of ``runs`` (for training and for evaluation), ``features`` and ``finetune``."""
+    of_train = {"train": params.train.model_dump(mode="json", exclude=WORKING_SETTINGS)}
     for name, run in params.runs.items():
         settings = params.method_settings(name)
         code, files = chosen_code(run, settings), named_files(params, name)
-        yield Choice(f"train/{name}", code, files, TRAINING_PLUMBING)
-        yield Choice(f"evaluate/{name}", code, {}, PLUMBING)
+        yield Choice(f"train/{name}", code, files, TRAINING_PLUMBING, of_train)
+        yield Choice(f"evaluate/{name}", code, {}, PLUMBING, of_train)
     for stage, entries in (("extract", params.features), ("finetune", params.finetune)):
         for name, entry in entries.items():
             block = "features" if stage == "extract" else stage
@@ -58,7 +62,7 @@ def choices(params: Params) -> Iterator[Choice]:
             code = [Path(inspect.getfile(ENCODERS.get(choice.encoder))) for choice in encoders.values()]
             files = {place: path for prefix, choice in encoders.items() for place, path in own_weights(prefix, choice)}
             weights = {name: facts for choice in encoders.values() for name, facts in published_weights(choice.encoder).items()}
-            yield Choice(f"{stage}/{name}", code, files, PLUMBING, weights)
+            yield Choice(f"{stage}/{name}", code, files, PLUMBING, {"weights": weights} if weights else {})
 
 
 def named_files(params: Params, name: str) -> dict[str, Path]:
@@ -105,9 +109,7 @@ def write_plan(params: Params, directory: Path) -> None:
         raise InputProblems("params.yaml", problems)
     for choice in choices(params):
         files = {setting: file_sha256(path) for setting, path in choice.files.items()}
-        content: dict[str, object] = {"code": digests(choice.code, cut=choice.cut), "files": files}
-        content |= {"weights": choice.weights} if choice.weights else {}
-        write_json(directory / f"{choice.place}.json", content)
+        write_json(directory / f"{choice.place}.json", {"code": digests(choice.code, cut=choice.cut), "files": files, **choice.more})
         for setting, path in choice.files.items():
             link = directory / "files" / setting
             link.parent.mkdir(exist_ok=True)

@@ -1,6 +1,7 @@
-"""Read the user's text files: UTF-8, with or without a byte order mark.
+"""Read the user's text files, and write words for people.
 
-Any other encoding is refused, because wrongly guessed letters could make two names equal.
+Text files are UTF-8, with or without a byte order mark. Any other encoding is refused, because wrongly guessed letters could make two names
+equal.
 """
 
 from __future__ import annotations
@@ -42,6 +43,14 @@ def text_lines(path: Path, problems: list[str]) -> list[str]:
 def printable(text: str) -> str:
     """Make a name printable: control characters, and bytes of a file's name that are not UTF-8, become codes."""
     return "".join(letter if letter.isprintable() else _code(letter) for letter in text)
+
+
+def duration(seconds: float) -> str:
+    """Format a length of time in at most two units: 8.4 s, 3 min 20 s, 2 h 05 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def _code(letter: str) -> str:

@@ -11,6 +11,7 @@ from pipeline.report.published import load_published
 from pipeline.report.results import RunResult, lines_of_test
 from pipeline.report.settings import ReportSettings
 from pipeline.tasks import TASKS
+from pipeline.text import duration
 
 NOT_RUN = "not run"
 NO_TEST = "no test clips"
@@ -188,14 +189,6 @@ def mean_and_std(known: dict) -> str:
 def spread(known: dict, seeds: list) -> str:
     """Format as ``mean ± std (n)``."""
     return f"{mean_and_std(known)} ({len(seeds)})"
-
-
-def duration(seconds: float) -> str:
-    """Format a length of time in at most two units: 8.4 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def baselines_text(results: list[RunResult]) -> str:

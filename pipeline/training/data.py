@@ -1,8 +1,8 @@
-"""Annotation rows of one split with features and targets, as tensors to be sliced into batches."""
+"""Annotation rows of one split with features and targets, handed out in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,48 +14,68 @@ from pipeline.batch import Batch
 from pipeline.datasets.base import count_lines
 from pipeline.datasets.segments import rule_of
 from pipeline.errors import PipelineError
-from pipeline.features.store import FeatureStore
+from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.tasks import Task
 from pipeline.tasks.labels import Labels, VideoTargets
+from pipeline.training.streams import Features, Stored
+
+CPU = torch.device("cpu")
 
 
 @dataclass
 class SplitData:
     """The rows of a split that have features.
 
-    features: Batch over all N rows, in the stored dtype.
-    targets: the task's targets over all N rows.
+    features: of all N rows, in the stored dtype, in memory or in the store; targets: the task's targets over all N rows.
+    mask: (N, T), bool, on the CPU; False where a segment lies beyond the end of its clip.
     rows: (N,) annotation row numbers; clips: (N,) clip ids.
     missing: ids of labelled clips without features, left out (their status gives the reason).
     num_classes: C, without background; segment_seconds: length of a segment.
+    device: where targets and batches are.
     """
 
-    features: Batch
+    features: Features
+    mask: Tensor
     targets: Any
     rows: list[int]
     clips: list[str]
     missing: list[str]
     num_classes: int
     segment_seconds: float
+    device: torch.device = CPU
+
+    def __post_init__(self) -> None:
+        self.mask_there = self.mask.to(self.device)
+
+    @property
+    def stored(self) -> Stored:
+        """The features in the store, before they are placed on a device."""
+        assert isinstance(self.features, Stored)
+        return self.features
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def to(self, device: torch.device) -> SplitData:
-        return replace(self, features=self.features.to(device), targets=self.targets.to(device))
+    def to(self, device: torch.device, features: Features) -> SplitData:
+        """Move the targets to a device where the features are, or to which they come."""
+        return replace(self, features=features, targets=self.targets.to(device), device=device)
 
-    def batch(self, rows: Tensor, dtype: torch.dtype) -> tuple[Batch, Any]:
-        """Take features (in the working ``dtype``) and targets of some rows."""
-        part = self.features[rows]
-        others = {name: stream.to(dtype) for name, stream in part.others.items()}
-        return Batch(part.visual.to(dtype), part.audio.to(dtype), part.mask, others, part.full), self.targets[rows]
+    def batches(self, chunks: Iterable[Tensor], dtype: torch.dtype) -> Iterator[tuple[Batch, Any]]:
+        """Yield features (in the working ``dtype``) and targets of each chunk of row numbers, which are on the CPU."""
+        for chunk in self.features.chunks(chunks):
+            streams, there = {stream: values.to(dtype) for stream, values in chunk.streams.items()}, chunk.there
+            visual, audio = streams.pop("visual"), streams.pop("audio")
+            full = bool(self.mask[chunk.rows].all())  # asked on the host: a GPU would have to end its work first
+            yield Batch(visual, audio, self.mask_there[there], streams, full), self.targets[there]
 
 
 def load_split(
     store: FeatureStore, index: pd.DataFrame, classes: list[str], split: str, task: Task, labels: Labels = "segments",
     streams: Sequence[str] = (),
 ) -> SplitData:  # fmt: skip
-    """Load features and targets of one split, in annotation order. An empty split gives N = 0.
+    """Find the features of one split and load its targets, in annotation order. An empty split gives N = 0.
+
+    The features stay in the store.
 
     Args:
         labels: form of the labels. Weak labels (all but ``segments``) of the training split include the split ``negative``: clips of
@@ -71,14 +91,8 @@ def load_split(
     entries = store.entries(of_split)
     present, entries = of_split[entries >= 0], entries[entries >= 0]
     clips = list(present["clip"])
-    valid = torch.from_numpy(store.valid_entries(entries))
-    features = Batch(
-        torch.from_numpy(store.read_entries("visual", entries)),
-        torch.from_numpy(store.read_entries("audio", entries)),
-        valid,
-        {name: torch.from_numpy(store.read_entries(name, entries)) for name in streams},
-        full=bool(valid.all()),
-    )
+    stored = Stored(store, entries, [*MODALITIES, *streams], CPU)
+    mask = torch.from_numpy(store.valid_entries(entries))
     missing = sorted(set(of_split["clip"]) - set(clips))
     seconds = store.spec["segment_seconds"]
     truth = (list(present["events"]), classes, store.segments, seconds)
@@ -90,18 +104,17 @@ def load_split(
     rows = [int(row) for row in present["row"]]
     if isinstance(targets, VideoTargets):
         targets = replace(targets, rows=torch.tensor(rows, dtype=torch.int64))
-    return SplitData(features, targets, rows, clips, missing, len(classes), seconds)
+    return SplitData(stored, mask, targets, rows, clips, missing, len(classes), seconds)
 
 
-def label_stream_problems(data: SplitData, names: Sequence[str]) -> list[str]:
-    """List faults of streams that must hold segment labels, (C,) in 0..1 each, and the clips concerned."""
+def label_stream_problems(data: SplitData, streams: Mapping[str, Tensor]) -> list[str]:
+    """List faults of streams that must hold segment labels, (N, T, C) in 0..1, and the clips concerned."""
     problems = []
-    for name in names:
-        stream = data.features.others[name]
+    for name, stream in streams.items():
         if stream.shape[2:] != (data.num_classes,):
             problems.append(f"{name}: shape {tuple(stream.shape[2:])} per segment; needs one label for each of {data.num_classes} classes")
             continue
-        right = ((stream >= 0) & (stream <= 1)).all(dim=-1) | ~data.features.mask  # False for NaN too
+        right = ((stream >= 0) & (stream <= 1)).all(dim=-1) | ~data.mask  # False for NaN too
         clips = [clip for clip, good in zip(data.clips, right.all(dim=1).tolist(), strict=True) if not good]
         problems += count_lines(f"{name}: clips with a label that is missing or not in 0..1", clips, limit=10)
     return problems

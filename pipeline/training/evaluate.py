@@ -21,6 +21,8 @@ from pipeline.sealed import write_sealed
 from pipeline.tables import write_table
 from pipeline.tasks import Task
 from pipeline.training.data import SplitData
+from pipeline.training.memory import explaining_memory
+from pipeline.training.placement import feature_bytes, fits, memory_settings, placed
 from pipeline.training.predictions import not_finite_clips, predictions
 from pipeline.training.run import RunInputs
 from pipeline.training.settings import TrainSettings
@@ -40,6 +42,10 @@ def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, direc
     use_precision(device, settings.precision)
     dtype = torch.float64 if settings.precision == "64-true" else torch.float32
     splits = {name: inputs.split(name) for name in ("val", "test")}
+    resident = fits(feature_bytes(splits), device, settings.resident_gb)
+    to_lower = memory_settings(inputs, splits, resident)
+    with explaining_memory(inputs.name, device, to_lower):
+        there = placed(splits, device, resident)
     tables: list[pd.DataFrame] = []
     metrics: dict[str, Any] = {name: {} for name in splits}
     unseen = rows_unseen_in_training(inputs, splits["test"])
@@ -55,14 +61,15 @@ def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, direc
         method.to(device=device, dtype=dtype)
         for name, data in splits.items():
             if len(data):
-                scores, decided = predictions(method, inputs.task, data.to(device), dtype, method.config.recipe.batch_size)
+                with explaining_memory(f"{inputs.name}, seed {seed}", device, to_lower):
+                    scores, decided = predictions(method, inputs.task, there[name], dtype, method.config.recipe.batch_size)
                 if clips := count_lines(f"scores that are not finite, of the {name} clips", not_finite_clips(scores, data)):
                     raise PipelineError(f"{weights_path(models, seed)}: {clips[0]}; check their features, or train again")
                 metrics[name][str(seed)] = score_rows(inputs.task, data, decided, torch.arange(len(data)))
                 if name == "test" and UNSEEN in metrics:
                     with suppress(PipelineError):  # the remaining rows may have no queries (cml): no reason to fail the run
                         metrics[UNSEEN][str(seed)] = score_rows(inputs.task, data, decided, unseen)
-                lines = inputs.task.table(scores, decided, data.targets, data.features.mask)
+                lines = inputs.task.table(scores, decided, data.targets, data.mask)
                 numbers = lines.pop("clip_number")
                 of_lines = {"clip": [data.clips[number] for number in numbers], "row": [data.rows[number] for number in numbers]}
                 tables.append(lines.assign(seed=seed, split=name, **of_lines))
@@ -88,6 +95,7 @@ def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, direc
     # copied here so that the report needs neither weights nor features
     write_curves(directory, {seed: trained[str(seed)]["history"] for seed in inputs.run.seeds})
     document["curves"] = file_sha256(directory / "curves.csv")
+    inputs.store.check_unchanged()
     write_sealed(directory / "metrics.json", document)
     shutil.copyfile(inputs.store.directory / "spec.json", directory / "features.json")
 
@@ -133,4 +141,4 @@ def rows_unseen_in_training(inputs: RunInputs, data: SplitData) -> Tensor:
 
 def score_rows(task: Task, data: SplitData, decided: Any, rows: Tensor) -> dict[str, Any]:
     """Score some rows of a split with the task's metrics, given the decisions for all rows."""
-    return task.score(decided[rows], data.targets[rows], data.features.mask[rows], data.num_classes, data.segment_seconds)
+    return task.score(decided[rows], data.targets[rows], data.mask[rows], data.num_classes, data.segment_seconds)

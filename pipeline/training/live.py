@@ -1,17 +1,22 @@
-"""Files for watching a training, outside its outs: DVCLive's metrics, and the clips of a step that ended it."""
+"""Files for watching a training, outside its outs: live metrics, and the clips of a step that ended it."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from dvclive import Live
 from scmrepo.exceptions import SCMError
 
+from pipeline.errors import PipelineError
 from pipeline.publish import write_text
 
 NOT_FINITE = "not_finite.json"
+NEEDED = {"csv": (), "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}  # by logger, packages of which it needs one
 
 
 def save_not_finite(live: Path, facts: dict[str, Any]) -> None:
@@ -20,24 +25,37 @@ def save_not_finite(live: Path, facts: dict[str, Any]) -> None:
 
 
 class LiveMetrics:
-    """DVCLive files to watch while training runs.
+    """DVCLive files to watch while training runs, and the loggers of ``train.loggers``.
 
     The published curves are not these, but ``curves.csv``, made from the checkpointed history.
+
+    Args:
+        directory: of the seed; its name and its parent's name a W&B run.
+        history: records of the epochs before a resumption. Loggers start anew and get them first.
     """
 
-    def __init__(self, directory: Path, resume: bool) -> None:
+    def __init__(self, directory: Path, history: Sequence[Mapping[str, Any]] = (), loggers: Iterable[str] = ()) -> None:
         self.live: Live | None = None
         try:
-            self.live = Live(dir=str(directory), resume=resume, save_dvc_exp=False, dvcyaml=None, report=None)
+            self.live = Live(dir=str(directory), resume=bool(history), save_dvc_exp=False, dvcyaml=None, report=None)
         except SCMError as error:  # a git repository without a commit
             print(f"no live metrics: {error}")
+        self.loggers = [make_logger(name, directory) for name in loggers]
+        for record in history:
+            self._log(record)
 
-    def log(self, record: dict[str, Any]) -> None:
+    def log(self, record: Mapping[str, Any]) -> None:
         if self.live is not None:
             for key, value in record.items():
                 if key != "epoch":  # DVCLive counts epochs itself
                     self.live.log_metric(key, value)
             self.live.next_step()
+        self._log(record)
+
+    def _log(self, record: Mapping[str, Any]) -> None:
+        for logger in self.loggers:
+            logger.log_metrics({key: value for key, value in record.items() if key != "epoch"}, step=record["epoch"])
+            logger.save()
 
     def __enter__(self) -> LiveMetrics:
         return self
@@ -45,3 +63,62 @@ class LiveMetrics:
     def __exit__(self, *_: Any) -> None:
         if self.live is not None:
             self.live.end()
+        for logger in self.loggers:
+            logger.finalize("success")
+
+
+class Logger(Protocol):
+    """The part of Lightning's loggers that is used."""
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None: ...
+
+    def save(self) -> None: ...
+
+    def finalize(self, status: str) -> None: ...
+
+
+def check_loggers(names: Iterable[str]) -> None:
+    """Check that the packages of the loggers are installed.
+
+    Raises:
+        PipelineError: one is not.
+    """
+    for name in names:
+        if NEEDED[name] and not any(importlib.util.find_spec(package) for package in NEEDED[name]):
+            raise PipelineError(
+                f"train.loggers: {name} needs the package {NEEDED[name][0]}, which is not installed; install it"
+                " (`pip install -e '.[loggers]'`) or take it out of the list"
+            )
+
+
+def make_logger(name: str, directory: Path) -> Logger:
+    """Start a logger; files of an earlier start are removed."""
+    place = directory / name
+    shutil.rmtree(place, ignore_errors=True)
+    if name == "wandb":
+        return WandbLogger(directory)
+    from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
+
+    logger = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}[name]
+    return logger(directory, name="", version=name)
+
+
+class WandbLogger:
+    """A run of Weights & Biases, by its own package: Fabric has no logger for it."""
+
+    def __init__(self, directory: Path) -> None:
+        import wandb
+
+        directory.mkdir(parents=True, exist_ok=True)
+        self.run = wandb.init(
+            project="avel-pipeline", group=directory.parent.name, name=f"{directory.parent.name} {directory.name}", dir=directory
+        )
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self.run.log(metrics, step=step)
+
+    def save(self) -> None:
+        pass
+
+    def finalize(self, status: str) -> None:
+        self.run.finish()

@@ -17,7 +17,6 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor
-from tqdm import tqdm
 
 from pipeline.batch import Batch
 from pipeline.datasets.base import count_lines
@@ -31,6 +30,7 @@ from pipeline.training.capture import own_stream, runs_ahead
 from pipeline.training.data import SplitData
 from pipeline.training.live import NOT_FINITE, LiveMetrics, save_not_finite
 from pipeline.training.predictions import not_finite_clips, predictions, score_split
+from pipeline.training.progress import Bar, Epochs
 from pipeline.training.settings import TrainSettings
 from pipeline.training.steps import Fault, Steps, StepsInTurn
 
@@ -57,16 +57,16 @@ class Trainer(ResumableLoop[TrainingState]):
     Args:
         method: freshly built, its weights initialized under the seed.
         task: decides and scores predictions.
-        train, validation: on the device already; with an empty ``validation`` the last epoch is kept.
+        train, validation: placed for the device already; with an empty ``validation`` the last epoch is kept.
         watched: a split (test) whose headline metric is recorded after every epoch, for the papers' protocol; it selects nothing.
         checkpoint: file to resume from and to write to.
         live: directory of the live metrics (DVCLive).
-        bar: factory of the progress bar, called like tqdm.
+        bar: factory of the progress bar, called like :class:`Bar`.
     """
 
     def __init__(
         self, fabric: Fabric, method: Method, task: Task, train: SplitData, validation: SplitData, settings: TrainSettings,
-        checkpoint: Path, live: Path, name: str, watched: SplitData | None = None, bar: Callable[..., Any] = tqdm,
+        checkpoint: Path, live: Path, name: str, watched: SplitData | None = None, bar: Callable[..., Any] = Bar,
     ) -> None:  # fmt: skip
         if not len(train):
             raise PipelineError(f"{name}: no row of the training split has features; check the index and the status of the clips")
@@ -108,16 +108,18 @@ class Trainer(ResumableLoop[TrainingState]):
         self._restore()
         (self.live / NOT_FINITE).unlink(missing_ok=True)  # left by an earlier start
         self.started = time.monotonic() - self.state.seconds
-        live = LiveMetrics(self.live, resume=self.state.epoch > 0)
-        bar = self.bar(desc=self.name, total=self.epochs, initial=self.state.epoch, disable=None)
+        live = LiveMetrics(self.live, self.state.history, self.settings.loggers)
+        bar = self.bar(desc=self.name, total=self.epochs, initial=self.state.epoch)
+        epochs = Epochs(self.task.HEADLINE, self.recipe.selection, self.epochs, self.state.epoch)
 
         def show() -> None:
             live.log(self.state.history[-1])
-            bar.update()
+            bar.epoch(*epochs.told(self.state.history, self.state.best_epoch))
 
         try:
             with self.watching(), live, bar, own_stream(self.fabric.device):
                 self.run_epochs(show)
+                bar.say(epochs.summary(self.state.history, self.state.best_epoch, time.monotonic() - self.started))
         finally:
             self.stepper.release()
         if self.state.best_weights is None:
@@ -133,8 +135,8 @@ class Trainer(ResumableLoop[TrainingState]):
         return self.state
 
     def in_order(self) -> Iterator[tuple[Batch, Any]]:
-        """The training split in row order, in batches."""
-        return self._batches(torch.arange(len(self.train)))
+        """Yield the batches of the training split in row order."""
+        return self.train.batches(torch.arange(len(self.train)).split(self.recipe.batch_size), self.dtype)
 
     def steps(self) -> Iterator[int]:
         """Run the remaining steps of the epoch. In means, the smaller last batch is weighted by its number of clips."""
@@ -145,19 +147,11 @@ class Trainer(ResumableLoop[TrainingState]):
         assert state.sums is not None
         self.model.train()
         self.stepper.begin(state.sums)
-        left = state.order[state.position :]
-        for rows, (batch, targets) in zip(left.split(self.recipe.batch_size), self._batches(left), strict=True):
-            progress = Progress(state.epoch, self.epochs, state.position // self.recipe.batch_size)
-            self._step(rows, batch, targets, progress)
+        size = self.recipe.batch_size
+        chunks = [state.order[start : start + size] for start in range(state.position, len(self.train), size)]
+        for rows, (batch, targets) in zip(chunks, self.train.batches(chunks, self.dtype), strict=True):
+            self._step(rows, batch, targets, Progress(state.epoch, self.epochs, state.position // size))
             yield len(rows)
-
-    def _batches(self, rows: Tensor) -> Iterator[tuple[Batch, Any]]:
-        """The batches of some rows of the training split.
-
-        The numbers of the rows go to the device at once, because every copy waits for it.
-        """
-        for chunk in rows.to(self.train.features.visual.device).split(self.recipe.batch_size):
-            yield self.train.batch(chunk, self.dtype)
 
     def _step(self, rows: Tensor, batch: Batch, targets: Any, progress: Progress) -> None:
         """Take all steps of the method on one batch.
@@ -236,7 +230,7 @@ class Trainer(ResumableLoop[TrainingState]):
         if clips := not_finite_clips(scores, self.validation):
             (line,) = count_lines("thresholds cannot be selected, scores are not finite, of the validation clips", clips)
             raise PipelineError(f"{self.name}: {line}")
-        return self.method.calibrated(scores, self.validation.targets.to("cpu"), self.validation.features.mask.cpu())
+        return self.method.calibrated(scores, self.validation.targets.to("cpu"), self.validation.mask)
 
     def _selected(self, metrics: dict[str, Any]) -> float:
         """The metric that the recipe selects by; higher is better.
@@ -257,7 +251,7 @@ class Trainer(ResumableLoop[TrainingState]):
         return {name: stateful.state_dict() for name, stateful in self._stateful().items()}
 
     def _restore(self) -> None:
-        content = self.resume(self.train.features.visual.device)
+        content = self.resume(self.train.device)
         if content is not None:
             for before, now in zip(content["optimizer"]["param_groups"], self.optimizer.param_groups, strict=True):
                 before |= {name: now[name] for name in ("fused", "capturable") if name in now}  # it may come from another device

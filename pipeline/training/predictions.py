@@ -18,7 +18,7 @@ from pipeline.training.data import SplitData
 
 def not_finite_clips(scores: Any, data: SplitData) -> list[str]:
     """Clips of a split with a score that is not finite."""
-    good = scores.finite(data.features.mask.cpu()).tolist()
+    good = scores.finite(data.mask).tolist()
     return [clip for clip, is_good in zip(data.clips, good, strict=True) if not is_good]
 
 
@@ -26,14 +26,12 @@ def not_finite_clips(scores: Any, data: SplitData) -> list[str]:
 def predictions(model: Any, task: Task, data: SplitData, dtype: torch.dtype, batch_size: int) -> tuple[Any, Tensor]:
     """Predict all N rows: (scores, labels decided by the task), both on the CPU and in row order."""
     model.eval()
-    parts = []
-    for rows in torch.arange(len(data)).split(batch_size):
-        batch, _ = data.batch(rows.to(data.features.visual.device), dtype)
-        parts.append(model.predict(batch))
+    chunks = torch.arange(len(data)).split(batch_size)
+    parts = [model.predict(batch) for batch, _ in data.batches(chunks, dtype)]
     scores = type(parts[0]).concatenate(parts).to("cpu")  # at once: every copy to the host waits for the device
-    return scores, task.decide(scores, data.features.mask.cpu())
+    return scores, task.decide(scores, data.mask)
 
 
 def score_split(task: Task, data: SplitData, decided: Any) -> dict[str, Any]:
     """Score the decisions for all rows of a split with the task's metrics."""
-    return task.score(decided, data.targets.to("cpu"), data.features.mask.cpu(), data.num_classes, data.segment_seconds)
+    return task.score(decided, data.targets.to("cpu"), data.mask, data.num_classes, data.segment_seconds)

@@ -66,15 +66,15 @@ class RunInputs:
         )
 
     def split(self, name: str) -> SplitData:
-        """Load a split to predict and score, with complete targets."""
+        """A split to predict and score, with complete targets."""
         return load_split(self.store, self.index, self.classes, name, self.task, streams=self.config.streams)
 
     def training_split(self) -> SplitData:
-        """Load the training split, its targets restricted to the labels that the method's supervision allows."""
+        """The training split, its targets restricted to the labels that the method's supervision allows."""
         streams, labels = self.config.streams, self.config.label_streams
         told = self.config.training_labels
         data = load_split(self.store, self.index, self.classes, "train", self.task, told, (*streams, *labels))
-        if problems := label_stream_problems(data, labels):
+        if problems := label_stream_problems(data, {name: data.stored.read(name) for name in labels}):
             raise InputProblems(f"{self.name}: labels of segments in {self.store.directory}", problems)
         return data
 

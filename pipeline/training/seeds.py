@@ -15,13 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from tqdm import tqdm
-
 from pipeline.children import exit_reason, start
 from pipeline.disk import disk_fault
 from pipeline.errors import PipelineError
+from pipeline.training.progress import Bar
 
-Train = Callable[[int, Callable[..., Any]], None]  # (seed, factory of the progress bar, called like tqdm)
+Train = Callable[[int, Callable[..., Any]], None]  # (seed, factory of the progress bar, called like Bar)
 STOPPED = 143  # exit code of a training stopped by SIGTERM, with its checkpoint written
 PATIENCE = 0.5  # seconds between two checks for a request to stop
 
@@ -70,7 +69,7 @@ class _Child:
 
     def __init__(self, train: Train, run: str, seed: int) -> None:
         self.name = f"{run}, seed {seed}"
-        self.bar: tqdm | None = None
+        self.bar: Bar | None = None
         self.outcome: tuple[str, str] | None = None
         self.process, self.connection = start(serve, stdin=subprocess.DEVNULL)
         with contextlib.suppress(OSError):  # ``listen`` will notice that the child is gone
@@ -87,9 +86,9 @@ class _Child:
             return False
         if kind == "bar":
             self._close_bar()
-            self.bar = tqdm(**content)
-        elif kind == "update" and self.bar is not None:
-            self.bar.update()
+            self.bar = Bar(**content)
+        elif kind in ("epoch", "say") and self.bar is not None:
+            getattr(self.bar, kind)(*content)
         elif kind == "end":
             self.outcome = content
         return True
@@ -106,7 +105,7 @@ class _Child:
         if self.outcome is None:
             return PipelineError(
                 f"{self.name}: {exit_reason(self.process)}; finished seeds and the last checkpoints are kept. If memory ran out, lower"
-                f" machine.seeds_at_once (here {at_once}), then run again"
+                f" machine.seeds_at_once (here {at_once}) or train.resident_gb, then run again"
             )
         kind, words = self.outcome
         if kind == "done":
@@ -135,14 +134,17 @@ def serve(connection: Connection) -> None:
 
 
 class _RemoteBar:
-    """A progress bar with the interface that the loop uses, drawn by the parent: only it writes to the terminal."""
+    """A :class:`Bar` that the parent draws: only it writes to the terminal."""
 
     def __init__(self, connection: Connection, facts: dict[str, Any]) -> None:
         self.connection = connection
         self._send("bar", facts)
 
-    def update(self) -> None:
-        self._send("update", None)
+    def epoch(self, shown: str, line: str) -> None:
+        self._send("epoch", (shown, line))
+
+    def say(self, line: str) -> None:
+        self._send("say", (line,))
 
     def _send(self, kind: str, content: Any) -> None:
         with contextlib.suppress(OSError):  # the parent is gone, and will end this child

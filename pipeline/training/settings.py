@@ -26,6 +26,15 @@ class TrainSettings(Settings):
     graphs: Literal["auto", "off"] = Field(
         "auto", description="auto: a GPU repeats each kind of step as one CUDA graph, where it can; off: operation by operation"
     )
+    resident_gb: float | None = Field(
+        None,
+        ge=0,
+        description="most room that features take in memory, on the GPU or the machine, in 10^9 bytes; null: three fifths of what is free"
+        " at the start. A run whose features need more reads them from disk batch by batch, to the same weights; 0: always",
+    )
+    loggers: list[Literal["csv", "tensorboard", "wandb"]] = Field(
+        [], description="also log every epoch there; tensorboard and wandb need the extra `loggers`. Changes no number and reruns nothing"
+    )
     checkpoint_seconds: float = Field(60.0, ge=0, description="least time between two checkpoints, at ends of epochs; 0: every epoch")
     compile: bool = Field(
         False,

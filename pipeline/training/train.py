@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from tqdm import tqdm
 
 from pipeline.cache import file_sha256
 from pipeline.devices import choose_device, use_deterministic_kernels, use_precision, use_threads
-from pipeline.errors import PipelineError
-from pipeline.features.store import FeatureStore
 from pipeline.machine import joined
 from pipeline.made_with import WORKING_SETTINGS, publishable
 from pipeline.methods import Method
 from pipeline.sealed import read_sealed
 from pipeline.tensors import load_or_discard, load_tensors, save_tensors
 from pipeline.training.data import SplitData
+from pipeline.training.live import check_loggers
 from pipeline.training.loop import Trainer, TrainingState
-from pipeline.training.memory import keep_freed_memory
+from pipeline.training.memory import explaining_memory, keep_freed_memory
+from pipeline.training.placement import SharedFeatures, Splits, feature_bytes, fits, memory_settings, placed, training_splits
+from pipeline.training.progress import Bar
 from pipeline.training.run import RunInputs
 from pipeline.training.seeds import train_side_by_side
 from pipeline.training.settings import TrainSettings
@@ -38,15 +38,17 @@ def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live:
         seeds_at_once: number of processes if above 1, at most one per seed left to train; the weights are the same.
 
     Raises:
-        PipelineError: a seed failed; see :meth:`pipeline.training.loop.Trainer.run`.
+        PipelineError: a seed failed (see :meth:`pipeline.training.loop.Trainer.run`), memory ran out, another program changed the
+            features, or a logger's package is missing.
         SystemExit: 143 after SIGTERM, with checkpoints written.
     """
+    check_loggers(settings.loggers)
     left = [seed for seed in inputs.run.seeds if not is_trained(directory, seed)]
     if left and (remark := inputs.remark()):
         print(remark, flush=True)
-    if min(seeds_at_once, len(left)) > 1:
-        bare = replace(inputs, store=FeatureStore(inputs.store.directory))  # without open shards, which would be sent whole
-        train_side_by_side(partial(train_alone, bare, settings, directory, live), inputs.name, left, seeds_at_once)
+    if (at_once := min(seeds_at_once, len(left))) > 1:
+        features = features_for_seeds(inputs, settings, at_once)
+        train_side_by_side(partial(train_alone, inputs, settings, directory, live, features, at_once), inputs.name, left, at_once)
     elif left:
         run = RunTraining.load(inputs, settings, directory, live)
         for seed in left:
@@ -58,24 +60,37 @@ def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live:
     write_curves(directory, histories)
 
 
+def features_for_seeds(inputs: RunInputs, settings: TrainSettings, at_once: int) -> SharedFeatures | bool:
+    """Decide where the processes of several seeds have their features.
+
+    Returns:
+        On a GPU one copy for all, loaded here, where it fits. Otherwise, whether each process loads its own: only if all copies fit. Where
+        they do not, all read from disk batch by batch, and share the system's cache of files.
+    """
+    splits, device = training_splits(inputs, settings), choose_device(settings.device)
+    size = feature_bytes(splits)
+    if device.type == "cpu":
+        return fits(size, device, settings.resident_gb, copies=at_once)
+    if not fits(size, device, settings.resident_gb):
+        return False
+    with explaining_memory(inputs.name, device, memory_settings(inputs, splits, True, at_once)):
+        return SharedFeatures(placed(splits, device, resident=True))
+
+
 def train_alone(
-    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, seed: int, bar: Callable[..., Any]
+    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, features: SharedFeatures | bool, at_once: int, seed: int,
+    bar: Callable[..., Any],
 ) -> None:  # fmt: skip
-    """Train one seed in a process that does nothing else."""
+    """Train one seed in a process that does nothing else, beside others; ``features`` as :func:`features_for_seeds` returns."""
     keep_freed_memory()
-    try:
-        train_seed(RunTraining.load(inputs, settings, directory, live, bar), seed)
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise PipelineError(
-            f"{inputs.name}, seed {seed}: out of memory beside other seeds; lower machine.seeds_at_once ({' '.join(str(error).split())})"
-        ) from None
+    train_seed(RunTraining.load(inputs, settings, directory, live, bar, features, at_once), seed)
 
 
 @dataclass
 class RunTraining:
     """The parts that the trainings of a run's seeds share: settings, paths, and the splits on the device.
 
-    ``bar`` makes their progress bars.
+    ``bar`` makes their progress bars; ``to_lower`` names the settings to lower where memory runs out.
     """
 
     inputs: RunInputs
@@ -84,23 +99,35 @@ class RunTraining:
     live: Path
     bar: Callable[..., Any]
     fabric: Fabric
-    train: SplitData
-    validation: SplitData
-    watched: SplitData | None
+    splits: Splits
+    to_lower: list[str]
 
     @classmethod
     def load(
-        cls, inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, bar: Callable[..., Any] = tqdm
+        cls, inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, bar: Callable[..., Any] = Bar,
+        features: SharedFeatures | bool | None = None, at_once: int = 1,
     ) -> RunTraining:  # fmt: skip
-        """Set up torch for the rest of this process and load the splits."""
+        """Set up torch for the rest of this process and load the splits.
+
+        Args:
+            features: shared ones, or whether to load them into memory; None decides by what is free.
+            at_once: number of seeds that train side by side.
+        """
         use_threads(settings.threads)
         device = choose_device(settings.device)
         use_deterministic_kernels(device)
         use_precision(device, settings.precision)
         fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.of_fabric)
-        train, validation = inputs.training_split().to(device), inputs.split("val").to(device)
-        watched = inputs.split("test").to(device) if settings.published_protocol else None
-        return cls(inputs, settings, directory, live, bar, fabric, train, validation, watched)
+        splits = training_splits(inputs, settings)
+        resident = fits(feature_bytes(splits), device, settings.resident_gb) if features is None else bool(features)
+        to_lower = memory_settings(inputs, splits, resident, at_once)
+        with explaining_memory(inputs.name, device, to_lower):
+            there = features.placed(splits, device) if isinstance(features, SharedFeatures) else placed(splits, device, resident)
+        return cls(inputs, settings, directory, live, bar, fabric, there, to_lower)
+
+    @property
+    def device(self) -> torch.device:
+        return self.splits["train"].device
 
     def trainer(self, method: Method, name: str, checkpoint: str, live: str, watched: SplitData | None = None) -> Trainer:
         """Make a trainer.
@@ -110,26 +137,28 @@ class RunTraining:
             live: name of the directory of its live metrics.
         """
         places = self.directory / checkpoint, self.live / live
-        splits = self.train, self.validation
+        splits = self.splits["train"], self.splits["val"]
         return Trainer(self.fabric, method, self.inputs.task, *splits, self.settings, *places, name, watched, self.bar)
 
 
 def train_seed(run: RunTraining, seed: int) -> None:
     """Train one seed, from its checkpoint if there is one, and write ``seed-K.safetensors`` and ``seed-K.json``."""
-    first, before, machines = train_first(run, seed)
-    torch.manual_seed(seed)
-    method = run.inputs.build()
-    trainer = run.trainer(method, f"{run.inputs.name}, seed {seed}", f"seed-{seed}.checkpoint", f"seed-{seed}", run.watched)
-    with torch.no_grad():
-        method.prepare(first, trainer.in_order)
-    state = trainer.run()
+    name = f"{run.inputs.name}, seed {seed}"
+    with explaining_memory(name, run.device, run.to_lower):
+        first, before, machines = train_first(run, seed)
+        torch.manual_seed(seed)
+        method = run.inputs.build()
+        trainer = run.trainer(method, name, f"seed-{seed}.checkpoint", f"seed-{seed}", run.splits.get("test"))
+        with torch.no_grad():
+            method.prepare(first, trainer.in_order)
+        state = trainer.run()
+    run.inputs.store.check_unchanged()  # DVC takes the features that are there at the end for those of these weights
     for fault in state.faults:
         print(f"{trainer.name}: {fault}", flush=True)
     state.machines = joined(machines, *state.machines)
     assert state.best_weights is not None
     save_seed(run.directory, seed, state.best_weights, seed_facts(run, state))
-    device = run.train.features.visual.device.type
-    save_time(run.live / f"seed-{seed}", weights_path(run.directory, seed), before + state.seconds, device)
+    save_time(run.live / f"seed-{seed}", weights_path(run.directory, seed), before + state.seconds, run.device.type)
 
 
 def train_first(run: RunTraining, seed: int) -> tuple[Method | None, float, list[dict[str, Any]]]:

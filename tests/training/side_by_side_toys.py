@@ -21,8 +21,8 @@ def stoppable(directory: Path, seed: int, bar) -> None:
 
     gc.collect()  # no finalizer of the interpreter's start is left to swallow the SystemExit
     signal.signal(signal.SIGTERM, stop)
-    with bar(desc=f"seed {seed}", total=3, initial=0, disable=None) as steps:
-        steps.update()
+    with bar(desc=f"seed {seed}", total=3, initial=0) as steps:
+        steps.epoch("", "")
         partial = directory / f"{seed}.partial"
         partial.write_text(str(os.getpid()), encoding="utf-8")
         partial.rename(directory / f"{seed}.running")

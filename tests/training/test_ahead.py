@@ -14,6 +14,7 @@ from pipeline.tasks import TASKS
 from pipeline.training import ahead, capture, loop
 from pipeline.training.data import SplitData
 from pipeline.training.settings import TrainSettings
+from pipeline.training.streams import Resident
 from tests.wording import one_says
 
 CLIPS, BATCH, EPOCHS = 11, 4, 5  # batches of 4, 4 and 3
@@ -36,10 +37,10 @@ def trainer(name: str, directory, graphs="auto", seed: int = 1, **recipe) -> loo
     """In float64: where the true gradient is 0, Adam makes steps of the rounding of float32."""
     method = build(name, CASES[name], seed=3, recipe={"epochs": EPOCHS, "batch_size": BATCH, "learning_rate": 1e-3, **recipe})
     batch, truth = random_batch(CLIPS)
-    batch.full = True
     clips = [f"clip{number}" for number in range(CLIPS)]
-    data = SplitData(batch, truth.told(method), list(range(CLIPS)), clips, [], CLASSES, 1.0)
-    none = SplitData(batch[:0], truth.told(method)[:0], [], [], [], CLASSES, 1.0)
+    features = Resident({"visual": batch.visual, "audio": batch.audio, **batch.others})
+    data = SplitData(features, torch.ones_like(batch.mask), truth.told(method), list(range(CLIPS)), clips, [], CLASSES, 1.0)
+    none = SplitData(features, batch.mask[:0], truth.told(method)[:0], [], [], [], CLASSES, 1.0)
     settings = TrainSettings(device="cpu", graphs=graphs, precision="64-true", checkpoint_seconds=1e6)
     fabric = Fabric(accelerator="cpu", devices=1, precision="64-true")
     places = directory / "checkpoint", directory / "live"
@@ -119,18 +120,18 @@ def test_a_checkpoint_of_a_cpu_is_resumed_on_a_gpu(tmp_path, monkeypatch, queued
 
 def spoil(monkeypatch, batches: set[int], value: float) -> None:
     """Set one number of the audio in some batches of the training, counted from 0."""
-    batch, count = SplitData.batch, 0
+    made, count = SplitData.batches, 0
 
-    def spoiled(self, rows, dtype):
+    def spoiled(self, chunks, dtype):
         nonlocal count
-        found, targets = batch(self, rows, dtype)
-        if count in batches:
-            found.audio = found.audio.clone()
-            found.audio[0, 0, 0] = value
-        count += 1
-        return found, targets
+        for found, targets in made(self, chunks, dtype):
+            if count in batches:
+                found.audio = found.audio.clone()
+                found.audio[0, 0, 0] = value
+            count += 1
+            yield found, targets
 
-    monkeypatch.setattr(SplitData, "batch", spoiled)
+    monkeypatch.setattr(SplitData, "batches", spoiled)
 
 
 @pytest.mark.parametrize("name", ["han", "coleaf"])

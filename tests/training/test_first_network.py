@@ -123,8 +123,8 @@ def test_ratios_are_stored_with_the_weights_and_every_stream_matters(inputs, tmp
     assert metrics["parameters"] == sum(value.numel() for name, value in weights.items() if not name.startswith("noise"))
     assert metrics["seeds"]["test"]["3"]["segment/Vo"] is not None
     data = inputs.split("test")
-    assert set(data.features.others) == {"motion"}
-    batch, _ = data.batch(torch.tensor([2, 0]), torch.float64)
+    ((batch, _),) = data.batches([torch.tensor([2, 0])], torch.float64)
+    assert set(batch.others) == {"motion"}
     expected = inputs.store.read("motion", [data.clips[2], data.clips[0]])
     np.testing.assert_array_equal(batch.others["motion"].numpy(), expected)
     assert batch.others["motion"].dtype == torch.float64

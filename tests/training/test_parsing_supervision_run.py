@@ -54,8 +54,8 @@ def scored(run, models, directory):
 def test_guessed_labels_affect_training_but_not_prediction(run, tmp_path):
     plain = train(run, tmp_path / "plain")
     guessed = again(run, pseudo_labels=GUESSED)
-    assert set(guessed.training_split().features.others) == {"motion", *GUESSED.values()}
-    assert set(guessed.split("val").features.others) == {"motion"}
+    assert set(guessed.training_split().stored.streams) == {"visual", "audio", "motion", *GUESSED.values()}
+    assert set(guessed.split("val").stored.streams) == {"visual", "audio", "motion"}
     assert train(guessed, tmp_path / "guessed")["seed-3.safetensors"] != plain["seed-3.safetensors"]
     history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text(encoding="utf-8"))["history"]
     assert all(epoch["train/visual_segments"] > 0 for epoch in history)
@@ -96,7 +96,7 @@ def test_selected_thresholds_are_stored_and_nothing_else_changes(run, tmp_path):
     assert thresholds[0].isnan().all()
     assert ((thresholds[1] >= 0.25) & (thresholds[1] <= 0.7)).all()
     method, _ = load_seed(tmp_path / "selected", 3)
-    batch, _ = run.split("test").batch(torch.arange(2), torch.float32)
+    ((batch, _),) = run.split("test").batches([torch.arange(2)], torch.float32)
     with torch.no_grad():
         torch.testing.assert_close(method.predict(batch).thresholds[:, 1, 1], thresholds[1].expand(2, -1))
 
@@ -120,9 +120,9 @@ def test_coleaf_keeps_its_anchor_and_the_thresholds_selected_for_it(run, tmp_pat
         fixed, _ = load_seed(tmp_path / "fixed", 3)
         scores, _ = predictions(fixed, plain.task, plain.split("val"), torch.float32, 4)
         data = plain.split("val")
-        expected = fixed.calibrated(scores, data.targets, data.features.mask)["selected_thresholds"]
+        expected = fixed.calibrated(scores, data.targets, data.mask)["selected_thresholds"]
         torch.testing.assert_close(thresholds, expected, equal_nan=True)
-    batch, _ = plain.split("test").batch(torch.arange(2), torch.float32)
+    ((batch, _),) = plain.split("test").batches([torch.arange(2)], torch.float32)
     with torch.no_grad():
         torch.testing.assert_close(method.predict(batch).thresholds[:, 1, 1], thresholds[1].expand(2, -1))
     train(again(selected, pseudo_labels=GUESSED), tmp_path / "guessed")

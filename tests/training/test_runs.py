@@ -9,7 +9,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.batch import Batch
 from pipeline.cache import file_sha256
 from pipeline.errors import PipelineError
 from pipeline.features.store import Entry, FeatureStore, write_store
@@ -22,6 +21,7 @@ from pipeline.training.evaluate import evaluate_run
 from pipeline.training.predictions import predictions, score_split
 from pipeline.training.run import RunInputs
 from pipeline.training.settings import Run, TrainSettings
+from pipeline.training.streams import Resident
 from pipeline.training.train import train_run
 from pipeline.training.trained import load_seed
 from tests.wording import says
@@ -403,12 +403,12 @@ def test_the_fingerprint_covers_files_named_in_settings(inputs, tmp_path):
 
 
 def test_the_features_keep_their_stored_type_until_a_batch_is_made(inputs):
-    data = inputs.split("train")
-    half = Batch(data.features.visual.half(), data.features.audio.half(), data.features.mask)
-    data.features = half
-    batch, targets = data.batch(torch.tensor([1, 0]), torch.float64)
+    resident = inputs.split("train").stored.resident()
+    half = Resident({stream: values.half() for stream, values in resident.tensors.items()})
+    data = inputs.split("train").to(torch.device("cpu"), half)
+    ((batch, targets),) = data.batches([torch.tensor([1, 0])], torch.float64)
     assert batch.visual.dtype == torch.float64
-    assert data.features.visual.dtype == torch.float16
+    assert half.tensors["visual"].dtype == torch.float16
     assert targets.video.tolist() == [1, 0]
 
 
