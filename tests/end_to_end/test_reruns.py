@@ -125,6 +125,16 @@ def test_code_that_moves_no_weight_and_no_feature_here_reruns_the_report_alone(p
     assert project.ran() == {"plan", "report"}
 
 
+def test_outs_can_be_said_to_be_those_of_new_code(project):
+    """As docs/how-it-works.md has it, for a change that moves no number."""
+    project.edit("pipeline/methods/cace_net/spiking.py")
+    project.run("dvc", "repro", "-q", "plan")
+    project.run("dvc", "commit", "-q", "-f")
+    assert project.ran() == set()
+    project.edit("pipeline/metrics/bootstrap.py")
+    assert project.ran() == {"plan", "report"}
+
+
 def test_an_encoder_s_code_reruns_the_extractions_that_use_it(project):
     project.edit("pipeline/encoders/logmel.py")
     assert project.ran() == {"plan", "extract@first", "extract@second"}  # which give the bytes they gave
