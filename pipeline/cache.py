@@ -2,6 +2,7 @@
 
 An entry is one uncompressed ``.npz``: named arrays plus a small JSON document. It is written under a temporary name and renamed, so a
 reader sees all of it or nothing. ``.npz`` carries a CRC per array, so a damaged entry reads as absent and is made again.
+Arrays are written and read here in one piece each: NumPy copies them through many small ones, at twice the cost.
 If the cache itself cannot be read or written (permissions, a full disk), that is a :class:`CacheError`.
 The cache is at one absolute path outside the project: ``cache.dir`` in params.yaml, else $AVEL_CACHE, else ~/.cache/avel-pipeline.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import os
 import secrets
@@ -20,7 +22,7 @@ import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -31,6 +33,7 @@ from pipeline.publish import replacing
 CACHE_VARIABLE = "AVEL_CACHE"
 ARRAYS = "arrays"  # key of the arrays' names in the document; the zip's own table of contents has no checksum
 TRIES = 20
+LONGEST_HEADER = 2**16 + 10  # bytes of a .npy header in its first version, which all entries have
 DAMAGE = {None, errno.EINVAL, errno.EIO}  # errors of reading a damaged entry: offsets outside the file, a bad block
 
 
@@ -76,7 +79,7 @@ class Cache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path, partial), open(partial, "wb") as stream:
-                np.savez(stream, allow_pickle=False, facts=np.array(document), **arrays)
+                _write(stream, {"facts": np.array(document), **arrays})
         except OSError as error:
             name_place(error, path)
             reason = disk_fault(error) or f"{error}; finished clips are kept"
@@ -116,15 +119,7 @@ class Cache:
             if error.errno not in DAMAGE:
                 raise CacheError(f"the cache entry {path} cannot be read: {error}") from error
             reason = repr(error)
-        except MemoryError as error:
-            if _is_whole(path):
-                raise
-            reason = repr(error)
-        except RuntimeError as error:  # raised by an interpreter that is shutting down, or for damaged zip flags
-            if not isinstance(error, NotImplementedError) and "encrypted" not in str(error):
-                raise
-            reason = repr(error)
-        except (zipfile.BadZipFile, zlib.error, struct.error, ValueError, KeyError, EOFError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, struct.error, ValueError, KeyError, EOFError) as error:
             reason = repr(error)
         else:
             reason = "arrays are missing"
@@ -136,6 +131,18 @@ class Cache:
         return None
 
 
+def _write(stream: IO[bytes], arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as ``np.savez`` would, to the byte."""
+    with zipfile.ZipFile(stream, "w") as file:
+        for name, array in arrays.items():
+            if array.dtype.hasobject:
+                raise ValueError(f"{name!r} holds Python objects")
+            header = np.lib.format.header_data_from_array_1_0(array)
+            with file.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array_header_1_0(member, header)
+                member.write(np.ascontiguousarray(array.T if header["fortran_order"] else array).reshape(-1).view(np.uint8).data)
+
+
 def _arrays(path: Path, only_facts: bool) -> dict[str, np.ndarray]:
     """Read the arrays of an entry, "facts" among them.
 
@@ -143,17 +150,30 @@ def _arrays(path: Path, only_facts: bool) -> dict[str, np.ndarray]:
     itself is fine, so it is read again.
     """
     for _ in range(TRIES):
-        with suppress(SystemError), np.load(path, allow_pickle=False) as entry:
-            return {name: entry[name] for name in (["facts"] if only_facts else entry.files)}
+        with suppress(SystemError), open(path, "rb") as stream, zipfile.ZipFile(stream) as file:
+            members = [file.getinfo("facts.npy")] if only_facts else file.infolist()
+            return {member.filename.removesuffix(".npy"): _array(stream, member) for member in members}
     raise CacheError(f"the cache entry {path} cannot be read: NumPy could not parse it in {TRIES} tries")
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether the checksums of an entry hold; if not, a damaged header may have asked for too much memory."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            return file.testzip() is None
-    except MemoryError:
-        return True  # unknown; the entry may be whole
-    except Exception:
-        return False
+def _array(stream: IO[bytes], member: zipfile.ZipInfo) -> np.ndarray:
+    """Read one array of an entry; nothing in it is looked at before its checksum holds.
+
+    Raises:
+        BadZipFile: the member's place, size or checksum is wrong.
+        ValueError: it is no array of numbers.
+    """
+    stream.seek(member.header_offset)
+    lengths = struct.unpack("<26xHH", stream.read(30))  # of the name and of the extra field that precede the content
+    stream.seek(sum(lengths), os.SEEK_CUR)
+    if member.compress_type != zipfile.ZIP_STORED or member.file_size > os.fstat(stream.fileno()).st_size:
+        raise zipfile.BadZipFile(f"{member.filename} is not stored as it was written")
+    content = np.empty(member.file_size, np.uint8)
+    if stream.readinto(content.data) < len(content) or zlib.crc32(content.data) != member.CRC:  # type: ignore[attr-defined]
+        raise zipfile.BadZipFile(f"bad CRC-32 of {member.filename}")
+    start = io.BytesIO(content[:LONGEST_HEADER].tobytes())
+    np.lib.format.read_magic(start)
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(start)
+    if dtype.hasobject:
+        raise ValueError(f"{member.filename} holds Python objects")
+    return content[start.tell() :].view(dtype).reshape(shape, order="F" if fortran_order else "C")

@@ -1,9 +1,16 @@
-"""Child processes: fresh interpreters, not forks, that talk over a pipe and end with their parent."""
+"""Child processes that talk over a pipe and end with their parent: fresh interpreters, or forks of one.
+
+A process of this project is never forked itself: it may hold threads and a GPU. A :class:`Nursery` is a fresh interpreter that imports what
+its children need once, runs no threads of any library, and is forked for each of them: a child costs milliseconds then.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import json
 import os
+import pickle
 import pkgutil
 import signal
 import subprocess
@@ -11,11 +18,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import reduction
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
+from pipeline.errors import PipelineError
+
 COMMAND = "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from pipeline.children import enter; enter(*sys.argv[2:])"
 LOOK_SECONDS = 0.5  # between a child's checks that its parent is alive
+START_SECONDS = 120.0  # to start a nursery and import what its children need, on a busy machine
+END_SECONDS = 5.0  # from the end of a child's pipe to its own
 
 
 def start(serve: Callable[[Connection], None], **options: Any) -> tuple[subprocess.Popen[bytes], Connection]:
@@ -55,10 +67,145 @@ def end_with(parent: int) -> None:
 def exit_reason(process: subprocess.Popen[bytes]) -> str:
     """Describe how a child ended."""
     try:
-        code = process.wait(timeout=5.0)
+        return _in_words(process.wait(timeout=END_SECONDS))
     except subprocess.TimeoutExpired:
+        return _in_words(None)
+
+
+def _in_words(code: int | None) -> str:
+    if code is None:
         return "the child process closed its pipe"
     return f"the child process was ended by {signal.Signals(-code).name}" if code < 0 else f"the child process exited with code {code}"
+
+
+class Nursery:
+    """A child process that forks others, each of which calls ``serve`` with its end of a pipe.
+
+    Args:
+        serve: importable by name in a fresh interpreter, as all that ``argument`` holds must be.
+        argument: a second argument of ``serve``.
+        options: passed to ``subprocess.Popen``: streams, environment.
+
+    Raises:
+        PipelineError: the process does not start, or cannot import ``serve`` or ``argument``.
+    """
+
+    def __init__(self, serve: Callable[[Connection, Any], None], argument: Any, **options: Any) -> None:
+        self._process, self._control = start(_nurse, **options)
+        try:
+            with contextlib.suppress(OSError):  # a dead process is noticed when its answer is read
+                self._control.send_bytes(pickle.dumps((serve, argument)))
+            if not self._control.poll(START_SECONDS):
+                raise PipelineError(f"a child process did not start within {START_SECONDS:g} s; is the machine overloaded?")
+            problem = self._answer("died while starting")
+            if problem is not None:
+                raise PipelineError(f"a child process cannot import the function to run: {problem}")
+        except BaseException:
+            self.stop()
+            raise
+
+    def child(self) -> tuple[int, Connection]:
+        """Fork a child; returns its process id and the parent's end of its pipe.
+
+        Raises:
+            PipelineError: the system allows no further process, or the nursery is gone.
+        """
+        ours, theirs = Pipe()
+        with theirs, contextlib.suppress(OSError):
+            self._control.send(("fork", 0))
+            reduction.send_handle(self._control, theirs.fileno(), self._process.pid)
+        child = self._answer("is gone")
+        if isinstance(child, str):
+            raise PipelineError(f"no child process can be started: {child}")
+        return child, ours
+
+    def end(self, child: int) -> None:
+        """Kill a child and wait for its end."""
+        self._ask("end", child)
+
+    def ended(self, child: int) -> str:
+        """Wait for the end of a child that closed its pipe, and describe it."""
+        return _in_words(self._ask("wait", child))
+
+    def stop(self) -> None:
+        """End the nursery and all its children."""
+        self._control.close()
+        try:
+            self._process.wait(timeout=END_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # its children follow, see `end_with`
+            self._process.wait()
+
+    def _ask(self, wish: str, child: int) -> Any:
+        with contextlib.suppress(OSError):  # a dead process is noticed when its answer is read
+            self._control.send((wish, child))
+        return self._answer("is gone")
+
+    def _answer(self, fault: str) -> Any:
+        try:
+            return self._control.recv()
+        except (EOFError, OSError):
+            raise PipelineError(f"the child process that starts the others {fault}: {exit_reason(self._process)}") from None
+
+
+def _nurse(control: Connection) -> None:
+    """Serve a :class:`Nursery` until it closes the pipe, then end all children."""
+    try:
+        serve, argument = pickle.loads(control.recv_bytes())
+    except Exception as error:
+        control.send(f"{type(error).__name__}: {error}")
+        return
+    gc.freeze()  # what is imported is shared by all children: no collection need write to it
+    control.send(None)
+    children: set[int] = set()
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            wish, child = control.recv()
+            if wish == "fork":
+                control.send(_forked(control, children, serve, argument))
+            else:
+                if wish == "end":
+                    os.kill(child, signal.SIGKILL)
+                control.send(_awaited(child))
+                children.remove(child)
+    for child in children:
+        os.kill(child, signal.SIGKILL)
+    for child in children:
+        os.waitpid(child, 0)
+
+
+def _forked(control: Connection, children: set[int], serve: Callable[[Connection, Any], None], argument: Any) -> int | str:
+    """Fork a child and return its process id, or the system's reason against it. In the child this does not return."""
+    connection, nurse = Connection(reduction.recv_handle(control)), os.getpid()
+    with connection:
+        try:
+            child = os.fork()
+        except OSError as error:
+            return str(error)
+        if child:
+            children.add(child)
+            return child
+        code = 1
+        try:
+            control.close()
+            end_with(nurse)
+            serve(connection, argument)
+            code = 0
+        finally:
+            os._exit(code)
+
+
+def _awaited(child: int) -> int | None:
+    """Wait for a child's exit code (negative: a signal's number); None if it goes on after closing its pipe, and is ended for that."""
+    deadline = time.monotonic() + END_SECONDS
+    while time.monotonic() < deadline:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return None
 
 
 def _watch(parent: int) -> None:

@@ -23,6 +23,7 @@ from pipeline.features.problems import problems as feature_problems
 from pipeline.features.settings import FeatureSet
 from pipeline.media.settings import MediaSettings
 from pipeline.methods.problems import problems as method_problems
+from pipeline.project import elsewhere
 from pipeline.registry import UnknownName, suggest
 from pipeline.report.problems import problems as report_problems
 from pipeline.report.settings import ReportSettings
@@ -97,7 +98,7 @@ def load(path: Path) -> Params:
         InputProblems: every problem of the file, each with the path of its key and, for an unknown name, the nearest valid one.
     """
     if not path.is_file():
-        raise InputProblems(str(path), ["no such file; copy one of suites/*.yaml to params.yaml"])
+        raise InputProblems(str(path), [f"no such file; {elsewhere(path.parent) or 'python -m pipeline use SUITE takes one of suites/'}"])
     try:
         content = read_yaml(path)
     except ValueError as error:

@@ -101,12 +101,13 @@ class Results:
 
 
 def main() -> None:
-    """Run one part: ``python -m benchmarks.gpu.parts FUNCTION ARGUMENTS RESULTS``."""
+    """Run one part when a line comes on stdin: ``python -m benchmarks.gpu.parts FUNCTION ARGUMENTS RESULTS``."""
     from benchmarks.gpu import extraction, training
 
     function, arguments, results = sys.argv[1], json.loads(sys.argv[2]), Results(Path(sys.argv[3]))
     measure: Callable[..., None] = getattr(extraction if function == "extraction" else training, function)
-    measure(results, **arguments)
+    if sys.stdin.readline():  # nothing comes if the benchmark has ended
+        measure(results, **arguments)
     sys.exit(results.failed)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import os
 import statistics
 import tempfile
 import time
@@ -19,7 +18,6 @@ from typing import Any
 
 import torch
 from torch.autograd import DeviceType
-from tqdm import tqdm
 
 from benchmarks import finetuning
 from benchmarks import training as formulas
@@ -29,6 +27,7 @@ from pipeline.training.ahead import StepsAhead
 from pipeline.training.capture import own_stream
 from pipeline.training.loop import Trainer
 from pipeline.training.memory import keep_freed_memory
+from pipeline.training.progress import Bar
 from pipeline.training.run import RunInputs
 from pipeline.training.settings import TrainSettings
 from pipeline.training.train import RunTraining, train_run, train_seed
@@ -181,15 +180,18 @@ def released(results: Results, device: str, small: bool) -> None:
     results.emit("float64 kernels", **kernels(device, lambda: some(4), 4))
 
 
-class Clock(tqdm):
-    """A progress bar that draws nothing and notes the time of every epoch's end."""
+class Clock(Bar):
+    """A progress bar that shows nothing and notes the time of every epoch's end."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **{**named, "disable": True})
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**named)
         self.ends: list[float] = []
 
-    def update(self, n: float | None = 1) -> None:
+    def epoch(self, shown: str, line: str) -> None:
         self.ends.append(time.perf_counter())
+
+    def say(self, line: str) -> None:
+        print(line, flush=True)
 
 
 def cace_net(root: str, epochs: int, seeds: list[int], small: bool) -> RunInputs:
@@ -205,8 +207,8 @@ def epochs(results: Results, root: str, count: int, train: dict[str, Any], name:
     settings = train_settings(device, train)
     clocks: list[Clock] = []
 
-    def bar(*arguments: Any, **named: Any) -> Clock:
-        clocks.append(Clock(*arguments, **named))
+    def bar(**named: Any) -> Clock:
+        clocks.append(Clock(**named))
         return clocks[-1]
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -231,7 +233,7 @@ def seeds(results: Results, root: str, count: int, train: dict[str, Any], number
     few = max(1, count // 5) if count < AVE_EPOCHS else 0
     walls = {}
     for length in filter(None, (few, count)):
-        with tempfile.TemporaryDirectory() as scratch, quiet():
+        with tempfile.TemporaryDirectory() as scratch:
             start = time.perf_counter()
             train_run(cace_net(root, length, list(range(number)), small), settings, Path(scratch), Path(scratch) / "live", number)
             walls[length] = time.perf_counter() - start
@@ -240,13 +242,6 @@ def seeds(results: Results, root: str, count: int, train: dict[str, Any], number
     results.emit(
         f"{number} seeds at once", epochs=count, epoch_s=each, measured_s=walls[count], fixed_s=walls[count] - each * count, whole_s=whole
     )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Draw no progress bars."""
-    with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stderr(nothing):
-        yield
 
 
 def finetune(results: Results, precision: str, parts: int | None, device: str, small: bool) -> None:

@@ -1,7 +1,7 @@
 """Run a function over many jobs in child processes that may crash, hang or run out of memory without harm.
 
-A child (of :mod:`pipeline.children`) serves many jobs, and is replaced when it dies. It ends with the parent; if a decoder hangs in native
-code, an alarm ends it a little after the job's time limit.
+A child (of :mod:`pipeline.children`) serves many jobs, dies alone, and is replaced at the cost of a fork. It ends with the parent; if a
+decoder hangs in native code, an alarm ends it a little after the job's time limit.
 """
 
 from __future__ import annotations
@@ -19,10 +19,9 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from typing import Any, ClassVar
 
-from pipeline.children import exit_reason, start
+from pipeline.children import Nursery
 from pipeline.errors import PipelineError
 
-START_SECONDS = 120.0  # to start a child and import the function's module, on a busy machine
 ALARM_GRACE_SECONDS = 10.0  # the parent ends a job first; the alarm is for children without a parent
 
 
@@ -51,61 +50,36 @@ class Failed(Failure):
 
 
 class _Worker:
-    """One child process, the pipe to it, and its current or first job."""
+    """One child process, the pipe to it, and its current job."""
 
-    def __init__(self, function: bytes, timeout_seconds: float, memory_mb: int, job: Any) -> None:
-        self.job = job
-        self.ready = False
+    def __init__(self, nursery: Nursery, timeout_seconds: float, job: Any) -> None:
+        self.nursery = nursery
         self.timeout_seconds = timeout_seconds
-        self.deadline = time.monotonic() + START_SECONDS
-        single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # as many cores as workers
-        self.process, self.connection = start(
-            serve,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,  # FFmpeg's complaints; what matters comes back as a reason
-            env={**os.environ, **single},
-        )
-        self._send((function, timeout_seconds + ALARM_GRACE_SECONDS, memory_mb))
+        self.process, self.connection = nursery.child()
+        self.give(job)
 
     def give(self, job: Any) -> None:
         self.job = job
         self.deadline = time.monotonic() + self.timeout_seconds
-        self._send(job)
-
-    def _send(self, message: Any) -> None:
         with contextlib.suppress(OSError):  # a dead child is noticed, and dealt with, when its answer is read
-            self.connection.send(message)
+            self.connection.send(job)
 
     def stop(self) -> None:
-        self.process.kill()
-        self.process.wait()
+        self.nursery.end(self.process)
         self.connection.close()
 
     def progress(self) -> tuple[Any] | None:
-        """The job's outcome in a tuple of one; None while it is still at work.
-
-        Raises:
-            PipelineError: the child does not start, or cannot import the function.
-        """
+        """The job's outcome in a tuple of one; None while it is still at work. After a crash or a time-out the child is gone."""
         if not self.connection.poll():
             if time.monotonic() < self.deadline:
                 return None
-            if not self.ready:
-                raise PipelineError(f"a child process did not start within {START_SECONDS:g} s; is the machine overloaded?")
+            self.stop()
             return (TimedOut(f"no result after {self.timeout_seconds:g} s"),)
         try:
             kind, content = self.connection.recv()
         except (EOFError, OSError):
-            if not self.ready:
-                raise PipelineError(f"a child process died while starting: {exit_reason(self.process)}") from None
-            return (Crashed(exit_reason(self.process)),)
-        if kind == "broken":
-            raise PipelineError(f"a child process cannot import the function to run: {content}")
-        if kind == "ready":
-            self.ready = True
-            self.give(self.job)
-            return None
+            self.connection.close()
+            return (Crashed(self.nursery.ended(self.process)),)
         return (content,) if kind == "done" else (Failed(content),)
 
 
@@ -126,28 +100,38 @@ def run_guarded(
     """
     if getattr(function, "__module__", None) == "__main__":
         raise PipelineError(f"{function!r} lives in __main__, which a child process cannot import; move it into a module")
-    setting = (pickle.dumps(function), timeout_seconds, memory_mb)
     remaining = iter(jobs)
+    first = list(itertools.islice(remaining, workers))
+    if not first:
+        return
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # as many cores as workers
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)  # FFmpeg's complaints; what matters comes back as a reason
+    nursery = Nursery(serve, (function, timeout_seconds + ALARM_GRACE_SECONDS, memory_mb), env={**os.environ, **single}, **quiet)
     running: list[_Worker] = []
     try:
-        running.extend(_Worker(*setting, job) for job in itertools.islice(remaining, workers))
+        running.extend(_Worker(nursery, timeout_seconds, job) for job in first)
         while running:
             for worker in _stirring(running):
                 boxed = worker.progress()
                 if boxed is None:
                     continue
                 job, outcome = worker.job, boxed[0]
+                gone = isinstance(outcome, Crashed | TimedOut)
+                if gone:
+                    running.remove(worker)
                 following = list(itertools.islice(remaining, 1))
-                if following and not isinstance(outcome, Crashed | TimedOut):
+                if gone:
+                    running.extend(_Worker(nursery, timeout_seconds, job) for job in following)
+                elif following:
                     worker.give(following[0])
                 else:
                     running.remove(worker)
                     worker.stop()
-                    running.extend(_Worker(*setting, job) for job in following)
                 yield job, outcome
     finally:
+        nursery.stop()
         for worker in running:
-            worker.stop()
+            worker.connection.close()
 
 
 def _stirring(running: list[_Worker]) -> list[_Worker]:
@@ -157,17 +141,15 @@ def _stirring(running: list[_Worker]) -> list[_Worker]:
     return [worker for worker in running if worker.connection in ready or worker.deadline <= time.monotonic()]
 
 
-def serve(connection: Connection) -> None:
-    """Answer jobs from the pipe until it closes; a child runs this."""
+def serve(connection: Connection, setting: tuple[Callable[[Any], Any], float, int]) -> None:
+    """Answer jobs from the pipe until it closes; a child runs this.
+
+    Args:
+        setting: the function, the seconds of the alarm, and the memory in MiB.
+    """
+    function, alarm_seconds, memory_mb = setting
+    _limit_memory(memory_mb)
     with contextlib.suppress(EOFError, OSError):  # the parent has closed the pipe
-        pickled, alarm_seconds, memory_mb = connection.recv()
-        try:
-            function = pickle.loads(pickled)
-        except Exception as error:
-            connection.send(("broken", f"{type(error).__name__}: {error}"))
-            return
-        _limit_memory(memory_mb)
-        connection.send(("ready", None))
         while True:
             job = connection.recv()
             signal.setitimer(signal.ITIMER_REAL, alarm_seconds)  # its default action kills, even inside hung native code

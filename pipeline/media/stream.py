@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 import av
@@ -42,14 +43,23 @@ class Packets:
         """(P,) seconds, ascending: when the packets are due."""
         return np.sort(np.asarray(self.due, dtype=np.float64))
 
-    def note(self, packet: Any, clock: float) -> None:
-        self.due.append(float(packet.pts * packet.time_base) - clock)
-        self.lasting.append(float((packet.duration or 0) * packet.time_base))
+    def note(self, packet: Any, seconds: Callable[[int], float], clock: float) -> None:
+        self.due.append(seconds(packet.pts) - clock)
+        self.lasting.append(seconds(packet.duration or 0))
 
     @property
     def interval(self) -> float:
         """Median time between packets in seconds; 0 with fewer than two."""
         return float(np.median(np.diff(np.unique(self.due)))) if len(set(self.due)) > 1 else 0.0
+
+
+def in_seconds(time_base: Fraction) -> Callable[[int], float]:
+    """Return the function that turns ticks of a stream's clock into seconds.
+
+    It equals ``float(ticks * time_base)`` to the last bit, without a new Fraction for every packet.
+    """
+    numerator, denominator = time_base.numerator, time_base.denominator
+    return lambda ticks: ticks * numerator / denominator
 
 
 def decoded_frames(
@@ -89,6 +99,7 @@ def _frames_from(
                 container.seek(int((seek_to + clock) / stream.time_base), stream=stream)
             except av.error.FFmpegError:
                 return
+        seconds = in_seconds(stream.time_base)
         upcoming, latest, untimed = 0.0, None, 0
         for number, packet in enumerate(demuxed(container, stream, packets.errors)):
             if bent is not None:
@@ -97,11 +108,11 @@ def _frames_from(
                 bent.straighten(number, packet, stream.time_base)
             if packet.pts is not None and not packet.size and latest is not None and not stream.codec_context.has_b_frames:
                 # An empty packet repeats the picture (Theora); to FFmpeg's decoders it would be an error.
-                packets.note(packet, clock)
-                yield float(packet.pts * stream.time_base) - clock, latest
+                packets.note(packet, seconds, clock)
+                yield seconds(packet.pts) - clock, latest
                 continue
             if packet.pts is not None and packet.size and not packet.is_discard:
-                packets.note(packet, clock)
+                packets.note(packet, seconds, clock)
             try:
                 frames = packet.decode()
             except av.error.EOFError:
@@ -110,11 +121,11 @@ def _frames_from(
                 packets.errors.append(describe(error))
                 continue
             for frame in frames:
-                moment = upcoming if frame.pts is None else float(frame.pts * stream.time_base) - clock
+                moment = upcoming if frame.pts is None else seconds(frame.pts) - clock
                 if untimed and abs(moment - upcoming) > UNTIMED_SECONDS:
                     raise MediaError("unreadable", f"{untimed} frames without a time end {abs(moment - upcoming):.3g} s off the next one's")
                 untimed = untimed + 1 if frame.pts is None else 0
-                upcoming = moment + (float(frame.duration * stream.time_base) if frame.duration else interval)
+                upcoming = moment + (seconds(frame.duration) if frame.duration else interval)
                 latest = frame if stream.type == "video" else None
                 yield moment, frame
 
@@ -124,11 +135,12 @@ def packet_times(path: str | os.PathLike[str], index: int, clock: float, until: 
     found = Packets()
     with open_container(path) as container:
         stream = container.streams[index]
+        seconds = in_seconds(stream.time_base)
         for packet in demuxed(container, stream, []):
             if packet.pts is None or not packet.size or packet.is_discard:
                 continue
-            found.note(packet, clock)
+            found.note(packet, seconds, clock)
             decode_time = packet.dts if packet.dts is not None else packet.pts
-            if float(decode_time * stream.time_base) - clock > until + 1.0:  # frames are stored at most about a second out of order
+            if seconds(decode_time) - clock > until + 1.0:  # frames are stored at most about a second out of order
                 break
     return found

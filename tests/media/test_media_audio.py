@@ -65,6 +65,14 @@ def test_not_a_number_becomes_silence():
     assert mono(frame).tolist() == pytest.approx([0.3, 0.0, 1.0, -1.0])
 
 
+def test_one_channel_is_its_own_mean_to_the_bit():
+    import av
+
+    samples = np.array([[-0.0, 0.25, np.nan, 3.0, -np.inf]], np.float32)
+    expected = np.array([0.0, 0.25, 0.0, 1.0, -1.0], np.float32)
+    assert mono(av.AudioFrame.from_ndarray(samples, format="fltp", layout="mono")).tobytes() == expected.tobytes()
+
+
 def test_without_a_stream_it_says_so(make_clip):
     path = make_clip(audio_codec=None, seconds=0.5)
     with pytest.raises(MediaError, match="no_audio"):

@@ -68,6 +68,14 @@ def test_a_worker_is_kept_and_a_dead_one_replaced():
     assert os.getpid() not in pids
 
 
+def test_children_are_forks_of_one_process_and_its_end_is_no_clip_s_fault():
+    parent, kill = "__import__('os').getppid()", "__import__('os').kill(__import__('os').getppid(), 9)"
+    parents = [outcome for _, outcome in run_guarded(eval, [parent, "__import__('os')._exit(1)", parent], workers=1, **LIMITS)][::2]
+    assert parents[0] == parents[1] != os.getpid()
+    with pytest.raises(PipelineError, match="SIGKILL"):
+        list(run_guarded(eval, [kill, "__import__('time').sleep(300)"], workers=1, **LIMITS))
+
+
 def test_jobs_are_taken_only_as_workers_become_free():
     taken = []
 
