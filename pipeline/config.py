@@ -54,8 +54,8 @@ class MachineSettings(Settings):
         1,
         ge=1,
         le=1024,
-        description="seeds of a run trained side by side, on the CPU or on one GPU; above 1, each in a process of its own that loads the"
-        " run's splits itself, so memory grows with it. For speed, at most cores / train.threads",
+        description="seeds of a run trained side by side, on the CPU or on one GPU; above 1, each in a process of its own. They share the"
+        " features on a GPU; elsewhere each has a copy, or if these do not fit, reads from disk. For speed, at most cores / train.threads",
     )
 
 
