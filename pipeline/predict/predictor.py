@@ -17,7 +17,7 @@ import torch
 
 from pipeline.batch import Batch
 from pipeline.cache import Cache
-from pipeline.devices import choose_device
+from pipeline.devices import choose_device, use_precision
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.encode import KIND
 from pipeline.features.extraction import Extraction
@@ -95,6 +95,7 @@ class Predictor:
         self.method, self.facts, self.media, self.windowing = source.method, source.facts, source.media, source.windowing
         self.task = TASKS.get(self.facts["task"])
         self.device = choose_device(source.train.device)
+        use_precision(self.device, source.train.precision)
         self.dtype = torch.float64 if source.train.precision == "64-true" else torch.float32
         self.method.to(device=self.device, dtype=self.dtype)
         # A cache of its own, removed with the predictor, because an hour of decoded video must not stay in the user's cache.

@@ -66,7 +66,7 @@ VIA_FIRST_EXPORT = """# Exported using VGG Image Annotator (http://www.robots.ox
 "2_a","[""zoo 1.mkv""]",3,12,"{""TEMPORAL-SEGMENTS"":""Lion""}"
 """
 PROGRAMS = {
-    "table": {"labels.csv": "clip,start,end,label\nstreet,20,31,Dog\nstreet.mp4,0.5,4.25,Car\nzoo 1,3,12,Lion\n"},
+    "table": {"labels.csv": "clip,start,end,label\nstreet,20,31,Dog\nstreet.mp4,0.5,4.25,Car\nzoo 1,0:03,00:00:12.0,Lion\n"},
     "elan": {
         "one.eaf": elan("street.mp4", [("Car", 0.5, 4.25), ("Dog", 20, 31)]),
         "zoo 1.eaf": elan("renamed%20film.mp4", [("", 1, 10)], "Lion", origin=2000, value=False),
@@ -111,7 +111,7 @@ def test_one_tier_or_attribute_can_be_read_alone(tmp_path):
 @pytest.mark.fault(13)
 def test_every_problem_of_every_file_is_said_at_once_with_its_place(tmp_path):
     write(tmp_path, {
-        "labels.csv": "clip,start,end,label\nstret,1,2,Dog\nstreet,5,4,Dog\nstreet,1,2,\n",
+        "labels.csv": "clip,start,end,label\nstret,1,2,Dog\nstreet,5,4,Dog\nstreet,1,2,\nstreet,31,40,Dog\n",
         "late.csv": "clip,start,end,label,split\nzoo 1,13,14,Lion,train\nstreet,1500,4000,Dog,train\n",
         "street.txt": "1\t2\n3\tx\tDog\n",
         "torn.eaf": elan("street.mp4", [])[:-20],
@@ -123,8 +123,9 @@ def test_every_problem_of_every_file_is_said_at_once_with_its_place(tmp_path):
         read_film_labels(tmp_path, NAMES, LENGTHS)
     expected = [
         ("labels.csv: line 2", "'stret'", "mean 'street'"), ("labels.csv: line 3", "5-4 s"), ("labels.csv: line 4", "label is empty"),
+        ("labels.csv:5", "31 s", "ends at 30.0 s"),
         ("late.csv:2", "13 s", "ends at 12.5 s"), ("late.csv:3", "1500 s", "ends at 30.0 s", "seconds?"),
-        ("street.txt:1", "2 fields"), ("street.txt:2", "'x'", "number"), ("torn.eaf", "not a whole ELAN file"),
+        ("street.txt:1", "2 fields"), ("street.txt:2", "'x'", "1:05.5"), ("torn.eaf", "not a whole ELAN file"),
         ("lost.eaf", "'nowhere.mp4'"), ("picture.json", "version 3"), ("via.csv:7", "not a line of VIA's export"),
     ]  # fmt: skip
     assert len(caught.value.problems) == len(expected)
