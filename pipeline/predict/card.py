@@ -1,4 +1,4 @@
-"""The model card of an exported run, in Markdown: what it finds, how well, what made it, how to use it."""
+"""The model card of an exported run, in Markdown: what it finds, how well, how it was made."""
 
 from __future__ import annotations
 
