@@ -4,6 +4,7 @@ table                        print the results table and where the page and figu
 table --experiments 'abl-*'  print one table of the DVC experiments with matching names, queued ones included
 table --into FILE --mark M   put the table between <!-- M --> and <!-- /M --> of a text file
 use SUITE                    make a suite of suites/ the active params.yaml; settings of yours are never lost
+settings RUN                 print the settings of a run and where each comes from; docs/settings.md has all that can be set
 new DIR --clips FILMS --labels L  make a project for films of your own, with settings that fit them
 weights list                 list the known weights, their files here, their sources and licences
 weights get NAME [--from P]  download weights (or copy a local file) into models/pretrained and verify them
@@ -19,10 +20,10 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands import doctor, download, make_features, new, parity, predict, table, unpack, use, weights
+from pipeline.commands import doctor, download, make_features, new, parity, predict, settings, table, unpack, use, weights
 from pipeline.console import console, ending_on_sigterm
 
-COMMANDS = (table, use, new, weights, unpack, download, make_features, parity, predict, doctor)
+COMMANDS = (table, use, settings, new, weights, unpack, download, make_features, parity, predict, doctor)
 
 
 def main() -> None:

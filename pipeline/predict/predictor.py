@@ -18,7 +18,7 @@ import torch
 from pipeline import config
 from pipeline.batch import Batch
 from pipeline.cache import Cache
-from pipeline.devices import choose_device
+from pipeline.devices import choose_device, use_precision
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.encode import KIND
 from pipeline.features.extraction import Extraction
@@ -91,6 +91,7 @@ class Predictor:
         if not self.task.has_tracks:
             raise PipelineError(f"run {run!r} is of the task {self.facts['task']!r}, which finds no events in a file; choose another run")
         self.device = choose_device(params.train.device)
+        use_precision(self.device, params.train.precision)
         self.dtype = torch.float64 if params.train.precision == "64-true" else torch.float32
         self.method.to(device=self.device, dtype=self.dtype)
         self.media = params.media
