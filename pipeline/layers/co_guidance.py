@@ -42,9 +42,10 @@ class UnscaledAttention(nn.Module):
         return scaled_dot_product_attention(query, key, value, attn_mask=allowed, scale=1.0)
 
     def _projected(self, features: Tensor) -> list[Tensor]:
-        """q, K and V in one product, which reads the features, and in the backward pass writes their gradient, once instead of three times.
+        """q, K and V in one product, equal up to rounding.
 
-        Equal up to rounding; on a GPU the maps' way through memory takes longer than the arithmetic.
+        It reads the features, and in the backward pass writes their gradient, once instead of three times: on a GPU the maps' way through
+        memory takes longer than the arithmetic.
         """
         layers = (self.query, self.key, self.value)
         weight, bias = torch.cat([layer.weight for layer in layers]), torch.cat([layer.bias for layer in layers])
