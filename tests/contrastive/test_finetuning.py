@@ -389,3 +389,10 @@ def test_the_fingerprint_covers_all_code_that_determines_the_weights_and_no_othe
     first = world.finetuning().fingerprint()
     edited(path)
     assert (world.finetuning().fingerprint() != first) == counts
+
+
+def test_a_fine_tuning_that_gained_nothing_says_so():
+    metrics = {"v2a/recall@1": 50.0, "a2v/recall@1": 40.0}
+    state = trainer.FinetuningState(best={}, best_epoch=-1, before=metrics, history=[{"epoch": 0}, {"epoch": 1}])
+    assert says(finetuning._sentence(state, metrics), "2 epochs: none", "50.0 -> 50.0")
+    assert says(finetuning._sentence(replace(state, best_epoch=1), metrics), "2 epochs: 1", "50.0 -> 50.0")
