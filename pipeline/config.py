@@ -54,8 +54,8 @@ class MachineSettings(Settings):
         1,
         ge=1,
         le=1024,
-        description="seeds of a run trained side by side, on the CPU or on one GPU; above 1, each in a process of its own that loads the"
-        " run's splits itself, so memory grows with it. For speed, at most cores / train.threads",
+        description="seeds of a run trained side by side, on the CPU or on one GPU; above 1, each in a process of its own. They share the"
+        " features on a GPU; elsewhere each has a copy, or if these do not fit, reads from disk. For speed, at most cores / train.threads",
     )
 
 
@@ -63,17 +63,17 @@ class Params(Settings):
     """The content of params.yaml, one block per stage; a block that dvc.yaml tracks is required, if only as {}."""
 
     synth: dict[Name, SynthSettings] = Field(description="worlds to write below data/raw/; {} if you have your own clips")
-    dataset: DatasetSettings
-    media: MediaSettings
+    dataset: DatasetSettings = Field(description="annotations and clips")
+    media: MediaSettings = Field(description="how files are decoded")
     finetune: dict[Name, FinetuneSettings] = Field(description="encoders to fine-tune, by a name of your choice")
     features: dict[Name, FeatureSet] = Field(description="feature sets, by a name of your choice")
     imports: dict[Name, ImportSet] = Field(description="published features to import, by a name of your choice")
     methods: dict[Name, dict[str, Any]] = Field(description="settings of each method, by its registered name")
-    train: TrainSettings
+    train: TrainSettings = Field(description="settings that all runs share")
     runs: dict[Name, Run] = Field(description="runs to train and evaluate, by a name of your choice")
-    report: ReportSettings
-    cache: CacheSettings = CacheSettings()
-    machine: MachineSettings = MachineSettings()
+    report: ReportSettings = Field(description="tables and page")
+    cache: CacheSettings = Field(CacheSettings(), description="where decoded clips and features are kept")
+    machine: MachineSettings = Field(MachineSettings(), description="the machine's capacity")
 
     def method_settings(self, name: str) -> dict[str, Any]:
         """The settings of a run's method: the method's block with the run's overrides merged in."""
