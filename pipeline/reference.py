@@ -17,8 +17,10 @@ from pydantic.fields import FieldInfo
 
 from pipeline.config import Params
 from pipeline.encoders import ENCODERS
+from pipeline.made_with import WORKING_SETTINGS
 from pipeline.methods import METHODS
 from pipeline.methods.base import MethodConfig
+from pipeline.training.settings import TrainSettings
 from pipeline.yaml_files import read_yaml
 
 HEAD = """# Settings
@@ -72,7 +74,12 @@ def block_lines(block: str, field: FieldInfo, readers: dict[str, list[str]]) -> 
 def stage_params(dvc_yaml: Path) -> dict[str, list[str]]:
     """By stage, except `plan`, the params that it reads."""
     stages = read_yaml(dvc_yaml)["stages"]
-    return {name: stage.get("do", stage).get("params", []) for name, stage in stages.items() if name != "plan"}
+    passed_on = [f"train.{key}" for key in TrainSettings.model_fields if key not in WORKING_SETTINGS]  # by the plan
+    return {
+        name: stage.get("do", stage).get("params", []) + (passed_on if name in ("train", "evaluate") else [])
+        for name, stage in stages.items()
+        if name != "plan"
+    }
 
 
 def rows(model: type[BaseModel], prefix: str) -> Iterator[list[str]]:

@@ -15,10 +15,10 @@ from test_first_network import T, inputs  # noqa: F401  (a fixture)
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore, shard_name, write_documents
 from pipeline.tasks import TASKS
-from pipeline.training import loop, streams
+from pipeline.training import loop, placement, streams
 from pipeline.training.data import load_split
 from pipeline.training.evaluate import evaluate_run
-from pipeline.training.placement import feature_bytes, fits, training_splits
+from pipeline.training.placement import feature_bytes, may_be_resident, training_splits
 from pipeline.training.settings import TrainSettings
 from pipeline.training.train import train_run
 from tests.wording import says
@@ -80,16 +80,24 @@ def test_no_limit_of_memory_and_no_logger_is_part_of_a_runs_key(inputs):  # noqa
     assert inputs.fingerprint(STREAMED) != inputs.fingerprint(RESIDENT.model_copy(update={"precision": "64-true"}))
 
 
-def test_the_limit_counts_all_streams_of_all_splits_and_copies(inputs):  # noqa: F811
+def test_the_limit_counts_all_streams_of_all_splits_and_copies(inputs, monkeypatch, capsys):  # noqa: F811
     plain, watched = (training_splits(inputs, RESIDENT.model_copy(update={"published_protocol": protocol})) for protocol in (False, True))
     entry = 4 * T * (2 * 5 + 6 + 3)
     assert feature_bytes(plain) == 14 * entry
     assert feature_bytes(watched) == 18 * entry
-    assert fits(14 * entry, CPU, 14 * entry / 1e9)
-    assert not fits(14 * entry, CPU, 14 * entry / 1e9, copies=2)
-    assert not fits(14 * entry, CPU, (14 * entry - 1) / 1e9)
-    assert fits(14 * entry, CPU, None)
-    assert not fits(10**15, CPU, None)
+
+    def fits(size, copies=1):
+        return may_be_resident("run", plain, CPU, RESIDENT.model_copy(update={"resident_gb": size / 1e9}), copies)
+
+    assert fits(14 * entry)
+    assert fits(28 * entry, copies=2)
+    assert capsys.readouterr().out == ""
+    assert not fits(28 * entry - 1, copies=2)
+    assert says(capsys.readouterr().out, "run: ", "from disk", "2 copies", "train.resident_gb")
+    monkeypatch.setattr(placement, "free_memory", lambda device: 14 * entry)
+    assert not may_be_resident("run", plain, CPU, RESIDENT)
+    monkeypatch.setattr(placement, "free_memory", lambda device: 14 * entry / 0.6 + 1)
+    assert may_be_resident("run", plain, CPU, RESIDENT)
 
 
 @pytest.fixture(scope="module")
