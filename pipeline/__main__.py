@@ -13,6 +13,8 @@ download --kind K ... --into DIR  download clips by their ids, with a status for
 make-features DIR            write made-up numbers in the files and shapes of AVE's published features
 parity --ours A --published B     compare two feature stores of the same clips, and find the likely cause of a difference
 predict FILE... --run RUN    find the events of video files: events.json, segments.csv, pictures; with --overlay an MP4 too
+predict FILE... --model M    the same with an exported run, anywhere
+export RUN --out M           write a trained run to one file that predicts on another machine
 doctor                       check versions, device, decoders, weights, cache and DVC's state, with advice on each problem
 """
 
@@ -20,10 +22,10 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands import doctor, download, make_features, new, parity, predict, settings, table, unpack, use, weights
+from pipeline.commands import doctor, download, export, make_features, new, parity, predict, settings, table, unpack, use, weights
 from pipeline.console import console, ending_on_sigterm
 
-COMMANDS = (table, use, settings, new, weights, unpack, download, make_features, parity, predict, doctor)
+COMMANDS = (table, use, settings, new, weights, unpack, download, make_features, parity, predict, export, doctor)
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Measure everything that a graphics card changes, in under nine minutes: extraction, training, fine-tuning; one table last.
 
-python -m benchmarks.gpu [--parts NAME ...] [--limit 540] [--clips DIRECTORY] [--count 32] [--whole]
+python -m benchmarks.gpu [--parts NAME ...] [--limit 540] [--clips DIRECTORY] [--count 32] [--copies 3] [--whole]
 python -m benchmarks.gpu --device cpu --small      (a trial of the command where there is no card; its numbers say nothing)
 
 Parts (--parts takes beginnings of names, --list prints them; --skip leaves parts out):
@@ -161,6 +161,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=540, metavar="SECONDS", help="for everything; parts that do not fit are left out")
     parser.add_argument("--clips", type=Path, help="directory of clips (default .gpu/clips, else real or made ones)")
     parser.add_argument("--count", type=int, default=32, help="clips of an extraction")
+    parser.add_argument("--copies", type=int, default=3, help="of every clip, decoded by the pipeline")
     parser.add_argument("--whole", action="store_true", help="train all 200 epochs instead of a few")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--small", action="store_true", help="tiny shapes, to try the command")

@@ -75,7 +75,7 @@ def extract(encoder: str, rate: float, options: argparse.Namespace, common: dict
     clips = options.clips or (BUNDLED_CLIPS if BUNDLED_CLIPS.is_dir() else None)
     arguments = {
         **common, "encoder": encoder, "rate": 1.0 if options.small else rate, "clips": None if clips is None else str(clips.resolve()),
-        "count": 2 if options.small else options.count, "workers": len(os.sched_getaffinity(0)),
+        "count": 2 if options.small else options.count, "number": options.copies, "workers": len(os.sched_getaffinity(0)),
     }  # fmt: skip
     return Part(f"extraction/{encoder}@{rate:g}", 120 if rate > 8 else 60, "extraction", arguments)
 

@@ -129,10 +129,10 @@ class Project:
             time.sleep(0.005)
 
     def at_work(self) -> bool:
-        """Whether any process has the project for its working directory."""
+        """Whether any other process has the project for its working directory."""
         for process in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):  # it has ended meanwhile
-                if (process / "cwd").readlink() == self.root:
+                if (process / "cwd").readlink() == self.root and process.name != str(os.getpid()):
                     return True
         return False
 
