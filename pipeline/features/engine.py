@@ -92,7 +92,10 @@ class ThisProcess:
                     done.result()
                 yield made
 
-        order = ahead if isinstance(clips, Sized) else as_they_come
+        order = ahead
+        if not isinstance(clips, Sized):
+            order = as_they_come
+            lanes.encode(self.encoder.warm_up)
         for clip, prepared in lanes.awaited(order(lambda clip: lanes.load(self.encoder.prepare, clip), clips, lanes.ahead)):
             unfinished[id(clip)] = len(prepared)
             for modality, rows in prepared.items():
