@@ -23,9 +23,10 @@ from pipeline.tensors import load_or_discard, load_tensors, save_tensors
 from pipeline.training.data import SplitData
 from pipeline.training.loggers import missing_loggers
 from pipeline.training.loop import Trainer, TrainingState
-from pipeline.training.memory import explaining_memory, keep_freed_memory
+from pipeline.training.memory import keep_freed_memory
 from pipeline.training.placement import SharedFeatures, Splits, may_be_resident, memory_settings, placed, training_splits
 from pipeline.training.progress import Bar
+from pipeline.training.room import explaining_memory
 from pipeline.training.run import RunInputs
 from pipeline.training.seeds import train_side_by_side
 from pipeline.training.settings import TrainSettings
