@@ -20,13 +20,13 @@ from pipeline.batch import Batch
 from pipeline.cache import Cache
 from pipeline.devices import choose_device
 from pipeline.errors import InputProblems, PipelineError
-from pipeline.features.encode import KIND
+from pipeline.features.clip_encoder import KIND
 from pipeline.features.extraction import Extraction
 from pipeline.media.job import Job
 from pipeline.media.survey import Survey, survey
 from pipeline.media.windowing import Windowing
+from pipeline.media.windows import Decoded, decode_windows, segments_inside
 from pipeline.predict.prediction import Prediction, WindowReport
-from pipeline.predict.windows import Decoded, decode_windows
 from pipeline.report import preview
 from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
@@ -131,7 +131,7 @@ class Predictor:
 
     def _answer(self, window: Decoded, seconds: float, every: int) -> Answer:
         verdict, job, windowing = window.verdict, window.job, self.windowing
-        segments = max(1, min(windowing.segments, math.ceil((seconds - job.start) / windowing.segment_seconds - 1e-9)))
+        segments = segments_inside(job, seconds)
         report = WindowReport(job.start, segments, verdict["status"], verdict["reason"], window.good)
         if not window.good:
             return Answer(report, preview.silence(segments * windowing.segment_seconds))
