@@ -12,6 +12,7 @@ download --kind K ... --into DIR  download clips by their ids, with a status for
 make-features DIR            write made-up numbers in the files and shapes of AVE's published features
 parity --ours A --published B     compare two feature stores of the same clips, and find the likely cause of a difference
 predict FILE... --run RUN    find the events of video files: events.json, segments.csv, pictures; with --overlay an MP4 too
+features FILE... --out DIR   encode films without a data set: npy, HDF5 or parquet, with spec.json; --set NAME, or --visual and --audio
 doctor                       check versions, device, decoders, weights, cache and DVC's state, with advice on each problem
 """
 
@@ -19,10 +20,10 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands import doctor, download, make_features, new, parity, predict, table, unpack, use, weights
+from pipeline.commands import doctor, download, features, make_features, new, parity, predict, table, unpack, use, weights
 from pipeline.console import console, ending_on_sigterm
 
-COMMANDS = (table, use, new, weights, unpack, download, make_features, parity, predict, doctor)
+COMMANDS = (table, use, new, weights, unpack, download, make_features, parity, predict, features, doctor)
 
 
 def main() -> None:

@@ -175,7 +175,7 @@ def _nurse(control: Connection) -> None:
 
 
 def _forked(control: Connection, children: set[int], serve: Callable[[Connection, Any], None], argument: Any) -> int | str:
-    """Fork a child and return its process id, or the system's reason against it. In the child this does not return."""
+    """Fork a child that never returns from here; returns its process id, or why there can be none."""
     connection, nurse = Connection(reduction.recv_handle(control)), os.getpid()
     with connection:
         try:

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,7 @@ from pipeline.devices import choose_device
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.clip_encoder import KIND
 from pipeline.features.extraction import Extraction
+from pipeline.features.recipes import spec_differences
 from pipeline.media.job import Job
 from pipeline.media.survey import Survey, survey
 from pipeline.media.windowing import Windowing
@@ -206,16 +206,8 @@ class Predictor:
         """
         any_job = Job("", "", "", 0.0, self.windowing.segments, self.windowing.segment_seconds, self.media, self.cache.root)
         now = json.loads(json.dumps(self._extraction.plan.spec(any_job)))
-        if problems := list(spec_differences(self.facts["feature_spec"], now)):
+        if problems := spec_differences(self.facts["feature_spec"], now, "in training"):
             raise InputProblems(f"run {self.run!r} was trained with other settings; restore these, or run `dvc repro`", problems)
-
-
-def spec_differences(trained: Any, now: Any, path: str = "") -> list[str]:
-    """List the differences between two plain JSON documents, each with its dotted path."""
-    if isinstance(trained, dict) and isinstance(now, dict):
-        keys = [*trained, *(key for key in now if key not in trained)]
-        return [line for key in keys for line in spec_differences(trained.get(key), now.get(key), f"{path}.{key}" if path else key)]
-    return [] if trained == now else [f"{path}: {trained!r} in training, {now!r} now"]
 
 
 def check_trained(run: str, seed: int) -> None:
