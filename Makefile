@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-fast test-processors environment lock
+.PHONY: demo test test-fast checks test-pytest test-fast-pytest test-processors environment lock
 
 environment: $(VENV)/.installed
 
@@ -26,10 +26,18 @@ demo: environment
 	$(BIN)/dvc repro
 	@$(BIN)/python -m pipeline table
 
+# The types are checked while the tests run.
 test test-fast: environment
+	@$(MAKE) --no-print-directory --jobs 2 checks $@-pytest
+
+checks: environment
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest $(WORKERS) $(if $(filter test-fast,$@),-m "not slow")
+
+# Byte code is kept, whatever the environment says: the tests start many processes.
+test-pytest test-fast-pytest: export PYTHONDONTWRITEBYTECODE :=
+test-pytest test-fast-pytest: environment
+	$(BIN)/python -m pytest $(WORKERS) $(if $(filter test-fast-pytest,$@),-m "not slow")
 
 # Both libraries that compute here read their limit when a process starts: oneDNN the first variable, PyTorch's own kernels the second.
 test-processors: environment

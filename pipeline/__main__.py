@@ -4,6 +4,7 @@ table                        print the results table and where the page and figu
 table --experiments 'abl-*'  print one table of the DVC experiments with matching names, queued ones included
 table --into FILE --mark M   put the table between <!-- M --> and <!-- /M --> of a text file
 use SUITE                    make a suite of suites/ the active params.yaml; settings of yours are never lost
+settings RUN                 print the settings of a run and where each comes from; docs/settings.md has all that can be set
 new DIR --clips FILMS --labels L  make a project for films of your own, with settings that fit them
 weights list                 list the known weights, their files here, their sources and licences
 weights get NAME [--from P]  download weights (or copy a local file) into models/pretrained and verify them
@@ -12,6 +13,8 @@ download --kind K ... --into DIR  download clips by their ids, with a status for
 make-features DIR            write made-up numbers in the files and shapes of AVE's published features
 parity --ours A --published B     compare two feature stores of the same clips, and find the likely cause of a difference
 predict FILE... --run RUN    find the events of video files: events.json, segments.csv, pictures; with --overlay an MP4 too
+predict FILE... --model M    the same with an exported run, anywhere
+export RUN --out M           write a trained run to one file that predicts on another machine
 features FILE... --out DIR   encode films without a data set: npy, HDF5 or parquet, with spec.json; --set NAME, or --visual and --audio
 doctor                       check versions, device, decoders, weights, cache and DVC's state, with advice on each problem
 """
@@ -20,10 +23,10 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands import doctor, download, features, make_features, new, parity, predict, table, unpack, use, weights
+from pipeline.commands import doctor, download, export, features, make_features, new, parity, predict, settings, table, unpack, use, weights
 from pipeline.console import console, ending_on_sigterm
 
-COMMANDS = (table, use, new, weights, unpack, download, make_features, parity, predict, features, doctor)
+COMMANDS = (table, use, settings, new, weights, unpack, download, make_features, parity, predict, export, features, doctor)
 
 
 def main() -> None:

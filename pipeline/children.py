@@ -196,7 +196,10 @@ def _forked(control: Connection, children: set[int], serve: Callable[[Connection
 
 
 def _awaited(child: int) -> int | None:
-    """Wait for a child's exit code (negative: a signal's number); None if it goes on after closing its pipe, and is ended for that."""
+    """Wait for a child and return its exit code, negative for a signal.
+
+    None: it went on after closing its pipe, and is ended now.
+    """
     deadline = time.monotonic() + END_SECONDS
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)

@@ -23,6 +23,7 @@ from pipeline.features.problems import problems as feature_problems
 from pipeline.features.settings import FeatureSet
 from pipeline.media.settings import MediaSettings
 from pipeline.methods.problems import problems as method_problems
+from pipeline.project import elsewhere
 from pipeline.registry import UnknownName, suggest
 from pipeline.report.problems import problems as report_problems
 from pipeline.report.settings import ReportSettings
@@ -53,8 +54,8 @@ class MachineSettings(Settings):
         1,
         ge=1,
         le=1024,
-        description="seeds of a run trained side by side, on the CPU or on one GPU; above 1, each in a process of its own that loads the"
-        " run's splits itself, so memory grows with it. For speed, at most cores / train.threads",
+        description="seeds of a run trained side by side, on the CPU or on one GPU; above 1, each in a process of its own. They share the"
+        " features on a GPU; elsewhere each has a copy, or if these do not fit, reads from disk. For speed, at most cores / train.threads",
     )
 
 
@@ -62,17 +63,17 @@ class Params(Settings):
     """The content of params.yaml, one block per stage; a block that dvc.yaml tracks is required, if only as {}."""
 
     synth: dict[Name, SynthSettings] = Field(description="worlds to write below data/raw/; {} if you have your own clips")
-    dataset: DatasetSettings
-    media: MediaSettings
+    dataset: DatasetSettings = Field(description="annotations and clips")
+    media: MediaSettings = Field(description="how files are decoded")
     finetune: dict[Name, FinetuneSettings] = Field(description="encoders to fine-tune, by a name of your choice")
     features: dict[Name, FeatureSet] = Field(description="feature sets, by a name of your choice")
     imports: dict[Name, ImportSet] = Field(description="published features to import, by a name of your choice")
     methods: dict[Name, dict[str, Any]] = Field(description="settings of each method, by its registered name")
-    train: TrainSettings
+    train: TrainSettings = Field(description="settings that all runs share")
     runs: dict[Name, Run] = Field(description="runs to train and evaluate, by a name of your choice")
-    report: ReportSettings
-    cache: CacheSettings = CacheSettings()
-    machine: MachineSettings = MachineSettings()
+    report: ReportSettings = Field(description="tables and page")
+    cache: CacheSettings = Field(CacheSettings(), description="where decoded clips and features are kept")
+    machine: MachineSettings = Field(MachineSettings(), description="the machine's capacity")
 
     def method_settings(self, name: str) -> dict[str, Any]:
         """The settings of a run's method: the method's block with the run's overrides merged in."""
@@ -97,7 +98,7 @@ def load(path: Path) -> Params:
         InputProblems: every problem of the file, each with the path of its key and, for an unknown name, the nearest valid one.
     """
     if not path.is_file():
-        raise InputProblems(str(path), ["no such file; copy one of suites/*.yaml to params.yaml"])
+        raise InputProblems(str(path), [f"no such file; {elsewhere(path.parent) or 'python -m pipeline use SUITE takes one of suites/'}"])
     try:
         content = read_yaml(path)
     except ValueError as error:

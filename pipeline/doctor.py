@@ -19,14 +19,18 @@ import av
 import torch
 
 from pipeline import config
+from pipeline.before_work import refusals, unusable_devices
 from pipeline.cache import Cache
+from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.encoders import ENCODERS, PretrainedConfig
 from pipeline.encoders.known_weights import KNOWN
 from pipeline.encoders.weights import find, list_known, resolve, weights_sha256
 from pipeline.errors import PipelineError
+from pipeline.features.settings import FeatureSet
 from pipeline.machine import described, this_machine
 from pipeline.named_data import foreign_outs, missing_data
 from pipeline.plan import missing_files
+from pipeline.project import elsewhere
 from pipeline.report.provenance import read_sentence
 from pipeline.sealed import read_sealed
 from pipeline.today import REPORT, news_since_report
@@ -137,7 +141,7 @@ def load_params(path: Path) -> tuple[config.Params | None, Finding]:
 
 
 def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
-    """Data and files that the settings name and the project does not have."""
+    """Data and files that settings name and the project lacks, and what stages would refuse."""
     problems = [*foreign_outs(params, root), *missing_data(params, root), *missing_files(params, root)] if params else []
     for problem in problems:
         setting, _, rest = problem.partition(": ")
@@ -145,7 +149,12 @@ def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
         yield Finding(setting, found, advice)
     for line in decoded_health(root):
         yield Finding("films", line)
-    if params and not problems:
+    if params is None:
+        return
+    refused = [] if problems or not params.dataset.annotations.exists() else list(refusals(params))
+    for about, reason in (*unusable_devices(params), *refused):
+        yield Finding(about, "would stop `dvc repro`", reason)
+    if not problems and not refused:
         yield Finding("data", "everything that params.yaml names is here or is made by a stage")
 
 
@@ -156,7 +165,7 @@ def decoded_health(root: Path) -> list[str]:
 
 
 def weights(params: config.Params | None) -> Iterator[Finding]:
-    """Every known weights file with its hash, then the weights that the feature sets of ``params`` use or miss."""
+    """Every known weights file with its hash, then the weights that feature sets and fine-tunings of ``params`` use or miss."""
     for known in list_known():
         path = find(known)
         if path is None:
@@ -165,8 +174,10 @@ def weights(params: config.Params | None) -> Iterator[Finding]:
         digest = weights_sha256(path)
         wrong = f"{path} is not the published file (sha256 {known.sha256}...): remove it, then python -m pipeline weights get {known.name}"
         yield Finding(f"weights {known.name}", f"{digest[:16]} {path}", "" if digest.startswith(known.sha256) else wrong)
-    for name, feature_set in (params.features if params else {}).items():
-        for modality, choice in (("visual", feature_set.visual), ("audio", feature_set.audio)):
+    entries: dict[str, FeatureSet | FinetuneSettings] = {}
+    entries |= {**params.features, **{f"finetune.{name}": entry for name, entry in params.finetune.items()}} if params else {}
+    for name, entry in entries.items():
+        for modality, choice in (("visual", entry.visual), ("audio", entry.audio)):
             settings = ENCODERS.get(choice.encoder).Config.model_validate(choice.options)
             if not isinstance(settings, PretrainedConfig) or choice.encoder not in KNOWN:
                 continue
@@ -174,7 +185,7 @@ def weights(params: config.Params | None) -> Iterator[Finding]:
                 place = resolve(settings.weights, KNOWN[choice.encoder])
                 yield Finding(f"{name}.{modality}", f"{choice.encoder}, {place or 'random weights, as asked for'}")
             except PipelineError as error:
-                if params is not None and settings.weights in {f"finetuned/{entry}" for entry in params.finetune}:
+                if params is not None and settings.weights in {f"finetuned/{made}" for made in params.finetune}:
                     yield Finding(f"{name}.{modality}", f"{choice.encoder}, {settings.weights}: made by the stage finetune, not yet run")
                 else:
                     yield Finding(f"{name}.{modality}", f"{choice.encoder}, no weights", str(error))
@@ -198,7 +209,7 @@ def cache(of: Cache) -> Iterator[Finding]:
 def dvc(root: Path) -> Finding:
     """Check that the project is under DVC, and which stages have to run."""
     if not (root / ".dvc").is_dir() or not (root / "dvc.yaml").is_file():
-        return Finding("dvc", f"{root} has no .dvc and dvc.yaml", "run from the top of the repository; `dvc init` if .dvc is missing")
+        return Finding("dvc", f"{root} has no .dvc and dvc.yaml", f"{elsewhere(root) or 'run `dvc init`'}; `dvc init` makes .dvc")
     command = [sys.executable, "-m", "dvc", "status", "--json"]
     try:
         done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", timeout=DVC_SECONDS, check=False)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pipeline.config import Params
+from pipeline.synth.annotations import FILES
 from pipeline.text import printable
 
 SYNTHESIZED = Path("data/raw")  # the stage synthesize writes each world below it
@@ -27,11 +28,11 @@ OUTS = (
 
 def missing_data(params: Params, root: Path = Path()) -> list[str]:
     """One sentence for each setting with data that is neither in the project at ``root`` nor made by a stage."""
-    worlds = [SYNTHESIZED / world for world in params.synth]
+    made = {SYNTHESIZED / world / name for world in params.synth for name in ("", "clips", *FILES)}
     return [
         f"{setting}: there is no {path}; {advice}"
         for setting, path, advice in named_data(params)
-        if not (root / path).exists() and not any(path.is_relative_to(world) for world in worlds)
+        if not (root / path).exists() and path not in made
     ]
 
 

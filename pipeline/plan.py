@@ -84,7 +84,7 @@ def own_weights(prefix: str, choice: EncoderChoice) -> Iterator[tuple[str, Path]
 
 
 def published_weights(encoder: str) -> dict[str, list[object]]:
-    """File name, hash and package of an encoder's published weights, by name: its own, or its own with a suffix (vggish_pca)."""
+    """File name, hash and package of an encoder's published weights, by name: the encoder's, perhaps with a suffix."""
     return {
         name: [known.file, known.sha256, known.package]
         for name, known in KNOWN.items()

@@ -57,7 +57,7 @@ def link_data(params: Params, root: Path) -> None:
 
 
 def relative_paths(params: Params, project: Path) -> Iterator[tuple[str, Path]]:
-    """Yield (setting, path) for all data and files with a relative path that no stage makes, and each of the downloaded weights."""
+    """Yield (setting, path) for data and files that no stage makes, if the path is relative, and for downloaded weights."""
     worlds = [SYNTHESIZED / world for world in params.synth]
     named = [(setting, path) for setting, path, _ in named_data(params)]
     named += [(setting, path) for choice in choices(params) for setting, path in choice.files.items()]

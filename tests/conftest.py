@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from filelock import FileLock
 from hypothesis import settings
 from tiny_project import STAGES, TINY, Project
@@ -20,7 +19,6 @@ from pipeline import closure
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("suite")
-torch.set_num_threads(1)  # the suite runs in as many processes as there are cores
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -36,9 +34,8 @@ def room_of(item: pytest.Item) -> str:
 
 def group_of(item: pytest.Item) -> str | None:
     """Name for the tests that share what a file, a folder or the whole suite builds once; None: any worker can run it."""
-    for everywhere in ("tiny", "programs"):
-        if everywhere in item.fixturenames:
-            return everywhere
+    if "programs" in item.fixturenames:
+        return "programs"
     fixtures = itertools.chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
     shared = [
         fixture.baseid for fixture in fixtures if fixture.scope != "function" and fixture.argname not in CHEAP and "/" in fixture.baseid
@@ -65,6 +62,14 @@ def repository() -> Path:
     return REPOSITORY
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> None:
+    """The suite runs in as many processes as there are cores."""
+    import torch  # here, not above: the process that hands out the tests needs none of its two seconds
+
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(autouse=True)
 def start_at_the_repository() -> None:
     """Every test begins in the same directory, whatever the one before it left."""
@@ -82,23 +87,27 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def programs(tmp_path_factory, repository) -> Iterator[Path]:
-    """`python` and `dvc` without the time that imports take, in a directory for the front of PATH; see :mod:`warm`."""
+    """`python` and `dvc` without the time that imports take, in a directory for the front of PATH; see :mod:`warm`.
+
+    Their seed of `hash()` is another than that of the tiny project's first run: what a test computes again must not depend on it.
+    """
     with warm_interpreters(tmp_path_factory.mktemp("warm"), repository) as directory:
         yield directory
 
 
 @pytest.fixture(scope="session")
-def tiny_root(request, tmp_path_factory, repository) -> Path:
+def tiny_root(tmp_path_factory, repository) -> Path:
     """Where the tiny project stands after one `dvc repro` from nothing, with its cache; run once for all workers, and never changed."""
     base = tmp_path_factory.getbasetemp()
     root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
     with FileLock(f"{root}.lock"):
         if not (root / "output").is_file():
             shutil.rmtree(root, ignore_errors=True)
-            project = Project(root, repository, request.getfixturevalue("programs"))
-            project.write_params(TINY)
-            project.commit()
-            ran, output = project.repro()
+            with warm_interpreters(tmp_path_factory.mktemp("first"), repository) as programs:
+                project = Project(root, repository, programs)
+                project.write_params(TINY)
+                project.commit()
+                ran, output = project.repro()
             assert ran == STAGES
             (root / "output").write_text(output, encoding="utf-8")
     return root

@@ -306,7 +306,7 @@ def test_files_that_are_no_params(tmp_path, text, words):
 
 
 def test_a_missing_file_says_what_to_do(tmp_path):
-    with pytest.raises(InputProblems, match=r"params\.yaml(.|\n)*suites"):
+    with pytest.raises(InputProblems, match=r"params\.yaml(.|\n)*cd "):
         config.load(tmp_path / "params.yaml")
 
 

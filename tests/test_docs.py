@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -21,6 +21,7 @@ PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 NAMED = re.compile(r"`((?:pipeline|stages|suites|docs|tests|benchmarks)/[\w./-]+)`")
 SUITE = re.compile(r"\bsuites/[\w-]+\.yaml")
+OF_THE_USER = {"suites/mine.yaml"}
 COMMAND = re.compile(r"python -m (pipeline|stages|benchmarks)[ .]([a-z][a-z_-]*)")
 GOLDENS = REPOSITORY / "tests" / "released" / "goldens"
 
@@ -76,7 +77,8 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", GUIDES)
 def test_named_files_exist(page):
-    assert [name for name in NAMED.findall(text_of(page)) + SUITE.findall(text_of(page)) if not (REPOSITORY / name).exists()] == []
+    named = {*NAMED.findall(text_of(page)), *SUITE.findall(text_of(page))} - OF_THE_USER
+    assert [name for name in named if not (REPOSITORY / name).exists()] == []
 
 
 def test_named_commands_exist():
@@ -88,12 +90,12 @@ def test_named_commands_exist():
     assert [name for name in named if name[0] != "pipeline" and not (REPOSITORY / name[0] / f"{name[1]}.py").is_file()] == []
 
 
-BLOCKS = [(page, block) for page in GUIDES for block in PYTHON.findall(text_of(page))]
+BLOCKS = [(page, block) for page in GUIDES if page != "docs/python.md" for block in PYTHON.findall(text_of(page))]
 
 
 @pytest.mark.parametrize(("page", "block"), [pytest.param(*case, id=case[0]) for case in BLOCKS if "load_run" not in case[1]])
 def test_python_blocks_run(page, block, capsys):
-    """Those that load a trained run are run in tests/predict, where there is one."""
+    """Those that load a trained run are run in tests/predict, where there is one, and so is docs/python.md."""
     exec(compile(block, page, "exec"), {})
     assert "torch.Size([2, 10, 29])" in capsys.readouterr().out
 
@@ -151,3 +153,20 @@ def test_the_network_of_the_readme_is_the_papers():
     exec(compile(block, "README.md", "exec"), names)
     released, never_used = 13_118_681, 3_835_264
     assert sum(parameter.numel() for parameter in names["network"].parameters()) == released - never_used
+
+
+def test_the_container_holds_every_file_of_the_repository_and_the_job_is_a_script():
+    lines = (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").split()
+    tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=True).stdout.splitlines()
+    assert len(tracked) > 300
+    assert [name for name in tracked if any(PurePosixPath(part).match(line) for line in lines for part in parents(name))] == []
+    for file in re.findall(r"^COPY (\S+) \./$", (REPOSITORY / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE):
+        assert file in tracked
+    job = REPOSITORY / "docs/slurm.sbatch"
+    subprocess.run(["bash", "-n", job], check=True)
+    assert {*re.findall(r"python -m pipeline (\w+)", job.read_text(encoding="utf-8"))} == {"doctor", "use", "table"}
+
+
+def parents(name: str) -> list[str]:
+    """A path and the directories that hold it."""
+    return [name, *map(str, PurePosixPath(name).parents)][:-1]

@@ -3,8 +3,10 @@ import shutil
 import subprocess
 import sys
 
+import h5py
 import numpy as np
 import pytest
+import torch
 from ruamel.yaml import YAML
 
 from pipeline import __main__ as program
@@ -12,6 +14,7 @@ from pipeline import config, doctor
 from pipeline.cache import Cache
 from pipeline.doctor import Finding, as_text
 from pipeline.made_from import run_params
+from pipeline.project import elsewhere
 from pipeline.sealed import write_sealed
 from tests.wording import each_says, one_says, says
 
@@ -52,7 +55,9 @@ def test_another_torch_beside_its_set_is_a_problem(monkeypatch):
 def test_params_that_are_missing_or_wrong_are_told(project):
     params, finding = doctor.load_params(project / "params.yaml")
     assert params is None
-    assert "suites" in finding.advice
+    assert "cd " in finding.advice
+    (project / "dvc.yaml").write_text("", encoding="utf-8")
+    assert "suites" in doctor.load_params(project / "params.yaml")[1].advice
     (project / "params.yaml").write_text("synth: {}\nmedia: {frames: 2}\n", encoding="utf-8")
     assert "media.frames: unknown" in doctor.load_params(project / "params.yaml")[1].advice
 
@@ -227,3 +232,51 @@ def test_the_command_table_compares_with_todays_params(project, repository, monk
     assert one_says(table().splitlines(), "- avel: stale", "train.threads 1 -> 2")
     (project / "params.yaml").write_text("synth: [", encoding="utf-8")
     assert says(table(), "not compared", "params")
+
+
+def test_what_a_stage_would_refuse_is_told_before_it_runs(project, repository):
+    """Faulty annotations, features of another shape, a device that is not here."""
+    yaml = YAML(typ="safe")
+    params = yaml.load((repository / "suites" / "ave-supervised.yaml").read_text(encoding="utf-8"))
+    (project / "data/none").mkdir(parents=True)
+    published = project / "data/published/ave"
+    lines = [f"Bark&clip{number:07d}&good&{number}&5\n" for number in range(3)]
+    (published / "annotations").mkdir(parents=True)
+    (published / "annotations/Annotations.txt").write_text("".join(lines), encoding="utf-8")
+    for name, line in zip(("trainSet", "valSet", "testSet"), lines, strict=True):
+        (published / f"annotations/{name}.txt").write_text(line, encoding="utf-8")
+    (published / "features").mkdir()
+    for name, shape in {"visual_feature": (3, 10, 7, 7, 512), "audio_feature": (3, 10, 64)}.items():
+        with h5py.File(published / "features" / f"{name}.h5", "w") as file:
+            file.create_dataset("avadataset", shape, "f4", fillvalue=0)
+
+    def problems():
+        with open(project / "params.yaml", "w", encoding="utf-8") as stream:
+            yaml.dump(params, stream)
+        findings = doctor.data(doctor.load_params(project / "params.yaml")[0], project)
+        return {finding.about: finding.advice for finding in findings if finding.advice}
+
+    found = problems()
+    assert {*found} == {"import_features@vgg19_vggish"}
+    assert says(found["import_features@vgg19_vggish"], "audio_feature.h5", "(3, 10, 64)", "(3, 10, 128)")
+    params["imports"]["vgg19_vggish"]["audio"]["shape"] = [64]
+    params["train"]["device"] = "cuda"
+    assert {*problems()} == (set() if torch.cuda.is_available() else {"train.device"})
+    (published / "annotations/Annotations.txt").write_text("Bark&clip\n", encoding="utf-8")
+    assert "Annotations.txt" in problems()["index"]
+    params["dataset"]["clips"] = "data/films"
+    assert "dataset.clips" in problems()
+
+
+@pytest.mark.parametrize("words", [["table"], ["doctor"], ["use", "demo"], ["predict", "film.mp4", "--run", "avel"]])
+def test_a_command_in_another_directory_says_where_the_project_is(project, repository, monkeypatch, capsys, words):
+    monkeypatch.setattr(sys, "argv", ["pipeline", *words])
+    with pytest.raises(SystemExit) as stop:
+        program.main()
+    told = capsys.readouterr()
+    assert stop.value.code in (1, 2)
+    assert f"cd {repository}" in told.out + told.err
+    (project / "dvc.yaml").write_text("", encoding="utf-8")
+    (project / "below/it").mkdir(parents=True)
+    assert elsewhere(project) == ""
+    assert elsewhere(project / "below/it").endswith(f"cd {project}")

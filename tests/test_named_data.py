@@ -29,6 +29,8 @@ def test_every_setting_that_names_what_is_not_there_is_told_with_its_path(suite,
 def test_what_a_stage_makes_is_not_missing(suite, tmp_path):
     demo = suite("demo")
     assert missing_data(demo, tmp_path) == []
+    dataset = demo.dataset.model_copy(update={"clips": Path("data/raw/demo/clipz"), "annotations": Path("data/raw/demo/spans.csv")})
+    assert settings_of(missing_data(demo.model_copy(update={"dataset": dataset}), tmp_path)) == ["dataset.clips"]
     elsewhere = demo.model_copy(update={"synth": {"other": demo.synth["demo"]}})
     assert settings_of(missing_data(elsewhere, tmp_path)) == ["dataset.clips", "dataset.annotations"]
 

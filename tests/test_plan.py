@@ -129,6 +129,16 @@ def test_a_run_depends_on_its_own_method_alone(params, tmp_path):
     assert all("pipeline/tasks/avel/targets.py" not in written[f"train/{name}"]["code"] for name in ("han", "jomold"))
 
 
+@pytest.mark.parametrize(
+    ("changed", "reruns"), [({"resident_gb": 0.5, "loggers": ["csv"], "checkpoint_seconds": 5.0}, False), ({"threads": 3}, True)]
+)
+def test_runs_depend_on_the_settings_of_training_that_can_change_a_number(params, tmp_path, changed, reruns):
+    before = plan(params, tmp_path / "before")
+    after = plan(params.model_copy(update={"train": params.train.model_copy(update=changed)}), tmp_path / "after")
+    moved = {place for place, content in after.items() if content != before[place]}
+    assert moved == ({f"{stage}/{run}" for stage in ("train", "evaluate") for run in params.runs} if reruns else set())
+
+
 def test_the_bootstrap_moves_scores_and_no_weights(params, tmp_path):
     written = plan(params, tmp_path / "plan")
     assert "pipeline/metrics/bootstrap.py" in written["evaluate/han"]["code"]

@@ -1,6 +1,6 @@
 """Measure everything that a graphics card changes, in under nine minutes: extraction, training, fine-tuning; one table last.
 
-python -m benchmarks.gpu [--parts NAME ...] [--limit 540] [--clips DIRECTORY] [--count 32] [--whole]
+python -m benchmarks.gpu [--parts NAME ...] [--limit 540] [--clips DIRECTORY] [--count 32] [--copies 3] [--whole]
 python -m benchmarks.gpu --device cpu --small      (a trial of the command where there is no card; its numbers say nothing)
 
 Parts (--parts takes beginnings of names, --list prints them; --skip leaves parts out):
@@ -25,6 +25,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,37 +48,77 @@ class Outcome:
     log: list[str] = field(default_factory=list)  # the end of what it printed
 
 
-def run_part(part: Part, limit: float, results: Path) -> Outcome:
-    """Run one part in a process group of its own; kill the group at ``limit`` seconds."""
-    outcome, start = Outcome(part.name), time.monotonic()
-    with open(results.with_suffix(".log"), "w+", encoding="utf-8", errors="replace") as log:
+class Child:
+    """The process of one part, in a group of its own; it imports what it needs and waits for :meth:`run`."""
+
+    def __init__(self, part: Part, results: Path) -> None:
+        self.part, self.results = part, results
         results.write_text("", encoding="utf-8")
         command = [sys.executable, "-m", "benchmarks.gpu.parts", part.function, json.dumps(part.arguments), str(results)]
-        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-        try:
-            while True:
-                running = process.poll() is None
-                outcome.records += new_records(part, results, len(outcome.records))
-                if not running or time.monotonic() - start > limit:
-                    break
-                time.sleep(0.1)
-        finally:
-            stop_group(process)
+        self.log = open(results.with_suffix(".log"), "w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self.process = subprocess.Popen(
+            command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+    def run(self, limit: float, start_next: Callable[[], object]) -> Outcome:
+        """Let it measure; print its lines as they come, and kill the group at ``limit`` seconds.
+
+        ``start_next`` is called while this part runs, behind an extraction's measurement of decoding, which takes every core.
+        """
+        outcome, start, waiting = Outcome(self.part.name), time.monotonic(), True
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # it has failed already
+            self.process.stdin.write(b"go\n")
+            self.process.stdin.flush()
+        while True:
+            running = self.process.poll() is None
+            outcome.records += new_records(self.part, self.results, len(outcome.records))
+            if not running or time.monotonic() - start > limit:
+                break
+            if waiting and (outcome.records or self.part.function != "extraction"):
+                start_next()
+                waiting = False
+            time.sleep(0.1)
+        self.stop()
         outcome.seconds = time.monotonic() - start
-        outcome.ended = "ok" if process.returncode == 0 else f"killed at {limit:.0f} s" if running else f"exit code {process.returncode}"
-        log.seek(0)
-        outcome.log = log.read().splitlines()[-100:]
+        code = self.process.returncode
+        outcome.ended = f"killed at {limit:.0f} s" if running else f"exit code {code}" if code else "ok"
+        self.log.seek(0)
+        outcome.log = self.log.read().splitlines()[-100:]
         for line in outcome.log[-4 if outcome.ended == "ok" else -12 :]:
             print(f"    | {line}", flush=True)
-    print(f"{part.name}: {outcome.ended}, {outcome.seconds:.1f} s", flush=True)
-    return outcome
+        print(f"{self.part.name}: {outcome.ended}, {outcome.seconds:.1f} s", flush=True)
+        return outcome
+
+    def stop(self) -> None:
+        """End the process and everything that it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
 
 
-def stop_group(process: subprocess.Popen[bytes]) -> None:
-    """End the process and everything that it started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+class Children:
+    """Starts the processes of successive parts, one ahead of the part that runs."""
+
+    def __init__(self, chosen: list[Part], scratch: Path) -> None:
+        self.chosen, self.scratch, self.started = chosen, scratch, dict[int, Child]()
+
+    def get(self, number: int) -> Child:
+        """Start the process of a part unless it is started."""
+        if number not in self.started:
+            self.started[number] = Child(self.chosen[number], self.scratch / f"part-{number}.jsonl")
+        return self.started[number]
+
+    def run(self, number: int, limit: float) -> Outcome:
+        return self.get(number).run(limit, lambda: self.get(number + 1) if number + 1 < len(self.chosen) else None)
+
+    def __enter__(self) -> Children:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for child in self.started.values():
+            child.stop()
+            child.log.close()
 
 
 def new_records(part: Part, results: Path, known: int) -> list[Record]:
@@ -120,6 +161,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--limit", type=float, default=540, metavar="SECONDS", help="for everything; parts that do not fit are left out")
     parser.add_argument("--clips", type=Path, help="directory of clips (default .gpu/clips, else real or made ones)")
     parser.add_argument("--count", type=int, default=32, help="clips of an extraction")
+    parser.add_argument("--copies", type=int, default=3, help="of every clip, decoded by the pipeline")
     parser.add_argument("--whole", action="store_true", help="train all 200 epochs instead of a few")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--small", action="store_true", help="tiny shapes, to try the command")
@@ -141,13 +183,13 @@ def main() -> None:
             return
         about = machine(options.device)
         print(about, flush=True)
-        for number, part in enumerate(chosen):
-            left = options.limit - (time.monotonic() - start)
-            outcome = Outcome(part.name) if left < LEAST else run_part(part, min(part.limit, left), Path(scratch) / f"part-{number}.jsonl")
-            outcomes.append(outcome)
-            options.out.mkdir(parents=True, exist_ok=True)
-            document: dict[str, Any] = {"machine": about, "parts": [asdict(each) for each in outcomes]}
-            (options.out / "gpu.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        options.out.mkdir(parents=True, exist_ok=True)
+        with Children(chosen, Path(scratch)) as children:
+            for number, part in enumerate(chosen):
+                left = options.limit - (time.monotonic() - start)
+                outcomes.append(children.run(number, min(part.limit, left)) if left > LEAST else Outcome(part.name))
+                document: dict[str, Any] = {"machine": about, "parts": [asdict(each) for each in outcomes]}
+                (options.out / "gpu.json").write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     print(f"\n{about}; {time.monotonic() - start:.0f} s")
     print("\n".join(table([record for outcome in outcomes for record in outcome.records])))
     for outcome in outcomes:

@@ -75,7 +75,7 @@ def extract(encoder: str, rate: float, options: argparse.Namespace, common: dict
     clips = options.clips or (BUNDLED_CLIPS if BUNDLED_CLIPS.is_dir() else None)
     arguments = {
         **common, "encoder": encoder, "rate": 1.0 if options.small else rate, "clips": None if clips is None else str(clips.resolve()),
-        "count": 2 if options.small else options.count, "workers": len(os.sched_getaffinity(0)),
+        "count": 2 if options.small else options.count, "number": options.copies, "workers": len(os.sched_getaffinity(0)),
     }  # fmt: skip
     return Part(f"extraction/{encoder}@{rate:g}", 120 if rate > 8 else 60, "extraction", arguments)
 
@@ -101,12 +101,13 @@ class Results:
 
 
 def main() -> None:
-    """Run one part: ``python -m benchmarks.gpu.parts FUNCTION ARGUMENTS RESULTS``."""
+    """Run one part when a line comes on stdin: ``python -m benchmarks.gpu.parts FUNCTION ARGUMENTS RESULTS``."""
     from benchmarks.gpu import extraction, training
 
     function, arguments, results = sys.argv[1], json.loads(sys.argv[2]), Results(Path(sys.argv[3]))
     measure: Callable[..., None] = getattr(extraction if function == "extraction" else training, function)
-    measure(results, **arguments)
+    if sys.stdin.readline():  # nothing comes if the benchmark has ended
+        measure(results, **arguments)
     sys.exit(results.failed)
 
 

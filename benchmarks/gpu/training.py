@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import os
 import statistics
 import tempfile
 import time
@@ -19,7 +18,6 @@ from typing import Any
 
 import torch
 from torch.autograd import DeviceType
-from tqdm import tqdm
 
 from benchmarks import finetuning
 from benchmarks import training as formulas
@@ -29,11 +27,13 @@ from pipeline.training.ahead import StepsAhead
 from pipeline.training.capture import own_stream
 from pipeline.training.loop import Trainer
 from pipeline.training.memory import keep_freed_memory
+from pipeline.training.progress import Bar
 from pipeline.training.run import RunInputs
 from pipeline.training.settings import TrainSettings
 from pipeline.training.train import RunTraining, train_run, train_seed
 
 AVE_EPOCHS = 200
+TOP = 14  # kernels listed by name
 LAUNCHES = ("cudaLaunch", "cuLaunch", "cudaGraphLaunch")
 
 
@@ -55,11 +55,15 @@ def train_settings(device: str, train: dict[str, Any]) -> TrainSettings:
     return TrainSettings.model_validate({"device": device, **train})
 
 
-def kernels(device: str, work: Callable[[], object], steps: int) -> dict[str, float]:
-    """Profile ``steps`` steps: milliseconds and number of kernels a step, and the launches that the host made for them."""
+def kernels(device: str, work: Callable[[], object], steps: int) -> tuple[dict[str, float], dict[str, float]]:
+    """Profile ``steps`` steps.
+
+    Returns:
+        (milliseconds and number of kernels a step, and the launches that the host made for them; the kernels that took longest).
+    """
     if device != "cuda":
         work()
-        return {}
+        return {}, {}
     activities = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -69,8 +73,12 @@ def kernels(device: str, work: Callable[[], object], steps: int) -> dict[str, fl
         events = profile.events()
     on_card = [event for event in events if event.device_type == DeviceType.CUDA and not event.is_user_annotation]
     launched = sum(event.device_type == DeviceType.CPU and event.name.startswith(LAUNCHES) for event in events)
-    busy = sum(event.time_range.elapsed_us() for event in on_card) / 1000
-    return {"kernel_ms": busy / steps, "kernels": len(on_card) / steps, "launches": launched / steps}
+    times: dict[str, list[float]] = {}
+    for event in on_card:
+        times.setdefault(event.name, []).append(event.time_range.elapsed_us() / 1000)
+    longest = sorted(times.items(), key=lambda item: -sum(item[1]))[:TOP]
+    top = {f"{sum(each) / steps:.3f} ms in {len(each) / steps:.0f}: {name[:90]}": sum(each) / steps for name, each in longest}
+    return {"kernel_ms": sum(map(sum, times.values())) / steps, "kernels": len(on_card) / steps, "launches": launched / steps}, top
 
 
 class StepClock:
@@ -136,8 +144,8 @@ class StepClock:
             result = {"wall_ms": statistics.median(times), "gib": peak_gib(self.device)}
         return {**result, "captured": float(self.captured)}
 
-    def kernels(self, train: dict[str, Any]) -> dict[str, float]:
-        """What the card does in a step, and the launches of the host."""
+    def kernels(self, train: dict[str, Any]) -> tuple[dict[str, float], dict[str, float]]:
+        """What the card does in a step, and the launches of the host; see :func:`kernels`."""
         with self.epochs(train) as epoch:
             return kernels(self.device, epoch, self.steps_of_epoch)
 
@@ -145,14 +153,21 @@ class StepClock:
 def steps(
     results: Results, root: str, task: str, method: str, settings: dict[str, Any], variants: list[dict[str, Any]], device: str, small: bool
 ) -> None:
-    """Time a method's step under each of ``variants`` (settings of the block ``train``), and profile the first two."""
+    """Time a method's step under each of ``variants`` (settings of the block ``train``), and profile the first three."""
     keep_freed_memory()
     clock = StepClock(Path(root), task, method, settings, device, small)
-    jobs = [(clock.wall, "", train) for train in variants] + [(clock.kernels, " kernels", train) for train in variants[:2]]
-    for measure, what, train in jobs:
-        line = " ".join(map(str, train.values())) + what
+    for train in variants:
+        line = " ".join(map(str, train.values()))
         with results.job(line):
-            results.emit(line, **measure(train))
+            results.emit(line, **clock.wall(train))
+    top: dict[str, float] = {}
+    for train in variants[:3]:
+        line = " ".join(map(str, train.values()))
+        with results.job(f"{line} kernels"):
+            numbers, top = clock.kernels(train)
+            results.emit(f"{line} kernels", **numbers)
+    for name, milliseconds in top.items():
+        results.emit(f"{line} {name}", ms=milliseconds)
 
 
 def released(results: Results, device: str, small: bool) -> None:
@@ -178,18 +193,21 @@ def released(results: Results, device: str, small: bool) -> None:
     some(2)
     times = [some(1 if small else 4) for _ in range(1 if small else 8)]
     results.emit("float64", wall_ms=statistics.median(times), gib=peak_gib(device))
-    results.emit("float64 kernels", **kernels(device, lambda: some(4), 4))
+    results.emit("float64 kernels", **kernels(device, lambda: some(4), 4)[0])
 
 
-class Clock(tqdm):
-    """A progress bar that draws nothing and notes the time of every epoch's end."""
+class Clock(Bar):
+    """A progress bar that shows nothing and notes the time of every epoch's end."""
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
-        super().__init__(*arguments, **{**named, "disable": True})
+    def __init__(self, **named: Any) -> None:
+        super().__init__(**named)
         self.ends: list[float] = []
 
-    def update(self, n: float | None = 1) -> None:
+    def epoch(self, shown: str, line: str) -> None:
         self.ends.append(time.perf_counter())
+
+    def say(self, line: str) -> None:
+        print(line, flush=True)
 
 
 def cace_net(root: str, epochs: int, seeds: list[int], small: bool) -> RunInputs:
@@ -205,8 +223,8 @@ def epochs(results: Results, root: str, count: int, train: dict[str, Any], name:
     settings = train_settings(device, train)
     clocks: list[Clock] = []
 
-    def bar(*arguments: Any, **named: Any) -> Clock:
-        clocks.append(Clock(*arguments, **named))
+    def bar(**named: Any) -> Clock:
+        clocks.append(Clock(**named))
         return clocks[-1]
 
     with tempfile.TemporaryDirectory() as scratch:
@@ -231,7 +249,7 @@ def seeds(results: Results, root: str, count: int, train: dict[str, Any], number
     few = max(1, count // 5) if count < AVE_EPOCHS else 0
     walls = {}
     for length in filter(None, (few, count)):
-        with tempfile.TemporaryDirectory() as scratch, quiet():
+        with tempfile.TemporaryDirectory() as scratch:
             start = time.perf_counter()
             train_run(cace_net(root, length, list(range(number)), small), settings, Path(scratch), Path(scratch) / "live", number)
             walls[length] = time.perf_counter() - start
@@ -240,13 +258,6 @@ def seeds(results: Results, root: str, count: int, train: dict[str, Any], number
     results.emit(
         f"{number} seeds at once", epochs=count, epoch_s=each, measured_s=walls[count], fixed_s=walls[count] - each * count, whole_s=whole
     )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Draw no progress bars."""
-    with open(os.devnull, "w", encoding="utf-8") as nothing, contextlib.redirect_stderr(nothing):
-        yield
 
 
 def finetune(results: Results, precision: str, parts: int | None, device: str, small: bool) -> None:

@@ -11,7 +11,9 @@ from typing import Any
 def add(commands: Any) -> None:
     parser = commands.add_parser("predict", help="find the events of video files with a trained run")
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a video of at most an hour")
-    parser.add_argument("--run", required=True, metavar="RUN", help="a trained run of `runs` in params.yaml")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--run", metavar="RUN", help="a trained run of `runs` in params.yaml")
+    source.add_argument("--model", type=Path, metavar="MODEL", help="a file that `export` wrote; no project is needed")
     parser.add_argument("--seed", type=int, metavar="K", help="one of the run's seeds (default: the first)")
     parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="where to write a folder per file")
     parser.add_argument("--overlay", action="store_true", help="also write overlay.mp4: the film with attention and events drawn in")
@@ -19,6 +21,8 @@ def add(commands: Any) -> None:
 
 
 def predict(arguments: argparse.Namespace) -> None:
-    from pipeline.predict.answers import answer  # imports torch
+    from pipeline.predict import load_exported, load_run  # imports torch
+    from pipeline.predict.answers import answer
 
-    sys.exit(answer(arguments.files, arguments.run, arguments.seed, arguments.out, arguments.overlay))
+    load = load_run if arguments.run else load_exported
+    sys.exit(answer(arguments.files, load(arguments.run or arguments.model, arguments.seed), arguments.out, arguments.overlay))

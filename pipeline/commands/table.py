@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.project import elsewhere
 from pipeline.publish import write_text
 from pipeline.text import read_text
 
@@ -40,7 +41,7 @@ def results() -> str:
     """The table of the last report, and the changes in params.yaml since."""
     path = REPORT / "table.md"
     if not path.is_file():
-        raise PipelineError(f"{path} does not exist yet; `dvc repro` makes it")
+        raise PipelineError(elsewhere(Path.cwd()) or f"{path} does not exist yet; `dvc repro` makes it")
     from pipeline.today import news_since_report  # imports torch
 
     lines = [f"- {line}\n" for line in news_since_report(Path.cwd())]

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.project import elsewhere
 from pipeline.publish import write_text
 from pipeline.registry import suggest
 from pipeline.text import read_text
@@ -40,6 +41,8 @@ def find(suite: str) -> Path:
     for path in (SUITES / f"{suite}.yaml", Path(suite)):
         if path.is_file():
             return path
+    if not SUITES.is_dir() and (advice := elsewhere(Path.cwd())):
+        raise PipelineError(advice)
     raise PipelineError(f"no suite {suite!r}{suggest(suite, [path.stem for path in sorted(SUITES.glob('*.yaml'))])}")
 
 

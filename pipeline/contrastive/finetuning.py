@@ -158,4 +158,5 @@ def _sentence(state: FinetuningState, after: dict[str, float]) -> str:
         f"{name} recall@1 {state.before[key]:.1f} -> {after[key]:.1f} %"
         for name, key in (("visual to audio", "v2a/recall@1"), ("audio to visual", "a2v/recall@1"))
     )
-    return f"best of {len(state.history)} epochs: {state.best_epoch}; on validation {recalls}"
+    best = "none, the encoder stays as it was" if state.best_epoch < 0 else state.best_epoch
+    return f"best of {len(state.history)} epochs: {best}; on validation {recalls}"

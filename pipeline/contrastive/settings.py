@@ -16,15 +16,15 @@ class FinetuneSettings(Settings):
     Where the released code differs from the paper (Sec. 3.4, Eq. 9), ``variant`` decides; see :mod:`pipeline.contrastive.model`.
     """
 
-    visual: EncoderChoice
-    audio: EncoderChoice
-    variant: Literal["released", "paper"] = "released"
+    visual: EncoderChoice = Field(description="encoder to fine-tune")
+    audio: EncoderChoice = Field(description="encoder whose features, frozen, it is contrasted with")
+    variant: Literal["released", "paper"] = Field("released", description="paper: compares the features directly, without projections")
     width: int = Field(128, ge=1, le=65_536, description="of the space both modalities are projected to; `paper` projects nothing")
     standardize_audio: bool = Field(False, description="scale each audio feature to mean 0, deviation 1 over the training clips first")
     temperature: float = Field(0.2, ge=1e-3, le=1000, description="tau; the released value, the paper gives none")
     learnable_temperature: bool = Field(False, description="learn tau, starting there, never below 0.01")
 
-    seed: Seed = 0
+    seed: Seed = Field(0, description="of all random numbers")
     segments: int | None = Field(None, ge=1, description="segments of a clip in one step, drawn at random; null: all of them")
     frames_per_segment: int = Field(1, ge=1, description="random frames of each segment, at most as many as were decoded")
     draw: Literal["once", "every_epoch"] = Field("once", description="released: frames are drawn once for the whole training")
@@ -38,13 +38,13 @@ class FinetuneSettings(Settings):
     )
     gradient_cache: int | None = Field(None, ge=1, description="clips in memory at a time; the step is still that of the whole batch")
 
-    optimizer: Literal["sgd", "adamw"] = "sgd"
+    optimizer: Literal["sgd", "adamw"] = Field("sgd", description="of the encoder and the projections")
     learning_rate: float = Field(1e-3, gt=0, le=10, description="of the encoder")
     head_learning_rate: float | None = Field(None, gt=0, le=10, description="of projections and temperature; null: the encoder's")
     momentum: float = Field(0.9, ge=0, lt=1, description="of sgd")
-    weight_decay: float = Field(1e-4, ge=0, le=10)
+    weight_decay: float = Field(1e-4, ge=0, le=10, description="of the optimizer")
     clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
-    schedule: Literal["step", "cosine"] = "step"
+    schedule: Literal["step", "cosine"] = Field("step", description="fall of the learning rate: at `milestones`, or along a cosine")
     milestones: tuple[int, ...] = Field((15, 30), description="epochs of `step` at which the learning rate falls")
     decay: float = Field(0.1, gt=0, le=1, description="factor at each milestone")
     warmup_epochs: float = Field(0.0, ge=0, description="number of epochs over which the learning rate rises linearly")
@@ -58,7 +58,7 @@ class FinetuneSettings(Settings):
     )
     validate_every: int = Field(1, ge=1, description="epochs between validations; the last epoch is always validated")
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
     devices: int = Field(1, ge=1, le=1024, description="processes, one to a GPU")
     threads: int | None = Field(
         None, ge=1, le=1024, description="on the CPU; the weights' last bits depend on their number; null: torch's choice"

@@ -29,7 +29,10 @@ def read_folder(settings: DatasetSettings) -> Index:
         advice = "no such file; without labels, set dataset.annotations to the clips directory"
         raise InputProblems(str(settings.annotations), [advice])
     splits, events = dict[str, Split](), dict[str, list[Event]]()
-    for label in read_labels(settings.annotations, ClipNames(paths)):
+    labels, problems = read_labels(settings.annotations, ClipNames(paths))
+    if problems:
+        raise InputProblems(str(settings.annotations), problems)
+    for label in labels:
         splits[label.clip] = label.split or "none"
         events.setdefault(label.clip, []).extend([label.event] if label.event else [])
     health += count_lines("files without a label line", [clip for clip in paths if clip not in splits])

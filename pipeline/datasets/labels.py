@@ -1,8 +1,9 @@
 """Read labels of one's own films from a CSV file: one line per event, times in seconds.
 
 Columns: clip, label, onset and offset (or start and end) and, if wanted, split (train, val, test, none, negative) and modality (av, audio,
-visual; av when absent). ``clip`` is the film's path below its directory, or just its name, with or without its ending. A line without
-label, onset and offset is a film without an event; of the split negative, one that weak supervision alone trains on.
+visual; av when absent). Times are in seconds, or like 1:05.5. ``clip`` is the film's path below its directory, or just its name, with or
+without its ending. A line without label, onset and offset is a film without an event; of the split negative, one that weak supervision
+alone trains on.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from typing import get_args
 
 from pipeline.datasets.base import Event, Modality, Split
 from pipeline.datasets.tables import read_records
-from pipeline.errors import InputProblems
 
 SPELLINGS = {"start": "onset", "end": "offset"}
 
@@ -63,14 +63,17 @@ class ClipNames:
         raise ValueError(f"there is no clip {name!r} in the directory{f'; did you mean {near[0]!r}?' if near else ''}")
 
 
-def read_labels(path: Path, names: ClipNames, with_split: bool = True) -> list[Label]:
+def read_labels(path: Path, names: ClipNames, with_split: bool = True) -> tuple[list[Label], list[str]]:
     """Read the lines of a label CSV in their order.
 
     Args:
         with_split: every line must give its film's split; if False, the column may be absent or empty.
 
+    Returns:
+        The labels, and every malformed line as a problem.
+
     Raises:
-        InputProblems: every malformed line at once.
+        InputProblems: the file is not UTF-8.
     """
     problems: list[tuple[int, str]] = []
     labels: list[Label] = []
@@ -86,9 +89,7 @@ def read_labels(path: Path, names: ClipNames, with_split: bool = True) -> list[L
             labels.append(label)
         except ValueError as error:
             problems.append((line, str(error)))
-    if problems:
-        raise InputProblems(str(path), [f"line {line}: {problem}" for line, problem in problems])
-    return labels
+    return labels, [f"line {line}: {problem}" for line, problem in problems]
 
 
 def parse_record(record: dict[str, str], where: str, names: ClipNames) -> Label:
@@ -118,9 +119,21 @@ def make_event(label: str, onset: str | float, offset: str | float, modality: st
     if not label:
         raise ValueError("the label is empty")
     try:
-        start, end = float(onset), float(offset)
+        start, end = seconds_of(onset), seconds_of(offset)
     except ValueError:
-        raise ValueError(f"onset {onset!r} or offset {offset!r} is not a number") from None
+        raise ValueError(f"onset {onset!r} or offset {offset!r} is not a number of seconds, nor a time like 1:05.5") from None
     if not 0 <= start < end < math.inf:
         raise ValueError(f"the span {start:g}-{end:g} s does not begin at 0 s or later, and end after it begins")
     return Event(modality, label, start, end)  # type: ignore[arg-type]
+
+
+def seconds_of(time: str | float) -> float:
+    """Seconds of a time given as a number of them, or as minutes and seconds (1:05.5), or with hours before.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    *larger, seconds = str(time).strip().split(":")
+    if len(larger) > 2 or not all(part.isdecimal() for part in larger) or (larger and not 0 <= float(seconds) < 60):
+        raise ValueError(f"{time!r} is no time")
+    return sum(int(part) * 60**power for power, part in enumerate(reversed(larger), 1)) + float(seconds)

@@ -9,6 +9,7 @@ from abc import abstractmethod
 from typing import Any, ClassVar, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.errors import PipelineError
@@ -30,7 +31,7 @@ class PretrainedConfig(EncoderConfig):
     """
 
     places: ClassVar[frozenset[str]] = frozenset({"weights"})
-    weights: str = "pretrained"
+    weights: str = Field("pretrained", description="pretrained, finetuned/NAME, the path of a file, or none for random weights")
 
 
 class Encoder(nn.Module):

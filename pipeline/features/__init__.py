@@ -6,7 +6,7 @@ __all__ = ["encode"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``encode`` when it is first asked for: it brings torch along, which most of this package's users do not need."""
+    """Import ``encode`` when it is first asked for; it brings torch along."""
     if name == "encode":
         from pipeline.features.files import encode
 

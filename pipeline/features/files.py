@@ -1,4 +1,4 @@
-"""Features of film files without a data set: their windows, decoded and encoded as the stages do, joined end to end.
+"""Features of films without a data set: windows, decoded and encoded as the stages do, joined end to end.
 
 >>> from pipeline.features import encode
 >>> found = encode("film.mp4", visual="resnet50", audio="cnn14")  # doctest: +SKIP
@@ -193,7 +193,10 @@ class FileEncoder:
 
     @staticmethod
     def _verdict(film: _Film, all_valid: bool) -> tuple[str, str]:
-        """Status and reason of a film: its windows' worst. A film that ends inside its last window is not padded: the rest is cut off."""
+        """Status and reason of a film: its windows' worst.
+
+        A film that ends inside its last window is not padded: the rest is cut off.
+        """
         verdicts = [film.verdicts[job.clip] for job in film.jobs]
         lost = [verdict for verdict in verdicts if verdict["status"] not in GOOD]
         if lost:

@@ -1,4 +1,4 @@
-"""A directory of features of files: arrays as npy, HDF5 or parquet, a record of each file, and spec.json for all.
+"""A directory of features of films: npy, HDF5 or parquet, a record of each film, and one spec.json.
 
 A file FILM.mp4 leaves FILM_visual.npy and FILM_audio.npy, or FILM.h5, or FILM.parquet, and FILM.json: what it was made from, its status,
 and which segments are valid. The record is written first as ``unfinished`` and last as what it is, so an interrupted call is resumed, and
@@ -45,7 +45,7 @@ def _write_h5(path: Path, arrays: dict[str, np.ndarray]) -> None:
 
 
 def _write_parquet(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write one row a segment; features as lists of numbers, flattened from the shape in the column's metadata and in spec.json."""
+    """Write one row a segment, features as lists of numbers; spec.json has the shapes that these are flattened from."""
     columns = {name: pa.array(values) if values.ndim == 1 else _lists(values) for name, values in arrays.items()}
     pq.write_table(pa.table(columns), path)
 
@@ -63,7 +63,9 @@ FORMATS: dict[str, tuple[Writer, str, bool]] = {
 
 
 def encode_into(directory: Path, form: str, files: list[Path], how: Recipe) -> int:
-    """Encode files into a directory; report failures on stderr and carry on with the rest. Finished files are left as they are.
+    """Encode files into a directory; report failures on stderr and carry on with the rest.
+
+    Finished files are left as they are.
 
     Returns:
         Exit code: 0 if all files have all their features, 1 if some files or parts of a file have none, 2 if no file has any.
@@ -130,7 +132,7 @@ class FeatureFolder:
                 partial.write_text(sealed(spec, sort_keys=True), encoding="utf-8")
 
     def finished(self, name: str, path: Path) -> dict[str, Any] | None:
-        """Return the record of a film's finished features: made of the bytes at ``path``, and whole on the disk; else None."""
+        """Return the record of features that are made of the bytes at ``path`` and whole; else None."""
         record = self._record(name)
         files = record.get("files", {})
         try:
@@ -157,7 +159,9 @@ class FeatureFolder:
                 raise PipelineError(f"{self.directory / taken} exists and was not written by this command; move it")
 
     def write(self, name: str, found: FileFeatures) -> list[Path]:
-        """Write the features of a file and its record. A film without features has only a record, a missing file nothing.
+        """Write the features of a film and its record.
+
+        A film that cannot be decoded has only a record, a missing one nothing.
 
         Raises:
             PipelineError: as :meth:`check_free`.

@@ -53,7 +53,9 @@ def recipe(
     segment_seconds: float = 1.0,
     **stored: Any,
 ) -> Recipe:
-    """Return the recipe of two encoders, each a name, or a mapping with the key ``encoder`` and the encoder's own settings.
+    """Return the recipe of two encoders.
+
+    Each is a name, or a mapping with the key ``encoder`` and the encoder's own settings.
 
     Args:
         media: settings of the block ``media`` that differ from the defaults: frames_per_second, frame_size ...

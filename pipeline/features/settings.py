@@ -26,8 +26,8 @@ class EncoderChoice(Settings):
 class FeatureSet(Settings):
     """A visual and an audio encoder, and how their output is stored."""
 
-    visual: EncoderChoice
-    audio: EncoderChoice
+    visual: EncoderChoice = Field(description="encoder of the frames")
+    audio: EncoderChoice = Field(description="encoder of the sound")
     finetuned: str = Field(
         NOT_FINETUNED, description="entry of `finetune` that visual.weights names, or none; required in params.yaml: a DVC dependency"
     )
@@ -36,4 +36,4 @@ class FeatureSet(Settings):
         "float32", description="of the networks' arithmetic; tf32: faster on a GPU, float32 on a CPU; bfloat16: under autocast"
     )
     batch_size: int = Field(256, ge=1, le=65_536, description="most frames or segments in one pass of an encoder; on a CPU at most 4")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")

@@ -15,6 +15,8 @@ from pipeline.errors import InputProblems
 from pipeline.films.spans import Found, Span, file_name
 from pipeline.registry import suggest
 
+MILLISECONDS = "milliseconds"
+
 
 def read(path: Path, tier: str | None = None) -> Found:
     """Read the annotations of one file.
@@ -27,17 +29,21 @@ def read(path: Path, tier: str | None = None) -> Found:
     """
     try:
         root = ElementTree.fromstring(path.read_bytes())
-    except ElementTree.ParseError as error:
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the last two: an encoding that is not known, or not supported
         raise InputProblems(str(path), [f"not a whole ELAN file: {error}"]) from None
     if root.tag != "ANNOTATION_DOCUMENT":
         raise InputProblems(str(path), [f"not an ELAN file: its root is {root.tag}"])
+    units = next((part.get("TIME_UNITS", MILLISECONDS) for part in root.iter("HEADER")), MILLISECONDS)
+    if units != MILLISECONDS:
+        raise InputProblems(str(path), [f"its times are in {units}; save it by a later ELAN, which writes {MILLISECONDS}"])
     tiers = {part.get("TIER_ID", ""): part for part in root.iter("TIER")}
     if tier is not None and tier not in tiers:
         raise InputProblems(str(path), [f"there is no tier {tier!r}{suggest(tier, tiers)}"])
     linked = sorted(root.iter("MEDIA_DESCRIPTOR"), key=lambda part: not part.get("MIME_TYPE", "").startswith("video/"))  # pictures first
     media = linked[0] if linked else ElementTree.Element("MEDIA_DESCRIPTOR")
     film = unquote(file_name(media.get("MEDIA_URL", ""))) or path.stem
-    ahead = int(media.get("TIME_ORIGIN", 0))  # milliseconds of the film before time 0 of the annotations
+    origin = media.get("TIME_ORIGIN", "0")  # milliseconds of the film before time 0 of the annotations
+    ahead = int(origin) if origin.isdecimal() else 0
     times = {slot.get("TIME_SLOT_ID"): slot.get("TIME_VALUE") for slot in root.iter("TIME_SLOT")}
     found, timeless = Found([film]), 0
     for name, part in tiers.items():
@@ -53,6 +59,9 @@ def read(path: Path, tier: str | None = None) -> Found:
             onset, offset = (times[slot] for slot in slots)
             if onset is None or offset is None:
                 timeless += 1
+                continue
+            if not (onset.isdecimal() and offset.isdecimal()):
+                found.problems.append(f"{where}: {onset!r} or {offset!r} is no time in {MILLISECONDS}")
                 continue
             label = (annotation.findtext("ANNOTATION_VALUE") or "").strip() or name
             found.spans.append(Span(where, film, label, (int(onset) + ahead) / 1000, (int(offset) + ahead) / 1000))

@@ -102,7 +102,9 @@ def _of_file(path: Path, names: ClipNames, tier: str | None, problems: list[str]
     """The labels of one file; problems and notes go to the lists."""
     try:
         if path.suffix.lower() == ".csv" and not via.is_export(read_text(path)):
-            return read_labels(path, names, with_split=False)
+            of_table, faults = read_labels(path, names, with_split=False)
+            problems += [f"{path}: {fault}" for fault in faults]
+            return of_table
         read = via.read_export if path.suffix.lower() == ".csv" else READERS[path.suffix.lower()]
         spans = read(path, tier)
     except InputProblems as error:

@@ -70,7 +70,7 @@ def read_project(path: Path, tier: str | None = None) -> Found:
 
 def is_export(text: str) -> bool:
     """Whether a CSV file is VIA's: its header stands in a comment."""
-    return text.startswith("#") and HEADER in text
+    return any(line.startswith(HEADER) for line in text.splitlines())
 
 
 def read_export(path: Path, tier: str | None = None) -> Found:
@@ -82,7 +82,7 @@ def read_export(path: Path, tier: str | None = None) -> Found:
     found = Found()
     try:
         attributes = Attributes.of(json.loads(described))
-    except (ValueError, KeyError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise InputProblems(str(path), ["its line `# ATTRIBUTE = ` is damaged; export it again"]) from None
     if attributes.names:
         _check(path, tier, attributes)
@@ -115,7 +115,7 @@ def _add(found: Found, path: Path, marks: Iterable[Any], attributes: Attributes,
     others = 0
     for where, films, times, values in marks:
         label = attributes.label(values, tier) if isinstance(values, Mapping) else ""
-        if len(times) != 2 or (tier is not None and not label):
+        if not isinstance(times, list) or len(times) != 2 or (tier is not None and not label):
             others += 1
             continue
         found.spans += [Span(where, film, label, times[0], times[1]) for film in films]

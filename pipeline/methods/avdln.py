@@ -40,7 +40,7 @@ class AvdlnRecipe(Recipe):
 class AvdlnConfig(MethodConfig):
     """Defaults: the released network."""
 
-    hidden: int = Field(128, ge=1)
+    hidden: int = Field(128, ge=1, description="width between the two linear maps of each modality")
     width: int = Field(64, ge=1, description="of the shared embedding space")
     slope: float = Field(0.3, ge=0, lt=1, description="of the leaky ReLU")
     margin: float = Field(2.0, gt=0, description="distance beyond which background segments have no loss")

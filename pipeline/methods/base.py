@@ -38,12 +38,12 @@ LARGEST_RATE = 10.0  # learning rate; above it every optimizer overflows float32
 class Recipe(Settings):
     """Training settings; each method sets its paper's values as defaults."""
 
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    learning_rate: float = Field(1e-3, gt=0)
-    weight_decay: float = Field(0.0, ge=0, le=10)
-    batch_size: int = Field(64, ge=1)
-    epochs: int = Field(100, ge=1)
-    milestones: tuple[int, ...] = ()
+    optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="rule of the steps")
+    learning_rate: float = Field(1e-3, gt=0, description="at the start, at most 10")
+    weight_decay: float = Field(0.0, ge=0, le=10, description="of the optimizer")
+    batch_size: int = Field(64, ge=1, description="clips in a step")
+    epochs: int = Field(100, ge=1, description="passes over the training split")
+    milestones: tuple[int, ...] = Field((), description="epochs after which the learning rate falls by `decay`")
     decay: float = Field(0.5, gt=0, le=1, description="factor on the learning rate at each milestone epoch")
     iteration_milestones: tuple[int, ...] = Field((), description="milestones counted in optimizer steps")
     iteration_decay: float = Field(0.1, gt=0, le=1, description="factor at each iteration milestone")
@@ -64,7 +64,7 @@ class MethodConfig(Settings):
 
     largest_integer: ClassVar[int] = 2**16  # widths, heads, segments: a square matrix of this size takes 16 GiB
 
-    recipe: Recipe = Recipe()
+    recipe: Recipe = Field(Recipe(), description="settings of the training")
 
     @property
     def training_labels(self) -> Labels:

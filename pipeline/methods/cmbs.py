@@ -63,7 +63,7 @@ class CmbsConfig(SuppressionConfig):
 
     gate_loss: GateLoss = Field("corrected", description="full supervision only")
     video_loss: Literal["cross_entropy", "soft_margin"] = Field("cross_entropy", description="weak supervision; soft_margin: as released")
-    weak_evaluation: Literal["corrected", "published"] = "corrected"
+    weak_evaluation: Literal["corrected", "published"] = Field("corrected", description="weak supervision; published: as released")
     interaction_heads: int = Field(4, ge=1, description="weak supervision: 2")
     attention_dropout: float = Field(0.2, ge=0, lt=1, description="on the spatial self-attention's result")
 

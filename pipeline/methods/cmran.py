@@ -57,7 +57,7 @@ class CmranConfig(SupervisionConfig):
     width: int = Field(256, ge=1, description="d, in the relations and in the attention's hidden layers")
     heads: int = Field(4, ge=1, description="of the relations")
     interaction_heads: int = Field(4, ge=1, description="weak supervision: 2")
-    feedforward: int = Field(2048, ge=1)
+    feedforward: int = Field(2048, ge=1, description="hidden width in the relation blocks")
     input_dropout: float = Field(0.2, ge=0, lt=1, description="on projected positions")
     dropout: float = Field(0.1, ge=0, lt=1, description="in the relation and interaction blocks")
     recipe: CmranRecipe = CmranRecipe()

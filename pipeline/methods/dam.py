@@ -49,8 +49,8 @@ class DamConfig(MethodConfig):
     """All settings are our choice."""
 
     width: int = Field(128, ge=1, description="of local features and of the event vector")
-    heads: int = Field(4, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    heads: int = Field(4, ge=1, description="of the attention")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the attention blocks")
     recipe: DamRecipe = DamRecipe()
 
     @model_validator(mode="after")

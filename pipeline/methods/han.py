@@ -41,9 +41,9 @@ class HanRecipe(Recipe):
 class HanConfig(ParsingConfig):
     """Defaults: the paper's network."""
 
-    width: int = Field(512, ge=1)
-    feedforward: int = Field(512, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    width: int = Field(512, ge=1, description="of both modalities' features in the attention")
+    feedforward: int = Field(512, ge=1, description="hidden width in the attention blocks")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the attention blocks")
     audio_share: float = Field(1.0, ge=0, le=1, description="weight of the label in the audio target; the rest is 1/2")
     visual_share: float = Field(0.9, ge=0, le=1, description="likewise in the visual target")
     segment_threshold: float = Field(0.5, ge=0, le=1, description="a class is active in a segment from this probability on")

@@ -43,9 +43,9 @@ class JomoldRecipe(Recipe):
 class JomoldConfig(DenoisingConfig):
     """Defaults: the paper's network."""
 
-    width: int = Field(512, ge=1)
-    feedforward: int = Field(512, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    width: int = Field(512, ge=1, description="of both modalities' features in the attention")
+    feedforward: int = Field(512, ge=1, description="hidden width in the attention blocks")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the attention blocks")
     visual_dropout: float = Field(0.5, ge=0, lt=1, description="of the visual stream before pooling")
     audio_weight: float = Field(2.0, ge=0, description="of the audio loss; all other losses have weight 1")
     cross_attention: bool = Field(True, description="across the modalities, in training and inference")

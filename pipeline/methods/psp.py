@@ -65,7 +65,7 @@ class PspConfig(SupervisionConfig):
     input_width: int = Field(128, ge=1, description="input width of the BiLSTMs; weak supervision: of the visual one")
     input_hidden: int = Field(256, ge=1, description="between the two linear maps of each modality (full supervision)")
     recurrent_width: int = Field(128, ge=1, description="width of one direction of each BiLSTM")
-    classifier_width: int = Field(64, ge=1)
+    classifier_width: int = Field(64, ge=1, description="hidden width of the classifier")
     dropout: float = Field(0.1, ge=0, lt=1, description="in the propagation")
     recipe: PspRecipe = PspRecipe()
 

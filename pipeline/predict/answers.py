@@ -13,7 +13,7 @@ from pipeline.disk import disk_fault, name_place
 from pipeline.errors import PipelineError
 from pipeline.predict.outputs import FILES, write_overlay, write_prediction
 from pipeline.predict.prediction import Prediction
-from pipeline.predict.predictor import Predictor, load_run
+from pipeline.predict.predictor import Predictor
 from pipeline.publish import check_replaceable, replace
 from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
@@ -23,16 +23,12 @@ from pipeline.text import distinct_names, printable
 ALL, SOME, NONE = 0, 1, 2  # exit codes: how many of the files were predicted completely
 
 
-def answer(files: list[Path], run_name: str, seed: int | None, out: Path, overlay: bool) -> int:
+def answer(files: list[Path], predictor: Predictor, out: Path, overlay: bool) -> int:
     """Predict every file; report failures on stderr and carry on with the rest.
 
     Returns:
         Exit code: 0 if all files were predicted completely, 1 if some files or parts of a file were not, 2 if none was predicted.
-
-    Raises:
-        PipelineError: the run cannot predict at all; no file was read.
     """
-    predictor = load_run(run_name, seed)
     whole = answered = 0
     for path, name in zip(files, distinct_names(files), strict=True):
         directory = out / name

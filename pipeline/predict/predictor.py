@@ -14,28 +14,25 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline import config
 from pipeline.batch import Batch
 from pipeline.cache import Cache
-from pipeline.devices import choose_device
+from pipeline.devices import choose_device, use_precision
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.clip_encoder import KIND
 from pipeline.features.extraction import Extraction
 from pipeline.features.recipes import spec_differences
 from pipeline.media.job import Job
 from pipeline.media.survey import Survey, survey
-from pipeline.media.windowing import Windowing
 from pipeline.media.windows import Decoded, decode_windows, segments_inside
+from pipeline.predict.exported import of_file
 from pipeline.predict.prediction import Prediction, WindowReport
+from pipeline.predict.source import Source, of_project
 from pipeline.report import preview
 from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
 from pipeline.tasks import TASKS, tracks
 from pipeline.text import printable
-from pipeline.training.trained import load_seed, trained_seeds, weights_path
 
-PARAMS = Path("params.yaml")
-RUNS = Path("models/runs")
 LONGEST_SECONDS = 3600.0
 MOST_PICTURES = 60  # in the preview of one file
 
@@ -75,35 +72,36 @@ def load_run(run: str, seed: int | None = None) -> Predictor:
         InputProblems: today's settings would make other features; every setting that differs.
         PipelineError: the run was never trained, its task finds no events in files, or an encoder's weights are missing; with advice.
     """
-    return Predictor(run, seed)
+    return Predictor(of_project(run, seed))
+
+
+def load_exported(path: str | os.PathLike[str], seed: int | None = None) -> Predictor:
+    """Load a run from the file that ``python -m pipeline export`` wrote; no project is needed.
+
+    Args:
+        seed: one of the seeds in it; None: the first.
+
+    Raises:
+        PipelineError: the file is not such a file, is damaged or of a later version, or an encoder's published weights are missing here.
+    """
+    return Predictor(of_file(Path(path), seed))
 
 
 class Predictor:
-    """One seed of a trained run, loaded once for any number of files; made by :func:`load_run`."""
+    """One seed of a trained run, loaded once for any number of files; made by :func:`load_run` or :func:`load_exported`."""
 
-    def __init__(self, run: str, seed: int | None = None) -> None:
-        params = config.load(PARAMS)
-        seeds = config.pick(params.runs, run, "run").seeds
-        self.run, self.seed = run, seeds[0] if seed is None else seed
-        check_trained(run, self.seed)
-        self.method, self.facts = load_seed(RUNS / run, self.seed)
+    def __init__(self, source: Source) -> None:
+        self.source, self.run, self.seed = source, source.run, source.seed
+        self.method, self.facts, self.media, self.windowing = source.method, source.facts, source.media, source.windowing
         self.task = TASKS.get(self.facts["task"])
-        if not self.task.has_tracks:
-            raise PipelineError(f"run {run!r} is of the task {self.facts['task']!r}, which finds no events in a file; choose another run")
-        self.device = choose_device(params.train.device)
-        self.dtype = torch.float64 if params.train.precision == "64-true" else torch.float32
+        self.device = choose_device(source.train.device)
+        use_precision(self.device, source.train.precision)
+        self.dtype = torch.float64 if source.train.precision == "64-true" else torch.float32
         self.method.to(device=self.device, dtype=self.dtype)
-        self.media = params.media
-        self.windowing = Windowing(params.dataset.segments, params.dataset.segment_seconds)
         # A cache of its own, removed with the predictor, because an hour of decoded video must not stay in the user's cache.
-        if not self.facts.get("feature_spec", {}).get("encoders"):
-            raise PipelineError(
-                f"run {run!r}: {RUNS / run} does not record the encoders of its features (they were imported, or an earlier version"
-                " trained the run), so a new file cannot be encoded; train it on extracted features"
-            )
         self._scratch = Scratch("avel-predict-")
         self.cache, self._jobs = Cache(self._scratch.path), dict[str, Job]()
-        self._extraction = Extraction(config.pick(params.features, self.facts["features"], "feature set"), self._jobs, self.cache)
+        self._extraction = Extraction(source.features, self._jobs, self.cache)
         self._check_features()
 
     def predict(self, path: str | os.PathLike[str], track: Callable[[int, int], None] = lambda done, total: None) -> Prediction:
@@ -139,8 +137,7 @@ class Predictor:
         with torch.no_grad():
             scores = self.method.predict(batch.to(self.device)).to("cpu")
         if not scores.finite(batch.mask).all():
-            weights = weights_path(RUNS / self.run, self.seed)
-            raise PipelineError(f"{weights}: its scores of the window at {job.start:g} s are not finite; train the run again")
+            raise PipelineError(f"{self.source.weights}: its scores of the window at {job.start:g} s are not finite; train the run again")
         attention = self.task.attention(scores)
         shown = preview.preview(*window.arrays(), windowing.segments, every, window.number * windowing.segments)
         return Answer(
@@ -208,19 +205,6 @@ class Predictor:
         now = json.loads(json.dumps(self._extraction.plan.spec(any_job)))
         if problems := spec_differences(self.facts["feature_spec"], now, "in training"):
             raise InputProblems(f"run {self.run!r} was trained with other settings; restore these, or run `dvc repro`", problems)
-
-
-def check_trained(run: str, seed: int) -> None:
-    """Check that a seed of a run is trained.
-
-    Raises:
-        PipelineError: the run, or this seed of it, has no weights in models/runs.
-    """
-    seeds = trained_seeds(RUNS / run)
-    if not seeds:
-        raise PipelineError(f"run {run!r} was never trained: there is no {RUNS / run}; run `dvc repro evaluate@{run}` (or `dvc pull`)")
-    if seed not in seeds:
-        raise PipelineError(f"run {run!r} has no seed {seed}; trained seeds: {', '.join(map(str, seeds))}")
 
 
 def check_file(path: Path, found: Survey) -> None:

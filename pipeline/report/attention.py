@@ -105,7 +105,9 @@ def strip(
         axes.text(0.5, -0.03, caption, transform=axes.transAxes, ha="center", va="top", fontsize=8)
     scale = figure.add_axes((0.1 / across + 0.25, 0.36 / total, 0.5, 0.09 / total))
     bar = figure.colorbar(ScalarMappable(Normalize(1, top), COLOURS), cax=scale, orientation="horizontal")
-    bar.set_label("attention, in even shares", fontsize=8, labelpad=1)
+    height, width = pictures.shape[1:3]
+    cropped = visible_share(transform, height, width) != (1.0, 1.0)
+    bar.set_label(f"attention, in even shares{'; dark edges: cropped away, never seen' if cropped else ''}", fontsize=8, labelpad=1)
     bar.ax.tick_params(labelsize=7, length=2, pad=1)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 from ruamel.yaml import YAML
@@ -19,12 +20,17 @@ PATH = Path(__file__).with_name("published.yaml")
 
 
 class Paper(Settings):
-    """A paper; ``protocol``: how it chose and averaged the numbers it prints."""
+    """A paper.
+
+    protocol: how it chose and averaged the numbers it prints.
+    epoch: the split that chose its epoch, if not validation.
+    """
 
     name: str
     title: str
     venue: str
     protocol: str
+    epoch: Literal["test"] | None = None
 
 
 class PrintedRow(Settings):
@@ -99,6 +105,11 @@ class Published:
     def numbers(self) -> dict[str, float]:
         """Printed value by our name of the metric."""
         return {metric: value for metric, value in zip(self.table.columns, self.row.values, strict=True) if value is not None}
+
+    @property
+    def chosen_on_test(self) -> bool:
+        """Whether the printed numbers are of the epoch that was best on test; unknown of methods that a paper quotes."""
+        return self.paper.epoch == "test" and not self.row.cites
 
     def value(self, metric: str) -> float | None:
         return self.numbers.get(metric)

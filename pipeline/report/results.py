@@ -207,6 +207,13 @@ def lines_of_test(result: RunResult) -> pd.DataFrame:
     return read_table(result.directory / "predictions.parquet", columns=columns, filters=[("split", "==", "test")])
 
 
+def clips_of_test(result: RunResult) -> int:
+    """Count the clips that the test scores are of."""
+    assert result.directory is not None
+    table = read_table(result.directory / "predictions.parquet", columns=["clip"], filters=[("split", "==", "test")])
+    return int(table["clip"].nunique())
+
+
 def validation_curves(results: list[RunResult]) -> pd.DataFrame:
     """The headline metric on validation, mean over seeds; columns: run, epoch, value."""
     frames = []

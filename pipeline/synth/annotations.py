@@ -7,6 +7,8 @@ from pathlib import Path
 
 from pipeline.synth.plan import CATEGORIES, SECONDS, SPLITS, ClipPlan
 
+FILES = ("categories.txt", "Annotations.txt", "spans.csv", *(f"{split}{end}" for split in SPLITS for end in ("Set.txt", ".csv")),
+         "eval_audio.csv", "eval_visual.csv")  # fmt: skip
 _AVE_HEADER = "Category&VideoID&Quality&StartTime&EndTime"
 
 

@@ -22,7 +22,7 @@ from pipeline.tables import write_table
 from pipeline.tasks import Task
 from pipeline.training.data import SplitData
 from pipeline.training.memory import explaining_memory
-from pipeline.training.placement import feature_bytes, fits, memory_settings, placed
+from pipeline.training.placement import may_be_resident, memory_settings, placed
 from pipeline.training.predictions import not_finite_clips, predictions
 from pipeline.training.run import RunInputs
 from pipeline.training.settings import TrainSettings
@@ -42,7 +42,7 @@ def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, direc
     use_precision(device, settings.precision)
     dtype = torch.float64 if settings.precision == "64-true" else torch.float32
     splits = {name: inputs.split(name) for name in ("val", "test")}
-    resident = fits(feature_bytes(splits), device, settings.resident_gb)
+    resident = may_be_resident(inputs.name, splits, device, settings)
     to_lower = memory_settings(inputs, splits, resident)
     with explaining_memory(inputs.name, device, to_lower):
         there = placed(splits, device, resident)

@@ -37,10 +37,18 @@ def feature_bytes(splits: Mapping[str, SplitData]) -> int:
     return sum(data.stored.bytes for data in splits.values())
 
 
-def fits(size: int, device: torch.device, resident_gb: float | None, copies: int = 1) -> bool:
-    """Whether features of this size, in so many copies, may be in the device's memory."""
-    limit = SHARE * free_memory(device) if resident_gb is None else resident_gb * GB
-    return size * copies <= limit
+def may_be_resident(name: str, splits: Splits, device: torch.device, settings: TrainSettings, copies: int = 1) -> bool:
+    """Whether so many copies of the splits' features may be in the device's memory; a line says so if not."""
+    limit = SHARE * free_memory(device) if settings.resident_gb is None else settings.resident_gb * GB
+    size = copies * feature_bytes(splits)
+    if size > limit:
+        times = f" in {copies} copies" if copies > 1 else ""
+        print(
+            f"{name}: features are read from disk batch by batch: they take {size / GB:.3g} GB{times}, and {limit / GB:.3g} GB may be in"
+            " memory (train.resident_gb)",
+            flush=True,
+        )
+    return size <= limit
 
 
 def memory_settings(inputs: RunInputs, splits: Splits, resident: bool, at_once: int = 1) -> list[str]:

@@ -12,7 +12,7 @@ from pipeline.settings import LARGEST_SEED, Seed, Settings
 class TrainSettings(Settings):
     """Settings that all runs share; learning rate, epochs and the like are in a method's ``recipe``."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
     threads: int | None = Field(
         None,
         ge=1,
@@ -56,9 +56,9 @@ class TrainSettings(Settings):
 class Run(Settings):
     """One run of the results table: a task, a method on a feature set, trained once per seed."""
 
-    task: str
-    method: str
-    features: str
+    task: str = Field(description="avel: localization; cml: cross-modality localization; avvp: parsing")
+    method: str = Field(description="a registered method with a block in `methods`")
+    features: str = Field(description="entry of `features` or `imports`")
     seeds: list[Seed] = Field([0, 1, 2], min_length=1, max_length=1000, description="whole numbers, each once")
     overrides: dict[str, Any] = Field({}, description="settings that differ from the method's own block, nested as there")
 

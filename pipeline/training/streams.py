@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from typing import Protocol
 
 import numpy as np
@@ -81,6 +82,11 @@ class Stored:
         """Read one stream of all rows, on the CPU."""
         return torch.from_numpy(self.store.read_entries(stream, self.entries))
 
+    def verify(self) -> None:
+        """Compare the checksums of the files that hold these features, once in the life of the store."""
+        for stream in self.streams:
+            self.store.verify(stream, self.entries)
+
     def resident(self) -> Resident:
         """Load all rows onto the device; for a GPU, the host holds no more than a few chunks of them."""
         if self.device.type == "cpu":
@@ -92,11 +98,12 @@ class Stored:
             for stream, values in chunk.streams.items():
                 whole[stream][done : done + len(values)].copy_(values)
             done += len(chunk.rows)
+        torch.cuda.synchronize(self.device)
+        torch.cuda.empty_cache()  # the memory of the chunks, which only the stream that copies could use again
         return Resident(whole)
 
     def chunks(self, rows: Iterable[Tensor]) -> Iterator[Chunk]:
-        for stream in self.streams:
-            self.store.verify(stream, self.entries)
+        self.verify()
         if self.device.type == "cpu":
             for part, values in self._read_ahead(rows, self._memory):
                 yield Chunk(part, part, values)
@@ -122,7 +129,7 @@ class Stored:
     def _copy_ahead(self, rows: Iterable[Tensor]) -> Iterator[Chunk]:
         """Send each chunk to the GPU while the step before it runs."""
         pinned = Pinned(lambda count: {stream: values.pin_memory() for stream, values in self._memory(count).items()})
-        copying = torch.cuda.Stream(self.device)
+        copying = _copy_stream(self.device)
         on_its_way: tuple[Chunk, torch.cuda.Event] | None = None
         for part, host in self._read_ahead(rows, pinned.take):
             with torch.cuda.stream(copying):
@@ -173,6 +180,12 @@ class Pinned:
 
     def give_back(self, memory: Streams, copied: torch.cuda.Event) -> None:
         self.free.append((memory, copied))
+
+
+@cache
+def _copy_stream(device: torch.device) -> torch.cuda.Stream:
+    """One stream per process: memory that was allocated on it is used again for later chunks."""
+    return torch.cuda.Stream(device)
 
 
 def sent(rows: Tensor, device: torch.device) -> Tensor:

@@ -23,7 +23,7 @@ from pipeline.training.data import SplitData
 from pipeline.training.live import check_loggers
 from pipeline.training.loop import Trainer, TrainingState
 from pipeline.training.memory import explaining_memory, keep_freed_memory
-from pipeline.training.placement import SharedFeatures, Splits, feature_bytes, fits, memory_settings, placed, training_splits
+from pipeline.training.placement import SharedFeatures, Splits, may_be_resident, memory_settings, placed, training_splits
 from pipeline.training.progress import Bar
 from pipeline.training.run import RunInputs
 from pipeline.training.seeds import train_side_by_side
@@ -68,11 +68,11 @@ def features_for_seeds(inputs: RunInputs, settings: TrainSettings, at_once: int)
         they do not, all read from disk batch by batch, and share the system's cache of files.
     """
     splits, device = training_splits(inputs, settings), choose_device(settings.device)
-    size = feature_bytes(splits)
-    if device.type == "cpu":
-        return fits(size, device, settings.resident_gb, copies=at_once)
-    if not fits(size, device, settings.resident_gb):
-        return False
+    resident = may_be_resident(inputs.name, splits, device, settings, copies=1 if device.type == "cuda" else at_once)
+    if device.type == "cpu" or not resident:
+        for data in splits.values():
+            data.stored.verify()  # once here, and not by every process
+        return resident
     with explaining_memory(inputs.name, device, memory_settings(inputs, splits, True, at_once)):
         return SharedFeatures(placed(splits, device, resident=True))
 
@@ -119,7 +119,7 @@ class RunTraining:
         use_precision(device, settings.precision)
         fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.of_fabric)
         splits = training_splits(inputs, settings)
-        resident = fits(feature_bytes(splits), device, settings.resident_gb) if features is None else bool(features)
+        resident = may_be_resident(inputs.name, splits, device, settings) if features is None else bool(features)
         to_lower = memory_settings(inputs, splits, resident, at_once)
         with explaining_memory(inputs.name, device, to_lower):
             there = features.placed(splits, device) if isinstance(features, SharedFeatures) else placed(splits, device, resident)

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import signal
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from torch import multiprocessing
 
 from pipeline import epochs
-from pipeline.contrastive import batches, data, trainer
+from pipeline.contrastive import batches, data, finetuning, trainer
 from pipeline.contrastive.finetuning import finetuned_on
 from pipeline.contrastive.schedule import learning_rate_factor
 from pipeline.contrastive.settings import FinetuneSettings
@@ -294,17 +295,34 @@ def test_weights_made_infinite_by_a_step_are_not_published(world, tmp_path, monk
     assert not list((tmp_path / "a").glob("encoder.safetensors"))
 
 
-@pytest.mark.parametrize("last", [None, 1])
+LAST = (None, 1)  # trained blocks: all; one, behind frozen maps
+
+
+def work_of_each(fabric, job, directory):
+    """What a process does for a fine-tuning, for each of :data:`LAST`."""
+    for last in LAST:
+        (directory / str(last)).mkdir(exist_ok=True)
+        settings = job.settings.model_copy(update={"train_last": last})
+        answer = finetuning._work(fabric, replace(job, settings=settings), directory / str(last))
+    return answer
+
+
 @pytest.mark.fault(35)
-def test_two_processes_train_the_same_weights_as_one(world, tmp_path, last):
-    world.run(tmp_path / "one", epochs=1, train_last=last)
-    world.run(tmp_path / "two", epochs=1, train_last=last, devices=2)
-    for name in ("encoder", "heads"):
-        one, two = (load_file(tmp_path / number / f"{name}.safetensors") for number in ("one", "two"))
-        for key, value in one.items():
-            torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-5, msg=f"{name} {key}")
-    losses = [pd.read_csv(tmp_path / number / "curve.csv")["train/loss"] for number in ("one", "two")]
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+def test_two_processes_train_the_same_weights_as_one(world, tmp_path, monkeypatch):
+    for last in LAST:
+        world.run(tmp_path / f"one/{last}", epochs=1, train_last=last)
+    monkeypatch.setattr(finetuning, "_work", work_of_each)  # in this process; those that it starts have their own
+    (tmp_path / "two").mkdir()
+    world.finetuning(epochs=1, devices=2).run(tmp_path / "two")
+    for last in LAST:
+        for name in ("encoder", "heads"):
+            one, two = (load_file(tmp_path / number / f"{last}/{name}.safetensors") for number in ("one", "two"))
+            for key, value in one.items():
+                torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-5, msg=f"{last}: {name} {key}")
+        losses = [pd.read_csv(tmp_path / number / f"{last}/curve.csv")["train/loss"] for number in ("one", "two")]
+        np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
+    trained = [load_file(tmp_path / f"one/{last}/encoder.safetensors") for last in LAST]
+    assert any(not torch.equal(value, trained[1][key]) for key, value in trained[0].items())
 
 
 @pytest.mark.processor
@@ -371,3 +389,10 @@ def test_the_fingerprint_covers_all_code_that_determines_the_weights_and_no_othe
     first = world.finetuning().fingerprint()
     edited(path)
     assert (world.finetuning().fingerprint() != first) == counts
+
+
+def test_a_fine_tuning_that_gained_nothing_says_so():
+    metrics = {"v2a/recall@1": 50.0, "a2v/recall@1": 40.0}
+    state = trainer.FinetuningState(best={}, best_epoch=-1, before=metrics, history=[{"epoch": 0}, {"epoch": 1}])
+    assert says(finetuning._sentence(state, metrics), "2 epochs: none", "50.0 -> 50.0")
+    assert says(finetuning._sentence(replace(state, best_epoch=1), metrics), "2 epochs: 1", "50.0 -> 50.0")

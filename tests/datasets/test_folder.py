@@ -1,6 +1,7 @@
 import pytest
 
 from pipeline.datasets import DatasetSettings, build_index
+from pipeline.datasets.labels import seconds_of
 from pipeline.errors import InputProblems, PipelineError
 from tests.wording import each_says, one_says, says
 
@@ -124,3 +125,14 @@ def test_what_the_splits_lack_is_said_before_training(clips, tmp_path):
     assert one_says(health, "no clip", "split val")
     assert one_says(health, "without a training clip", ": 1 (Cat)")
     assert one_says(health, "without a test clip", ": 1 (Cow)")
+
+
+@pytest.mark.parametrize(("time", "seconds"), [("5", 5), (" 1:05.5 ", 65.5), ("2:00:01", 7201), ("0:59", 59), (3.5, 3.5)])
+def test_times_are_seconds_or_clock_times(time, seconds):
+    assert seconds_of(time) == seconds
+
+
+@pytest.mark.parametrize("time", ["1:60", "1:-5", "a:05", "1:2:3:4", "", ":5", "0,5", "1:nan"])
+def test_what_is_no_time_is_refused(time):
+    with pytest.raises(ValueError, match=r"time|float"):
+        seconds_of(time)

@@ -34,10 +34,10 @@ def test_one_more_clip_is_decoded_and_encoded_alone(project):
     params = copy.deepcopy(TINY)
     params["synth"]["tiny"]["train_clips"] += 1
     project.write_params(params)
-    ran, output = project.repro("extract")
-    assert ran == {"plan", "synthesize@tiny", "index", "decode", "extract@first", "extract@second"}
+    ran, output = project.repro("extract@first")
+    assert ran == {"plan", "synthesize@tiny", "index", "decode", "extract@first"}
     assert f"decode: 1 of {CLIPS + 1} clips decoded now" in output
-    assert output.count(f"{CLIPS + 1} clips stored, 1 encoded") == 2
+    assert f"{CLIPS + 1} clips stored, 1 encoded" in output
 
 
 @pytest.mark.fault(18)
@@ -57,7 +57,8 @@ def test_a_faulty_params_file_stops_before_any_work(project):
 def test_experiments_compare_readably(project):
     project.run("git", "add", "-A")
     project.run("git", "commit", "-q", "--allow-empty", "-m", "results")
-    project.run("dvc", "exp", "run", "--name", "less", "-S", "methods.cace_net.lambda_contrast=0.4")
+    output = project.run("dvc", "exp", "run", "--name", "less", "-S", "methods.cace_net.lambda_contrast=0.4")
+    assert set(re.findall("Running stage '(.*)'", output)) == {"plan", "train@cace_first", "evaluate@cace_first", "report"}
     lines = list(csv.DictReader(io.StringIO(project.run("dvc", "exp", "show", "--csv", "--only-changed"))))
     by_name = {line["Experiment"]: line for line in lines}
     assert float(by_name["less"]["methods.cace_net.lambda_contrast"]) == 0.4

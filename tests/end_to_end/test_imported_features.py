@@ -95,8 +95,9 @@ with publishing(Path({str(tmp_path / "torn")!r}), resume=importing.fingerprint()
     files = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
     shards = sum(name.endswith(".npy") for name in files)
     assert shards > 20
-    project.kill_when(lambda: len(list(tmp_path.glob(".torn.*/*.npy"))) >= 5, "python", "-c", script, "0.05")
+    (project.root / "slowly.py").write_text(script, encoding="utf-8")
+    project.kill_when(lambda: len(list(tmp_path.glob(".torn.*/*.npy"))) >= 5, "python", "-m", "slowly", "0.05")
     assert not (tmp_path / "torn").exists()
     kept = len(list(tmp_path.glob(".torn.*/*.npy")))
-    assert project.run("python", "-c", script, "0").count("shard") == shards - kept
+    assert project.run("python", "-m", "slowly", "0").count("shard") == shards - kept
     assert {path.name: path.read_bytes() for path in (tmp_path / "torn").iterdir()} == files

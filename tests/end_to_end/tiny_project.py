@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import os
@@ -64,10 +65,10 @@ class Project:
     """A working copy, its own cache, and the commands a user types; one that stands in ``root`` already is taken as it is.
 
     Args:
-        programs: `python` and `dvc` as :mod:`warm` makes them, which commands get; None: real interpreters.
+        programs: `python` and `dvc` as :mod:`warm` makes them, which commands get.
     """
 
-    def __init__(self, root: Path, repository: Path, programs: Path | None = None) -> None:
+    def __init__(self, root: Path, repository: Path, programs: Path) -> None:
         self.root, self.repository, self.programs = root / "project", repository, programs
         if not self.root.exists():
             self.root.mkdir(parents=True)
@@ -76,8 +77,8 @@ class Project:
                 copy = shutil.copytree if source.is_dir() else shutil.copy2
                 copy(source, self.root / part, **({"ignore": leave_out} if source.is_dir() else {}))
         self.cache = root / "cache"
-        threads = {"OMP_NUM_THREADS": "1", "AVEL_CACHE": str(self.cache)}
-        self.environment = {**os.environ, **threads, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        settings = {"OMP_NUM_THREADS": "1", "AVEL_CACHE": str(self.cache), "PYTHONDONTWRITEBYTECODE": ""}  # each stage is a new process
+        self.environment = {**os.environ, **settings, "PATH": f"{programs}:{Path(sys.executable).parent}:{os.environ['PATH']}"}
         self.environment |= {f"GIT_{who}_{what}": "test@test" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
 
     def copy_to(self, root: Path) -> Project:
@@ -91,9 +92,8 @@ class Project:
 
     def run(self, *command: str, code: int | None = 0) -> str:
         """Output of a command, stdout and stderr together."""
-        path = self.environment["PATH"] if self.programs is None else f"{self.programs}:{self.environment['PATH']}"
         streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
-        done = subprocess.run(command, cwd=self.root, env={**self.environment, "PATH": path}, check=False, **streams)
+        done = subprocess.run(command, cwd=self.root, env=self.environment, check=False, **streams)
         assert code is None or done.returncode == code, done.stdout
         return done.stdout
 
@@ -114,7 +114,7 @@ class Project:
         return set(re.findall(r"Running stage '([^']+)'", output)), output
 
     def kill_when(self, condition, *command: str, seconds: float = 180) -> None:
-        """Start a command in real interpreters; kill it, children and all, with SIGKILL as soon as ``condition()`` holds."""
+        """Start a command; kill it, children and all, with SIGKILL as soon as ``condition()`` holds."""
         process = subprocess.Popen(
             command, cwd=self.root, env=self.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
         )
@@ -125,6 +125,16 @@ class Project:
             time.sleep(0.005)
         os.killpg(process.pid, 9)
         process.wait()
+        while self.at_work():
+            time.sleep(0.005)
+
+    def at_work(self) -> bool:
+        """Whether any other process has the project for its working directory."""
+        for process in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if (process / "cwd").readlink() == self.root and process.name != str(os.getpid()):
+                    return True
+        return False
 
     def outs(self) -> dict[str, bytes]:
         """Every published file by its path."""

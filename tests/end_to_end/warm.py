@@ -10,6 +10,7 @@ All forks of a server share one seed of `hash()`: compare bytes that two servers
 from __future__ import annotations
 
 import atexit
+import copy
 import gc
 import importlib
 import os
@@ -97,11 +98,25 @@ def load() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]
     sys.path.remove(os.environ["PYTHONPATH"])
+    parse_once()
     gc.collect()
     gc.freeze()  # a fork that looked through all these objects would copy them
     threads = {thread.joinpath("comm").read_text(encoding="utf-8").strip() for thread in Path("/proc/self/task").iterdir()}
     others = threads - {Path("/proc/self/comm").read_text(encoding="utf-8").strip(), "jemalloc_bg_thd"}  # jemalloc prepares for forks
     assert not others, f"libraries started threads, of which no fork would have any: {others}"
+
+
+def parse_once() -> None:
+    """Let DVC parse each text once a process: it reads params.yaml anew for every stage, which is most of what it does here."""
+    serialize, strictyaml = (importlib.import_module(f"dvc.utils.{name}") for name in ("serialize._yaml", "strictyaml"))
+    parse, parsed = serialize.parse_yaml, {}
+
+    def once(text: str, path: str, typ: str = "safe") -> object:
+        if (text, typ) not in parsed:
+            parsed[text, typ] = parse(text, path, typ)
+        return copy.deepcopy(parsed[text, typ])
+
+    serialize.parse_yaml = strictyaml.parse_yaml = once
 
 
 def serve(address: str) -> tuple[list[str], list[str]]:

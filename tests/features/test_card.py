@@ -184,7 +184,10 @@ def test_clips_in_the_making_are_taken_a_few_ahead(tmp_path):
             most.append(number - stored)
             yield clip
 
+    queues = encoder.card.runtime
     assert ThisProcess(encoder, 2).encode(clips(), bar=False).clips == 12
+    passes = 1 + 18 + 9  # the first warms the card up
+    assert len(queues.compute.queue) == 2 * passes + 12 * 2
     assert max(most) <= 10  # 3 loaded, 2 + 2 passes of 4 rows, 4 on their way back, what is in hand
 
 
@@ -281,6 +284,16 @@ def test_on_a_gpu_the_same_clips_give_the_same_bytes_near_those_of_the_cpu(tmp_p
         assert ours.tobytes() == twice.tobytes()
         error = np.abs(ours - theirs).max() / np.abs(theirs).max()
         assert error < {"float32": 1e-4, "tf32": 1e-2, "bfloat16": 5e-2}[precision]
+
+
+@ON_A_GPU
+@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+def test_on_a_gpu_a_rows_bytes_do_not_depend_on_its_place_or_neighbours(precision):
+    encode = PassEncoder(encoders.create("resnet50", weights="none"), torch.device("cuda"), precision, 64)
+    frames = torch.randint(0, 256, (64, 240, 250, 3), dtype=torch.uint8)
+    together = encode(frames)
+    assert torch.equal(encode(frames.flip(0)).flip(0), together)
+    assert torch.equal(encode(frames[5:9]), together[5:9])
 
 
 @ON_A_GPU

@@ -1,6 +1,8 @@
 """The same labels, written by four programs, are the same events; what is wrong is said at once, with file and place."""
 
+import contextlib
 import json
+import random
 
 import pytest
 
@@ -66,7 +68,7 @@ VIA_FIRST_EXPORT = """# Exported using VGG Image Annotator (http://www.robots.ox
 "2_a","[""zoo 1.mkv""]",3,12,"{""TEMPORAL-SEGMENTS"":""Lion""}"
 """
 PROGRAMS = {
-    "table": {"labels.csv": "clip,start,end,label\nstreet,20,31,Dog\nstreet.mp4,0.5,4.25,Car\nzoo 1,3,12,Lion\n"},
+    "table": {"labels.csv": "clip,start,end,label\nstreet,20,31,Dog\nstreet.mp4,0.5,4.25,Car\nzoo 1,0:03,00:00:12.0,Lion\n"},
     "elan": {
         "one.eaf": elan("street.mp4", [("Car", 0.5, 4.25), ("Dog", 20, 31)]),
         "zoo 1.eaf": elan("renamed%20film.mp4", [("", 1, 10)], "Lion", origin=2000, value=False),
@@ -111,11 +113,13 @@ def test_one_tier_or_attribute_can_be_read_alone(tmp_path):
 @pytest.mark.fault(13)
 def test_every_problem_of_every_file_is_said_at_once_with_its_place(tmp_path):
     write(tmp_path, {
-        "labels.csv": "clip,start,end,label\nstret,1,2,Dog\nstreet,5,4,Dog\nstreet,1,2,\n",
+        "labels.csv": "clip,start,end,label\nstret,1,2,Dog\nstreet,5,4,Dog\nstreet,1,2,\nstreet,31,40,Dog\n",
         "late.csv": "clip,start,end,label,split\nzoo 1,13,14,Lion,train\nstreet,1500,4000,Dog,train\n",
         "street.txt": "1\t2\n3\tx\tDog\n",
         "torn.eaf": elan("street.mp4", [])[:-20],
         "lost.eaf": elan("nowhere.mp4", []),
+        "frames.eaf": elan("street.mp4", []).replace("milliseconds", "PAL-frames"),
+        "word.eaf": elan("street.mp4", [("Car", 1, 2)]).replace('"1000"', '"one"'),
         "picture.json": '{"_via_settings": {}}',
         "via.csv": VIA_EXPORT + '"3","[""street.mp4""]",0,"[1,2","[]","{}"\n',
     })  # fmt: skip
@@ -123,9 +127,11 @@ def test_every_problem_of_every_file_is_said_at_once_with_its_place(tmp_path):
         read_film_labels(tmp_path, NAMES, LENGTHS)
     expected = [
         ("labels.csv: line 2", "'stret'", "mean 'street'"), ("labels.csv: line 3", "5-4 s"), ("labels.csv: line 4", "label is empty"),
+        ("labels.csv:5", "31 s", "ends at 30.0 s"),
         ("late.csv:2", "13 s", "ends at 12.5 s"), ("late.csv:3", "1500 s", "ends at 30.0 s", "seconds?"),
-        ("street.txt:1", "2 fields"), ("street.txt:2", "'x'", "number"), ("torn.eaf", "not a whole ELAN file"),
-        ("lost.eaf", "'nowhere.mp4'"), ("picture.json", "version 3"), ("via.csv:7", "not a line of VIA's export"),
+        ("street.txt:1", "2 fields"), ("street.txt:2", "'x'", "1:05.5"), ("torn.eaf", "not a whole ELAN file"),
+        ("lost.eaf", "'nowhere.mp4'"), ("frames.eaf", "PAL-frames"), ("word.eaf", "'sounds'", "annotation a0", "'one'"),
+        ("picture.json", "version 3"), ("via.csv:7", "not a line of VIA's export"),
     ]  # fmt: skip
     assert len(caught.value.problems) == len(expected)
     for parts in expected:
@@ -150,3 +156,17 @@ def test_a_table_may_give_splits_and_films_without_an_event(tmp_path):
     with pytest.raises(InputProblems) as caught:
         read_film_labels(write(tmp_path, {"labels.csv": table + "street,test,Dog,3,4\n"}), NAMES, LENGTHS)
     assert each_says(caught.value.problems, [("line 4", "train", "test")])
+
+
+@pytest.mark.fault(13)
+def test_a_damaged_label_file_is_a_problem_and_no_error_of_ours(tmp_path):
+    draw = random.Random(0)
+    files = [pair for files in PROGRAMS.values() for pair in files.items()]
+    for _ in range(400):
+        name, text = draw.choice(files)
+        content = bytearray(text.encode())
+        for place in (draw.randrange(len(content) + 1) for _ in range(draw.randint(1, 3))):
+            content[place : place + draw.randint(0, 6)] = draw.choice([b"", b"[", b'"', b"null", b"{}", b"1e999", b"\xe9", b"&x;"])
+        (tmp_path / name).write_bytes(content)
+        with contextlib.suppress(InputProblems):
+            read_film_labels(tmp_path / name, NAMES, LENGTHS)

@@ -100,6 +100,13 @@ def test_unscaled_attention_is_softmax_of_plain_dot_products():
         np.testing.assert_allclose(output[clip], weights @ attention.value(memory[clip, :length]).detach().numpy(), atol=1e-12)
 
 
+def test_unscaled_attention_of_a_map_to_itself_projects_it_once_on_a_gpu():
+    attention, features = UnscaledAttention(3, 3, 5, 6).double(), torch.randn(2, 4, 3, dtype=torch.float64)
+    expected = attention.query(features), attention.key(features), attention.value(features)
+    for found, value in zip(attention._projected(features), expected, strict=True):
+        torch.testing.assert_close(found, value)
+
+
 def test_audio_guided_attention_adds_component_n_of_the_audio_to_position_n():
     """z_n = w_h . tanh(row n of the visual score + audio component n), written as loops."""
     attention = AudioGuidedSpatialAttention(visual_width=3, audio_width=2, positions=4, hidden=5).double()

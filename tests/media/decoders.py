@@ -23,7 +23,7 @@ LIMITS = {"timeout_seconds": 60.0, "memory_mb": 4096}
 
 @dataclass(frozen=True)
 class Comparison:
-    """PyAV against decord at up to 20 times of the first seconds.
+    """PyAV against decord at some times of the first seconds.
 
     frame: seconds of one frame.
     raw: largest difference in seconds between the starts of the pictures shown, decord unchecked; None where it raises.
@@ -38,14 +38,17 @@ class Comparison:
     reason: str
 
 
-def compare(path: str, seconds: float = 10.0) -> Comparison | None:
-    """Compare the first ``seconds``; None for a file that PyAV does not read, or without pictures. Runs in a child process."""
+def compare(path: str, seconds: float = 10.0, pictures: int = 20) -> Comparison | None:
+    """Compare so many pictures of the first ``seconds``; None for a file that PyAV does not read, or without pictures.
+
+    Runs in a child process.
+    """
     try:
         found = probe(path)
         if found.video is None:
             return None
         seconds = min(seconds, found.video.duration or found.duration or seconds)
-        times = found.video.start + (np.arange(20) + 0.5) / 20 * seconds
+        times = found.video.start + (np.arange(pictures) + 0.5) / pictures * seconds
         ours = read_frames(path, times, found, "pyav", SIZE)
     except MediaError:
         return None
@@ -72,5 +75,6 @@ def _raw(path: str, shown: np.ndarray, times: np.ndarray) -> float | None:
     return float(np.abs(starts[chosen] - shown).max())
 
 
-def compare_all(files: list[str], workers: int, seconds: float = 10.0) -> dict[str, Comparison | Failure | None]:
-    return dict(run_guarded(partial(compare, seconds=seconds), files, workers=workers, **LIMITS))
+def compare_all(files: list[str], workers: int, **extent: float) -> dict[str, Comparison | Failure | None]:
+    """:func:`compare` every file, by its path; ``extent``: its ``seconds`` and ``pictures``."""
+    return dict(run_guarded(partial(compare, **extent), files, workers=workers, **LIMITS))

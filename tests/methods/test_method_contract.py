@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import safetensors.torch
@@ -306,3 +307,15 @@ def test_between_positions_of_one_phase_the_losses_do_not_differ(name, config):
     for several in phases.values():
         first, last = (losses(method, batch, truth, progress) for progress in (several[0], several[-1]))
         assert first == last
+
+
+@every_method
+def test_a_batch_known_to_be_full_is_scored_and_learned_like_any_other(name):
+    """To the last bit: all that is left out are questions to the mask."""
+    method, (batch, truth) = build(name, SMALL[name].settings), random_batch()
+    told = replace(batch, full=True)
+    assert losses(method, batch, truth) == losses(method, told, truth)
+    method.eval()
+    with torch.no_grad():
+        first, second = method.predict(batch).tensors(), method.predict(told).tensors()
+    assert all(torch.equal(value, second[name]) for name, value in first.items())

@@ -134,7 +134,7 @@ def test_a_run_stands_beside_its_paper_with_source_and_departures(world, runs, h
     text = world.report(runs, methods, papers=papers, notes={"ours": "My own remark, 5 % | x."})
     lines = table_lines(text)
     assert "| 80.8 | -25.80 |" in lines["ours"]
-    assert "| not run | – | 72.7 | – |" in lines["later"]
+    assert "| not run | – | – | 72.7 | – |" in lines["later"]
     for words in (
         'CACE-Net (ACM MM 2024), Table 5, row "CACE-Net (ours)", AVE. Features: VGG-like, VGG-19.',
         "best of 200 epochs on the test split",
@@ -266,6 +266,21 @@ def test_other_protocols_have_columns_of_their_own_and_are_not_the_headline(worl
     table = pd.read_csv(world.out / "table.csv").set_index("run")
     assert table.loc["watched", ["last_epoch_mean", "best_test_epoch_mean", "unseen_mean"]].tolist() == pytest.approx([55.0, 60.5, 40.0])
     assert json.loads((world.out / "metrics.json").read_text(encoding="utf-8"))["watched"] == {"accuracy": 55.0, "std": 7.07}
+
+
+def test_a_paper_that_chose_its_epoch_on_test_is_compared_at_ours(world, runs, helpers):
+    """Not where the paper only quotes the method, or nobody scored test after every epoch."""
+    run = helpers[1]
+    curves = {0: [40.0, 61.0, 50.0], 1: [30.0, 58.0, 60.0]}
+    for name, more in {"own": {"test_curves": curves}, "quoted": {"test_curves": curves}, "unwatched": {}}.items():
+        runs(name, {0: 20, 1: 24}, method="cace_net", **more)
+    papers = {"own": "cace_net/AVE supervised", "quoted": "cmran/AVE supervised", "unwatched": "cace_net/AVE supervised"}
+    text = world.report({name: run(method="cace_net") for name in papers}, papers=papers)
+    table = pd.read_csv(world.out / "table.csv").set_index("run")
+    assert table["like_for_like"].round(6).fillna(0).to_dict() == {"own": -20.3, "quoted": 0, "unwatched": 0}  # 60.5 - 80.8
+    assert "| 80.8 | -25.80 | -20.30 |" in table_lines(text)["own"]
+    assert table["test_clips"].tolist() == [8, 8, 8]
+    assert "| 60.00 (seed 1) | 8 |" in table_lines(text)["unwatched"]
 
 
 def test_without_another_protocol_there_is_no_column_of_it(world, runs, helpers):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,17 +16,13 @@ from pathlib import Path
 
 import pytest
 import side_by_side_toys as toys
-from ruamel.yaml import YAML
-from test_first_network import CLASSES, SHAPES, SPLITS, inputs  # noqa: F401  (a fixture)
-from tiny_project import TINY
+from test_first_network import inputs  # noqa: F401  (a fixture)
 
 from pipeline.errors import PipelineError
 from pipeline.training.seeds import train_side_by_side
 from pipeline.training.settings import TrainSettings
 from pipeline.training.train import train_run
 
-SETTINGS = {"device": "cpu", "threads": 1, "checkpoint_seconds": 0}
-SEEDS = [3, 4]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
 
 
@@ -91,16 +86,22 @@ def test_a_request_to_stop_reaches_every_child_and_no_further_seed_starts(tmp_pa
     assert signal.getsignal(number) is before
 
 
-def test_ctrl_c_in_a_terminal_reaches_the_children_through_the_parent_alone(tmp_path):
-    """The whole group gets SIGINT; a child that handled it would print a traceback and write no checkpoint."""
+def in_a_parent(directory, **options):
+    """A process, with a group of its own, that trains two stoppable seeds, both begun."""
     script = (
         "import signal, sys; from functools import partial; from pathlib import Path; import side_by_side_toys as toys;"
         "from pipeline.training.seeds import train_side_by_side; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         "try: train_side_by_side(partial(toys.stoppable, Path(sys.argv[1])), 'run', [0, 1], 2)\nexcept KeyboardInterrupt: sys.exit(130)"
     )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    parent = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, encoding="utf-8", env=ENVIRONMENT)
-    until(lambda: len(list(tmp_path.glob("*.running"))) == 2)
+    command = [sys.executable, "-c", script, str(directory)]
+    parent = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, encoding="utf-8", env=ENVIRONMENT, **options)
+    until(lambda: len(list(directory.glob("*.running"))) == 2)
+    return parent
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_children_through_the_parent_alone(tmp_path):
+    """The whole group gets SIGINT; a child that handled it would print a traceback and write no checkpoint."""
+    parent = in_a_parent(tmp_path)
     os.killpg(parent.pid, signal.SIGINT)
     assert parent.communicate(timeout=60)[1] == ""
     assert parent.returncode == 130
@@ -152,56 +153,47 @@ def test_one_bar_a_seed_on_a_terminal(tmp_path, monkeypatch, capfd):
     assert all(re.search(rf"seed {seed}: +33%.* 1/3", shown) for seed in (0, 1))
 
 
+def test_children_end_with_a_killed_parent(tmp_path):
+    parent = in_a_parent(tmp_path, stdout=subprocess.PIPE)
+    children = [(tmp_path / f"{seed}.running").read_text(encoding="utf-8") for seed in (0, 1)]
+    parent.kill()
+    assert parent.communicate(timeout=60)[1] == ""  # the pipes close when the last child has ended
+    until(lambda: all(map(has_ended, children)), seconds=10)
+    assert not list(tmp_path.glob("*.checkpoint"))
+
+
 # Real trainings, of a method with a network trained first
 
 
-@pytest.fixture
-def project(inputs, tmp_path, monkeypatch):  # noqa: F811
-    """A directory in which the stage can run, with the run's features and labels in place."""
+def kill_training_children():
+    for child in children_of(os.getpid()):
+        with contextlib.suppress(OSError):  # it has ended meanwhile
+            if "pipeline.training.seeds:serve" in Path(f"/proc/{child}/cmdline").read_text(encoding="utf-8"):
+                os.kill(child, signal.SIGKILL)
+
+
+def test_killed_side_by_side_and_resumed_gives_the_bytes_of_one_after_the_other(inputs, tmp_path, capfd):  # noqa: F811
+    """Killed when each seed has a checkpoint; resumed in this process."""
+    settings = TrainSettings(device="cpu", threads=1, checkpoint_seconds=0)
     inputs.settings["recipe"]["epochs"] = 16
-    inputs = replace(inputs, run=inputs.run.model_copy(update={"seeds": SEEDS}))
-    root = tmp_path / "project"
-    shutil.copytree(inputs.store.directory, root / "data/features/published")
-    (root / "data/index").mkdir()
-    inputs.index.to_parquet(root / "data/index/index.parquet", index=False)
-    (root / "data/index/classes.json").write_text(json.dumps(CLASSES), encoding="utf-8")
-    streams = {name: {"file": f"{name}/{{id}}.npy", "shape": list(shape)} for name, shape in SHAPES.items()}
-    others = {"others": {"motion": streams.pop("motion")}}
-    params = TINY | {
-        "features": {},
-        "imports": {"published": {"directory": "data/published", **streams, **others}},
-        "methods": {"jomold": inputs.settings},
-        "train": SETTINGS,
-        "runs": {"run": {"task": "avvp", "method": "jomold", "features": "published", "seeds": SEEDS}},
-        "report": {"title": "One run"},
-        "machine": {"seeds_at_once": 2},
-    }
-    with open(root / "params.yaml", "w", encoding="utf-8") as stream:
-        YAML(typ="safe").dump(params, stream)
-    monkeypatch.chdir(root)
-    return root
+    inputs = replace(inputs, run=inputs.run.model_copy(update={"seeds": [3, 4]}))
+    expected, work, live = tmp_path / "expected", tmp_path / "work", tmp_path / "live"
+    expected.mkdir()
+    work.mkdir()
+    train_run(inputs, settings, expected, live)
+    files = {path.name: path.read_bytes() for path in expected.iterdir()}
+    assert len(files) == 2 * 2 + 1
 
+    def begun():
+        return {path.stem for path in work.glob("seed-*") if path.suffix != ".partial"}
 
-def test_killed_and_resumed_side_by_side_gives_the_bytes_of_one_after_the_other(project, inputs, tmp_path):  # noqa: F811
-    settings = TrainSettings(**SETTINGS)
-    (tmp_path / "expected").mkdir()
-    inputs = replace(inputs, run=inputs.run.model_copy(update={"seeds": SEEDS}))
-    train_run(inputs, settings, tmp_path / "expected", tmp_path / "live")
-    expected = {path.name: path.read_bytes() for path in (tmp_path / "expected").iterdir()}
-    assert len(expected) == 2 * len(SEEDS) + 1
-
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "encoding": "utf-8"}
-    stage = subprocess.Popen([sys.executable, "-m", "stages.train", "run"], env=ENVIRONMENT, **streams)
-    until(lambda: len({path.stem for path in project.glob("models/runs/.run.*.partial/seed-*") if path.suffix != ".partial"}) == 2)
-    children = children_of(stage.pid)
-    assert len(children) == 2
-    stage.kill()
-    lines = stage.communicate(timeout=60)[0].splitlines()  # the pipe closes when the last child has ended
+    capfd.readouterr()
+    killer = soon(lambda: len(begun()) == 2, kill_training_children)
+    with pytest.raises(PipelineError, match=r"^run, seed [34]: .*SIGKILL"):
+        train_run(inputs, settings, work, live, seeds_at_once=2)
+    killer.join()
+    lines = "".join(capfd.readouterr()).splitlines()
     assert all(re.match(r"run, seed [34](, first network)?: (epoch \d+ of 16; .*total |trained in )", line) for line in lines), lines
-    until(lambda: all(map(has_ended, children)), seconds=10)
-    assert not (project / "models/runs/run").exists()
-
-    (work,) = project.glob("models/runs/.run.*.partial")
     assert not (work / "curves.csv").exists()
-    train_run(inputs, settings, work, project / "live", seeds_at_once=2)
-    assert {path.name: path.read_bytes() for path in work.iterdir()} == expected
+    train_run(inputs, settings, work, live)
+    assert {path.name: path.read_bytes() for path in work.iterdir()} == files

@@ -15,10 +15,10 @@ from test_first_network import T, inputs  # noqa: F401  (a fixture)
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore, shard_name, write_documents
 from pipeline.tasks import TASKS
-from pipeline.training import loop, streams
+from pipeline.training import loop, placement, streams
 from pipeline.training.data import load_split
 from pipeline.training.evaluate import evaluate_run
-from pipeline.training.placement import feature_bytes, fits, training_splits
+from pipeline.training.placement import feature_bytes, may_be_resident, training_splits
 from pipeline.training.settings import TrainSettings
 from pipeline.training.train import train_run
 from tests.wording import says
@@ -47,6 +47,7 @@ def chunks_read(monkeypatch):
     return sizes
 
 
+@pytest.mark.fault(42)
 def test_streamed_and_resident_runs_are_equal_to_the_byte_also_after_a_kill(inputs, tmp_path, monkeypatch, chunks_read):  # noqa: F811
     """With a motion stream and a first network; weights, curves, scores; killed within an epoch of the second network."""
     expected = train(inputs, tmp_path / "resident", RESIDENT)
@@ -80,16 +81,24 @@ def test_no_limit_of_memory_and_no_logger_is_part_of_a_runs_key(inputs):  # noqa
     assert inputs.fingerprint(STREAMED) != inputs.fingerprint(RESIDENT.model_copy(update={"precision": "64-true"}))
 
 
-def test_the_limit_counts_all_streams_of_all_splits_and_copies(inputs):  # noqa: F811
+def test_the_limit_counts_all_streams_of_all_splits_and_copies(inputs, monkeypatch, capsys):  # noqa: F811
     plain, watched = (training_splits(inputs, RESIDENT.model_copy(update={"published_protocol": protocol})) for protocol in (False, True))
     entry = 4 * T * (2 * 5 + 6 + 3)
     assert feature_bytes(plain) == 14 * entry
     assert feature_bytes(watched) == 18 * entry
-    assert fits(14 * entry, CPU, 14 * entry / 1e9)
-    assert not fits(14 * entry, CPU, 14 * entry / 1e9, copies=2)
-    assert not fits(14 * entry, CPU, (14 * entry - 1) / 1e9)
-    assert fits(14 * entry, CPU, None)
-    assert not fits(10**15, CPU, None)
+
+    def fits(size, copies=1):
+        return may_be_resident("run", plain, CPU, RESIDENT.model_copy(update={"resident_gb": size / 1e9}), copies)
+
+    assert fits(14 * entry)
+    assert fits(28 * entry, copies=2)
+    assert capsys.readouterr().out == ""
+    assert not fits(28 * entry - 1, copies=2)
+    assert says(capsys.readouterr().out, "run: ", "from disk", "2 copies", "train.resident_gb")
+    monkeypatch.setattr(placement, "free_memory", lambda device: 14 * entry)
+    assert not may_be_resident("run", plain, CPU, RESIDENT)
+    monkeypatch.setattr(placement, "free_memory", lambda device: 14 * entry / 0.6 + 1)
+    assert may_be_resident("run", plain, CPU, RESIDENT)
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +185,7 @@ def replace_file(path):
     other.replace(path)
 
 
+@pytest.mark.fault(41)
 @pytest.mark.parametrize("change", [cut, overwrite, replace_file, os.remove])
 def test_a_store_that_changes_under_a_training_is_named_before_a_changed_number_is_used(split, tmp_path, change):
     """A memory map that is cut short would kill the process instead."""
@@ -201,6 +211,7 @@ def test_a_store_that_is_only_touched_or_copied_is_the_same(split, tmp_path):
     split.stored.store.check_unchanged()
 
 
+@pytest.mark.fault(41)
 def test_features_replaced_during_a_resident_training_leave_no_weights_for_them(inputs, tmp_path, monkeypatch):  # noqa: F811
     """DVC would take the new features for those of the weights."""
     close, path = loop.Trainer.close_epoch, inputs.store.directory / shard_name("audio", 0)

@@ -61,8 +61,8 @@ class ImportSet(Settings):
     """Published features of one data set, imported as a feature store named like this entry."""
 
     directory: Path = Field(description="of the published files; the stage depends on all of it")
-    visual: Source
-    audio: Source
+    visual: Source = Field(description="stream of the pictures")
+    audio: Source = Field(description="stream of the sound")
     others: dict[Name, Source] = Field({}, description="further streams by a name of your choice: motion, visual_labels ...")
     dtype: Literal["float16", "float32"] = Field("float32", description="of the stored features")
     max_missing_fraction: float = Field(0.05, ge=0, le=1, description="largest share of clips without a file that is accepted")

@@ -68,9 +68,9 @@ class CaceNetConfig(SuppressionConfig):
     "AVCA-Audio-only" 77.23, released "Visual-Guide"; ``both`` 80.30 without and 80.80 with contrast.
     """
 
-    variant: Literal["released", "paper"] = "released"
-    gate_loss: GateLoss = "corrected"
-    guidance: Guidance = "both"
+    variant: Literal["released", "paper"] = Field("released", description="released code or paper; the file's head lists the differences")
+    gate_loss: GateLoss = Field("corrected", description="faithful: the released double sigmoid")
+    guidance: Guidance = Field("both", description="modality that guides, Table 1: none 78.26, audio 78.83, visual 77.23, both 80.80")
     temporal: Literal["bilstm", "lstm", "snn", "none"] = Field("bilstm", description="Table S1: 80.80 | 77.04 | 77.11 | 76.39")
     spiking_steps: int = Field(15, ge=1, description="simulation steps of the LIF neurons per segment, Table S1 (temporal: snn)")
     spiking_time_constant: float = Field(15.0, gt=0, description="of the leak, in steps; not in the paper, we use a segment's length")

@@ -59,9 +59,9 @@ class CmpaeRecipe(Recipe):
 class CmpaeConfig(DenoisingConfig):
     """Defaults: the paper's network."""
 
-    width: int = Field(512, ge=1)
-    feedforward: int = Field(512, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    width: int = Field(512, ge=1, description="of both modalities' features in the attention")
+    feedforward: int = Field(512, ge=1, description="hidden width in the attention blocks")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the attention blocks")
     visual_dropout: float = Field(0.5, ge=0, lt=1, description="of the visual stream before pooling")
     absence_dropout: float = Field(0.2, ge=0, lt=1, description="in the layers that read absence from both modalities")
     audio_weight: float = Field(2.0, ge=0, description="of the audio loss")

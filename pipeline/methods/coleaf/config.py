@@ -41,12 +41,12 @@ class ColeafConfig(ParsingConfig):
         "self_modality_weight": 1.0, "co_occurrence_weight": 1.0, "recipe": {"epochs": 15},
     }  # fmt: skip
 
-    variant: Literal["released", "paper"] = "released"
+    variant: Literal["released", "paper"] = Field("released", description="released code or paper; `paper_defaults` in the file")
     anchor: str = Field("cmpae", description="parsing method to train and keep")
     anchor_settings: dict[str, Any] = Field({}, description="the Anchor's settings, except those set here, such as recipe")
     token_head: TokenHead = Field("mean", description="head of the class tokens: mean (inert) | linear | none: no class tokens")
     feedforward: int = Field(512, ge=1, description="of the References; so are the next two")
-    dropout: float = Field(0.1, ge=0, lt=1)
+    dropout: float = Field(0.1, ge=0, lt=1, description="of the References")
     head_dropout: float = Field(0.5, ge=0, lt=1, description="before the References' classifiers")
     contrast: Literal["event_aware", "plain", "pseudo_labels", "none"] = Field(
         "event_aware",
@@ -57,15 +57,15 @@ class ColeafConfig(ParsingConfig):
     temperature: float = Field(0.2, ge=1e-4, le=1000, description="of the contrast")
     event_threshold: float = Field(0.5, ge=0, le=1, description="a Reference finds a class from this clip probability on, Eqs. 9-11")
     pseudo_threshold_audio: float = Field(0.5, ge=0, le=1, description="the Anchor teaches a class from this probability on, Eq. 12")
-    pseudo_threshold_visual: float = Field(0.6, ge=0, le=1)
+    pseudo_threshold_visual: float = Field(0.6, ge=0, le=1, description="likewise for the visual modality")
     audio_weight: float | None = Field(2.0, ge=0, description="of the Anchor's audio loss; null: the Anchor's own")
-    visual_weight: float | None = Field(1.0, ge=0)
-    clip_weight: float | None = Field(2.0, ge=0)
+    visual_weight: float | None = Field(1.0, ge=0, description="of the Anchor's visual loss; null: the Anchor's own")
+    clip_weight: float | None = Field(2.0, ge=0, description="of the Anchor's clip loss; null: the Anchor's own")
     token_weight: float = Field(1.0, ge=0, description="of the class tokens' loss; the released variant multiplies it by its schedule")
-    self_modality_weight: float = Field(0.5, ge=0)
-    contrast_weight_audio: float = Field(0.009, ge=0)
-    contrast_weight_visual: float = Field(1.0, ge=0)
-    co_occurrence_weight: float = Field(1e-4, ge=0)
+    self_modality_weight: float = Field(0.5, ge=0, description="of Eq. 12 in the total")
+    contrast_weight_audio: float = Field(0.009, ge=0, description="of the audio Reference's contrast")
+    contrast_weight_visual: float = Field(1.0, ge=0, description="of the visual Reference's contrast")
+    co_occurrence_weight: float = Field(1e-4, ge=0, description="of Eq. 13 in the total")
     segment_threshold: float | None = Field(None, ge=0, le=1, description="probability that makes a class active; null: the Anchor's own")
     clip_threshold: float | None = Field(
         None,

@@ -59,9 +59,9 @@ class MaRecipe(Recipe):
 class MaConfig(ParsingConfig):
     """Defaults: the paper's network, with labels refined without the released code's two faults."""
 
-    width: int = Field(512, ge=1)
-    feedforward: int = Field(512, ge=1)
-    dropout: float = Field(0.1, ge=0, lt=1)
+    width: int = Field(512, ge=1, description="of both modalities' features in the attention")
+    feedforward: int = Field(512, ge=1, description="hidden width in the attention blocks")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the attention blocks")
     visual_share: float = Field(0.9, ge=0, le=1, description="weight of the label in the visual target; the rest is 1/2")
     refine: bool = Field(True, description="false: keep all labels and train no network first")
     removed_labels: Path | None = Field(

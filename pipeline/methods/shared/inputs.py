@@ -39,11 +39,12 @@ def method_inputs(method: Method, batch: Batch) -> Inputs:
     check_shapes(method, batch)
     dtype = next(method.parameters()).dtype
     batch_size, segments = batch.mask.shape
-    visual = batch.visual.to(dtype).reshape(batch_size, segments, -1, method.visual_shape[-1])
+    visual, audio = batch.visual.to(dtype).reshape(batch_size, segments, -1, method.visual_shape[-1]), batch.audio.to(dtype)
+    if batch.full:
+        return Inputs(visual, audio, batch.mask, full=True)
     # Zeroed, not only masked: a padded segment may hold anything, and 0 * NaN is NaN.
-    visual = visual.masked_fill(~batch.mask[:, :, None, None], 0.0)
-    audio = batch.audio.to(dtype).masked_fill(~batch.mask[:, :, None], 0.0)
-    return Inputs(visual, audio, batch.mask | ~batch.mask.any(dim=1, keepdim=True), batch.full)
+    visual, audio = visual.masked_fill(~batch.mask[:, :, None, None], 0.0), audio.masked_fill(~batch.mask[:, :, None], 0.0)
+    return Inputs(visual, audio, batch.mask | ~batch.mask.any(dim=1, keepdim=True))
 
 
 def check_shapes(method: Method, batch: Batch) -> None:

@@ -148,18 +148,21 @@ class ParsingMethod(Method):
         """
         check_shapes(self, batch)
         dtype, padding = next(self.parameters()).dtype, ~batch.mask.unsqueeze(-1)
-        # Zeroed, not only masked: a padded segment may hold anything, and 0 * NaN is NaN.
+
+        def zeroed(stream: Tensor, places: Tensor = padding) -> Tensor:
+            """Zeroed, not only masked: a padded segment may hold anything, and 0 * NaN is NaN."""
+            return stream if batch.full else stream.masked_fill(places, 0.0)
+
         visual = batch.visual.to(dtype).reshape(*batch.mask.shape, -1, self.visual_shape[-1])
-        visual = visual.masked_fill(padding.unsqueeze(-1), 0.0) if self.every_frame else visual.mean(dim=2).masked_fill(padding, 0.0)
+        visual = zeroed(visual, padding.unsqueeze(-1)) if self.every_frame else zeroed(visual.mean(dim=2))
         motion = None
         if self.config.motion is not None:
             stream = batch.others.get(self.config.motion)
             if stream is None or tuple(stream.shape[2:]) != self.motion_shape:
                 shape = "none" if stream is None else f"of shape {tuple(stream.shape[2:])}"
                 raise PipelineError(f"{self.config.motion} features: {shape}, but this {type(self).__name__} needs {self.motion_shape}")
-            motion = stream.to(dtype).masked_fill(padding, 0.0)
-        audio = batch.audio.to(dtype).masked_fill(padding, 0.0)
-        return ParsingInputs(visual, audio, motion, batch.mask | ~batch.mask.any(dim=1, keepdim=True))
+            motion = zeroed(stream.to(dtype))
+        return ParsingInputs(visual, zeroed(batch.audio.to(dtype)), motion, batch.mask | ~batch.mask.any(dim=1, keepdim=True))
 
     def losses(self, batch: Batch, targets: Tensors, progress: Progress) -> dict[str, Tensor]:
         """``total`` and its terms; clips of padding only carry no weight.

@@ -1,0 +1,78 @@
+"""The model card of an exported run, in Markdown: what it finds, how well, how it was made."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from pipeline.encoders.known_weights import KNOWN
+from pipeline.sealed import unsealed
+
+
+def card(model: Mapping[str, Any], facts: Mapping[str, Any], results: Path) -> str:
+    """Write the card.
+
+    Args:
+        model: the exported ``model.json``.
+        facts: those of one of its seeds.
+        results: directory of the run's evaluation; without one the card has no scores.
+    """
+    seconds = model["segments"] * model["segment_seconds"]
+    lines = [
+        f"# {model['run']}",
+        "",
+        f"A network of the method `{facts['method']}` for the task `{facts['task']}`, trained by avel-pipeline; seeds"
+        f" {', '.join(map(str, model['seeds']))}.",
+        f"It cuts a film into windows of {seconds:g} s and finds events in segments of {model['segment_seconds']:g} s.",
+        "",
+        f"Classes: {', '.join(facts['classes'])}.",
+        "",
+        "## Use",
+        "",
+        "```bash",
+        f"python -m pipeline predict film.mp4 --model {model['run']}.avel",
+        "```",
+        "",
+        *_scores(results),
+        "## Features",
+        "",
+        *_encoders(model, facts),
+        "",
+        "## Made with",
+        "",
+        "```json",
+        json.dumps({key: facts[key] for key in ("settings", "train", "made_with", "machines") if key in facts}, indent=1),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _scores(results: Path) -> Iterator[str]:
+    path = results / "metrics.json"
+    if not path.is_file():
+        return
+    document = unsealed(path.read_text(encoding="utf-8"))
+    name = document["headline"]
+    yield from ("## Scores", "")
+    for split, seeds in document["seeds"].items():
+        values = [scores[name] for scores in seeds.values() if isinstance(scores.get(name), int | float)]
+        if values:
+            spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
+            yield f"* {split}: {name} {fmean(values):.2f}{spread} ({len(values)} seed{'s' if len(values) > 1 else ''})"
+    yield ""
+
+
+def _encoders(model: Mapping[str, Any], facts: Mapping[str, Any]) -> Iterator[str]:
+    """One line for each encoder: its weights, and whether they are in the file."""
+    licences = {known.sha256: known.licence for known in KNOWN.values() if known.sha256}
+    for modality, spec in facts["feature_spec"]["encoders"].items():
+        yield f"* {modality}: `{spec['encoder']}`, version {spec['version']}"
+        for setting, digest in spec["weights"].items():
+            inside = str(model["features"][modality].get(setting, "")).startswith("weights/")
+            licence = next((text for start, text in licences.items() if digest.startswith(start)), None)
+            where = "in this file" if inside else "not in this file"
+            yield f"  * {setting}: {digest}, {where}{f'; licence: {licence}' if licence else ''}"

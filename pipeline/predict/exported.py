@@ -1,0 +1,170 @@
+"""A trained run as one file that predicts on another machine, without the project that trained it.
+
+A zip archive, stored without compression: ``model.json`` (how features are made and the network is built), ``seed-K.safetensors`` and
+``seed-K.json`` as the training wrote them, ``weights/`` (those of an encoder that no package or known address has: fine-tuned ones and
+files of the user's; with ``whole`` the published ones too) and ``README.md``, the model card. Equal runs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline import config
+from pipeline.encoders import ENCODERS
+from pipeline.encoders.weights import FINETUNED, find, list_known, own_file, weights_sha256
+from pipeline.errors import PipelineError
+from pipeline.features.settings import FeatureSet
+from pipeline.machine import this_machine
+from pipeline.media.job import WORKING_SETTINGS
+from pipeline.media.settings import MediaSettings
+from pipeline.media.windowing import Windowing
+from pipeline.predict.card import card
+from pipeline.predict.source import PARAMS, RUNS, Source, check_predicts, check_trained
+from pipeline.publish import replacing
+from pipeline.scratch import Scratch
+from pipeline.sealed import sealed, unsealed
+from pipeline.training.settings import TrainSettings
+from pipeline.training.trained import facts_path, load_seed, trained_seeds, weights_path
+
+FORMAT = 1  # raised when an older version could not read the file
+MODEL, CARD, WEIGHTS = "model.json", "README.md", "weights/"
+LONG_AGO = (1980, 1, 1, 0, 0, 0)  # date of every entry, so that equal content gives equal bytes
+LARGEST_JSON = 64 * 2**20
+
+
+def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False) -> str:
+    """Write a trained run of the project to one file; return a one-line summary.
+
+    Args:
+        seeds: those to include; none: all that are trained.
+        whole: include the published weights of the encoders, so that the other machine needs nothing but this package.
+
+    Raises:
+        UnknownName: no such run.
+        PipelineError: a seed was never trained or is damaged, the run cannot predict files, or weights of its encoders have changed since.
+    """
+    params = config.load(PARAMS)
+    config.pick(params.runs, run, "run")
+    chosen = list(seeds) or trained_seeds(RUNS / run) or params.runs[run].seeds[:1]
+    facts: dict[str, Any] = {}
+    for seed in chosen:
+        check_trained(run, seed)
+        _, facts = load_seed(RUNS / run, seed)  # damage is found here, not on the other machine
+    check_predicts(run, facts)
+    features = config.pick(params.features, facts["features"], "feature set")
+    choices = {"visual": features.visual.model_dump(), "audio": features.audio.model_dump()}
+    inside = dict(_weights(choices, facts["feature_spec"], whole))
+    model = {
+        "format": FORMAT,
+        "run": run,
+        "seeds": chosen,
+        "features": {**features.model_dump(mode="json", exclude={"device", "finetuned"}), **choices},
+        "media": params.media.model_dump(mode="json", exclude=WORKING_SETTINGS),
+        "segments": params.dataset.segments,
+        "segment_seconds": params.dataset.segment_seconds,
+        "precision": params.train.precision,
+        "exported_with": this_machine()["versions"],
+    }
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(out) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        _write(archive, CARD, card(model, facts, Path("data/results/runs") / run).encode())
+        _write(archive, MODEL, sealed(model, sort_keys=True).encode())
+        for seed in chosen:
+            for path in (facts_path(RUNS / run, seed), weights_path(RUNS / run, seed)):
+                _write(archive, path.name, path.read_bytes())
+        for name, path in sorted(inside.items()):
+            _write(archive, name, path.read_bytes())
+    size = out.stat().st_size / 2**20
+    return f"{out}: {run}, {len(chosen)} seed{'s' if len(chosen) > 1 else ''}, {size:.1f} MiB; predict with --model {out}"
+
+
+def _weights(choices: dict[str, dict[str, Any]], spec: dict[str, Any], whole: bool) -> Iterator[tuple[str, Path]]:
+    """Yield (name in the archive, file) of weights to include, and let ``choices`` name them so.
+
+    Args:
+        choices: the encoders' settings by modality.
+        spec: the features' own, with the hash of every weights file.
+    """
+    for modality, choice in choices.items():
+        for setting, digest in spec["encoders"][modality]["weights"].items():
+            path = _file_of(str(choice.get(setting, "pretrained")), digest, whole)
+            if path is None:
+                continue
+            if weights_sha256(path) != digest:
+                raise PipelineError(f"{path} has changed since the run was trained; run `dvc repro`, then export again")
+            choice[setting] = f"{WEIGHTS}{digest}{path.suffix}"
+            yield choice[setting], path
+
+
+def _file_of(setting: str, digest: str, whole: bool) -> Path | None:
+    """The file to include for a setting that names weights; None where the other machine has its own."""
+    if setting.startswith("finetuned/"):
+        return FINETUNED / setting.removeprefix("finetuned/") / "encoder.safetensors"
+    if setting == "pretrained" and whole:
+        return next((path for known in list_known() if (path := find(known)) and weights_sha256(path) == digest), None)
+    return own_file(setting)
+
+
+def _write(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    archive.writestr(zipfile.ZipInfo(name, LONG_AGO), content)
+
+
+def of_file(path: Path, seed: int | None = None) -> Source:
+    """Load a seed from an exported file; None: the first in it.
+
+    Raises:
+        PipelineError: the file cannot be read, is of a later version, or has no such seed.
+    """
+    if not path.is_file():
+        raise PipelineError(f"{path}: there is no such file; `python -m pipeline export RUN --out {path}` writes it")
+    scratch = Scratch("avel-model-")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            model = unsealed(_small(archive, MODEL))
+            if model["format"] > FORMAT:
+                raise PipelineError(f"{path} was written by a later version of this package (format {model['format']}); update it")
+            chosen = model["seeds"][0] if seed is None else seed
+            if chosen not in model["seeds"]:
+                raise PipelineError(f"{path} has no seed {chosen}; seeds in it: {', '.join(map(str, model['seeds']))}")
+            for name in (facts_path(scratch.path, chosen).name, weights_path(scratch.path, chosen).name):
+                _unpack(archive, name, scratch.path / name)
+            for modality in ("visual", "audio"):
+                choice = model["features"][modality]
+                for setting in ENCODERS.get(choice["encoder"]).Config.places:
+                    if str(choice.get(setting, "")).startswith(WEIGHTS):
+                        place = scratch.path / Path(choice[setting]).name
+                        _unpack(archive, choice[setting], place)
+                        choice[setting] = str(place)
+        method, facts = load_seed(scratch.path, chosen)
+        return Source(
+            model["run"], chosen, method, facts, str(path), MediaSettings.model_validate(model["media"]),
+            Windowing(model["segments"], model["segment_seconds"]), FeatureSet.model_validate(model["features"]),
+            TrainSettings(precision=model["precision"]), scratch,
+        )  # fmt: skip
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError, json.JSONDecodeError) as error:
+        if isinstance(error, ValidationError):
+            error = ValueError(f"settings that this version does not know: {' '.join(str(error).split())}")
+        raise PipelineError(
+            f"{path} is not a whole file of `python -m pipeline export` ({error}); copy it again, or export again"
+        ) from error
+
+
+def _small(archive: zipfile.ZipFile, name: str) -> bytes:
+    if archive.getinfo(name).file_size > LARGEST_JSON:
+        raise ValueError(f"{name} is too large")
+    return archive.read(name)
+
+
+def _unpack(archive: zipfile.ZipFile, name: str, place: Path) -> None:
+    """Copy one entry; its checksum is compared on the way. Only stored entries, which cannot grow."""
+    if archive.getinfo(name).compress_type != zipfile.ZIP_STORED:
+        raise ValueError(f"{name} is compressed")
+    with archive.open(name) as source, open(place, "wb") as target:
+        shutil.copyfileobj(source, target, 2**20)

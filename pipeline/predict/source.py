@@ -1,0 +1,93 @@
+"""What a prediction needs of a trained run: one seed's network, and how its features are made.
+
+It comes from a project (params.yaml and models/runs) or from one exported file (:mod:`pipeline.predict.exported`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline import config
+from pipeline.errors import PipelineError
+from pipeline.features.settings import FeatureSet
+from pipeline.media.settings import MediaSettings
+from pipeline.media.windowing import Windowing
+from pipeline.methods import Method
+from pipeline.tasks import TASKS
+from pipeline.training.settings import TrainSettings
+from pipeline.training.trained import load_seed, trained_seeds, weights_path
+
+PARAMS = Path("params.yaml")
+RUNS = Path("models/runs")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One seed of a run.
+
+    method: in eval mode, with its weights; facts: stored with them.
+    weights: name of their file, for messages.
+    media, windowing, features: how files are decoded, cut and encoded.
+    device, precision: of the network, as in the block ``train``.
+    kept: whatever must live as long as the prediction.
+    """
+
+    run: str
+    seed: int
+    method: Method
+    facts: dict[str, Any]
+    weights: str
+    media: MediaSettings
+    windowing: Windowing
+    features: FeatureSet
+    train: TrainSettings
+    kept: object = None
+
+
+def of_project(run: str, seed: int | None = None) -> Source:
+    """Load a seed of a run of the project in the working directory; None: the run's first.
+
+    Raises:
+        UnknownName: no such run.
+        PipelineError: the seed was never trained, or cannot predict files.
+    """
+    params = config.load(PARAMS)
+    seeds = config.pick(params.runs, run, "run").seeds
+    chosen = seeds[0] if seed is None else seed
+    check_trained(run, chosen)
+    method, facts = load_seed(RUNS / run, chosen)
+    check_predicts(run, facts)
+    features = config.pick(params.features, facts["features"], "feature set")
+    windowing = Windowing(params.dataset.segments, params.dataset.segment_seconds)
+    weights = str(weights_path(RUNS / run, chosen))
+    return Source(run, chosen, method, facts, weights, params.media, windowing, features, params.train)
+
+
+def check_predicts(run: str, facts: dict[str, Any]) -> None:
+    """Check that a run finds events in files.
+
+    Raises:
+        PipelineError: its task has no events, or its features cannot be made of a file.
+    """
+    if not TASKS.get(facts["task"]).has_tracks:
+        raise PipelineError(f"run {run!r} is of the task {facts['task']!r}, which finds no events in a file; choose another run")
+    if not facts.get("feature_spec", {}).get("encoders"):
+        raise PipelineError(
+            f"run {run!r}: {RUNS / run} does not record the encoders of its features (they were imported, or an earlier version"
+            " trained the run), so a new file cannot be encoded; train it on extracted features"
+        )
+
+
+def check_trained(run: str, seed: int) -> None:
+    """Check that a seed of a run is trained.
+
+    Raises:
+        PipelineError: the run, or this seed of it, has no weights in models/runs.
+    """
+    seeds = trained_seeds(RUNS / run)
+    if not seeds:
+        raise PipelineError(f"run {run!r} was never trained: there is no {RUNS / run}; run `dvc repro evaluate@{run}` (or `dvc pull`)")
+    if seed not in seeds:
+        raise PipelineError(f"run {run!r} has no seed {seed}; trained seeds: {', '.join(map(str, seeds))}")

@@ -1,0 +1,140 @@
+"""A run exported to one file predicts where there is no project, with the same answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.__main__ import main
+from pipeline.encoders.known_weights import KNOWN
+from pipeline.encoders.weights import find
+from pipeline.sealed import sealed, unsealed
+from tests.wording import says
+
+CLIPS = Path("data/raw/tiny/clips")
+
+
+@pytest.fixture
+def command(project, monkeypatch, capsys):
+    """``python -m pipeline ARGUMENTS`` in this process: (exit code, stdout, stderr)."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["pipeline", *map(str, arguments)])
+        try:
+            main()
+            code = 0
+        except SystemExit as stop:
+            code = stop.code
+        return code, *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture
+def exported(command, tmp_path):
+    path = tmp_path / "cace.avel"
+    code, out, _ = command("export", "cace", "--out", path)
+    assert code == 0
+    assert says(out, str(path), "1 seed", "MiB")
+    return path
+
+
+def answers(folder: Path) -> dict[str, bytes]:
+    return {name: (folder / name).read_bytes() for name in ("events.json", "segments.csv")}
+
+
+def test_it_predicts_the_same_in_an_empty_directory(project, command, exported, tmp_path, monkeypatch):
+    film = (project / sorted(CLIPS.iterdir())[0]).absolute()
+    assert command("predict", film, "--run", "cace", "--out", tmp_path / "here")[0] == 0
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    code, _, err = command("predict", film, "--model", exported, "--out", "there")
+    assert (code, err) == (0, "")
+    assert answers(elsewhere / "there" / film.stem) == answers(tmp_path / "here" / film.stem)
+    assert json.loads(answers(tmp_path / "here" / film.stem)["events.json"])["events"]
+    assert sorted(os.listdir(elsewhere)) == ["there"]
+
+
+def test_equal_runs_give_equal_bytes_and_a_card_that_says_what_it_is(command, exported, tmp_path):
+    again = tmp_path / "again.avel"
+    assert command("export", "cace", "--out", again)[0] == 0
+    assert again.read_bytes() == exported.read_bytes()
+    with zipfile.ZipFile(exported) as archive:
+        assert set(archive.namelist()) == {"README.md", "model.json", "seed-1.json", "seed-1.safetensors"}
+        card = archive.read("README.md").decode()
+    digest = KNOWN["efficientnet_lite0"].sha256
+    assert says(card, "# cace", "`cace_net`", "`avel`", "Classes: ", "* test: accuracy", "(1 seed)", digest, "not in this file", "torch")
+    assert {"Dog", "Bell"} <= set(card.partition("Classes: ")[2].partition(".")[0].split(", "))
+
+
+def test_weights_of_the_users_and_with_whole_published_ones_travel(project, command, edit_params, tmp_path, monkeypatch):
+    published = find(KNOWN["efficientnet_lite0"])
+    shutil.copy2(published, project / "own.pth")
+    assert command("export", "avel", "--seed", 0, "--whole", "--out", tmp_path / "whole.avel")[0] == 0
+    edit_params(lambda params: params["features"]["first"]["visual"].update(weights="own.pth"))
+    try:
+        assert command("export", "avel", "--out", tmp_path / "own.avel")[0] == 0
+    finally:
+        (project / "own.pth").unlink()
+    monkeypatch.chdir(tmp_path)
+    for name in ("whole", "own"):
+        with zipfile.ZipFile(f"{name}.avel") as archive:
+            [inside] = [entry for entry in archive.namelist() if entry.startswith("weights/")]
+            assert archive.read(inside) == published.read_bytes()
+            assert "in this file" in archive.read("README.md").decode()
+    film = sorted((project / CLIPS).iterdir())[1]
+    code, out, err = command("predict", film, "--model", "own.avel", "--seed", 0, "--out", "predicted")
+    assert (code, err) == (0, "")
+    assert says(out, "avel seed 0")
+
+
+def rewritten(path: Path, out: Path, **changes) -> Path:
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "model.json":
+                content = sealed({**unsealed(content), **changes}).encode()
+            new.writestr(name, content)
+    return out
+
+
+def test_a_file_that_cannot_be_used_is_refused_in_one_sentence(project, command, exported, tmp_path):
+    film = sorted((project / CLIPS).iterdir())[0]
+    (tmp_path / "cut.avel").write_bytes(exported.read_bytes()[:-200])
+    flipped = bytearray(exported.read_bytes())
+    flipped[exported.read_bytes().index(b"seed-1.safetensors") + 4000] ^= 1
+    (tmp_path / "flipped.avel").write_bytes(flipped)
+    cases = {
+        tmp_path / "none.avel": ["there is no such file", "export RUN"],
+        tmp_path / "cut.avel": ["cut.avel is not a whole file", "export again"],
+        tmp_path / "flipped.avel": ["flipped.avel"],
+        rewritten(exported, tmp_path / "later.avel", format=2): ["later version", "format 2"],
+        rewritten(exported, tmp_path / "strange.avel", media={"speed": 3}): ["strange.avel", "speed"],
+    }
+    for path, words in cases.items():
+        code, out, err = command("predict", film, "--model", path, "--out", tmp_path / "out")
+        assert (code, out, err.count("\n"), "Traceback" in err) == (2, "", 1, False), err
+        assert says(err, *words)
+    code, _, err = command("predict", film, "--model", exported, "--seed", 7, "--out", tmp_path / "out")
+    assert code == 2
+    assert says(err, "no seed 7", "seeds in it: 1")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_that_cannot_be_exported_leaves_no_file(command, tmp_path):
+    for arguments, words in (
+        (["later"], ["'later' was never trained"]),
+        (["cace", "--seed", 5], ["no seed 5"]),
+        (["nothing"], ["'nothing'"]),
+    ):
+        code, _, err = command("export", *arguments, "--out", tmp_path / "out.avel")
+        assert code == 2
+        assert says(err, *words)
+    assert list(tmp_path.iterdir()) == []
