@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
@@ -153,3 +153,20 @@ def test_the_network_of_the_readme_is_the_papers():
     exec(compile(block, "README.md", "exec"), names)
     released, never_used = 13_118_681, 3_835_264
     assert sum(parameter.numel() for parameter in names["network"].parameters()) == released - never_used
+
+
+def test_the_container_holds_every_file_of_the_repository_and_the_job_is_a_script():
+    lines = (REPOSITORY / ".dockerignore").read_text(encoding="utf-8").split()
+    tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, encoding="utf-8", check=True).stdout.splitlines()
+    assert len(tracked) > 300
+    assert [name for name in tracked if any(PurePosixPath(part).match(line) for line in lines for part in parents(name))] == []
+    for file in re.findall(r"^COPY (\S+) \./$", (REPOSITORY / "Dockerfile").read_text(encoding="utf-8"), re.MULTILINE):
+        assert file in tracked
+    job = REPOSITORY / "docs/slurm.sbatch"
+    subprocess.run(["bash", "-n", job], check=True)
+    assert {*re.findall(r"python -m pipeline (\w+)", job.read_text(encoding="utf-8"))} == {"doctor", "use", "table"}
+
+
+def parents(name: str) -> list[str]:
+    """A path and the directories that hold it."""
+    return [name, *map(str, PurePosixPath(name).parents)][:-1]

@@ -79,6 +79,15 @@ class ClipEncoder:
             for modality, encoder in self.encoders.items()
         }
 
+    def warm_up(self) -> None:
+        """Run a pass of frames that is empty but for one, so that a card is ready when the first clips are.
+
+        cuDNN chooses its algorithms by the shape of a pass, for every thread anew, and kernels are loaded when they are first used.
+        """
+        visual = self.encoders["visual"]
+        if self.card and isinstance(visual, VisualEncoder) and visual.prepares_on_device and visual.sees == "frame":
+            self.passes["visual"].launch([self.card.pin(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))])
+
     def prepare(self, clip: Clip) -> dict[str, Tensor]:
         """Prepare the encoders' input, (N, *input), for each modality missing from the cache. Runs in a loading thread.
 

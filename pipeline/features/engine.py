@@ -8,8 +8,9 @@ features of a clip depend on that clip alone, so an interrupted and resumed run 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Sized
 from concurrent.futures import Future
+from contextlib import closing
 from typing import Protocol
 
 from torch import Tensor
@@ -17,7 +18,7 @@ from tqdm import tqdm
 
 from pipeline.errors import naming_clips
 from pipeline.features.encode import Clip, ClipEncoder, ClipFeatures
-from pipeline.features.lanes import Lanes, Throughput, ahead
+from pipeline.features.lanes import Lanes, Throughput, ahead, as_they_come
 from pipeline.features.passes import Packer, Pass
 
 ON_THEIR_WAY = 4  # a GPU's features that are copied back while the next passes are queued
@@ -54,8 +55,9 @@ class ThisProcess:
         with (
             Lanes(self.workers, self.encoder.card) as lanes,
             tqdm(total=total, desc="extract", unit="clip", disable=hidden) as progress,
+            closing(self._features(clips, lanes, unfinished)) as features,
         ):
-            for made in self._features(clips, lanes, unfinished):
+            for made in features:
                 self.encoder.store(made)
                 unfinished[id(made.clip)] -= 1
                 whole = unfinished[id(made.clip)] == 0
@@ -63,7 +65,7 @@ class ThisProcess:
                 done += whole
             return lanes.throughput(done)
 
-    def _features(self, clips: Iterable[Clip], lanes: Lanes, unfinished: dict[int, int]) -> Iterator[ClipFeatures]:
+    def _features(self, clips: Iterable[Clip], lanes: Lanes, unfinished: dict[int, int]) -> Generator[ClipFeatures]:
         """Yield features as they are reduced; few clips and passes wait ahead of the encoder, so memory stays bounded."""
         passes = self.encoder.passes
         packers: dict[str, Packer[ClipFeatures]] = {modality: Packer(encoder.size) for modality, encoder in passes.items()}
@@ -90,7 +92,11 @@ class ThisProcess:
                     done.result()
                 yield made
 
-        for clip, prepared in lanes.awaited(ahead(lambda clip: lanes.load(self.encoder.prepare, clip), clips, lanes.ahead)):
+        order = ahead
+        if not isinstance(clips, Sized):
+            order = as_they_come
+            lanes.encode(self.encoder.warm_up)
+        for clip, prepared in lanes.awaited(order(lambda clip: lanes.load(self.encoder.prepare, clip), clips, lanes.ahead)):
             unfinished[id(clip)] = len(prepared)
             for modality, rows in prepared.items():
                 yield from submit(modality, packers[modality].add(ClipFeatures(clip, modality, len(rows)), rows))

@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from queue import SimpleQueue
 from typing import Any, Literal, Protocol, TypeVar
 
 import torch
@@ -158,6 +159,36 @@ def ahead(start: Callable[[Item], Future[Result]], items: Iterable[Item], depth:
         for following in islice(remaining, 1):
             pending.append((following, start(following)))
         yield item, result
+
+
+def as_they_come(start: Callable[[Item], Future[Result]], items: Iterable[Item], depth: int) -> Iterator[tuple[Item, Result]]:
+    """Like :func:`ahead` for items in the making: a thread takes them, so no result waits for the item after it."""
+    started: SimpleQueue[tuple[Item, Future[Result]] | BaseException | None] = SimpleQueue()
+    places, given_up = threading.Semaphore(depth), threading.Event()
+
+    def take() -> None:
+        try:
+            for item in items:
+                places.acquire()
+                if given_up.is_set():
+                    return
+                started.put((item, start(item)))
+            started.put(None)
+        except BaseException as error:
+            started.put(error)
+
+    threading.Thread(target=take, daemon=True).start()  # it may wait for an item that never comes
+    try:
+        while (following := started.get()) is not None:
+            if isinstance(following, BaseException):
+                raise following
+            item, future = following
+            result = future.result()
+            places.release()
+            yield item, result
+    finally:
+        given_up.set()
+        places.release()
 
 
 def load_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:

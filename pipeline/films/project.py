@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import shutil
 import subprocess
@@ -37,11 +38,13 @@ class Films:
     """The films of a directory.
 
     lengths: by clip, of those that can be read.
+    bad_share: share of those that cannot.
     notes: sentences for the user.
     """
 
     directory: Path
     lengths: dict[str, float]
+    bad_share: float
     labels: FilmLabels
     notes: list[str] = field(default_factory=list)
 
@@ -123,7 +126,7 @@ def read_films(clips: Path, labels: Path | None, tier: str | None) -> Films:
     read = read_film_labels(place, names, known, tier) if place is not None else FilmLabels()
     if read.events and (unlabelled := [clip for clip in lengths if clip not in read.events]):
         notes.append(f"{len(unlabelled)} films have no labels and are not trained on: {', '.join(unlabelled[:10])}")
-    return Films(clips, lengths, read, notes)
+    return Films(clips, lengths, (len(paths) - len(lengths)) / len(paths), read, notes)
 
 
 def film_splits(labels: FilmLabels, seed: int) -> dict[str, Split]:
@@ -163,6 +166,7 @@ def write_params(work: Path, chosen: Fit, films: Films, title: str) -> None:
     with_labels = bool(films.labels.events)
     suite: Any = yaml.load((ROOT / "suites" / ("own-clips.yaml" if with_labels else "clips.yaml")).read_text(encoding="utf-8"))
     place = films.directory.resolve()
+    suite["media"]["max_bad_fraction"] = max(suite["media"]["max_bad_fraction"], math.ceil(films.bad_share * 100) / 100)  # known, and said
     fitted(suite, chosen, place, Path(LABELS) if with_labels else place, title, _cores(), yamnet_weights(ROOT / "models" / "pretrained"))
     with open(work / PARAMS, "w", encoding="utf-8") as stream:
         yaml.dump(suite, stream)

@@ -5,11 +5,15 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from pipeline.datasets import DatasetSettings, build_index
+from pipeline.cache import Cache
+from pipeline.datasets import DatasetSettings, build_index, read_index, write_index
 from pipeline.datasets.base import Event, Row
 from pipeline.datasets.windows import all_windows, first_windows
 from pipeline.errors import InputProblems
+from pipeline.media.decoding import decode_clips, load_decoded, make_jobs
 from pipeline.media.movie import Form, Scene, write_movie
+from pipeline.media.settings import MediaSettings
+from pipeline.media.unread import with_unread
 from pipeline.media.windowing import Windowing
 from tests.wording import one_says
 
@@ -23,7 +27,8 @@ LABELS = (
 def films(tmp_path_factory):
     root = tmp_path_factory.mktemp("films")
     for name, seconds in SECONDS.items():
-        pictures = np.full((round(5 * seconds), 32, 32, 3), 90, np.uint8)
+        brightness = 40 + 8 * np.arange(round(5 * seconds), dtype=np.uint8)
+        pictures = np.broadcast_to(brightness[:, None, None, None], (len(brightness), 32, 32, 3))
         scene = Scene(pictures, np.zeros(round(8000 * seconds), np.float32), 8000)
         write_movie(root / name, [scene], Fraction(5), Form(crf=40, sound_rate=8000, sound_bits=8000, repeatable=False))
     (root / "cut.mp4").write_bytes(b"no film")
@@ -42,6 +47,7 @@ def spans(rows):
     return {row.clip: [(event.label, event.onset, event.offset) for event in row.events] for row in rows}
 
 
+@pytest.mark.fault(6)
 def test_every_film_becomes_clips_of_the_window_with_their_labels_in_its_split(films, tmp_path):
     index = index_of(films, tmp_path, "all")
     assert spans(index.rows) == {
@@ -61,6 +67,24 @@ def test_every_film_becomes_clips_of_the_window_with_their_labels_in_its_split(f
     assert one_says(index.health, "after the end", ": 1 (odd.mp4 6-7 s Dog)")
 
 
+@pytest.mark.parametrize("windows", ["all", "first"])
+def test_each_clip_is_decoded_from_its_own_part_of_the_film(films, tmp_path, windows):
+    media = MediaSettings(frames_per_second=1, frame_offset=0.5, workers=1)
+    (tmp_path / "index").mkdir()
+    write_index(index_of(films, tmp_path, windows), tmp_path / "index")
+    jobs, _ = make_jobs(read_index(tmp_path / "index")[0], 2, 1.0, media, Cache(tmp_path / "cache"))
+    manifest = with_unread(decode_clips(list(jobs.values()), [], media), jobs).set_index("clip")
+    for clip, job in jobs.items():
+        if clip != "cut.mp4":
+            frames, _, _ = load_decoded(Cache(tmp_path / "cache"), clip, job.key)
+            inside = manifest["visual_valid"][clip]
+            shown = 40 + 8 * np.floor(5 * (job.start + 0.5 + np.arange(2)))
+            assert np.abs(frames.mean(axis=(1, 2, 3)) - shown)[inside].max() < 4, clip
+    unread = manifest["unread"].dropna().round().to_dict()
+    assert unread == ({} if windows == "all" else {"long.mp4": 3, "odd.mp4": 2})
+
+
+@pytest.mark.fault(6)
 def test_labels_outside_the_first_window_are_counted_and_named(films, tmp_path):
     index = index_of(films, tmp_path, "first")
     assert spans(index.rows) == {"cut.mp4": [], "long.mp4": [("Dog", 0.5, 2)], "odd.mp4": [], "short.mp4": [("Dog", 0, 1)]}

@@ -1,4 +1,4 @@
-"""docs/faults.md says which test holds which of the forty faults, and every one has a test that runs on any machine."""
+"""docs/faults.md says which test holds which of the 42 faults, and every one has a test that runs on any machine."""
 
 from __future__ import annotations
 

@@ -184,7 +184,10 @@ def test_clips_in_the_making_are_taken_a_few_ahead(tmp_path):
             most.append(number - stored)
             yield clip
 
+    queues = encoder.card.runtime
     assert ThisProcess(encoder, 2).encode(clips(), bar=False).clips == 12
+    passes = 1 + 18 + 9  # the first warms the card up
+    assert len(queues.compute.queue) == 2 * passes + 12 * 2
     assert max(most) <= 10  # 3 loaded, 2 + 2 passes of 4 rows, 4 on their way back, what is in hand
 
 

@@ -1,10 +1,11 @@
+import queue
 import threading
 import time
 
 import pytest
 import torch
 
-from pipeline.features.lanes import LOADERS, Lanes, Throughput, ahead, load_ahead
+from pipeline.features.lanes import LOADERS, Lanes, Throughput, ahead, as_they_come, load_ahead
 from tests.wording import says
 
 
@@ -28,6 +29,29 @@ def test_loading_runs_ahead_but_never_far():
         assert result == -item
         assert len(started) <= item + 2 * LOADERS + 1
     assert sorted(started) == list(range(50))
+
+
+def test_items_in_the_making_are_loaded_as_they_come_and_never_far_ahead():
+    started, more = [], queue.SimpleQueue()
+
+    def load(item):
+        started.append(item)
+        return -item
+
+    for item in range(3):
+        more.put(item)
+    with Lanes(1) as lanes:
+        results = as_they_come(lambda item: lanes.load(load, item), iter(more.get, None), 2)
+        assert [next(results) for _ in range(3)] == [(0, 0), (1, -1), (2, -2)]  # none waits for the fourth
+        for item in range(3, 20):
+            more.put(item)
+        assert next(results) == (3, -3)
+        time.sleep(0.05)
+        assert started[-1] <= 6
+        more.put(None)
+        assert len(list(results)) == 16
+        with pytest.raises(ZeroDivisionError):
+            list(as_they_come(lambda item: lanes.load(load, item), (1 / each for each in (1, 0)), 2))
 
 
 def test_loading_and_encoding_overlap_and_are_timed():

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(not (ROOT / ".git").exists(), reason="the code i
 
 @pytest.fixture(scope="module")
 def films(tmp_path_factory):
-    """Six films of 4 s and one of 12 s; labels for six."""
+    """Six films of 4 s, one of 12 s, and three files that are none; labels for six."""
     root = tmp_path_factory.mktemp("new") / "films"
     root.mkdir()
     form = Form(crf=40, sound_rate=8000, sound_bits=8000, repeatable=False)
@@ -31,7 +31,8 @@ def films(tmp_path_factory):
         write_movie(root / f"{name}.mp4", [Scene(pictures, np.zeros(8000 * seconds, np.float32), 8000)], Fraction(2), form)
     for number in range(1, 6):
         shutil.copy(root / "f0.mp4", root / f"f{number}.mp4")
-    (root / "torn.mp4").write_bytes(b"nothing")
+    for name in ("torn", "empty", "page"):
+        (root / f"{name}.mp4").write_bytes(b"nothing")
     lines = ["long,7,11.5,Dog", "long,1,3,Cat", *(f"f{number},0,3,{'Dog' if number % 2 else 'Cat'}" for number in range(1, 6))]
     (root.parent / "labels.csv").write_text("clip,start,end,label\n" + "\n".join(lines) + "\n", encoding="utf-8")
     return root
@@ -50,6 +51,7 @@ def test_films_and_labels_become_a_project_that_is_checked_and_whose_next_comman
     params = config.load(project / "params.yaml")
     assert missing_data(params) == []
     assert (params.dataset.segments, params.dataset.segment_seconds, params.dataset.windows) == (10, 1.0, "all")
+    assert params.media.max_bad_fraction == 0.3  # 3 of 10, which was said
     assert params.runs.keys() == {"avel_audio", "avel_visual", "avel", "cace_net"}
     assert all(feature_set.visual.options.get("pool", "map") == "map" for feature_set in params.features.values())
     assert params.methods["cace_net"]["recipe"]["batch_size"] == 2

@@ -86,6 +86,7 @@ def fail_as(error):
     ],
     ids=["torch", "numpy", "card", "library"],
 )
+@pytest.mark.fault(42)
 def test_memory_that_runs_out_is_one_sentence_that_says_what_to_lower(work):
     with pytest.raises(PipelineError) as error, memory.explaining_memory("run, seed 3", CPU, ["machine.seeds_at_once (here 3)", "x"]):
         work()
@@ -98,6 +99,7 @@ def test_other_errors_pass():
         raise RuntimeError("shapes differ")
 
 
+@pytest.mark.fault(42)
 def test_what_changes_no_number_is_lowered_first(inputs):  # noqa: F811
     splits = training_splits(inputs, EVERY_STEP)
     assert [setting.split()[0] for setting in memory_settings(inputs, splits, True, 3)] == [

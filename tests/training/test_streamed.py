@@ -47,6 +47,7 @@ def chunks_read(monkeypatch):
     return sizes
 
 
+@pytest.mark.fault(42)
 def test_streamed_and_resident_runs_are_equal_to_the_byte_also_after_a_kill(inputs, tmp_path, monkeypatch, chunks_read):  # noqa: F811
     """With a motion stream and a first network; weights, curves, scores; killed within an epoch of the second network."""
     expected = train(inputs, tmp_path / "resident", RESIDENT)
@@ -184,6 +185,7 @@ def replace_file(path):
     other.replace(path)
 
 
+@pytest.mark.fault(41)
 @pytest.mark.parametrize("change", [cut, overwrite, replace_file, os.remove])
 def test_a_store_that_changes_under_a_training_is_named_before_a_changed_number_is_used(split, tmp_path, change):
     """A memory map that is cut short would kill the process instead."""
@@ -209,6 +211,7 @@ def test_a_store_that_is_only_touched_or_copied_is_the_same(split, tmp_path):
     split.stored.store.check_unchanged()
 
 
+@pytest.mark.fault(41)
 def test_features_replaced_during_a_resident_training_leave_no_weights_for_them(inputs, tmp_path, monkeypatch):  # noqa: F811
     """DVC would take the new features for those of the weights."""
     close, path = loop.Trainer.close_epoch, inputs.store.directory / shard_name("audio", 0)
