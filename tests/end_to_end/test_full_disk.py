@@ -52,6 +52,7 @@ def run_stage(module, argument, monkeypatch) -> int:
     """Exit code of a stage, run in this process as ``python -m stages.NAME`` runs it."""
     name = module.__name__.removeprefix("stages.")
     monkeypatch.setattr(sys, "argv", [name, *([argument] if argument else [])])
+    monkeypatch.setattr(train, "keep_freed_memory", lambda: None)  # this process does more than train
     try:
         stage.run(name, module.main, takes="name" if argument else None)
     except SystemExit as stop:
