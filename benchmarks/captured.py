@@ -88,8 +88,8 @@ def build(name: str, batch_size: int, epochs: int) -> Method:
     return method
 
 
-def random_data(method: Method, clips: int, device: torch.device) -> SplitData:
-    """Features and truth of so many clips."""
+def random_data(method: Method, clips: int, device: torch.device, padded: bool = False) -> SplitData:
+    """Features and truth of so many clips; ``padded``: some are shorter."""
     (task,) = method.tasks
     classes, generator = method.num_classes, torch.Generator(device).manual_seed(1)
 
@@ -106,6 +106,8 @@ def random_data(method: Method, clips: int, device: torch.device) -> SplitData:
     }
     streams = {"visual": noise(*method.visual_shape), "audio": noise(*AUDIO)} | ({"motion": noise(*MOTION)} if task == "avvp" else {})
     mask, numbers = torch.ones(clips, SEGMENTS, dtype=torch.bool), list(range(clips))
+    if padded:
+        mask[::16, -2:] = False
     return SplitData(Resident(streams), mask, truth[task], numbers, [f"clip{n}" for n in numbers], [], classes, 1.0, device)
 
 
@@ -123,10 +125,10 @@ def called_again(device: torch.device) -> Iterator[None]:
         capture.Graphs.capture = before  # type: ignore[method-assign]
 
 
-def train(name: str, precision: Any, graphs: Any, options: argparse.Namespace, device: torch.device) -> Trained:
+def train(name: str, precision: Any, graphs: Any, options: argparse.Namespace, device: torch.device, padded: bool = False) -> Trained:
     method = build(name, options.batch, options.epochs)
     size = method.config.recipe.batch_size
-    data = random_data(method, size * options.steps - min(SHORTER, size - 1), device)
+    data = random_data(method, size * options.steps - min(SHORTER, size - 1), device, padded)
     none = SplitData(data.features, data.mask[:0], data.targets[:0], [], [], [], data.num_classes, 1.0, device)
     settings = TrainSettings(device=device.type, precision=precision, graphs=graphs, checkpoint_seconds=1e6)
     use_precision(device, precision)

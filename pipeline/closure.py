@@ -30,6 +30,7 @@ CHECKS = [f"pipeline/{room}/problems.py" for room in ("contrastive", "datasets",
 PLUMBING = {
     **RECORDS,
     **dict.fromkeys(CHECKS, "errors about params.yaml, raised before any number"),
+    "pipeline/__init__.py": "names for users, looked up when they are asked for; no module of the project uses them",
     "pipeline/cache.py": "returns an entry as it was stored or not at all; keys cover the content of entries",
     "pipeline/children.py": "starts, watches and ends processes; the code that these run is listed on its own",
     "pipeline/closure.py": "finds dependencies; a wrong answer shows in the files it writes",

@@ -34,6 +34,7 @@ from pipeline.project import elsewhere
 from pipeline.report.provenance import read_sentence
 from pipeline.sealed import read_sealed
 from pipeline.today import REPORT, news_since_report
+from pipeline.training.loggers import missing_loggers
 
 MATCHED = {"torch": "2.11.", "torchvision": "0.26.", "torchaudio": "2.11."}  # built for one another; see pyproject.toml
 PACKAGES = ("timm", "lightning-fabric", "av", "decord", "soundfile", "numpy", "pandas", "pyarrow", "pydantic", "dvc", "dvclive")
@@ -142,7 +143,11 @@ def load_params(path: Path) -> tuple[config.Params | None, Finding]:
 
 def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
     """Data and files that settings name and the project lacks, and what stages would refuse."""
-    problems = [*foreign_outs(params, root), *missing_data(params, root), *missing_files(params, root)] if params else []
+    problems = (
+        [*foreign_outs(params, root), *missing_data(params, root), *missing_files(params, root), *missing_loggers(params.train.loggers)]
+        if params
+        else []
+    )
     for problem in problems:
         setting, _, rest = problem.partition(": ")
         found, _, advice = rest.partition("; ")

@@ -24,6 +24,7 @@ from pipeline.features.settings import EncoderChoice
 from pipeline.made_with import WORKING_SETTINGS
 from pipeline.methods import METHODS
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
+from pipeline.training.loggers import missing_loggers
 
 CHECKED = "checked.json"  # written when params.yaml is in order; always the same bytes
 
@@ -103,9 +104,9 @@ def write_plan(params: Params, directory: Path) -> None:
     """Write the JSON of every choice, links to the named files, and ``checked.json``.
 
     Raises:
-        InputProblems: all settings that name missing files.
+        InputProblems: all settings that name missing files or packages.
     """
-    if problems := missing_files(params):
+    if problems := [*missing_files(params), *missing_loggers(params.train.loggers)]:
         raise InputProblems("params.yaml", problems)
     for choice in choices(params):
         files = {setting: file_sha256(path) for setting, path in choice.files.items()}

@@ -48,16 +48,24 @@ class Outcome:
     log: list[str] = field(default_factory=list)  # the end of what it printed
 
 
+def command_of(part: Part, results: Path) -> list[str]:
+    return [sys.executable, "-m", "benchmarks.gpu.parts", part.function, json.dumps(part.arguments), str(results)]
+
+
 class Child:
     """The process of one part, in a group of its own; it imports what it needs and waits for :meth:`run`."""
 
     def __init__(self, part: Part, results: Path) -> None:
         self.part, self.results = part, results
         results.write_text("", encoding="utf-8")
-        command = [sys.executable, "-m", "benchmarks.gpu.parts", part.function, json.dumps(part.arguments), str(results)]
         self.log = open(results.with_suffix(".log"), "w+", encoding="utf-8", errors="replace")  # noqa: SIM115
         self.process = subprocess.Popen(
-            command, cwd=REPOSITORY, stdin=subprocess.PIPE, stdout=self.log, stderr=subprocess.STDOUT, start_new_session=True
+            command_of(part, results),
+            cwd=REPOSITORY,
+            stdin=subprocess.PIPE,
+            stdout=self.log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
 
     def run(self, limit: float, start_next: Callable[[], object]) -> Outcome:

@@ -230,16 +230,16 @@ def _readable_sha256(path: str) -> str | None:
         return None
 
 
-def read_index(directory: Path, clips: Path | None = None) -> tuple[pd.DataFrame, list[str]]:
+def read_index(directory: str | Path, clips: Path | None = None) -> tuple[pd.DataFrame, list[str]]:
     """Read rows and class names as :func:`write_index` wrote them.
 
     Args:
         clips: ``dataset.clips``; with it, each row's file can be opened.
     """
-    rows = read_table(directory / "index.parquet")
+    rows = read_table(Path(directory) / "index.parquet")
     if clips is not None:
         rows["file"] = rows["file"].map(lambda file: local_path(file, clips), na_action="ignore")
-    return rows, _read_beside(directory, CLASSES)
+    return rows, _read_beside(Path(directory), CLASSES)
 
 
 def read_health(directory: Path) -> list[str]:

@@ -56,7 +56,8 @@ class Entry:
 class FeatureStore:
     """Reader of a store; ``shapes`` holds the shape of one segment by modality (or other stream)."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: str | Path) -> None:
+        directory = Path(directory)
         if not (directory / SPEC).is_file():
             raise PipelineError(f"{directory} is not a feature store; `dvc repro` makes it")
         self.directory = directory

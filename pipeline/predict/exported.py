@@ -52,7 +52,8 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False) 
     """
     params = config.load(PARAMS)
     config.pick(params.runs, run, "run")
-    chosen = list(seeds) or trained_seeds(RUNS / run) or params.runs[run].seeds[:1]
+    listed, trained = params.runs[run].seeds, trained_seeds(RUNS / run)
+    chosen = list(seeds) or [seed for seed in listed if seed in trained] or listed[:1]  # the first is what `predict --run` takes
     facts: dict[str, Any] = {}
     for seed in chosen:
         check_trained(run, seed)

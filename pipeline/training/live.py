@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import shutil
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from dvclive import Live
 from scmrepo.exceptions import SCMError
 
-from pipeline.errors import PipelineError
 from pipeline.publish import write_text
+from pipeline.training.loggers import make_logger
 
 NOT_FINITE = "not_finite.json"
-NEEDED = {"csv": (), "tensorboard": ("tensorboard", "tensorboardX"), "wandb": ("wandb",)}  # by logger, packages of which it needs one
 
 
 def save_not_finite(live: Path, facts: dict[str, Any]) -> None:
@@ -65,60 +62,3 @@ class LiveMetrics:
             self.live.end()
         for logger in self.loggers:
             logger.finalize("success")
-
-
-class Logger(Protocol):
-    """The part of Lightning's loggers that is used."""
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None: ...
-
-    def save(self) -> None: ...
-
-    def finalize(self, status: str) -> None: ...
-
-
-def check_loggers(names: Iterable[str]) -> None:
-    """Check that the packages of the loggers are installed.
-
-    Raises:
-        PipelineError: one is not.
-    """
-    for name in names:
-        if NEEDED[name] and not any(importlib.util.find_spec(package) for package in NEEDED[name]):
-            raise PipelineError(
-                f"train.loggers: {name} needs the package {NEEDED[name][0]}, which is not installed; install it"
-                " (`pip install -e '.[loggers]'`) or take it out of the list"
-            )
-
-
-def make_logger(name: str, directory: Path) -> Logger:
-    """Start a logger; files of an earlier start are removed."""
-    place = directory / name
-    shutil.rmtree(place, ignore_errors=True)
-    if name == "wandb":
-        return WandbLogger(directory)
-    from lightning_fabric.loggers import CSVLogger, TensorBoardLogger
-
-    logger = {"csv": CSVLogger, "tensorboard": TensorBoardLogger}[name]
-    return logger(directory, name="", version=name)
-
-
-class WandbLogger:
-    """A run of Weights & Biases, by its own package: Fabric has no logger for it."""
-
-    def __init__(self, directory: Path) -> None:
-        import wandb
-
-        directory.mkdir(parents=True, exist_ok=True)
-        self.run = wandb.init(
-            project="avel-pipeline", group=directory.parent.name, name=f"{directory.parent.name} {directory.name}", dir=directory
-        )
-
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        self.run.log(metrics, step=step)
-
-    def save(self) -> None:
-        pass
-
-    def finalize(self, status: str) -> None:
-        self.run.finish()

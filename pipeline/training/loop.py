@@ -93,9 +93,10 @@ class Trainer(ResumableLoop[TrainingState]):
         parts = fabric, method, self.model, self.optimizer, recipe.clip_norm
         self.stepper: Steps = StepsAhead(*parts, settings.graphs == "auto", self._say) if ahead else StepsInTurn(*parts)
         self.started = time.monotonic()
+        self.shown: Any = None  # the bar
 
     def _say(self, line: str) -> None:
-        print(f"{self.name}: {line}", flush=True)
+        self.shown.say(line)
 
     def run(self) -> TrainingState:
         """Train to the last epoch; return the state, with the weights of the best validation epoch.
@@ -109,7 +110,7 @@ class Trainer(ResumableLoop[TrainingState]):
         (self.live / NOT_FINITE).unlink(missing_ok=True)  # left by an earlier start
         self.started = time.monotonic() - self.state.seconds
         live = LiveMetrics(self.live, self.state.history, self.settings.loggers)
-        bar = self.bar(desc=self.name, total=self.epochs, initial=self.state.epoch)
+        bar = self.shown = self.bar(desc=self.name, total=self.epochs, initial=self.state.epoch)
         epochs = Epochs(self.task.HEADLINE, self.recipe.selection, self.epochs, self.state.epoch)
 
         def show() -> None:

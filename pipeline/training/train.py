@@ -14,17 +14,19 @@ from lightning_fabric import Fabric
 
 from pipeline.cache import file_sha256
 from pipeline.devices import choose_device, use_deterministic_kernels, use_precision, use_threads
+from pipeline.errors import InputProblems
 from pipeline.machine import joined
 from pipeline.made_with import WORKING_SETTINGS, publishable
 from pipeline.methods import Method
 from pipeline.sealed import read_sealed
 from pipeline.tensors import load_or_discard, load_tensors, save_tensors
 from pipeline.training.data import SplitData
-from pipeline.training.live import check_loggers
+from pipeline.training.loggers import missing_loggers
 from pipeline.training.loop import Trainer, TrainingState
-from pipeline.training.memory import explaining_memory, keep_freed_memory
+from pipeline.training.memory import keep_freed_memory
 from pipeline.training.placement import SharedFeatures, Splits, may_be_resident, memory_settings, placed, training_splits
 from pipeline.training.progress import Bar
+from pipeline.training.room import explaining_memory
 from pipeline.training.run import RunInputs
 from pipeline.training.seeds import train_side_by_side
 from pipeline.training.settings import TrainSettings
@@ -42,7 +44,8 @@ def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live:
             features, or a logger's package is missing.
         SystemExit: 143 after SIGTERM, with checkpoints written.
     """
-    check_loggers(settings.loggers)
+    if problems := missing_loggers(settings.loggers):
+        raise InputProblems("params.yaml", problems)
     left = [seed for seed in inputs.run.seeds if not is_trained(directory, seed)]
     if left and (remark := inputs.remark()):
         print(remark, flush=True)

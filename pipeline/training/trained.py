@@ -53,14 +53,14 @@ def is_trained(directory: Path, seed: int) -> bool:
     return True
 
 
-def load_seed(directory: Path, seed: int) -> tuple[Method, dict[str, Any]]:
+def load_seed(directory: str | Path, seed: int) -> tuple[Method, dict[str, Any]]:
     """Load a seed: (method in eval mode with its trained weights, the facts stored with them).
 
     Raises:
         PipelineError: the seed was not trained, its files are damaged or not finite, or the weights do not fit the method (the message
             lists the missing and unexpected ones).
     """
-    path, of_weights = facts_path(directory, seed), weights_path(directory, seed)
+    path, of_weights = facts_path(Path(directory), seed), weights_path(Path(directory), seed)
     if not path.is_file():
         raise PipelineError(f"{directory}: seed {seed} was not trained; run `dvc repro`")
     facts = read_sealed(path)

@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.captured import largest_difference, train
 from pipeline.devices import use_deterministic_kernels
+from tests.wording import one_says
 
 if not torch.cuda.is_available():
     pytest.skip("torch finds no usable GPU here", allow_module_level=True)
@@ -25,4 +26,13 @@ def test_captured_or_not_a_card_trains_the_same_weights_without_a_warning(name, 
     assert captured.graphs
     assert not captured.lines
     assert not [*plain.warned, *captured.warned]
+    assert largest_difference(plain, captured) < 1e-5
+
+
+def test_batches_with_padding_in_a_bilstm_run_uncaptured_among_captured_ones_and_one_line_says_so():
+    """The failed capture must leave the random numbers as they were."""
+    device = torch.device("cuda")
+    use_deterministic_kernels(device)
+    plain, captured = (train("cace_net", "32-true", graphs, OPTIONS, device, padded=True) for graphs in ("off", "auto"))
+    assert one_says(captured.lines, "without CUDA graphs", "lengths of clips")
     assert largest_difference(plain, captured) < 1e-5
