@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,6 +88,7 @@ def train_alone(
     """Train one seed in a process that does nothing else, beside others; ``features`` as :func:`features_for_seeds` returns."""
     keep_freed_memory()
     train_seed(RunTraining.load(inputs, settings, directory, live, bar, features, at_once), seed)
+    gc.collect()  # what is left of the training; the process that shares its features must know that they are no longer used here
 
 
 @dataclass

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import PipelineError
-from pipeline.predict import answers, outputs
+from pipeline.predict import answers, load_run, outputs
 from pipeline.predict.answers import folders
 from pipeline.publish import check_replaceable
 from tests.wording import each_says, says
@@ -128,7 +128,7 @@ def test_a_reader_that_has_gone_ends_the_command_at_once(project, clip, tmp_path
 
     monkeypatch.setattr(answers, "table", gone)
     with pytest.raises(BrokenPipeError):
-        answers.answer([clip, clip], "avel", None, tmp_path / "out", overlay=False)
+        answers.answer([clip, clip], load_run("avel"), tmp_path / "out", overlay=False)
     assert len(list((tmp_path / "out").iterdir())) == 1
 
 
