@@ -177,7 +177,8 @@ def as_they_come(start: Callable[[Item], Future[Result]], items: Iterable[Item],
         except BaseException as error:
             started.put(error)
 
-    threading.Thread(target=take, daemon=True).start()  # it may wait for an item that never comes
+    taking = threading.Thread(target=take, daemon=True)
+    taking.start()
     try:
         while (following := started.get()) is not None:
             if isinstance(following, BaseException):
@@ -189,6 +190,7 @@ def as_they_come(start: Callable[[Item], Future[Result]], items: Iterable[Item],
     finally:
         given_up.set()
         places.release()
+        taking.join()  # until the item that it waits for is there: whoever makes the items may then end
 
 
 def load_ahead(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:

@@ -22,7 +22,11 @@ class MediaSettings(Settings):
     )
     decoder: Literal["auto", "decord", "pyav"] = Field("auto", description="auto: PyAV, then decord where PyAV decodes nothing")
     min_coverage: float = Field(
-        0.9, ge=0, le=1, description="decoded share of the picture or the sound within the window; below it the status is `truncated`"
+        0.9,
+        ge=0,
+        le=1,
+        description="smallest decoded share of what the file states for the window; if picture or sound falls below it, the status is"
+        " `truncated` (a file that is only short is `padded`)",
     )
     on_missing_audio: Literal["zeros", "drop"] = Field("zeros", description="a clip without sound: silence and a mask, or a bad clip")
     max_pixels: int = Field(4096 * 2304, ge=1, le=2**28, description="pixels of one frame above which a file is refused")

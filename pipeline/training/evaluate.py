@@ -21,9 +21,9 @@ from pipeline.sealed import write_sealed
 from pipeline.tables import write_table
 from pipeline.tasks import Task
 from pipeline.training.data import SplitData
-from pipeline.training.memory import explaining_memory
 from pipeline.training.placement import may_be_resident, memory_settings, placed
 from pipeline.training.predictions import not_finite_clips, predictions
+from pipeline.training.room import explaining_memory
 from pipeline.training.run import RunInputs
 from pipeline.training.settings import TrainSettings
 from pipeline.training.trained import load_seed, weights_path, write_curves

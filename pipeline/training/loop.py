@@ -93,10 +93,13 @@ class Trainer(ResumableLoop[TrainingState]):
         parts = fabric, method, self.model, self.optimizer, recipe.clip_norm
         self.stepper: Steps = StepsAhead(*parts, settings.graphs == "auto", self._say) if ahead else StepsInTurn(*parts)
         self.started = time.monotonic()
-        self.shown: Any = None  # the bar
+        self.shown: Any = None  # the bar, once there is one
 
     def _say(self, line: str) -> None:
-        self.shown.say(line)
+        if self.shown is None:
+            print(f"{self.name}: {line}", flush=True)
+        else:
+            self.shown.say(line)
 
     def run(self) -> TrainingState:
         """Train to the last epoch; return the state, with the weights of the best validation epoch.

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.training.data import SplitData
-from pipeline.training.memory import free_memory
+from pipeline.training.room import free_memory
 from pipeline.training.run import RunInputs
 from pipeline.training.settings import TrainSettings
 from pipeline.training.streams import Resident

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,9 +24,10 @@ from pipeline.tensors import load_or_discard, load_tensors, save_tensors
 from pipeline.training.data import SplitData
 from pipeline.training.loggers import missing_loggers
 from pipeline.training.loop import Trainer, TrainingState
-from pipeline.training.memory import explaining_memory, keep_freed_memory
+from pipeline.training.memory import keep_freed_memory
 from pipeline.training.placement import SharedFeatures, Splits, may_be_resident, memory_settings, placed, training_splits
 from pipeline.training.progress import Bar
+from pipeline.training.room import explaining_memory
 from pipeline.training.run import RunInputs
 from pipeline.training.seeds import train_side_by_side
 from pipeline.training.settings import TrainSettings
@@ -86,6 +88,7 @@ def train_alone(
     """Train one seed in a process that does nothing else, beside others; ``features`` as :func:`features_for_seeds` returns."""
     keep_freed_memory()
     train_seed(RunTraining.load(inputs, settings, directory, live, bar, features, at_once), seed)
+    gc.collect()  # what is left of the training; the process that shares its features must know that they are no longer used here
 
 
 @dataclass

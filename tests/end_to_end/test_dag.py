@@ -59,14 +59,11 @@ def test_experiments_compare_readably(project):
     project.run("git", "commit", "-q", "--allow-empty", "-m", "results")
     output = project.run("dvc", "exp", "run", "--name", "less", "-S", "methods.cace_net.lambda_contrast=0.4")
     assert set(re.findall("Running stage '(.*)'", output)) == {"plan", "train@cace_first", "evaluate@cace_first", "report"}
-    lines = list(csv.DictReader(io.StringIO(project.run("dvc", "exp", "show", "--csv", "--only-changed"))))
-    by_name = {line["Experiment"]: line for line in lines}
-    assert float(by_name["less"]["methods.cace_net.lambda_contrast"]) == 0.4
     whole = list(csv.DictReader(io.StringIO(project.run("dvc", "exp", "show", "--csv"))))
+    by_name = {line["Experiment"]: line for line in whole}
+    assert float(by_name["less"]["methods.cace_net.lambda_contrast"]) == 0.4
     metrics = [column for column in whole[0] if column.endswith(("accuracy", ".std")) or column == "std"]
     assert len(metrics) == 2 * len(RUNS)
-    shown = json.loads(project.run("dvc", "metrics", "show", "--json"))
-    assert set(shown[""]["data"]["data/results/report/metrics.json"]["data"]) == RUNS
     changes = project.run("dvc", "metrics", "diff", "--all", "HEAD").splitlines()
     assert changes[0].split() == ["Path", "Metric", "HEAD", "workspace", "Change"]
     assert len(changes) == 1 + 2 * len(RUNS)
@@ -80,7 +77,6 @@ def test_experiments_compare_readably(project):
     assert "| methods.cace_net.lambda_contrast |" in table.splitlines()[0]
     assert re.search(r"^\| less \| done \| 0\.4 \| ", lines["less"])
     assert lines["later"].startswith("| later | queued | 0.2 | – ")
-    assert "(there are: later, less)" in project.run("python", "-m", "pipeline", "table", "--experiments", "nothing", code=2)
 
 
 def test_plots_can_be_drawn(project):

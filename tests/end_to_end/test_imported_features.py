@@ -12,6 +12,7 @@ from pipeline.datasets import build_index, read_index, write_index
 from pipeline.features.importing import Import
 from pipeline.features.store import FeatureStore
 from pipeline.synth.ave_features import MadeFeatures, make_features
+from tests.wording import says
 
 CLASSES = ("Bark", "Flute", "Truck")
 SPLITS = {"trainSet.txt": range(12), "valSet.txt": range(12, 16), "testSet.txt": range(16, 20)}
@@ -61,6 +62,8 @@ def test_published_features_become_a_table_without_any_clip(project):
     scored = json.loads((project.root / "data/results/runs/avel/metrics.json").read_text(encoding="utf-8"))["clips"]
     assert scored["test"] == {"evaluated": 4, "without features": []}
     assert set(json.loads((project.root / "data/results/report/metrics.json").read_text(encoding="utf-8"))) == {"avel"}
+    table = (project.root / "data/results/report/table.md").read_text(encoding="utf-8")
+    assert says(table, "avel (made features) [1]", "[1] Made features (python -m pipeline make-features)")
     assert project.repro()[0] == set()
 
 

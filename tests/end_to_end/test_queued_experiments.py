@@ -31,8 +31,9 @@ def test_relative_paths_mean_what_they_mean_in_the_project(tmp_path, repository,
         (project.root / file).parent.mkdir(parents=True, exist_ok=True)
         (project.root / file).write_text(f"the user's {file}", encoding="utf-8")
     project.run("dvc", "exp", "run", "--temp", "--name", "elsewhere")
-    project.run("dvc", "exp", "apply", "elsewhere")
-    assert project.ran() == {"plan"}  # whose out belongs to a directory; all others came with the experiment
+    if suite == "clips":
+        project.run("dvc", "exp", "apply", "elsewhere")
+        assert project.ran() == {"plan"}  # whose out belongs to a directory; all others came with the experiment
     if suite == "ave-supervised":  # and DVC can track what lies there
         project.run("dvc", "add", "-q", "data/published/ave")
         shutil.rmtree(project.root / "data/published/ave")

@@ -1,3 +1,5 @@
+import contextlib
+import itertools
 import queue
 import threading
 import time
@@ -52,6 +54,10 @@ def test_items_in_the_making_are_loaded_as_they_come_and_never_far_ahead():
         assert len(list(results)) == 16
         with pytest.raises(ZeroDivisionError):
             list(as_they_come(lambda item: lanes.load(load, item), (1 / each for each in (1, 0)), 2))
+        endless = (number for number in itertools.count())
+        with contextlib.closing(as_they_come(lambda item: lanes.load(load, item), endless, 2)) as results:
+            assert next(results) == (0, 0)
+        endless.close()  # an error if a thread still ran it
 
 
 def test_loading_and_encoding_overlap_and_are_timed():

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from contract import SMALL
 from safetensors.torch import load_file, save_file
 
 from pipeline.cache import file_sha256
@@ -423,22 +424,7 @@ def test_curves_hold_every_epoch_of_every_seed(inputs, tmp_path):
 def weak_inputs(root, method, move=False, **settings):
     """A weakly supervised run; ``move`` changes the place and length, but not the class, of every training event."""
     inputs = make_inputs(root, epochs=2, seeds=(3,))
-    narrow = {
-        "avel": {"attention_width": 8, "recurrent_width": 6, "classifier_width": 8},
-        "cace_net": {
-            "visual_hidden": 8,
-            "audio_hidden": 6,
-            "attention_width": 4,
-            "width": 8,
-            "intra_feedforward": 8,
-            "cross_feedforward": 8,
-        },
-        "ccln": {"visual_hidden": 8, "audio_hidden": 6, "attention_width": 4, "width": 8, "intra_feedforward": 8, "cross_feedforward": 8},
-        "cmbs": {"visual_hidden": 8, "audio_hidden": 6, "attention_width": 4, "width": 8, "intra_feedforward": 8, "cross_feedforward": 8},
-        "cmran": {"visual_hidden": 8, "width": 8, "feedforward": 8},
-        "psp": {"attention_width": 8, "input_width": 6, "recurrent_width": 4, "classifier_width": 8},
-    }[method]
-    settings = {**narrow, "supervision": "weak", "recipe": {"batch_size": 4, "epochs": 2}, **settings}
+    settings = {**SMALL[method].settings, "supervision": "weak", "recipe": {"batch_size": 4, "epochs": 2}, **settings}
     inputs = replace(inputs, run=inputs.run.model_copy(update={"method": method}), settings=settings)
     for events in inputs.index.loc[inputs.index["split"] == "train", "events"] if move else []:
         length = events[0]["offset"]
