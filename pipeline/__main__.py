@@ -11,10 +11,12 @@ weights get NAME [--from P]  download weights (or copy a local file) into models
 unpack ARCHIVE ... --into DIR     unpack archives of clips into data/raw, safely
 download --kind K ... --into DIR  download clips by their ids, with a status for each (needs yt-dlp)
 make-features DIR            write made-up numbers in the files and shapes of AVE's published features
+encode NAME ...              decode and encode the clips at once, ahead of `dvc repro`: worth it on a GPU
 parity --ours A --published B     compare two feature stores of the same clips, and find the likely cause of a difference
 predict FILE... --run RUN    find the events of video files: events.json, segments.csv, pictures; with --overlay an MP4 too
 predict FILE... --model M    the same with an exported run, anywhere
 export RUN --out M           write a trained run to one file that predicts on another machine
+features FILE... --out DIR   encode films without a data set: npy, HDF5 or parquet, with spec.json; --set NAME, or --visual and --audio
 doctor                       check versions, device, decoders, weights, cache and DVC's state, with advice on each problem
 """
 
@@ -22,10 +24,25 @@ from __future__ import annotations
 
 import argparse
 
-from pipeline.commands import doctor, download, export, make_features, new, parity, predict, settings, table, unpack, use, weights
+from pipeline.commands import (
+    doctor,
+    download,
+    encode,
+    export,
+    features,
+    make_features,
+    new,
+    parity,
+    predict,
+    settings,
+    table,
+    unpack,
+    use,
+    weights,
+)
 from pipeline.console import console, ending_on_sigterm
 
-COMMANDS = (table, use, settings, new, weights, unpack, download, make_features, parity, predict, export, doctor)
+COMMANDS = (table, use, settings, new, weights, unpack, download, make_features, encode, parity, predict, export, features, doctor)
 
 
 def main() -> None:

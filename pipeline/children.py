@@ -175,7 +175,7 @@ def _nurse(control: Connection) -> None:
 
 
 def _forked(control: Connection, children: set[int], serve: Callable[[Connection, Any], None], argument: Any) -> int | str:
-    """Fork a child and return its process id, or the system's reason against it. In the child this does not return."""
+    """Fork a child that never returns from here; returns its process id, or why there can be none."""
     connection, nurse = Connection(reduction.recv_handle(control)), os.getpid()
     with connection:
         try:
@@ -196,7 +196,10 @@ def _forked(control: Connection, children: set[int], serve: Callable[[Connection
 
 
 def _awaited(child: int) -> int | None:
-    """Wait for a child's exit code (negative: a signal's number); None if it goes on after closing its pipe, and is ended for that."""
+    """Wait for a child and return its exit code, negative for a signal.
+
+    None: it went on after closing its pipe, and is ended now.
+    """
     deadline = time.monotonic() + END_SECONDS
     while time.monotonic() < deadline:
         ended, status = os.waitpid(child, os.WNOHANG)

@@ -40,6 +40,7 @@ PLUMBING = {
     "pipeline/encoders/download.py": "brings weights when a command asks for it; no encoder downloads",
     "pipeline/encoders/known_weights.py": "maps a name to a file of weights; the plan holds what it says of the chosen encoders",
     "pipeline/errors.py": "error messages for the user",
+    "pipeline/features/__init__.py": "a name for Python users, imported when asked for; no stage asks",
     "pipeline/publish.py": "renames a finished file or directory without looking into it",
     "pipeline/registry.py": "maps a name to its class; the file of a chosen entry is listed on its own",
     "pipeline/scratch.py": "temporary directories that are removed with their process",

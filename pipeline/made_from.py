@@ -14,8 +14,8 @@ from pipeline.methods import METHODS
 
 
 def index_params(params: Params) -> dict[str, Any]:
-    """The params that make the index; where clips and annotations lie makes nothing of it."""
-    return publishable({"dataset": params.dataset.model_dump(mode="json", exclude={"clips", "annotations"})})
+    """The params that make the index; where the clips lie changes nothing in it."""
+    return publishable({"dataset": params.dataset.model_dump(mode="json", exclude={"clips"})})
 
 
 def finetuned_params(params: Params, name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ equal.
 from __future__ import annotations
 
 import codecs
+from collections import Counter
 from pathlib import Path
 
 from pipeline.errors import InputProblems
@@ -43,6 +44,30 @@ def text_lines(path: Path, problems: list[str]) -> list[str]:
 def printable(text: str) -> str:
     """Make a name printable: control characters, and bytes of a file's name that are not UTF-8, become codes."""
     return "".join(letter if letter.isprintable() else _code(letter) for letter in text)
+
+
+def distinct_names(files: list[Path]) -> list[str]:
+    """Name what is made of each file: by its stem, its full name if stems repeat, numbered if names repeat.
+
+    Every name is valid below ``--out`` and can be typed: no leading dots, and "_" for unprintable or non-UTF-8 characters.
+    """
+    stems = Counter(_safe(path.stem, path) for path in files)
+    names: list[str] = []
+    for path in files:
+        stem = _safe(path.stem, path)
+        plain = name = stem if stems[stem] == 1 else _safe(path.name, path)
+        number = 1
+        while name in names:
+            number += 1
+            name = f"{plain}-{number}"
+        names.append(name)
+    return names
+
+
+def _safe(name: str, path: Path) -> str:
+    """Make a safe name; "." or "..", the stem of "...mp4", would be ``--out`` itself or its parent."""
+    visible = name.lstrip(".") or path.name.lstrip(".") or "film"
+    return "".join(letter if letter.isprintable() else "_" for letter in visible)
 
 
 def duration(seconds: float) -> str:

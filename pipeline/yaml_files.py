@@ -25,7 +25,15 @@ def read_yaml(path: Path) -> Any:
     """
     if (size := path.stat().st_size) > LARGEST_FILE:
         raise ValueError(f"{size} bytes; a file of settings may have at most {LARGEST_FILE}")
-    text = read_text(path)
+    return parsed(read_text(path))
+
+
+def parsed(text: str) -> Any:
+    """Parse YAML as :func:`read_yaml` does.
+
+    Raises:
+        ValueError: as there.
+    """
     try:
         _check_growth(text)
         return YAML(typ="safe").load(text)

@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from pipeline.errors import naming_clips
-from pipeline.features.encode import Clip, ClipEncoder, ClipFeatures
+from pipeline.features.clip_encoder import Clip, ClipEncoder, ClipFeatures
 from pipeline.features.lanes import Lanes, Throughput, ahead, as_they_come
 from pipeline.features.passes import Packer, Pass
 

@@ -14,7 +14,7 @@ import torch
 
 from pipeline.cache import Cache
 from pipeline.errors import PipelineError
-from pipeline.features.encode import KIND, Clip, ClipEncoder
+from pipeline.features.clip_encoder import KIND, Clip, ClipEncoder
 from pipeline.features.engine import Engine, ThisProcess
 from pipeline.features.lanes import load_ahead
 from pipeline.features.plan import ExtractionPlan

@@ -8,7 +8,7 @@ import pandas as pd
 
 from pipeline.cache import fingerprint
 from pipeline.encoders import Encoder, VisualEncoder
-from pipeline.features.encode import EXTRACT_VERSION, KIND, Clip, ClipEncoder
+from pipeline.features.clip_encoder import EXTRACT_VERSION, KIND, Clip, ClipEncoder
 from pipeline.media.clip import GOOD
 from pipeline.media.job import Job
 

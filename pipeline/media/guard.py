@@ -69,7 +69,10 @@ class _Worker:
         self.connection.close()
 
     def progress(self) -> tuple[Any] | None:
-        """The job's outcome in a tuple of one; None while it is still at work. After a crash or a time-out the child is gone."""
+        """The job's outcome in a tuple of one; None while it is still at work.
+
+        After a crash or a time-out the child is gone.
+        """
         if not self.connection.poll():
             if time.monotonic() < self.deadline:
                 return None

@@ -17,7 +17,7 @@ from pipeline.cache import Cache
 from pipeline.devices import choose_device
 from pipeline.encoders import AudioEncoder, Encoder, VisualEncoder, create
 from pipeline.errors import PipelineError
-from pipeline.features.encode import reduce_to_segments
+from pipeline.features.clip_encoder import reduce_to_segments
 from pipeline.features.passes import PassEncoder
 from pipeline.features.settings import FeatureSet
 from pipeline.media.decoding import decode_clips, load_decoded

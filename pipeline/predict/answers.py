@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from pipeline.publish import check_replaceable, replace
 from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
 from pipeline.tasks.tracks import in_words
-from pipeline.text import printable
+from pipeline.text import distinct_names, printable
 
 ALL, SOME, NONE = 0, 1, 2  # exit codes: how many of the files were predicted completely
 
@@ -31,7 +30,7 @@ def answer(files: list[Path], predictor: Predictor, out: Path, overlay: bool) ->
         Exit code: 0 if all files were predicted completely, 1 if some files or parts of a file were not, 2 if none was predicted.
     """
     whole = answered = 0
-    for path, name in zip(files, folders(files), strict=True):
+    for path, name in zip(files, distinct_names(files), strict=True):
         directory = out / name
         try:
             prediction = one(predictor, path, directory, overlay)
@@ -86,30 +85,6 @@ def _tell(path: Path, error: Exception, out: Path) -> None:
         traceback.print_exception(error)
         sentence = f"{name}: not predicted because of a fault in this program ({type(error).__name__}, above)"
     print(f"predict: {sentence}", file=sys.stderr, flush=True)
-
-
-def folders(files: list[Path]) -> list[str]:
-    """Name the folder of each file: its stem, its full name if stems repeat, numbered if names repeat.
-
-    Every name is a valid folder name below ``--out`` and can be typed: no leading dots, and "_" for unprintable or non-UTF-8 characters.
-    """
-    stems = Counter(_safe(path.stem, path) for path in files)
-    names: list[str] = []
-    for path in files:
-        stem = _safe(path.stem, path)
-        plain = name = stem if stems[stem] == 1 else _safe(path.name, path)
-        number = 1
-        while name in names:
-            number += 1
-            name = f"{plain}-{number}"
-        names.append(name)
-    return names
-
-
-def _safe(name: str, path: Path) -> str:
-    """Make a safe folder name; "." or "..", the stem of "...mp4", would be ``--out`` itself or its parent."""
-    visible = name.lstrip(".") or path.name.lstrip(".") or "film"
-    return "".join(letter if letter.isprintable() else "_" for letter in visible)
 
 
 def table(prediction: Prediction, directory: Path) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 from pipeline.cache import Cache
 from pipeline.media.settings import MediaSettings
 from pipeline.media.windowing import Windowing
+from pipeline.media.windows import Decoded, decode_windows
 from pipeline.predict.prediction import Prediction
-from pipeline.predict.windows import Decoded, decode_windows
 from pipeline.report import attention, timeline
 from pipeline.tasks.tracks import named
 from pipeline.text import printable

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,14 +18,15 @@ from pipeline.batch import Batch
 from pipeline.cache import Cache
 from pipeline.devices import choose_device, use_precision
 from pipeline.errors import InputProblems, PipelineError
-from pipeline.features.encode import KIND
+from pipeline.features.clip_encoder import KIND
 from pipeline.features.extraction import Extraction
+from pipeline.features.recipes import spec_differences
 from pipeline.media.job import Job
 from pipeline.media.survey import Survey, survey
+from pipeline.media.windows import Decoded, decode_windows, segments_inside
 from pipeline.predict.exported import of_file
 from pipeline.predict.prediction import Prediction, WindowReport
 from pipeline.predict.source import Source, of_project
-from pipeline.predict.windows import Decoded, decode_windows
 from pipeline.report import preview
 from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
@@ -129,7 +129,7 @@ class Predictor:
 
     def _answer(self, window: Decoded, seconds: float, every: int) -> Answer:
         verdict, job, windowing = window.verdict, window.job, self.windowing
-        segments = max(1, min(windowing.segments, math.ceil((seconds - job.start) / windowing.segment_seconds - 1e-9)))
+        segments = segments_inside(job, seconds)
         report = WindowReport(job.start, segments, verdict["status"], verdict["reason"], window.good)
         if not window.good:
             return Answer(report, preview.silence(segments * windowing.segment_seconds))
@@ -203,16 +203,8 @@ class Predictor:
         """
         any_job = Job("", "", "", 0.0, self.windowing.segments, self.windowing.segment_seconds, self.media, self.cache.root)
         now = json.loads(json.dumps(self._extraction.plan.spec(any_job)))
-        if problems := list(spec_differences(self.facts["feature_spec"], now)):
+        if problems := spec_differences(self.facts["feature_spec"], now, "in training"):
             raise InputProblems(f"run {self.run!r} was trained with other settings; restore these, or run `dvc repro`", problems)
-
-
-def spec_differences(trained: Any, now: Any, path: str = "") -> list[str]:
-    """List the differences between two plain JSON documents, each with its dotted path."""
-    if isinstance(trained, dict) and isinstance(now, dict):
-        keys = [*trained, *(key for key in now if key not in trained)]
-        return [line for key in keys for line in spec_differences(trained.get(key), now.get(key), f"{path}.{key}" if path else key)]
-    return [] if trained == now else [f"{path}: {trained!r} in training, {now!r} now"]
 
 
 def check_file(path: Path, found: Survey) -> None:

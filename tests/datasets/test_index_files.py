@@ -91,7 +91,7 @@ def test_clips_that_move_change_neither_the_index_nor_the_manifest_nor_the_param
         jobs, _ = make_jobs(read_index(directory, of_clips.clips)[0], 10, 1.0, MediaSettings(), Cache(tmp_path / "cache"))
         assert [Path(job.file).read_bytes() for job in jobs.values()] == [b"film"]
         manifest = pd.DataFrame([{"file": job.file, "key": job.key, "reason": f"odd: {job.file}"} for job in jobs.values()])
-        made_with = index_params(params.model_copy(update={"dataset": of_clips}))
+        made_with = index_params(params.model_copy(update={"dataset": of_clips.model_copy(update={"annotations": Path("labels.csv")})}))
         files = {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
         outs.add(repr((files, without_folders(manifest, of_clips.clips).to_dict(), made_with)))
     assert len(settings) == 3

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from pipeline import encoders
 from pipeline.features import plan
-from pipeline.features.encode import KIND
+from pipeline.features.clip_encoder import KIND
 from pipeline.features.extraction import Extraction
 from pipeline.features.store import FeatureStore
 from tests.features.test_extraction import VISUAL, World, changed

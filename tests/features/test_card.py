@@ -16,9 +16,9 @@ import torch
 from pipeline import encoders
 from pipeline.cache import Cache
 from pipeline.errors import PipelineError
-from pipeline.features import encode
+from pipeline.features import clip_encoder
 from pipeline.features.card import QUEUED, Card
-from pipeline.features.encode import ClipEncoder
+from pipeline.features.clip_encoder import ClipEncoder
 from pipeline.features.engine import ThisProcess
 from pipeline.features.extraction import Extraction
 from pipeline.features.passes import PassEncoder, arithmetic
@@ -148,7 +148,7 @@ def test_a_pass_that_fails_is_not_waited_for():
 def test_a_card_without_room_halves_its_passes_and_keeps_the_numbers(tmp_path, monkeypatch, capsys):
     World(tmp_path / "whole").extract(tmp_path / "a")
     network, sizes = encoders.ENCODERS.get("timm"), []
-    whole, reduce, refusals = network.encode, encode.reduce_to_segments, [1]
+    whole, reduce, refusals = network.encode, clip_encoder.reduce_to_segments, [1]
 
     def small(self, batch):
         sizes.append(len(batch))
@@ -164,7 +164,7 @@ def test_a_card_without_room_halves_its_passes_and_keeps_the_numbers(tmp_path, m
 
     monkeypatch.setattr(network, "encode", small)
     monkeypatch.setattr(network, "traceable", False)
-    monkeypatch.setattr(encode, "reduce_to_segments", full_once)
+    monkeypatch.setattr(clip_encoder, "reduce_to_segments", full_once)
     extract(World(tmp_path / "tight"), tmp_path / "b")
     assert sizes == [4] + [2] * 12
     assert says(capsys.readouterr().out, "4 rows", "memory", "2")
@@ -180,7 +180,7 @@ def test_clips_in_the_making_are_taken_a_few_ahead(tmp_path):
 
     def clips():
         for number, clip in enumerate(made):
-            stored = sum(world.cache.has(encode.KIND, key) for other in made for key in other.keys.values()) / 2
+            stored = sum(world.cache.has(clip_encoder.KIND, key) for other in made for key in other.keys.values()) / 2
             most.append(number - stored)
             yield clip
 
@@ -222,7 +222,7 @@ def test_clips_are_encoded_while_others_are_decoded(tmp_path, monkeypatch):
 
     def first_is_stored():
         deadline = time.monotonic() + 60
-        while not any((world.cache.root / encode.KIND).rglob("*.npz")):
+        while not any((world.cache.root / clip_encoder.KIND).rglob("*.npz")):
             assert time.monotonic() < deadline, "nothing is encoded before all is decoded"
             time.sleep(0.01)
 

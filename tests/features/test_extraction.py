@@ -8,8 +8,8 @@ import torch
 from pipeline import encoders
 from pipeline.cache import Cache, CacheError
 from pipeline.errors import PipelineError
-from pipeline.features import encode
-from pipeline.features.encode import ClipEncoder
+from pipeline.features import clip_encoder
+from pipeline.features.clip_encoder import ClipEncoder
 from pipeline.features.engine import ThisProcess
 from pipeline.features.extraction import Extraction
 from pipeline.features.settings import FeatureSet
@@ -295,7 +295,7 @@ def test_a_store_filled_from_the_cache_of_two_machines_names_both(tmp_path, monk
     other = {"processor": "AMD EPYC 7B13", "threads": 1}
     world = World(tmp_path / "cache", contents=(0, 1))
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(encode, "this_machine", lambda device: other)
+        elsewhere.setattr(clip_encoder, "this_machine", lambda device: other)
         world.extract(tmp_path / "before")
     world.add("clip2", 2)
     extraction = Extraction(SETTINGS, world.jobs, world.cache, 1)
@@ -316,7 +316,7 @@ def test_an_entry_of_an_earlier_version_has_an_unknown_machine(tmp_path):
     extraction = Extraction(SETTINGS, world.jobs, world.cache, 1)
     for clip in extraction.plan.clips(pd.DataFrame(world.verdicts)):
         for modality, shape in (("visual", (3, WIDTH)), ("audio", (3, 128))):
-            world.cache.put(encode.KIND, clip.keys[modality], {"features": np.zeros(shape, np.float16)})
+            world.cache.put(clip_encoder.KIND, clip.keys[modality], {"features": np.zeros(shape, np.float16)})
     (tmp_path / "store").mkdir()
     extraction.run(pd.DataFrame(world.verdicts), tmp_path / "store")
     assert extraction.machines == [UNKNOWN]

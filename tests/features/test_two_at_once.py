@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from pipeline.cache import Cache
-from pipeline.features.encode import KIND
+from pipeline.features.clip_encoder import KIND
 from pipeline.features.extraction import Extraction
 from tests.features.test_extraction import SETTINGS, World
 

@@ -23,7 +23,7 @@ from pipeline.cache import Cache
 from pipeline.contrastive import data as contrastive
 from pipeline.datasets import DatasetSettings
 from pipeline.encoders import ENCODERS, VisualEncoder, create
-from pipeline.features import encode
+from pipeline.features import clip_encoder
 from pipeline.features.extraction import Extraction
 from pipeline.features.importing import Import, ImportSet, importer
 from pipeline.features.settings import FeatureSet
@@ -237,7 +237,7 @@ def encoded(name: str, directory: Path) -> Numbers:
 
 SUBJECTS = {
     "decode": Subject("pipeline/media/job.py: DECODE_VERSION", DECODE_VERSION, decoded),
-    "extract": Subject("pipeline/features/encode.py: EXTRACT_VERSION", encode.EXTRACT_VERSION, extracted),
+    "extract": Subject("pipeline/features/clip_encoder.py: EXTRACT_VERSION", clip_encoder.EXTRACT_VERSION, extracted),
     "contrastive audio": Subject("pipeline/contrastive/data.py: AUDIO_VERSION", contrastive.AUDIO_VERSION, contrastive_audio),
     "import": Subject("pipeline/features/importing/importer.py: IMPORT_VERSION", importer.IMPORT_VERSION, imported),
     "demo world": Subject("pipeline/synth/plan.py: WORLD_VERSION", world.WORLD_VERSION, drawn_world),

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from pipeline.errors import InputProblems, PipelineError
+from pipeline.features.recipes import spec_differences
 from pipeline.media.clip import decode_clip
 from pipeline.media.settings import MediaSettings
 from pipeline.predict import Prediction, Predictor, Refused, load_run
-from pipeline.predict.predictor import spec_differences
 from pipeline.sealed import read_sealed, write_sealed
 from tests.wording import each_says, one_says, says
 
@@ -247,6 +247,6 @@ def test_a_run_whose_task_finds_no_events_of_a_file_is_refused(project):
 
 
 def test_differences_of_documents():
-    assert spec_differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1, "c": [2]}}) == []
-    found = spec_differences({"a": {"b": 1}, "d": None}, {"a": {"b": 2, "e": 3}, "d": None})
+    assert spec_differences({"a": {"b": 1, "c": [2]}}, {"a": {"b": 1, "c": [2]}}, "in training") == []
+    found = spec_differences({"a": {"b": 1}, "d": None}, {"a": {"b": 2, "e": 3}, "d": None}, "in training")
     assert each_says(found, [("a.b: ", "1", "2"), ("a.e: ", "None", "3")])

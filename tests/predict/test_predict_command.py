@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from pipeline.predict.answers import folders
+from pipeline.text import distinct_names
 from tests.wording import each_says, one_says, says
 
 CLIPS = Path("data/raw/tiny/clips")
@@ -127,4 +127,4 @@ def test_a_file_answered_in_part_is_written_and_code_1(run, clips, films, tmp_pa
 
 def test_files_of_one_name_get_folders_of_their_own():
     files = [Path("a/x.mp4"), Path("b/y.mp4"), Path("c/x.mkv"), Path("d/x.mp4")]
-    assert folders(files) == ["x.mp4", "y", "x.mkv", "x.mp4-2"]
+    assert distinct_names(files) == ["x.mp4", "y", "x.mkv", "x.mp4-2"]

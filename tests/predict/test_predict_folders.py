@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.predict import answers, load_run, outputs
-from pipeline.predict.answers import folders
 from pipeline.publish import check_replaceable
+from pipeline.text import distinct_names
 from tests.wording import each_says, says
 
 CLIPS = Path("data/raw/tiny/clips")
@@ -26,7 +26,7 @@ def clip(project) -> Path:
 
 
 def test_names_that_would_be_the_folder_itself_or_the_one_above_are_made_safe():
-    assert folders([Path("..mp4"), Path("...mp4"), Path(".mp4"), Path("a/.hidden.mkv"), Path("..")]) == [
+    assert distinct_names([Path("..mp4"), Path("...mp4"), Path(".mp4"), Path("a/.hidden.mkv"), Path("..")]) == [
         "mp4", "mp4-2", "mp4-3", "hidden", "film",
     ]  # fmt: skip
 
@@ -49,7 +49,7 @@ def test_no_two_files_of_a_call_share_a_folder_and_none_leaves_out():
         " ",
     ]
     given = [Path("x") / name for name in names]
-    found = folders(given)
+    found = distinct_names(given)
     assert len(set(found)) == len(given)
     for name in found:
         assert Path("out", name).resolve().parent == Path("out").resolve()

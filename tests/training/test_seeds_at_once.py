@@ -22,6 +22,7 @@ from pipeline.errors import PipelineError
 from pipeline.training.seeds import train_side_by_side
 from pipeline.training.settings import TrainSettings
 from pipeline.training.train import train_run
+from tests.wording import says
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
 
@@ -173,7 +174,10 @@ def kill_training_children():
 
 
 def test_killed_side_by_side_and_resumed_gives_the_bytes_of_one_after_the_other(inputs, tmp_path, capfd):  # noqa: F811
-    """Killed when each seed has a checkpoint; resumed in this process."""
+    """Killed when each seed has a checkpoint; resumed in this process.
+
+    Side by side they read their features from the disk, one after the other from memory.
+    """
     settings = TrainSettings(device="cpu", threads=1, checkpoint_seconds=0)
     inputs.settings["recipe"]["epochs"] = 16
     inputs = replace(inputs, run=inputs.run.model_copy(update={"seeds": [3, 4]}))
@@ -190,9 +194,10 @@ def test_killed_side_by_side_and_resumed_gives_the_bytes_of_one_after_the_other(
     capfd.readouterr()
     killer = soon(lambda: len(begun()) == 2, kill_training_children)
     with pytest.raises(PipelineError, match=r"^run, seed [34]: .*SIGKILL"):
-        train_run(inputs, settings, work, live, seeds_at_once=2)
+        train_run(inputs, settings.model_copy(update={"resident_gb": 0.0}), work, live, seeds_at_once=2)
     killer.join()
-    lines = "".join(capfd.readouterr()).splitlines()
+    first, *lines = "".join(capfd.readouterr()).splitlines()
+    assert says(first, "run: features are read from disk", "2 copies")
     assert all(re.match(r"run, seed [34](, first network)?: (epoch \d+ of 16; .*total |trained in )", line) for line in lines), lines
     assert not (work / "curves.csv").exists()
     train_run(inputs, settings, work, live)

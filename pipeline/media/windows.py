@@ -7,8 +7,9 @@ The last window is padded like a short clip: the last frame repeated, silence, a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,22 +54,31 @@ def decode_windows(path: Path, seconds: float, windowing: Windowing, settings: M
     """
     status = path.stat()
     identity = fingerprint(str(path.absolute()), status.st_size, status.st_mtime_ns)  # for the scratch cache; cheaper than hashing
-    jobs = (
-        Job(
-            clip=f"{printable(path.name)}@{start:g}",
-            file=str(path.absolute()),
-            sha256=identity,
-            start=start,
-            segments=windowing.segments,
-            segment_seconds=windowing.segment_seconds,
-            settings=settings,
-            cache_root=cache.root,
-            hashed=False,
-        )
-        for start in windowing.starts(seconds)
-    )
+    jobs = [replace(job, hashed=False) for job in window_jobs(path, identity, seconds, windowing, settings, cache)]
     for job, verdict in decode_each(jobs, settings):
         try:
             yield Decoded(round(job.start / windowing.seconds), job, verdict)
         finally:
             cache.path(KIND, job.key).unlink(missing_ok=True)
+
+
+def window_jobs(path: Path, sha256: str, seconds: float, windowing: Windowing, settings: MediaSettings, cache: Cache) -> list[Job]:
+    """Make the jobs of all windows of a film of that length, in order; ids are unique among its windows."""
+    return [
+        Job(
+            clip=f"{printable(path.name)}@{start:g}",
+            file=str(path.absolute()),
+            sha256=sha256,
+            start=start,
+            segments=windowing.segments,
+            segment_seconds=windowing.segment_seconds,
+            settings=settings,
+            cache_root=cache.root,
+        )
+        for start in windowing.starts(seconds)
+    ]
+
+
+def segments_inside(job: Job, seconds: float) -> int:
+    """Count the segments of a window that begin inside its film of that length; at least one."""
+    return max(1, min(job.segments, math.ceil((seconds - job.start) / job.segment_seconds - 1e-9)))

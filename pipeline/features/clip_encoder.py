@@ -80,7 +80,7 @@ class ClipEncoder:
         }
 
     def warm_up(self) -> None:
-        """Run a pass of frames that is empty but for one, so that a card is ready when the first clips are.
+        """Run a pass with one frame in it, so that a card is ready when the first clips are.
 
         cuDNN chooses its algorithms by the shape of a pass, for every thread anew, and kernels are loaded when they are first used.
         """
