@@ -40,6 +40,8 @@ def test_the_page_for_python_runs_as_printed(project, repository, capsys):
             ours = ours.replace('cace_net", 0', 'cace", 1').replace("cace_net", "cace")
         exec(compile(ours, "docs/python.md", "exec"), session)
     out = capsys.readouterr().out
+    for modality in ("visual", "audio"):  # of the first clip, read from the store and computed from its file
+        assert session["found"].features[modality].tobytes() == session[modality][0].numpy().tobytes()
     assert session["visual"].shape[:2] == session["audio"].shape[:2] == session["inside"].shape
     assert (
         session["metrics"]
