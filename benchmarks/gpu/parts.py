@@ -18,6 +18,7 @@ BUNDLED_CLIPS = Path(".gpu/clips")  # as the bundle for a bare machine unpacks t
 SLOWER = 10  # limits of a trial on a CPU
 AVEL = ("cace_net", "ccln", "cmbs", "cmran", "psp", "avel")
 AVVP = {"han": {}, "cmpae": {}, "coleaf": {}, "coleaf-cmpae": {"anchor": "cmpae"}, "ma": {}, "jomold": {}}
+FIRST = ("cace_net", "han", "cmpae", "coleaf-cmpae")  # methods with a goal
 STEPS = (
     {"precision": "32-true", "graphs": "off"},
     {"precision": "32-true", "graphs": "auto"},
@@ -62,7 +63,9 @@ def parts(options: argparse.Namespace, scratch: Path) -> list[Part]:
              {**common, "precision": precision, "parts": at_once})
         for precision in ("32-true", "bf16-mixed") for at_once in (None, 8 if not options.small else 2)
     ]  # fmt: skip
-    listed = [released, *avel[:1], *extraction[16.0], epochs[0], *avel[1:], *avvp, seeds, *epochs[1:], *finetuning, *extraction[2.0]]
+    of_method = {part.name.removeprefix("steps/"): part for part in [*avel, *avvp]}
+    first = [released, *(of_method.pop(name) for name in FIRST), epochs[0], *extraction[16.0][:2], seeds]
+    listed = [*first, *of_method.values(), *epochs[1:], *finetuning, *extraction[16.0][2:], *extraction[2.0]]
     return [replace(part, limit=SLOWER * part.limit) for part in listed] if options.device == "cpu" else listed
 
 
