@@ -2,7 +2,8 @@
 
 A zip archive, stored without compression: ``model.json`` (how features are made and the network is built), ``seed-K.safetensors`` and
 ``seed-K.json`` as the training wrote them, ``weights/`` (those of an encoder that no package or known address has: fine-tuned ones and
-files of the user's; with ``whole`` the published ones too) and ``README.md``, the model card. Equal runs give equal bytes.
+files of the user's; with ``whole`` the published ones too), with ``program`` ``seed-K.pt2`` (:mod:`pipeline.predict.program`), and
+``README.md``, the model card. Equal runs give equal bytes.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from pipeline.media.job import WORKING_SETTINGS
 from pipeline.media.settings import MediaSettings
 from pipeline.media.windowing import Windowing
 from pipeline.predict.card import card
+from pipeline.predict.program import program_of
 from pipeline.predict.source import PARAMS, RUNS, Source, check_predicts, check_trained
 from pipeline.publish import replacing
 from pipeline.scratch import Scratch
@@ -37,14 +39,16 @@ FORMAT = 1  # raised when an older version could not read the file
 MODEL, CARD, WEIGHTS = "model.json", "README.md", "weights/"
 LONG_AGO = (1980, 1, 1, 0, 0, 0)  # date of every entry, so that equal content gives equal bytes
 LARGEST_JSON = 64 * 2**20
+OTHERWISE = "install the versions that its README.md names and the published weights with these hashes, or export it with --whole"
 
 
-def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False) -> str:
+def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, program: bool = False) -> str:
     """Write a trained run of the project to one file; return a one-line summary.
 
     Args:
         seeds: those to include; none: all that are trained.
         whole: include the published weights of the encoders, so that the other machine needs nothing but this package.
+        program: include the network alone as a program of torch.
 
     Raises:
         UnknownName: no such run.
@@ -54,10 +58,12 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False) 
     config.pick(params.runs, run, "run")
     listed, trained = params.runs[run].seeds, trained_seeds(RUNS / run)
     chosen = list(seeds) or [seed for seed in listed if seed in trained] or listed[:1]  # the first is what `predict --run` takes
-    facts: dict[str, Any] = {}
+    facts, programs = dict[str, Any](), dict[str, bytes]()
     for seed in chosen:
         check_trained(run, seed)
-        _, facts = load_seed(RUNS / run, seed)  # damage is found here, not on the other machine
+        method, facts = load_seed(RUNS / run, seed)  # damage is found here, not on the other machine
+        if program:
+            programs[f"seed-{seed}.pt2"] = program_of(method, facts["shapes"], params.dataset.segments)
     check_predicts(run, facts)
     features = config.pick(params.features, facts["features"], "feature set")
     choices = {"visual": features.visual.model_dump(), "audio": features.audio.model_dump()}
@@ -82,6 +88,8 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False) 
                 _write(archive, path.name, path.read_bytes())
         for name, path in sorted(inside.items()):
             _write(archive, name, path.read_bytes())
+        for name, content in programs.items():
+            _write(archive, name, content)
     size = out.stat().st_size / 2**20
     return f"{out}: {run}, {len(chosen)} seed{'s' if len(chosen) > 1 else ''}, {size:.1f} MiB; predict with --model {out}"
 
@@ -147,7 +155,7 @@ def of_file(path: Path, seed: int | None = None) -> Source:
         return Source(
             model["run"], chosen, method, facts, str(path), MediaSettings.model_validate(model["media"]),
             Windowing(model["segments"], model["segment_seconds"]), FeatureSet.model_validate(model["features"]),
-            TrainSettings(precision=model["precision"]), scratch,
+            TrainSettings(precision=model["precision"]), OTHERWISE, scratch,
         )  # fmt: skip
     except (zipfile.BadZipFile, KeyError, ValueError, OSError, json.JSONDecodeError) as error:
         if isinstance(error, ValidationError):

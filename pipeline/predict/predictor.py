@@ -204,7 +204,7 @@ class Predictor:
         any_job = Job("", "", "", 0.0, self.windowing.segments, self.windowing.segment_seconds, self.media, self.cache.root)
         now = json.loads(json.dumps(self._extraction.plan.spec(any_job)))
         if problems := spec_differences(self.facts["feature_spec"], now, "in training"):
-            raise InputProblems(f"run {self.run!r} was trained with other settings; restore these, or run `dvc repro`", problems)
+            raise InputProblems(f"run {self.run!r} was trained with other settings; {self.source.advice}", problems)
 
 
 def check_file(path: Path, found: Survey) -> None:

@@ -31,6 +31,7 @@ class Source:
     weights: name of their file, for messages.
     media, windowing, features: how files are decoded, cut and encoded.
     device, precision: of the network, as in the block ``train``.
+    advice: what to do where features would be made otherwise than in training.
     kept: whatever must live as long as the prediction.
     """
 
@@ -43,6 +44,7 @@ class Source:
     windowing: Windowing
     features: FeatureSet
     train: TrainSettings
+    advice: str = "restore these, or run `dvc repro`"
     kept: object = None
 
 

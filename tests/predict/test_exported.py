@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -10,7 +11,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import torch
 
+from pipeline import Batch, load_seed
 from pipeline.__main__ import main
 from pipeline.encoders.known_weights import KNOWN
 from pipeline.encoders.weights import find
@@ -93,6 +96,21 @@ def test_weights_of_the_users_and_with_whole_published_ones_travel(project, comm
     code, out, err = command("predict", film, "--model", "own.avel", "--out", "predicted")
     assert (code, err) == (0, "")
     assert says(out, "avel seed 4")  # the first of params.yaml, as with --run
+
+
+def test_a_program_of_torch_alone_gives_the_scores_of_the_network(command, tmp_path):
+    assert command("export", "cace", "--program", "--out", tmp_path / "cace.avel")[0] == 0
+    with zipfile.ZipFile(tmp_path / "cace.avel") as archive:
+        program = torch.export.load(io.BytesIO(archive.read("seed-1.pt2"))).module()
+    network, facts = load_seed("models/runs/cace", 1)
+    torch.manual_seed(3)
+    visual, audio = (torch.rand(1, 10, *facts["shapes"][name]) for name in ("visual", "audio"))
+    with torch.no_grad():
+        expected = network.predict(Batch(visual, audio, torch.ones(1, 10, dtype=torch.bool))).tensors()
+        found = program(visual, audio, {})
+    assert found.keys() == expected.keys()
+    for name, scores in expected.items():
+        torch.testing.assert_close(found[name], scores, rtol=1e-4, atol=1e-6)
 
 
 def rewritten(path: Path, out: Path, **changes) -> Path:

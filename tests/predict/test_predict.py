@@ -45,7 +45,7 @@ def whole(world, minute) -> tuple[Prediction, list[tuple[int, int, int]]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(world)
         patch.setenv("AVEL_CACHE", str(world / "cache"))
-        predictor = Predictor("cace")
+        predictor = load_run("cace")
         found = predictor.predict(minute, lambda done, total: counts.append((done, total, entries(predictor))))
         assert entries(predictor) == 0
     return found, counts
@@ -57,14 +57,14 @@ def entries(predictor: Predictor) -> int:
 
 @pytest.fixture
 def predictor(project) -> Predictor:
-    return Predictor("cace")
+    return load_run("cace")
 
 
 @pytest.mark.parametrize(("run", "seed"), [("avel", 4), ("avel", 0), ("cace", 1)])
 def test_a_clip_has_the_scores_that_evaluate_gave_it(project, run, seed):
     lines = pd.read_parquet(f"data/results/runs/{run}/predictions.parquet")
     lines = lines[(lines["split"] == "test") & (lines["seed"] == seed)]
-    loaded = Predictor(run, seed)
+    loaded = load_run(run, seed)
     for clip, of_clip in list(lines.groupby("clip"))[seed % 2 :: 3]:  # two of the six
         found = loaded.predict(CLIPS / f"{clip}.mp4")
         of_clip = of_clip.sort_values("segment")
@@ -145,7 +145,7 @@ def test_what_is_decoded_is_gone_window_by_window(predictor, whole):
 
 
 def test_the_scratch_directory_goes_with_the_predictor(project):
-    loaded = Predictor("cace")
+    loaded = load_run("cace")
     root = loaded.cache.root
     assert root.is_dir()
     del loaded
@@ -190,11 +190,11 @@ def long_file(path, films, seconds):
 
 def test_a_run_that_cannot_predict_says_why(project):
     with pytest.raises(PipelineError, match="'cace'"):
-        Predictor("cage")
+        load_run("cage")
     with pytest.raises(PipelineError, match=r"'later'.*dvc repro evaluate@later"):
-        Predictor("later")
+        load_run("later")
     with pytest.raises(PipelineError, match=r"'avel'.*\b9\b.*\b0, 4\b"):
-        Predictor("avel", 9)
+        load_run("avel", 9)
 
 
 def test_features_made_otherwise_than_in_training_are_refused_all_at_once(edit_params):
@@ -205,20 +205,20 @@ def test_features_made_otherwise_than_in_training_are_refused_all_at_once(edit_p
 
     edit_params(change)
     with pytest.raises(InputProblems) as error:
-        Predictor("cace")
+        load_run("cace")
     assert one_says(error.value.problems, "media.frames_per_second: ", "1.0", "2.0")
     assert one_says(error.value.problems, "encoders.visual.settings.image_size: ", "64", "96")
 
 
 def test_how_work_is_done_is_no_difference(edit_params):
     edit_params(lambda params: params["media"].update(workers=2, timeout_seconds=99.0))
-    assert Predictor("cace").media.workers == 2
+    assert load_run("cace").media.workers == 2
 
 
 def test_missing_weights_are_named(edit_params):
     edit_params(lambda params: params["features"]["first"]["visual"].update(weights="elsewhere/eye.pth"))
     with pytest.raises(PipelineError, match=r"elsewhere/eye\.pth.*efficientnet_lite0"):
-        Predictor("cace")
+        load_run("cace")
 
 
 def test_a_run_on_imported_features_cannot_see_a_new_file(project, monkeypatch):
@@ -229,7 +229,7 @@ def test_a_run_on_imported_features_cannot_see_a_new_file(project, monkeypatch):
     write_sealed(facts, document)
     try:
         with pytest.raises(PipelineError, match=r"cace.*encoders"):
-            Predictor("cace")
+            load_run("cace")
     finally:
         facts.write_text(content, encoding="utf-8")
 
@@ -241,7 +241,7 @@ def test_a_run_whose_task_finds_no_events_of_a_file_is_refused(project):
     write_sealed(facts, {**read_sealed(facts), "task": "cml"})
     try:
         with pytest.raises(PipelineError, match=r"'cace'.*'cml'"):
-            Predictor("cace")
+            load_run("cace")
     finally:
         facts.write_text(content, encoding="utf-8")
 
