@@ -24,7 +24,7 @@ from pipeline.contrastive.model import ContrastiveModel, Heads
 from pipeline.contrastive.schedule import make_optimizer
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.contrastive.steps import cached_step, plain_step
-from pipeline.devices import choose_device
+from pipeline.devices import choose_device, use_precision
 from pipeline.encoders import VisualEncoder, create
 
 AUDIO_WIDTH = 128
@@ -40,13 +40,16 @@ def measure(options: argparse.Namespace, parts: int | None) -> Measured:
     torch.manual_seed(0)
     device = choose_device(options.device)
     visual = {"encoder": options.encoder, "weights": "none", "image_size": options.size}
-    settings = FinetuneSettings.model_validate({"visual": visual, "audio": {"encoder": "logmel"}, "batch_norm": "frozen"})
+    settings = FinetuneSettings.model_validate(
+        {"visual": visual, "audio": {"encoder": "logmel"}, "batch_norm": "frozen", "precision": options.precision}
+    )
     encoder = create(options.encoder, weights="none", image_size=options.size)
     assert isinstance(encoder, VisualEncoder)
     heads = Heads(settings, encoder.output_shape[-1], AUDIO_WIDTH, torch.zeros(AUDIO_WIDTH), torch.ones(AUDIO_WIDTH))
     model = ContrastiveModel(encoder, heads, settings)
     model.thaw()
-    fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=options.precision)
+    use_precision(device, settings.precision)
+    fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.of_fabric)
     wrapped, optimizer = fabric.setup(model, make_optimizer(settings, model.network.parameters(), heads.parameters()))
     model.train()
     frames = torch.randn(options.clips * options.frames, 3, options.size, options.size)
@@ -79,7 +82,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=10, help="frames of each clip")
     parser.add_argument("--parts", type=int, default=8, help="clips in memory at a time, with gradient caching")
     parser.add_argument("--steps", type=int, default=3)
-    parser.add_argument("--precision", default="32-true", choices=("32-true", "bf16-mixed"))
+    parser.add_argument("--precision", default="32-true", choices=("32-true", "tf32", "bf16-mixed"))
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     options = parser.parse_args()
     images = options.clips * options.frames

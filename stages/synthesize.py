@@ -4,6 +4,7 @@ Usage: python -m stages.synthesize WORLD
 """
 
 import inspect
+import os
 from functools import partial
 from pathlib import Path
 
@@ -16,13 +17,14 @@ from pipeline.stage import publishing, run
 from pipeline.synth.world import write_world
 from stages.paths import PARAMS, RAW
 
-FEW = 24  # clips that are rendered in less time than another interpreter takes to start
+CLIPS_OF_WORKER = 12  # at least: rendering fewer takes less time than another interpreter takes to start
 
 
 def main(world: str) -> None:
     params = config.load(PARAMS)
     settings = config.pick(params.synth, world, "world")
-    workers = 1 if settings.train_clips + settings.val_clips + settings.test_clips <= FEW else 2
+    clips = settings.train_clips + settings.val_clips + settings.test_clips
+    workers = max(1, min(len(os.sched_getaffinity(0)), clips // CLIPS_OF_WORKER))
     code = digests([Path(inspect.getfile(write_world))])
     with publishing(RAW / world, resume=fingerprint(code, settings.model_dump(mode="json"))) as directory:
         bar = partial(tqdm, desc="synthesize", unit="clip", disable=None)

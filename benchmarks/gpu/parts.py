@@ -61,7 +61,7 @@ def parts(options: argparse.Namespace, scratch: Path) -> list[Part]:
     finetuning = [
         Part(f"finetuning/{precision}-{'plain' if at_once is None else 'cached'}", 45, "finetune",
              {**common, "precision": precision, "parts": at_once})
-        for precision in ("32-true", "bf16-mixed") for at_once in (None, 8 if not options.small else 2)
+        for precision in ("32-true", "tf32", "bf16-mixed") for at_once in (None, 8 if not options.small else 2)
     ]  # fmt: skip
     of_method = {part.name.removeprefix("steps/"): part for part in [*avel, *avvp]}
     first = [released, *(of_method.pop(name) for name in FIRST), epochs[0], *extraction[16.0][:2], seeds]

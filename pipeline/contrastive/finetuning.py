@@ -25,7 +25,7 @@ from pipeline.contrastive.data import Selection, audio_features
 from pipeline.contrastive.model import ContrastiveModel, Heads
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.contrastive.trainer import LAST_GOOD, Finetuner, FinetuningState
-from pipeline.devices import choose_device, use_threads
+from pipeline.devices import choose_device, use_deterministic_kernels, use_precision, use_threads
 from pipeline.disk import disk_fault, name_place
 from pipeline.encoders import ENCODERS, AudioEncoder, VisualEncoder, create
 from pipeline.errors import PipelineError
@@ -61,10 +61,12 @@ class Finetuning:
         use_threads(self.settings.threads)
         device, settings = choose_device(self.settings.device), self.settings
         _check_devices(device, settings.devices)
+        use_deterministic_kernels(device)
+        use_precision(device, settings.precision)
         several = settings.devices > 1
         fabric = Fabric(
             accelerator="gpu" if device.type == "cuda" else "cpu", devices=settings.devices,
-            strategy="ddp_spawn" if several else "auto", precision=settings.precision,
+            strategy="ddp_spawn" if several else "auto", precision=settings.of_fabric,
         )  # fmt: skip
         if several:
             self._audio(device)  # fill the cache once, for every process to read
@@ -78,8 +80,9 @@ class Finetuning:
 
     def train(self, fabric: Fabric, directory: Path) -> str:
         """Train in one of the processes; the first one writes the results."""
-        torch.use_deterministic_algorithms(True, warn_only=True)
-        use_threads(self.settings.threads)  # again, because with several processes this one was spawned by ``run``
+        use_deterministic_kernels(fabric.device)  # all three again, because with several processes this one was spawned by ``run``
+        use_precision(fabric.device, self.settings.precision)
+        use_threads(self.settings.threads)
         torch.manual_seed(self.settings.seed)
         features, items = self._audio(fabric.device), self.selection.train
         if not items:

@@ -63,7 +63,10 @@ class FinetuneSettings(Settings):
     threads: int | None = Field(
         None, ge=1, le=1024, description="on the CPU; the weights' last bits depend on their number; null: torch's choice"
     )
-    precision: Literal["32-true", "bf16-mixed"] = Field("32-true", description="as Lightning Fabric names it; the loss is float32 in both")
+    precision: Literal["32-true", "tf32", "bf16-mixed"] = Field(
+        "32-true", description="tf32: a GPU rounds the factors of its products to 10 bits; the others as Lightning Fabric names them. The"
+        " loss is float32 in all"
+    )  # fmt: skip
     checkpoint_seconds: float = Field(60.0, ge=0, description="least time between two checkpoints; 0: one after every step")
 
     @model_validator(mode="after")
@@ -76,6 +79,11 @@ class FinetuneSettings(Settings):
         if not heads_learn and (self.head_epochs or self.train_last == 0):
             raise ValueError("variant paper has no heads to train: drop head_epochs, set train_last to null or at least 1")
         return self
+
+    @property
+    def of_fabric(self) -> Literal["32-true", "bf16-mixed"]:
+        """The precision by Fabric's names, which leave the rounding of matrix products to torch."""
+        return "32-true" if self.precision == "tf32" else self.precision
 
     @property
     def symmetric(self) -> bool:

@@ -73,7 +73,9 @@ class PassEncoder:
 
     def __init__(self, encoder: Encoder, device: torch.device, precision: Precision, batch_size: int, card: Card | None = None) -> None:
         self.encoder = encoder.to(device)
-        self._memory_format = encoder.memory_format if isinstance(encoder, VisualEncoder) else torch.contiguous_format
+        self._memory_format: torch.memory_format = torch.contiguous_format
+        if isinstance(encoder, VisualEncoder) and not (device.type == "cuda" and precision == "float32"):
+            self._memory_format = encoder.memory_format  # in full float32 a GPU is faster without (benchmarks/RESULTS.md)
         self.encoder.to(memory_format=self._memory_format)  # type: ignore[call-overload]
         self.device = device
         self.precision = precision

