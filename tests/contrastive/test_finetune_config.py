@@ -69,8 +69,8 @@ def test_the_name_none_is_reserved(tmp_path):
     assert [problem for problem in problems(tmp_path, content) if problem.startswith("finetune.none: ") and "'none'" in problem]
 
 
-def test_a_fine_tuning_is_followed_by_its_feature_set_and_that_sets_runs(tmp_path, repository):
-    project = Project(tmp_path, repository)
+def test_a_fine_tuning_is_followed_by_its_feature_set_and_that_sets_runs(tmp_path, repository, programs):
+    project = Project(tmp_path, repository, programs)
     project.write_params(params())
     project.commit()
     output = project.run("dvc", "repro", "--dry", "--force", "--downstream", "finetune@eye")
