@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from pipeline.cache import file_sha256
 from pipeline.encoders.known_weights import KNOWN
 from pipeline.sealed import unsealed
+from pipeline.training.trained import weights_path
 
 
-def card(model: Mapping[str, Any], facts: Mapping[str, Any], results: Path) -> str:
+def card(model: Mapping[str, Any], facts: Mapping[str, Any], weights: Path, results: Path) -> str:
     """Write the card.
 
     Args:
         model: the exported ``model.json``.
         facts: those of one of its seeds.
-        results: directory of the run's evaluation; without one the card has no scores.
+        weights: directory of the run's weights.
+        results: directory of the run's evaluation, whose scores are shown where they are of these weights.
     """
     seconds = model["segments"] * model["segment_seconds"]
     lines = [
@@ -36,7 +39,7 @@ def card(model: Mapping[str, Any], facts: Mapping[str, Any], results: Path) -> s
         f"python -m pipeline predict film.mp4 --model {model['run']}.avel",
         "```",
         "",
-        *_scores(results),
+        *_scores(model["seeds"], weights, results),
         "## Features",
         "",
         *_encoders(model, facts),
@@ -51,15 +54,19 @@ def card(model: Mapping[str, Any], facts: Mapping[str, Any], results: Path) -> s
     return "\n".join(lines)
 
 
-def _scores(results: Path) -> Iterator[str]:
+def _scores(seeds: Sequence[int], weights: Path, results: Path) -> Iterator[str]:
+    """The scores of the exported seeds, as far as these weights have been evaluated."""
     path = results / "metrics.json"
-    if not path.is_file():
-        return
-    document = unsealed(path.read_text(encoding="utf-8"))
-    name = document["headline"]
+    document = unsealed(path.read_text(encoding="utf-8")) if path.is_file() else {"weights": {}}
+    evaluated = document["weights"]
+    known = [str(seed) for seed in seeds if evaluated.get(str(seed)) == file_sha256(weights_path(weights, seed))]
     yield from ("## Scores", "")
-    for split, seeds in document["seeds"].items():
-        values = [scores[name] for scores in seeds.values() if isinstance(scores.get(name), int | float)]
+    if not known:
+        yield from ("These weights have not been evaluated.", "")
+        return
+    name = document["headline"]
+    for split, of_seeds in document["seeds"].items():
+        values = [of_seeds[seed][name] for seed in known if isinstance(of_seeds.get(seed, {}).get(name), int | float)]
         if values:
             spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
             yield f"* {split}: {name} {fmean(values):.2f}{spread} ({len(values)} seed{'s' if len(values) > 1 else ''})"

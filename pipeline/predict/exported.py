@@ -18,12 +18,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipeline import config
+from pipeline.disk import disk_fault
 from pipeline.encoders import ENCODERS
 from pipeline.encoders.weights import FINETUNED, find, list_known, own_file, weights_sha256
-from pipeline.errors import PipelineError
+from pipeline.errors import InputProblems, PipelineError
+from pipeline.features.recipes import spec_differences
 from pipeline.features.settings import FeatureSet
 from pipeline.machine import this_machine
-from pipeline.media.job import WORKING_SETTINGS
+from pipeline.media.job import WORKING_SETTINGS, Job
 from pipeline.media.settings import MediaSettings
 from pipeline.media.windowing import Windowing
 from pipeline.predict.card import card
@@ -52,8 +54,11 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, 
 
     Raises:
         UnknownName: no such run.
-        PipelineError: a seed was never trained or is damaged, the run cannot predict files, or weights of its encoders have changed since.
+        PipelineError: a seed was never trained or is damaged, the run cannot predict files, weights of its encoders have changed since, or
+            ``out`` is something else than an exported run, which alone is replaced.
+        InputProblems: every setting that has changed since the training.
     """
+    _check_place(out)
     params = config.load(PARAMS)
     config.pick(params.runs, run, "run")
     listed, trained = params.runs[run].seeds, trained_seeds(RUNS / run)
@@ -66,6 +71,7 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, 
             programs[f"seed-{seed}.pt2"] = program_of(method, facts["shapes"], params.dataset.segments)
     check_predicts(run, facts)
     features = config.pick(params.features, facts["features"], "feature set")
+    _check_settings(run, facts["feature_spec"], features, params.media, Windowing(params.dataset.segments, params.dataset.segment_seconds))
     choices = {"visual": features.visual.model_dump(), "audio": features.audio.model_dump()}
     inside = dict(_weights(choices, facts["feature_spec"], whole))
     model = {
@@ -81,7 +87,7 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, 
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     with replacing(out) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-        _write(archive, CARD, card(model, facts, Path("data/results/runs") / run).encode())
+        _write(archive, CARD, card(model, facts, RUNS / run, Path("data/results/runs") / run).encode())
         _write(archive, MODEL, sealed(model, sort_keys=True).encode())
         for seed in chosen:
             for path in (facts_path(RUNS / run, seed), weights_path(RUNS / run, seed)):
@@ -92,6 +98,43 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, 
             _write(archive, name, content)
     size = out.stat().st_size / 2**20
     return f"{out}: {run}, {len(chosen)} seed{'s' if len(chosen) > 1 else ''}, {size:.1f} MiB; predict with --model {out}"
+
+
+def _check_place(out: Path) -> None:
+    """Check that nothing but an earlier export would be replaced.
+
+    Raises:
+        PipelineError: something else is there.
+    """
+    if not out.exists():
+        return
+    ours = False
+    if zipfile.is_zipfile(out):
+        with zipfile.ZipFile(out) as archive:
+            ours = MODEL in archive.namelist()
+    if not ours:
+        raise PipelineError(f"{out} is there and is no exported run; name another file with --out")
+
+
+def _check_settings(run: str, trained: dict[str, Any], features: FeatureSet, media: MediaSettings, windowing: Windowing) -> None:
+    """Check that today's settings make the features of the training; the encoders' own are compared when the file is used.
+
+    Raises:
+        InputProblems: every setting that differs.
+    """
+    job = Job("", "", "", 0.0, windowing.segments, windowing.segment_seconds, media, Path())
+    names = {"visual": features.visual.encoder, "audio": features.audio.encoder}
+    now = {
+        **trained,
+        "segments": job.segments,
+        "segment_seconds": job.segment_seconds,
+        "dtype": features.dtype,
+        "precision": features.precision,
+        "media": json.loads(json.dumps(job.sampling)),
+        "encoders": {modality: {**spec, "encoder": names[modality]} for modality, spec in trained["encoders"].items()},
+    }
+    if problems := spec_differences(trained, now, "in training"):
+        raise InputProblems(f"run {run!r} was trained with other settings; run `dvc repro`, then export again", problems)
 
 
 def _weights(choices: dict[str, dict[str, Any]], spec: dict[str, Any], whole: bool) -> Iterator[tuple[str, Path]]:
@@ -157,7 +200,9 @@ def of_file(path: Path, seed: int | None = None) -> Source:
             Windowing(model["segments"], model["segment_seconds"]), FeatureSet.model_validate(model["features"]),
             TrainSettings(precision=model["precision"]), OTHERWISE, scratch,
         )  # fmt: skip
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise PipelineError(disk_fault(error) or f"{path} cannot be unpacked below {scratch.path}: {error}") from error
+    except (zipfile.BadZipFile, KeyError, ValueError, json.JSONDecodeError) as error:
         if isinstance(error, ValidationError):
             error = ValueError(f"settings that this version does not know: {' '.join(str(error).split())}")
         raise PipelineError(

@@ -156,3 +156,38 @@ def test_a_run_that_cannot_be_exported_leaves_no_file(command, tmp_path):
         assert code == 2
         assert says(err, *words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_only_an_exported_run_is_replaced(command, exported, tmp_path):
+    film = tmp_path / "holiday.mp4"
+    film.write_bytes(b"a film")
+    code, _, err = command("export", "cace", "--out", film)
+    assert code == 2
+    assert says(err, str(film))
+    assert film.read_bytes() == b"a film"
+    assert command("export", "cace", "--out", exported)[0] == 0
+
+
+def test_settings_changed_since_the_training_are_named(command, edit_params, tmp_path):
+    def change(params):
+        params["media"]["frames_per_second"] = 4
+        params["dataset"]["segments"] = 5
+
+    edit_params(change)
+    code, _, err = command("export", "cace", "--out", tmp_path / "out.avel")
+    assert code == 2
+    assert says(err, "frames_per_second", "segments", "dvc repro")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_card_shows_no_scores_of_other_weights(project, command, tmp_path):
+    results = project / "data/results/runs/cace/metrics.json"
+    before = results.read_text(encoding="utf-8")
+    try:
+        document = unsealed(before)
+        results.write_text(sealed({**document, "weights": {seed: "0" * 64 for seed in document["weights"]}}), encoding="utf-8")
+        assert command("export", "cace", "--out", tmp_path / "out.avel")[0] == 0
+    finally:
+        results.write_text(before, encoding="utf-8")
+    with zipfile.ZipFile(tmp_path / "out.avel") as archive:
+        assert "accuracy" not in archive.read("README.md").decode()
