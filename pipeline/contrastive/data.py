@@ -130,8 +130,13 @@ def load_frames(cache: Cache, encoder: VisualEncoder, draw: Draw) -> Tensor:
         return encoder.prepare(torch.from_numpy(frames[list(draw.frames)]))
 
 
-def audio_features(cache: Cache, encoder: AudioEncoder, items: Iterable[Item], device: torch.device) -> dict[str, Tensor]:
+def audio_features(
+    cache: Cache, encoder: AudioEncoder, items: Iterable[Item], device: torch.device, tf32: bool = False
+) -> dict[str, Tensor]:
     """Read each clip's audio features from the per-clip cache, or compute and cache them.
+
+    Args:
+        tf32: whether a GPU rounds the factors of its products; on a CPU it changes nothing.
 
     Returns:
         (T, D) float32 by clip id.
@@ -141,9 +146,10 @@ def audio_features(cache: Cache, encoder: AudioEncoder, items: Iterable[Item], d
     """
     encoder.to(device)
     spec = encoder.spec()
+    where = () if device.type == "cpu" else (device.type, tf32)
     features: dict[str, Tensor] = {}
     for item in items:
-        key = fingerprint(AUDIO_VERSION, item.job.key, spec)
+        key = fingerprint(AUDIO_VERSION, item.job.key, spec, *where)
         entry = cache.get(KIND, key)
         if entry is None:
             _, waveform, rate = load_decoded(cache, item.clip, item.job.key, item.job)

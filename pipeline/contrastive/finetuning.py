@@ -105,7 +105,9 @@ class Finetuning:
     def _audio(self, device: torch.device) -> dict[str, Tensor]:
         encoder = _create(self.settings.audio)
         assert isinstance(encoder, AudioEncoder)
-        return audio_features(self.cache, encoder, [*self.selection.train, *self.selection.validation], device)
+        return audio_features(
+            self.cache, encoder, [*self.selection.train, *self.selection.validation], device, self.settings.precision == "tf32"
+        )
 
     def _write(self, directory: Path, state: FinetuningState, after: dict[str, float]) -> None:
         save_tensors(directory / "encoder.safetensors", state.best["encoder"])

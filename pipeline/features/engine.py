@@ -1,8 +1,8 @@
 """Engines: encode the clips of an extraction and leave their features in the cache.
 
 The engine here runs in this process. It loads and prepares the next clips while others are encoded, in passes that mix clips. The stored
-features of a clip depend on that clip alone, so an interrupted and resumed run gives the same bytes as an uninterrupted one (see
-:mod:`pipeline.features.passes`).
+features of a clip depend on that clip alone (but for the last digits in tf32 on a GPU), so an interrupted and resumed run gives the same
+bytes as an uninterrupted one (see :mod:`pipeline.features.passes`).
 """
 
 from __future__ import annotations

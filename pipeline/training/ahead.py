@@ -45,14 +45,15 @@ class Work:
     names: list[list[str]] = field(default_factory=list)
     last_terms: list[Tensor] = field(default_factory=list)
 
-    def fault(self, code: int) -> Fault:
+    def fault(self, code: int, last: bool) -> Fault:
         """Describe a skipped batch.
 
         Args:
+            last: whether it is the last one skipped, the only one whose terms are known.
             code: 1 or 2 for the loss or the gradient of its first optimizer step, 3 or 4 for those of the second, and so on.
         """
         step, is_gradient = divmod(code - 1, 2)
-        terms = dict(zip(self.names[step], self.last_terms[step].tolist(), strict=True))
+        terms = dict(zip(self.names[step], self.last_terms[step].tolist(), strict=True)) if last else {}
         return Fault("gradient" if is_gradient else "loss", terms)
 
 
@@ -117,7 +118,11 @@ class StepsAhead(Steps):
 
     def read(self) -> tuple[list[Outcome], dict[str, float]]:
         codes = self.codes[: len(self.window)].tolist()
-        outcomes = [(rows, work.fault(code) if code else None) for (rows, work), code in zip(self.window, codes, strict=True)]
+        last = {id(work): place for place, ((_, work), code) in enumerate(zip(self.window, codes, strict=True)) if code}
+        outcomes: list[Outcome] = [
+            (rows, work.fault(code, last[id(work)] == place) if code else None)
+            for place, ((rows, work), code) in enumerate(zip(self.window, codes, strict=True))
+        ]
         self.window.clear()
         present = [name for name in self.begun if name in self.sums]
         values = torch.stack([self.sums[name] for name in present]).tolist() if present else []

@@ -27,8 +27,14 @@ def missing_loggers(names: Iterable[str]) -> list[str]:
         f"train.loggers: {name} needs the package {NEEDED[name][0]}, which is not installed; install it (`pip install -e '.[loggers]'`) or"
         " take it out of the list"
         for name in names
-        if NEEDED[name] and not any(importlib.util.find_spec(package) for package in NEEDED[name])
+        if NEEDED[name] and not any(_installed(package) for package in NEEDED[name])
     ]
+
+
+def _installed(package: str) -> bool:
+    """Whether a package can be imported; a mere folder of its name, as the loggers make, cannot."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None
 
 
 def make_logger(name: str, directory: Path) -> Logger:

@@ -182,7 +182,7 @@ class Trainer(ResumableLoop[TrainingState]):
         clips = [self.train.clips[int(row)] for row in rows]
         self.state.faults += count_lines(f"epoch {self.state.epoch}: skipped a step because its {what} was not finite; its clips", clips)
         if self.state.skipped > self.settings.nonfinite_patience:
-            values = ", ".join(f"{key} {value:g}" for key, value in fault.terms.items())
+            values = ", ".join(f"{key} {value:g}" for key, value in fault.terms.items()) or "not known, as later steps failed too"
             save_not_finite(self.live, {"what": what, "epoch": self.state.epoch, "clips": clips})
             raise PipelineError(
                 f"{self.name}: the {what} was not finite in {self.state.skipped} steps, more than train.nonfinite_patience allows; epoch"

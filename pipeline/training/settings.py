@@ -35,7 +35,7 @@ class TrainSettings(Settings):
     loggers: list[Literal["csv", "tensorboard", "wandb"]] = Field(
         [], description="also log every epoch there; tensorboard and wandb need the extra `loggers`. Changes no number and reruns nothing"
     )
-    checkpoint_seconds: float = Field(60.0, ge=0, description="least time between two checkpoints, at ends of epochs; 0: every epoch")
+    checkpoint_seconds: float = Field(60.0, ge=0, description="least time between two checkpoints; 0: one after every step")
     compile: bool = Field(
         False,
         description="torch.compile the losses; needs a C++ compiler (CPU) or Triton (GPU), and minutes at the start; no effect on a method"

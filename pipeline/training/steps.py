@@ -18,7 +18,7 @@ from pipeline.methods import Method, Progress
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a batch was skipped: what was not finite, and the terms of that loss."""
+    """Why a batch was skipped: what was not finite, and the terms of that loss, as far as known."""
 
     what: str
     terms: dict[str, float]
