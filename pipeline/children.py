@@ -104,6 +104,10 @@ class Nursery:
             self.stop()
             raise
 
+    @property
+    def lives(self) -> bool:
+        return self._process.poll() is None
+
     def child(self) -> tuple[int, Connection]:
         """Fork a child; returns its process id and the parent's end of its pipe.
 

@@ -6,6 +6,7 @@ decoder hangs in native code, an alarm ends it a little after the job's time lim
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import itertools
 import os
@@ -13,6 +14,8 @@ import pickle
 import resource
 import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -23,6 +26,10 @@ from pipeline.children import Nursery
 from pipeline.errors import PipelineError
 
 ALARM_GRACE_SECONDS = 10.0  # the parent ends a job first; the alarm is for children without a parent
+IDLE = 2  # processes kept for the next call: one to survey files, one to decode them
+LIMITS = [number for name, number in sorted(vars(resource).items()) if name.startswith("RLIMIT_")]
+_idle: dict[tuple[Any, ...], Nursery] = {}
+_idle_lock = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -107,34 +114,68 @@ def run_guarded(
     first = list(itertools.islice(remaining, workers))
     if not first:
         return
-    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # as many cores as workers
-    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)  # FFmpeg's complaints; what matters comes back as a reason
-    nursery = Nursery(serve, (function, timeout_seconds + ALARM_GRACE_SECONDS, memory_mb), env={**os.environ, **single}, **quiet)
     running: list[_Worker] = []
     try:
-        running.extend(_Worker(nursery, timeout_seconds, job) for job in first)
-        while running:
-            for worker in _stirring(running):
-                boxed = worker.progress()
-                if boxed is None:
-                    continue
-                job, outcome = worker.job, boxed[0]
-                gone = isinstance(outcome, Crashed | TimedOut)
-                if gone:
-                    running.remove(worker)
-                following = list(itertools.islice(remaining, 1))
-                if gone:
-                    running.extend(_Worker(nursery, timeout_seconds, job) for job in following)
-                elif following:
-                    worker.give(following[0])
-                else:
-                    running.remove(worker)
-                    worker.stop()
-                yield job, outcome
+        with _nursery(function, timeout_seconds + ALARM_GRACE_SECONDS, memory_mb) as nursery:
+            running.extend(_Worker(nursery, timeout_seconds, job) for job in first)
+            while running:
+                for worker in _stirring(running):
+                    boxed = worker.progress()
+                    if boxed is None:
+                        continue
+                    job, outcome = worker.job, boxed[0]
+                    gone = isinstance(outcome, Crashed | TimedOut)
+                    if gone:
+                        running.remove(worker)
+                    following = list(itertools.islice(remaining, 1))
+                    if gone:
+                        running.extend(_Worker(nursery, timeout_seconds, job) for job in following)
+                    elif following:
+                        worker.give(following[0])
+                    else:
+                        running.remove(worker)
+                        worker.stop()
+                    yield job, outcome
     finally:
-        nursery.stop()
         for worker in running:
             worker.connection.close()
+
+
+@contextlib.contextmanager
+def _nursery(function: Callable[[Any], Any], alarm_seconds: float, memory_mb: int) -> Iterator[Nursery]:
+    """A process that forks children for ``function``, kept for the next call: starting it costs more than decoding a short film.
+
+    It is taken again only where it would be started just so: same limits, directory, environment and import path. After an error, or where
+    the caller takes no further outcome, it ends with its children.
+    """
+    single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # as many cores as workers
+    quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)  # FFmpeg's complaints; what matters comes back as a reason
+    setting, environment = (function, alarm_seconds, memory_mb), {**os.environ, **single}
+    surroundings = os.getcwd(), tuple(sorted(environment.items())), tuple(sys.path), tuple(map(resource.getrlimit, LIMITS))
+    key = os.getpid(), setting, surroundings
+    with _idle_lock:
+        nursery = _idle.pop(key, None)
+    if nursery is None or not nursery.lives:
+        nursery = Nursery(serve, setting, env=environment, **quiet)
+    try:
+        yield nursery
+    except BaseException:
+        nursery.stop()
+        raise
+    with _idle_lock:
+        before = _idle.pop(key, None)
+        _idle[key] = nursery
+        surplus = [_idle.pop(each) for each in list(_idle)[:-IDLE]]
+    for each in [before, *surplus]:
+        if each is not None:
+            each.stop()
+
+
+@atexit.register
+def _end_idle() -> None:
+    for (process, *_), nursery in _idle.items():
+        if process == os.getpid():  # a fork has these objects too, and not these children
+            nursery.stop()
 
 
 def _stirring(running: list[_Worker]) -> list[_Worker]:

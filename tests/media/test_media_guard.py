@@ -76,6 +76,26 @@ def test_children_are_forks_of_one_process_and_its_end_is_no_clip_s_fault():
         list(run_guarded(eval, [kill, "__import__('time').sleep(300)"], workers=1, **LIMITS))
 
 
+def test_that_process_serves_the_next_call_unless_its_surroundings_changed_or_a_call_broke_off(monkeypatch, tmp_path):
+    def parent():
+        [(_, outcome)] = run_guarded(eval, ["__import__('os').getppid()"], workers=1, **LIMITS)
+        return outcome
+
+    first = parent()
+    assert parent() == first
+    monkeypatch.chdir(tmp_path)
+    elsewhere = parent()
+    assert elsewhere != first
+    [(_, place)] = run_guarded(eval, ["__import__('os').getcwd()"], workers=1, **LIMITS)
+    assert place == str(tmp_path)
+    broken = run_guarded(eval, ["1", "2"], workers=1, **LIMITS)
+    next(broken)
+    broken.close()
+    assert not Path(f"/proc/{elsewhere}").exists()
+    monkeypatch.setenv("AVEL_TEST", "1")
+    assert parent() not in (first, elsewhere)
+
+
 def test_jobs_are_taken_only_as_workers_become_free():
     taken = []
 

@@ -176,7 +176,9 @@ def test_settings_changed_since_the_training_are_named(command, edit_params, tmp
     edit_params(change)
     code, _, err = command("export", "cace", "--out", tmp_path / "out.avel")
     assert code == 2
-    assert says(err, "frames_per_second", "segments", "dvc repro")
+    assert "frames_per_second" in err
+    assert "segments" in err
+    assert "dvc repro" in err
     assert list(tmp_path.iterdir()) == []
 
 
