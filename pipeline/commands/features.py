@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def add(commands: Any) -> None:
     parser = commands.add_parser("features", help="encode film files, without a data set: npy, HDF5 or parquet")
-    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a film of any length")
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="a film of up to three hours (media.max_seconds)")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="directory of the features; a second call goes on there")
     parser.add_argument("--set", dest="name", metavar="NAME", help="an entry of `features` in --params: its encoders, sampling and windows")
     parser.add_argument("--params", type=Path, default=Path("params.yaml"), metavar="FILE", help="default params.yaml; or one of suites/")

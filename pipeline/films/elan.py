@@ -64,6 +64,7 @@ def read(path: Path, tier: str | None = None) -> Found:
                 found.problems.append(f"{where}: {onset!r} or {offset!r} is no time in {MILLISECONDS}")
                 continue
             label = (annotation.findtext("ANNOTATION_VALUE") or "").strip() or name
+            found.tiers.add(name)
             found.spans.append(Span(where, film, label, (int(onset) + ahead) / 1000, (int(offset) + ahead) / 1000))
     if timeless:
         found.notes.append(f"{path}: {timeless} annotations without times of their own, left out")

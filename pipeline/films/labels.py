@@ -9,7 +9,9 @@ ending         content
 .txt           Audacity's label track, named like its film
 =============  ========================================================================================
 
-A folder holds any number of these. Every problem is found before anything is written.
+A folder holds any number of these. Among the films themselves, where tables and JSON files of other kinds lie as well, only these are
+read: ``labels.csv``, ELAN's files, VIA's projects, and a label track in the folder of its film. Hidden files are not read. Every problem is
+found before anything is written.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from pipeline.datasets.base import Event, Split
+from pipeline.datasets.base import Event, Split, count_lines
 from pipeline.datasets.labels import ClipNames, Label, make_event, read_labels
 from pipeline.errors import InputProblems
 from pipeline.films import audacity, elan, via
@@ -39,33 +41,44 @@ class FilmLabels:
     events: by clip, in the order of onset; empty for a film of which is known that it has no event.
     splits: by clip, where the labels give them.
     notes: what was left out, one line each.
+    tiers: ELAN's tiers that labels were read from.
     """
 
     events: dict[str, list[Event]] = field(default_factory=dict)
     splits: dict[str, Split] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    tiers: set[str] = field(default_factory=set)
 
     @property
     def classes(self) -> list[str]:
         return sorted({event.label for events in self.events.values() for event in events})
 
 
-def read_film_labels(path: Path, names: ClipNames, lengths: Mapping[str, float | None], tier: str | None = None) -> FilmLabels:
+def read_film_labels(
+    path: Path, names: ClipNames, lengths: Mapping[str, float | None], tier: str | None = None, beside: bool = False
+) -> FilmLabels:
     """Read all labels in a file, or in every label file below a folder.
 
     Args:
         lengths: seconds by clip; None where unknown.
         tier: ELAN's tier or VIA's attribute to read alone; None: all.
+        beside: the folder is that of the films; what is no label file for certain is not read, and there may be none.
 
     Raises:
         InputProblems: every malformed line, unknown film and impossible time at once, each with its file and line.
     """
-    files = label_files(path, names)
     problems: list[str] = []
-    found = FilmLabels()
-    for file in files:
-        for label in _of_file(file, names, tier, problems, found.notes):
-            _add(label, found, lengths, problems)
+    found, split_at, others = FilmLabels(), dict[str, str](), list[str]()
+    for file in files_beside(path, names) if beside else label_files(path, names):
+        for label in _of_file(file, names, tier, problems, found):
+            if label.event is not None and label.event.modality != "av":
+                others.append(f"{label.where} ({label.event.modality})")
+            _add(label, found, lengths, split_at, problems)
+    problems += count_lines(
+        "labels of sound or of pictures alone, which the runs for events both heard and seen would take for background; write av or leave"
+        " the column `modality` out if they are both, else delete the lines",
+        others,
+    )
     if problems:
         raise InputProblems("labels", problems)
     for events in found.events.values():
@@ -83,23 +96,33 @@ def label_files(path: Path, names: ClipNames) -> list[Path]:
         return [path]
     if path.is_dir():
         stems = {Path(clip).stem for clip in names.clips}
-        inside = [file for file in sorted(path.rglob("*")) if file.is_file() and file.suffix.lower() in ENDINGS]
-        if files := [file for file in inside if file.suffix.lower() != ".txt" or file.stem in stems]:
+        if files := [file for file in _inside(path) if file.suffix.lower() != ".txt" or file.stem in stems]:
             return files
     wanted = "a CSV file, or files of ELAN (.eaf), VIA (.json, .csv) or Audacity (.txt, named like their films)"
     raise InputProblems(str(path), [f"{'no label file is there' if path.exists() else 'no such file or folder'}; labels are {wanted}"])
 
 
-def labels_beside(films: Path, names: ClipNames) -> bool:
-    """Whether label files lie among the films."""
-    try:
-        return any(file.suffix.lower() != ".csv" or file.name == TABLE for file in label_files(films, names))
-    except InputProblems:
-        return False
+def files_beside(films: Path, names: ClipNames) -> list[Path]:
+    """The label files among the films of a folder, without tables and JSON files that need not be labels."""
+    tracks = {str(PurePosixPath(clip).with_suffix("")) for clip in names.clips}
+
+    def is_labels(file: Path) -> bool:
+        ending = file.suffix.lower()
+        if ending == ".txt":
+            return file.relative_to(films).with_suffix("").as_posix() in tracks
+        return file.name == TABLE if ending == ".csv" else ending != ".json" or via.is_project(file)
+
+    return [file for file in _inside(films) if is_labels(file)]
 
 
-def _of_file(path: Path, names: ClipNames, tier: str | None, problems: list[str], notes: list[str]) -> list[Label]:
-    """The labels of one file; problems and notes go to the lists."""
+def _inside(folder: Path) -> list[Path]:
+    """The files below a folder with an ending of labels, without hidden ones."""
+    inside = [file for file in sorted(folder.rglob("*")) if file.suffix.lower() in ENDINGS and file.is_file()]
+    return [file for file in inside if not any(part.startswith(".") for part in file.relative_to(folder).parts)]
+
+
+def _of_file(path: Path, names: ClipNames, tier: str | None, problems: list[str], found: FilmLabels) -> list[Label]:
+    """The labels of one file; problems go to the list, notes and tiers to what was found."""
     try:
         if path.suffix.lower() == ".csv" and not via.is_export(read_text(path)):
             of_table, faults = read_labels(path, names, with_split=False)
@@ -110,7 +133,8 @@ def _of_file(path: Path, names: ClipNames, tier: str | None, problems: list[str]
     except InputProblems as error:
         problems += [f"{error.where}: {problem}" for problem in error.problems]
         return []
-    notes += spans.notes
+    found.notes += spans.notes
+    found.tiers |= spans.tiers
     problems += spans.problems
     labels: list[Label] = []
     clips: dict[str, str] = {}
@@ -141,15 +165,20 @@ def _find(film: str, path: Path, names: ClipNames) -> str:
     return names.find(film)  # raises
 
 
-def _add(label: Label, found: FilmLabels, lengths: Mapping[str, float | None], problems: list[str]) -> None:
-    """Add one label to its film."""
+def _add(label: Label, found: FilmLabels, lengths: Mapping[str, float | None], split_at: dict[str, str], problems: list[str]) -> None:
+    """Add one label to its film; ``split_at`` holds the place that gave a film's split."""
     events = found.events.setdefault(label.clip, [])
     if label.split is not None:
-        found.splits[label.clip] = label.split
+        first = found.splits.setdefault(label.clip, label.split)
+        place = split_at.setdefault(label.clip, label.where)
+        if first != label.split:
+            problems.append(f"{label.where}: {label.clip} is in the split {label.split}, but in {first} by {place}")
     if label.event is None:
         return
     length = lengths.get(label.clip)
     if length is not None and label.event.onset >= length:
         problems.append(f"{label.where}: begins at {label.event.onset:g} s, but {label.clip} ends at {length:.1f} s; are times in seconds?")
+    elif length is not None and label.event.offset > length + SLACK_SECONDS:
+        problems.append(f"{label.where}: ends at {label.event.offset:g} s, but {label.clip} ends at {length:.1f} s")
     elif label.event not in events:
         events.append(label.event)

@@ -23,7 +23,8 @@ from pipeline.datasets.folder import find_films, split_lines
 from pipeline.datasets.labels import ClipNames
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.films.fit import Fit, fit, fit_windows, fitted, learnable, yamnet_weights
-from pipeline.films.labels import FilmLabels, labels_beside, read_film_labels
+from pipeline.films.labels import FilmLabels, read_film_labels
+from pipeline.films.lost import lost_lines
 from pipeline.films.splits import draw_splits
 from pipeline.media.length import Length, film_lengths
 from pipeline.media.settings import MediaSettings
@@ -70,7 +71,7 @@ def new_project(directory: Path, clips: Path, labels: Path | None, tier: str | N
     """
     check_free(directory, clips)
     films = read_films(clips, labels, tier)
-    splits = film_splits(films.labels, seed)
+    splits = film_splits(films, seed)
     windowing, windows = fit_windows(films.lengths.values(), [event for events in films.labels.events.values() for event in events])
     chosen = fit(windowing, windows, [seconds for clip, seconds in films.lengths.items() if splits.get(clip) == "train"])
     why_not = learnable({clip: split for clip, split in splits.items() if clip in films.lengths}, films.labels.classes)
@@ -121,23 +122,27 @@ def read_films(clips: Path, labels: Path | None, tier: str | None) -> Films:
         raise InputProblems(str(clips), [f"{clip}: {length.reason}" for clip, length in found.items()])
     notes = [f"{clip} cannot be read and takes no part: {length.reason}" for clip, length in found.items() if length.seconds is None]
     names = ClipNames(paths)
-    place = labels if labels is not None else clips if labels_beside(clips, names) else None
     known = {clip: length.seconds for clip, length in found.items()}
-    read = read_film_labels(place, names, known, tier) if place is not None else FilmLabels()
+    read = read_film_labels(labels if labels is not None else clips, names, known, tier, beside=labels is None)
     if read.events and (unlabelled := [clip for clip in lengths if clip not in read.events]):
         notes.append(f"{len(unlabelled)} films have no labels and are not trained on: {', '.join(unlabelled[:10])}")
     return Films(clips, lengths, (len(paths) - len(lengths)) / len(paths), read, notes)
 
 
-def film_splits(labels: FilmLabels, seed: int) -> dict[str, Split]:
-    """The split of every labelled film: as the labels give it for all, else drawn for all.
+def film_splits(films: Films, seed: int) -> dict[str, Split]:
+    """The split of every labelled film: as the labels give it for all, else drawn.
+
+    Films that cannot be read take no part in a draw: theirs is ``none``.
 
     Raises:
         InputProblems: only some films have one.
     """
+    labels = films.labels
     if labels.splits and (without := [clip for clip in labels.events if clip not in labels.splits]):
         raise InputProblems("labels", [f"{clip}: no split, but other films have one; give all films a split, or none" for clip in without])
-    return labels.splits or draw_splits({clip: {event.label for event in events} for clip, events in labels.events.items()}, seed)
+    readable = {clip: {event.label for event in events} for clip, events in labels.events.items() if clip in films.lengths}
+    unread: dict[str, Split] = dict.fromkeys(labels.events.keys() - readable.keys(), "none")
+    return labels.splits or unread | draw_splits(readable, seed)
 
 
 def clone(directory: Path) -> str | None:
@@ -208,7 +213,8 @@ def summary(films: Films, splits: Mapping[str, Split], chosen: Fit, directory: P
             f"recipe:  batches of {chosen.batch_size}, {chosen.epochs} epochs, for {chosen.clips} training clips",
         ]
         rows = [Row(clip, splits[clip], clip, tuple(of_film)) for clip, of_film in films.labels.events.items()]
-        notes = [*split_lines(rows, films.labels.classes), *notes]
+        lost = lost_lines(films.labels.events, films.lengths, chosen, films.labels.tiers)
+        notes = [*split_lines(rows, films.labels.classes), *lost, *notes]
     lines += [f"note:    {note}" for note in notes]
     made = f"{PARAMS} (checked)" + (f" and {LABELS}" if events else "")
     return [*lines, f"made:    {directory}, a clone of {ROOT} with {made}", "next:", f"  {next_command(directory, bool(events))}"]

@@ -28,12 +28,14 @@ class Found:
     films: every film that it annotates, with or without a span.
     problems: lines that cannot be read.
     notes: what was left out on purpose.
+    tiers: ELAN's tiers that hold a span.
     """
 
     films: list[str] = field(default_factory=list)
     spans: list[Span] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    tiers: set[str] = field(default_factory=set)
 
 
 def file_name(path: str) -> str:

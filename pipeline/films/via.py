@@ -1,7 +1,7 @@
 """Read the VGG Image Annotator's video annotations (VIA 3): its project (.json) or its export (.csv).
 
 Segments of time are events; what marks one picture, or a whole file, is left out. A segment's label is the value of its attribute; where it
-has several, of those with a list of options if there are any.
+has several, of those with a list of options if there are any. A checkbox with several options ticked gives one event for each.
 """
 
 from __future__ import annotations
@@ -21,27 +21,48 @@ from pipeline.text import read_text
 
 HEADER = "# CSV_HEADER = "
 NO_VALUE = frozenset(["", "_DEFAULT"])
+CHECKBOX = 2  # the type of an attribute of which several options may be ticked, stored as their ids between commas
+PARTS = frozenset(["attribute", "file", "view", "metadata"])  # of a project, that labels are read from
 
 
 @dataclass
 class Attributes:
-    """VIA's attributes: name and options by id; an export may use names in place of ids."""
+    """VIA's attributes: name and options by id, and which are checkboxes.
+
+    An export may use names in place of ids.
+    """
 
     names: dict[str, str] = field(default_factory=dict)
     options: dict[str, Mapping[str, str]] = field(default_factory=dict)
+    checkboxes: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, described: Mapping[str, Any]) -> Attributes:
         names = {key: part["aname"] if isinstance(part, Mapping) else str(part) for key, part in described.items()}
-        return cls(names, {key: part.get("options") or {} for key, part in described.items() if isinstance(part, Mapping)})
+        whole = {key: part for key, part in described.items() if isinstance(part, Mapping)}
+        checkboxes = frozenset(key for key, part in whole.items() if part.get("type") == CHECKBOX)
+        return cls(names, {key: dict(part.get("options") or {}) for key, part in whole.items()}, checkboxes)
 
-    def label(self, values: Mapping[str, Any], only: str | None) -> str:
-        """The label that an annotation's values stand for; empty for none."""
+    def labels(self, values: Mapping[str, Any], only: str | None) -> list[str]:
+        """The labels that an annotation's values stand for: one, several of a checkbox, or none.
+
+        Raises:
+            ValueError: the attribute has no such option.
+        """
         given = {key: str(value).strip() for key, value in values.items() if str(value).strip() not in NO_VALUE}
         if only is not None:
             given = {key: value for key, value in given.items() if self.names.get(key, key) == only}
-        chosen = {key: value for key, value in given.items() if value in self.options.get(key, {})} or given
-        return next((str(self.options.get(key, {}).get(value, value)).strip() for key, value in chosen.items()), "")
+        ticked = {key: value.split(",") if key in self.checkboxes else [value] for key, value in given.items()}
+        chosen = {key: ids for key, ids in ticked.items() if self.options.get(key)} or ticked
+        return next((self._named(key, ids) for key, ids in chosen.items()), [])
+
+    def _named(self, key: str, ids: list[str]) -> list[str]:
+        options = {str(option): str(name).strip() for option, name in self.options.get(key, {}).items()}
+        ids = [part.strip() for part in ids if part.strip()]
+        unknown = [part for part in ids if part not in options and part not in options.values()]
+        if unknown and (key in self.checkboxes or (options and unknown[0].isdecimal())):  # words: VIA's timelines need no option
+            raise ValueError(f"{self.names.get(key, key)!r} has no option {unknown[0]!r} (it has {', '.join(options)})")
+        return [options.get(part, part) for part in ids]
 
 
 def read_project(path: Path, tier: str | None = None) -> Found:
@@ -66,6 +87,15 @@ def read_project(path: Path, tier: str | None = None) -> Found:
     found = Found(list(dict.fromkeys(film for of_view in films.values() for film in of_view)))
     _add(found, path, ((f"{path}: metadata {key!r}", *mark) for key, *mark in marks), attributes, tier)
     return found
+
+
+def is_project(path: Path) -> bool:
+    """Whether a JSON file is a project of the video annotator."""
+    try:
+        content = json.loads(read_text(path))
+    except (InputProblems, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.keys() >= PARTS
 
 
 def is_export(text: str) -> bool:
@@ -114,10 +144,14 @@ def _add(found: Found, path: Path, marks: Iterable[Any], attributes: Attributes,
     """Add the segments of time among the marks: (where, films, times, values)."""
     others = 0
     for where, films, times, values in marks:
-        label = attributes.label(values, tier) if isinstance(values, Mapping) else ""
-        if not isinstance(times, list) or len(times) != 2 or (tier is not None and not label):
+        try:
+            labels = attributes.labels(values, tier) if isinstance(values, Mapping) else []
+        except ValueError as error:
+            found.problems.append(f"{where}: {error}")
+            continue
+        if not isinstance(times, list) or len(times) != 2 or (tier is not None and not labels):
             others += 1
             continue
-        found.spans += [Span(where, film, label, times[0], times[1]) for film in films]
+        found.spans += [Span(where, film, label, times[0], times[1]) for film in films for label in labels or [""]]
     if others:
         found.notes.append(f"{path}: {others} marks that are no segment of time, or of another attribute, left out")

@@ -56,6 +56,9 @@ def remarks(result: RunResult, settings: ReportSettings, method: Mapping[str, An
     if result.in_train:
         rest = "these are all of them" if result.in_train == result.evaluated.get("test") else "one column gives the score without them"
         yield f"{result.in_train} test rows are also in train, with the same id or with the same bytes under another id; {rest}."
+    if result.films_and_windows:
+        films, windows = result.films_and_windows
+        yield f"{windows} test windows of {films} films: intervals take windows as independent, so those of few films are too narrow."
     if result.name in settings.notes:
         yield settings.notes[result.name]
 

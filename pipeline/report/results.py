@@ -35,7 +35,7 @@ class RunResult:
     last_epoch, best_test_epoch: the headline on test by seed with the epoch chosen this way, as papers do. Empty unless the run was
         trained with ``train.published_protocol``.
     missing: by split, ids of labelled clips without features; evaluated: by split, annotation rows scored; in_train: test rows
-        whose clip is also in train.
+        whose clip is also in train; films_and_windows: of test, where films are cut into several windows, else None.
     made_by: the command that made up the features' numbers; empty for features of pictures and sounds.
     seconds: wall time of training each seed, if this machine trained exactly these weights; device: the device that trained them.
     """
@@ -51,6 +51,7 @@ class RunResult:
     missing: dict[str, list[str]] = field(default_factory=dict)
     evaluated: dict[str, int] = field(default_factory=dict)
     in_train: int = 0
+    films_and_windows: tuple[int, int] | None = None
     seconds: list[float] = field(default_factory=list)
     device: str = ""
     directory: Path | None = None
@@ -121,6 +122,8 @@ def read_run(name: str, run: Run, directory: Path, live: Path, today: Mapping[st
     result.missing = {split: counts["without features"] for split, counts in document["clips"].items()}
     result.evaluated = {split: counts["evaluated"] for split, counts in document["clips"].items()}
     result.in_train = document["clips"].get("test", {}).get("in train", 0)
+    if "films" in (counts := document["clips"].get("test", {})):
+        result.films_and_windows = counts["films"], counts["windows"]
     of_test = document["seeds"].get("test", {})
     result.scores = [float(of_test[str(seed)][result.headline]) for seed in run.seeds] if of_test else []
     result.last_epoch, result.best_test_epoch = other_epochs(directory / "curves.csv", run.seeds, result.headline)

@@ -92,6 +92,9 @@ def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, direc
     }
     if seen := len(splits["test"]) - len(unseen):
         document["clips"]["test"]["in train"] = seen
+    films, windows = films_of_rows(inputs, splits["test"])
+    if films < windows:
+        document["clips"]["test"] |= {"films": films, "windows": windows}
     # copied here so that the report needs neither weights nor features
     write_curves(directory, {seed: trained[str(seed)]["history"] for seed in inputs.run.seeds})
     document["curves"] = file_sha256(directory / "curves.csv")
@@ -137,6 +140,14 @@ def rows_unseen_in_training(inputs: RunInputs, data: SplitData) -> Tensor:
         seen |= content.notna() & content.isin(content[in_train])
     unseen = set(inputs.index.loc[~seen, "row"])
     return torch.tensor([position for position, row in enumerate(data.rows) if row in unseen], dtype=torch.int64)
+
+
+def films_of_rows(inputs: RunInputs, data: SplitData) -> tuple[int, int]:
+    """Count the films of a split's rows, and their windows; rows without a file are not counted."""
+    if not {"file", "start"} <= set(inputs.index.columns):
+        return 0, 0
+    rows = inputs.index[inputs.index["row"].isin(data.rows) & inputs.index["file"].notna()]
+    return rows["file"].nunique(), len(rows[["file", "start"]].drop_duplicates())
 
 
 def score_rows(task: Task, data: SplitData, decided: Any, rows: Tensor) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from pipeline.datasets.base import Event
 from pipeline.datasets.labels import ClipNames
 from pipeline.errors import InputProblems
-from pipeline.films.labels import labels_beside, read_film_labels
+from pipeline.films.labels import read_film_labels
 from tests.wording import each_says, one_says, says
 
 NAMES = ClipNames(["street.mp4", "deep/zoo 1.mkv", "deep/quiet.mp4"])
@@ -138,11 +138,25 @@ def test_every_problem_of_every_file_is_said_at_once_with_its_place(tmp_path):
         assert one_says(caught.value.problems, *parts), parts
 
 
-def test_labels_beside_the_films_are_found_and_other_texts_are_not_taken_for_labels(tmp_path):
-    write(tmp_path, {"readme.txt": "x", "sources.csv": "a,b\n"})
-    assert not labels_beside(tmp_path, NAMES)
-    write(tmp_path, {"zoo 1.txt": "3\t12\tLion\n"})
-    assert labels_beside(tmp_path, NAMES)
+def test_among_the_films_only_what_is_labels_for_certain_is_read(tmp_path):
+    for folder in ("deep", "other", ".old"):
+        (tmp_path / folder).mkdir()
+    stray = {
+        "readme.txt": "x", "meta.csv": "clip,start,end,label\nstreet,1,2,Stray\n", "zoo 1.txt": "1\t2\tStray\n", "other/street.txt": "x",
+        "street.info.json": '{"id": 1}', "list.json": "[]", "torn.json": "{", "deep.json": "[" * 100_000, "._a.eaf": "x",
+        ".old/labels.csv": "x", "latin.json": "",
+    }  # fmt: skip
+    write(tmp_path, stray)
+    (tmp_path / "latin.json").write_bytes(b'"\xe9"')
+    assert read_film_labels(tmp_path, NAMES, LENGTHS, beside=True).events == {}
+    write(tmp_path, {"deep/zoo 1.txt": "3\t12\tLion\n"})
+    assert read_film_labels(tmp_path, NAMES, LENGTHS, beside=True).events == {"deep/zoo 1.mkv": EVENTS["deep/zoo 1.mkv"]}
+    write(tmp_path, {"project.json": via_project(), "labels.csv": "clip,start,end,label\nquiet,1,2,Owl\n", **PROGRAMS["elan"]})
+    expected = EVENTS | {"deep/quiet.mp4": [Event("av", "Owl", 1.0, 2.0)]}
+    assert read_film_labels(tmp_path, NAMES, LENGTHS, beside=True).events == expected
+
+
+def test_a_file_that_is_not_there_is_a_problem_with_what_labels_are(tmp_path):
     with pytest.raises(InputProblems) as caught:
         read_film_labels(tmp_path / "none.csv", NAMES, LENGTHS)
     assert says(str(caught.value), "no such file", ".eaf", ".json", ".txt")
@@ -156,6 +170,46 @@ def test_a_table_may_give_splits_and_films_without_an_event(tmp_path):
     with pytest.raises(InputProblems) as caught:
         read_film_labels(write(tmp_path, {"labels.csv": table + "street,test,Dog,3,4\n"}), NAMES, LENGTHS)
     assert each_says(caught.value.problems, [("line 4", "train", "test")])
+
+
+def test_two_files_that_put_a_film_in_two_splits_are_both_named(tmp_path):
+    table = "clip,split,label,start,end\nstreet,{},Dog,1,2\n"
+    write(tmp_path, {"a.csv": table.format("train"), "b.csv": table.format("test"), "c.csv": table.format("train")})
+    with pytest.raises(InputProblems) as caught:
+        read_film_labels(tmp_path, NAMES, LENGTHS)
+    assert each_says(caught.value.problems, [("b.csv:2", "street.mp4", "test", "train", "a.csv:2")])
+
+
+def test_labels_of_one_modality_alone_and_labels_that_end_after_their_film_are_problems(tmp_path):
+    lines = ["street,1,2,Dog,audio", "street,3,4,Dog,av", "street,5,6,Cat,visual", "street,20,31,Dog,av", "street,20,31.1,Cat,av"]
+    write(tmp_path, {"labels.csv": "\n".join(["clip,start,end,label,modality", *lines])})
+    with pytest.raises(InputProblems) as caught:
+        read_film_labels(tmp_path, NAMES, LENGTHS)
+    expected = [("labels.csv:6", "31.1 s", "30.0 s"), ("background", "2 (", "labels.csv:2 (audio)", "labels.csv:4 (visual)")]
+    assert each_says(caught.value.problems, expected)
+
+
+@pytest.mark.parametrize("form", ["project", "export"])
+def test_each_ticked_option_of_a_checkbox_is_an_event_and_an_unknown_option_a_problem(tmp_path, form):
+    box = {"aname": "Sound", "type": 2, "options": {"0": "Car", "1": "Dog", "2": "Lion"}}
+
+    def labels(value, described=box):
+        if form == "project":
+            content = json.loads(via_project())
+            content["attribute"]["2"] = described
+            content["metadata"] = {"1_a": {"vid": "1", "z": [1, 2], "xy": [], "av": {"1": "note, with a comma", "2": value}}}
+            write(tmp_path, {"via.json": json.dumps(content)})
+            return read_film_labels(tmp_path / "via.json", NAMES, LENGTHS).events["street.mp4"]
+        text = VIA_EXPORT.splitlines()[2] + '\n"1","[""street.mp4""]",0,"[1,2]","[]","{""2"":""' + value + '""}"\n'
+        write(tmp_path, {"via.csv": "# ATTRIBUTE = " + json.dumps({"2": described}) + "\n" + text})
+        return read_film_labels(tmp_path / "via.csv", NAMES, LENGTHS).events["street.mp4"]
+
+    assert labels("0,2") == [Event("av", "Car", 1.0, 2.0), Event("av", "Lion", 1.0, 2.0)]
+    assert labels("1") == [Event("av", "Dog", 1.0, 2.0)]
+    for value, described in (("0,7", box), ("7", box), ("7", box | {"type": 4})):
+        with pytest.raises(InputProblems) as caught:
+            labels(value, described)
+        assert each_says(caught.value.problems, [("via.", "'Sound'", "'7'")])
 
 
 @pytest.mark.fault(13)

@@ -11,8 +11,10 @@ from pipeline import __main__ as program
 from pipeline import config
 from pipeline.closure import ROOT
 from pipeline.datasets import build_index
+from pipeline.datasets.base import Event
 from pipeline.errors import InputProblems
-from pipeline.films.project import new_project
+from pipeline.films.labels import FilmLabels
+from pipeline.films.project import Films, film_splits, new_project
 from pipeline.media.movie import Form, Scene, write_movie
 from pipeline.named_data import missing_data
 from tests.wording import one_says, says
@@ -47,6 +49,7 @@ def test_films_and_labels_become_a_project_that_is_checked_and_whose_next_comman
     assert says(printed[-1], f'cd "{project}"', "dvc repro", "python -m pipeline table")
     assert one_says(printed, "torn.mp4 cannot be read")
     assert one_says(printed, "1 films have no labels", "f0.mp4")
+    assert one_says(printed, "windows", "several classes", "long.mp4 from 0 s: Cat and Dog")
     monkeypatch.chdir(project)
     params = config.load(project / "params.yaml")
     assert missing_data(params) == []
@@ -81,6 +84,14 @@ def test_too_few_films_are_refused_before_anything_is_written(films, tmp_path):
     with pytest.raises(InputProblems, match="no labelled film is in the split"):
         new_project(tmp_path / "project", films, tmp_path / "labels.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["labels.csv"]
+
+
+def test_splits_are_drawn_over_the_films_that_can_be_read(tmp_path):
+    labels = FilmLabels({f"{name}.mp4": [Event("av", "Dog", 0.0, 1.0)] for name in "abcdef"})
+    for seed in range(4):
+        splits = film_splits(Films(tmp_path, dict.fromkeys(["b.mp4", "d.mp4", "f.mp4"], 4.0), 0.5, labels), seed)
+        assert sorted(splits[f"{name}.mp4"] for name in "bdf") == ["test", "train", "val"]
+        assert [splits[f"{name}.mp4"] for name in "ace"] == ["none"] * 3
 
 
 def test_films_without_labels_become_a_project_of_features(films, tmp_path):

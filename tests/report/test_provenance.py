@@ -185,3 +185,13 @@ def test_test_rows_that_stand_in_train_are_told(world, runs, helpers, seen, rest
     document["clips"]["test"]["in train"] = seen
     path.write_text(json.dumps(document), encoding="utf-8")
     assert each_says(notes_of(world.report({"base": helpers[1]()}), "base"), [(f"{seen} test rows", "train", rest)])
+
+
+def test_that_windows_of_a_film_are_taken_as_independent_is_told(world, runs, helpers):
+    runs("base", made({"0": [A], "1": [A]}))
+    assert "independent" not in world.report({"base": helpers[1]()})
+    path = world.root / "runs" / "base" / "metrics.json"
+    document = json.loads(path.read_text(encoding="utf-8"))
+    document["clips"]["test"] |= {"films": 3, "windows": 8}
+    path.write_text(json.dumps(document), encoding="utf-8")
+    assert each_says(notes_of(world.report({"base": helpers[1]()}), "base"), [("8 test windows of 3 films", "independent")])
