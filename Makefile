@@ -6,8 +6,7 @@ VENV ?= .venv
 SUITE ?= demo
 BIN := $(VENV)/bin
 # tests/conftest.py says which tests share a worker, and in which order groups start.
-# A third worker, where memory allows it (5 GB each), computes while the others wait for processes they started.
-WORKERS := -n $(shell awk '/MemAvailable/ {print ($$2 > 16000000 ? 3 : 2)}' /proc/meminfo) --dist loadgroup --no-loadscope-reorder
+WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: demo test test-fast checks test-pytest test-fast-pytest test-processors environment lock

@@ -143,7 +143,7 @@ def run_guarded(
 
 @contextlib.contextmanager
 def _nursery(function: Callable[[Any], Any], alarm_seconds: float, memory_mb: int) -> Iterator[Nursery]:
-    """A process that forks children for ``function``, kept for the next call: starting it costs more than decoding a short film.
+    """A process that forks children for ``function``, kept for the next call because starting it costs much.
 
     It is taken again only where it would be started just so: same limits, directory, environment and import path. After an error, or where
     the caller takes no further outcome, it ends with its children.
