@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from kills import kill_at
 from test_first_network import EVERY_STEP, inputs  # noqa: F401  (a fixture)
 
 from pipeline.errors import PipelineError
-from pipeline.training import loop
 from pipeline.training.live import LiveMetrics
 from pipeline.training.progress import Bar, Epochs
 from pipeline.training.train import train_run
@@ -59,16 +59,8 @@ def test_on_a_terminal_a_bar_shows_the_scores_and_no_lines_are_printed(monkeypat
 
 def test_a_resumed_training_prints_every_epoch_once_and_its_csv_log_is_whole(inputs, tmp_path, monkeypatch, capsys):  # noqa: F811
     """Killed in the second network; a logger starts anew and gets the epochs before."""
-    settings, step, count = EVERY_STEP.model_copy(update={"loggers": ["csv"]}), loop.Trainer._step, 0
-
-    def killed(trainer, *arguments):
-        nonlocal count
-        count += 1
-        if count == 14:
-            raise KeyboardInterrupt
-        step(trainer, *arguments)
-
-    monkeypatch.setattr(loop.Trainer, "_step", killed)
+    settings = EVERY_STEP.model_copy(update={"loggers": ["csv"]})
+    kill_at(monkeypatch, 14)
     (tmp_path / "run").mkdir()
     with pytest.raises(KeyboardInterrupt):
         train_run(inputs, settings, tmp_path / "run", tmp_path / "live")

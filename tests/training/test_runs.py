@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 import torch
 from contract import SMALL
+from kills import kill_at
 from safetensors.torch import load_file, save_file
 
 from pipeline.cache import file_sha256
@@ -112,16 +113,8 @@ def test_a_method_that_loses_its_spatial_attention_is_named_once(tmp_path, capsy
 @pytest.mark.parametrize("after", [1, 3, 5, 14, 23])  # in the first epoch, at its end, later, in the second seed
 @pytest.mark.fault(20)
 def test_a_run_killed_at_any_step_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, after, expected):
-    step, count = loop.Trainer._step, 0
-
-    def killed(self, *arguments):
-        nonlocal count
-        if count == after:
-            raise KeyboardInterrupt
-        count += 1
-        step(self, *arguments)
-
-    monkeypatch.setattr(loop.Trainer, "_step", killed)
+    step = loop.Trainer._step
+    kill_at(monkeypatch, after + 1)
     with pytest.raises(KeyboardInterrupt):
         train(inputs, tmp_path / "killed")
     monkeypatch.setattr(loop.Trainer, "_step", step)
@@ -197,16 +190,7 @@ def test_training_times_are_stored_per_weights_and_survive_an_interruption(input
         assert facts["weights"] == file_sha256(tmp_path / "whole" / f"seed-{seed}.safetensors")
         assert facts["device"] == "cpu"
         assert facts["seconds"] > 0
-    steps = 0
-
-    def step(trainer, *arguments, original=loop.Trainer._step):
-        nonlocal steps
-        steps += 1
-        if steps == 5:
-            raise KeyboardInterrupt
-        original(trainer, *arguments)
-
-    monkeypatch.setattr(loop.Trainer, "_step", step)
+    kill_at(monkeypatch, 5)
     with pytest.raises(KeyboardInterrupt):
         train(inputs, tmp_path / "killed")
     for _ in range(3600):

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from kills import kill_at
 from test_first_network import T, inputs  # noqa: F401  (a fixture)
 
 from pipeline.errors import PipelineError
@@ -52,16 +53,7 @@ def test_streamed_and_resident_runs_are_equal_to_the_byte_also_after_a_kill(inpu
     """With a motion stream and a first network; weights, curves, scores; killed within an epoch of the second network."""
     expected = train(inputs, tmp_path / "resident", RESIDENT)
     assert not chunks_read
-    step, count = loop.Trainer._step, 0
-
-    def killed(trainer, *arguments):
-        nonlocal count
-        count += 1
-        if count == 14:
-            raise KeyboardInterrupt
-        step(trainer, *arguments)
-
-    monkeypatch.setattr(loop.Trainer, "_step", killed)
+    kill_at(monkeypatch, 14)
     with pytest.raises(KeyboardInterrupt):
         train(inputs, tmp_path / "streamed", STREAMED)
     assert train(inputs, tmp_path / "streamed", STREAMED) == expected
