@@ -151,13 +151,8 @@ class StepsAhead(Steps):
         """The work itself."""
         assert batch is not None
         self.code.zero_()
-        steps, taken = self.method.steps(batch, targets, progress), list[dict[str, Tensor]]()
-        while True:
-            with self.fabric.autocast():  # not around the backward pass, which has its own precision
-                terms = next(steps, None)
-            if terms is None:
-                break
-            self.optimizer.zero_grad(set_to_none=True)
+        taken = list[dict[str, Tensor]]()
+        for terms in self.losses(batch, targets, progress):
             self.fabric.backward(terms["total"])
             wrong = torch.isfinite(terms["total"].detach()).logical_not()
             steep = torch.isfinite(self._largest() if self.clip_norm is None else self._clipped_norm()).logical_not()

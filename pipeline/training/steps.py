@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,17 @@ class Steps(ABC):
     def read(self) -> tuple[list[Outcome], dict[str, float]]:
         """The batches since the last call, and the epoch's loss terms, summed over the clips of the batches taken."""
 
+    def losses(self, batch: Batch, targets: Tensors, progress: Progress) -> Iterator[dict[str, Tensor]]:
+        """Yield the loss terms of each of the method's optimizer steps on one batch, gradients cleared."""
+        steps = self.method.steps(batch, targets, progress)
+        while True:
+            with self.fabric.autocast():  # not around the backward pass, which has its own precision
+                terms = next(steps, None)
+            if terms is None:
+                return
+            self.optimizer.zero_grad(set_to_none=True)
+            yield terms
+
     def release(self) -> None:  # noqa: B027 - nothing, by default
         """Free what only further steps need."""
 
@@ -85,13 +96,8 @@ class StepsInTurn(Steps):
         return True
 
     def take(self, rows: Tensor, batch: Batch, targets: Tensors, progress: Progress) -> bool:
-        steps, taken = self.method.steps(batch, targets, progress), []
-        while True:
-            with self.fabric.autocast():  # not around the backward pass, which has its own precision
-                terms = next(steps, None)
-            if terms is None:
-                break
-            self.optimizer.zero_grad(set_to_none=True)
+        taken = []
+        for terms in self.losses(batch, targets, progress):
             fault = "loss" if not torch.isfinite(terms["total"]) else "" if self._update(terms["total"]) else "gradient"
             numbers = {key: float(value.detach()) for key, value in terms.items()}
             if fault:
