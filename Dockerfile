@@ -3,7 +3,7 @@
 #   docker build -t avel --build-arg BASE=nvidia/cuda:13.0.0-base-ubuntu24.04 .            with a GPU: add --gpus all to `docker run`
 #   docker run --name demo --shm-size 2g -v avel-cache:/root/.cache avel                   make demo; docker cp demo:/avel/data/results/report .
 #   docker run --rm --shm-size 2g avel make test
-# Never built where this was written: no Docker there. The base needs Python 3.11 or 3.12; torch brings its own CUDA libraries.
+# Never built where this was written: no Docker daemon there. The base needs Python 3.11 or 3.12; torch brings its own CUDA libraries.
 ARG BASE=ubuntu:24.04
 FROM ${BASE}
 ENV DEBIAN_FRONTEND=noninteractive NVIDIA_DRIVER_CAPABILITIES=compute,utility,video
