@@ -138,7 +138,9 @@ class Unav(Method):
         """Candidates of all levels after suppression within each clip and class, in seconds, cut off at the clip's ends."""
         valid = torch.cat([level.mask for level in levels], dim=1) & batch.mask.any(dim=1, keepdim=True)
         best = candidates(found.logits, found.sides, self.points(levels), valid, [level.mask.shape[1] for level in levels])
-        spans, labels, scores = best.spans.float().cpu().numpy(), best.labels.cpu().numpy(), best.scores.float().cpu().numpy()
+        spans, labels, scores = (
+            part.detach().cpu().numpy() for part in (best.spans.float(), best.labels, best.scores.float())
+        )
         kept = [
             soft_nms(Spans(of_clip[good], label[good], score[good]))
             for of_clip, label, score, good in zip(spans, labels, scores, scores > 0, strict=True)
