@@ -20,7 +20,10 @@ SPREAD = np.float32(0.4)  # of the Gaussian: 2 sigma^2, but written as in exp(-I
 
 
 class Spans(NamedTuple):
-    """Spans of one video: (K, 2) start and end in seconds, their classes (K,), and the scores (K,) of detections, else None."""
+    """Spans of one video.
+
+    spans: (K, 2), start and end in seconds; labels: (K,), their classes; scores: (K,), of detections; None for true events.
+    """
 
     spans: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -28,7 +31,9 @@ class Spans(NamedTuple):
 
 
 def overlaps(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Intersection over union of spans (..., A, 2) with spans (..., B, 2): (..., A, B); 0 where both have no length.
+    """Intersection over union of spans (..., A, 2) with spans (..., B, 2): (..., A, B).
+
+    It is 0 where both have no length.
 
     Example:
         >>> overlaps(np.array([[0.0, 2.0]]), np.array([[1.0, 3.0], [5.0, 6.0]])).round(3).tolist()
@@ -51,7 +56,9 @@ def distinct(truth: Spans) -> Spans:
 
 @dataclass(frozen=True)
 class Matches:
-    """The detections of all videos, judged against the truth at H thresholds of overlap; D detections, by falling score within a class.
+    """All detections, judged against the truth at H thresholds of overlap.
+
+    They are sorted by class, and within a class by falling score; D is their number.
 
     thresholds: H.
     labels, videos: (D,), class and video of each detection; scores: (D,).
@@ -185,7 +192,7 @@ def mean_average_precision(
 
 
 def resampled_means(matches: Matches, times: NDArray[np.integer]) -> NDArray[np.float64]:
-    """``mAP`` (R,) with the videos drawn again R times, without matching again; ``times`` (R, N) counts how often each was drawn."""
+    """``mAP`` of R resamples of the videos, (R,), without matching again; ``times`` (R, N) counts how often each was drawn."""
     return np.array([mean_precisions(matches, draw)["mAP"] for draw in times])
 
 
@@ -213,7 +220,9 @@ def counts_of_videos(matches: Matches) -> NDArray[np.int64]:
 
 
 def f1_of(counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    """F1 in percent from counts (..., 3) of right, found and true; 100 where there is nothing to find nor found.
+    """F1 in percent from counts (..., 3) of right, found and true.
+
+    It is 100 where nothing is to be found, and nothing is.
 
     >>> f1_of(np.array([[1, 2, 2], [0, 0, 0]])).tolist()
     [50.0, 100.0]
@@ -231,7 +240,10 @@ def hulls(truth: Spans) -> Spans:
 
 
 def taken(found: Spans, truth: Spans, threshold: float) -> NDArray[np.int64]:
-    """The event that each detection of one video finds at an overlap, as :func:`match` matches them: (K,), -1 for a false detection."""
+    """Number of the event that each detection of one video finds, (K,); -1 for a false one.
+
+    They are matched as in :func:`match`.
+    """
     assert found.scores is not None
     events = np.full(len(found.labels), -1)
     same = np.equal.outer(found.labels, truth.labels)

@@ -16,7 +16,10 @@ TrackName = Literal["audio", "visual", "audio_visual"]
 
 @dataclass(frozen=True)
 class FoundEvent:
-    """A class over a span of time: [start, end) in seconds, its score (mean over its segments, or a detection's), and its modality."""
+    """A class over a span of time: [start, end) in seconds, its score, and its modality.
+
+    The score is the mean over its segments, or that of a detection.
+    """
 
     start: float
     end: float

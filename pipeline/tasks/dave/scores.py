@@ -39,13 +39,16 @@ class DetectionScores(Tensors):
     scores: Tensor
     threshold: Tensor
 
+    def __len__(self) -> int:
+        return len(self.scores)
+
     def finite(self, mask: Tensor) -> Tensor:
         parts = [torch.isfinite(part).flatten(start_dim=1).all(dim=1) for part in (self.spans, self.scores, self.threshold[:, None])]
         return torch.stack(parts).all(dim=0)
 
     @classmethod
     def of(cls, found: Sequence[Spans], threshold: Tensor) -> DetectionScores:
-        """Bundle the detections of B clips, at most :data:`MOST` each and by falling score, on the CPU; ``threshold`` is a scalar."""
+        """Bundle detections of B clips on the CPU, by falling score, at most :data:`MOST` each; ``threshold`` is a scalar."""
         spans, scores = torch.zeros(len(found), MOST, 2), torch.zeros(len(found), MOST)
         labels = torch.full((len(found), MOST), -1)
         for number, one in enumerate(found):
@@ -57,7 +60,10 @@ class DetectionScores(Tensors):
 
 
 def calibrated(scores: DetectionScores, truth: EventTargets) -> Tensor:
-    """The threshold with the highest F1 at an overlap of 0.5 over all events of validation: a scalar, for ``Method.calibrated``."""
+    """The threshold with the highest F1 at an overlap of 0.5, over all events of validation together.
+
+    A scalar, for ``Method.calibrated``.
+    """
     return torch.tensor(best_cut(match(_found(scores, truth.seconds), _true(truth), _classes(scores, truth), (OVERLAP,)), UNCALIBRATED))
 
 
@@ -129,7 +135,7 @@ def trivial(truth: EventTargets, num_classes: int) -> list[tuple[str, list[Spans
 
 
 def table(scores: DetectionScores, decided: DetectionScores, truth: EventTargets, mask: Tensor) -> pd.DataFrame:
-    """The predictions, clip by clip: one line for the clip, then one for each true event and for each detection by falling score.
+    """The predictions, clip by clip: a line for the clip, one for each true event, and one for each detection.
 
     Columns: clip_number; kind (one of :data:`LINES`); start, end (seconds); label (-1 in a clip's line); score (of a detection, 1 for the
     truth, and in a clip's line the threshold).

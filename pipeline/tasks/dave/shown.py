@@ -67,7 +67,9 @@ def rows_of(lines: pd.DataFrame) -> list[int]:
 
 
 def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
-    """F1 of each clip's events: those that overlap a true one by half and reach the threshold; average precision is no mean over clips.
+    """F1 of each clip, of the detections that reach the threshold, at an overlap of 0.5.
+
+    Average precision is no mean over clips.
 
     Returns:
         By annotation row ``score`` (percent, mean over seeds) and ``weight`` 1.
@@ -78,7 +80,7 @@ def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
-    """First minus second in mAP over the common clips, means over seeds, with a 95 % interval by drawing the clips again."""
+    """First minus second in mAP over the common clips, means over seeds; the interval is by drawing clips again."""
     rows = sorted({*rows_of(first)} & {*rows_of(second)})
     if not rows:
         return None
@@ -107,7 +109,7 @@ def attention(scores: DetectionScores) -> None:
 
 
 def tracks(scores: DetectionScores, mask: Tensor, classes: Sequence[str], segment_seconds: float = 1.0) -> Tracks:
-    """The answer for one clip (B = 1): its events, and on each of its T segments the best score of a detection there."""
+    """The answer for one clip (B = 1): its events, and the best score of a detection in each segment."""
     kept = scores.labels[0].numpy() >= 0
     spans, labels, values = (part[0].float().numpy()[kept] for part in (scores.spans, scores.labels, scores.scores))
     return _tracks(spans, labels, values, float(scores.threshold[0]), mask[0].numpy().copy(), classes, segment_seconds)
@@ -134,7 +136,7 @@ def _tracks(
 
 
 def on_grid(found: Spans, segments: int, num_classes: int, segment_seconds: float) -> NDArray[np.float32]:
-    """The highest score of a span of the class that covers at least half of a segment, else 0: (T, C) float32."""
+    """The highest score of a class's spans that cover half of a segment or more, else 0: (T, C) float32."""
     table = np.zeros((segments, num_classes), dtype=np.float32)
     starts = np.arange(segments) * segment_seconds
     scores = np.ones(len(found.labels), np.float32) if found.scores is None else found.scores
