@@ -112,6 +112,8 @@ def _right(
     All groups (a class of a video) are walked side by side, one rank after another.
     """
     right = np.zeros((len(labels), len(thresholds)), dtype=bool)
+    if not len(labels):
+        return right
     new = np.flatnonzero(np.diff(labels, prepend=-1) | np.diff(videos, prepend=-1))
     ends = np.append(new[1:], len(labels))
     groups = [

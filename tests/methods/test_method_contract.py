@@ -50,9 +50,9 @@ def test_shapes_and_ranges(name, config):
         assert_answers_have_their_shapes(name, config, visual, (7,))
 
 
-@every_method
+@pytest.mark.parametrize("name", [name for name in SMALL if task_of(name) != "dave"])
 def test_shapes_and_ranges_at_published_widths(name):
-    """The method as published, on maps of VGG19 and the vector of VGGish."""
+    """The method as published, on maps of VGG19 and the vector of VGGish; detectors are too large and take no maps."""
     assert_answers_have_their_shapes(name, {}, (7, 7, 512), (128,))
 
 
@@ -199,8 +199,8 @@ def test_half_precision(name, config):
         exact = method.predict(batch)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = method.predict(batch)
-        assert_answers(exact, method.predict(half), every, lengths, atol=0.01 * spread(exact), rtol=0)
-    assert_answers(exact, rough, every, lengths, atol=0.05 * spread(exact), rtol=0)
+        assert_answers(exact, method.predict(half), every, lengths, rough=True, atol=0.01 * spread(exact), rtol=0)
+    assert_answers(exact, rough, every, lengths, rough=True, atol=0.05 * spread(exact), rtol=0)
 
 
 def spread(scores) -> float:
@@ -249,7 +249,7 @@ def test_labels_of_another_supervision_are_refused(name, config):
     method = build(name, config)
     batch, truth = random_batch()
     wrong = [told for told in truth if type(told) is not type(truth.told(method))]
-    assert len({type(told) for told in wrong}) == 3
+    assert len({type(told) for told in wrong}) == 4
     for told in wrong:
         with pytest.raises(TypeError, match="train on"):
             method.losses(batch, told, LATE)
