@@ -1,7 +1,7 @@
 """Train a small detector on made features of untrimmed videos, and score it: ``python -m benchmarks.dense``.
 
-160 videos of 10 to 60 s to learn from and 100 to score, 8 classes, segments of one second, in a world whose truth is known: an event shows in
-both streams, distractors in one of them alone, and noise covers both. 300 steps of batches of 16 take about a minute of one core.
+160 videos of 10 to 60 s to learn from and 100 to score, 8 classes, segments of one second, in a world whose truth is known: an event
+shows in both streams, distractors in one of them alone, and noise covers both. 300 steps of batches of 16 take a minute of one core.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from pipeline.batch import Batch
 from pipeline.methods import Method, Progress, create

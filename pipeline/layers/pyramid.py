@@ -167,10 +167,10 @@ class PairedBlock(nn.Module):
 
 
 class EventDependency(nn.Module):
-    """Relate the classes of a level over time and to each other, in a feature of their own for every class and step.
+    """Relate the classes of a level over time and to each other; every class has a feature in every step.
 
-    E = ReLU(Conv(F)), (C, W) in each step; one block over the steps of every class plus one over the classes of every step, whose depth-wise
-    convolution runs over the class index, so the order of the classes matters; Conv of the sum replaces F.
+    E = ReLU(Conv(F)), (C, W) in each step; one block over the steps of every class plus one over the classes of every step, whose
+    depth-wise convolution runs over the class index, so the order of the classes matters; Conv of the sum replaces F.
 
     The released code tiles the mask of the block over time in the wrong order: class c of clip b gets the mask of clip (b C + c) mod B, so
     every published prediction depends on the other clips of its batch, and it fails where B T_l = C. Here every class has its clip's mask.

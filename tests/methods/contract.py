@@ -33,7 +33,7 @@ SUPPRESSION = {
     "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
 }  # fmt: skip
 PARSING = {"width": 16, "feedforward": 24}
-DENSE = {"width": 8, "heads": 2, "levels": 2, "stem": 1, "dependency_width": 4}
+DENSE = {"width": 16, "heads": 2, "levels": 2, "stem": 1, "dependency_width": 4}
 WEAK = {"supervision": "weak"}
 SMALL = {
     "avel": Small(

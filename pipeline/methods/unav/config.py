@@ -42,7 +42,9 @@ class UnavConfig(MethodConfig):
     width: int = Field(512, ge=4, multiple_of=2, description="d, of both streams")
     heads: int = Field(4, ge=1, description="of the attention between the streams")
     stem: int = Field(2, ge=0, description="blocks of each stream before the pyramid")
-    levels: int = Field(6, ge=1, le=12, description="of the pyramid; level l learns events of up to 4 * 2^l steps, the last all longer ones")
+    levels: int = Field(
+        6, ge=1, le=12, description="of the pyramid; level l learns events of up to 4 * 2^l steps, the last all longer ones"
+    )
     dependency_width: int = Field(32, ge=0, description="features of a class and step in the dependency block (released 128); 0: no block")
     drop_path: float = Field(0.1, ge=0, lt=1, description="share of the clips that leave a residual branch out in training")
     crop: float = Field(0.9, gt=0, le=1, description="shortest share of a clip that a training step sees; 1: always all of it")

@@ -26,9 +26,9 @@ class Cropped(NamedTuple):
 def crop(whole: Cropped, shortest: float) -> Cropped:
     """Cut a random part out of every clip.
 
-    The length is drawn from round(shortest n) ... n steps and then the start, both uniformly. Spans are cut off at the part's ends; an event
-    with less than half its length inside is dropped. Of several parts drawn, the first that keeps an event is taken; a clip of whose parts
-    none does is left whole. Nothing is read back from the device.
+    The length is drawn from round(shortest n) ... n steps and then the start, both uniformly. Spans are cut off at the part's ends; an
+    event with less than half its length inside is dropped. Of several parts drawn, the first that keeps an event is taken; a clip of
+    whose parts none does is left whole. Nothing is read back from the device.
 
     Args:
         whole: padding at the end only.

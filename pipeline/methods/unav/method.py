@@ -1,8 +1,9 @@
-"""UnAV: Geng, Wang, Duan, Zheng, "Dense-Localizing Audio-Visual Events in Untrimmed Videos: A Large-Scale Benchmark and Baseline", CVPR 2023.
+"""UnAV: an anchor-free detector of audio-visual events on a pyramid of both streams.
 
-An anchor-free detector: both streams are embedded, attend to themselves, and then to each other on a pyramid of six levels; a dependency block
-relates the classes; two heads, shared by all levels, give every point a probability of each class and the distances to an event's ends.
-Points, losses and candidates: :mod:`pipeline.layers.points`. Published on UnAV-100's test split; no number of it is printed in a paper at hand.
+Geng, Wang, Duan, Zheng, "Dense-Localizing Audio-Visual Events in Untrimmed Videos: A Large-Scale Benchmark and Baseline", CVPR 2023. Both
+streams are embedded, attend to themselves, and then to each other on a pyramid of six levels; a dependency block relates the classes; two
+heads, shared by all levels, give every point a probability of each class and the distances to an event's ends. Points, losses and
+candidates: :mod:`pipeline.layers.points`. Published on UnAV-100's test split, but no paper at hand prints its numbers.
 
 ``variant: released`` follows the released code, except for two bugs, which no setting brings back:
 
@@ -138,9 +139,7 @@ class Unav(Method):
         """Candidates of all levels after suppression within each clip and class, in seconds, cut off at the clip's ends."""
         valid = torch.cat([level.mask for level in levels], dim=1) & batch.mask.any(dim=1, keepdim=True)
         best = candidates(found.logits, found.sides, self.points(levels), valid, [level.mask.shape[1] for level in levels])
-        spans, labels, scores = (
-            part.detach().cpu().numpy() for part in (best.spans.float(), best.labels, best.scores.float())
-        )
+        spans, labels, scores = (part.detach().cpu().numpy() for part in (best.spans.float(), best.labels, best.scores.float()))
         kept = [
             soft_nms(Spans(of_clip[good], label[good], score[good]))
             for of_clip, label, score, good in zip(spans, labels, scores, scores > 0, strict=True)

@@ -60,7 +60,8 @@ class CrossModalPyramid(nn.Module):
         width, self.stretched = config.width, config.variant == "released"
         shared = {"drop_path": config.drop_path, "clean": config.variant == "ours"}
         self.embed_visual, self.embed_audio = (
-            ConvolutionStack(size, width, shared["clean"]) for size in (visual_width, audio_width)  # type: ignore[arg-type]
+            ConvolutionStack(size, width, shared["clean"])
+            for size in (visual_width, audio_width)  # type: ignore[arg-type]
         )
         self.stem_visual, self.stem_audio = (
             nn.ModuleList(PyramidBlock(width, config.heads, 4 * width, **shared) for _ in range(config.stem))  # type: ignore[arg-type]
