@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.metrics.bootstrap import Difference
-from pipeline.metrics.detection import SAME, Matches, Spans, counts_of_videos, f1_of, match, overlaps, resampled_means, taken
+from pipeline.metrics.detection import SAME, Matches, Spans, match, overlaps, resampled_means
+from pipeline.metrics.detection_f1 import counts_of_videos, f1_of, taken
 from pipeline.tasks.dave.scores import OVERLAP, DetectionScores
 from pipeline.tasks.grid import ScoreGrid
 from pipeline.tasks.lanes import Lane, Span
