@@ -103,7 +103,10 @@ def assign(points: Points, spans: Tensor, labels: Tensor, valid: Tensor, num_cla
 
 
 def _before(length: Tensor, labels: Tensor) -> Tensor:
-    """Pairs of events of one class of which the first has the right of way: (B, E), (B, E) -> (B, E, E) bool."""
+    """Pairs of events of one class whose first has the right of way.
+
+    (B, E), (B, E) -> (B, E, E) bool.
+    """
     events = torch.arange(labels.shape[1], device=labels.device)
     first, second = length.unsqueeze(2), length.unsqueeze(1)
     earlier = (events.unsqueeze(1) < events.unsqueeze(0)).unsqueeze(0)
@@ -128,7 +131,9 @@ def focal_loss(logits: Tensor, classes: Tensor, valid: Tensor) -> Tensor:
 
 
 def distance_loss(sides: Tensor, true_sides: Tensor) -> Tensor:
-    """DIoU loss of spans around the same point: 1 - IoU + (distance of the centres / length of the hull)^2.
+    """DIoU loss of spans around the same point.
+
+    1 - IoU + (distance of the centres / length of the hull)^2.
 
     (..., 2), (..., 2), distances to start and end, at least 0 -> (...).
     """

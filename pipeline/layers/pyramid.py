@@ -1,4 +1,6 @@
-"""Blocks of the UnAV detector: a pyramid of two streams over time, each level half as long as the one before.
+"""Blocks of the UnAV detector: a pyramid of two streams over time.
+
+Each level is half as long as the one before.
 
 Geng, Wang, Duan, Zheng, "Dense-Localizing Audio-Visual Events in Untrimmed Videos: A Large-Scale Benchmark and Baseline", CVPR 2023.
 
@@ -19,7 +21,7 @@ BRANCH_SCALE = 1e-4  # at the start, of every residual branch
 
 
 def halved(mask: Tensor) -> Tensor:
-    """Validity of the next level's steps, each that of the step at twice its index: (B, T) -> (B, ceil(T / 2))."""
+    """Validity of the next level's steps: (B, T) -> (B, ceil(T / 2))."""
     return mask[:, ::2]
 
 
@@ -75,7 +77,7 @@ class ConvolutionStack(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Stochastic depth: leave a residual branch out, sample by sample, and scale the ones kept by 1 / (1 - share)."""
+    """Stochastic depth: leave a residual branch out, sample by sample; kept ones are scaled by 1 / (1 - share)."""
 
     def __init__(self, share: float) -> None:
         super().__init__()
@@ -119,8 +121,9 @@ class PyramidBlock(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
         self.attention_scale, self.mlp_scale = (nn.Parameter(torch.full((width,), BRANCH_SCALE)) for _ in range(2))
         self.drop_path = DropPath(drop_path)
-        for layer in (self.query, self.key, self.value, self.output, self.mlp[0], self.mlp[2]):
-            nn.init.zeros_(layer.bias)
+        for layer in (self.query, self.key, self.value, self.output, *self.mlp):
+            if isinstance(layer, nn.Linear):
+                nn.init.zeros_(layer.bias)
 
     def forward(self, own: Tensor, other: Tensor, mask: Tensor) -> Tensor:
         """Run the block.
@@ -138,8 +141,8 @@ class PyramidBlock(nn.Module):
             own_normed, other_normed = masked(own_normed, mask), masked(other_normed, mask)
         query, key = self._projected("query", other_normed, after), self._projected("key", own_normed, after)
         value = masked(self._projected("value", own_normed, after), after)
-        parts = [part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)]
-        found = scaled_dot_product_attention(*parts, attn_mask=after[:, None, None, :]).transpose(1, 2).flatten(-2)
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        found = scaled_dot_product_attention(query, key, value, attn_mask=after[:, None, None, :]).transpose(1, 2).flatten(-2)
         hidden = self._skipped(own, mask, after) + self.attention_scale * self.drop_path(masked(self.output(found), after))
         return hidden + self.mlp_scale * self.drop_path(masked(self.mlp(self.norm(hidden)), after))
 

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Average of all parameters: after step k, d times the average plus 1 - d times the weights, from the first weights on.
+    """Moving average of all parameters, from the first weights on.
 
-    d is ``decay``, with ``warmup`` at most (1 + k) / (10 + k), k counted from 0. Buffers are not averaged. Everything is done on the
-    device and in place, so that a step can be recorded.
+    After step k it is d times the average plus 1 - d times the weights; d is ``decay``, with ``warmup`` at most (1 + k) / (10 + k), k
+    counted from 0. Buffers are not averaged. Everything is done on the device and in place, so that a step can be recorded.
     """
 
     def __init__(self, network: nn.Module, decay: float, warmup: bool) -> None:
-        self.weights = list(network.parameters())
+        self.weights: list[Tensor] = list(network.parameters())
         self.names = [name for name, _ in network.named_parameters()]
         self.decay, self.warmup = decay, warmup
         self.means = [weight.detach().clone() for weight in self.weights]
@@ -26,14 +26,17 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, taken: Tensor | None = None) -> None:
-        """Average in the weights after a step; ``taken``, a scalar, is False where the step left the weights as they were."""
+        """Average in the weights after a step.
+
+        ``taken``: a scalar, False where the step left the weights as they were.
+        """
         decay = torch.full_like(self.count, self.decay)
         if self.warmup:
             decay = torch.minimum(decay, (1 + self.count) / (10 + self.count))
         share, one = 1 - decay, torch.ones_like(decay)
         if taken is not None:
             share, one = share * taken, one * taken
-        gaps = torch._foreach_sub(self.weights, self.means)
+        gaps = torch._foreach_sub(tuple(self.weights), tuple(self.means))
         torch._foreach_mul_(gaps, share.to(self.means[0].dtype))
         torch._foreach_add_(self.means, gaps)
         self.count.add_(one)

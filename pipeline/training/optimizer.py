@@ -35,7 +35,7 @@ def schedules_of(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_of_epoc
 
 
 def warm_cosine(recipe: Recipe, steps_of_epoch: int) -> Callable[[int], float]:
-    """Learning rate of step k, counted from 0, as a share of the recipe's (Geng et al., CVPR 2023, as released).
+    """Learning rate of step k, counted from 0, as a share of the recipe's; as UnAV released it.
 
     Linear from 0 in the first step to 1 in the last of W warm-up steps, then a cosine that reaches 1e-8 after all steps.
     """

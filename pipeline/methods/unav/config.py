@@ -12,10 +12,10 @@ from pipeline.settings import merge
 
 
 class UnavRecipe(Recipe):
-    """AdamW 1e-4 with five epochs of warm-up and forty along a cosine, batches of 16, a moving average of the weights.
+    """AdamW 1e-4, five epochs of warm-up and forty along a cosine, batches of 16.
 
-    Released: the average has no warm-up (a run of 300 steps keeps three quarters of its first weights), the last, smaller batch is left
-    out, and validation scores the weights of the step but keeps the average of that epoch.
+    Weights are a moving average. Released: the average has no warm-up (a run of 300 steps keeps three quarters of its first weights),
+    the last, smaller batch is left out, and validation scores the weights of the step but keeps the average of that epoch.
     """
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"

@@ -14,7 +14,7 @@ TRIES = 16  # parts drawn of each clip; released: up to 200, one after another
 
 
 class Cropped(NamedTuple):
-    """Streams (B, T, ...), validity (B, T), spans (B, E, 2) in steps, labels (B, E)."""
+    """Streams (B, T, D), validity (B, T), spans (B, E, 2) in steps, labels (B, E)."""
 
     visual: Tensor
     audio: Tensor
@@ -51,17 +51,15 @@ def crop(whole: Cropped, shortest: float) -> Cropped:
     place = torch.arange(steps, device=mask.device)
     taken = (place + start).clamp(max=steps - 1)  # (B, T)
     now = place < length
-    streams = [
-        stream.gather(1, taken.unflatten(1, (-1, *[1] * (stream.ndim - 2))).expand_as(stream)).masked_fill(
-            ~now.unflatten(1, (-1, *[1] * (stream.ndim - 2))), 0.0
-        )
+    visual, audio = (
+        stream.gather(1, taken.unsqueeze(-1).expand_as(stream)).masked_fill(~now.unsqueeze(-1), 0.0)
         for stream in (whole.visual, whole.audio)
-    ]
+    )
     parts = _clipped(spans, start.unsqueeze(-1), length.unsqueeze(-1))
     whole_clip = length == valid  # events of a clip that is left whole stay as they are
     fits = (_kept(spans, parts) | whole_clip) & (labels >= 0)
     parts = torch.where(whole_clip.unsqueeze(-1), spans, parts)
-    return Cropped(*streams, now, parts, torch.where(fits, labels, -1))
+    return Cropped(visual, audio, now, parts, torch.where(fits, labels, -1))
 
 
 def _clipped(spans: Tensor, start: Tensor, length: Tensor) -> Tensor:

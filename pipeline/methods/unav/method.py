@@ -77,7 +77,9 @@ class Unav(Method):
         self.register_buffer("threshold", torch.tensor(UNCALIBRATED))
 
     def streams(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
-        """Visual (B, T, D_v), positions averaged and motion behind it, audio (B, T, D_a), and a mask (B, T) with a True in every clip.
+        """Visual (B, T, D_v), audio (B, T, D_a), and a mask (B, T) with a True in every clip.
+
+        The positions of a visual map are averaged; motion stands behind the visual features.
 
         Raises:
             PipelineError: the features' shape differs from the one that the method was built for, or the motion stream is missing.
@@ -151,7 +153,10 @@ class Unav(Method):
         return detections
 
     def ends(self, batch: Batch) -> Tensor:
-        """Length of each clip in seconds, (B,), on the CPU; where it is not known, the end of its last step."""
+        """Length of each clip in seconds, (B,), on the CPU.
+
+        Where it is not known, the end of its last step.
+        """
         if batch.seconds is not None:
             return batch.seconds.float().cpu()
         last = batch.mask.sum(dim=1).cpu().float() - 1

@@ -28,7 +28,11 @@ class Level(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What the heads say of all points: logits (B, P, C), and distances to start and end in strides, (B, P, C, 2)."""
+    """Outputs of the heads for all points.
+
+    logits: (B, P, C).
+    sides: (B, P, C, 2), distances to start and end in strides.
+    """
 
     logits: Tensor
     sides: Tensor
@@ -57,25 +61,25 @@ class CrossModalPyramid(nn.Module):
 
     def __init__(self, config: UnavConfig, visual_width: int, audio_width: int) -> None:
         super().__init__()
-        width, self.stretched = config.width, config.variant == "released"
-        shared = {"drop_path": config.drop_path, "clean": config.variant == "ours"}
-        self.embed_visual, self.embed_audio = (
-            ConvolutionStack(size, width, shared["clean"])
-            for size in (visual_width, audio_width)  # type: ignore[arg-type]
-        )
-        self.stem_visual, self.stem_audio = (
-            nn.ModuleList(PyramidBlock(width, config.heads, 4 * width, **shared) for _ in range(config.stem))  # type: ignore[arg-type]
-            for _ in range(2)
-        )
+        width, self.stretched, clean = config.width, config.variant == "released", config.variant == "ours"
+
+        def stem() -> nn.ModuleList:
+            blocks = (PyramidBlock(width, config.heads, 4 * width, drop_path=config.drop_path, clean=clean) for _ in range(config.stem))
+            return nn.ModuleList(blocks)
+
+        self.embed_visual, self.embed_audio = (ConvolutionStack(size, width, clean) for size in (visual_width, audio_width))
+        self.stem_visual, self.stem_audio = stem(), stem()
         self.levels = nn.ModuleList(
-            PairedBlock(width, config.heads, 2 if level else 1, **shared)  # type: ignore[arg-type]
-            for level in range(config.levels)
+            PairedBlock(width, config.heads, 2 if level else 1, config.drop_path, clean) for level in range(config.levels)
         )
 
     def embedded(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Both streams in one width, with their places: (B, T, D_v), (B, T, D_a), (B, T) bool -> (B, T, D) each."""
+        """Both streams in one width, with their places.
+
+        (B, T, D_v), (B, T, D_a), (B, T) bool -> (B, T, D) each.
+        """
         visual, audio = self.embed_visual(visual, mask), self.embed_audio(audio, mask)
-        place = masked(places(*visual.shape[1:], visual, self.stretched).expand_as(visual), mask)
+        place = masked(places(visual.shape[1], visual.shape[2], visual, self.stretched).expand_as(visual), mask)
         return visual + place, audio + place
 
     def stemmed(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,7 +99,7 @@ class CrossModalPyramid(nn.Module):
 
 
 class DetectionHeads(nn.Module):
-    """Class and distances of every point, with one network for all levels and a learned scale of the distances for each.
+    """Class and distances of every point, by one network for all levels with a learned scale for each.
 
     Parameters at D = 512, C = 100 and six levels: 2,515,044 for the classes, 2,668,750 for the distances.
     """
