@@ -20,6 +20,7 @@ AVEL = ("cace_net", "ccln", "cmbs", "cmran", "psp", "avel")
 AVVP = {"han": {}, "cmpae": {}, "coleaf": {}, "coleaf-cmpae": {"anchor": "cmpae"}, "ma": {}, "jomold": {}}
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},
+    "cace_net_dense": {"variant": "released", "motion": "motion"},
     "unav-plain": {"variant": "released", "motion": "motion", "dependency_width": 0},
 }
 FIRST = ("cace_net", "han", "cmpae", "coleaf-cmpae")  # methods with a goal

@@ -87,6 +87,14 @@ SMALL = {
         ("dropout", "head_dropout"),
     ),
     "unav": Small(DENSE, [{}, {"variant": "released"}, {"dependency_width": 0, "motion": "motion"}], ("drop_path",)),
+    "cace_net_dense": Small(
+        DENSE,
+        [
+            {}, {"avca": "after_embedding", "visual_context": "none", "scale": "none", "bece_heads": "regression", "dependency_width": 0},
+            {"avca": "none", "bece_heads": "classification", "dependency_width": 0}, {"psi": 0, "bece": False, "dependency_width": 0},
+        ],
+        ("drop_path", "guidance_dropout"),
+    ),
     "avdln": Small({"hidden": 12, "width": 8}, [{}]),
     "dam": Small({"width": 8, "heads": 2}, [{}], ("dropout",)),
     "ccln_matching": Small(
@@ -129,7 +137,19 @@ def build(
     if task_of(name) == "avvp":
         for buffer in method.buffers():  # noise ratios: a part of the labels goes
             buffer.fill_(0.6)
+    if task_of(name) == "dave":
+        wake(method, biases=config.get("variant") != "released")
     return method
+
+
+@torch.no_grad()
+def wake(detector: torch.nn.Module, biases: bool) -> None:
+    """Let branches count that start at a ten thousandth, and norms leave something in padding, which ``released`` passes on."""
+    for name, weight in detector.named_parameters():
+        if name.endswith(("attention_scale", "mlp_scale")):
+            weight.fill_(0.5)
+        elif biases and "norm" in name and name.endswith("bias"):
+            weight.uniform_(-0.5, 0.5)
 
 
 class Truth(NamedTuple):

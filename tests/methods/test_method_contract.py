@@ -83,6 +83,11 @@ def test_every_parameter_gets_a_gradient(name, config):
     assert_all_but_flat(method, reached)
 
 
+def cuts_short(name: str, config: dict) -> bool:
+    """Whether padding is the same as the end of the frame; the released detector has a padded step on every level instead."""
+    return task_of(name) != "dave" or config.get("variant") != "released"
+
+
 @pytest.mark.processor
 @every_case
 @pytest.mark.fault(6)
@@ -92,7 +97,8 @@ def test_a_clip_is_scored_alone_and_cut_short_as_in_a_batch(name, config):
     with torch.no_grad():
         together = method.predict(batch)
         for clip, length in enumerate(LENGTHS[:3]):
-            streams = [stream[clip : clip + 1, :length] for stream in (batch.visual, batch.audio, batch.mask, batch.others["motion"])]
+            last = length if cuts_short(name, config) else batch.mask.shape[1]
+            streams = [stream[clip : clip + 1, :last] for stream in (batch.visual, batch.audio, batch.mask, batch.others["motion"])]
             alone = method.predict(Batch(*streams[:3], {"motion": streams[3]}))
             assert_answers(together, alone, {clip: 0}, {clip: length})
 
@@ -209,8 +215,8 @@ def spread(scores) -> float:
     return max(1.0, *(float(table.abs().max()) for table in tables))
 
 
-# The slowest test: of localization every method as it is by default, and those variants whose loss or inputs differ; detectors without
-# their dependency block, which learns slowly.
+# The slowest test: of localization every method as it is by default, and those variants whose loss or inputs differ; of detectors
+# one, without its dependency block, which learns slowly.
 VARIANTS_THAT_LEARN = {
     "avel-modality=audio", "avel-modality=visual", "avel-fusion=dmrn", "avel-variant=released", "avel-supervision=weak",
     "cace_net-variant=paper", "cace_net-guidance=none", "cace_net-temporal=snn", "cace_net-supervision=weak", "ccln-supervision=weak",
@@ -220,7 +226,7 @@ LEARNS = [
     case
     for case in cases()
     if task_of(case.values[0]) != "avel" or case.id == case.values[0] or case.id in VARIANTS_THAT_LEARN
-    if task_of(case.values[0]) != "dave" or case.values[1]["dependency_width"] == 0
+    if task_of(case.values[0]) != "dave" or (case.values[0] == "unav" and case.values[1]["dependency_width"] == 0)
 ]
 
 

@@ -30,6 +30,7 @@ Steps of a training are recorded on a GPU: the normaliser is updated in place, a
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -47,6 +48,7 @@ from pipeline.metrics.detection import Spans, soft_nms
 from pipeline.tasks.dave import DetectionScores, EventTargets, calibrated
 from pipeline.tasks.dave.scores import UNCALIBRATED
 
+Place = Literal["after_embedding", "after_stem"]
 FIRST_NORMALISER, MOMENTUM = 250.0, 0.9  # of the running number of points with an event
 
 
@@ -97,8 +99,13 @@ class Unav(Method):
     def levels(self, visual: Tensor, audio: Tensor, mask: Tensor) -> list[Level]:
         """The pyramid, after the dependency block."""
         pyramid = self.detector.pyramid
-        streams = pyramid.stemmed(*pyramid.embedded(visual, audio, mask), mask)
+        streams = self.guided("after_embedding", *pyramid.embedded(visual, audio, mask), mask)
+        streams = self.guided("after_stem", *pyramid.stemmed(*streams, mask), mask)
         return self.detector.related(pyramid(*streams, mask))
+
+    def guided(self, place: Place, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        """Both streams (B, T, D) at a place before the pyramid, for methods that change them there."""
+        return visual, audio
 
     def losses(self, batch: Batch, targets: Tensors, progress: Progress) -> dict[str, Tensor]:
         """``classes`` (focal) + ``spans`` (DIoU), both divided by the running number of points with an event.
@@ -114,20 +121,24 @@ class Unav(Method):
             part = crop(part, self.config.crop)
         levels = self.levels(part.visual, part.audio, part.mask)
         valid = torch.cat([level.mask for level in levels], dim=1) & batch.mask.any(dim=1, keepdim=True)
-        return self.losses_of(self.detector.heads(levels, levels), part, self.points(levels), valid)
+        terms = self.terms(levels, part, valid, progress)
+        return {**terms, "total": torch.stack(list(terms.values())).sum()}
 
-    def losses_of(self, found: Found, part: Cropped, points: Points, valid: Tensor) -> dict[str, Tensor]:
+    def terms(self, levels: list[Level], part: Cropped, valid: Tensor, progress: Progress) -> dict[str, Tensor]:
+        """The terms of the total, weighted; ``valid`` (B, P) marks the points that count."""
+        return self.detection_terms(self.detector.heads(levels, levels), self.points(levels), part, valid)
+
+    def detection_terms(self, found: Found, points: Points, part: Cropped, valid: Tensor) -> dict[str, Tensor]:
         """The terms of the heads' outputs; in training the normaliser moves first."""
         assigned = assign(points, part.spans, part.labels, valid, self.num_classes)
         if self.training:
             number = assigned.positive.sum().clamp(min=1).to(self.normaliser.dtype)
             self.normaliser.mul_(MOMENTUM).add_((1 - MOMENTUM) * number)
         normaliser = self.normaliser.clone()  # the buffer moves on before the backward pass of a later loss
-        terms = {
+        return {
             "classes": focal_loss(found.logits, assigned.classes, valid) / normaliser,
             "spans": span_loss(found.sides, assigned) / normaliser,
         }
-        return {**terms, "total": terms["classes"] + terms["spans"]}
 
     def points(self, levels: list[Level]) -> Points:
         return pyramid_points([level.mask.shape[1] for level in levels], at_least_float32(levels[0].fused[:0]))
@@ -135,7 +146,11 @@ class Unav(Method):
     def predict(self, batch: Batch) -> DetectionScores:
         visual, audio, mask = self.streams(batch)
         levels = self.levels(visual, audio, mask)
-        return self.detections(self.detector.heads(levels, levels), levels, batch)
+        return self.detections(self.found(levels), levels, batch)
+
+    def found(self, levels: list[Level]) -> Found:
+        """What the heads say in prediction."""
+        return self.detector.heads(levels, levels)
 
     def detections(self, found: Found, levels: list[Level], batch: Batch) -> DetectionScores:
         """Candidates of all levels after suppression within each clip and class, in seconds, cut off at the clip's ends."""
