@@ -42,7 +42,10 @@ class StreamAttention(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """v (1 + g), g = s(L(ReLU(L(q)))), q = ReLU(L a) * ReLU(L v): the channels of the visual stream, gated by the audio."""
+    """Gate the channels of the visual stream by the audio.
+
+    v (1 + g), g = s(L(ReLU(L(q)))), q = ReLU(L a) * ReLU(L v).
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -87,7 +90,7 @@ class StreamCoGuidance(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Guide both streams by each other as they were before: (B, T, D), (B, T, D), (B, T) bool -> the same two."""
+        """Guide both streams by each other: (B, T, D), (B, T, D), (B, T) bool -> the same two."""
         guided_visual, guided_audio = self.channels(visual, audio), audio
         if self.refine is not None:
             guided_visual = guided_visual * (1 + self.beta * torch.sigmoid(self._refined(self.refine, visual, mask)))

@@ -116,7 +116,7 @@ class CaceNetDense(Unav):
         )  # fmt: skip
 
     def _contrast(self, level: Level, part: Cropped, valid: Tensor) -> Tensor:
-        """Eq. 7 over the steps of the finest level and their twins: the mean of a clip's, then over the clips with background."""
+        """Eq. 7 over the steps of the finest level and their twins: mean over clips with background."""
         assert self.contrast_encoder is not None
         step = torch.arange(valid.shape[1], device=valid.device, dtype=part.spans.dtype).unsqueeze(-1)
         start, end = (side.unsqueeze(1) for side in part.spans.unbind(dim=-1))
