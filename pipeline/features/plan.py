@@ -46,8 +46,8 @@ class ExtractionPlan:
     def missing(self, clips: list[Clip]) -> list[Clip]:
         """Clips with a modality missing from the cache, one for each content: clips with the same bytes share features."""
         cache = self.encoder.cache
-        lacking = {tuple(clip.keys.values()): clip for clip in clips if not all(cache.has(KIND, key) for key in clip.keys.values())}
-        return list(lacking.values())
+        there = cache.present(KIND, (key for clip in clips for key in clip.keys.values()))
+        return list({tuple(clip.keys.values()): clip for clip in clips if not there.issuperset(clip.keys.values())}.values())
 
     def spec(self, job: Job | None) -> dict[str, Any]:
         """Everything that determines the numbers of a store, as plain JSON.
