@@ -39,10 +39,10 @@ def disk_fault(error: BaseException, *places: Path, needed: int = 0) -> str | No
         if number == errno.EIO:
             return f"{place}: the disk reports an input/output error; finished work is kept, check the disk (`dmesg`)"
         free = _free(place)
-        missing = f", {_size(needed - free)} more are needed at once" if needed > free else ""
+        missing = f", {size_in_words(needed - free)} more are needed at once" if needed > free else ""
         reason = {errno.EDQUOT: "the quota of the disk is used up", errno.EFBIG: "the file would be larger than the system allows"}
         return (
-            f"{place} cannot be written: {reason.get(number, 'the disk is full')} ({_size(free)} free there{missing});"
+            f"{place} cannot be written: {reason.get(number, 'the disk is full')} ({size_in_words(free)} free there{missing});"
             " free some space and run again, finished work is kept"
         )
     return None
@@ -86,7 +86,7 @@ def _free(place: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _size(count: float) -> str:
+def size_in_words(count: float) -> str:
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

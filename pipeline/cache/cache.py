@@ -119,7 +119,7 @@ class Cache:
         Raises:
             CacheError: the cache cannot be listed.
         """
-        return self._entries.objects.entries() if isinstance(self._entries, Shared) else self._entries.entries()
+        return self._entries.entries()
 
     def check(self) -> None:
         """Check before long work that a store takes entries; a directory is not checked.

@@ -64,6 +64,8 @@ class Objects:
     def entries(self) -> Iterator[Listed]:
         """Yield all entries, in no order; their time is that of their writing, which is all that a store knows."""
         found = self._request("listed", lambda: self._fs.find(self._root, detail=True), absent={})
+        if not found and self._single:
+            self._request("listed", lambda: self._fs.ls(self._root.partition("/")[0]))  # a bucket that is not there has no entry either
         for path, facts in found.items():
             kind, _, name = path[len(self._root) :].strip("/").partition("/")
             key = name.rpartition("/")[2].removesuffix(SUFFIX)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import io
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeVar
 
 from pipeline.cache.entry import BEGINNING, Damaged, Entry, facts_at_the_beginning, read_entry
-from pipeline.cache.local import Directory
+from pipeline.cache.local import Directory, Listed
 from pipeline.cache.local_copy import LocalCopy
 from pipeline.cache.objects import AT_ONCE, Objects
 from pipeline.cache.place import Store
@@ -89,6 +89,12 @@ class Shared:
         for nearby in (self.copy, self.outbox):
             nearby.remove(kind, key)
         self.objects.remove(kind, key)
+
+    def entries(self) -> Iterator[Listed]:
+        """Yield all entries of the store; the copy knows of later uses by this machine."""
+        used = {(each.kind, each.key): each.used for each in self.copy.entries()}
+        for each in self.objects.entries():
+            yield each._replace(used=max(each.used, used.get((each.kind, each.key), 0.0)))
 
     def each(self, function: Callable[[str, str], Result], kind: str, keys: Iterable[str]) -> dict[str, Result]:
         """Call ``function(kind, key)`` for every key, many at once, after what the outbox holds of it is delivered."""
