@@ -52,7 +52,7 @@ class Cache:
         self.deliver(kind, key)
 
     def stage(self, kind: str, key: str, arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any] | None = None) -> None:
-        """Write one entry whole on this machine's disk; :meth:`deliver` brings it to a store, if that is what the cache is.
+        """Write one entry whole on this machine's disk, for :meth:`deliver` to bring to the store, if there is one.
 
         Raises:
             CacheError: the entry cannot be written.
@@ -92,7 +92,7 @@ class Cache:
         return self._entries.has(kind, key)
 
     def facts_of(self, kind: str, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """Read the facts of many entries by key; absent ones are left out. Of a store, many are asked for at once."""
+        """Read the facts of many entries by key, without absent ones; from a store, many at once."""
         if isinstance(self._entries, Shared):
             found: dict[str, dict[str, Any] | None] = self._entries.each(self._entries.facts, kind, keys)
         else:
@@ -100,7 +100,7 @@ class Cache:
         return {key: facts for key, facts in found.items() if facts is not None}
 
     def present(self, kind: str, keys: Iterable[str]) -> set[str]:
-        """Choose the keys that have an entry. Of a store, many are asked for at once."""
+        """Choose the keys that have an entry, asking a store for many at once."""
         if isinstance(self._entries, Shared):
             return {key for key, there in self._entries.each(self._entries.has, kind, keys).items() if there}
         return {key for key in keys if self.has(kind, key)}
@@ -132,7 +132,7 @@ class Cache:
 
 
 class Deliveries:
-    """Entries on their way to a store in threads, so that the work goes on; a context manager that waits for all of them.
+    """Bring entries to a store in threads; a context manager that waits for all of them.
 
     The first failure is raised by the next :meth:`add`, or at the end.
     """

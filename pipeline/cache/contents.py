@@ -35,7 +35,7 @@ class Sum:
 
 @dataclass
 class Held:
-    """The entries of one kind: all, by age of their last known use (:data:`AGES`, then what is older), and those that are needed."""
+    """The entries of one kind: all, by age (within each of :data:`AGES`, then older), and those that are needed."""
 
     all: Sum = field(default_factory=Sum)
     by_age: list[Sum] = field(default_factory=lambda: [Sum() for _ in range(len(AGES) + 1)])

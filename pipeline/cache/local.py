@@ -1,4 +1,4 @@
-"""Entries in a directory: each written under a temporary name and renamed, so a reader sees all of it or nothing."""
+"""Entries in a directory, each written under a temporary name and renamed: a reader sees all of it or nothing."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def _directories(parent: Path | os.DirEntry[str]) -> list[os.DirEntry[str]]:
 
 
 def _touch(stream: IO[bytes]) -> None:
-    """Note the use of an entry, at most once a minute; on a file of somebody else's, as far as it is allowed."""
+    """Note the use of an entry in its file's time, at most once a minute, and where that is allowed."""
     if time.time() - os.fstat(stream.fileno()).st_mtime > TOUCHED_SECONDS:
         with suppress(OSError):
             os.utime(stream.fileno())

@@ -1,6 +1,7 @@
-"""A local copy of entries that lie elsewhere: a directory of bounded size from which the least recently used entries go first.
+"""A local copy of a store's entries: a directory of bounded size.
 
-Several processes may share it, also of several machines: entries come by rename, go by unlink, and are counted under a lock.
+The entries used least recently go first. Several processes may share it, also of several machines: entries come by rename, go by unlink,
+and are counted under a lock.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ class LocalCopy(Directory):
         self.most, self._listed = most, False
 
     def take(self, made: Path, kind: str, key: str) -> None:
-        """Move a file into the copy as an entry, removing others if there is no room; one that is larger than the copy is removed itself.
+        """Move a file into the copy as an entry, removing others if there is no room.
+
+        A file larger than the copy may be is removed itself.
 
         Raises:
             OSError: the copy cannot be written.

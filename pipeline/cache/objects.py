@@ -146,7 +146,7 @@ def _options(protocol: str) -> dict[str, Any]:
 
 
 def _seconds(facts: dict[str, Any]) -> float:
-    """The time of an object's writing, in seconds since 1970, wherever and however a store says it; now, if it does not."""
+    """The time of an object's writing, in seconds since 1970, however a store gives it; else now."""
     moment: Any = next((facts[field] for field in ("LastModified", "mtime", "updated", "modified") if facts.get(field)), time.time())
     if isinstance(moment, str):
         from datetime import datetime

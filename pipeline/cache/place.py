@@ -1,4 +1,4 @@
-"""Place of the cache: a directory, or a store of objects at a URL with a local copy of bounded size.
+"""Place of the cache: a directory, or a store at a URL with a local copy.
 
 Credentials of a store come from the environment (or its own files and roles), never from a URL.
 """

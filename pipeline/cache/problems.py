@@ -1,4 +1,4 @@
-"""Problems of the block ``cache`` that its schema cannot see; a URL is never repeated, as it may hold a password."""
+"""Problems of the block ``cache``; the sentences repeat no URL, as it may hold a password."""
 
 from __future__ import annotations
 

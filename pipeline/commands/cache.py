@@ -108,7 +108,7 @@ def _prune(arguments: argparse.Namespace, place: Cache | Directory, local: Direc
 
 
 def as_text(kinds: Mapping[str, Held], needed: Needed) -> str:
-    """Format what is held as a table: a line for each kind, sizes by the age of the last known use."""
+    """Format what is held as a table: a line for each kind, with sizes by age."""
     from pipeline.cache.contents import AGES
 
     ages = [f"used within {next(iter(AGES))}", *list(AGES)[1:], "longer ago"]

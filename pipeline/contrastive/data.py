@@ -165,7 +165,13 @@ def audio_features(
 
 
 def audio_key(decoded: str, spec: Mapping[str, Any], device: str, tf32: bool) -> str:
-    """The cache key of a clip's audio features, by the key of the decoded clip, the encoder's spec and the kind of device."""
+    """The cache key of a clip's audio features.
+
+    Args:
+        decoded: key of the decoded clip.
+        spec: of the encoder.
+        device: kind of the device that encodes, "cpu" or "cuda".
+    """
     return fingerprint(AUDIO_VERSION, decoded, spec, *([] if device == "cpu" else [device, tf32]))
 
 

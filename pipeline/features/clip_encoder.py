@@ -135,7 +135,7 @@ class ClipEncoder:
             made.reduced = self.card.fetch(segments) if self.card else segments
 
     def store(self, made: ClipFeatures) -> None:
-        """Stage the segments of a reduced clip, (T, *shape of a segment), for the cache in the stored dtype; the engine delivers them.
+        """Stage the segments of a reduced clip, (T, *shape of a segment), for the cache; the engine delivers them.
 
         Raises:
             PipelineError: a feature that is not finite in the stored dtype.
