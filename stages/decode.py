@@ -24,7 +24,7 @@ def main(shard: Shard | None = None) -> None:
     params = config.load(PARAMS)
     dataset = params.dataset
     index = expected_files(read_index(INDEX, dataset.clips)[0], dataset)
-    jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.dir))
+    jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.place))
     decode = None
     if params.machine.engine == "ray":
         from pipeline.features.engines.ray import RayEngine

@@ -18,7 +18,7 @@ from stages.paths import ENCODERS, FEATURES, PARAMS
 
 def main(name: str, shard: Shard | None = None) -> None:
     params = config.load(PARAMS)
-    cache = Cache(params.cache.dir)
+    cache = Cache(params.cache.place)
     _, manifest, jobs = read_clips(params, cache)
     engine = on_cluster(params.machine.engine, params.machine.address)
     extraction = Extraction(config.pick(params.features, name, "name"), jobs, cache, engine=engine)

@@ -64,6 +64,7 @@ class Extraction:
         clips = self.plan.clips(manifest)
         missing = self.plan.missing(clips)
         if missing:
+            self.cache.check()
             print(f"extract: {self.engine.encode(missing)}", flush=True)
         left_out = f"{len(manifest) - len(clips)} left out by their status"
         if lost := {clip.job.clip: self.engine.lost[clip.job.key] for clip in clips if clip.job.key in self.engine.lost}:

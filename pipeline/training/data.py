@@ -104,14 +104,15 @@ def load_split(
     seconds = store.spec["segment_seconds"]
     truth = (list(present["events"]), classes, store.segments, seconds)
     told = list(present["labels"])
+    lengths = clip_seconds(present, mask, seconds)
     if labels == "segments":
-        targets = task.row_targets(*truth, clip_labels=told, rule=rule_of(index))
+        targets = task.row_targets(*truth, clip_labels=told, rule=rule_of(index), seconds=lengths.tolist())
     else:
         targets = task.video_targets(*truth, clip_labels=told, proportions=labels == "proportions", rule=rule_of(index))
     rows = [int(row) for row in present["row"]]
     if isinstance(targets, VideoTargets):
         targets = replace(targets, rows=torch.tensor(rows, dtype=torch.int64))
-    grid, lengths = TimeGrid.of(store.spec), clip_seconds(present, mask, seconds)
+    grid = TimeGrid.of(store.spec)
     return SplitData(stored, mask, targets, rows, clips, missing, len(classes), seconds, grid=grid, seconds=lengths)
 
 
