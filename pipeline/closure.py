@@ -43,6 +43,7 @@ PLUMBING = {
     "pipeline/features/__init__.py": "a name for Python users, imported when asked for; no stage asks",
     "pipeline/features/engines/ray.py": "starts the local engine's work on other processes; the code that these run is listed on its own",
     "pipeline/publish.py": "renames a finished file or directory without looking into it",
+    "pipeline/training/ray_seeds.py": "starts on other machines the process that trains a seed; its code is listed on its own",
     "pipeline/registry.py": "maps a name to its class; the file of a chosen entry is listed on its own",
     "pipeline/scratch.py": "temporary directories that are removed with their process",
     "pipeline/shards.py": "shares of the clips that only fill the cache, under the keys of the whole",

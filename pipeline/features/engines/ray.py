@@ -208,19 +208,22 @@ def _watched(data: ray.data.Dataset, cluster: Cluster) -> Iterator[dict[str, Any
         except BaseException as error:
             rows.put(error)
 
-    threading.Thread(target=take, daemon=True).start()  # its end comes with that of the connection
-    while True:
-        try:
-            row = rows.get(timeout=WATCH_SECONDS)
-        except Empty:
-            cluster.check_nodes()
-            continue
-        if row is None:
-            return
-        if isinstance(row, ray.exceptions.RayError):
-            cluster.check_nodes()
-            reason = " ".join(str(row).split())[:500]
-            raise PipelineError(f"the Ray cluster gave up: {reason}; finished clips are kept") from row
-        if isinstance(row, BaseException):
-            raise row
-        yield row
+    threading.Thread(target=take, daemon=True).start()
+    try:
+        while True:
+            try:
+                row = rows.get(timeout=WATCH_SECONDS)
+            except Empty:
+                cluster.check_nodes()
+                continue
+            if row is None:
+                return
+            if isinstance(row, ray.exceptions.RayError):
+                cluster.check_nodes()
+                reason = " ".join(str(row).split())[:500]
+                raise PipelineError(f"the Ray cluster gave up: {reason}; finished clips are kept") from row
+            if isinstance(row, BaseException):
+                raise row
+            yield row
+    finally:
+        data._synchronize_progress_bar()  # ends the execution, and with it the thread; nothing public does
