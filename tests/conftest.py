@@ -60,7 +60,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @contextlib.contextmanager
 def same_environment() -> Iterator[None]:
-    """Hide the variable in which pytest keeps the test's name: processes that are kept for calls in the same environment serve all tests."""
+    """Hide the variable in which pytest keeps the name of the test, so that processes kept for one environment serve all tests."""
     name = os.environ.pop("PYTEST_CURRENT_TEST", None)
     try:
         yield
