@@ -64,7 +64,7 @@ class Prediction:
 
     @property
     def problems(self) -> list[str]:
-        """A sentence for every window that could not be decoded, if part of it is in no other window and so has no prediction."""
+        """A sentence for every window that could not be decoded, unless other windows hold all of it."""
         return [
             f"{window.start:g} s to {window.start + window.segments * self.segment_seconds:g} s: {window.status}: {window.reason}"
             for window in self.windows

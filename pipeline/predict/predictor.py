@@ -217,7 +217,7 @@ class Predictor:
         )
 
     def _joined(self, answers: list[Answer], seconds: float) -> tracks.Tracks:
-        """Tracks of the file from the scores of overlapping windows; a segment is known if it is in any of them."""
+        """Tracks of the file from the scores of overlapping windows; a segment in any of them is known."""
         step, good = self.windowing.segment_seconds, [answer for answer in answers if answer.tracks is not None]
         length = max(round(answer.report.start / step) + answer.report.segments for answer in answers)
         known = torch.zeros(1, length, dtype=torch.bool)

@@ -1,4 +1,4 @@
-"""Members for a task whose windows of a long file lie end to end, because averaging labels of segments has no meaning."""
+"""Members for a task whose windows of a long file lie end to end: labels of segments cannot be averaged."""
 
 from __future__ import annotations
 
