@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from queue import SimpleQueue
@@ -19,8 +19,9 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
+from pipeline.cache import Deliveries
 from pipeline.errors import naming_clips
-from pipeline.features.clip_encoder import Clip, ClipEncoder, ClipFeatures
+from pipeline.features.clip_encoder import KIND, Clip, ClipEncoder, ClipFeatures
 from pipeline.features.lanes import Lanes, Throughput, ahead, as_they_come
 from pipeline.features.passes import Packer, Pass
 from pipeline.features.plan import ExtractionPlan
@@ -41,6 +42,7 @@ class ThisProcess:
 
     def __init__(self, encoder: ClipEncoder, workers: int) -> None:
         self.encoder, self.workers = encoder, workers
+        self.lost: Mapping[str, str] = {}  # a clip that ends this process ends the extraction
 
     def encode(self, clips: Iterable[Clip], bar: bool = True) -> Throughput:
         """Encode in threads; see :meth:`pipeline.features.engines.base.Engine.encode`."""
@@ -51,9 +53,11 @@ class ThisProcess:
             Lanes(self.workers, self.encoder.card) as lanes,
             tqdm(total=total, desc="extract", unit="clip", disable=hidden) as progress,
             closing(self._features(clips, lanes, unfinished)) as features,
+            Deliveries() as deliveries,
         ):
             for made in features:
                 self.encoder.store(made)
+                deliveries.add(self.encoder.cache, KIND, made.clip.keys[made.modality])
                 unfinished[id(made.clip)] -= 1
                 whole = unfinished[id(made.clip)] == 0
                 progress.update(whole)
