@@ -101,7 +101,7 @@ class Task(Protocol):
         """The answer for one clip (N = 1)."""
 
     def joined(self, windows: Sequence[tuple[float, Any]], window_seconds: float, segment_seconds: float, seconds: float) -> Any:
-        """Scores of a file (N = 1) from those of its decoded windows, in order: the start and the scores (N = 1) of each."""
+        """Scores of a file from start and scores of each decoded window, in order; N = 1 in all."""
 
     def table_tracks(
         self, lines: pd.DataFrame, classes: Sequence[str], segment_seconds: float = 1.0

@@ -94,7 +94,7 @@ def _covered(pieces: _Pieces, begin: NDArray, end: NDArray, segment_seconds: flo
 
 
 def _merged(pieces: _Pieces, begin: NDArray, end: NDArray, threshold: float) -> _Pieces:
-    """Put together the best parts of a class on both sides of a border; a chain of them becomes one event."""
+    """Put together the best parts of a class on both sides of a border; chains become one event."""
     pieces = pieces[np.arange(len(pieces.labels))]  # a copy
     kept = np.ones(len(pieces.labels), dtype=bool)
     for label in np.unique(pieces.labels):
@@ -123,7 +123,7 @@ def _last(pieces: _Pieces) -> NDArray[np.int64]:
 
 
 def _suppressed(pieces: _Pieces) -> _Pieces:
-    """Lower the score of what overlaps a better detection of its class from other windows, by a Gaussian of the overlap."""
+    """Lower the score of what overlaps a better detection of its class from other windows."""
     pieces = pieces[np.arange(len(pieces.labels))]
     for label in np.unique(pieces.labels):
         left = np.flatnonzero(pieces.labels == label)
