@@ -7,6 +7,7 @@ Shape letters: N rows of an encoder (frames or segments), T segments.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,20 +23,46 @@ from pipeline.features.card import Arriving, Card, CudaRuntime
 from pipeline.features.passes import PassEncoder, out_of_memory
 from pipeline.features.settings import FeatureSet
 from pipeline.machine import this_machine
-from pipeline.media.decoding import load_decoded
+from pipeline.media.decoding import Arrays, load_decoded, load_sound
 from pipeline.media.job import Job
 
 EXTRACT_VERSION = 3  # raised by hand whenever a code change of an extraction moves the numbers, on a CPU or on a GPU
 KIND = "features"
 
 
+class InHand:
+    """The decoded arrays of a clip, given away once: they are freed when the encoder's input is made.
+
+    Args:
+        arrays: see :func:`pipeline.media.decoding.decode_in_hand`.
+        rate: of the sound, in Hz.
+        freed: called when they are given away.
+    """
+
+    def __init__(self, arrays: Arrays, rate: int, freed: Callable[[], object] = lambda: None) -> None:
+        self._arrays: Arrays | None = arrays
+        self._rate, self._freed = rate, freed
+
+    def take(self) -> tuple[np.ndarray, np.ndarray, int] | None:
+        """(frames, waveform, rate) the first time, None after that."""
+        arrays, self._arrays = self._arrays, None
+        if arrays is None:
+            return None
+        self._freed()
+        return arrays["frames"], arrays["waveform"], self._rate
+
+
 @dataclass(frozen=True)
 class Clip:
-    """A clip with a good verdict, and the cache keys of its features by modality."""
+    """A clip with a good verdict, and the cache keys of its features by modality.
+
+    in_hand: its decoded arrays; None where they are read from the cache.
+    """
 
     facts: dict[str, Any]
     job: Job
     keys: dict[str, str]
+    in_hand: InHand | None = None
 
 
 @dataclass(eq=False)
@@ -93,18 +120,29 @@ class ClipEncoder:
 
         For a GPU it lies in pinned memory, and frames stay as they are: the GPU transforms them, if the encoder can.
         """
-        job = clip.job
-        frames, waveform, rate = load_decoded(self.cache, job.clip, job.key, job)
+        job, lacking = clip.job, self.lacking(clip)
+        frames, waveform, rate = self._decoded(clip, "visual" in lacking)
         prepared: dict[str, Tensor] = {}
-        for modality, encoder in self.encoders.items():
-            if self.cache.has(KIND, clip.keys[modality]):
-                continue
+        for modality in lacking:
+            encoder = self.encoders[modality]
             with naming_clips([job.clip], f"encoder {encoder.name}"):
                 if isinstance(encoder, VisualEncoder):
+                    assert frames is not None
                     prepared[modality] = self._prepare_frames(encoder, torch.from_numpy(frames), len(frames) // job.segments)
                 elif isinstance(encoder, AudioEncoder):
                     prepared[modality] = encoder.prepare(torch.from_numpy(waveform), rate, job.segments, job.segment_seconds)
         return {modality: self.card.pin(rows) for modality, rows in prepared.items()} if self.card else prepared
+
+    def lacking(self, clip: Clip) -> list[str]:
+        """The modalities of a clip whose features the cache lacks."""
+        return [modality for modality in self.encoders if not self.cache.has(KIND, clip.keys[modality])]
+
+    def _decoded(self, clip: Clip, frames: bool) -> tuple[np.ndarray | None, np.ndarray, int]:
+        """(frames, waveform, rate) of a clip; without ``frames`` these may be None."""
+        job = clip.job
+        if clip.in_hand is not None and (found := clip.in_hand.take()) is not None:
+            return found
+        return load_decoded(self.cache, job.clip, job.key, job) if frames else (None, *load_sound(self.cache, job.clip, job.key, job))
 
     def _prepare_frames(self, encoder: VisualEncoder, frames: Tensor, per_segment: int) -> Tensor:
         on_device = self.card is not None and encoder.prepares_on_device

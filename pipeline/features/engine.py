@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from pipeline.errors import naming_clips
 from pipeline.features.clip_encoder import Clip, ClipEncoder, ClipFeatures
+from pipeline.features.frames import with_frames
 from pipeline.features.lanes import Lanes, Throughput, ahead, as_they_come
 from pipeline.features.passes import Packer, Pass
 
@@ -55,7 +56,7 @@ class ThisProcess:
         with (
             Lanes(self.workers, self.encoder.card) as lanes,
             tqdm(total=total, desc="extract", unit="clip", disable=hidden) as progress,
-            closing(self._features(clips, lanes, unfinished)) as features,
+            closing(self._features(with_frames(clips, self.encoder), lanes, unfinished)) as features,
         ):
             for made in features:
                 self.encoder.store(made)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -14,18 +15,21 @@ import torch
 
 from pipeline.cache import Cache
 from pipeline.errors import PipelineError
-from pipeline.features.clip_encoder import KIND, Clip, ClipEncoder
+from pipeline.features.clip_encoder import KIND, Clip, ClipEncoder, InHand
 from pipeline.features.engine import Engine, ThisProcess
+from pipeline.features.frames import needs_frames
 from pipeline.features.lanes import load_ahead
 from pipeline.features.plan import ExtractionPlan
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, write_store
 from pipeline.machine import UNKNOWN, joined
 from pipeline.media.clip import GOOD
-from pipeline.media.decoding import check_manifest, decode_clips
+from pipeline.media.decoding import Arrays, check_manifest, decode_clips
 from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
 
+IN_HAND = 8  # clips that wait decoded in memory for the encoders
+LOOK_SECONDS = 0.5  # between looks whether the encoders live
 CachedFeatures = dict[str, tuple[dict[str, Any], dict[str, Any]] | None]  # by modality: arrays and facts of the entry, or None
 
 
@@ -72,6 +76,8 @@ class Extraction:
         """
         decoded: SimpleQueue[Clip | None] = SimpleQueue()
         given_up = threading.Event()
+        places = threading.Semaphore(IN_HAND)
+        bare: list[Clip] = []
         queued: set[tuple[str, ...]] = set()
 
         def in_the_making() -> Iterator[Clip]:
@@ -81,15 +87,25 @@ class Extraction:
         with ThreadPoolExecutor(1) as pool:
             encoding = pool.submit(self.engine.encode, in_the_making(), False)
 
-            def hand_over(job: Job, verdict: dict[str, Any]) -> None:
+            def hand_over(job: Job, verdict: dict[str, Any], arrays: Arrays | None) -> None:
                 if encoding.done():
                     encoding.result()  # it ended early: by an error
-                if verdict["status"] in GOOD:
-                    clip = self.plan.clip({"clip": job.clip, **verdict})
-                    for lacking in self.plan.missing([clip]):
-                        if (content := tuple(clip.keys.values())) not in queued:
-                            queued.add(content)
-                            decoded.put(lacking)
+                if verdict["status"] not in GOOD:
+                    return
+                clip = self.plan.clip({"clip": job.clip, **verdict})
+                content = tuple(clip.keys.values())
+                if content in queued or not self.plan.missing([clip]):
+                    return
+                queued.add(content)
+                if arrays is not None:
+                    while not places.acquire(timeout=LOOK_SECONDS):
+                        if encoding.done():
+                            encoding.result()
+                    decoded.put(replace(clip, in_hand=InHand(arrays, verdict["sample_rate"], places.release)))
+                elif needs_frames(clip, self.encoder):
+                    bare.append(clip)
+                else:
+                    decoded.put(clip)
 
             try:
                 manifest = decode_clips(list(self.jobs.values()), missing, media, hand_over)
@@ -99,6 +115,8 @@ class Extraction:
             finally:
                 decoded.put(None)
             print(f"extract: {encoding.result()}", flush=True)
+        if bare:  # decoded before, and not kept
+            print(f"extract: {self.engine.encode(bare)}", flush=True)
         return manifest
 
     def write(self, clips: list[Clip], directory: Path) -> None:

@@ -23,9 +23,11 @@ from pipeline.cache import Cache
 from pipeline.errors import PipelineError, naming_clips
 from pipeline.media.clip import BAD
 from pipeline.media.guard import Failure, run_guarded
-from pipeline.media.job import CHANGED, KIND, Job, NotStored, decode_into_cache
+from pipeline.media.handed import Handed
+from pipeline.media.job import CHANGED, KIND, VERDICTS, Job, NotStored, decode_handing_over, decode_into_cache
 from pipeline.media.settings import MediaSettings
 
+Arrays = dict[str, np.ndarray]
 NAMED = 10  # clips listed in one message at most
 # Order and types are fixed, so that the manifest's bytes do not depend on what was in the cache.
 SCHEMA = pa.schema([
@@ -55,15 +57,15 @@ def make_jobs(
 
 
 def decode_clips(
-    jobs: list[Job], missing: list[str], settings: MediaSettings, known: Callable[[Job, dict[str, Any]], None] | None = None
+    jobs: list[Job], missing: list[str], settings: MediaSettings, known: Callable[[Job, dict[str, Any], Arrays | None], None] | None = None
 ) -> pd.DataFrame:
-    """Decode the clips that the cache lacks.
+    """Decode the clips whose verdict, or with ``keep: frames`` whose frames, the cache lacks.
 
     Args:
         jobs: one per clip that has a file.
         missing: ids of clips without a file.
         known: called with each job and its verdict as soon as there is one, before the others are decoded; once for jobs of one key that
-            are decoded now.
+            are decoded now. Where frames are not stored, it gets the arrays of a clip that is decoded now, see :func:`decode_in_hand`.
 
     Returns:
         A table of all clips, sorted by id: clip, file, key and the verdict's columns.
@@ -71,21 +73,18 @@ def decode_clips(
     Raises:
         PipelineError: the cache cannot be read or written, or files have changed since the index.
     """
-    verdicts = {job.clip: verdict for job in jobs if (verdict := Cache(job.cache_root).facts(KIND, job.key)) is not None}
+    verdicts = {job.clip: verdict for job in jobs if (verdict := stored_verdict(job)) is not None}
     todo = list({job.key: job for job in jobs if job.clip not in verdicts}.values())
     print(f"decode: {len(todo)} of {len(jobs) + len(missing)} clips decoded now, the others are in the cache or missing", flush=True)
-    done = tqdm(decode_each(todo, settings), total=len(todo), desc="decode", unit="clip", disable=None)
+    in_hand = known is not None and settings.keep == "verdicts"
+    made = decode_in_hand(todo, settings) if in_hand else ((job, verdict, None) for job, verdict in decode_each(todo, settings))
+    done = tqdm(made, total=len(todo), desc="decode", unit="clip", disable=None)
     by_key = {}
-    for job, verdict in chain(((job, verdicts[job.clip]) for job in jobs if job.clip in verdicts), done):
+    for job, verdict, arrays in chain(((job, verdicts[job.clip], None) for job in jobs if job.clip in verdicts), done):
         by_key[job.key] = verdict
         if known:
-            known(job, verdict)
-    changed = [f"{job.clip}: {by_key[job.key]['reason']}" for job in todo if by_key[job.key]["status"] == CHANGED]
-    if changed:
-        raise PipelineError(
-            f"{len(changed)} files have changed since `index` read them; run `dvc repro decode` (or: python -m stages.index, then"
-            f" python -m stages.decode):{_listed(changed)}"
-        )
+            known(job, verdict, arrays)
+    _check_unchanged((job.clip, by_key[job.key]) for job in todo)
     rows = [{"clip": job.clip, "file": job.file, "key": job.key, **(verdicts.get(job.clip) or by_key[job.key])} for job in jobs]
     rows += [{"clip": clip, "file": None, "key": None, "status": "missing", "reason": "no file of this id"} for clip in missing]
     return pa.Table.from_pylist(sorted(rows, key=lambda row: row["clip"]), SCHEMA).to_pandas()
@@ -99,11 +98,50 @@ def decode_each(jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[
     Raises:
         PipelineError: the cache cannot be written.
     """
-    outcomes = run_guarded(
-        decode_into_cache, jobs, workers=settings.workers, timeout_seconds=settings.timeout_seconds, memory_mb=settings.memory_mb
-    )
-    for job, outcome in outcomes:
+    for job, outcome in _guarded(decode_into_cache, jobs, settings):
         yield job, _verdict(job, outcome)
+
+
+def decode_in_hand(jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[Job, dict[str, Any], Arrays | None]]:
+    """Like :func:`decode_each`, with the arrays of each good clip in memory that it shares with its child process.
+
+    Arrays: ``frames`` (T*F, H, W, 3) uint8 and ``waveform`` (L,) float32; None for a bad clip.
+    """
+    for job, outcome in _guarded(decode_handing_over, jobs, settings):
+        arrays = dict(outcome.arrays) if isinstance(outcome, Handed) else None
+        yield job, _verdict(job, outcome.content if isinstance(outcome, Handed) else outcome), arrays
+
+
+def _guarded(function: Callable[[Job], Any], jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[Job, Any]]:
+    return run_guarded(function, jobs, workers=settings.workers, timeout_seconds=settings.timeout_seconds, memory_mb=settings.memory_mb)
+
+
+def _check_unchanged(verdicts: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Check the verdicts of clips that were decoded now, by id.
+
+    Raises:
+        PipelineError: files have changed since the index.
+    """
+    changed = [f"{clip}: {verdict['reason']}" for clip, verdict in verdicts if verdict["status"] == CHANGED]
+    if changed:
+        raise PipelineError(
+            f"{len(changed)} files have changed since `index` read them; run `dvc repro decode` (or: python -m stages.index, then"
+            f" python -m stages.decode):{_listed(changed)}"
+        )
+
+
+def stored_verdict(job: Job) -> dict[str, Any] | None:
+    """Read a stored verdict; None if the clip must be decoded, perhaps only to keep its frames.
+
+    Raises:
+        CacheError: the cache cannot be read.
+    """
+    cache = Cache(job.cache_root)
+    for kind in (VERDICTS, KIND) if job.settings.keep == "verdicts" else (KIND, VERDICTS):
+        found = cache.facts(kind, job.key)
+        if found is not None and (kind == KIND or job.settings.keep != "frames" or found["status"] in BAD):
+            return found
+    return None
 
 
 def _verdict(job: Job, outcome: dict[str, Any] | NotStored | Failure) -> dict[str, Any]:
@@ -147,25 +185,41 @@ def _listed(lines: list[str]) -> str:
 def load_decoded(cache: Cache, clip: str, key: str, job: Job | None = None) -> tuple[np.ndarray, np.ndarray, int]:
     """(frames (T*F, H, W, 3) uint8, waveform (L,) float32, sample rate in Hz) of a clip with a good verdict.
 
-    An entry that was evicted or damaged since ``decode`` ran is decoded again through ``job``.
+    Frames that were never kept, or are lost or damaged since ``decode`` ran, are decoded again through ``job``.
 
     Raises:
         PipelineError: the clip no longer decodes, or ``job`` has another key; names the clip.
     """
+    _check_key(clip, key, job)
+    with naming_clips([clip], "its decoded form"):
+        entry, reason = cache.get(KIND, key), ""
+        if entry is None and job is not None:
+            [(_, verdict, arrays)] = decode_in_hand([job], job.settings)
+            _check_unchanged([(clip, verdict)])
+            entry, reason = (arrays or {}, verdict), f": {verdict['status']}: {verdict['reason']}"
+    if entry is None or "frames" not in entry[0]:
+        raise PipelineError(f"clip {clip!r}: its frames are not in the cache {cache.root}, and its file no longer decodes{reason}")
+    arrays, facts = entry
+    return arrays["frames"], arrays["waveform"], int(facts["sample_rate"])
+
+
+def load_sound(cache: Cache, clip: str, key: str, job: Job | None = None) -> tuple[np.ndarray, int]:
+    """(waveform (L,) float32, sample rate in Hz) of a clip with a good verdict; see :func:`load_decoded`."""
+    _check_key(clip, key, job)
+    with naming_clips([clip], "its sound"):
+        entry = cache.get(VERDICTS, key)
+    if entry is not None and "waveform" in entry[0]:
+        return entry[0]["waveform"], int(entry[1]["sample_rate"])
+    _, waveform, rate = load_decoded(cache, clip, key, job)
+    return waveform, rate
+
+
+def _check_key(clip: str, key: str, job: Job | None) -> None:
     if job is not None and job.key != key:
         raise PipelineError(
             f"clip {clip!r} was not decoded with today's `media`, `dataset` and data/index; run `dvc repro decode`"
             " (or: python -m stages.decode)"
         )
-    with naming_clips([clip], "its decoded form"):
-        entry = cache.get(KIND, key)
-        if entry is None and job is not None:
-            decode_clips([job], [], job.settings)
-            entry = cache.get(KIND, key)
-    if entry is None or "frames" not in entry[0]:
-        raise PipelineError(f"clip {clip!r}: its decoded form is not in the cache {cache.root} any more and its file no longer decodes")
-    arrays, facts = entry
-    return arrays["frames"], arrays["waveform"], int(facts["sample_rate"])
 
 
 def summary(manifest: pd.DataFrame) -> str:
