@@ -1,6 +1,6 @@
 """The work on one clip in an extraction: decoded arrays -> encoder input, encoder output -> features in the cache.
 
-:mod:`pipeline.features.plan` decides which clips are encoded, an engine of :mod:`pipeline.features.engine` where and in which passes.
+:mod:`pipeline.features.plan` decides which clips are encoded, an engine of :mod:`pipeline.features.engines` where and in which passes.
 
 Shape letters: N rows of an encoder (frames or segments), T segments.
 """
@@ -115,19 +115,25 @@ class ClipEncoder:
         if self.card and isinstance(visual, VisualEncoder) and visual.prepares_on_device and visual.sees == "frame":
             self.passes["visual"].launch([self.card.pin(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))])
 
+    def load(self, clip: Clip) -> tuple[np.ndarray | None, np.ndarray, int]:
+        """Return (frames, waveform, sample rate) of a clip, in hand or from the cache; frames are None if not needed."""
+        if clip.in_hand is not None and (found := clip.in_hand.take()) is not None:
+            return found
+        of_clip = self.cache, clip.job.clip, clip.job.key, clip.job
+        return load_decoded(*of_clip) if "visual" in self.lacking(clip) else (None, *load_sound(*of_clip))
+
     def prepare(self, clip: Clip) -> dict[str, Tensor]:
         """Prepare the encoders' input, (N, *input), for each modality missing from the cache. Runs in a loading thread.
 
         For a GPU it lies in pinned memory, and frames stay as they are: the GPU transforms them, if the encoder can.
         """
-        job, lacking = clip.job, self.lacking(clip)
-        frames, waveform, rate = self._decoded(clip, "visual" in lacking)
+        job = clip.job
+        frames, waveform, rate = self.load(clip)
         prepared: dict[str, Tensor] = {}
-        for modality in lacking:
+        for modality in self.lacking(clip):
             encoder = self.encoders[modality]
             with naming_clips([job.clip], f"encoder {encoder.name}"):
-                if isinstance(encoder, VisualEncoder):
-                    assert frames is not None
+                if isinstance(encoder, VisualEncoder) and frames is not None:
                     prepared[modality] = self._prepare_frames(encoder, torch.from_numpy(frames), len(frames) // job.segments)
                 elif isinstance(encoder, AudioEncoder):
                     prepared[modality] = encoder.prepare(torch.from_numpy(waveform), rate, job.segments, job.segment_seconds)
@@ -136,13 +142,6 @@ class ClipEncoder:
     def lacking(self, clip: Clip) -> list[str]:
         """The modalities of a clip whose features the cache lacks."""
         return [modality for modality in self.encoders if not self.cache.has(KIND, clip.keys[modality])]
-
-    def _decoded(self, clip: Clip, frames: bool) -> tuple[np.ndarray | None, np.ndarray, int]:
-        """(frames, waveform, rate) of a clip; without ``frames`` these may be None."""
-        job = clip.job
-        if clip.in_hand is not None and (found := clip.in_hand.take()) is not None:
-            return found
-        return load_decoded(self.cache, job.clip, job.key, job) if frames else (None, *load_sound(self.cache, job.clip, job.key, job))
 
     def _prepare_frames(self, encoder: VisualEncoder, frames: Tensor, per_segment: int) -> Tensor:
         on_device = self.card is not None and encoder.prepares_on_device

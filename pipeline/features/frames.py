@@ -25,8 +25,8 @@ def with_frames(clips: Iterable[Clip], encoder: ClipEncoder) -> Iterable[Clip]:
 
 
 def needs_frames(clip: Clip, encoder: ClipEncoder) -> bool:
-    """Tell whether a clip must be decoded again to be encoded."""
-    return "visual" in encoder.lacking(clip) and not encoder.cache.has(KIND, clip.job.key)
+    """Tell whether a clip, its frames neither in hand nor stored, must be decoded again to be encoded."""
+    return clip.in_hand is None and "visual" in encoder.lacking(clip) and not encoder.cache.has(KIND, clip.job.key)
 
 
 def _decoded(clips: list[Clip]) -> Iterator[Clip]:
