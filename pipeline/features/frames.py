@@ -6,9 +6,10 @@ from collections.abc import Iterable, Iterator, Sized
 from dataclasses import replace
 from itertools import chain
 
+from pipeline.features.clip_encoder import KIND as FEATURES
 from pipeline.features.clip_encoder import Clip, ClipEncoder, InHand
 from pipeline.media.decoding import decode_in_hand
-from pipeline.media.job import KIND
+from pipeline.media.job import KIND as DECODED
 
 
 def with_frames(clips: Iterable[Clip], encoder: ClipEncoder) -> Iterable[Clip]:
@@ -19,14 +20,18 @@ def with_frames(clips: Iterable[Clip], encoder: ClipEncoder) -> Iterable[Clip]:
     """
     if not isinstance(clips, Sized):
         return clips
-    bare = [clip for clip in clips if needs_frames(clip, encoder)]
+    bare = needing_frames(clips, encoder)
     known = {id(clip) for clip in bare}
     return chain([clip for clip in clips if id(clip) not in known], _decoded(bare)) if bare else clips
 
 
-def needs_frames(clip: Clip, encoder: ClipEncoder) -> bool:
-    """Tell whether a clip, its frames neither in hand nor stored, must be decoded again to be encoded."""
-    return clip.in_hand is None and "visual" in encoder.lacking(clip) and not encoder.cache.has(KIND, clip.job.key)
+def needing_frames(clips: Iterable[Clip], encoder: ClipEncoder) -> list[Clip]:
+    """Choose the clips that must be decoded again to be encoded: their frames are neither in hand nor stored."""
+    cache, asked = encoder.cache, [clip for clip in clips if clip.in_hand is None]
+    encoded = cache.present(FEATURES, (clip.keys["visual"] for clip in asked))
+    asked = [clip for clip in asked if clip.keys["visual"] not in encoded]
+    stored = cache.present(DECODED, (clip.job.key for clip in asked))
+    return [clip for clip in asked if clip.job.key not in stored]
 
 
 def _decoded(clips: list[Clip]) -> Iterator[Clip]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,8 +10,23 @@ import pandas as pd
 from pipeline.cache import fingerprint
 from pipeline.encoders import Encoder, VisualEncoder
 from pipeline.features.clip_encoder import EXTRACT_VERSION, KIND, Clip, ClipEncoder
+from pipeline.features.passes import pass_size
+from pipeline.features.settings import FeatureSet
 from pipeline.media.clip import GOOD
 from pipeline.media.job import Job
+
+
+def feature_key(decoded: str, settings: FeatureSet, spec: Mapping[str, Any], device: str) -> str:
+    """The cache key of a clip's features in one modality.
+
+    Args:
+        decoded: key of the decoded clip.
+        settings: the entry of ``features``.
+        spec: of the modality's encoder.
+        device: kind of the device that encodes, "cpu" or "cuda".
+    """
+    how = (settings.dtype, settings.precision)
+    return fingerprint(EXTRACT_VERSION, decoded, spec, how, pass_size(settings.batch_size, device), *([] if device == "cpu" else [device]))
 
 
 class ExtractionPlan:
@@ -31,12 +47,8 @@ class ExtractionPlan:
     def clip(self, verdict: dict[str, Any]) -> Clip:
         """Turn one line of the manifest into a clip with its cache keys."""
         job, settings = self.jobs[verdict["clip"]], self.encoder.settings
-        how = (settings.dtype, settings.precision)
-        where = () if self.encoder.device.type == "cpu" else (self.encoder.device.type,)
-        keys = {
-            modality: fingerprint(EXTRACT_VERSION, job.key, encoder.spec(), how, self.encoder.passes[modality].size, *where)
-            for modality, encoder in self.encoder.encoders.items()
-        }
+        device, encoders = self.encoder.device.type, self.encoder.encoders.items()
+        keys = {modality: feature_key(job.key, settings, encoder.spec(), device) for modality, encoder in encoders}
         inside = [second * job.segment_seconds < verdict["seconds"] for second in range(job.segments)]
         facts = {name: verdict[name] for name in ("clip", "status")}
         facts |= {"valid": inside, "visual_valid": list(verdict["visual_valid"]), "audio_valid": list(verdict["audio_valid"])}
@@ -46,8 +58,8 @@ class ExtractionPlan:
     def missing(self, clips: list[Clip]) -> list[Clip]:
         """Clips with a modality missing from the cache, one for each content: clips with the same bytes share features."""
         cache = self.encoder.cache
-        lacking = {tuple(clip.keys.values()): clip for clip in clips if not all(cache.has(KIND, key) for key in clip.keys.values())}
-        return list(lacking.values())
+        there = cache.present(KIND, (key for clip in clips for key in clip.keys.values()))
+        return list({tuple(clip.keys.values()): clip for clip in clips if not there.issuperset(clip.keys.values())}.values())
 
     def spec(self, job: Job | None) -> dict[str, Any]:
         """Everything that determines the numbers of a store, as plain JSON.

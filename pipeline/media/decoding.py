@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,12 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from pipeline.cache import Cache
+from pipeline.cache import Cache, Deliveries, Store
 from pipeline.errors import PipelineError, naming_clips
 from pipeline.media.clip import BAD
 from pipeline.media.guard import Failure, run_guarded
 from pipeline.media.handed import Handed
-from pipeline.media.job import CHANGED, KIND, VERDICTS, Job, NotStored, decode_handing_over, decode_into_cache
+from pipeline.media.job import CHANGED, KIND, VERDICTS, Job, NotStored, decode_and_hand_over, decode_in_memory, decode_into_cache, kind_of
 from pipeline.media.settings import MediaSettings
 
 Arrays = dict[str, np.ndarray]
@@ -73,11 +74,11 @@ def decode_clips(
     Raises:
         PipelineError: the cache cannot be read or written, or files have changed since the index.
     """
-    verdicts = {job.clip: verdict for job in jobs if (verdict := stored_verdict(job)) is not None}
+    verdicts = stored_verdicts(jobs)
     todo = list({job.key: job for job in jobs if job.clip not in verdicts}.values())
     print(f"decode: {len(todo)} of {len(jobs) + len(missing)} clips decoded now, the others are in the cache or missing", flush=True)
     in_hand = known is not None and settings.keep == "verdicts"
-    made = decode_in_hand(todo, settings) if in_hand else ((job, verdict, None) for job, verdict in decode_each(todo, settings))
+    made = decode_in_hand(todo, settings, store=True) if in_hand else ((job, verdict, None) for job, verdict in decode_each(todo, settings))
     done = tqdm(made, total=len(todo), desc="decode", unit="clip", disable=None)
     by_key = {}
     for job, verdict, arrays in chain(((job, verdicts[job.clip], None) for job in jobs if job.clip in verdicts), done):
@@ -96,20 +97,33 @@ def decode_each(jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[
     At most ``settings.workers`` jobs run ahead of the consumer.
 
     Raises:
-        PipelineError: the cache cannot be written.
+        PipelineError: the cache cannot be written, or its store does not take an entry.
     """
-    for job, outcome in _guarded(decode_into_cache, jobs, settings):
-        yield job, _verdict(job, outcome)
+    with Deliveries() as deliveries:
+        for job, outcome in _guarded(decode_into_cache, jobs, settings):
+            verdict = _verdict(job, outcome)
+            deliveries.add(Cache(job.cache_root), kind_of(job), job.key)
+            yield job, verdict
 
 
-def decode_in_hand(jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[Job, dict[str, Any], Arrays | None]]:
+def decode_in_hand(
+    jobs: Iterable[Job], settings: MediaSettings, store: bool = False
+) -> Iterator[tuple[Job, dict[str, Any], Arrays | None]]:
     """Like :func:`decode_each`, with the arrays of each good clip in memory that it shares with its child process.
 
     Arrays: ``frames`` (T*F, H, W, 3) uint8 and ``waveform`` (L,) float32; None for a bad clip.
+
+    Args:
+        store: whether the clips' entries are written too, as ``media.keep`` says; with ``keep: frames`` they always are.
     """
-    for job, outcome in _guarded(decode_handing_over, jobs, settings):
-        arrays = dict(outcome.arrays) if isinstance(outcome, Handed) else None
-        yield job, _verdict(job, outcome.content if isinstance(outcome, Handed) else outcome), arrays
+    store = store or settings.keep == "frames"
+    with Deliveries() as deliveries:
+        for job, outcome in _guarded(decode_and_hand_over if store else decode_in_memory, jobs, settings):
+            arrays = dict(outcome.arrays) if isinstance(outcome, Handed) else None
+            verdict = _verdict(job, outcome.content if isinstance(outcome, Handed) else outcome)
+            if store:
+                deliveries.add(Cache(job.cache_root), kind_of(job), job.key)
+            yield job, verdict, arrays
 
 
 def _guarded(function: Callable[[Job], Any], jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[Job, Any]]:
@@ -130,18 +144,27 @@ def _check_unchanged(verdicts: Iterable[tuple[str, dict[str, Any]]]) -> None:
         )
 
 
-def stored_verdict(job: Job) -> dict[str, Any] | None:
-    """Read a stored verdict; None if the clip must be decoded, perhaps only to keep its frames.
+def stored_verdicts(jobs: Iterable[Job]) -> dict[str, dict[str, Any]]:
+    """Read the stored verdicts, by clip; without those of clips that must be decoded, perhaps only to keep their frames.
 
     Raises:
-        CacheError: the cache cannot be read.
+        CacheError: a cache cannot be read, or its store takes no entries and some are to be made.
     """
-    cache = Cache(job.cache_root)
-    for kind in (VERDICTS, KIND) if job.settings.keep == "verdicts" else (KIND, VERDICTS):
-        found = cache.facts(kind, job.key)
-        if found is not None and (kind == KIND or job.settings.keep != "frames" or found["status"] in BAD):
-            return found
-    return None
+    found: dict[str, dict[str, Any]] = {}
+    by_place: dict[tuple[Path | Store, str], list[Job]] = {}
+    for job in jobs:
+        by_place.setdefault((job.cache_root, job.settings.keep), []).append(job)
+    for (root, keep), group in by_place.items():
+        cache, lacking = Cache(root), group
+        for kind in (VERDICTS, KIND) if keep == "verdicts" else (KIND, VERDICTS):
+            facts = cache.facts_of(kind, (job.key for job in lacking))
+            if kind == VERDICTS and keep == "frames":
+                facts = {key: verdict for key, verdict in facts.items() if verdict["status"] in BAD}
+            found |= {job.clip: facts[job.key] for job in lacking if job.key in facts}
+            lacking = [job for job in lacking if job.key not in facts]
+        if lacking:
+            cache.check()
+    return found
 
 
 def _verdict(job: Job, outcome: dict[str, Any] | NotStored | Failure) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.cache import Cache, CacheError, file_sha256, fingerprint
+from pipeline.cache import Cache, CacheError, Store, file_sha256, fingerprint
 from pipeline.media.clip import DecodedClip, decode_clip
 from pipeline.media.handed import Handed
 from pipeline.media.settings import MediaSettings
@@ -41,7 +41,7 @@ class Job:
     segments: int
     segment_seconds: float
     settings: MediaSettings
-    cache_root: Path
+    cache_root: Path | Store
     hashed: bool = True
 
     @property
@@ -65,21 +65,34 @@ class NotStored:
 
 
 def decode_into_cache(job: Job) -> dict[str, Any] | NotStored:
-    """Decode one clip, store what ``media.keep`` says under its key, and return the verdict. Runs in a child process.
+    """Decode one clip, stage what ``media.keep`` says under its key, and return the verdict. Runs in a child process.
+
+    The parent delivers the entry if the cache is a store: an answer from there may take longer than the child's limits allow.
 
     Only verdicts that follow from the file and the settings are stored, not that a file is out of reach or that memory ran out.
     """
-    return _decode(job, VERDICTS if job.settings.keep == "verdicts" else KIND)[0]
+    return _decode(job, kind_of(job))[0]
 
 
-def decode_handing_over(job: Job) -> Handed | dict[str, Any] | NotStored:
-    """Like :func:`decode_into_cache`, and hand the arrays of a good clip over; frames are stored only with ``keep: frames``."""
-    verdict, arrays = _decode(job, KIND if job.settings.keep == "frames" else VERDICTS)
+def decode_and_hand_over(job: Job) -> Handed | dict[str, Any] | NotStored:
+    """Like :func:`decode_into_cache`, and hand the arrays of a good clip over."""
+    verdict, arrays = _decode(job, kind_of(job))
     return Handed(verdict, arrays) if arrays and isinstance(verdict, dict) else verdict
 
 
-def _decode(job: Job, kind: str) -> tuple[dict[str, Any] | NotStored, dict[str, np.ndarray]]:
-    """Decode one clip into an entry of ``kind``; return its verdict and, if that is good, its arrays."""
+def decode_in_memory(job: Job) -> Handed | dict[str, Any] | NotStored:
+    """Like :func:`decode_and_hand_over`, without an entry in the cache."""
+    verdict, arrays = _decode(job, None)
+    return Handed(verdict, arrays) if arrays else verdict
+
+
+def kind_of(job: Job) -> str:
+    """Kind of the entry that `decode` writes for a clip."""
+    return VERDICTS if job.settings.keep == "verdicts" else KIND
+
+
+def _decode(job: Job, kind: str | None) -> tuple[dict[str, Any] | NotStored, dict[str, np.ndarray]]:
+    """Decode one clip, into an entry of ``kind`` unless that is None; return its verdict and a good one's arrays."""
     decoded = decode_clip(job.file, start=job.start, segments=job.segments, segment_seconds=job.segment_seconds, settings=job.settings)
     verdict = verdict_of(decoded)
     if job.hashed:
@@ -93,10 +106,9 @@ def _decode(job: Job, kind: str) -> tuple[dict[str, Any] | NotStored, dict[str, 
     if decoded.frames is not None and decoded.waveform is not None:
         arrays = {"frames": decoded.frames, "waveform": decoded.waveform}
     try:
-        cache = Cache(job.cache_root)
-        if decoded.lasting and not cache.has(kind, job.key):
+        if decoded.lasting and kind is not None:
             stored = {name: array for name, array in arrays.items() if kind == KIND or name != "frames"}
-            cache.put(kind, job.key, stored, verdict)
+            Cache(job.cache_root).stage(kind, job.key, stored, verdict)
     except CacheError as error:
         return NotStored(str(error)), {}
     return verdict, arrays

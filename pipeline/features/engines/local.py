@@ -20,9 +20,10 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
+from pipeline.cache import Deliveries
 from pipeline.errors import naming_clips
-from pipeline.features.clip_encoder import Clip, ClipEncoder, ClipFeatures, InHand
-from pipeline.features.frames import needs_frames, with_frames
+from pipeline.features.clip_encoder import KIND, Clip, ClipEncoder, ClipFeatures, InHand
+from pipeline.features.frames import needing_frames, with_frames
 from pipeline.features.lanes import Lanes, Throughput, ahead, as_they_come
 from pipeline.features.passes import Packer, Pass
 from pipeline.features.plan import ExtractionPlan
@@ -55,9 +56,11 @@ class ThisProcess:
             Lanes(self.workers, self.encoder.card) as lanes,
             tqdm(total=total, desc="extract", unit="clip", disable=hidden) as progress,
             closing(self._features(with_frames(clips, self.encoder), lanes, unfinished)) as features,
+            Deliveries() as deliveries,
         ):
             for made in features:
                 self.encoder.store(made)
+                deliveries.add(self.encoder.cache, KIND, made.clip.keys[made.modality])
                 unfinished[id(made.clip)] -= 1
                 whole = unfinished[id(made.clip)] == 0
                 progress.update(whole)
@@ -97,7 +100,7 @@ class ThisProcess:
                         if encoding.done():
                             encoding.result()
                     decoded.put(replace(clip, in_hand=InHand(arrays, verdict["sample_rate"], places.release)))
-                elif needs_frames(clip, self.encoder):
+                elif needing_frames([clip], self.encoder):
                     bare.append(clip)
                 else:
                     decoded.put(clip)
