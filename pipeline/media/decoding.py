@@ -29,6 +29,7 @@ from pipeline.media.job import CHANGED, KIND, VERDICTS, Job, NotStored, decode_a
 from pipeline.media.settings import MediaSettings
 
 Arrays = dict[str, np.ndarray]
+DecodeEach = Callable[[Iterable[Job], MediaSettings], Iterator[tuple[Job, dict[str, Any]]]]
 NAMED = 10  # clips listed in one message at most
 # Order and types are fixed, so that the manifest's bytes do not depend on what was in the cache.
 SCHEMA = pa.schema([
@@ -58,7 +59,11 @@ def make_jobs(
 
 
 def decode_clips(
-    jobs: list[Job], missing: list[str], settings: MediaSettings, known: Callable[[Job, dict[str, Any], Arrays | None], None] | None = None
+    jobs: list[Job],
+    missing: list[str],
+    settings: MediaSettings,
+    known: Callable[[Job, dict[str, Any]], None] | None = None,
+    decode: DecodeEach | None = None,
 ) -> pd.DataFrame:
     """Decode the clips whose verdict, or with ``keep: frames`` whose frames, the cache lacks.
 
@@ -66,7 +71,8 @@ def decode_clips(
         jobs: one per clip that has a file.
         missing: ids of clips without a file.
         known: called with each job and its verdict as soon as there is one, before the others are decoded; once for jobs of one key that
-            are decoded now. Where frames are not stored, it gets the arrays of a clip that is decoded now, see :func:`decode_in_hand`.
+            are decoded now.
+        decode: as :func:`decode_each`, which it is by default: decodes each job once, wherever it does.
 
     Returns:
         A table of all clips, sorted by id: clip, file, key and the verdict's columns.
@@ -77,14 +83,12 @@ def decode_clips(
     verdicts = stored_verdicts(jobs)
     todo = list({job.key: job for job in jobs if job.clip not in verdicts}.values())
     print(f"decode: {len(todo)} of {len(jobs) + len(missing)} clips decoded now, the others are in the cache or missing", flush=True)
-    in_hand = known is not None and settings.keep == "verdicts"
-    made = decode_in_hand(todo, settings, store=True) if in_hand else ((job, verdict, None) for job, verdict in decode_each(todo, settings))
-    done = tqdm(made, total=len(todo), desc="decode", unit="clip", disable=None)
+    done = tqdm((decode or decode_each)(todo, settings), total=len(todo), desc="decode", unit="clip", disable=None)
     by_key = {}
-    for job, verdict, arrays in chain(((job, verdicts[job.clip], None) for job in jobs if job.clip in verdicts), done):
+    for job, verdict in chain(((job, verdicts[job.clip]) for job in jobs if job.clip in verdicts), done):
         by_key[job.key] = verdict
         if known:
-            known(job, verdict, arrays)
+            known(job, verdict)
     _check_unchanged((job.clip, by_key[job.key]) for job in todo)
     rows = [{"clip": job.clip, "file": job.file, "key": job.key, **(verdicts.get(job.clip) or by_key[job.key])} for job in jobs]
     rows += [{"clip": clip, "file": None, "key": None, "status": "missing", "reason": "no file of this id"} for clip in missing]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
@@ -28,7 +28,7 @@ from pipeline.features.lanes import Lanes, Throughput, ahead, as_they_come
 from pipeline.features.passes import Packer, Pass
 from pipeline.features.plan import ExtractionPlan
 from pipeline.media.clip import GOOD
-from pipeline.media.decoding import Arrays, decode_clips
+from pipeline.media.decoding import Arrays, decode_clips, decode_in_hand
 from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
 
@@ -46,6 +46,7 @@ class ThisProcess:
 
     def __init__(self, encoder: ClipEncoder, workers: int) -> None:
         self.encoder, self.workers = encoder, workers
+        self.lost: Mapping[str, str] = {}  # a clip that ends this process ends the extraction
 
     def encode(self, clips: Iterable[Clip], bar: bool = True) -> Throughput:
         """Encode in threads; see :meth:`pipeline.features.engines.base.Engine.encode`."""
@@ -76,6 +77,7 @@ class ThisProcess:
         given_up = threading.Event()
         places = threading.Semaphore(IN_HAND)
         bare: list[Clip] = []
+        in_hand: dict[str, Arrays] = {}  # of the job that is handed over next
         queued: set[tuple[str, ...]] = set()
 
         def in_the_making() -> Iterator[Clip]:
@@ -85,7 +87,14 @@ class ThisProcess:
         with ThreadPoolExecutor(1) as pool:
             encoding = pool.submit(self.encode, in_the_making(), False)
 
-            def hand_over(job: Job, verdict: dict[str, Any], arrays: Arrays | None) -> None:
+            def decode_in_hand_each(jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[Job, dict[str, Any]]]:
+                for job, verdict, arrays in decode_in_hand(jobs, settings, store=True):
+                    if arrays is not None:
+                        in_hand[job.key] = arrays
+                    yield job, verdict
+
+            def hand_over(job: Job, verdict: dict[str, Any]) -> None:
+                arrays = in_hand.pop(job.key, None)
                 if encoding.done():
                     encoding.result()  # it ended early: by an error
                 if verdict["status"] not in GOOD:
@@ -106,7 +115,8 @@ class ThisProcess:
                     decoded.put(clip)
 
             try:
-                manifest = decode_clips(list(plan.jobs.values()), missing, media, hand_over)
+                each = decode_in_hand_each if media.keep == "verdicts" else None
+                manifest = decode_clips(list(plan.jobs.values()), missing, media, hand_over, each)
             except BaseException:
                 given_up.set()
                 raise
