@@ -1,6 +1,6 @@
 """The work on one clip in an extraction: decoded arrays -> encoder input, encoder output -> features in the cache.
 
-:mod:`pipeline.features.plan` decides which clips are encoded, an engine of :mod:`pipeline.features.engine` where and in which passes.
+:mod:`pipeline.features.plan` decides which clips are encoded, an engine of :mod:`pipeline.features.engines` where and in which passes.
 
 Shape letters: N rows of an encoder (frames or segments), T segments.
 """
@@ -88,13 +88,17 @@ class ClipEncoder:
         if self.card and isinstance(visual, VisualEncoder) and visual.prepares_on_device and visual.sees == "frame":
             self.passes["visual"].launch([self.card.pin(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))])
 
+    def load(self, clip: Clip) -> tuple[np.ndarray, np.ndarray, int]:
+        """Read (frames, waveform, sample rate) of a clip; see :func:`pipeline.media.decoding.load_decoded`."""
+        return load_decoded(self.cache, clip.job.clip, clip.job.key, clip.job)
+
     def prepare(self, clip: Clip) -> dict[str, Tensor]:
         """Prepare the encoders' input, (N, *input), for each modality missing from the cache. Runs in a loading thread.
 
         For a GPU it lies in pinned memory, and frames stay as they are: the GPU transforms them, if the encoder can.
         """
         job = clip.job
-        frames, waveform, rate = load_decoded(self.cache, job.clip, job.key, job)
+        frames, waveform, rate = self.load(clip)
         prepared: dict[str, Tensor] = {}
         for modality, encoder in self.encoders.items():
             if self.cache.has(KIND, clip.keys[modality]):

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import pandas as pd
@@ -15,14 +11,14 @@ import torch
 from pipeline.cache import Cache
 from pipeline.errors import PipelineError
 from pipeline.features.clip_encoder import KIND, Clip, ClipEncoder
-from pipeline.features.engine import Engine, ThisProcess
+from pipeline.features.engines.base import Engine
+from pipeline.features.engines.local import ThisProcess
 from pipeline.features.lanes import load_ahead
 from pipeline.features.plan import ExtractionPlan
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, write_store
 from pipeline.machine import UNKNOWN, joined
-from pipeline.media.clip import GOOD
-from pipeline.media.decoding import check_manifest, decode_clips
+from pipeline.media.decoding import check_manifest
 from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
 
@@ -63,43 +59,13 @@ class Extraction:
     def decode(self, missing: list[str], media: MediaSettings) -> pd.DataFrame:
         """Decode the clips of all jobs and encode each as soon as it is decoded; return the manifest.
 
-        All that is made is in the cache afterwards, so :meth:`run` has only the store to write. It pays where a GPU encodes while the
-        processor decodes; on a CPU the two share its cores, and one after the other is as fast.
+        All that is made is in the cache afterwards, so :meth:`run` has only the store to write.
 
         Args:
             missing: ids of clips without a file.
             media: the settings of the jobs.
         """
-        decoded: SimpleQueue[Clip | None] = SimpleQueue()
-        given_up = threading.Event()
-        queued: set[tuple[str, ...]] = set()
-
-        def in_the_making() -> Iterator[Clip]:
-            while (clip := decoded.get()) is not None and not given_up.is_set():
-                yield clip
-
-        with ThreadPoolExecutor(1) as pool:
-            encoding = pool.submit(self.engine.encode, in_the_making(), False)
-
-            def hand_over(job: Job, verdict: dict[str, Any]) -> None:
-                if encoding.done():
-                    encoding.result()  # it ended early: by an error
-                if verdict["status"] in GOOD:
-                    clip = self.plan.clip({"clip": job.clip, **verdict})
-                    for lacking in self.plan.missing([clip]):
-                        if (content := tuple(clip.keys.values())) not in queued:
-                            queued.add(content)
-                            decoded.put(lacking)
-
-            try:
-                manifest = decode_clips(list(self.jobs.values()), missing, media, hand_over)
-            except BaseException:
-                given_up.set()
-                raise
-            finally:
-                decoded.put(None)
-            print(f"extract: {encoding.result()}", flush=True)
-        return manifest
+        return self.engine.decode(self.plan, missing, media)
 
     def write(self, clips: list[Clip], directory: Path) -> None:
         """Write the store of clips whose features are in the cache."""

@@ -10,7 +10,7 @@ from pipeline.cache import Cache, CacheError
 from pipeline.errors import PipelineError
 from pipeline.features import clip_encoder
 from pipeline.features.clip_encoder import ClipEncoder
-from pipeline.features.engine import ThisProcess
+from pipeline.features.engines.local import ThisProcess
 from pipeline.features.extraction import Extraction
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import FeatureStore

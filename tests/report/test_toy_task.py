@@ -82,7 +82,7 @@ class ExactEvents:
     def confidences(self, lines):
         return {}
 
-    def table_tracks(self, lines, classes):
+    def table_tracks(self, lines, classes, segment_seconds=1.0):
         shape = int(lines["segments"].iloc[0]), len(classes)
         drawn = {name: np.zeros(shape, bool) for name in ("true", "found")}
         for line in lines.itertuples():
@@ -91,7 +91,7 @@ class ExactEvents:
         known = Tracks(tuple(classes), {"audio_visual": drawn["found"] * 1.0}, {"audio_visual": drawn["found"]}, np.ones(shape[0], bool))
         return known, {"audio_visual": drawn["true"]}
 
-    def lanes(self, lines, num_classes):
+    def lanes(self, lines, num_classes, segment_seconds=1.0):
         truth, spans = (
             [[line.start, line.end, line.label, kind] for line in lines.itertuples() if getattr(line, name)]
             for name, kind in (("true", "true"), ("found", "right"))

@@ -1,18 +1,21 @@
-"""Engines: encode the clips of an extraction and leave their features in the cache.
+"""The engine of this process: threads that encode the clips of an extraction and leave their features in the cache.
 
-The engine here runs in this process. It loads and prepares the next clips while others are encoded, in passes that mix clips. The stored
-features of a clip depend on that clip alone (but for the last digits in tf32 on a GPU), so an interrupted and resumed run gives the same
-bytes as an uninterrupted one (see :mod:`pipeline.features.passes`).
+It loads and prepares the next clips while others are encoded, in passes that mix clips. The stored features of a clip depend on that clip
+alone (but for the last digits in tf32 on a GPU), so an interrupted and resumed run gives the same bytes as an uninterrupted one (see
+:mod:`pipeline.features.passes`).
 """
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sized
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
-from typing import Protocol
+from queue import SimpleQueue
+from typing import Any
 
+import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
@@ -20,21 +23,13 @@ from pipeline.errors import naming_clips
 from pipeline.features.clip_encoder import Clip, ClipEncoder, ClipFeatures
 from pipeline.features.lanes import Lanes, Throughput, ahead, as_they_come
 from pipeline.features.passes import Packer, Pass
+from pipeline.features.plan import ExtractionPlan
+from pipeline.media.clip import GOOD
+from pipeline.media.decoding import decode_clips
+from pipeline.media.job import Job
+from pipeline.media.settings import MediaSettings
 
 ON_THEIR_WAY = 4  # a GPU's features that are copied back while the next passes are queued
-
-
-class Engine(Protocol):
-    """A place to encode clips. Every engine produces the same bytes."""
-
-    def encode(self, clips: Iterable[Clip], bar: bool = True) -> Throughput:
-        """Put the features of ``clips`` that are missing into the cache.
-
-        Args:
-            clips: taken one by one, a few ahead of the encoders: they may be in the making.
-            bar: show progress on a terminal.
-        """
-        ...
 
 
 class ThisProcess:
@@ -48,7 +43,7 @@ class ThisProcess:
         self.encoder, self.workers = encoder, workers
 
     def encode(self, clips: Iterable[Clip], bar: bool = True) -> Throughput:
-        """Encode in threads; see :meth:`Engine.encode`."""
+        """Encode in threads; see :meth:`pipeline.features.engines.base.Engine.encode`."""
         unfinished: dict[int, int] = {}  # id(clip) -> modalities still to come
         hidden = None if bar else True
         total, done = len(clips) if isinstance(clips, Sized) else None, 0
@@ -64,6 +59,42 @@ class ThisProcess:
                 progress.update(whole)
                 done += whole
             return lanes.throughput(done)
+
+    def decode(self, plan: ExtractionPlan, missing: list[str], media: MediaSettings) -> pd.DataFrame:
+        """Decode in child processes while threads encode; see :meth:`pipeline.features.engines.base.Engine.decode`.
+
+        It pays where a GPU encodes while the processor decodes; on a CPU the two share its cores, and one after the other is as fast.
+        """
+        decoded: SimpleQueue[Clip | None] = SimpleQueue()
+        given_up = threading.Event()
+        queued: set[tuple[str, ...]] = set()
+
+        def in_the_making() -> Iterator[Clip]:
+            while (clip := decoded.get()) is not None and not given_up.is_set():
+                yield clip
+
+        with ThreadPoolExecutor(1) as pool:
+            encoding = pool.submit(self.encode, in_the_making(), False)
+
+            def hand_over(job: Job, verdict: dict[str, Any]) -> None:
+                if encoding.done():
+                    encoding.result()  # it ended early: by an error
+                if verdict["status"] in GOOD:
+                    clip = plan.clip({"clip": job.clip, **verdict})
+                    for lacking in plan.missing([clip]):
+                        if (content := tuple(clip.keys.values())) not in queued:
+                            queued.add(content)
+                            decoded.put(lacking)
+
+            try:
+                manifest = decode_clips(list(plan.jobs.values()), missing, media, hand_over)
+            except BaseException:
+                given_up.set()
+                raise
+            finally:
+                decoded.put(None)
+            print(f"extract: {encoding.result()}", flush=True)
+        return manifest
 
     def _features(self, clips: Iterable[Clip], lanes: Lanes, unfinished: dict[int, int]) -> Generator[ClipFeatures]:
         """Yield features as they are reduced; few clips and passes wait ahead of the encoder, so memory stays bounded."""
