@@ -14,8 +14,8 @@ Parts, each a process of its own; seconds include its start:
     status   `dvc status` of them
     repro    `dvc repro` of them, which runs nothing
     report   the stage, with one run that predicted a tenth of the clips
-After --limit seconds a part is ended, and larger sizes leave it out. The exponent is the slope of log(CPU seconds above the smallest size's)
-over log(clips above the smallest size), by least squares: 1 is linear, and the start-up of a process does not hide in it.
+After --limit seconds a part is ended, and larger sizes leave it out. The exponent is the slope of log(CPU seconds above those of the
+smallest size) over log(clips above the smallest size), by least squares: 1 is linear, and the start of a process does not hide in it.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -30,18 +31,23 @@ class ExtractionPlan:
 
     def clip(self, verdict: dict[str, Any]) -> Clip:
         """Turn one line of the manifest into a clip with its cache keys."""
-        job, settings = self.jobs[verdict["clip"]], self.encoder.settings
-        how = (settings.dtype, settings.precision)
-        where = () if self.encoder.device.type == "cpu" else (self.encoder.device.type,)
-        keys = {
-            modality: fingerprint(EXTRACT_VERSION, job.key, encoder.spec(), how, self.encoder.passes[modality].size, *where)
-            for modality, encoder in self.encoder.encoders.items()
-        }
+        job = self.jobs[verdict["clip"]]
+        keys = {modality: fingerprint(EXTRACT_VERSION, job.key, *how) for modality, how in self._how.items()}
         inside = [second * job.segment_seconds < verdict["seconds"] for second in range(job.segments)]
         facts = {name: verdict[name] for name in ("clip", "status")}
         facts |= {"valid": inside, "visual_valid": list(verdict["visual_valid"]), "audio_valid": list(verdict["audio_valid"])}
         facts |= {f"{modality}_key": key for modality, key in keys.items()}
         return Clip(facts, job, keys)
+
+    @cached_property
+    def _how(self) -> dict[str, tuple[Any, ...]]:
+        """What makes the numbers of a decoded clip's features, by modality."""
+        settings = self.encoder.settings
+        where = () if self.encoder.device.type == "cpu" else (self.encoder.device.type,)
+        return {
+            modality: (encoder.spec(), (settings.dtype, settings.precision), self.encoder.passes[modality].size, *where)
+            for modality, encoder in self.encoder.encoders.items()
+        }
 
     def missing(self, clips: list[Clip]) -> list[Clip]:
         """Clips with a modality missing from the cache, one for each content: clips with the same bytes share features."""

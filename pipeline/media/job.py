@@ -6,7 +6,7 @@ Every child process imports this module, so it imports little: no pandas, no tor
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,9 @@ class Job:
     @property
     def sampling(self) -> dict[str, Any]:
         """The media settings that move numbers, as plain JSON."""
-        return self.settings.model_dump(mode="json", exclude=WORKING_SETTINGS)
+        return dict(_sampling(self.settings))
 
-    @property
+    @cached_property
     def key(self) -> str:
         return fingerprint(DECODE_VERSION, self.sha256, self.start, self.segments, self.segment_seconds, self.sampling)
 
@@ -81,6 +81,11 @@ def decode_into_cache(job: Job) -> dict[str, Any] | NotStored:
     except CacheError as error:
         return NotStored(str(error))
     return verdict
+
+
+@lru_cache(maxsize=16)
+def _sampling(settings: MediaSettings) -> dict[str, Any]:
+    return settings.model_dump(mode="json", exclude=WORKING_SETTINGS)
 
 
 def _sha256(file: str) -> str:
