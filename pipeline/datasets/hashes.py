@@ -1,4 +1,4 @@
-"""Hash the files of a data set, and remember the hashes of unchanged ones, so an archive of terabytes is read once.
+"""Hash the files of a data set, and remember the hashes of unchanged ones: an archive is read once.
 
 A remembered hash counts for a file of the same path, device, inode, size, and times of last change. The last one, of the inode, no program
 can set back. A file that had changed less than two seconds before it was hashed is hashed again next time, because a change within one
