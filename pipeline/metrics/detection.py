@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -73,6 +74,17 @@ class Matches:
     right: NDArray[np.bool_]
     events: NDArray[np.int64]
 
+    @cached_property
+    def hits(self) -> NDArray[np.int64]:
+        """Positions of each class's right detections at each threshold, (C, H, most of them); padded with D."""
+        position, threshold = np.nonzero(self.right)
+        order = np.lexsort((position, threshold, self.labels[position]))
+        position, threshold = position[order], threshold[order]
+        groups, counts = np.unique(self.labels[position] * len(self.thresholds) + threshold, return_counts=True)
+        table = np.full((self.events.shape[1] * len(self.thresholds), counts.max(initial=0)), len(self.labels))
+        table[groups.repeat(counts), ranks(counts)] = position
+        return table.reshape(self.events.shape[1], len(self.thresholds), -1)
+
 
 def match(found: Sequence[Spans], truth: Sequence[Spans], num_classes: int, thresholds: Sequence[float] = THRESHOLDS) -> Matches:
     """Match the detections of N videos with their true events.
@@ -100,6 +112,11 @@ def match(found: Sequence[Spans], truth: Sequence[Spans], num_classes: int, thre
     return Matches(tuple(thresholds), labels[by_class], videos[by_class], scores[by_class], right[by_class], events)
 
 
+def ranks(counts: NDArray[np.integer]) -> NDArray[np.int64]:
+    """Number the members of groups of these sizes, each group from 0: [2, 1] -> [0, 1, 0]."""
+    return np.arange(counts.sum()) - np.repeat(counts.cumsum() - counts, counts)
+
+
 def _joined(parts: Sequence[NDArray], shape: int | tuple[int, ...]) -> NDArray:
     return np.concatenate([np.zeros(shape, np.float32), *parts]) if parts else np.zeros(shape, np.float32)
 
@@ -112,22 +129,20 @@ def _right(
     All groups (a class of a video) are walked side by side, one rank after another.
     """
     right = np.zeros((len(labels), len(thresholds)), dtype=bool)
-    new = np.flatnonzero(np.diff(labels, prepend=-1) | np.diff(videos, prepend=-1))
-    ends = np.append(new[1:], len(labels))
-    groups = [
-        (start, end, of_class)
-        for start, end in zip(new.tolist(), ends.tolist(), strict=True)
-        if len(of_class := truth[videos[start]].spans[truth[videos[start]].labels == labels[start]])
-    ]
-    if not groups:
-        return right
-    first, last = (np.array([group[part] for group in groups]) for part in (0, 1))
-    true = np.full((len(groups), max(len(group[2]) for group in groups), 2), np.nan)
-    for line, (_, _, of_class) in zip(true, groups, strict=True):
-        line[: len(of_class)] = of_class
+    true_videos, true_labels = (
+        np.repeat(np.arange(len(truth)), [len(one.labels) for one in truth]),
+        _joined([one.labels for one in truth], 0),
+    )
+    width = 1 + int(max(labels.max(initial=0), true_labels.max(initial=0)))
+    wanted, number, events = np.unique((true_videos * width + true_labels).astype(np.int64), return_inverse=True, return_counts=True)
+    found = videos * width + labels  # rises, as `wanted` does
+    first, last = np.searchsorted(found, wanted, "left"), np.searchsorted(found, wanted, "right")
+    true = np.full((len(wanted), events.max(initial=0), 2), np.nan)
+    order = np.argsort(number, kind="stable")
+    true[number[order], ranks(events)] = _joined([one.spans for one in truth], (0, 2))[order]
     free = np.repeat(~np.isnan(true[:, None, :, 0]), len(thresholds), axis=1)  # (groups, H, E)
     needed = np.asarray(thresholds)[None, :, None]
-    for rank in range(int((last - first).max())):
+    for rank in range(int((last - first).max(initial=0))):
         on = np.flatnonzero(first + rank < last)
         at = first[on] + rank
         overlap = overlaps(spans[at, None], np.nan_to_num(true[on]))  # (groups, 1, E)
@@ -149,20 +164,14 @@ def average_precisions(matches: Matches, times: NDArray[np.integer] | None = Non
         times: (N,), how often each video counts, for a bootstrap without matching again; None: once.
     """
     drawn = np.ones(len(matches.events), dtype=np.int64) if times is None else np.asarray(times)
-    events = drawn @ matches.events
-    scores = np.zeros((len(events), len(matches.thresholds)))
-    edges = np.searchsorted(matches.labels, np.arange(len(events) + 1))
-    weight = drawn[matches.videos][:, None]
-    hits = matches.right * weight
-    for label in np.flatnonzero(events):
-        inside = slice(edges[label], edges[label + 1])
-        if inside.start == inside.stop:
-            continue
-        true, of_class = hits[inside].cumsum(axis=0), weight[inside].cumsum(axis=0)
-        precision = np.divide(true, of_class, out=np.zeros(true.shape), where=of_class > 0)
-        falling = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        scores[label] = (hits[inside] * falling).sum(axis=0) / events[label]
-    return np.where(events[:, None] > 0, scores, np.nan)
+    events, at = drawn @ matches.events, matches.hits
+    weight = np.append(drawn[matches.videos], 0)
+    before = np.append(0, weight.cumsum())
+    seen = before[at + 1] - before[np.searchsorted(matches.labels, np.arange(len(events)))][:, None, None]
+    right = weight[at]
+    precision = np.divide(right.cumsum(axis=2), seen, out=np.zeros(at.shape), where=seen > 0)
+    falling = np.maximum.accumulate(precision[..., ::-1], axis=2)[..., ::-1]  # recall rises at hits alone, and precision falls between
+    return (right * falling).sum(axis=2) / np.where(events > 0, events, np.nan)[:, None]
 
 
 def mean_precisions(matches: Matches, times: NDArray[np.integer] | None = None) -> dict[str, float]:
@@ -196,63 +205,12 @@ def resampled_means(matches: Matches, times: NDArray[np.integer]) -> NDArray[np.
     return np.array([mean_precisions(matches, draw)["mAP"] for draw in times])
 
 
-def best_cut(matches: Matches, otherwise: float) -> np.float32:
-    """The score at which detections of at least it have the highest F1 over all videos; among equals the highest.
-
-    Args:
-        matches: at one threshold of overlap. As detections are matched by falling score, a cut leaves the matches above it as they are.
-        otherwise: the answer if no detection is right.
-    """
-    order = np.argsort(-matches.scores, kind="stable")
-    scores, hits = matches.scores[order], matches.right[order, 0].cumsum()
-    last = np.flatnonzero(np.diff(scores, append=-np.inf))  # equal scores are on the same side of a cut
-    if not len(last) or not hits[-1]:
-        return np.float32(otherwise)
-    f1 = 2 * hits[last] / (last + 1 + matches.events.sum())
-    return np.float32(scores[last[f1.argmax()]])
-
-
-def counts_of_videos(matches: Matches) -> NDArray[np.int64]:
-    """Detections that are right at the first threshold, all detections, and true events of each video: (N, 3)."""
-    videos = len(matches.events)
-    right = np.bincount(matches.videos[matches.right[:, 0]], minlength=videos)
-    return np.stack([right, np.bincount(matches.videos, minlength=videos), matches.events.sum(axis=1)], axis=1)
-
-
-def f1_of(counts: NDArray[np.integer]) -> NDArray[np.float64]:
-    """F1 in percent from counts (..., 3) of right, found and true.
-
-    It is 100 where nothing is to be found, and nothing is.
-
-    >>> f1_of(np.array([[1, 2, 2], [0, 0, 0]])).tolist()
-    [50.0, 100.0]
-    """
-    either = counts[..., 1] + counts[..., 2]
-    return 100.0 * np.divide(2 * counts[..., 0], either, out=np.ones(either.shape), where=either > 0)
-
-
 def hulls(truth: Spans) -> Spans:
     """One span for each class of a video, from its first start to its last end; the scores are 1."""
     labels = np.unique(truth.labels)
     inside = [truth.spans[truth.labels == label] for label in labels]
     spans = np.array([(of_class[:, 0].min(), of_class[:, 1].max()) for of_class in inside], dtype=np.float32).reshape(-1, 2)
     return Spans(spans, labels, np.ones(len(labels), np.float32))
-
-
-def taken(found: Spans, truth: Spans, threshold: float) -> NDArray[np.int64]:
-    """Number of the event that each detection of one video finds, (K,); -1 for a false one.
-
-    They are matched as in :func:`match`.
-    """
-    assert found.scores is not None
-    events = np.full(len(found.labels), -1)
-    same = np.equal.outer(found.labels, truth.labels)
-    fits = np.where(same, overlaps(found.spans, truth.spans), 0.0)
-    for number in np.argsort(-found.scores, kind="stable"):
-        left = np.where(np.isin(np.arange(len(truth.labels)), events), 0.0, fits[number])
-        if len(left) and left.max() >= threshold:
-            events[number] = left.argmax()
-    return events
 
 
 def soft_nms(found: Spans, least: float = 1e-3, most_of_class: int = 100, most: int = 100) -> Spans:

@@ -78,7 +78,10 @@ def test_the_page_holds_what_evaluate_wrote(world, helpers):
     page, data = page_data(world)
     base, never = data["runs"]
     assert never == {"name": "never", "label": "never", "method": "avel", "task": "avel", "features": "f", "ran": False}
-    assert base["classAccuracy"] == [75.0, 50.0, None, 83.3]  # means of (50, 100), (100, 0), absent, (2/3, 1) by seed
+    assert base["classScores"] == {
+        "name": "accuracy",
+        "values": [75.0, 50.0, None, 83.3],
+    }  # means of (50, 100), (100, 0), absent, (2/3, 1) by seed
     assert base["confusion"] == [[3, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 5]]
     assert base["curves"]["validation"] == [[0, 0.5, 0.0, 1.0], [1, 10.5, 10.0, 11.0], [2, 20.5, 20.0, 21.0]]
     assert base["reliability"]["label"]["bins"] == [[0.9, 0.75, 12]]
@@ -115,7 +118,7 @@ def test_a_run_of_a_task_without_labels_and_scores_is_shown_without_them(world, 
     pd.read_parquet(path).drop(columns=["scores"]).to_parquet(path)
     world.report({"base": run([0])})
     base = page_data(world)[1]["runs"][0]
-    assert base["classAccuracy"] is None
+    assert base["classScores"] is None
     assert base["confusion"] is None
     assert base["reliability"] is None
     assert base["mean"] == 50.0

@@ -93,7 +93,7 @@ class Import:
     def _spec(self) -> dict[str, Any]:
         whole = [source for source in self.settings.sources.values() if not source.per_clip]
         files = [self.settings.directory / name for source in whole for name in (source.file, source.negatives) if name]
-        made = sorted({command for command in map(made_by, files) if command})
+        made = sorted({command for command in map(made_by, [self.settings.directory, *files]) if command})
         return {
             "segments": self.segments,
             "segment_seconds": self.segment_seconds,

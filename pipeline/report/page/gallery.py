@@ -41,7 +41,8 @@ def gallery(
     files = index.set_index("row").loc[chosen]
     by_row = {name: dict(tuple(table.groupby("row"))) for name, table in answers.items()}
     lanes = {
-        row: {name: tasks[name].lanes(of_rows[row], background) for name, of_rows in by_row.items() if row in of_rows} for row in chosen
+        row: {name: tasks[name].lanes(of_rows[row], background, segment_seconds) for name, of_rows in by_row.items() if row in of_rows}
+        for row in chosen
     }
     segments = {row: max(len(lane.scores) for of_run in of_row.values() for lane in of_run) for row, of_row in lanes.items()}
     media = take_along(files, max(segments.values()) * segment_seconds, settings.media_megabytes, directory)

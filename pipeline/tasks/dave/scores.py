@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from pipeline.batch import Tensors
-from pipeline.metrics.detection import Spans, average_precisions, best_cut, counts_of_videos, f1_of, hulls, match, mean_precisions
+from pipeline.metrics.detection import Spans, average_precisions, hulls, match, mean_precisions
+from pipeline.metrics.detection_f1 import best_cut, counts_of_videos, f1_of
 from pipeline.tasks.dave.targets import EventTargets
 
 MOST = 100  # K, detections kept of a clip

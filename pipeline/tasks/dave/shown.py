@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.metrics.bootstrap import Difference
-from pipeline.metrics.detection import SAME, Matches, Spans, counts_of_videos, f1_of, match, overlaps, resampled_means, taken
+from pipeline.metrics.detection import SAME, Matches, Spans, match, overlaps, resampled_means
+from pipeline.metrics.detection_f1 import counts_of_videos, f1_of, taken
 from pipeline.tasks.dave.scores import OVERLAP, DetectionScores
 from pipeline.tasks.grid import ScoreGrid
 from pipeline.tasks.lanes import Lane, Span
@@ -136,12 +137,16 @@ def _tracks(
 
 
 def on_grid(found: Spans, segments: int, num_classes: int, segment_seconds: float) -> NDArray[np.float32]:
-    """The highest score of a class's spans that cover half of a segment or more, else 0: (T, C) float32."""
+    """The highest score of a class's spans that cover half of a segment or more, else 0: (T, C) float32.
+
+    A span too short for that covers the segment of its middle.
+    """
     table = np.zeros((segments, num_classes), dtype=np.float32)
     starts = np.arange(segments) * segment_seconds
     scores = np.ones(len(found.labels), np.float32) if found.scores is None else found.scores
     for (start, end), label, value in zip(found.spans, found.labels, scores, strict=True):
         inside = np.minimum(starts + segment_seconds, end) - np.maximum(starts, start) >= segment_seconds / 2
+        inside[min(int((start + end) / 2 / segment_seconds), segments - 1)] = True
         table[inside, label] = np.maximum(table[inside, label], value)
     return table
 
