@@ -9,8 +9,9 @@ import pytest
 
 from pipeline.cache import Cache, file_sha256
 from pipeline.datasets import hashes
-from pipeline.datasets.base import Row, equal_bytes
+from pipeline.datasets.base import Row
 from pipeline.datasets.hashes import Content, hash_files
+from pipeline.datasets.writing import equal_bytes
 
 
 @pytest.fixture
