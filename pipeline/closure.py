@@ -31,7 +31,7 @@ PLUMBING = {
     **RECORDS,
     **dict.fromkeys(CHECKS, "errors about params.yaml, raised before any number"),
     "pipeline/__init__.py": "names for users, looked up when they are asked for; no module of the project uses them",
-    "pipeline/cache.py": "returns an entry as it was stored or not at all; keys cover the content of entries",
+    "pipeline/cache/__init__.py": "returns an entry as it was stored or not at all; keys cover the content of entries",
     "pipeline/children.py": "starts, watches and ends processes; the code that these run is listed on its own",
     "pipeline/closure.py": "finds dependencies; a wrong answer shows in the files it writes",
     "pipeline/config.py": "checks params.yaml and passes its values on; DVC compares the values, and their classes are listed on their own",

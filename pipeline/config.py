@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 
 from pydantic import Field
 
+from pipeline.cache.problems import problems as cache_problems
+from pipeline.cache.settings import CacheSettings
 from pipeline.contrastive.problems import problems as finetune_problems
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.datasets import DatasetSettings
@@ -38,13 +40,7 @@ from pipeline.yaml_files import read_yaml
 
 Entry = TypeVar("Entry")
 # Checks across blocks: names of encoders, methods, tasks and feature sets, and the settings these own.
-ROOMS = (dataset_problems, feature_problems, finetune_problems, method_problems, run_problems, report_problems)
-
-
-class CacheSettings(Settings):
-    """Path of the per-clip cache; no stage depends on it."""
-
-    dir: Path | None = Field(None, description="absolute path; null: $AVEL_CACHE, else ~/.cache/avel-pipeline")
+ROOMS = (dataset_problems, feature_problems, finetune_problems, method_problems, run_problems, report_problems, cache_problems)
 
 
 class MachineSettings(Settings):

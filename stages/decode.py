@@ -20,7 +20,7 @@ def main() -> None:
     params = config.load(PARAMS)
     dataset = params.dataset
     index = expected_files(read_index(INDEX, dataset.clips)[0], dataset)
-    jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.dir))
+    jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.place))
     manifest = with_unread(decode_clips(list(jobs.values()), missing, params.media), jobs)
     health = unread_films(manifest)
     for line in (summary(manifest), *health):

@@ -16,7 +16,7 @@ from stages.paths import ENCODERS, FEATURES, PARAMS
 
 def main(name: str) -> None:
     params = config.load(PARAMS)
-    cache = Cache(params.cache.dir)
+    cache = Cache(params.cache.place)
     _, manifest, jobs = read_clips(params, cache)
     extraction = Extraction(config.pick(params.features, name, "name"), jobs, cache)
     with publishing(FEATURES / name) as directory:

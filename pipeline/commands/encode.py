@@ -27,7 +27,7 @@ def encode(arguments: argparse.Namespace) -> None:
 
     params = config.load(PARAMS)
     chosen = {name: config.pick(params.features, name, "feature set") for name in arguments.names}
-    dataset, cache = params.dataset, Cache(params.cache.dir)
+    dataset, cache = params.dataset, Cache(params.cache.place)
     index = expected_files(read_index(INDEX, dataset.clips)[0], dataset)
     jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, cache)
     with only_one("encode"):

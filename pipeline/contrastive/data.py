@@ -8,7 +8,7 @@ Shape letters: T segments, F frames, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -146,10 +146,9 @@ def audio_features(
     """
     encoder.to(device)
     spec = encoder.spec()
-    where = () if device.type == "cpu" else (device.type, tf32)
     features: dict[str, Tensor] = {}
     for item in items:
-        key = fingerprint(AUDIO_VERSION, item.job.key, spec, *where)
+        key = audio_key(item.job.key, spec, device.type, tf32)
         entry = cache.get(KIND, key)
         if entry is None:
             _, waveform, rate = load_decoded(cache, item.clip, item.job.key, item.job)
@@ -163,6 +162,17 @@ def audio_features(
             raise PipelineError(f"clip {item.clip!r}: its {encoder.name} features are not finite; check the encoder's weights and the clip")
         features[item.clip] = torch.from_numpy(encoded)
     return features
+
+
+def audio_key(decoded: str, spec: Mapping[str, Any], device: str, tf32: bool) -> str:
+    """The cache key of a clip's audio features.
+
+    Args:
+        decoded: key of the decoded clip.
+        spec: of the encoder.
+        device: kind of the device that encodes, "cpu" or "cuda".
+    """
+    return fingerprint(AUDIO_VERSION, decoded, spec, *([] if device == "cpu" else [device, tf32]))
 
 
 def pooled_audio(features: dict[str, Tensor], draws: Sequence[Draw]) -> Tensor:

@@ -135,7 +135,7 @@ class ClipEncoder:
             made.reduced = self.card.fetch(segments) if self.card else segments
 
     def store(self, made: ClipFeatures) -> None:
-        """Put the segments of a reduced clip, (T, *shape of a segment), into the cache in the stored dtype.
+        """Stage the segments of a reduced clip, (T, *shape of a segment), for the cache; the engine delivers them.
 
         Raises:
             PipelineError: a feature that is not finite in the stored dtype.
@@ -151,7 +151,7 @@ class ClipEncoder:
                 f"clip {job.clip!r}: its {made.modality} features are not finite in {self.settings.dtype}"
                 f" (largest magnitude {np.abs(numbers).max():.4g}); {advice}"
             )
-        self.cache.put(KIND, made.clip.keys[made.modality], {"features": stored}, {"machine": this_machine(self.device)})
+        self.cache.stage(KIND, made.clip.keys[made.modality], {"features": stored}, {"machine": this_machine(self.device)})
 
 
 def reduce_to_segments(encoder: Encoder, output: Tensor, segments: int) -> Tensor:

@@ -52,6 +52,7 @@ class Extraction:
         clips = self.plan.clips(manifest)
         missing = self.plan.missing(clips)
         if missing:
+            self.cache.check()
             print(f"extract: {self.engine.encode(missing)}", flush=True)
         self.write(clips, directory)
         return f"{len(clips)} clips stored, {len(missing)} encoded, {len(manifest) - len(clips)} left out by their status"

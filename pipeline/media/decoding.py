@@ -19,7 +19,7 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from pipeline.cache import Cache
+from pipeline.cache import Cache, Deliveries
 from pipeline.errors import PipelineError, naming_clips
 from pipeline.media.clip import BAD
 from pipeline.media.guard import Failure, run_guarded
@@ -71,7 +71,13 @@ def decode_clips(
     Raises:
         PipelineError: the cache cannot be read or written, or files have changed since the index.
     """
-    verdicts = {job.clip: verdict for job in jobs if (verdict := Cache(job.cache_root).facts(KIND, job.key)) is not None}
+    verdicts: dict[str, dict[str, Any]] = {}
+    for root in dict.fromkeys(job.cache_root for job in jobs):
+        keys = {job.clip: job.key for job in jobs if job.cache_root == root}
+        found = (cache := Cache(root)).facts_of(KIND, keys.values())
+        verdicts |= {clip: found[key] for clip, key in keys.items() if key in found}
+        if len(found) < len(set(keys.values())):
+            cache.check()
     todo = list({job.key: job for job in jobs if job.clip not in verdicts}.values())
     print(f"decode: {len(todo)} of {len(jobs) + len(missing)} clips decoded now, the others are in the cache or missing", flush=True)
     done = tqdm(decode_each(todo, settings), total=len(todo), desc="decode", unit="clip", disable=None)
@@ -97,13 +103,16 @@ def decode_each(jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[
     At most ``settings.workers`` jobs run ahead of the consumer.
 
     Raises:
-        PipelineError: the cache cannot be written.
+        PipelineError: the cache cannot be written, or its store does not take an entry.
     """
     outcomes = run_guarded(
         decode_into_cache, jobs, workers=settings.workers, timeout_seconds=settings.timeout_seconds, memory_mb=settings.memory_mb
     )
-    for job, outcome in outcomes:
-        yield job, _verdict(job, outcome)
+    with Deliveries() as deliveries:
+        for job, outcome in outcomes:
+            verdict = _verdict(job, outcome)
+            deliveries.add(Cache(job.cache_root), KIND, job.key)
+            yield job, verdict
 
 
 def _verdict(job: Job, outcome: dict[str, Any] | NotStored | Failure) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.cache import Cache, CacheError, file_sha256, fingerprint
+from pipeline.cache import Cache, CacheError, Store, file_sha256, fingerprint
 from pipeline.media.clip import DecodedClip, decode_clip
 from pipeline.media.settings import MediaSettings
 
@@ -35,7 +35,7 @@ class Job:
     segments: int
     segment_seconds: float
     settings: MediaSettings
-    cache_root: Path
+    cache_root: Path | Store
     hashed: bool = True
 
     @property
@@ -59,7 +59,9 @@ class NotStored:
 
 
 def decode_into_cache(job: Job) -> dict[str, Any] | NotStored:
-    """Decode one clip, store arrays and verdict under its key, and return the verdict. Runs in a child process.
+    """Decode one clip, stage arrays and verdict under its key, and return the verdict. Runs in a child process.
+
+    The parent delivers the entry if the cache is a store: an answer from there may take longer than the child's limits allow.
 
     Only verdicts that follow from the file and the settings are stored, not that a file is out of reach or that memory ran out.
     """
@@ -77,7 +79,7 @@ def decode_into_cache(job: Job) -> dict[str, Any] | NotStored:
         arrays = {"frames": decoded.frames, "waveform": decoded.waveform}
     try:
         if decoded.lasting:
-            Cache(job.cache_root).put(KIND, job.key, arrays, verdict)
+            Cache(job.cache_root).stage(KIND, job.key, arrays, verdict)
     except CacheError as error:
         return NotStored(str(error))
     return verdict

@@ -59,7 +59,7 @@ def decode_windows(path: Path, seconds: float, windowing: Windowing, settings: M
         try:
             yield Decoded(round(job.start / windowing.seconds), job, verdict)
         finally:
-            cache.path(KIND, job.key).unlink(missing_ok=True)
+            cache.remove(KIND, job.key)
 
 
 def window_jobs(path: Path, sha256: str, seconds: float, windowing: Windowing, settings: MediaSettings, cache: Cache) -> list[Job]:

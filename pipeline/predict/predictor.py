@@ -154,7 +154,7 @@ class Predictor:
         self._extraction.engine.encode([clip], bar=False)
         entry = self._extraction.entry(clip)
         for key in clip.keys.values():
-            self.cache.path(KIND, key).unlink(missing_ok=True)
+            self.cache.remove(KIND, key)
         del self._jobs[window.job.clip]
         visual, audio = (torch.from_numpy(entry.features[name])[None].to(self.dtype) for name in ("visual", "audio"))
         return Batch(visual, audio, torch.tensor([clip.facts["valid"]]))

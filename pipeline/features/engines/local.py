@@ -19,8 +19,9 @@ import pandas as pd
 from torch import Tensor
 from tqdm import tqdm
 
+from pipeline.cache import Deliveries
 from pipeline.errors import naming_clips
-from pipeline.features.clip_encoder import Clip, ClipEncoder, ClipFeatures
+from pipeline.features.clip_encoder import KIND, Clip, ClipEncoder, ClipFeatures
 from pipeline.features.lanes import Lanes, Throughput, ahead, as_they_come
 from pipeline.features.passes import Packer, Pass
 from pipeline.features.plan import ExtractionPlan
@@ -51,9 +52,11 @@ class ThisProcess:
             Lanes(self.workers, self.encoder.card) as lanes,
             tqdm(total=total, desc="extract", unit="clip", disable=hidden) as progress,
             closing(self._features(clips, lanes, unfinished)) as features,
+            Deliveries() as deliveries,
         ):
             for made in features:
                 self.encoder.store(made)
+                deliveries.add(self.encoder.cache, KIND, made.clip.keys[made.modality])
                 unfinished[id(made.clip)] -= 1
                 whole = unfinished[id(made.clip)] == 0
                 progress.update(whole)
