@@ -47,14 +47,18 @@ class ExtractionPlan:
 
     def clip(self, verdict: dict[str, Any]) -> Clip:
         """Turn one line of the manifest into a clip with its cache keys."""
-        job, settings = self.jobs[verdict["clip"]], self.encoder.settings
-        device = self.encoder.device.type
-        keys = {modality: feature_key(job.key, settings, spec, device) for modality, spec in self._specs.items()}
+        job = self.jobs[verdict["clip"]]
+        keys = self.keys(job)
         inside = [second * job.segment_seconds < verdict["seconds"] for second in range(job.segments)]
         facts = {name: verdict[name] for name in ("clip", "status")}
         facts |= {"valid": inside, "visual_valid": list(verdict["visual_valid"]), "audio_valid": list(verdict["audio_valid"])}
         facts |= {f"{modality}_key": key for modality, key in keys.items()}
         return Clip(facts, job, keys)
+
+    def keys(self, job: Job) -> dict[str, str]:
+        """The cache keys of a clip's features by modality."""
+        settings, device = self.encoder.settings, self.encoder.device.type
+        return {modality: feature_key(job.key, settings, spec, device) for modality, spec in self._specs.items()}
 
     def missing(self, clips: list[Clip]) -> list[Clip]:
         """Clips with a modality missing from the cache, one for each content: clips with the same bytes share features."""
