@@ -12,6 +12,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
+from pipeline.time_grid import ONE_SECOND, TimeGrid
+
 
 @dataclass
 class Tensors:
@@ -76,6 +78,8 @@ class Batch(Tensors):
     mask: (B, T), bool; False where a segment lies beyond the end of its clip (padding).
     others: further streams of the feature set by name (``motion``), (B, T, ...) each; only those named by the method's settings.
     full: whether the host knows that ``mask`` is True everywhere. Rows of a full batch are full; to ask the mask would stop a GPU.
+    grid: the moments that the T segments stand for.
+    seconds: (B,), float32; length of each clip. None where the host does not know it.
     """
 
     visual: Tensor
@@ -83,3 +87,5 @@ class Batch(Tensors):
     mask: Tensor
     others: dict[str, Tensor] = field(default_factory=dict)
     full: bool = False
+    grid: TimeGrid = ONE_SECOND
+    seconds: Tensor | None = None

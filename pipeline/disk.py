@@ -20,11 +20,12 @@ _NUMBER = re.compile(r"\((?:os )?error (\d+)\)|\berrno = (\d+)|Errno (\d+)\]")  
 _SHORT_WRITE = re.compile(r"inline_container\.cc.*(?:unexpected pos|PytorchStreamWriter)|\d+ requested and \d+ written", re.DOTALL)
 
 
-def disk_fault(error: BaseException, *places: Path) -> str | None:
+def disk_fault(error: BaseException, *places: Path, needed: int = 0) -> str | None:
     """Describe a full, write-protected or broken disk in one sentence; None if ``error`` is something else.
 
     Args:
         places: directories written to besides the working and the temporary directory, considered if the error names no path.
+        needed: bytes that were to be written; what is missing of them is said.
     """
     for each in _chain(error):
         number = _errno(each)
@@ -37,9 +38,11 @@ def disk_fault(error: BaseException, *places: Path) -> str | None:
         place = named or min((Path.cwd(), Path(tempfile.gettempdir()), *places), key=_free)
         if number == errno.EIO:
             return f"{place}: the disk reports an input/output error; finished work is kept, check the disk (`dmesg`)"
+        free = _free(place)
+        missing = f", {size_in_words(needed - free)} more are needed at once" if needed > free else ""
         reason = {errno.EDQUOT: "the quota of the disk is used up", errno.EFBIG: "the file would be larger than the system allows"}
         return (
-            f"{place} cannot be written: {reason.get(number, 'the disk is full')} ({_size(_free(place))} free there);"
+            f"{place} cannot be written: {reason.get(number, 'the disk is full')} ({size_in_words(free)} free there{missing});"
             " free some space and run again, finished work is kept"
         )
     return None
@@ -83,7 +86,7 @@ def _free(place: Path) -> int:
     return shutil.disk_usage(existing).free
 
 
-def _size(count: float) -> str:
+def size_in_words(count: float) -> str:
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:
             return f"{count:.0f} {unit}"

@@ -20,7 +20,8 @@ import torch
 
 from pipeline import config
 from pipeline.before_work import refusals, unusable_devices
-from pipeline.cache import Cache
+from pipeline.cache import Cache, CacheError
+from pipeline.cache.contents import held
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.encoders import ENCODERS, PretrainedConfig
 from pipeline.encoders.known_weights import KNOWN
@@ -66,7 +67,10 @@ def examine(root: Path) -> Iterator[Finding]:
     yield problem
     yield from data(params, root)
     yield from weights(params)
-    yield from cache(Cache(params.cache.dir if params else None))
+    try:
+        yield from cache(Cache(params.cache.place if params else None))
+    except CacheError as error:
+        yield Finding("cache", "cannot be used", str(error))
     yield from results(root, params is not None)
     yield dvc(root)
 
@@ -198,16 +202,18 @@ def weights(params: config.Params | None) -> Iterator[Finding]:
 
 def cache(of: Cache) -> Iterator[Finding]:
     """Path and size of the per-clip cache, and the free space there."""
-    existing = next(place for place in (of.root, *of.root.parents) if place.is_dir())
+    existing = next(place for place in (of.local.root, *of.local.root.parents) if place.is_dir())
     writable = os.access(existing, os.W_OK)
     advice = "" if writable else f"{existing} cannot be written: set cache.dir in params.yaml, or $AVEL_CACHE"
-    parts = []
-    for kind in sorted(path.name for path in of.root.iterdir() if path.is_dir()) if of.root.is_dir() else ():
-        sizes = [path.stat().st_size for path in (of.root / kind).rglob("*.npz")]
-        parts.append(f"{kind} {len(sizes)} entries, {sum(sizes) / 2**30:.2f} GiB")
+    try:
+        of.check()
+        kinds = held(of, {})
+    except CacheError as error:
+        kinds, advice = {}, str(error)
+    parts = [f"{kind} {each.all.entries} entries, {each.all.size / 2**30:.2f} GiB" for kind, each in kinds.items()]
     yield Finding("cache", f"{of.root}: {'; '.join(parts) or 'empty'}", advice)
     free = shutil.disk_usage(existing).free
-    little = f"free some space, or remove entries of {of.root} (they are made again when needed)"
+    little = f"free some space, or remove entries of {of.root} (`python -m pipeline cache` shows them; they are made again when needed)"
     yield Finding("cache disk", f"{free / 2**30:.1f} GiB free", little if free < LITTLE_SPACE else "")
 
 

@@ -16,7 +16,7 @@ from stages.paths import ENCODERS, PARAMS
 
 def main(name: str) -> None:
     params = config.load(PARAMS)
-    cache = Cache(params.cache.dir)
+    cache = Cache(params.cache.place)
     finetuning = Finetuning(name, config.pick(params.finetune, name, "name"), select(*read_clips(params, cache)), cache)
     with publishing(ENCODERS / name, resume=finetuning.fingerprint()) as directory:
         print(f"finetune {name}: {finetuning.run(directory)}")

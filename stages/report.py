@@ -23,7 +23,7 @@ def main() -> None:
     with publishing(REPORT) as directory:
         print(write_report(params.runs, methods, params.report, sources, directory, today))
         results = read_runs(params.runs, RESULTS, LIVE, today)
-        cache = Cache(params.cache.dir)
+        cache = Cache(params.cache.place)
         _, manifest, jobs = read_clips(params, cache)
         pictures(results, INDEX, manifest, jobs, cache, directory)
     for result in results:

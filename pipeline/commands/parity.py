@@ -50,6 +50,6 @@ def reencoder(name: str, clips: int) -> tuple[Reencoder | None, str]:
         index, _ = read_index(INDEX, params.dataset.clips)
     except (PipelineError, OSError) as error:
         return None, f"clips cannot be encoded again: {' '.join(str(error).split())}"
-    cache = Cache(params.cache.dir)
+    cache = Cache(params.cache.place)
     jobs, _ = make_jobs(index, params.dataset.segments, params.dataset.segment_seconds, params.media, cache)
     return Reencoder(settings, jobs, cache, clips), ""

@@ -13,7 +13,7 @@ import numpy as np
 
 LARGEST_CHUNK = 2**30  # bytes; a chunk is unpacked whole, however little of it is read
 MOST_NAMED = 20  # keys, in a message
-MADE_BY = "made_by"  # attribute of HDF5 files with made-up numbers: the command that made them
+MADE_BY = "made_by"  # attribute of HDF5 files with made-up numbers, or made_by.txt beside files of one clip: the command that made them
 KEYS = ("avadataset", "order", "dataset")  # as AVE's authors, and those who extracted features for it, named them
 
 
@@ -45,7 +45,10 @@ def open_dataset(path: Path) -> Iterator[h5py.Dataset]:
 
 
 def made_by(path: Path) -> str | None:
-    """The command that made up the numbers of an HDF5 file; None for any other file."""
+    """The command that made up the numbers of an HDF5 file, or of a directory's files; None for others."""
+    if path.is_dir():
+        note = path / f"{MADE_BY}.txt"
+        return note.read_text(encoding="utf-8", errors="replace").strip() if note.is_file() else None
     if not path.is_file():
         return None
     try:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 import pandas as pd
@@ -15,16 +12,17 @@ import torch
 from pipeline.cache import Cache
 from pipeline.errors import PipelineError
 from pipeline.features.clip_encoder import KIND, Clip, ClipEncoder
-from pipeline.features.engine import Engine, ThisProcess
+from pipeline.features.engines.base import Engine
+from pipeline.features.engines.local import ThisProcess
 from pipeline.features.lanes import load_ahead
 from pipeline.features.plan import ExtractionPlan
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, write_store
 from pipeline.machine import UNKNOWN, joined
-from pipeline.media.clip import GOOD
-from pipeline.media.decoding import check_manifest, decode_clips
+from pipeline.media.decoding import NAMED, check_manifest
 from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
+from pipeline.shards import Shard
 
 CachedFeatures = dict[str, tuple[dict[str, Any], dict[str, Any]] | None]  # by modality: arrays and facts of the entry, or None
 
@@ -36,14 +34,24 @@ class Extraction:
         settings: the entry of ``features``.
         jobs: how each clip was decoded, by id.
         cache: the per-clip cache.
+        engine: makes the engine; by default that of this process.
         workers: threads that load (and, without a GPU, encode); by default as many as torch would use (cores, or $OMP_NUM_THREADS).
     """
 
-    def __init__(self, settings: FeatureSet, jobs: dict[str, Job], cache: Cache, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: FeatureSet,
+        jobs: dict[str, Job],
+        cache: Cache,
+        workers: int | None = None,
+        engine: Callable[[ClipEncoder], Engine] | None = None,
+    ) -> None:
         self.jobs, self.cache = jobs, cache
         self.encoder = ClipEncoder(settings, cache)
         self.plan = ExtractionPlan(self.encoder, jobs)
         self.engine: Engine = ThisProcess(self.encoder, workers or torch.get_num_threads())
+        if engine:
+            self.engine = engine(self.encoder)
         self.machines: list[dict[str, Any]] = []  # the machines that made the entries returned so far
 
     def run(self, manifest: pd.DataFrame, directory: Path) -> str:
@@ -56,50 +64,41 @@ class Extraction:
         clips = self.plan.clips(manifest)
         missing = self.plan.missing(clips)
         if missing:
+            self.cache.check()
             print(f"extract: {self.engine.encode(missing)}", flush=True)
+        left_out = f"{len(manifest) - len(clips)} left out by their status"
+        if lost := {clip.job.clip: self.engine.lost[clip.job.key] for clip in clips if clip.job.key in self.engine.lost}:
+            check_lost_share(lost, len(manifest), clips[0].job.settings.max_bad_fraction)
+            left_out += f", {len(lost)} because they could not be encoded: {listed(lost)}"
+            clips = [clip for clip in clips if clip.job.clip not in lost]
         self.write(clips, directory)
-        return f"{len(clips)} clips stored, {len(missing)} encoded, {len(manifest) - len(clips)} left out by their status"
+        return f"{len(clips)} clips stored, {len(missing) - len(self.engine.lost)} encoded, {left_out}"
+
+    def fill(self, manifest: pd.DataFrame, shard: Shard) -> str:
+        """Encode a share of the clips into the cache, and publish nothing; return a one-line summary.
+
+        Raises:
+            PipelineError: as :meth:`run`.
+        """
+        check_manifest(manifest, self.jobs)
+        clips = self.plan.clips(manifest)
+        share = shard.share(clip.job.key for clip in clips)
+        mine = [clip for clip in clips if clip.job.key in share]
+        missing = self.plan.missing(mine)
+        if missing:
+            print(f"extract: {self.engine.encode(missing)}", flush=True)
+        return f"{len(mine)} of {len(clips)} clips, {len(missing)} encoded"
 
     def decode(self, missing: list[str], media: MediaSettings) -> pd.DataFrame:
         """Decode the clips of all jobs and encode each as soon as it is decoded; return the manifest.
 
-        All that is made is in the cache afterwards, so :meth:`run` has only the store to write. It pays where a GPU encodes while the
-        processor decodes; on a CPU the two share its cores, and one after the other is as fast.
+        All that is made is in the cache afterwards, so :meth:`run` has only the store to write.
 
         Args:
             missing: ids of clips without a file.
             media: the settings of the jobs.
         """
-        decoded: SimpleQueue[Clip | None] = SimpleQueue()
-        given_up = threading.Event()
-        queued: set[tuple[str, ...]] = set()
-
-        def in_the_making() -> Iterator[Clip]:
-            while (clip := decoded.get()) is not None and not given_up.is_set():
-                yield clip
-
-        with ThreadPoolExecutor(1) as pool:
-            encoding = pool.submit(self.engine.encode, in_the_making(), False)
-
-            def hand_over(job: Job, verdict: dict[str, Any]) -> None:
-                if encoding.done():
-                    encoding.result()  # it ended early: by an error
-                if verdict["status"] in GOOD:
-                    clip = self.plan.clip({"clip": job.clip, **verdict})
-                    for lacking in self.plan.missing([clip]):
-                        if (content := tuple(clip.keys.values())) not in queued:
-                            queued.add(content)
-                            decoded.put(lacking)
-
-            try:
-                manifest = decode_clips(list(self.jobs.values()), missing, media, hand_over)
-            except BaseException:
-                given_up.set()
-                raise
-            finally:
-                decoded.put(None)
-            print(f"extract: {encoding.result()}", flush=True)
-        return manifest
+        return self.engine.decode(self.plan, missing, media)
 
     def write(self, clips: list[Clip], directory: Path) -> None:
         """Write the store of clips whose features are in the cache."""
@@ -131,3 +130,27 @@ class Extraction:
             features[modality] = entry[0]["features"]
             self.machines = joined(self.machines, entry[1].get("machine", UNKNOWN))
         return Entry(clip.facts, features)
+
+
+def listed(lost: Mapping[str, str]) -> str:
+    """The first of the clips that could not be encoded, with the reasons."""
+    first = [f"{clip} ({lost[clip]})" for clip in sorted(lost)[:NAMED]]
+    return ", ".join([*first, *([f"and {len(lost) - NAMED} more"] if len(lost) > NAMED else [])])
+
+
+def check_lost_share(lost: Mapping[str, str], clips: int, limit: float) -> None:
+    """Fail if too many clips could not be encoded.
+
+    Args:
+        lost: the reasons by clip id.
+        clips: of the manifest.
+        limit: ``media.max_bad_fraction``.
+
+    Raises:
+        PipelineError: more than the share ``limit`` could not.
+    """
+    if len(lost) > limit * clips:
+        raise PipelineError(
+            f"{len(lost)} of {clips} clips could not be encoded, more than media.max_bad_fraction = {limit:g} allows: {listed(lost)};"
+            " finished clips are kept"
+        )

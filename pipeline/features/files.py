@@ -158,10 +158,10 @@ class FileEncoder:
             if job.clip in clips:
                 film.entries[job.clip] = self._extraction.entry(clips[job.clip])
         for job in self._jobs.values():
-            self.cache.path(DECODED, job.key).unlink(missing_ok=True)
+            self.cache.remove(DECODED, job.key)
         for clip in clips.values():
             for key in clip.keys.values():
-                self.cache.path(KIND, key).unlink(missing_ok=True)
+                self.cache.remove(KIND, key)
 
     def _joined(self, film: _Film) -> FileFeatures:
         first = film.verdicts[film.jobs[0].clip]

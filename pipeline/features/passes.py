@@ -62,6 +62,11 @@ class Packer(Generic[Owner]):
             yield full
 
 
+def pass_size(batch_size: int, device: str) -> int:
+    """Rows of every pass on a kind of device, "cpu" or "cuda"."""
+    return min(batch_size, CPU_PASS) if device == "cpu" else batch_size
+
+
 class PassEncoder:
     """An encoder on a device.
 
@@ -81,7 +86,7 @@ class PassEncoder:
         self.device = device
         self.precision = precision
         self.card = card
-        self.size = min(batch_size, CPU_PASS) if device.type == "cpu" else batch_size
+        self.size = pass_size(batch_size, device.type)
         self._fits = self.size  # rows that fit into memory, as far as known
         self._frozen: dict[tuple[int, ...], Callable[[Tensor], Tensor]] = {}  # by the shape of a pass
         self._freezing = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -9,8 +10,23 @@ import pandas as pd
 from pipeline.cache import fingerprint
 from pipeline.encoders import Encoder, VisualEncoder
 from pipeline.features.clip_encoder import EXTRACT_VERSION, KIND, Clip, ClipEncoder
+from pipeline.features.passes import pass_size
+from pipeline.features.settings import FeatureSet
 from pipeline.media.clip import GOOD
 from pipeline.media.job import Job
+
+
+def feature_key(decoded: str, settings: FeatureSet, spec: Mapping[str, Any], device: str) -> str:
+    """The cache key of a clip's features in one modality.
+
+    Args:
+        decoded: key of the decoded clip.
+        settings: the entry of ``features``.
+        spec: of the modality's encoder.
+        device: kind of the device that encodes, "cpu" or "cuda".
+    """
+    how = (settings.dtype, settings.precision)
+    return fingerprint(EXTRACT_VERSION, decoded, spec, how, pass_size(settings.batch_size, device), *([] if device == "cpu" else [device]))
 
 
 class ExtractionPlan:
@@ -23,6 +39,7 @@ class ExtractionPlan:
 
     def __init__(self, encoder: ClipEncoder, jobs: dict[str, Job]) -> None:
         self.encoder, self.jobs = encoder, jobs
+        self._specs = {modality: each.spec() for modality, each in encoder.encoders.items()}
 
     def clips(self, manifest: pd.DataFrame) -> list[Clip]:
         """Clips to encode: those with a good verdict, in the order of the manifest."""
@@ -30,24 +47,24 @@ class ExtractionPlan:
 
     def clip(self, verdict: dict[str, Any]) -> Clip:
         """Turn one line of the manifest into a clip with its cache keys."""
-        job, settings = self.jobs[verdict["clip"]], self.encoder.settings
-        how = (settings.dtype, settings.precision)
-        where = () if self.encoder.device.type == "cpu" else (self.encoder.device.type,)
-        keys = {
-            modality: fingerprint(EXTRACT_VERSION, job.key, encoder.spec(), how, self.encoder.passes[modality].size, *where)
-            for modality, encoder in self.encoder.encoders.items()
-        }
+        job = self.jobs[verdict["clip"]]
+        keys = self.keys(job)
         inside = [second * job.segment_seconds < verdict["seconds"] for second in range(job.segments)]
         facts = {name: verdict[name] for name in ("clip", "status")}
         facts |= {"valid": inside, "visual_valid": list(verdict["visual_valid"]), "audio_valid": list(verdict["audio_valid"])}
         facts |= {f"{modality}_key": key for modality, key in keys.items()}
         return Clip(facts, job, keys)
 
+    def keys(self, job: Job) -> dict[str, str]:
+        """The cache keys of a clip's features by modality."""
+        settings, device = self.encoder.settings, self.encoder.device.type
+        return {modality: feature_key(job.key, settings, spec, device) for modality, spec in self._specs.items()}
+
     def missing(self, clips: list[Clip]) -> list[Clip]:
         """Clips with a modality missing from the cache, one for each content: clips with the same bytes share features."""
         cache = self.encoder.cache
-        lacking = {tuple(clip.keys.values()): clip for clip in clips if not all(cache.has(KIND, key) for key in clip.keys.values())}
-        return list(lacking.values())
+        there = cache.present(KIND, (key for clip in clips for key in clip.keys.values()))
+        return list({tuple(clip.keys.values()): clip for clip in clips if not there.issuperset(clip.keys.values())}.values())
 
     def spec(self, job: Job | None) -> dict[str, Any]:
         """Everything that determines the numbers of a store, as plain JSON.

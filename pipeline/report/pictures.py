@@ -66,12 +66,15 @@ def pictures(
         return []
     assert shown.result.directory is not None
     spec = read_sealed(shown.result.directory / FEATURES)
-    tracks, truth = TASKS.get(shown.result.run.task).table_tracks(shown.lines, classes)
-    seconds, segments = float(spec["segment_seconds"]), len(tracks)
-    small = preview(frames, waveform, rate, segments)
+    task, seconds = TASKS.get(shown.result.run.task), float(spec["segment_seconds"])
+    tracks, truth = task.table_tracks(shown.lines, classes, seconds)
+    segments, job = len(tracks), jobs.get(shown.clip)
+    decoded = spec["segments"] if job is None else round(job.segments * job.segment_seconds / seconds)  # a short clip is padded
+    small = preview(frames, waveform, rate, decoded)
     title = f"{shown.clip}: {shown.result.name}, seed {shown.seed}"
     written = [directory / "timeline.png"]
-    timeline.draw(written[0], tracks, small, seconds, truth=truth, title=title)
+    judged = None if tracks.found is None else task.lanes(shown.lines, len(classes), seconds)
+    timeline.draw(written[0], tracks, small, seconds, truth=truth, judged=judged, title=title)
     shape = spec["shapes"]["visual"]
     if "attention" in shown.lines and len(shape) == 3 and spec["encoders"]:
         weights = np.stack(list(shown.lines["attention"])).reshape(segments, *shape[:2])

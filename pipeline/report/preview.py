@@ -30,15 +30,14 @@ def preview(frames: np.ndarray, waveform: np.ndarray, sample_rate: int, segments
     """The preview of one decoded window.
 
     Args:
-        frames: (F, H, W, 3) uint8, F a multiple of ``segments``.
+        frames: (F, H, W, 3) uint8, evenly spread over the ``segments``.
         waveform: (L,) float32 at ``sample_rate`` Hz.
         segments: number of segments in the window.
         every: keep the picture of each segment whose number in the whole file is a multiple of this.
         first: number of the window's first segment in the whole file.
     """
-    per_segment = len(frames) // segments
     kept = [segment for segment in range(segments) if (first + segment) % every == 0]
-    pictures = [_small(frames[segment * per_segment + per_segment // 2]) for segment in kept]
+    pictures = [_small(frames[(2 * segment + 1) * len(frames) // (2 * segments)]) for segment in kept]
     shape = (0, *_small(frames[0]).shape)
     return Preview(
         np.array([first + segment for segment in kept], dtype=np.int64),

@@ -1,13 +1,9 @@
-"""Draw the timeline of one clip: its pictures, its loudness, and for each class truth, prediction and score.
-
-Hatching and symbols mark right and wrong as well as colour: correct = plain and a tick, missed = an empty dashed box with a circle,
-false = crossed hatching and a cross.
-"""
+"""Draw the timeline of one clip: its pictures, its loudness, and for each class truth, prediction and score."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +13,9 @@ from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import FuncFormatter, MultipleLocator
 
 from pipeline.drawing import METADATA, plt
+from pipeline.report.bars import CORRECT, FALSE, MISSED, PREDICTED, TRUE, UNKNOWN, Bar, segment_bars, span_bars
 from pipeline.report.preview import PEAK_SECONDS, Preview
+from pipeline.tasks.lanes import Lane
 from pipeline.tasks.tracks import TrackName, Tracks, in_words, runs
 
 WIDTH, THUMBNAILS, SOUND, LANE = 11.0, 0.75, 0.45, 0.42  # inches: of the figure, and the heights of a panel's parts
@@ -28,31 +26,13 @@ MOST_LANES, FEWEST_LANES = 8, 3
 Truth = Mapping[TrackName, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Style:
-    """How one kind of bar looks; the symbol is drawn in the middle if the bar has room for it."""
-
-    name: str
-    face: str
-    edge: str
-    hatch: str | None = None
-    line: str = "-"
-    symbol: str = ""
-
-    def patch(self) -> dict[str, Any]:
-        return {"facecolor": self.face, "edgecolor": self.edge, "hatch": self.hatch, "linestyle": self.line, "linewidth": 1.0}
-
-
-TRUE = Style("true", "#4d4d4d", "#4d4d4d")
-PREDICTED = Style("predicted", "#0072b2", "#0072b2")
-CORRECT = Style("predicted, correct", "#0072b2", "#0072b2", symbol="\N{CHECK MARK}")
-MISSED = Style("missed", "#ffffff", "#8a5a00", line="--", symbol="\N{WHITE CIRCLE}")
-FALSE = Style("predicted, false", "#f7d5c4", "#b33c00", hatch="xxx", symbol="\N{BALLOT X}")
-UNKNOWN = Style("not decoded", "#eeeeee", "#aaaaaa", hatch="...")
 SCORE = "#9ecae1"
 
 
-def draw(path: Path, tracks: Tracks, preview: Preview, segment_seconds: float, *, truth: Truth | None = None, title: str = "") -> None:
+def draw(
+    path: Path, tracks: Tracks, preview: Preview, segment_seconds: float, *, truth: Truth | None = None,
+    judged: Sequence[Lane] | None = None, title: str = "",
+) -> None:  # fmt: skip
     """Write the timeline of one clip or file as a PNG, folded into panels of a minute or more.
 
     Args:
@@ -60,6 +40,7 @@ def draw(path: Path, tracks: Tracks, preview: Preview, segment_seconds: float, *
         preview: its pictures and loudness.
         segment_seconds: length of a segment.
         truth: (T, C) bool for each track with known truth.
+        judged: likewise for tracks with spans (``found``): true and judged spans, which are drawn with their own borders.
     """
     panels = list(_panels(tracks, truth, segment_seconds))
     head, foot, gap = 0.45 if title else 0.15, 0.75, 0.45
@@ -76,7 +57,7 @@ def draw(path: Path, tracks: Tracks, preview: Preview, segment_seconds: float, *
             axes[-1].set_xlim(*panel.span)
         _draw_pictures(axes[0], preview, panel.span, segment_seconds, (WIDTH - LEFT - RIGHT) / THUMBNAILS)
         _draw_sound(axes[1], preview, panel.span)
-        _draw_lanes(axes[2], panel, segment_seconds)
+        _draw_lanes(axes[2], panel, judged, segment_seconds)
         axes[2].xaxis.set_major_locator(MultipleLocator(_tick(panel.span[1] - panel.span[0], segment_seconds)))
         axes[2].xaxis.set_major_formatter(FuncFormatter(lambda moment, _: clock(moment)))
         top -= gap
@@ -148,19 +129,6 @@ def shown_lanes(tracks: Tracks, truth: Truth | None, fewest: int) -> tuple[list[
     return lanes + others[: max(0, fewest - len(lanes))], len(eventful) - len(lanes)
 
 
-def verdicts(active: np.ndarray, truth: np.ndarray | None) -> Iterator[tuple[Style, int, int]]:
-    """Yield (style, first, end) of the bars of one class on one track.
-
-    Args:
-        active: (T,) bool, the decisions.
-        truth: (T,) bool; None if unknown.
-    """
-    kinds = [(PREDICTED, active)] if truth is None else [(CORRECT, active & truth), (MISSED, ~active & truth), (FALSE, active & ~truth)]
-    for style, segments in kinds:
-        for first, end in runs(segments):
-            yield style, first, end
-
-
 def clock(seconds: float) -> str:
     """Format seconds as 0:07, 12:30 or 1:00:00, with tenths if there are any."""
     tenths = round(seconds * 10)
@@ -212,21 +180,24 @@ def _draw_sound(axes: Any, preview: Preview, span: tuple[float, float]) -> None:
         axes.spines[side].set_visible(False)
 
 
-def _draw_lanes(axes: Any, panel: _Panel, segment_seconds: float) -> None:
+def _draw_lanes(axes: Any, panel: _Panel, judged: Sequence[Lane] | None, segment_seconds: float) -> None:
     """Draw one lane per class and track from the top: truth (if known), prediction, and score from 0 to 1."""
     tracks, truth, lanes = panel.tracks, panel.truth, panel.lanes
     edges = panel.begin + np.arange(len(tracks) + 1) * segment_seconds
     true_at, predicted_at, score_height = (0.68, 0.38, 0.30) if truth is not None else (0.0, 0.55, 0.46)
-    bar = 0.24 if truth is not None else 0.36
+    height = 0.24 if truth is not None else 0.36
     for row, (name, number) in enumerate(lanes):
         base = len(lanes) - 1 - row
-        known = truth[name][:, number] if truth and name in truth else None
         scores = tracks.scores[name][:, number]
         axes.stairs(base + 0.03 + scores * score_height, edges, baseline=base + 0.03, fill=True, color=SCORE, linewidth=0)
-        for first, end in runs(known) if known is not None else ():
-            _bar(axes, TRUE, edges[first], edges[end], base + true_at, bar)
-        for style, first, end in verdicts(tracks.active[name][:, number], known):
-            _bar(axes, style, edges[first], edges[end], base + predicted_at, bar)
+        if tracks.found is None:
+            known = truth[name][:, number] if truth and name in truth else None
+            true, answers = segment_bars(tracks.active[name][:, number], known, edges)
+        else:
+            true, answers = span_bars(tracks, judged, name, number, segment_seconds)
+        for bars, at in ((true, true_at), (answers, predicted_at)):
+            for bar in bars:
+                _draw_bar(axes, bar, base + at, height)
         axes.axhline(base, color="#cccccc", linewidth=0.6)
     for first, end in runs(~tracks.valid):
         axes.add_patch(Rectangle((edges[first], 0), edges[end] - edges[first], max(1, len(lanes)), **UNKNOWN.patch(), zorder=0))
@@ -239,15 +210,19 @@ def _draw_lanes(axes: Any, panel: _Panel, segment_seconds: float) -> None:
     axes.set_axisbelow(True)
 
 
-def _bar(axes: Any, style: Style, left: float, right: float, base: float, height: float) -> None:
-    axes.add_patch(Rectangle((left, base), right - left, height, **style.patch()))
-    span = axes.get_xlim()
-    if style.symbol and (right - left) > 0.012 * (span[1] - span[0]):
+def _draw_bar(axes: Any, bar: Bar, base: float, height: float) -> None:
+    """Draw a bar in its share of the height, if it is in the axes' span of time."""
+    style, (begin, end) = bar.style, axes.get_xlim()
+    if bar.end <= begin or end <= bar.start:
+        return
+    share = height / bar.levels
+    base += (bar.levels - 1 - bar.level) * share
+    axes.add_patch(Rectangle((bar.start, base), bar.end - bar.start, share if bar.levels == 1 else 0.85 * share, **style.patch()))
+    if style.symbol and bar.levels == 1 and (bar.end - bar.start) > 0.012 * (end - begin):
         ink = "white" if style is CORRECT else "black"
         box = {"facecolor": "white", "edgecolor": "none", "pad": 0.3} if style is FALSE else None
-        middle = (max(left, span[0]) + min(right, span[1])) / 2
-        if span[0] < middle < span[1]:
-            axes.text(middle, base + height / 2, style.symbol, ha="center", va="center", fontsize=7, color=ink, bbox=box, clip_on=True)
+        middle = (max(bar.start, begin) + min(bar.end, end)) / 2
+        axes.text(middle, base + height / 2, style.symbol, ha="center", va="center", fontsize=7, color=ink, bbox=box, clip_on=True)
 
 
 def _short(name: str) -> str:

@@ -54,10 +54,7 @@ def make_features(directory: Path, annotations: Path, settings: MadeFeatures) ->
     """
     if not NO_CLIPS.is_dir():
         raise PipelineError(f"there is no {NO_CLIPS} here; run this in the root of the repository")
-    if directory.is_symlink() or (directory.exists() and not (directory.is_dir() and not any(directory.iterdir()))):
-        raise PipelineError(
-            f"{directory} is not empty, and nothing in it is overwritten; name a new directory, or remove this one if you do not need it"
-        )
+    refuse_files_in(directory)
     dataset = DatasetSettings(kind="ave", clips=NO_CLIPS, annotations=annotations, segments=SEGMENTS, segment_seconds=1.0)
     index = build_index(dataset)
     kept = thin(index.rows, settings.every)
@@ -82,6 +79,18 @@ def make_features(directory: Path, annotations: Path, settings: MadeFeatures) ->
         f"to use them, set in params.yaml: dataset.annotations: {directory / 'annotations'}, and as `directory` in `imports`:"
         f" {directory / 'features'}"
     )
+
+
+def refuse_files_in(directory: Path) -> None:
+    """Refuse a directory that is not new or empty.
+
+    Raises:
+        PipelineError: ``directory`` holds anything, or is no directory of its own.
+    """
+    if directory.is_symlink() or (directory.exists() and not (directory.is_dir() and not any(directory.iterdir()))):
+        raise PipelineError(
+            f"{directory} is not empty, and nothing in it is overwritten; name a new directory, or remove this one if you do not need it"
+        )
 
 
 def thin(rows: list[Row], every: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Draw what happens in every clip of the demo world, before anything is rendered.
+"""Draw what happens in every clip of a demo world of the kind ``single``, before anything is rendered.
 
 Each clip lasts ten seconds and holds exactly one audio-visual event: one class audible and visible at the same whole seconds.
 Around it the class may continue as sound without picture or the reverse, and another class may sound or be shown, so that neither
@@ -32,18 +32,22 @@ _PLACE = 6  # purpose of the clip's random numbers, beside those of the scene an
 
 @dataclass(frozen=True)
 class Span:
-    """A class that is audible (``audio``), visible (``visual``) or both (``av``) during the whole seconds [onset, offset)."""
+    """A class that is audible (``audio``), visible (``visual``) or both (``av``) during the seconds [onset, offset).
+
+    Whole seconds in a world of the kind ``single``, tenths in a dense one.
+    """
 
     modality: str
     category: int
-    onset: int
-    offset: int
+    onset: float
+    offset: float
 
 
 @dataclass(frozen=True)
 class ClipPlan:
-    """One clip: its name, its split, its audio-visual event, and all audio and visual spans.
+    """One clip: its name, its split, its audio-visual events, and all audio and visual spans.
 
+    events: exactly one in a world of the kind ``single``.
     spans: the longest possible ones per modality and class: two spans of one class never touch.
     place: the amount of red, green and blue, and of the hum of each, in [0, 1].
     """
@@ -51,9 +55,15 @@ class ClipPlan:
     id: str
     split: str
     index: int  # within the split
-    event: Span
+    events: tuple[Span, ...]
     spans: tuple[Span, ...]
     place: tuple[float, float, float]
+    seconds: int = SECONDS
+
+    @property
+    def event(self) -> Span:
+        """The first event."""
+        return self.events[0]
 
     def of(self, modality: str) -> list[Span]:
         return [span for span in self.spans if span.modality == modality]
@@ -66,23 +76,38 @@ def clip_generator(settings: SynthSettings, split: str, index: int, *purpose: in
 
 def draw_world(settings: SynthSettings) -> list[ClipPlan]:
     """Draw the plans of all clips, split by split; a pure function of the settings."""
+    return [draw_clip(settings, split, index) for split, index in clip_numbers(settings)]
+
+
+def clip_numbers(settings: SynthSettings) -> list[tuple[str, int]]:
+    """List (split, number in it) of every clip."""
     counts = {"train": settings.train_clips, "val": settings.val_clips, "test": settings.test_clips}
-    return [draw_clip(settings, split, index) for split in SPLITS for index in range(counts[split])]
+    return [(split, index) for split in SPLITS for index in range(counts[split])]
 
 
 def draw_clip(settings: SynthSettings, split: str, index: int) -> ClipPlan:
     """Draw the plan of one clip; each block of eight clips has every class once as the main event."""
-    block, place = divmod(index, len(CATEGORIES))
-    order = np.random.default_rng([settings.seed, SPLITS.index(split), block, 99, 99]).permutation(len(CATEGORIES))
-    category = int(order[place])
+    category = main_category(settings, split, index)
     rng = clip_generator(settings, split, index)
     onset, offset = _draw_event(rng, settings)
     audio, visual = _draw_surroundings(rng, settings, category, onset, offset)
-    spans = [Span("audio", c, *run) for c in range(len(CATEGORIES)) for run in _runs(audio[c])]
-    spans += [Span("visual", c, *run) for c in range(len(CATEGORIES)) for run in _runs(visual[c])]
+    spans = [Span("audio", c, *run) for c in range(len(CATEGORIES)) for run in runs(audio[c])]
+    spans += [Span("visual", c, *run) for c in range(len(CATEGORIES)) for run in runs(visual[c])]
     event = Span("av", category, onset, offset)
+    return ClipPlan(clip_id(settings, split, index), split, index, (event,), tuple(spans), draw_place(settings, split, index))
+
+
+def draw_place(settings: SynthSettings, split: str, index: int) -> tuple[float, float, float]:
+    """Draw the amount of each colour of a clip's place."""
     red, green, blue = clip_generator(settings, split, index, _PLACE).random(3).tolist()
-    return ClipPlan(_clip_id(settings, split, index), split, index, event, tuple(spans), (red, green, blue))
+    return red, green, blue
+
+
+def main_category(settings: SynthSettings, split: str, index: int) -> int:
+    """Draw the class of a clip's first event: each block of eight clips has every class once."""
+    block, place = divmod(index, len(CATEGORIES))
+    order = np.random.default_rng([settings.seed, SPLITS.index(split), block, 99, 99]).permutation(len(CATEGORIES))
+    return int(order[place])
 
 
 def _draw_event(rng: np.random.Generator, settings: SynthSettings) -> tuple[int, int]:
@@ -132,19 +157,18 @@ def _draw_surroundings(
     return audio, visual
 
 
-def _runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Find [onset, offset) of each longest stretch of True in (SECONDS,)."""
+def runs(active: NDArray[np.bool_]) -> list[tuple[int, int]]:
+    """Find [first, end) of each longest stretch of True in (N,)."""
     steps = np.flatnonzero(np.diff(np.concatenate([[False], active, [False]])))
     return [(int(a), int(b)) for a, b in zip(steps[::2], steps[1::2], strict=True)]
 
 
-def _clip_id(settings: SynthSettings, split: str, index: int) -> str:
+def clip_id(settings: SynthSettings, split: str, index: int) -> str:
     """Name a clip in eleven characters, like a YouTube id.
 
     It does not begin with "-", which a shell would take for an option.
     It is a hash of all that shapes the clip, so a file of that name can only be this clip of this world.
     """
-    shaping = settings.model_dump_json(exclude={"train_clips", "val_clips", "test_clips"})
-    digest = hashlib.sha256(f"{WORLD_VERSION} {shaping} {split} {index}".encode()).digest()
+    digest = hashlib.sha256(f"{WORLD_VERSION} {settings.shaping} {split} {index}".encode()).digest()
     name = base64.urlsafe_b64encode(digest).decode()[:11]
     return "x" + name[1:] if name.startswith("-") else name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from pipeline.synth.pictures import PICTURES, Look
-from pipeline.synth.plan import CATEGORIES, SECONDS, ClipPlan, clip_generator
+from pipeline.synth.plan import CATEGORIES, ClipPlan, clip_generator
 from pipeline.synth.settings import SynthSettings
 from pipeline.synth.shapes import Field, box, capsule, disc, ring, rotate
 
@@ -34,17 +35,24 @@ class Spot:
 def render_scene(plan: ClipPlan, settings: SynthSettings, without_objects: bool = False) -> NDArray[np.uint8]:
     """Render the frames of a clip, (F, H, W, 3) uint8 RGB; ``without_objects`` leaves out every class."""
     size, rate = settings.picture_size, settings.video_rate
-    drift = _drift(clip_generator(settings, plan.split, plan.index, _CAMERA, 0), SECONDS * rate, size / 12)
+    drift = _drift(clip_generator(settings, plan.split, plan.index, _CAMERA, 0), plan.seconds * rate, size / 12)
     frames = _render_background(clip_generator(settings, plan.split, plan.index, _BACKGROUND), drift, size, plan.place, settings.clutter)
     if not without_objects:
         categories = sorted({span.category for span in plan.of("visual")})
         spots = _draw_spots(clip_generator(settings, plan.split, plan.index, _OBJECT), len(categories), size)
         for category, spot in zip(categories, spots, strict=True):
             rng = clip_generator(settings, plan.split, plan.index, _OBJECT, category)
-            seconds = [second for span in plan.of("visual") if span.category == category for second in range(span.onset, span.offset)]
-            shown = (np.array(seconds)[:, None] * rate + np.arange(rate)).ravel()
+            spans = [span for span in plan.of("visual") if span.category == category]
+            shown = np.concatenate([np.arange(_frame(span.onset, rate), _frame(span.offset, rate)) for span in spans])
+            if not len(shown):  # all its spans lie between the middles of two frames
+                continue
             _paint_object(frames, rng, category, spot, shown, drift[shown] * np.float32(0.3), rate)
     return _film(clip_generator(settings, plan.split, plan.index, _CAMERA), frames, settings.grain)
+
+
+def _frame(moment: float, rate: int) -> int:
+    """Number of the first frame whose middle is not before ``moment``, in seconds."""
+    return math.ceil(moment * rate - 0.5)
 
 
 def _drift(rng: np.random.Generator, count: int, reach: float) -> Field:
@@ -91,11 +99,19 @@ def _draw_clutter(rng: np.random.Generator, across: Field, down: Field, wide: in
 
 
 def _draw_spots(rng: np.random.Generator, count: int, size: int) -> list[Spot]:
-    """Draw the spot of one object anywhere, or of several side by side in random order."""
+    """Draw the spot of one object anywhere, of two side by side, or of more in two rows."""
     if count == 1:
         radius = rng.uniform(0.32, 0.42) * size
         return [Spot(rng.uniform(radius, size - radius), rng.uniform(radius, size - radius), radius)]
     radii = rng.uniform(0.23, 0.25, count) * size
+    if count > 2:
+        across, down = math.ceil(count / 2), 2
+        radii *= min(1, 2 / across)
+        cells = rng.permutation(across * down)[:count]
+        return [
+            Spot(float(cell % across + 0.5) * size / across, float(cell // across + 0.5) * size / down, radius)
+            for cell, radius in zip(cells, radii, strict=True)
+        ]
     columns = (np.arange(count) + 0.5) * size / count
     return [
         Spot(column, rng.uniform(radius, size - radius), radius) for column, radius in zip(rng.permutation(columns), radii, strict=True)

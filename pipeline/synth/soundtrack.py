@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.synth.plan import CATEGORIES, SECONDS, ClipPlan, clip_generator
+from pipeline.synth.plan import CATEGORIES, ClipPlan, clip_generator
 from pipeline.synth.settings import SynthSettings
 from pipeline.synth.sounds import SOUNDS, Wave
 
@@ -38,21 +39,21 @@ class Soundtrack:
 
 
 def render_soundtrack(plan: ClipPlan, settings: SynthSettings) -> Soundtrack:
-    """Render the ten seconds of a clip.
+    """Render the sound of a clip.
 
-    In every second of a voice its loudest 50 ms are at least 6 dB over the bed's.
+    In every whole second of a voice its loudest 50 ms are at least 6 dB over the bed's.
     """
-    rate = settings.audio_rate
-    bed = _render_bed(clip_generator(settings, plan.split, plan.index, _BED), SECONDS * rate, rate)
+    rate, length = settings.audio_rate, plan.seconds * settings.audio_rate
+    bed = _render_bed(clip_generator(settings, plan.split, plan.index, _BED), length, rate)
     voices = {}
     for category in sorted({span.category for span in plan.of("audio")}):
         rng = clip_generator(settings, plan.split, plan.index, _VOICE, category)
         level = rng.uniform(*settings.event_level_db)
-        wave = SOUNDS[CATEGORIES[category]](rng, SECONDS * rate, rate)
+        wave = SOUNDS[CATEGORIES[category]](rng, length, rate)
         spans = [(span.onset, span.offset) for span in plan.of("audio") if span.category == category]
-        wave = _colour(rng, wave, rate, 4.0) * _gate(spans, rate)
+        wave = _colour(rng, wave, rate, 4.0) * _gate(spans, length, rate)
         voices[category] = wave * _gain(wave, bed, spans, level, rate)
-    hums = _render_hums(clip_generator(settings, plan.split, plan.index, _HUM), SECONDS * rate, rate, plan.place)
+    hums = _render_hums(clip_generator(settings, plan.split, plan.index, _HUM), length, rate, plan.place)
     room = _PEAK - np.abs(hums).max()
     peak = np.abs(sum(voices.values(), start=bed)).max()
     loudness = np.float32(room / peak * 10 ** (clip_generator(settings, plan.split, plan.index, _BED, 0).uniform(-12, 0) / 20))
@@ -60,16 +61,16 @@ def render_soundtrack(plan: ClipPlan, settings: SynthSettings) -> Soundtrack:
 
 
 def loudest(wave: Wave, rate: int) -> NDArray[np.float64]:
-    """Root mean square of the loudest 50 ms of each second, (SECONDS,)."""
-    block = rate // 20
-    blocks = wave.astype(np.float64).reshape(SECONDS, rate)[:, : 20 * block].reshape(SECONDS, 20, block)
+    """Root mean square of the loudest 50 ms of each of S seconds, (S,)."""
+    block, seconds = rate // 20, len(wave) // rate
+    blocks = wave.astype(np.float64).reshape(seconds, rate)[:, : 20 * block].reshape(seconds, 20, block)
     return np.sqrt((blocks**2).mean(axis=2)).max(axis=1)
 
 
 def _render_bed(rng: np.random.Generator, length: int, rate: int) -> Wave:
     """Render noise between white and brown, of slowly changing loudness."""
     noise = _colour(rng, rng.standard_normal(length).astype(np.float32), rate, 6.0)
-    knots = np.arange(0, SECONDS + 1.5, 1.5)
+    knots = np.arange(0, length // rate + 1.5, 1.5)
     return noise * np.interp(np.arange(length) / rate, knots, rng.uniform(0.5, 1, len(knots))).astype(np.float32) / noise.std()
 
 
@@ -93,20 +94,24 @@ def _colour(rng: np.random.Generator, wave: Wave, rate: int, decibels: float) ->
     return np.fft.irfft(spectrum * 10 ** (gains / 20), len(wave)).astype(np.float32)
 
 
-def _gate(spans: list[tuple[int, int]], rate: int) -> Wave:
+def _gate(spans: list[tuple[float, float]], length: int, rate: int) -> Wave:
     """Make a gate (L,): one within the spans, zero outside, with fades inside the span's ends."""
     fade = int(FADE_SECONDS * rate)
     ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(fade) / fade)
-    gate = np.zeros(SECONDS * rate, dtype=np.float32)
+    gate = np.zeros(length, dtype=np.float32)
     for onset, offset in spans:
-        gate[onset * rate : offset * rate] = 1
-        gate[onset * rate : onset * rate + fade] = ramp
-        gate[offset * rate - fade : offset * rate] = ramp[::-1]
+        first, end = round(onset * rate), round(offset * rate)
+        gate[first:end] = 1
+        gate[first : first + fade] = ramp
+        gate[end - fade : end] = ramp[::-1]
     return gate
 
 
-def _gain(wave: Wave, bed: Wave, spans: list[tuple[int, int]], level: float, rate: int) -> np.float32:
-    """Factor that lifts the weakest labelled second of ``wave`` to ``level`` dB over the bed of that second."""
-    seconds = np.concatenate([np.arange(*span) for span in spans])
-    weakest = (loudest(wave, rate) / loudest(bed, rate))[seconds].min()
-    return np.float32(10 ** (level / 20) / weakest)
+def _gain(wave: Wave, bed: Wave, spans: list[tuple[float, float]], level: float, rate: int) -> np.float32:
+    """Factor that lifts the weakest labelled second of ``wave`` to ``level`` dB over the bed of that second.
+
+    If no span has a whole second, the strongest of the seconds that they touch counts.
+    """
+    over = loudest(wave, rate) / loudest(bed, rate)
+    whole = np.concatenate([np.arange(math.ceil(onset), math.floor(offset)) for onset, offset in spans]).astype(int)
+    return np.float32(10 ** (level / 20) / (over[whole].min() if len(whole) else over.max()))

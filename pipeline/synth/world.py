@@ -1,4 +1,4 @@
-"""Write the demo world: clips and annotations in the layouts of AVE and LLP."""
+"""Write a demo world: clips, and annotations in the layouts of AVE and LLP or of UnAV-100."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from pathlib import Path
 from pipeline.children import end_with
 from pipeline.errors import PipelineError
 from pipeline.media.movie import write_clip
-from pipeline.synth.annotations import write_annotations
+from pipeline.synth.annotations import write_annotations, write_dense_annotations
+from pipeline.synth.dense import draw_dense_world
 from pipeline.synth.plan import ClipPlan, draw_world
 from pipeline.synth.scenes import render_scene
 from pipeline.synth.settings import SynthSettings
@@ -34,7 +35,8 @@ def write_world(root: Path, settings: SynthSettings, workers: int = 2, track: Ca
     """
     if workers < 1:
         raise PipelineError(f"workers is {workers}; give at least 1")
-    plans = draw_world(settings)
+    dense = settings.kind == "dense"
+    plans = draw_dense_world(settings) if dense else draw_world(settings)
     clips = Path(root) / "clips"
     clips.mkdir(parents=True, exist_ok=True)
     _clear_unfinished(clips, plans)
@@ -47,7 +49,7 @@ def write_world(root: Path, settings: SynthSettings, workers: int = 2, track: Ca
         spawn = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(workers, mp_context=spawn, initializer=end_with, initargs=(os.getpid(),)) as pool:
             _drain(pool.map(write, missing, chunksize=4), len(missing), track)
-    write_annotations(Path(root), plans)
+    (write_dense_annotations if dense else write_annotations)(Path(root), plans)
 
 
 def _drain(finished: Iterable, count: int, track: Callable[[Iterable, int], Iterable] | None) -> None:

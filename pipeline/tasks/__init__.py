@@ -6,12 +6,13 @@ A task is registered under its name in params.yaml.
 from __future__ import annotations
 
 from pipeline.registry import Registry
-from pipeline.tasks import avel, avvp, cml
+from pipeline.tasks import avel, avvp, cml, dave
 from pipeline.tasks.base import Task
 
 TASKS: Registry[Task] = Registry("task")
 TASKS.register("avel")(avel)
 TASKS.register("avvp")(avvp)
 TASKS.register("cml")(cml)
+TASKS.register("dave")(dave)
 
-__all__ = ["TASKS", "Task", "avel", "avvp", "cml"]
+__all__ = ["TASKS", "Task", "avel", "avvp", "cml", "dave"]

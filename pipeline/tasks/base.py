@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from pipeline.datasets.base import SegmentRule
     from pipeline.metrics.bootstrap import Difference
     from pipeline.tasks.grid import ScoreGrid
-    from pipeline.tasks.labels import ClipLabels, IndexedEvents, VideoTargets
+    from pipeline.tasks.labels import ClipLabels, ClipSeconds, IndexedEvents, VideoTargets
     from pipeline.tasks.lanes import Lane
     from pipeline.tasks.tracks import TrackName, Tracks
 
@@ -32,6 +32,7 @@ class Task(Protocol):
     SECONDARY: further metrics with a column of their own: metric key -> column head.
     GRID: scores shown in a separate table, by level and rule; None without them.
     has_tracks: whether an answer locates events within a clip. If False, the members from :meth:`tracks` on raise TypeError.
+    overlapping_windows: whether a long file is read in windows half a window apart, for :meth:`joined`; if False, they lie end to end.
     COMPARED: columns of :meth:`table` that :meth:`clip_scores` and :meth:`compare` read, beside ``row`` and ``seed``.
     SHOWN: likewise for :meth:`lanes` and :meth:`true_classes`.
     CONFIDENT: likewise for :meth:`confidences`.
@@ -48,12 +49,17 @@ class Task(Protocol):
     SHOWN: tuple[str, ...]
     CONFIDENT: tuple[str, ...]
     has_tracks: bool
+    overlapping_windows: bool
 
     def row_targets(
         self, events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
-        rule: SegmentRule = "half",
+        rule: SegmentRule = "half", seconds: ClipSeconds = None,
     ) -> Tensors:  # fmt: skip
         """Targets of N annotation rows, from their indexed events (modality, label, onset, offset).
+
+        Args:
+            clip_labels: the classes of each clip. rule: when an event covers a segment.
+            seconds: the length of each clip, for a task whose answers are in seconds; None: all fill their ``segments``.
 
         Raises:
             InputProblems: labels that are not in ``classes``.
@@ -91,13 +97,18 @@ class Task(Protocol):
     def attention(self, scores: Any) -> Tensor | None:
         """Weights of spatial positions, (N, T, S); None for a method without spatial attention."""
 
-    def tracks(self, scores: Any, mask: Tensor, classes: Sequence[str]) -> Tracks:
+    def tracks(self, scores: Any, mask: Tensor, classes: Sequence[str], segment_seconds: float = 1.0) -> Tracks:
         """The answer for one clip (N = 1)."""
 
-    def table_tracks(self, lines: pd.DataFrame, classes: Sequence[str]) -> tuple[Tracks, dict[TrackName, NDArray]]:
+    def joined(self, windows: Sequence[tuple[float, Any]], window_seconds: float, segment_seconds: float, seconds: float) -> Any:
+        """Scores of a file from start and scores of each decoded window, in order; N = 1 in all."""
+
+    def table_tracks(
+        self, lines: pd.DataFrame, classes: Sequence[str], segment_seconds: float = 1.0
+    ) -> tuple[Tracks, dict[TrackName, NDArray]]:
         """The answer for one clip from its lines, and the truth by track, (T, C) bool."""
 
-    def lanes(self, lines: pd.DataFrame, num_classes: int) -> list[Lane]:
+    def lanes(self, lines: pd.DataFrame, num_classes: int, segment_seconds: float = 1.0) -> list[Lane]:
         """Truth and answer of one clip as spans."""
 
     def true_classes(self, lines: pd.DataFrame, num_classes: int) -> list[int]:

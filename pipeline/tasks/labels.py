@@ -13,6 +13,7 @@ from pipeline.errors import InputProblems
 
 IndexedEvents = Sequence[Sequence[Mapping[str, Any]]]  # by annotation row: modality, label, onset, offset
 ClipLabels = Sequence[Sequence[str]] | None  # by annotation row: the classes of its clip; None: those of its events
+ClipSeconds = Sequence[float] | None  # by annotation row: the length of its clip; None: that of the grid of segments
 Labels = Literal["segments", "video", "proportions"]  # training labels: full targets, or one of two kinds of VideoTargets
 
 

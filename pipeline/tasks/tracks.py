@@ -6,12 +6,30 @@ Shape letters: T segments, C classes (background not counted).
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 TrackName = Literal["audio", "visual", "audio_visual"]
+
+
+@dataclass(frozen=True)
+class FoundEvent:
+    """A class over a span of time: [start, end) in seconds, its score, and its modality.
+
+    The score is the mean over its segments, or that of a detection.
+    """
+
+    start: float
+    end: float
+    label: str
+    score: float
+    modality: TrackName
+
+    def __str__(self) -> str:
+        """Format as "2.0-6.0 s  Dog  0.93 (audio-visual)"."""
+        return f"{self.start:.1f}-{self.end:.1f} s  {self.label}  {self.score:.2f} ({in_words(self.modality)})"
 
 
 @dataclass(frozen=True)
@@ -24,23 +42,26 @@ class Tracks:
     scores: by track (T, C) float32, probability of the class; 0 where not ``valid``.
     active: by track (T, C) bool, the task's decision; False where not ``valid``.
     valid: (T,) bool; False for unknown segments, which could not be decoded.
+    found: the events, from a task that finds spans: real-valued, and possibly overlapping in one class; None: the runs of ``active``.
     """
 
     classes: tuple[str, ...]
     scores: dict[TrackName, np.ndarray]
     active: dict[TrackName, np.ndarray]
     valid: np.ndarray
+    found: tuple[FoundEvent, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.valid)
 
     def part(self, segments: slice) -> Tracks:
-        """The tracks of some consecutive segments."""
+        """The tracks of some consecutive segments; ``found`` stays whole."""
         return Tracks(
             self.classes,
             {name: part[segments] for name, part in self.scores.items()},
             {name: part[segments] for name, part in self.active.items()},
             self.valid[segments],
+            self.found,
         )
 
     def unknown(self, segments: int) -> Tracks:
@@ -64,21 +85,6 @@ def join(parts: Sequence[Tracks]) -> Tracks:
     )
 
 
-@dataclass(frozen=True)
-class FoundEvent:
-    """A class over consecutive segments: [start, end) in seconds, its mean score, and its modality."""
-
-    start: float
-    end: float
-    label: str
-    score: float
-    modality: TrackName
-
-    def __str__(self) -> str:
-        """Format as "2.0-6.0 s  Dog  0.93 (audio-visual)"."""
-        return f"{self.start:.1f}-{self.end:.1f} s  {self.label}  {self.score:.2f} ({in_words(self.modality)})"
-
-
 def in_words(track: TrackName) -> str:
     """The track's name in prose: "audio-visual"."""
     return track.replace("_", "-")
@@ -99,6 +105,8 @@ def events(tracks: Tracks, segment_seconds: float, seconds: float | None = None)
         seconds: length of the file; no event ends later.
     """
     limit = len(tracks) * segment_seconds if seconds is None else seconds
+    if tracks.found is not None:
+        return [replace(event, end=min(event.end, limit)) for event in tracks.found if event.start < limit]
     found = [
         FoundEvent(
             start=first * segment_seconds,

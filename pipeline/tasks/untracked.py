@@ -13,15 +13,15 @@ def attention(scores: Any) -> None:
     """Return None: there are no position weights to show."""
 
 
-def tracks(scores: Any, mask: Tensor, classes: Sequence[str]) -> NoReturn:
+def tracks(scores: Any, mask: Tensor, classes: Sequence[str], segment_seconds: float = 1.0) -> NoReturn:
     _refuse()
 
 
-def table_tracks(lines: pd.DataFrame, classes: Sequence[str]) -> NoReturn:
+def table_tracks(lines: pd.DataFrame, classes: Sequence[str], segment_seconds: float = 1.0) -> NoReturn:
     _refuse()
 
 
-def lanes(lines: pd.DataFrame, num_classes: int) -> NoReturn:
+def lanes(lines: pd.DataFrame, num_classes: int, segment_seconds: float = 1.0) -> NoReturn:
     _refuse()
 
 

@@ -17,6 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.tasks import Task
 from pipeline.tasks.labels import Labels, VideoTargets
+from pipeline.time_grid import ONE_SECOND, TimeGrid
 from pipeline.training.streams import Features, Stored
 
 CPU = torch.device("cpu")
@@ -32,6 +33,8 @@ class SplitData:
     missing: ids of labelled clips without features, left out (their status gives the reason).
     num_classes: C, without background; segment_seconds: length of a segment.
     device: where targets and batches are.
+    grid: the moments that the T segments stand for.
+    seconds: (N,), float32, on the CPU; length of each clip; None where nobody asks for it.
     """
 
     features: Features
@@ -43,9 +46,12 @@ class SplitData:
     num_classes: int
     segment_seconds: float
     device: torch.device = CPU
+    grid: TimeGrid = ONE_SECOND
+    seconds: Tensor | None = None
 
     def __post_init__(self) -> None:
         self.mask_there = self.mask.to(self.device)
+        self.seconds_there = None if self.seconds is None else self.seconds.to(self.device)
 
     @property
     def stored(self) -> Stored:
@@ -66,7 +72,8 @@ class SplitData:
             streams, there = {stream: values.to(dtype) for stream, values in chunk.streams.items()}, chunk.there
             visual, audio = streams.pop("visual"), streams.pop("audio")
             full = bool(self.mask[chunk.rows].all())  # asked on the host: a GPU would have to end its work first
-            yield Batch(visual, audio, self.mask_there[there], streams, full), self.targets[there]
+            seconds = None if self.seconds_there is None else self.seconds_there[there]
+            yield Batch(visual, audio, self.mask_there[there], streams, full, self.grid, seconds), self.targets[there]
 
 
 def load_split(
@@ -97,14 +104,23 @@ def load_split(
     seconds = store.spec["segment_seconds"]
     truth = (list(present["events"]), classes, store.segments, seconds)
     told = list(present["labels"])
+    lengths = clip_seconds(present, mask, seconds)
     if labels == "segments":
-        targets = task.row_targets(*truth, clip_labels=told, rule=rule_of(index))
+        targets = task.row_targets(*truth, clip_labels=told, rule=rule_of(index), seconds=lengths.tolist())
     else:
         targets = task.video_targets(*truth, clip_labels=told, proportions=labels == "proportions", rule=rule_of(index))
     rows = [int(row) for row in present["row"]]
     if isinstance(targets, VideoTargets):
         targets = replace(targets, rows=torch.tensor(rows, dtype=torch.int64))
-    return SplitData(stored, mask, targets, rows, clips, missing, len(classes), seconds)
+    grid = TimeGrid.of(store.spec)
+    return SplitData(stored, mask, targets, rows, clips, missing, len(classes), seconds, grid=grid, seconds=lengths)
+
+
+def clip_seconds(rows: pd.DataFrame, mask: Tensor, segment_seconds: float) -> Tensor:
+    """Length of each row's clip, (N,) float32, as the index states it; else the valid segments of ``mask`` (N, T)."""
+    of_mask = pd.Series((mask.sum(dim=1) * segment_seconds).tolist(), rows.index, dtype=float)
+    stated = rows["seconds"].astype(float) if "seconds" in rows else of_mask
+    return torch.tensor(stated.fillna(of_mask).to_numpy(), dtype=torch.float32)
 
 
 def label_stream_problems(data: SplitData, streams: Mapping[str, Tensor]) -> list[str]:

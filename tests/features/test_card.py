@@ -19,7 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.features import clip_encoder
 from pipeline.features.card import QUEUED, Card
 from pipeline.features.clip_encoder import ClipEncoder
-from pipeline.features.engine import ThisProcess
+from pipeline.features.engines.local import ThisProcess
 from pipeline.features.extraction import Extraction
 from pipeline.features.passes import PassEncoder, arithmetic
 from pipeline.features.store import FeatureStore

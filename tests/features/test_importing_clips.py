@@ -14,7 +14,8 @@ from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.importing import Import, ImportSet
 from pipeline.features.importing.fitting import average, clap_map, segments_of
 from pipeline.features.store import FeatureStore
-from tests.wording import one_says
+from pipeline.time_grid import TimeGrid
+from tests.wording import each_says, one_says
 
 T = 10
 CLIPS = ["aaaaaaaaaaa", "-bbbbbbbbbb", "ccccccccccc"]
@@ -144,6 +145,63 @@ def test_unav_features_of_any_rate_are_averaged_to_the_seconds_of_each_video(tmp
         np.testing.assert_allclose(stored[:own], expected, rtol=1e-6)
         assert not stored[own:].any()
         assert store.valid([clip])[0].tolist() == [True] * own + [False] * (20 - own)
+
+
+UNAV_STREAMS = {"visual": ("rgb", 5), "motion": ("flow", 4), "audio": ("vggish", 3)}
+
+
+def unav_rows(root, lengths, **changes):
+    """Write UnAV's three files for clips with these rows by stream, as float64; return the settings and the numbers."""
+    rng, held = np.random.default_rng(5), {}
+    for clip, of_clip in lengths.items():
+        for (stream, (name, width)), length in zip(UNAV_STREAMS.items(), of_clip, strict=True):
+            if length is not None:
+                held[clip, stream] = rng.normal(size=(length, width))
+                save(root, f"{{id}}_{name}.npy", clip, held[clip, stream])
+    streams = {s: {"file": f"{{id}}_{name}.npy", "shape": [width], "time": "rows"} for s, (name, width) in UNAV_STREAMS.items()}
+    motion = {"others": {"motion": streams.pop("motion")}}
+    grid = {"segments": 7, "segment_seconds": 0.32, "first_seconds": 0.48, "max_missing_fraction": 0.4}
+    return ImportSet.model_validate({"directory": root, **streams, **motion, **grid, **changes}), held
+
+
+def test_rows_are_taken_as_they_are_up_to_the_shortest_stream(tmp_path):
+    """One row long, streams a row apart, longer than T; the stated duration has no say; a clip without a stream is left out."""
+    lengths = dict(zip([*CLIPS, "ddddddddddd"], [(1, 1, 1), (5, 6, 4), (9, 9, 8), (5, None, 5)], strict=True))
+    chosen, held = unav_rows(tmp_path / "av", lengths)
+    summary, store = run(chosen, index(list(lengths), [60.0] * 4), tmp_path / "store", dataset("unav100", 60))
+    for clip, own in zip(CLIPS, (1, 4, 7), strict=True):
+        for stream in UNAV_STREAMS:
+            values = store.read(stream, [clip])[0]
+            np.testing.assert_array_equal(values[:own], held[clip, stream][:own].astype(np.float32))
+            assert not values[own:].any()
+        assert store.valid([clip])[0].tolist() == [True] * own + [False] * (7 - own)
+    assert "ddddddddddd" not in store
+    assert TimeGrid.of(store.spec) == TimeGrid(0.32, 0.48)
+    expected = [("left out", "1 (ddddddddddd)"), ("shortest", "2 (-bbbbbbbbbb, ccccccccccc)"), ("cut off at 7 rows", "1 (ccccccccccc)")]
+    assert each_says(summary.splitlines()[1:], expected)
+
+
+def test_a_set_of_averages_may_lie_on_another_grid_than_the_data_set(tmp_path):
+    chosen, _ = unav_rows(tmp_path / "av", {CLIPS[0]: (37, 37, 37)})
+    averaged = chosen.model_dump() | {"segments": 20, "segment_seconds": 1.0, "first_seconds": None}
+    for source in (averaged["visual"], averaged["audio"], *averaged["others"].values()):
+        source["time"] = "average"
+    data = DatasetSettings(kind="unav100", clips="data/none", annotations="x", segments=224, segment_seconds=0.32)
+    _, store = run(ImportSet.model_validate(averaged), index(CLIPS[:1], [12.2]), tmp_path / "store", data)
+    assert int(store.valid(CLIPS[:1]).sum()) == 13
+    assert TimeGrid.of(store.spec) == TimeGrid(1.0, 0.5)
+    assert not {"step_seconds", "first_seconds"} & set(store.spec)
+
+
+def test_only_rows_have_a_first_moment_of_their_own(tmp_path):
+    with pytest.raises(ValueError, match=r"first_seconds.*time: rows"):
+        ImportSet.model_validate({"directory": tmp_path, **LLP, "first_seconds": 0.48})
+
+
+def test_a_file_without_a_row_is_named(tmp_path):
+    chosen, _ = unav_rows(tmp_path / "av", {CLIPS[0]: (0, 3, 3)})
+    with pytest.raises(InputProblems, match=r"_rgb\.npy: shape \(0, 5\) instead of \(n, 5\) with n > 0"):
+        Import(chosen, dataset(), index(CLIPS[:1])).check()
 
 
 def test_padding_is_not_counted_as_silence(tmp_path):

@@ -8,9 +8,10 @@ import pytest
 
 from pipeline.report.page.assemble import embedded
 from pipeline.report.page.content import reliability
-from pipeline.report.page.gallery import choose_rows, main_classes
+from pipeline.report.page.gallery import choose_rows, main_classes, on_grid
 from pipeline.sealed import write_sealed
 from pipeline.tasks import avel, avvp
+from pipeline.tasks.lanes import Lane
 from tests.wording import says
 
 BACKGROUND = 3
@@ -78,7 +79,10 @@ def test_the_page_holds_what_evaluate_wrote(world, helpers):
     page, data = page_data(world)
     base, never = data["runs"]
     assert never == {"name": "never", "label": "never", "method": "avel", "task": "avel", "features": "f", "ran": False}
-    assert base["classAccuracy"] == [75.0, 50.0, None, 83.3]  # means of (50, 100), (100, 0), absent, (2/3, 1) by seed
+    assert base["classScores"] == {
+        "name": "accuracy",
+        "values": [75.0, 50.0, None, 83.3],
+    }  # means of (50, 100), (100, 0), absent, (2/3, 1) by seed
     assert base["confusion"] == [[3, 1, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 5]]
     assert base["curves"]["validation"] == [[0, 0.5, 0.0, 1.0], [1, 10.5, 10.0, 11.0], [2, 20.5, 20.0, 21.0]]
     assert base["reliability"]["label"]["bins"] == [[0.9, 0.75, 12]]
@@ -115,7 +119,18 @@ def test_a_run_of_a_task_without_labels_and_scores_is_shown_without_them(world, 
     pd.read_parquet(path).drop(columns=["scores"]).to_parquet(path)
     world.report({"base": run([0])})
     base = page_data(world)[1]["runs"][0]
-    assert base["classAccuracy"] is None
+    assert base["classScores"] is None
     assert base["confusion"] is None
     assert base["reliability"] is None
     assert base["mean"] == 50.0
+
+
+def test_lanes_of_two_grids_share_one_axis():
+    """Two runs of one clip, in 3 segments of a second and in 8 of 0.375 s: spans and scores stay at their seconds."""
+    seconds = Lane("av", [[0, 2, 1, "true"]], [[1, 3, 1, "right"]], [0.1, 0.5, 0.9])
+    shared = on_grid(seconds, 1 / 0.375, 8)
+    assert shared.scores == [0.1] * 3 + [0.5] * 2 + [0.9] * 3
+    assert [[start * 0.375, end * 0.375, *rest] for start, end, *rest in shared.spans] == [[1.0, 3.0, 1, "right"]]
+    short = Lane("av", [], [[0.5, 1.5, 0, "false"]], [0.2, 0.4])
+    assert on_grid(short, 1.0, 4) == Lane("av", [], [[0.5, 1.5, 0, "false"]], [0.2, 0.4, 0.0, 0.0])
+    assert on_grid(short, 1.0, 2) is short

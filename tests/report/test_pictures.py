@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline.encoders.images import ImageTransform, visible_share
-from pipeline.report import attention, timeline
+from pipeline.report import attention, bars, timeline
 from pipeline.report.attention import AttendedScene
 from pipeline.report.preview import PICTURE_HEIGHT, join, preview, silence
 from pipeline.tasks.tracks import Tracks
@@ -31,15 +31,15 @@ def some_preview(segments, size=(48, 64), first=0, every=1):
 def test_every_segment_is_correct_missed_false_or_nothing():
     decided = np.array([0, 1, 1, 1, 0, 0, 1], bool)
     truth = np.array([0, 0, 1, 1, 1, 0, 0], bool)
-    found = [(style, first, end) for style, first, end in timeline.verdicts(decided, truth)]
+    found = [(style, first, end) for style, first, end in bars.verdicts(decided, truth)]
     assert sorted(((style.name, first, end) for style, first, end in found), key=lambda bar: bar[1]) == [
         ("predicted, false", 1, 2), ("predicted, correct", 2, 4), ("missed", 4, 5), ("predicted, false", 6, 7),
     ]  # fmt: skip
-    assert [bar[1:] for bar in timeline.verdicts(decided, None)] == [(1, 4), (6, 7)]
+    assert [bar[1:] for bar in bars.verdicts(decided, None)] == [(1, 4), (6, 7)]
 
 
 def test_right_and_wrong_are_told_apart_without_colour():
-    styles = (timeline.CORRECT, timeline.MISSED, timeline.FALSE)
+    styles = (bars.CORRECT, bars.MISSED, bars.FALSE)
     assert len({style.symbol for style in styles}) == 3
     assert len({(style.hatch, style.line) for style in styles}) == 3
     greys = [np.mean([int(style.face[i : i + 2], 16) for i in (1, 3, 5)]) for style in styles]
@@ -72,7 +72,7 @@ def test_a_timeline_shows_its_bars_and_is_the_same_every_time(tmp_path):
         timeline.draw(tmp_path / f"{name}.png", tracks, shown, 1.0, truth=truth, title="A clip")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).reshape(-1, 3).tolist()
-    for style in (timeline.TRUE, timeline.CORRECT, timeline.FALSE):
+    for style in (bars.TRUE, bars.CORRECT, bars.FALSE):
         colour = [int(style.face[i : i + 2], 16) for i in (1, 3, 5)]
         assert pixels.count(colour) > 300, style.name
 

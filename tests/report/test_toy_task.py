@@ -44,8 +44,9 @@ class ExactEvents:
     COMPARED: tuple[str, ...] = ("start", "end", "label", "true", "found")
     SHOWN: tuple[str, ...] = (*COMPARED, "segments")
     CONFIDENT: tuple[str, ...] = ()
-    has_tracks = True
+    has_tracks, overlapping_windows = True, False
     row_targets, video_targets = staticmethod(avel.row_targets), staticmethod(avel.video_targets)
+    joined = staticmethod(avel.joined)
     decide, attention, tracks = staticmethod(avel.decide), staticmethod(avel.attention), staticmethod(avel.tracks)
 
     def score(self, decided, truth, mask, num_classes, segment_seconds):
@@ -82,7 +83,7 @@ class ExactEvents:
     def confidences(self, lines):
         return {}
 
-    def table_tracks(self, lines, classes):
+    def table_tracks(self, lines, classes, segment_seconds=1.0):
         shape = int(lines["segments"].iloc[0]), len(classes)
         drawn = {name: np.zeros(shape, bool) for name in ("true", "found")}
         for line in lines.itertuples():
@@ -91,7 +92,7 @@ class ExactEvents:
         known = Tracks(tuple(classes), {"audio_visual": drawn["found"] * 1.0}, {"audio_visual": drawn["found"]}, np.ones(shape[0], bool))
         return known, {"audio_visual": drawn["true"]}
 
-    def lanes(self, lines, num_classes):
+    def lanes(self, lines, num_classes, segment_seconds=1.0):
         truth, spans = (
             [[line.start, line.end, line.label, kind] for line in lines.itertuples() if getattr(line, name)]
             for name, kind in (("true", "true"), ("found", "right"))

@@ -125,7 +125,7 @@ def test_registered_by_name():
     task = TASKS.get("avel")
     assert task is avel
     with pytest.raises(UnknownName, match="'avel'"):
-        TASKS.get("avle")
+        TASKS.get("avell")
 
 
 @pytest.mark.skipif(not AVE.is_dir(), reason="the published AVE annotations (../shared/annotations/ave) are not here")

@@ -14,6 +14,7 @@ from pipeline.tasks import TASKS, Task
 from pipeline.tasks.avel import Scores
 from pipeline.tasks.avvp import ParsingScores
 from pipeline.tasks.cml import MatchingScores
+from pipeline.tasks.dave import DetectionScores
 from pipeline.tasks.labels import VideoTargets
 from pipeline.tasks.tracks import Tracks
 
@@ -31,6 +32,9 @@ SCORES = {  # a new task adds an example of its scores here
     "avel": lambda: Scores(probabilities(N, T, C + 1).softmax(-1), attention=probabilities(N, T, 4).softmax(-1)),
     "avvp": lambda: ParsingScores(*probabilities(2, N, T, C), *probabilities(2, N, C), torch.full((N, 2, 2, C), 0.5)),
     "cml": lambda: MatchingScores(*probabilities(2, N, T, T, T)),
+    "dave": lambda: DetectionScores(
+        probabilities(N, 4, 2).cumsum(-1) * 2, torch.arange(N * 4).reshape(N, 4) % (C + 1) - 1, probabilities(N, 4), torch.full((N,), 0.5)
+    ),
 }
 
 

@@ -31,6 +31,13 @@ def average(values: NDArray[np.floating], own: int, segments: int) -> NDArray[np
     return result
 
 
+def first_rows(values: NDArray[np.floating], segments: int) -> NDArray[np.floating]:
+    """Take the first T rows of (n, D) as they are, with zeros where there are fewer."""
+    result = np.zeros((segments, values.shape[1]), dtype=values.dtype)
+    result[: len(values)] = values[:segments]
+    return result
+
+
 def clap_map(values: NDArray[np.floating], segments: int) -> NDArray[np.floating]:
     """Reduce VALOR's CLAP map of 10 s, (64, D), to (T, D).
 

@@ -11,12 +11,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from pipeline.cache import fingerprint
@@ -32,6 +34,7 @@ from pipeline.features.lanes import load_ahead
 from pipeline.features.store import SHARD_BYTES, begin_shard, entries_per_shard, entry_shapes, shard_name, write_documents, write_entries
 from pipeline.publish import replacing
 from pipeline.tensors import discard
+from pipeline.time_grid import TimeGrid
 
 IMPORT_VERSION = 1  # raised by hand whenever a code change moves the numbers
 BLOCK_BYTES = 8 * 2**20
@@ -56,7 +59,8 @@ class Import:
     """
 
     def __init__(self, settings: ImportSet, dataset: DatasetSettings, index: pd.DataFrame, shard_bytes: int = SHARD_BYTES) -> None:
-        self.settings, self.segments, self.segment_seconds = settings, dataset.segments, dataset.segment_seconds
+        self.settings = settings
+        self.segments, self.segment_seconds = settings.segments or dataset.segments, settings.segment_seconds or dataset.segment_seconds
         self.missing: list[str] = []
         self.entries = self._clips(index) if settings.per_clip else self._rows(index)
         self.spec = self._spec()
@@ -89,16 +93,21 @@ class Import:
     def _spec(self) -> dict[str, Any]:
         whole = [source for source in self.settings.sources.values() if not source.per_clip]
         files = [self.settings.directory / name for source in whole for name in (source.file, source.negatives) if name]
-        made = sorted({command for command in map(made_by, files) if command})
+        made = sorted({command for command in map(made_by, [self.settings.directory, *files]) if command})
         return {
             "segments": self.segments,
             "segment_seconds": self.segment_seconds,
+            **self._grid().facts(self.segment_seconds),
             "dtype": self.settings.dtype,
             "shapes": {name: list(source.shape) for name, source in self.settings.sources.items()},
             "encoders": {},  # unknown: published files do not record their encoder
             "published": {name: source.model_dump(mode="json") for name, source in self.settings.sources.items()},
             **({MADE_BY: ", ".join(made)} if made else {}),
         }
+
+    def _grid(self) -> TimeGrid:
+        plain, first = TimeGrid.of_segments(self.segment_seconds), self.settings.first_seconds
+        return plain if first is None else replace(plain, first_seconds=first)
 
     def check(self) -> None:
         """Check everything that does not need the numbers.
@@ -179,6 +188,8 @@ class Import:
     def _block(self, name: str, start: int, stop: int) -> tuple[np.ndarray, Checked]:
         """Read entries in the stored dtype, and check them. Runs in a loading thread."""
         published = self.readers[name].read(start, stop)
+        if self.settings.by_rows:
+            published[np.arange(self.segments) >= self.own[start:stop, None]] = 0
         with np.errstate(over="ignore"):  # an overflow is found and reported below
             values = np.ascontiguousarray(published, dtype=self.settings.dtype)
         flat = values.reshape(stop - start, self.segments, -1)
@@ -197,15 +208,31 @@ class Import:
             facts |= dict.fromkeys(("valid", "visual_valid", "audio_valid"), valid)
             yield facts | {f"{name}_key": found.keys[position] for name, found in checked.items()}
 
+    @cached_property
+    def own(self) -> NDArray[np.int64]:
+        """(N,): how many of the T segments lie inside each clip; with ``time: rows``, by the shortest stream."""
+        if self.settings.by_rows:
+            return np.minimum(list(self.lengths.values()), self.segments).min(axis=0)
+        return np.array([segments_of(seconds, self.segments, self.segment_seconds) for seconds in self.entries["seconds"]], np.int64)
+
+    @cached_property
+    def lengths(self) -> dict[str, list[int]]:
+        """Rows of each entry by stream, for files of one clip each."""
+        return {name: reader.lengths() for name, reader in self.readers.items() if isinstance(reader, ClipFiles)}
+
     def _valid(self) -> list[list[bool]]:
         """(N, T): which segments lie inside each clip."""
-        own = [segments_of(seconds, self.segments, self.segment_seconds) for seconds in self.entries["seconds"]]
-        return [[segment < count for segment in range(self.segments)] for count in own]
+        return [[segment < count for segment in range(self.segments)] for count in self.own.tolist()]
 
     def oddities(self, checked: dict[str, Checked]) -> list[str]:
         """Describe what is no error but worth a look: missing clips, all-zero segments, clips whose rows differ."""
         clips, valid = list(self.entries["clip"]), self._valid()
         lines = count_lines("clips without a file in every stream, left out", self.missing)
+        if self.settings.by_rows:
+            lengths = [self.lengths[name] for name, source in self.settings.sources.items() if source.time == "rows"]
+            of_clips = list(zip(clips, zip(*lengths, strict=True), strict=True))
+            lines += count_lines("clips cut to the shortest of their streams", [clip for clip, rows in of_clips if len(set(rows)) > 1])
+            lines += count_lines(f"clips cut off at {self.segments} rows", [clip for clip, rows in of_clips if min(rows) > self.segments])
         for name, found in checked.items():
             inside = sorted({clips[entry] for entry, segment in found.zero if valid[entry][segment]})
             lines += count_lines(f"clips with all-zero {name} segments", inside)

@@ -18,9 +18,10 @@ class Source(Settings):
 
     file: str = Field(description="in the directory: .h5 or .npy array with entry i for annotation row i, or one .npy per clip: x/{id}.npy")
     shape: tuple[int, ...] = Field(min_length=1, description="of one segment; the file may join its first length with T")
-    time: Literal["segments", "average", "clap_map"] = Field(
+    time: Literal["segments", "rows", "average", "clap_map"] = Field(
         "segments",
-        description="segments: the file holds T | average: any number, averaged to the clip's segments | clap_map: VALOR's (64, D)",
+        description="segments: the file holds T | rows: any number, taken as they are, zeros after them; the shortest stream is the clip's"
+        " length | average: any number, averaged to the clip's segments | clap_map: VALOR's (64, D)",
     )
     training_only: bool = Field(False, description="labels to learn from: only training clips need a file; the others' values are -1")
     negatives: str | None = Field(None, description="file with the clips of dataset.negatives, in the same layout (AVE: *_noisy.h5)")
@@ -64,6 +65,13 @@ class ImportSet(Settings):
     visual: Source = Field(description="stream of the pictures")
     audio: Source = Field(description="stream of the sound")
     others: dict[Name, Source] = Field({}, description="further streams by a name of your choice: motion, visual_labels ...")
+    segments: int | None = Field(None, ge=1, le=3600, description="T of this store; null: dataset.segments")
+    segment_seconds: float | None = Field(
+        None, gt=0, le=60, description="length of a segment, from one row to the next; null: dataset.segment_seconds"
+    )
+    first_seconds: float | None = Field(
+        None, ge=0, le=60, description="time: rows: the moment that row 0 stands for, the middle of its window; null: half a segment"
+    )
     dtype: Literal["float16", "float32"] = Field("float32", description="of the stored features")
     max_missing_fraction: float = Field(0.05, ge=0, le=1, description="largest share of clips without a file that is accepted")
 
@@ -76,6 +84,8 @@ class ImportSet(Settings):
         sources = self.sources.values()
         if len({source.per_clip for source in sources}) > 1:
             raise ValueError(f"either all streams have one file per clip ({ID} in its name) or none; make two entries")
+        if self.first_seconds is not None and not self.by_rows:
+            raise ValueError("first_seconds: only rows that are taken as they are (time: rows) have a time of their own; leave it out")
         if len({source.negatives is None for source in sources}) > 1:
             raise ValueError("negatives: give a file for every stream, or for none")
         return self
@@ -87,3 +97,8 @@ class ImportSet(Settings):
     @property
     def per_clip(self) -> bool:
         return self.visual.per_clip
+
+    @property
+    def by_rows(self) -> bool:
+        """Whether the files' own lengths say how long a clip is."""
+        return any(source.time == "rows" for source in self.sources.values())

@@ -16,7 +16,7 @@ import pandas as pd
 
 from pipeline.datasets.arrays import npy_header, open_dataset
 from pipeline.errors import PipelineError
-from pipeline.features.importing.fitting import CLAP_ROWS, average, clap_map, segments_of
+from pipeline.features.importing.fitting import CLAP_ROWS, average, clap_map, first_rows, segments_of
 from pipeline.features.importing.settings import ID, Source
 
 NO_LABEL = -1.0  # not a valid label: training refuses it
@@ -148,6 +148,12 @@ class ClipFiles:
     def problems(self) -> list[str]:
         return [problem for path in self.paths if (problem := self._problem(path))]
 
+    def lengths(self) -> list[int]:
+        """Count each entry's rows in its file with ``time: rows``, perhaps more than T; else the segments of its clip."""
+        if self.source.time != "rows":
+            return self.own
+        return [self.segments if path is None else npy_header(path)[0][0] for path in self.files]
+
     def _problem(self, path: Path) -> str | None:
         if refused := outside(path, self.directory):
             return refused
@@ -157,7 +163,7 @@ class ClipFiles:
             return f"{path}: {error}"
         if problem := type_problem(dtype):
             return f"{path}: {problem}"
-        if self.source.time == "average":
+        if self.source.time in ("average", "rows"):
             fits, wanted = len(shape) == 2 and shape[0] > 0 and shape[1:] == self.source.shape, f"(n, {self.source.shape[0]}) with n > 0"
         elif self.source.time == "clap_map":
             fits, wanted = shape == (CLAP_ROWS, *self.source.shape), str((CLAP_ROWS, *self.source.shape))
@@ -179,6 +185,8 @@ class ClipFiles:
             raise PipelineError(f"{path}: cannot be read ({error}); was it changed meanwhile?") from None
         if self.source.time == "average":
             return average(values.astype(np.float32, copy=False), self.own[entry], self.segments)
+        if self.source.time == "rows":
+            return first_rows(values, self.segments)
         if self.source.time == "clap_map":
             return clap_map(values, self.segments)
         return values.reshape(self.segments, *self.source.shape)

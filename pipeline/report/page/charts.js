@@ -1,12 +1,17 @@
-// Accuracy by class, confusion, reliability and training curves of the chosen runs.
+// Scores by class, confusion, reliability and training curves of the chosen runs.
+
+// Kinds of probabilities, the titles of their plots, and what their marks count.
+const RELIABILITY = [
+  ["event", "Probability that the segment holds an event", "segments"],
+  ["label", "Probability of the label that was given", "segments"],
+  ["detection", "Score of a detection, right if it finds an event at an overlap of 0.5", "detections"],
+];
 
 function drawCharts(chosen) {
   document.getElementById("class-bars").replaceChildren(classBars(chosen));
   document.getElementById("confusion-tables").replaceChildren(...chosen.map(({ run }) => confusionTable(run)));
-  document.getElementById("reliability-plots").replaceChildren(
-    reliabilityPlot(chosen, "event", "Probability that the segment holds an event"),
-    reliabilityPlot(chosen, "label", "Probability of the label that was given"),
-  );
+  const plots = RELIABILITY.flatMap(([kind, title, what]) => reliabilityPlot(chosen, kind, title, what) || []);
+  document.getElementById("reliability-plots").replaceChildren(...(plots.length ? plots : [nothing("These runs have no stored probabilities.")]));
   const headline = chosen[0].run.headline;
   document.getElementById("training-plots").replaceChildren(
     curvePlot(chosen, "validation", `${headline} on validation`),
@@ -19,13 +24,14 @@ function nothing(text) {
 }
 
 function classBars(chosen) {
-  const known = chosen.filter(({ run }) => run.classAccuracy);
-  if (!known.length) return nothing("This task has no accuracy by class.");
+  const known = chosen.filter(({ run }) => run.classScores);
+  if (!known.length) return nothing("This task has no score by class.");
   const head = element("tr", {}, element("th", { scope: "col" }, "Class"));
-  for (const { run } of known) head.append(element("th", { scope: "col", style: "text-align: left" }, run.name));
-  const lines = DATA.classes.map((name, label) => {
+  for (const { run } of known) head.append(element("th", { scope: "col", style: "text-align: left" }, `${run.name}, ${run.classScores.name}`));
+  const scored = Math.max(...known.map(({ run }) => run.classScores.values.length));
+  const lines = DATA.classes.slice(0, scored).map((name, label) => {
     const line = element("tr", {}, element("th", { scope: "row" }, name));
-    for (const { side, run } of known) line.append(element("td", {}, bar(side, run.classAccuracy[label])));
+    for (const { side, run } of known) line.append(element("td", {}, bar(side, run.classScores.values[label])));
     return line;
   });
   const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines));
@@ -33,6 +39,7 @@ function classBars(chosen) {
 }
 
 function bar(side, value) {
+  if (value === undefined) return element("span", {}, "–");
   if (value === null) return element("span", {}, "not in test");
   const track = element("span", { class: "track" }, element("i", { style: `width: ${value}%` }));
   return element("div", { class: `bar ${side}` }, track, element("b", {}, value.toFixed(1)));
@@ -94,9 +101,9 @@ function points(list) {
   return list.map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`).join(" ");
 }
 
-function reliabilityPlot(chosen, kind, title) {
-  const known = chosen.filter(({ run }) => run.reliability);
-  if (!known.length) return nothing("These runs have no stored probabilities.");
+function reliabilityPlot(chosen, kind, title, what) {
+  const known = chosen.filter(({ run }) => run.reliability && run.reliability[kind]);
+  if (!known.length) return null;
   const summary = known.map(({ run }) => `${run.name}: expected calibration error ${run.reliability[kind].error.toFixed(1)} %`).join("; ");
   const { svg, x, y } = frame(`${title}. ${summary}`, [0, 1], [0, 1], "probability", "share that is right");
   svg.append(drawn("line", { class: "axis", x1: x(0), y1: y(0), x2: x(1), y2: y(1), "stroke-dasharray": "2 3" }));
@@ -107,7 +114,7 @@ function reliabilityPlot(chosen, kind, title) {
     svg.append(drawn("g", { class: side }, drawn("polyline", { class: "line", points: points(places) })));
     bins.forEach(([, , count], position) => svg.append(mark(side, places[position], 2 + 5 * Math.sqrt(count / most))));
   }
-  return element("figure", {}, element("h3", {}, title), svg, element("figcaption", {}, `${summary}. Larger marks: more segments.`));
+  return element("figure", {}, element("h3", {}, title), svg, element("figcaption", {}, `${summary}. Larger marks: more ${what}.`));
 }
 
 // Discs for run A and squares for run B, so that they differ without colour too.

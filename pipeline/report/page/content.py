@@ -31,20 +31,25 @@ def run_content(result: RunResult) -> dict[str, Any]:
         "mean": round(result.mean, 2),
         "seeds": run.seeds,
         "shownSeed": result.shown_seed,
-        "classAccuracy": class_accuracy(result),
+        "classScores": class_scores(result),
         "confusion": confusion(result),
         "reliability": run_reliability(result),
         "curves": curves(result),
     }
 
 
-def class_accuracy(result: RunResult) -> list[float | None] | None:
-    """Accuracy of each class and of the background in percent of its true segments, mean over seeds: C+1 values."""
-    by_seed = [metrics.get("class_accuracy") for metrics in result.metrics["test"].values()]
-    if not all(by_seed):
-        return None
-    means = pd.DataFrame(by_seed, dtype=float).mean()
-    return [None if np.isnan(mean) else round(float(mean), 1) for mean in means]
+def class_scores(result: RunResult) -> dict[str, Any] | None:
+    """The score that the task has for each class, in percent, mean over seeds; None for a task without one.
+
+    Returns:
+        ``name`` and ``values``: the accuracy on its true segments, C+1 values with that of the background, or the average precision, C.
+    """
+    for name in ("accuracy", "mAP"):
+        by_seed = [metrics.get(f"class_{name}") for metrics in result.metrics["test"].values()]
+        if all(by_seed):
+            means = pd.DataFrame(by_seed, dtype=float).mean()
+            return {"name": name, "values": [None if np.isnan(mean) else round(float(mean), 1) for mean in means]}
+    return None
 
 
 def confusion(result: RunResult) -> list[list[int]] | None:

@@ -60,11 +60,11 @@ function show(card, seconds) {
   card.lanes.setAttribute("aria-valuetext", `${card.position.toFixed(1)} seconds; ${spoken(card)}`);
 }
 
-// The events under the playhead, in words.
+// The events under the playhead, in words; spans are in segments, and those of detections may begin and end within one.
 function spoken(card) {
-  const segment = Math.min(card.clip.segments - 1, Math.floor(card.position / card.clip.seconds));
+  const moment = Math.min(card.clip.segments - 1e-6, card.position / card.clip.seconds); // in segments
   const at = (spans) => {
-    const here = spans.filter(([start, end]) => start <= segment && segment < end);
+    const here = spans.filter(([start, end]) => start <= moment && moment < end);
     return here.map(([, , label, kind]) => `${DATA.classes[label]}${kind === "true" ? "" : ` (${MEANING[kind]})`}`).join(", ") || "background";
   };
   return card.spoken.map(({ name, spans }) => `${name}: ${at(spans)}`).join("; ");
@@ -85,7 +85,7 @@ function drawLanes(card, chosen) {
       parts.push(...laneParts(clip, `${laneName(run.name, lane)}, seed ${run.shownSeed}: ${clip.right[run.name]} % right`, lane.spans, lane.scores));
     }
   }
-  const times = [0, clip.segments / 2, clip.segments].map((segment) => element("span", {}, `${segment * clip.seconds} s`));
+  const times = [0, clip.segments / 2, clip.segments].map((segment) => element("span", {}, `${shortNumber(segment * clip.seconds)} s`));
   lanes.replaceChildren(...parts, element("div", { class: "ticks", "aria-hidden": "true" }, ...times), element("div", { class: "playhead" }));
   show(card, card.position);
 }
@@ -100,7 +100,7 @@ function laneParts(clip, title, spans, scores) {
     element("div", { class: "lane" }, ...level.map(([start, end, label, kind]) => {
       const place = `left: ${(100 * start) / clip.segments}%; width: ${(100 * (end - start)) / clip.segments}%`;
       const name = DATA.classes[label];
-      return element("div", { class: `span ${kind}`, style: place, title: `${name}, ${MEANING[kind]}, ${start * clip.seconds} to ${end * clip.seconds} s` }, SYMBOL[kind] + name);
+      return element("div", { class: `span ${kind}`, style: place, title: `${name}, ${MEANING[kind]}, ${shortNumber(start * clip.seconds)} to ${shortNumber(end * clip.seconds)} s` }, SYMBOL[kind] + name);
     })),
   );
   const parts = [element("div", { class: "lane-name" }, title), ...bars];

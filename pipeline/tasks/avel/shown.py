@@ -55,7 +55,7 @@ def attention(scores: Scores) -> Tensor | None:
     return scores.attention
 
 
-def tracks(scores: Scores, mask: Tensor, classes: Sequence[str]) -> Tracks:
+def tracks(scores: Scores, mask: Tensor, classes: Sequence[str], segment_seconds: float = 1.0) -> Tracks:
     """The answer for one clip (scores and mask with B = 1)."""
     decided = decide(scores, mask)[0].numpy()
     valid = mask[0].numpy().copy()
@@ -67,7 +67,9 @@ def tracks(scores: Scores, mask: Tensor, classes: Sequence[str]) -> Tracks:
     )
 
 
-def table_tracks(lines: pd.DataFrame, classes: Sequence[str]) -> tuple[Tracks, dict[TrackName, NDArray[np.bool_]]]:
+def table_tracks(
+    lines: pd.DataFrame, classes: Sequence[str], segment_seconds: float = 1.0
+) -> tuple[Tracks, dict[TrackName, NDArray[np.bool_]]]:
     """The answer for one clip from its T lines, and the truth by track, (T, C) bool."""
     number = np.arange(len(classes))
     valid = lines["valid"].to_numpy(dtype=bool)
@@ -77,7 +79,7 @@ def table_tracks(lines: pd.DataFrame, classes: Sequence[str]) -> tuple[Tracks, d
     return tracks, {"audio_visual": true & valid[:, None]}
 
 
-def lanes(lines: pd.DataFrame, num_classes: int) -> list[Lane]:
+def lanes(lines: pd.DataFrame, num_classes: int, segment_seconds: float = 1.0) -> list[Lane]:
     """One lane; its scores are the probabilities of an event."""
     true, predicted, valid = (lines[name].tolist() for name in ("true", "predicted", "valid"))
     answers = [_judge(t, p, num_classes) if v else None for t, p, v in zip(true, predicted, valid, strict=True)]

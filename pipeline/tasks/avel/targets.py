@@ -14,7 +14,7 @@ from pipeline.batch import Tensors
 from pipeline.datasets.base import SegmentRule
 from pipeline.datasets.segments import ROUNDING, least_cover
 from pipeline.errors import InputProblems
-from pipeline.tasks.labels import ClipLabels, IndexedEvents, VideoTargets, check_labels
+from pipeline.tasks.labels import ClipLabels, ClipSeconds, IndexedEvents, VideoTargets, check_labels
 
 ClipEvents = Sequence[tuple[int, float, float]]  # (class index, onset, offset) in seconds from the start of the clip
 
@@ -84,7 +84,7 @@ def _label(row: NDArray[np.int64], spans: ClipEvents, segment_seconds: float, ru
 
 def row_targets(
     events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
-    rule: SegmentRule = "half",
+    rule: SegmentRule = "half", seconds: ClipSeconds = None,
 ) -> AvelTargets:  # fmt: skip
     """Targets of N annotation rows from their indexed events (modality, label, onset, offset); only audio-visual events count.
 

@@ -112,7 +112,7 @@ def attention(scores: ParsingScores) -> Tensor | None:
     return None
 
 
-def tracks(scores: ParsingScores, mask: Tensor, classes: Sequence[str]) -> Tracks:
+def tracks(scores: ParsingScores, mask: Tensor, classes: Sequence[str], segment_seconds: float = 1.0) -> Tracks:
     """The answer for one clip (scores and mask with N = 1)."""
     decided = decide(scores, mask)[0].numpy()
     valid = mask[0].numpy().copy()
@@ -124,7 +124,7 @@ def tracks(scores: ParsingScores, mask: Tensor, classes: Sequence[str]) -> Track
     )
 
 
-def table_tracks(lines: pd.DataFrame, classes: Sequence[str]) -> tuple[Tracks, ByTrack]:
+def table_tracks(lines: pd.DataFrame, classes: Sequence[str], segment_seconds: float = 1.0) -> tuple[Tracks, ByTrack]:
     """The answer for one clip from its T lines, and the truth by track, (T, C) bool."""
     valid = lines["valid"].to_numpy(dtype=bool)
     scores: ByTrack = {name: np.stack(list(lines[f"scores_{name}"])).astype(np.float32) * valid[:, None] for name in MODALITIES}
@@ -133,7 +133,7 @@ def table_tracks(lines: pd.DataFrame, classes: Sequence[str]) -> tuple[Tracks, B
     return Tracks(tuple(classes), scores, active, valid), true
 
 
-def lanes(lines: pd.DataFrame, num_classes: int) -> list[Lane]:
+def lanes(lines: pd.DataFrame, num_classes: int, segment_seconds: float = 1.0) -> list[Lane]:
     """One lane per track; spans of different classes may overlap, and scores are those of the likeliest class."""
     valid = lines["valid"].to_numpy(dtype=bool)
     found = []

@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.batch import Tensors
 from pipeline.datasets.base import Event, SegmentRule
 from pipeline.datasets.segments import occupied
-from pipeline.tasks.labels import ClipLabels, IndexedEvents, VideoTargets, check_labels
+from pipeline.tasks.labels import ClipLabels, ClipSeconds, IndexedEvents, VideoTargets, check_labels
 
 Modality = Literal["audio", "visual"]
 MODALITIES: tuple[Modality, Modality] = ("audio", "visual")  # the order wherever there is one entry per modality
@@ -33,7 +33,7 @@ class ParsingTargets(Tensors):
 
 def row_targets(
     events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
-    rule: SegmentRule = "half",
+    rule: SegmentRule = "half", seconds: ClipSeconds = None,
 ) -> ParsingTargets:  # fmt: skip
     """Targets of N annotation rows from their indexed events (modality, label, onset, offset).
 

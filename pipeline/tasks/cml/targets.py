@@ -14,7 +14,7 @@ from torch import Tensor
 from pipeline.batch import Tensors
 from pipeline.datasets.base import Event, SegmentRule
 from pipeline.datasets.segments import occupied
-from pipeline.tasks.labels import ClipLabels, IndexedEvents, VideoTargets, check_labels
+from pipeline.tasks.labels import ClipLabels, ClipSeconds, IndexedEvents, VideoTargets, check_labels
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Questions(NamedTuple):
 
 def row_targets(
     events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
-    rule: SegmentRule = "half",
+    rule: SegmentRule = "half", seconds: ClipSeconds = None,
 ) -> MatchingTargets:  # fmt: skip
     """Targets of N annotation rows from their audio-visual events.
 

@@ -1,0 +1,1 @@
+"""Places to encode clips: this process, or the nodes of a Ray cluster."""
