@@ -40,10 +40,8 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.streams import Resident
 
 SEGMENTS, AUDIO, MOTION = 10, (128,), (512,)
-VISUAL, CLASSES = (
-    {"avel": (7, 7, 512), "cml": (7, 7, 512), "avvp": (8, 2048), "dave": (2048,)},
-    {"avel": 28, "cml": 28, "avvp": 25, "dave": 100},
-)
+VISUAL = {"avel": (7, 7, 512), "cml": (7, 7, 512), "avvp": (8, 2048), "dave": (2048,)}
+CLASSES = {"avel": 28, "cml": 28, "avvp": 25, "dave": 100}
 FIRST = ("cace_net", "han", "cmpae", "coleaf")  # where time is short
 SHORTER = 3  # clips that the last batch of an epoch lacks
 
@@ -83,9 +81,10 @@ def build(name: str, batch_size: int, epochs: int) -> Method:
     task = min(METHODS.get(name).tasks)  # the first that it was made for
     config = METHODS.get(name).Config()
     recipe = {"epochs": epochs, "batch_size": batch_size or config.recipe.batch_size, "selection": "last"}
+    settings = {"threshold": 0.5} if task == "dave" else {}  # nothing is validated
     shapes = {"visual_shape": VISUAL[task], "audio_shape": AUDIO, "other_shapes": {"motion": MOTION}}
     torch.manual_seed(0)
-    method = create(name, num_classes=CLASSES[task], **shapes, recipe=recipe)  # type: ignore[arg-type]
+    method = create(name, num_classes=CLASSES[task], **shapes, recipe=recipe, **settings)  # type: ignore[arg-type]
     for buffer_name, buffer in method.named_buffers():
         if "noise_" in buffer_name:  # ratios of labels to remove
             buffer.fill_(0.3)

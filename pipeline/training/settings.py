@@ -57,7 +57,7 @@ class Run(Settings):
     """One run of the results table: a task, a method on a feature set, trained once per seed."""
 
     task: str = Field(
-        description="avel: localization; cml: cross-modality localization; avvp: parsing; avvp_av: of audio-visual events alone; dave: dense"
+        description="avel: localization; cml: cross-modality localization; avvp: parsing; avvp_av: audio-visual events alone; dave: dense"
     )
     method: str = Field(description="a registered method with a block in `methods`")
     features: str = Field(description="entry of `features` or `imports`")

@@ -19,7 +19,13 @@ from tests.wording import one_says
 
 CLIPS, BATCH = 11, 4  # batches of 4, 4 and 3
 CMPAE = {"anchor": "cmpae", "anchor_settings": PARSING, "feedforward": 24}
-CASES = {"cace_net": SUPPRESSION, "han": PARSING, "cmpae": PARSING, "coleaf": CMPAE, "cace_net_dense": {**DENSE, "dependency_width": 0}}
+CASES = {
+    "cace_net": SUPPRESSION,
+    "han": PARSING,
+    "cmpae": PARSING,
+    "coleaf": CMPAE,
+    "cace_net_dense": {**DENSE, "dependency_width": 0, "threshold": 0.5},
+}
 every_case = pytest.mark.parametrize("name", CASES)
 
 

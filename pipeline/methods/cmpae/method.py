@@ -225,7 +225,7 @@ class Cmpae(DenoisingMethod):
                 key: share * scores.unfused[f"across_{key}"] + (1 - share) * scores.unfused[f"alone_{key}"]
                 for key in ("audio", "visual", "clip_audio", "clip_visual")
             }
-            yield {"tuned_share": torch.tensor(share)}, replace(scores, **fused)
+            yield {"tuned_share": torch.tensor(share)}, replace(scores, **fused)  # type: ignore[arg-type]
 
 
 def _probabilities(parsed: Parsed) -> dict[str, Tensor]:
