@@ -106,6 +106,6 @@ def _number(value: float) -> float | None:
 
 
 def table(scores: ParsingScores, decided: JointAnswers, truth: JointTargets, mask: Tensor) -> pd.DataFrame:
-    """The predictions, one line per segment, with the columns of parsing: answer and truth are the same in audio and in visual."""
+    """The predictions, one line per segment, in the columns of parsing: audio and visual are the same."""
     both = decided.active.unsqueeze(1).expand(-1, 2, -1, -1)
     return avvp.table(scores, both, ParsingTargets(truth.segments, truth.segments, truth.labels), mask)

@@ -1,4 +1,7 @@
-"""Targets of parsing with audio-visual events alone: by segment and as spans. Shape letters: N clips, T segments, C classes, E events."""
+"""Targets of parsing with audio-visual events alone: by segment and as spans.
+
+Shape letters: N clips, T segments, C classes, E events.
+"""
 
 from __future__ import annotations
 
