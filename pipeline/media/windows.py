@@ -1,8 +1,8 @@
 """Decode a file of any length as a stream of windows: a few on disk, one in memory.
 
 Windows are those of :class:`pipeline.media.windowing.Windowing`, so a window's scores are those that `evaluate` would give for it as a
-clip, and every second is scored once. Scores are joined end to end, and a sequence of active segments across a border is one event.
-The last window is padded like a short clip: the last frame repeated, silence, and a mask.
+clip. Where they do not overlap, every second is scored once, scores are joined end to end, and a sequence of active segments across a
+border is one event. The last window is padded like a short clip: the last frame repeated, silence, and a mask.
 """
 
 from __future__ import annotations
@@ -57,13 +57,16 @@ def decode_windows(path: Path, seconds: float, windowing: Windowing, settings: M
     jobs = [replace(job, hashed=False) for job in window_jobs(path, identity, seconds, windowing, settings, cache)]
     for job, verdict in decode_each(jobs, settings):
         try:
-            yield Decoded(round(job.start / windowing.seconds), job, verdict)
+            yield Decoded(round(job.start / windowing.hop_seconds), job, verdict)
         finally:
             cache.remove(KIND, job.key)
 
 
 def window_jobs(path: Path, sha256: str, seconds: float, windowing: Windowing, settings: MediaSettings, cache: Cache) -> list[Job]:
-    """Make the jobs of all windows of a film of that length, in order; ids are unique among its windows."""
+    """Make the jobs of all windows of a film of that length, in order; ids are unique among its windows.
+
+    Their frames are stored, whatever ``media.keep`` says: the cache is a scratch one, and whoever takes a window removes it.
+    """
     return [
         Job(
             clip=f"{printable(path.name)}@{start:g}",
@@ -72,7 +75,7 @@ def window_jobs(path: Path, sha256: str, seconds: float, windowing: Windowing, s
             start=start,
             segments=windowing.segments,
             segment_seconds=windowing.segment_seconds,
-            settings=settings,
+            settings=settings.model_copy(update={"keep": "frames"}),
             cache_root=cache.root,
         )
         for start in windowing.starts(seconds)
