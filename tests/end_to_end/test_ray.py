@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from contextlib import contextmanager
+from functools import partial
 
+import pandas as pd
 import pytest
 
 from pipeline import config, ray_cluster, ray_nodes
 from pipeline.cache import Cache
 from pipeline.errors import InputProblems, PipelineError
+from pipeline.features.engines.on_node import Answer
 from pipeline.features.engines.ray import RayEngine
-from pipeline.media.job import Job
+from pipeline.features.extraction import Extraction
 from pipeline.ray_cluster import connected
-from stages import decode, extract
+from pipeline.ray_nodes import NodeLost
+from pipeline.shards import Shard
+from stages import decode
 from stages.clips import read_clips
 from tests.end_to_end.tiny_project import TINY
+from tests.features.test_extraction import SETTINGS, World
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")]
@@ -36,17 +43,6 @@ def cluster() -> Iterator:
     made.add_node(**node)
     yield made
     made.shutdown()
-
-
-@dataclass(frozen=True)
-class Deadly(Job):
-    """A clip that brings down every worker of a node that looks at it."""
-
-    @property
-    def key(self) -> str:
-        if "RAY_RAYLET_PID" in os.environ:
-            os._exit(1)
-        return super().key
 
 
 def test_nodes_with_other_code_versions_or_files_are_refused_and_named(cluster, tmp_path, monkeypatch):
@@ -72,44 +68,90 @@ def test_nodes_with_other_code_versions_or_files_are_refused_and_named(cluster, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_clip_that_kills_its_workers_gets_a_status_and_ends_nothing(cluster, tiny, tmp_path, monkeypatch):
+def test_the_bytes_are_those_of_the_local_engine_though_a_node_is_killed(cluster, tiny, tmp_path, monkeypatch, capsys):
+    """Decoding and encoding in one pipeline, as `encode` has it; the node is killed when the first clip is encoded."""
     monkeypatch.chdir(tiny[0].root)
-    _, _, jobs = read_clips(config.load(tiny[0].root / "params.yaml"), Cache(tmp_path))
-    monkeypatch.setattr("pipeline.features.engines.ray.TRIES", 1)  # with others, and again alone
-    some = list(jobs.values())[:3]
-    some[1] = Deadly(**{field.name: getattr(some[1], field.name) for field in fields(Job)})
-    verdicts = {job.clip: verdict["status"] for job, verdict in RayEngine(cluster.address).decode_each(some, some[0].settings)}
-    assert verdicts == {some[0].clip: "ok", some[1].clip: "crashed", some[2].clip: "ok"}
+    params = config.load(tiny[0].root / "params.yaml")
+
+    def extraction(place, engine):
+        _, _, jobs = read_clips(params, Cache(tmp_path / place))
+        return Extraction(SETTINGS, jobs, Cache(tmp_path / place), 1, engine)
+
+    def kill():
+        while not list(tmp_path.glob("ray/features/*/*.npz")):
+            time.sleep(0.01)
+        cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    manifests, stores = {}, {}
+    for place, engine in (("ray", partial(RayEngine, cluster.address)), ("local", None)):
+        each = extraction(place, engine)
+        manifests[place] = each.decode([], params.media)
+        (tmp_path / f"{place}-store").mkdir()
+        assert "14 clips stored, 0 encoded" in each.run(manifests[place], tmp_path / f"{place}-store")
+        stores[place] = {path.name: path.read_bytes() for path in (tmp_path / f"{place}-store").iterdir()}
+    killer.join()
+    assert "Ray: 2 nodes, 2 CPUs" in capsys.readouterr().out
+    assert len(cluster.worker_nodes) == 0
+    pd.testing.assert_frame_equal(manifests["ray"], manifests["local"])
+    assert stores["ray"] == stores["local"]
 
 
-def test_the_stages_publish_the_bytes_of_the_local_engine_though_a_node_is_killed(cluster, project, tmp_path, monkeypatch, capsys):
+class Nodes:
+    """Stands in for a cluster whose workers die of one clip, and lose a node once; the others are answered at once."""
+
+    def __init__(self, deadly):
+        self.deadly, self.losses, self.asked = deadly, 1, []
+
+    @contextmanager
+    def connected(self, *_):
+        yield self
+
+    def now(self):
+        return self
+
+    def pipeline(self, engine, works, cluster, alone):
+        self.asked.append((len(works), alone))
+        return works
+
+    def watched(self, works, cluster):
+        for work in works:
+            if self.losses and work is works[-1]:
+                self.losses -= 1
+                raise NodeLost("lost node 10.0.0.7")
+            if work.job.key != self.deadly:
+                yield {"answer": pickle.dumps(Answer(work.job.key, {"status": "ok"}))}
+
+
+def test_a_clip_that_kills_its_workers_gets_a_status_and_what_a_lost_node_had_is_done_again(tmp_path, monkeypatch):
+    jobs = list(World(tmp_path).jobs.values())
+    nodes = Nodes(jobs[1].key)
+    for name in ("connected", "watched"):
+        monkeypatch.setattr(f"pipeline.features.engines.ray.{name if name == 'connected' else '_watched'}", getattr(nodes, name))
+    monkeypatch.setattr("pipeline.features.engines.ray.Cluster", nodes)
+    monkeypatch.setattr(RayEngine, "_pipeline", lambda *given: nodes.pipeline(*given))
+    engine = RayEngine("local")
+    verdicts = {job.clip: verdict["status"] for job, verdict in engine.decode_each(jobs, jobs[0].settings)}
+    assert verdicts == {"clip0": "ok", "clip1": "crashed", "clip2": "ok", "clip3": "ok"}
+    assert nodes.asked == [(4, False), (2, False), (1, True)]
+    assert list(engine.lost) == [jobs[1].key]
+
+
+@pytest.mark.parametrize("engine", ["local", "ray"])
+def test_the_stages_use_the_engine_of_the_settings(project, tmp_path, monkeypatch, capsys, engine):
     monkeypatch.chdir(project.root)
     monkeypatch.setenv("AVEL_CACHE", str(tmp_path))
-    project.write_params({**TINY, "machine": {"engine": "ray", "address": cluster.address}})
-    before, extraction = project.outs(), RayEngine.encode
-
-    def with_a_loss(self, clips, bar=True):
-        """Kill the second node when the first clip is encoded."""
-
-        def kill():
-            while not list(tmp_path.glob("features/*/*.npz")):
-                time.sleep(0.01)
-            cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
-
-        killer = threading.Thread(target=kill)
-        killer.start()
-        took = extraction(self, clips, bar)
-        killer.join()
-        return took
-
-    decode.main()
-    assert "14 clips: 14 ok" in capsys.readouterr().out
-    monkeypatch.setattr(RayEngine, "encode", with_a_loss)
-    extract.main("second")
-    assert "14 clips stored, 14 encoded" in capsys.readouterr().out
-    assert len(cluster.worker_nodes) == 0
-    after = project.outs()
-    assert {name for name in before if before[name] != after[name]} == set()
+    project.write_params({**TINY, "machine": {"engine": engine, "address": "10.0.0.7:6379"}})
+    asked = []
+    monkeypatch.setattr(RayEngine, "_answers", lambda self, works: asked.append((self.address, len(works))) or iter(()))
+    if engine == "ray":
+        with pytest.raises(KeyError):
+            decode.main(Shard(1, 2))  # no clip got an answer
+        assert asked == [("10.0.0.7:6379", 7)]
+    else:
+        decode.main(Shard(1, 2))
+        assert asked == []
 
 
 @pytest.mark.parametrize("answers", [False, True])
