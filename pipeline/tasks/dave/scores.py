@@ -146,13 +146,12 @@ def table(scores: DetectionScores, decided: DetectionScores, truth: EventTargets
     Columns: clip_number; kind (one of :data:`LINES`); start, end (seconds); label (-1 in a clip's line); score (of a detection, 1 for the
     truth, and in a clip's line the threshold).
     """
+    columns = ["clip_number", "kind", "start", "end", "label", "score"]
+    lengths, thresholds = truth.seconds.numpy(), decided.threshold.numpy()
     parts = []
-    lengths, thresholds = truth.seconds.tolist(), decided.threshold.numpy()
     for number, (found, true) in enumerate(zip(_found(decided, truth.seconds), _true(truth), strict=True)):
         whole = Spans(np.array([[0.0, lengths[number]]]), np.array([-1]), thresholds[number : number + 1])
         for kind, one in zip(LINES, (whole, true, found), strict=True):
-            of_kind = pd.DataFrame({"start": one.spans[:, 0], "end": one.spans[:, 1], "label": one.labels})
-            values = np.ones(len(one.labels), np.float32) if one.scores is None else one.scores
-            parts.append(of_kind.assign(clip_number=number, kind=kind, score=values))
-    columns = ["clip_number", "kind", "start", "end", "label", "score"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+            scored = np.ones(len(one.labels), np.float32) if one.scores is None else one.scores
+            parts.append((np.full(len(scored), number), np.full(len(scored), kind), *one.spans.T.astype(np.float32), one.labels, scored))
+    return pd.DataFrame({name: np.concatenate(of_column) for name, of_column in zip(columns, zip(*parts, strict=True), strict=True)})
