@@ -66,8 +66,8 @@ class Batches:
         return torch.randperm(len(self.clips), generator=torch.Generator().manual_seed(int(seed)))
 
     def draw(self, item: Item, epoch: int) -> Draw:
-        settings = self.settings
-        return draw_random(item, settings.seed, 0 if settings.draw == "once" else epoch, settings.segments, settings.frames_per_segment)
+        settings, once = self.settings, self.settings.draw == "once"
+        return draw_random(item, settings.seed, 0 if once else epoch, settings.segments, settings.frames_per_segment, once)
 
     def of_epoch(self, source: DrawSource, epoch: int, position: int, rank: int, processes: int) -> Iterator[tuple[Tensor, ClipBatch]]:
         """Yield (positions in the batch of all processes, this process's equal share of its clips), read ahead of the step.
