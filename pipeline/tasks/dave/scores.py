@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.batch import Tensors
 from pipeline.errors import PipelineError
 from pipeline.metrics.detection import Spans, average_precisions, hulls, match, mean_precisions
-from pipeline.metrics.detection_f1 import best_cut, counts_of_videos, f1_of
+from pipeline.metrics.detection_f1 import best_cut, counts_of_videos, event_confusion, f1_of
 from pipeline.tasks.dave.targets import EventTargets
 
 MOST = 100  # K, detections kept of a clip
@@ -100,6 +100,8 @@ def score(decided: DetectionScores, truth: EventTargets, mask: Tensor, num_class
         ``micro_f1@0.5``: likewise of the events of all clips together.
         ``threshold``: mean over clips.
         ``class_mAP``: C values, mean over the nine overlaps; None for a class without a true event.
+        ``confusion``: (C+1) x (C+1) counts of true events by the class found there, see
+        :func:`pipeline.metrics.detection_f1.event_confusion`.
         ``baseline_...``: mAP of answers that know nothing (every class lasts the whole clip), the clip's true classes (whole clip), or for
         each of these the hull of its events.
 
@@ -112,13 +114,15 @@ def score(decided: DetectionScores, truth: EventTargets, mask: Tensor, num_class
     found = _found(decided, truth.seconds)
     matches = match(found, true, num_classes)
     means, of_classes = mean_precisions(matches), average_precisions(matches).mean(axis=1)
-    counts = counts_of_videos(match(_passing(found, decided.threshold), true, num_classes, (OVERLAP,)))
+    events = _passing(found, decided.threshold)
+    counts = counts_of_videos(match(events, true, num_classes, (OVERLAP,)))
     return {
         **means,
         "recall@100": 100.0 * float(matches.right.sum(axis=0).mean()) / int(matches.events.sum()),
         "f1@0.5": float(f1_of(counts).mean()),
         "micro_f1@0.5": float(f1_of(counts.sum(axis=0))),
         "threshold": float(decided.threshold.mean()),
+        "confusion": event_confusion(events, true, num_classes, OVERLAP).tolist(),
         "class_mAP": [None if np.isnan(value) else 100.0 * float(value) for value in of_classes],
         **{f"baseline_{name}": mean_precisions(match(answer, true, num_classes))["mAP"] for name, answer in trivial(truth, num_classes)},
     }
