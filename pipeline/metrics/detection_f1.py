@@ -62,7 +62,7 @@ def taken(found: Spans, truth: Spans, threshold: float) -> NDArray[np.int64]:
 
 
 def event_confusion(found: Sequence[Spans], truth: Sequence[Spans], num_classes: int, threshold: float) -> NDArray[np.int64]:
-    """Count true events by the class of a detection there: (C + 1, C + 1), true along the first axis.
+    """Count true events by the class of a detection there, (C + 1, C + 1), true classes first.
 
     Index C is nothing. A detection of the event's own class comes first, then the best of another class; an event without any is missed
     (true, C), and a detection that overlaps no event enough is false (C, found).

@@ -87,7 +87,8 @@ def run_reliability(result: RunResult) -> dict[str, Any] | None:
     task = TASKS.get(result.run.task)
     if not task.CONFIDENT:
         return None
-    table = read_table(result.directory / "predictions.parquet", columns=["row", "seed", *task.CONFIDENT], filters=[("split", "==", "test")])
+    columns, only = ["row", "seed", *task.CONFIDENT], [("split", "==", "test")]
+    table = read_table(result.directory / "predictions.parquet", columns=columns, filters=only)
     return {name: reliability(confidence, right) for name, (confidence, right) in task.confidences(table).items()}
 
 
