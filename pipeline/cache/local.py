@@ -46,7 +46,7 @@ class Directory:
         self.root = root
 
     def path(self, kind: str, key: str) -> Path:
-        return self.root / kind / key[:2] / f"{key}{SUFFIX}"
+        return self.root / name_of(kind, key)
 
     def partial(self, kind: str, key: str) -> Path:
         """A name of its own for an entry in the making: threads share a process id, and so do containers."""

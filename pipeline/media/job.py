@@ -47,7 +47,7 @@ class Job:
     @property
     def sampling(self) -> dict[str, Any]:
         """The media settings that move numbers, as plain JSON."""
-        return self.settings.model_dump(mode="json", exclude=WORKING_SETTINGS)
+        return dict(_sampling(self.settings))
 
     @cached_property
     def key(self) -> str:
@@ -112,6 +112,11 @@ def _decode(job: Job, kind: str | None) -> tuple[dict[str, Any] | NotStored, dic
     except CacheError as error:
         return NotStored(str(error)), {}
     return verdict, arrays
+
+
+@lru_cache(maxsize=16)
+def _sampling(settings: MediaSettings) -> dict[str, Any]:
+    return settings.model_dump(mode="json", exclude=WORKING_SETTINGS)
 
 
 def _sha256(file: str) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.datasets.base import Event, Index, Row, write_index
+from pipeline.datasets.base import Event, Index, Row
+from pipeline.datasets.writing import write_index
 from pipeline.report.report import Sources, write_report
 from pipeline.report.settings import ReportSettings
 from pipeline.tasks import avel
