@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.cache import Cache, Store
-from pipeline.disk import existing, free_at
+from pipeline.disk import existing, free_at, size_in_words
 from pipeline.errors import PipelineError
 
 
@@ -61,9 +61,13 @@ def naming_shortage(remaining: Callable[[], Sequence[Writing]]) -> Iterator[None
 def sentence(writing: Writing) -> str:
     """One line on what will be written and what is free."""
     if not writing.size:
-        return f"nothing to write of {writing.what} to {writing.place}"
-    free = f"{gigabytes(free_at(writing.place))} free there" if isinstance(writing.place, Path) else "which does not say what is free there"
-    return f"will write about {gigabytes(writing.size)} ({writing.what}) to {writing.place}; {free}"
+        return f"nothing to write to {writing.place}"
+    free = (
+        f"{size_in_words(free_at(writing.place))} free there"
+        if isinstance(writing.place, Path)
+        else "which does not say what is free there"
+    )
+    return f"will write about {size_in_words(writing.size)} ({writing.what}) to {writing.place}; {free}"
 
 
 def shortages(writings: Sequence[Writing], spare_gb: float) -> list[str]:
@@ -82,11 +86,11 @@ def _shortage(together: list[Writing], spare_gb: float) -> Iterator[str]:
     if (missing := size + spare_gb * 1e9 - free) <= 0:
         return
     smaller = list(dict.fromkeys(setting for each in together for setting in each.smaller))
-    kept = f", of which cache.min_free_gb keeps {gigabytes(spare_gb * 1e9)}" if spare_gb else ""
+    kept = f", of which cache.min_free_gb keeps {size_in_words(spare_gb * 1e9)}" if spare_gb else ""
     advice = f", or write less with {', '.join(smaller)}" if smaller else ""
     yield (
-        f"{largest.place} is too full: about {gigabytes(size)} are to be written, {gigabytes(free)} are free{kept}, so"
-        f" {gigabytes(missing)} are missing; free some space{advice}, and run again"
+        f"{largest.place} is too full: about {size_in_words(size)} are to be written, {size_in_words(free)} are free{kept}, so"
+        f" {size_in_words(missing)} are missing; free some space{advice}, and run again"
     )
 
 
@@ -99,14 +103,5 @@ def in_cache(cache: Cache, what: str, size: float, smaller: tuple[str, ...] = ()
 
 
 def room_of(cache: Cache) -> float:
-    """Bytes that entries may take: what is free at the cache; of one at a URL, the most that its local copy holds."""
+    """Bytes free at the cache; of one at a URL, the most that its local copy may hold."""
     return cache.root.local_bytes if isinstance(cache.root, Store) else free_at(cache.root)
-
-
-def gigabytes(count: float) -> str:
-    """Format bytes in units of 1000: 171 GB, 3.2 MB."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(count) < 999.5 or unit == "GB":
-            break
-        count /= 1000
-    return f"{count:,.0f} {unit}" if unit == "bytes" or abs(count) >= 100 else f"{count:.3g} {unit}"

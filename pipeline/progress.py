@@ -1,4 +1,4 @@
-"""Progress of long work: a bar on a terminal, elsewhere a line now and then, both with the rate and the time left."""
+"""Progress with rate and time left: a bar on a terminal, elsewhere a line now and then."""
 
 from __future__ import annotations
 

@@ -8,11 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.disk_room import Writing, gigabytes, in_cache
+from pipeline.cache import Cache
+from pipeline.disk import size_in_words
+from pipeline.disk_room import Writing, in_cache
+from pipeline.encoders import ENCODERS, create
 from pipeline.features.clip_encoder import Clip, ClipEncoder
 from pipeline.features.frames import needing_frames
-from pipeline.features.store import entry_shapes
+from pipeline.features.plan import segment_shape
+from pipeline.features.settings import FeatureSet
+from pipeline.features.store import INDEX, entry_shapes
+from pipeline.media.job import Job
 from pipeline.media.room import ENTRY_BYTES, average
+from pipeline.tables import read_table
 
 
 def entry_bytes(spec: Mapping[str, Any]) -> int:
@@ -41,8 +48,25 @@ def extraction_room(
     if missing and missing[0].job.settings.keep == "frames" and (bare := needing_frames(missing, encoder)):
         each = average([clip.job for clip in bare], cache)
         size = len(bare) * (each.frames + each.sound)
-        found += in_cache(cache, f"frames and sound of {len(bare)} clips", size, (f"media.keep: verdicts (less {gigabytes(size)})",))
+        found += in_cache(cache, f"frames and sound of {len(bare)} clips", size, (f"media.keep: verdicts (less {size_in_words(size)})",))
     return found if place is None else [*found, store_writing(spec, len(clips), place, smaller)]
+
+
+def store_room(name: str, spec: Mapping[str, Any], count: int, place: Path, cache: Cache | None = None) -> list[Writing]:
+    """What a stage will write for a store of ``count`` entries, before its clips are known.
+
+    Nothing, if a store of so many is at ``place``.
+
+    Args:
+        cache: of the clips that are extracted; None for an import.
+    """
+    made = len(read_table(place / INDEX)) if (place / INDEX).is_file() else 0
+    if made == count:
+        return [Writing("a store that is made", 0, place)]
+    smaller = smaller_with(name, spec) if cache else (f"imports.{name}.dtype: float16",)
+    new = (count - min(made, count)) * (entry_bytes(spec) + 2 * ENTRY_BYTES)
+    features = in_cache(cache, f"features of {count - made} clips in {spec['dtype']}", new, smaller) if cache else []
+    return [*features, store_writing(spec, count, place, smaller)]
 
 
 def smaller_with(name: str, spec: Mapping[str, Any]) -> tuple[str, ...]:
@@ -51,3 +75,17 @@ def smaller_with(name: str, spec: Mapping[str, Any]) -> tuple[str, ...]:
     halved = (f"features.{name}.dtype: float16 (half)",) if spec["dtype"] == "float32" else ()
     pooled = (f"features.{name}.visual.pool: average",) if len(shapes["visual"]) > 2 else ()
     return (*halved, *pooled, f"features.{name}.visual (an encoder with smaller features)")
+
+
+def spec_without_weights(settings: FeatureSet, job: Job) -> dict[str, Any]:
+    """What of :meth:`pipeline.features.plan.ExtractionPlan.spec` says how large a store is; the encoders' weights need not be there.
+
+    Raises:
+        PipelineError: an encoder cannot be made without them.
+    """
+    shapes = {}
+    for modality, choice in (("visual", settings.visual), ("audio", settings.audio)):
+        places = ENCODERS.get(choice.encoder).Config.model_fields.keys() & {"weights"}
+        encoder = create(choice.encoder, **{**choice.options, **dict.fromkeys(places, "none")})
+        shapes[modality] = list(segment_shape(encoder, job))
+    return {"segments": job.segments, "dtype": settings.dtype, "shapes": shapes}

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.cache import Cache
-from pipeline.disk_room import Writing, gigabytes, in_cache, room_of
+from pipeline.disk import size_in_words
+from pipeline.disk_room import Writing, in_cache, room_of
 from pipeline.media.clip import SILENT_RATE
 from pipeline.media.job import KIND, VERDICTS, Job
 from pipeline.media.survey import survey_each
@@ -46,13 +47,13 @@ def decoding_room(jobs: Mapping[str, Job], cache: Cache) -> tuple[dict[str, Job]
     if keep == "verdicts":
         what = f"sound of {new} clips, no frames: media.keep" if new else "new clips"
         return dict(jobs), in_cache(cache, what, sound)
-    smaller = (f"media.keep: verdicts ({gigabytes(sound)})", "media.frames_per_second", "media.frame_size")
+    smaller = (f"media.keep: verdicts ({size_in_words(sound)})", "media.frames_per_second", "media.frame_size")
     what = f"frames and sound of {new} clips, {min(LOOKED_AT, len(bare))} looked at" if new else "new clips"
     return dict(jobs), in_cache(cache, what, new * each.frames + sound, smaller)
 
 
 def average(jobs: Sequence[Job], cache: Cache) -> ClipBytes:
-    """Average what the frames and the sound of clips take, by the verdicts on a few of them or else a look at their files."""
+    """Average what the frames and the sound of clips take, from a few verdicts or a look at files."""
     chosen = [jobs[number * len(jobs) // LOOKED_AT] for number in range(LOOKED_AT)] if len(jobs) > LOOKED_AT else list(jobs)
     if not chosen:
         return ClipBytes()
