@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import socket
 import threading
 import time
@@ -23,10 +24,12 @@ from pipeline.features.extraction import Extraction
 from pipeline.ray_cluster import connected
 from pipeline.ray_nodes import NodeLost
 from pipeline.shards import Shard
+from pipeline.training.ray_seeds import train_on_cluster
 from stages import decode
 from stages.clips import read_clips
 from tests.end_to_end.tiny_project import TINY
 from tests.features.test_extraction import SETTINGS, World
+from tests.training import side_by_side_toys as toys
 
 pytest.importorskip("ray", reason="the extra `ray` is not installed")
 pytestmark = [pytest.mark.xdist_group("ray"), pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")]
@@ -66,6 +69,14 @@ def test_nodes_with_other_code_versions_or_files_are_refused_and_named(cluster, 
     ):
         assert sum(node in problem for problem in refused.value.problems) >= 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_seed_whose_process_dies_is_tried_again_and_an_error_stops_the_others_with_their_checkpoints(cluster, tmp_path, capfd):
+    with pytest.raises(PipelineError, match=r"^run, seed 1: the loss was not finite"):
+        train_on_cluster(cluster.address, partial(toys.dying, tmp_path), "run", [0, 1], tmp_path, None, 1)
+    assert re.search(r"run, seed 1: .*SIGKILL.*checkpoint", capfd.readouterr().err)
+    assert (tmp_path / "0.checkpoint").exists()
+    assert not (tmp_path / ".stop").exists()
 
 
 def test_the_bytes_are_those_of_the_local_engine_though_a_node_is_killed(cluster, tiny, tmp_path, monkeypatch, capsys):
