@@ -45,8 +45,7 @@ class Objects:
         return self._request("read", lambda: self._fs.cat_file(path, **({} if end is None else {"start": 0, "end": end})), absent=None)
 
     def has(self, kind: str, key: str) -> bool:
-        path = self._path(kind, key)
-        return self._request("read", lambda: bool(self._fs.info(path)), absent=False)
+        return self.read(kind, key, 1) is not None  # one request; to ask for facts of an object takes two if it is absent
 
     def write(self, kind: str, key: str, content: bytes) -> None:
         """Write an object whole; one that is there already has the same content.
