@@ -35,8 +35,8 @@ from pipeline.methods.shared.localization import LocalizationMethod
 from pipeline.methods.shared.suppression import SuppressionRecipe
 from pipeline.tasks.avel import AvelTargets
 from pipeline.tasks.labels import VideoTargets
-from pipeline.training.loop import OPTIMIZERS
 from pipeline.training.memory import keep_freed_memory
+from pipeline.training.optimizer import OPTIMIZERS
 from tests.methods.cace_net_as_released import CaceNetAsReleased
 
 REFERENCE = ("as_released", "float64")

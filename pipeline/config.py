@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
@@ -51,7 +51,18 @@ class MachineSettings(Settings):
         ge=1,
         le=1024,
         description="seeds of a run trained side by side, on the CPU or on one GPU; above 1, each in a process of its own. They share the"
-        " features on a GPU; elsewhere each has a copy, or if these do not fit, reads from disk. For speed, at most cores / train.threads",
+        " features on a GPU; elsewhere each has a copy, or if these do not fit, reads from disk. For speed, at most cores / train.threads."
+        " With engine: ray, that many share each GPU",
+    )
+    engine: Literal["local", "ray"] = Field(
+        "local",
+        description="where clips are decoded and encoded, and seeds trained: this machine | the nodes of a Ray cluster (docs/scale.md)",
+    )
+    address: str = Field(
+        "auto",
+        pattern=r"^(auto|local|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})$",
+        description="with engine: ray, auto: the cluster of $RAY_ADDRESS, or that `ray start` began on this machine, else one of its own |"
+        " local: one of its own | HOST:PORT: that cluster",
     )
 
 

@@ -16,6 +16,7 @@ from pipeline.console import console
 from pipeline.errors import PipelineError
 from pipeline.publish import publishing
 from pipeline.settings import name_problem
+from pipeline.shards import OPTION, Shard
 
 __all__ = ["only_one", "publishing", "run"]
 
@@ -42,19 +43,28 @@ def only_one(name: str) -> Iterator[None]:
         ) from None
 
 
-def run(name: str, body: Callable[..., None], takes: str | None = None) -> None:
+def run(name: str, body: Callable[..., None], takes: str | None = None, shards: bool = False) -> None:
     """Run a stage's body; errors become a sentence on stderr and exit code 1, an interrupt exit code 130.
 
     Args:
-        body: called with the stage's argument, if it takes one.
+        body: called with the stage's argument, if it takes one, and ``shard`` if one is given.
         takes: kind of the stage's one argument ("run"); None if it takes none. ``STAGE@ARGUMENT`` is accepted too.
+        shards: whether the stage takes ``--shard i/n``, a share of its work; shares run beside each other and the whole stage.
     """
-    arguments = [argument.rpartition("@")[2] for argument in sys.argv[1:]]
+    arguments, share = sys.argv[1:], list[str]()
+    if shards and OPTION in arguments[:-1]:
+        place = arguments.index(OPTION)
+        share = arguments[place + 1 : place + 2]
+        del arguments[place : place + 2]
+    arguments = [argument.rpartition("@")[2] for argument in arguments]
     if len(arguments) != (takes is not None):
-        print(f"usage: python -m stages.{name}{f' {takes.upper()}' if takes else ''}", file=sys.stderr)
+        usage = f"{f' {takes.upper()}' if takes else ''}{f' [{OPTION} i/n]' if shards else ''}"
+        print(f"usage: python -m stages.{name}{usage}", file=sys.stderr)
         sys.exit(2)
     for problem in filter(None, map(name_problem, arguments)):  # before the name is used for a lock
         print(f"{name}: {problem}", file=sys.stderr)
         sys.exit(1)
-    with console(f"{name}: ", 1, "interrupted; finished clips and the last checkpoint are kept"), only_one("-".join([name, *arguments])):
-        body(*arguments)
+    with console(f"{name}: ", 1, "interrupted; finished clips and the last checkpoint are kept"):
+        shard = {"shard": Shard.parse(share[0])} if share else {}
+        with only_one("-".join([name, *arguments, *(f"shard-{each.number}-of-{each.count}" for each in shard.values())])):
+            body(*arguments, **shard)

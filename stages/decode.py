@@ -1,4 +1,7 @@
-"""Decode the files into the per-clip cache, and write the verdict on every clip to data/clips/."""
+"""Decode the files into the per-clip cache, and write the verdict on every clip to data/clips/.
+
+Usage: python -m stages.decode [--shard i/n]    a shard only fills the cache, with its share of the clips
+"""
 
 from pathlib import Path
 
@@ -11,17 +14,28 @@ from pipeline.datasets.base import expected_files, published_path
 from pipeline.media.decoding import check_bad_share, decode_clips, make_jobs, summary
 from pipeline.media.unread import unread_films, with_unread
 from pipeline.sealed import write_sealed
+from pipeline.shards import Shard
 from pipeline.stage import publishing, run
 from pipeline.tables import write_table
 from stages.paths import CLIPS, INDEX, PARAMS
 
 
-def main() -> None:
+def main(shard: Shard | None = None) -> None:
     params = config.load(PARAMS)
     dataset = params.dataset
     index = expected_files(read_index(INDEX, dataset.clips)[0], dataset)
     jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.place))
-    manifest = with_unread(decode_clips(list(jobs.values()), missing, params.media), jobs)
+    decode = None
+    if params.machine.engine == "ray":
+        from pipeline.features.engines.ray import RayEngine
+
+        decode = RayEngine(params.machine.address).decode_each
+    if shard:
+        share = shard.share(job.key for job in jobs.values())
+        mine = [job for job in jobs.values() if job.key in share]
+        print(f"decode: shard {shard}: {summary(decode_clips(mine, [], params.media, decode=decode))}")
+        return
+    manifest = with_unread(decode_clips(list(jobs.values()), missing, params.media, decode=decode), jobs)
     health = unread_films(manifest)
     for line in (summary(manifest), *health):
         print(f"decode: {line}")
@@ -41,4 +55,4 @@ def without_folders(manifest: pd.DataFrame, clips: Path) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    run("decode", main)
+    run("decode", main, shards=True)

@@ -1,24 +1,30 @@
 """Encode the decoded clips into the feature store data/features/NAME.
 
-Usage: python -m stages.extract NAME
+Usage: python -m stages.extract NAME [--shard i/n]    a shard only fills the cache, with its share of the clips
 """
 
 from pipeline import config
 from pipeline.cache import Cache
+from pipeline.features.engines.base import on_cluster
 from pipeline.features.extraction import Extraction
 from pipeline.features.settings import NOT_FINETUNED
 from pipeline.made_from import features_params
 from pipeline.made_with import read_made_with, write_made_with
+from pipeline.shards import Shard
 from pipeline.stage import publishing, run
 from stages.clips import read_clips
 from stages.paths import ENCODERS, FEATURES, PARAMS
 
 
-def main(name: str) -> None:
+def main(name: str, shard: Shard | None = None) -> None:
     params = config.load(PARAMS)
     cache = Cache(params.cache.place)
     _, manifest, jobs = read_clips(params, cache)
-    extraction = Extraction(config.pick(params.features, name, "name"), jobs, cache)
+    engine = on_cluster(params.machine.engine, params.machine.address)
+    extraction = Extraction(config.pick(params.features, name, "name"), jobs, cache, engine=engine)
+    if shard:
+        print(f"extract {name}: shard {shard}: {extraction.fill(manifest, shard)}")
+        return
     with publishing(FEATURES / name) as directory:
         print(f"extract {name}: {extraction.run(manifest, directory)}")
         finetuned = params.features[name].finetuned
@@ -28,4 +34,4 @@ def main(name: str) -> None:
 
 
 if __name__ == "__main__":
-    run("extract", main, takes="name")
+    run("extract", main, takes="name", shards=True)

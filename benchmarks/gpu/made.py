@@ -35,14 +35,17 @@ class MadeSet:
 
 _AVE = {"visual": (7, 7, 512), "audio": (128,)}
 _LLP = {"visual": (8, 2048), "audio": (128,), "motion": (512,)}
+_UNAV = {"visual": (1024,), "audio": (128,), "motion": (1024,)}
 SETS = {
     "avel": MadeSet("ave-steps", {"train": 4 * 64, "val": 64, "test": 64}, _AVE, 28, 64),
     "avvp": MadeSet("llp-steps", {"train": 4 * 128, "val": 128, "test": 128}, _LLP, 25, 128),
+    "dave": MadeSet("unav-steps", {"train": 4 * 16, "val": 16, "test": 16}, _UNAV, 100, 16, segments=224),
     "ave": MadeSet("ave", {"train": 3339, "val": 402, "test": 402}, _AVE, 28, 64),
 }
 SMALL_SETS = {
     "avel": MadeSet("small-ave-steps", {"train": 8, "val": 4, "test": 4}, {"visual": (2, 2, 16), "audio": (8,)}, 3, 4),
     "avvp": MadeSet("small-llp-steps", {"train": 8, "val": 4, "test": 4}, {"visual": (2, 16), "audio": (8,), "motion": (4,)}, 3, 4),
+    "dave": MadeSet("small-unav-steps", {"train": 8, "val": 4, "test": 4}, {"visual": (8,), "audio": (8,), "motion": (4,)}, 3, 4),
     "ave": MadeSet("small-ave", {"train": 10, "val": 4, "test": 4}, {"visual": (2, 2, 16), "audio": (8,)}, 3, 4),
 }
 

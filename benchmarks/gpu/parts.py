@@ -18,6 +18,11 @@ BUNDLED_CLIPS = Path(".gpu/clips")  # as the bundle for a bare machine unpacks t
 SLOWER = 10  # limits of a trial on a CPU
 AVEL = ("cace_net", "ccln", "cmbs", "cmran", "psp", "avel")
 AVVP = {"han": {}, "cmpae": {}, "coleaf": {}, "coleaf-cmpae": {"anchor": "cmpae"}, "ma": {}, "jomold": {}}
+DAVE = {
+    "unav": {"variant": "released", "motion": "motion"},
+    "cace_net_dense": {"variant": "released", "motion": "motion"},
+    "unav-plain": {"variant": "released", "motion": "motion", "dependency_width": 0},
+}
 FIRST = ("cace_net", "han", "cmpae", "coleaf-cmpae")  # methods with a goal
 STEPS = (
     {"precision": "32-true", "graphs": "off"},
@@ -52,6 +57,7 @@ def parts(options: argparse.Namespace, scratch: Path) -> list[Part]:
     released = Part("steps/as_released", 45, "released", common)
     avel = [steps(name, "avel", name, {}, made) for name in AVEL]
     avvp = [steps(name, "avvp", name.partition("-")[0], settings, made) for name, settings in AVVP.items()]
+    dave = [steps(name, "dave", name.partition("-")[0], settings, made) for name, settings in DAVE.items()]
     extraction = {rate: [extract(encoder, rate, options, common) for encoder in ENCODERS] for rate in (16.0, 2.0)}
     epochs = [
         Part(f"epochs/{name}", 240 if options.whole else 60, "epochs", {**made, "count": length, "train": train, "name": name})
@@ -63,7 +69,7 @@ def parts(options: argparse.Namespace, scratch: Path) -> list[Part]:
              {**common, "precision": precision, "parts": at_once})
         for precision in ("32-true", "tf32", "bf16-mixed") for at_once in (None, 8 if not options.small else 2)
     ]  # fmt: skip
-    of_method = {part.name.removeprefix("steps/"): part for part in [*avel, *avvp]}
+    of_method = {part.name.removeprefix("steps/"): part for part in [*avel, *avvp, *dave]}
     first = [released, *(of_method.pop(name) for name in FIRST), epochs[0], *extraction[16.0][:2], seeds]
     listed = [*first, *of_method.values(), *epochs[1:], *finetuning, *extraction[16.0][2:], *extraction[2.0]]
     return [replace(part, limit=SLOWER * part.limit) for part in listed] if options.device == "cpu" else listed

@@ -21,6 +21,7 @@ def encode(arguments: argparse.Namespace) -> None:
     from pipeline.cache import Cache
     from pipeline.datasets import read_index
     from pipeline.datasets.base import expected_files
+    from pipeline.features.engines.base import on_cluster
     from pipeline.features.extraction import Extraction
     from pipeline.media.decoding import make_jobs, summary
     from pipeline.stage import only_one
@@ -30,7 +31,8 @@ def encode(arguments: argparse.Namespace) -> None:
     dataset, cache = params.dataset, Cache(params.cache.place)
     index = expected_files(read_index(INDEX, dataset.clips)[0], dataset)
     jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, cache)
+    engine = on_cluster(params.machine.engine, params.machine.address)
     with only_one("encode"):
         for name, settings in chosen.items():
-            manifest = Extraction(settings, jobs, cache).decode(missing, params.media)
+            manifest = Extraction(settings, jobs, cache, engine=engine).decode(missing, params.media)
             print(f"encode {name}: {summary(manifest)}", flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,10 @@ from pipeline.features.plan import ExtractionPlan
 from pipeline.features.settings import FeatureSet
 from pipeline.features.store import Entry, write_store
 from pipeline.machine import UNKNOWN, joined
-from pipeline.media.decoding import check_manifest
+from pipeline.media.decoding import NAMED, check_manifest
 from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
+from pipeline.shards import Shard
 
 CachedFeatures = dict[str, tuple[dict[str, Any], dict[str, Any]] | None]  # by modality: arrays and facts of the entry, or None
 
@@ -32,14 +34,24 @@ class Extraction:
         settings: the entry of ``features``.
         jobs: how each clip was decoded, by id.
         cache: the per-clip cache.
+        engine: makes the engine; by default that of this process.
         workers: threads that load (and, without a GPU, encode); by default as many as torch would use (cores, or $OMP_NUM_THREADS).
     """
 
-    def __init__(self, settings: FeatureSet, jobs: dict[str, Job], cache: Cache, workers: int | None = None) -> None:
+    def __init__(
+        self,
+        settings: FeatureSet,
+        jobs: dict[str, Job],
+        cache: Cache,
+        workers: int | None = None,
+        engine: Callable[[ClipEncoder], Engine] | None = None,
+    ) -> None:
         self.jobs, self.cache = jobs, cache
         self.encoder = ClipEncoder(settings, cache)
         self.plan = ExtractionPlan(self.encoder, jobs)
         self.engine: Engine = ThisProcess(self.encoder, workers or torch.get_num_threads())
+        if engine:
+            self.engine = engine(self.encoder)
         self.machines: list[dict[str, Any]] = []  # the machines that made the entries returned so far
 
     def run(self, manifest: pd.DataFrame, directory: Path) -> str:
@@ -54,8 +66,28 @@ class Extraction:
         if missing:
             self.cache.check()
             print(f"extract: {self.engine.encode(missing)}", flush=True)
+        left_out = f"{len(manifest) - len(clips)} left out by their status"
+        if lost := {clip.job.clip: self.engine.lost[clip.job.key] for clip in clips if clip.job.key in self.engine.lost}:
+            check_lost_share(lost, len(manifest), clips[0].job.settings.max_bad_fraction)
+            left_out += f", {len(lost)} because they could not be encoded: {listed(lost)}"
+            clips = [clip for clip in clips if clip.job.clip not in lost]
         self.write(clips, directory)
-        return f"{len(clips)} clips stored, {len(missing)} encoded, {len(manifest) - len(clips)} left out by their status"
+        return f"{len(clips)} clips stored, {len(missing) - len(self.engine.lost)} encoded, {left_out}"
+
+    def fill(self, manifest: pd.DataFrame, shard: Shard) -> str:
+        """Encode a share of the clips into the cache, and publish nothing; return a one-line summary.
+
+        Raises:
+            PipelineError: as :meth:`run`.
+        """
+        check_manifest(manifest, self.jobs)
+        clips = self.plan.clips(manifest)
+        share = shard.share(clip.job.key for clip in clips)
+        mine = [clip for clip in clips if clip.job.key in share]
+        missing = self.plan.missing(mine)
+        if missing:
+            print(f"extract: {self.engine.encode(missing)}", flush=True)
+        return f"{len(mine)} of {len(clips)} clips, {len(missing)} encoded"
 
     def decode(self, missing: list[str], media: MediaSettings) -> pd.DataFrame:
         """Decode the clips of all jobs and encode each as soon as it is decoded; return the manifest.
@@ -98,3 +130,27 @@ class Extraction:
             features[modality] = entry[0]["features"]
             self.machines = joined(self.machines, entry[1].get("machine", UNKNOWN))
         return Entry(clip.facts, features)
+
+
+def listed(lost: Mapping[str, str]) -> str:
+    """The first of the clips that could not be encoded, with the reasons."""
+    first = [f"{clip} ({lost[clip]})" for clip in sorted(lost)[:NAMED]]
+    return ", ".join([*first, *([f"and {len(lost) - NAMED} more"] if len(lost) > NAMED else [])])
+
+
+def check_lost_share(lost: Mapping[str, str], clips: int, limit: float) -> None:
+    """Fail if too many clips could not be encoded.
+
+    Args:
+        lost: the reasons by clip id.
+        clips: of the manifest.
+        limit: ``media.max_bad_fraction``.
+
+    Raises:
+        PipelineError: more than the share ``limit`` could not.
+    """
+    if len(lost) > limit * clips:
+        raise PipelineError(
+            f"{len(lost)} of {clips} clips could not be encoded, more than media.max_bad_fraction = {limit:g} allows: {listed(lost)};"
+            " finished clips are kept"
+        )

@@ -46,14 +46,18 @@ class ExtractionPlan:
 
     def clip(self, verdict: dict[str, Any]) -> Clip:
         """Turn one line of the manifest into a clip with its cache keys."""
-        job, settings = self.jobs[verdict["clip"]], self.encoder.settings
-        device, encoders = self.encoder.device.type, self.encoder.encoders.items()
-        keys = {modality: feature_key(job.key, settings, encoder.spec(), device) for modality, encoder in encoders}
+        job = self.jobs[verdict["clip"]]
+        keys = self.keys(job)
         inside = [second * job.segment_seconds < verdict["seconds"] for second in range(job.segments)]
         facts = {name: verdict[name] for name in ("clip", "status")}
         facts |= {"valid": inside, "visual_valid": list(verdict["visual_valid"]), "audio_valid": list(verdict["audio_valid"])}
         facts |= {f"{modality}_key": key for modality, key in keys.items()}
         return Clip(facts, job, keys)
+
+    def keys(self, job: Job) -> dict[str, str]:
+        """The cache keys of a clip's features by modality."""
+        settings, device, encoders = self.encoder.settings, self.encoder.device.type, self.encoder.encoders.items()
+        return {modality: feature_key(job.key, settings, encoder.spec(), device) for modality, encoder in encoders}
 
     def missing(self, clips: list[Clip]) -> list[Clip]:
         """Clips with a modality missing from the cache, one for each content: clips with the same bytes share features."""

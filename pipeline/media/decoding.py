@@ -26,6 +26,7 @@ from pipeline.media.guard import Failure, run_guarded
 from pipeline.media.job import CHANGED, KIND, Job, NotStored, decode_into_cache
 from pipeline.media.settings import MediaSettings
 
+DecodeEach = Callable[[Iterable[Job], MediaSettings], Iterator[tuple[Job, dict[str, Any]]]]
 NAMED = 10  # clips listed in one message at most
 # Order and types are fixed, so that the manifest's bytes do not depend on what was in the cache.
 SCHEMA = pa.schema([
@@ -55,7 +56,11 @@ def make_jobs(
 
 
 def decode_clips(
-    jobs: list[Job], missing: list[str], settings: MediaSettings, known: Callable[[Job, dict[str, Any]], None] | None = None
+    jobs: list[Job],
+    missing: list[str],
+    settings: MediaSettings,
+    known: Callable[[Job, dict[str, Any]], None] | None = None,
+    decode: DecodeEach | None = None,
 ) -> pd.DataFrame:
     """Decode the clips that the cache lacks.
 
@@ -64,6 +69,7 @@ def decode_clips(
         missing: ids of clips without a file.
         known: called with each job and its verdict as soon as there is one, before the others are decoded; once for jobs of one key that
             are decoded now.
+        decode: as :func:`decode_each`, which it is by default: decodes each job once, wherever it does.
 
     Returns:
         A table of all clips, sorted by id: clip, file, key and the verdict's columns.
@@ -80,7 +86,7 @@ def decode_clips(
             cache.check()
     todo = list({job.key: job for job in jobs if job.clip not in verdicts}.values())
     print(f"decode: {len(todo)} of {len(jobs) + len(missing)} clips decoded now, the others are in the cache or missing", flush=True)
-    done = tqdm(decode_each(todo, settings), total=len(todo), desc="decode", unit="clip", disable=None)
+    done = tqdm((decode or decode_each)(todo, settings), total=len(todo), desc="decode", unit="clip", disable=None)
     by_key = {}
     for job, verdict in chain(((job, verdicts[job.clip]) for job in jobs if job.clip in verdicts), done):
         by_key[job.key] = verdict

@@ -1,8 +1,8 @@
 """Decode a file of any length as a stream of windows: a few on disk, one in memory.
 
 Windows are those of :class:`pipeline.media.windowing.Windowing`, so a window's scores are those that `evaluate` would give for it as a
-clip, and every second is scored once. Scores are joined end to end, and a sequence of active segments across a border is one event.
-The last window is padded like a short clip: the last frame repeated, silence, and a mask.
+clip. Where they do not overlap, every second is scored once, scores are joined end to end, and a sequence of active segments across a
+border is one event. The last window is padded like a short clip: the last frame repeated, silence, and a mask.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def decode_windows(path: Path, seconds: float, windowing: Windowing, settings: M
     jobs = [replace(job, hashed=False) for job in window_jobs(path, identity, seconds, windowing, settings, cache)]
     for job, verdict in decode_each(jobs, settings):
         try:
-            yield Decoded(round(job.start / windowing.seconds), job, verdict)
+            yield Decoded(round(job.start / windowing.hop_seconds), job, verdict)
         finally:
             cache.remove(KIND, job.key)
 

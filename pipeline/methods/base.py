@@ -10,10 +10,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from torch import Tensor, nn
 
 from pipeline.batch import Batch, Tensors
@@ -47,6 +47,13 @@ class Recipe(Settings):
     decay: float = Field(0.5, gt=0, le=1, description="factor on the learning rate at each milestone epoch")
     iteration_milestones: tuple[int, ...] = Field((), description="milestones counted in optimizer steps")
     iteration_decay: float = Field(0.1, gt=0, le=1, description="factor at each iteration milestone")
+    warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the learning rate rises from 0, step by step (schedule: cosine)")
+    schedule: Literal["milestones", "cosine"] = Field("milestones", description="cosine: falls to 1e-8 along a cosine, step by step")
+    decayed: Literal["all", "matrices"] = Field("all", description="weights that decay; matrices: no biases, norms and scales")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of a moving average of the weights, which then is what is validated and stored; null: none"
+    )
+    ema_warmup: bool = Field(True, description="in step k the decay is at most (1 + k) / (10 + k), so a short training is averaged too")
     clip_norm: float | None = Field(None, gt=0, description="global gradient norm limit")
     selection: str | None = Field(None, description="validation metric that picks the epoch | last: the last epoch; null: the headline")
 
@@ -57,6 +64,14 @@ class Recipe(Settings):
         if value > LARGEST_RATE:
             raise ValueError(f"input should be less than or equal to {LARGEST_RATE:g}")
         return value
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Self:
+        if self.schedule == "cosine" and (self.milestones or self.iteration_milestones):
+            raise ValueError("schedule: cosine has no milestones; leave milestones and iteration_milestones empty")
+        if self.schedule != "cosine" and self.warmup_epochs:
+            raise ValueError("warmup_epochs needs schedule: cosine")
+        return self
 
 
 class MethodConfig(Settings):

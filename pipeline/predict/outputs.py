@@ -16,10 +16,10 @@ import numpy as np
 from pipeline.cache import Cache
 from pipeline.media.settings import MediaSettings
 from pipeline.media.windowing import Windowing
-from pipeline.media.windows import Decoded, decode_windows
+from pipeline.media.windows import Decoded, decode_windows, segments_inside
 from pipeline.predict.prediction import Prediction
 from pipeline.report import attention, timeline
-from pipeline.tasks.tracks import named
+from pipeline.tasks.tracks import in_words, named
 from pipeline.text import printable
 
 FILES = ("events.json", "segments.csv", "timeline.png", "attention.png", "overlay.mp4")
@@ -115,27 +115,35 @@ def write_overlay(
             piece = _scene(window, prediction, per_segment, rate, size)
             size = piece.pictures.shape[1:3]
             yield piece
-            track(window.number + 1, len(prediction.windows))
+            track(window.number + 1, windowing.windows(prediction.seconds))
 
     attention.movie(path, scenes(), prediction.transform, top, rate)
 
 
 def _scene(window: Decoded, prediction: Prediction, per_segment: int, rate: Fraction, size: tuple[int, int]) -> attention.AttendedScene:
     """One window of the film, cut at the end of the file; black pictures of ``size`` if nothing was decoded."""
-    report = prediction.windows[window.number]
     first = window.number * prediction.window_segments
-    left = prediction.seconds - report.start
-    frames = max(1, min(report.segments * per_segment, round(left * rate)))
+    left = prediction.seconds - window.job.start
+    frames = max(1, min(segments_inside(window.job, prediction.seconds) * per_segment, round(left * rate)))
     segments = [first + frame // per_segment for frame in range(frames)]
-    captions = [_caption(prediction, segment) for segment in segments]
+    moments = [window.job.start + (frame + 0.5) / float(rate) for frame in range(frames)]
+    captions = [_caption(prediction, segment, moment) for segment, moment in zip(segments, moments, strict=True)]
     if not window.good:
         black = np.zeros((frames, *size, 3), np.uint8)
         return attention.AttendedScene(black, captions, np.zeros(0, np.float32), attention.FILM.sound_rate)
     pictures, waveform, sample_rate = window.arrays()
-    weights = prediction.attention[segments] if prediction.attention is not None and report.good else None
+    weights = None
+    if prediction.attention is not None and prediction.windows[window.number].good:  # only of windows that lie end to end
+        weights = prediction.attention[segments]
     return attention.AttendedScene(pictures[:frames], captions, waveform, sample_rate, weights)
 
 
-def _caption(prediction: Prediction, segment: int) -> str:
-    text = named(prediction.tracks, segment) or "background"
+def _caption(prediction: Prediction, segment: int, moment: float) -> str:
+    """The time, and the events of a segment; of spans with borders of their own, those at the moment."""
+    if prediction.tracks.found is None:
+        text = named(prediction.tracks, segment)
+    else:
+        there = [event for event in prediction.events if event.start <= moment < event.end]
+        text = "; ".join(f"{event.label} ({in_words(event.modality)})" for event in there)
+    text = text or "background"
     return f"{timeline.clock(segment * prediction.segment_seconds)}  {text if prediction.tracks.valid[segment] else 'not decoded'}"

@@ -16,6 +16,8 @@ from pipeline.tasks.tracks import FoundEvent, Tracks, events
 class WindowReport:
     """One window: its start in seconds, the number of the file's segments in it, and how it was decoded.
 
+    Windows of a task that joins spans overlap by half.
+
     ``status`` and ``reason`` are those of :class:`pipeline.media.clip.DecodedClip`. A window that is not ``good`` has no scores.
     """
 
@@ -62,9 +64,13 @@ class Prediction:
 
     @property
     def problems(self) -> list[str]:
-        """A sentence for every window that could not be decoded and so has no prediction."""
+        """A sentence for every window that could not be decoded, unless other windows hold all of it."""
         return [
             f"{window.start:g} s to {window.start + window.segments * self.segment_seconds:g} s: {window.status}: {window.reason}"
             for window in self.windows
-            if not window.good
+            if not window.good and not self._is_known(window)
         ]
+
+    def _is_known(self, window: WindowReport) -> bool:
+        first = round(window.start / self.segment_seconds)
+        return bool(self.tracks.valid[first : first + window.segments].all())

@@ -7,8 +7,10 @@ import math
 import os
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -32,6 +34,7 @@ from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
 from pipeline.tasks import TASKS, tracks
 from pipeline.text import printable
+from pipeline.time_grid import TimeGrid
 
 LONGEST_SECONDS = 3600.0
 MOST_PICTURES = 60  # in the preview of one file
@@ -45,13 +48,14 @@ class Refused(PipelineError):
 class Answer:
     """The result of one window.
 
-    tracks: None if the window could not be decoded.
+    tracks: None if the window could not be decoded; scores likewise.
     attention: (T, S) over S positions; None without spatial attention.
     """
 
     report: WindowReport
     preview: preview.Preview
     tracks: tracks.Tracks | None = None
+    scores: Any = None
     attention: np.ndarray | None = None
 
 
@@ -93,7 +97,9 @@ class Predictor:
     def __init__(self, source: Source) -> None:
         self.source, self.run, self.seed = source, source.run, source.seed
         self.method, self.facts, self.media, self.windowing = source.method, source.facts, source.media, source.windowing
-        self.task = TASKS.get(self.facts["task"])
+        self.task, self.grid = TASKS.get(self.facts["task"]), TimeGrid.of(self.facts["feature_spec"])
+        if self.task.overlapping_windows:
+            self.windowing = replace(self.windowing, hop=max(1, self.windowing.segments // 2))
         self.device = choose_device(source.train.device)
         use_precision(self.device, source.train.precision)
         self.dtype = torch.float64 if source.train.precision == "64-true" else torch.float32
@@ -119,7 +125,7 @@ class Predictor:
         found = survey(path, self.media)
         check_file(path, found)
         total = self.windowing.windows(found.seconds)
-        every = math.ceil(total * self.windowing.segments / MOST_PICTURES)
+        every = math.ceil(total * self.windowing.hop_segments / MOST_PICTURES)
         answers: dict[int, Answer] = {}
         with closing(decode_windows(path, found.seconds, self.windowing, self.media, self.cache)) as windows:
             for window in windows:
@@ -129,25 +135,36 @@ class Predictor:
 
     def _answer(self, window: Decoded, seconds: float, every: int) -> Answer:
         verdict, job, windowing = window.verdict, window.job, self.windowing
-        segments = segments_inside(job, seconds)
+        segments, last = segments_inside(job, seconds), window.number + 1 == windowing.windows(seconds)
+        own = windowing.segments if last else windowing.hop_segments  # the next window shows the rest
         report = WindowReport(job.start, segments, verdict["status"], verdict["reason"], window.good)
         if not window.good:
-            return Answer(report, preview.silence(segments * windowing.segment_seconds))
-        batch = self._features(window)
+            return Answer(report, preview.silence(min(own, segments) * windowing.segment_seconds))
+        batch = self._features(window, seconds)
         with torch.no_grad():
             scores = self.method.predict(batch.to(self.device)).to("cpu")
         if not scores.finite(batch.mask).all():
             raise PipelineError(f"{self.source.weights}: its scores of the window at {job.start:g} s are not finite; train the run again")
         attention = self.task.attention(scores)
-        shown = preview.preview(*window.arrays(), windowing.segments, every, window.number * windowing.segments)
+        frames, waveform, rate = window.arrays()
+        share = Fraction(own, windowing.segments)
+        shown = preview.preview(
+            frames[: int(len(frames) * share)],
+            waveform[: int(len(waveform) * share)],
+            rate,
+            own,
+            every,
+            window.number * windowing.hop_segments,
+        )
         return Answer(
             report,
             shown,
-            self.task.tracks(scores, batch.mask, self.facts["classes"]).part(slice(segments)),
+            self.task.tracks(scores, batch.mask, self.facts["classes"], windowing.segment_seconds).part(slice(segments)),
+            scores,
             None if attention is None else attention[0, :segments].float().numpy(),
         )
 
-    def _features(self, window: Decoded) -> Batch:
+    def _features(self, window: Decoded, seconds: float) -> Batch:
         """Extract a window's features exactly as `extract` would store them; B = 1."""
         self._jobs[window.job.clip] = window.job
         [clip] = self._extraction.plan.clips(pd.DataFrame([{"clip": window.job.clip, "key": window.job.key, **window.verdict}]))
@@ -157,10 +174,11 @@ class Predictor:
             self.cache.remove(KIND, key)
         del self._jobs[window.job.clip]
         visual, audio = (torch.from_numpy(entry.features[name])[None].to(self.dtype) for name in ("visual", "audio"))
-        return Batch(visual, audio, torch.tensor([clip.facts["valid"]]))
+        length = min(seconds - window.job.start, self.windowing.seconds)
+        return Batch(visual, audio, torch.tensor([clip.facts["valid"]]), grid=self.grid, seconds=torch.tensor([length]))
 
     def _join(self, path: Path, seconds: float, answers: list[Answer]) -> Prediction:
-        """Join the windows end to end.
+        """Join the windows: end to end, or as the task joins overlapping ones.
 
         Raises:
             Refused: no window was decoded, or none has sound.
@@ -172,7 +190,10 @@ class Predictor:
         if all(answer.report.status == "silent" for answer in answers):
             raise Refused(f"{name} has no sound that decodes ({reason}); a run needs picture and sound")
         unknown = first.tracks
-        joined = tracks.join([answer.tracks or unknown.unknown(answer.report.segments) for answer in answers])
+        if self.task.overlapping_windows:
+            joined = self._joined(answers, seconds)
+        else:
+            joined = tracks.join([answer.tracks or unknown.unknown(answer.report.segments) for answer in answers])
         attention = None
         if first.attention is not None and len(self.method.visual_shape) == 3:
             blank = np.zeros((self.windowing.segments, first.attention.shape[1]), np.float32)
@@ -194,6 +215,18 @@ class Predictor:
             windows=[answer.report for answer in answers],
             preview=preview.join([answer.preview for answer in answers]),
         )
+
+    def _joined(self, answers: list[Answer], seconds: float) -> tracks.Tracks:
+        """Tracks of the file from the scores of overlapping windows; a segment in any of them is known."""
+        step, good = self.windowing.segment_seconds, [answer for answer in answers if answer.tracks is not None]
+        length = max(round(answer.report.start / step) + answer.report.segments for answer in answers)
+        known = torch.zeros(1, length, dtype=torch.bool)
+        for answer in good:
+            assert answer.tracks is not None
+            first = round(answer.report.start / step)
+            known[0, first : first + answer.report.segments] |= torch.from_numpy(answer.tracks.valid)
+        scores = self.task.joined([(answer.report.start, answer.scores) for answer in good], self.windowing.seconds, step, seconds)
+        return self.task.tracks(scores, known, self.facts["classes"], step)
 
     def _check_features(self) -> None:
         """Check that today's settings make the same features as those of the training.

@@ -1,4 +1,4 @@
-"""Bars of a timeline: the truth and the answer for one class on one track, and the look of each kind.
+"""Bars of a timeline: truth and answer for one class on one track, and their looks.
 
 Hatching and symbols mark right and wrong as well as colour: correct = plain and a tick, missed = an empty dashed box with a circle,
 false = crossed hatching and a cross.
@@ -65,7 +65,7 @@ def verdicts(active: np.ndarray, truth: np.ndarray | None) -> Iterator[tuple[Sty
 
 
 def segment_bars(active: np.ndarray, truth: np.ndarray | None, edges: np.ndarray) -> tuple[list[Bar], list[Bar]]:
-    """Bars of the truth and of the answer for one class, from its segments (T,) with ``edges`` (T + 1,) in seconds."""
+    """Bars of truth and answer for one class, from its segments (T,) with ``edges`` (T + 1,) in seconds."""
     true = [] if truth is None else [Bar(TRUE, edges[first], edges[end]) for first, end in runs(truth)]
     return true, [Bar(style, edges[first], edges[end]) for style, first, end in verdicts(active, truth)]
 

@@ -32,6 +32,7 @@ class Task(Protocol):
     SECONDARY: further metrics with a column of their own: metric key -> column head.
     GRID: scores shown in a separate table, by level and rule; None without them.
     has_tracks: whether an answer locates events within a clip. If False, the members from :meth:`tracks` on raise TypeError.
+    overlapping_windows: whether a long file is read in windows half a window apart, for :meth:`joined`; if False, they lie end to end.
     COMPARED: columns of :meth:`table` that :meth:`clip_scores` and :meth:`compare` read, beside ``row`` and ``seed``.
     SHOWN: likewise for :meth:`lanes` and :meth:`true_classes`.
     CONFIDENT: likewise for :meth:`confidences`.
@@ -48,6 +49,7 @@ class Task(Protocol):
     SHOWN: tuple[str, ...]
     CONFIDENT: tuple[str, ...]
     has_tracks: bool
+    overlapping_windows: bool
 
     def row_targets(
         self, events: IndexedEvents, classes: Sequence[str], segments: int, segment_seconds: float, clip_labels: ClipLabels = None,
@@ -97,6 +99,9 @@ class Task(Protocol):
 
     def tracks(self, scores: Any, mask: Tensor, classes: Sequence[str], segment_seconds: float = 1.0) -> Tracks:
         """The answer for one clip (N = 1)."""
+
+    def joined(self, windows: Sequence[tuple[float, Any]], window_seconds: float, segment_seconds: float, seconds: float) -> Any:
+        """Scores of a file from start and scores of each decoded window, in order; N = 1 in all."""
 
     def table_tracks(
         self, lines: pd.DataFrame, classes: Sequence[str], segment_seconds: float = 1.0

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from pipeline.batch import Batch, Tensors
 from pipeline.methods import Method, Progress
+from pipeline.training.average import WeightAverage
 from pipeline.training.capture import Graphs
 from pipeline.training.steps import Fault, Outcome, Steps
 
@@ -62,15 +63,16 @@ class StepsAhead(Steps):
 
     Args:
         optimizer: as set up by Fabric, with the settings :func:`fused`.
+        average: of the weights; a batch of which a step was skipped does not enter it.
         graphs: whether to capture.
         say: prints the line that says why steps are not captured.
     """
 
     def __init__(
-        self, fabric: Fabric, method: Method, model: Any, optimizer: Any, clip_norm: float | None, graphs: bool,
-        say: Callable[[str], object],
+        self, fabric: Fabric, method: Method, model: Any, optimizer: Any, clip_norm: float | None, average: WeightAverage | None,
+        graphs: bool, say: Callable[[str], object],
     ) -> None:  # fmt: skip
-        super().__init__(fabric, method, model, optimizer, clip_norm)
+        super().__init__(fabric, method, model, optimizer, clip_norm, average)
         self.say = say
         self.graphs = Graphs() if graphs else None
         self.said = False
@@ -163,6 +165,8 @@ class StepsAhead(Steps):
             with self._rates_on_device():
                 self.optimizer.step()
             taken.append({name: value.detach().double() for name, value in terms.items()})
+        if self.average is not None:
+            self.average.update(self.code == 0)
         work.names = [list(record) for record in taken]
         self._add_up(work, [torch.stack(list(record.values())) for record in taken], len(batch.mask))
 

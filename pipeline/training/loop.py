@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MethodType
@@ -26,15 +27,15 @@ from pipeline.methods import Method, Progress
 from pipeline.methods.base import Recipe
 from pipeline.tasks import Task
 from pipeline.training.ahead import StepsAhead, fused
+from pipeline.training.average import WeightAverage
 from pipeline.training.capture import own_stream, runs_ahead
 from pipeline.training.data import SplitData
 from pipeline.training.live import NOT_FINITE, LiveMetrics, save_not_finite
+from pipeline.training.optimizer import optimizer_of, schedules_of
 from pipeline.training.predictions import not_finite_clips, predictions, score_split
 from pipeline.training.progress import Bar, Epochs
 from pipeline.training.settings import TrainSettings
 from pipeline.training.steps import Fault, Steps, StepsInTurn
-
-OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
 
 
 @dataclass
@@ -78,19 +79,17 @@ class Trainer(ResumableLoop[TrainingState]):
             raise PipelineError(f"{name}: thresholds are selected on validation, but no validation clip has features")
         self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
         ahead = runs_ahead(fabric.device)
-        rates = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay}
-        optimizer = OPTIMIZERS[recipe.optimizer](method.parameters(), **rates, **(fused(recipe.optimizer) if ahead else {}))
+        optimizer = optimizer_of(recipe, method.parameters(), **(fused(recipe.optimizer) if ahead else {}))
         if settings.compile:
             # Only ``losses``: the loop calls it through ``steps``, and never calls ``forward``.
             method.__dict__["losses"] = MethodType(torch.compile(type(method).losses), method)
         self.method = method
         self.model, self.optimizer = fabric.setup(method, optimizer)
         self.model.mark_forward_method("predict")
-        self.by_epoch, self.by_iteration = (
-            torch.optim.lr_scheduler.MultiStepLR(self.optimizer, list(milestones), decay)  # each multiplies the current rate
-            for milestones, decay in ((recipe.milestones, recipe.decay), (recipe.iteration_milestones, recipe.iteration_decay))
-        )
-        parts = fabric, method, self.model, self.optimizer, recipe.clip_norm
+        steps_of_epoch = math.ceil(len(train) / recipe.batch_size)
+        self.by_epoch, self.by_iteration = schedules_of(recipe, self.optimizer, steps_of_epoch)
+        self.average = None if recipe.ema is None else WeightAverage(method, recipe.ema, recipe.ema_warmup)
+        parts = fabric, method, self.model, self.optimizer, recipe.clip_norm, self.average
         self.stepper: Steps = StepsAhead(*parts, settings.graphs == "auto", self._say) if ahead else StepsInTurn(*parts)
         self.started = time.monotonic()
         self.shown: Any = None  # the bar, once there is one
@@ -191,8 +190,17 @@ class Trainer(ResumableLoop[TrainingState]):
             )
 
     def close_epoch(self) -> None:
-        """Validate, keep the best weights, step the schedule, record the epoch."""
+        """Validate, keep the best weights, step the schedule, record the epoch; with a moving average of the weights, its weights."""
         self._catch_up()
+        with nullcontext() if self.average is None else self.average.in_place():
+            record = self._judged()
+        self.by_epoch.step()
+        state = self.state
+        state.history.append({"epoch": state.epoch, **record})
+        state.epoch, state.order, state.sums = state.epoch + 1, None, None
+
+    def _judged(self) -> dict[str, float]:
+        """Validate the weights, keep them if they are the best, and return what is recorded of the epoch."""
         state = self.state
         assert state.sums is not None
         record: dict[str, float] = {f"train/{key}": value / state.taken for key, value in state.sums.items() if state.taken}
@@ -220,9 +228,7 @@ class Trainer(ResumableLoop[TrainingState]):
             state.best_weights = {key: value.detach().cpu().clone() for key, value in weights.items()}
         if state.epoch + 1 == self.method.config.calibrated_after:
             state.calibrated = self._calibrated()
-        self.by_epoch.step()
-        state.history.append({"epoch": state.epoch, **record})
-        state.epoch, state.order, state.sums = state.epoch + 1, None, None
+        return record
 
     def _metrics(self, data: SplitData) -> tuple[dict[str, Any], list[str]]:
         """The task's metrics on a split, and the clips whose scores are not finite."""
@@ -263,7 +269,8 @@ class Trainer(ResumableLoop[TrainingState]):
                 stateful.load_state_dict(content[name])
 
     def _stateful(self) -> dict[str, Any]:
-        return {"model": self.method, "optimizer": self.optimizer, "by_epoch": self.by_epoch, "by_iteration": self.by_iteration}
+        parts = {"model": self.method, "optimizer": self.optimizer, "by_epoch": self.by_epoch, "by_iteration": self.by_iteration}
+        return parts if self.average is None else {**parts, "average": self.average}
 
     def _content(self) -> dict[str, Any]:
         if self.state.sums is not None:

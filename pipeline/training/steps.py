@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline.batch import Batch, Tensors
 from pipeline.methods import Method, Progress
+from pipeline.training.average import WeightAverage
 
 
 @dataclass(frozen=True)
@@ -34,10 +35,14 @@ class Steps(ABC):
         method: the network.
         model, optimizer: as set up by Fabric.
         clip_norm: limit of the gradient's norm.
+        average: of the weights, updated after every batch whose steps were taken.
     """
 
-    def __init__(self, fabric: Fabric, method: Method, model: Any, optimizer: Any, clip_norm: float | None) -> None:
+    def __init__(
+        self, fabric: Fabric, method: Method, model: Any, optimizer: Any, clip_norm: float | None, average: WeightAverage | None = None
+    ) -> None:  # fmt: skip
         self.fabric, self.method, self.model, self.optimizer, self.clip_norm = fabric, method, model, optimizer, clip_norm
+        self.average = average
 
     @abstractmethod
     def begin(self, sums: Mapping[str, float]) -> None:
@@ -105,6 +110,8 @@ class StepsInTurn(Steps):
                 return False
             taken.append(numbers)
         self.outcomes.append((rows, None))
+        if self.average is not None:
+            self.average.update()
         for key, value in (item for record in taken for item in record.items()):
             self.sums[key] = self.sums.get(key, 0.0) + value * len(rows)
         return True

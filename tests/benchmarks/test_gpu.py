@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.gpu import demo
 from benchmarks.gpu.__main__ import Children
-from benchmarks.gpu.parts import AVEL, AVVP, ENCODERS, Part, Results, parts
+from benchmarks.gpu.parts import AVEL, AVVP, DAVE, ENCODERS, Part, Results, parts
 from benchmarks.gpu.table import Record, table
 from pipeline.methods import METHODS
 from pipeline.yaml_files import read_yaml
@@ -20,11 +20,12 @@ from pipeline.yaml_files import read_yaml
 OPTIONS = argparse.Namespace(device="cuda", small=False, whole=False, clips=None, count=32, copies=3)
 
 
-def test_every_method_of_both_tasks_and_every_encoder_has_a_part(tmp_path):
+def test_every_method_of_three_tasks_and_every_encoder_has_a_part(tmp_path):
     names = [part.name for part in parts(OPTIONS, tmp_path)]
     assert len(names) == len(set(names))
-    assert {f"steps/{name}" for name in METHODS.names() if METHODS.get(name).tasks & {"avel", "avvp"}} <= set(names)
-    assert {METHODS.get(name.partition("-")[0]).tasks for name in [*AVEL, *AVVP]} == {frozenset({"avel"}), frozenset({"avvp"})}
+    assert {f"steps/{name}" for name in METHODS.names() if METHODS.get(name).tasks & {"avel", "avvp", "dave"}} <= set(names)
+    for task, listed in (("avel", AVEL), ("avvp", AVVP), ("dave", DAVE)):
+        assert {METHODS.get(name.partition("-")[0]).tasks for name in listed} == {frozenset({task})}
     assert {f"extraction/{encoder}@{rate}" for encoder in ENCODERS for rate in (16, 2)} <= set(names)
 
 

@@ -1,4 +1,5 @@
 import re
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -333,7 +334,7 @@ def test_another_engine_fills_the_same_store(tmp_path):
 
     class OneByOne:
         def __init__(self, encoder):
-            self.inner, self.asked = ThisProcess(encoder, 1), []
+            self.inner, self.asked, self.lost = ThisProcess(encoder, 1), [], {}
 
         def encode(self, clips, bar=True):
             self.asked += [clip.job.clip for clip in clips]
@@ -341,9 +342,34 @@ def test_another_engine_fills_the_same_store(tmp_path):
 
     world, other = World(tmp_path / "cache"), World(tmp_path / "other")
     world.extract(tmp_path / "expected")
-    extraction = Extraction(SETTINGS, other.jobs, other.cache, 1)
-    extraction.engine = OneByOne(extraction.encoder)
+    extraction = Extraction(SETTINGS, other.jobs, other.cache, engine=OneByOne)
     (tmp_path / "store").mkdir()
     extraction.run(pd.DataFrame(other.verdicts), tmp_path / "store")
     assert extraction.engine.asked == [f"clip{number}" for number in range(4)]
     assert other.bytes(tmp_path / "store") == world.bytes(tmp_path / "expected")
+
+
+class GivesUp(ThisProcess):
+    """An engine whose workers die of one clip."""
+
+    def __init__(self, encoder):
+        super().__init__(encoder, 1)
+
+    def encode(self, clips, bar=True):
+        self.lost = {clip.job.key: "its worker died" for clip in clips if clip.job.clip == "clip2"}
+        return super().encode([clip for clip in clips if clip.job.key not in self.lost], bar)
+
+
+@pytest.mark.parametrize(("limit", "outcome"), [(0.25, "stored"), (0.2, "refused")])
+def test_a_clip_that_an_engine_gives_up_is_left_out_and_named_unless_too_many_are(tmp_path, limit, outcome):
+    world = World(tmp_path / "cache")
+    world.jobs = {clip: replace(job, settings=MediaSettings(max_bad_fraction=limit)) for clip, job in world.jobs.items()}
+    extraction = Extraction(SETTINGS, world.jobs, world.cache, engine=GivesUp)
+    (tmp_path / "store").mkdir()
+    if outcome == "refused":
+        with pytest.raises(PipelineError, match=r"1 of 4 .*max_bad_fraction = 0\.2.*clip2 \(its worker died\)"):
+            extraction.run(pd.DataFrame(world.verdicts), tmp_path / "store")
+        return
+    said = extraction.run(pd.DataFrame(world.verdicts), tmp_path / "store")
+    assert says(said, "3 clips stored, 3 encoded", "clip2 (its worker died)")
+    assert list(pd.read_parquet(tmp_path / "store" / "index.parquet")["clip"]) == ["clip0", "clip1", "clip3"]

@@ -50,9 +50,9 @@ def test_shapes_and_ranges(name, config):
         assert_answers_have_their_shapes(name, config, visual, (7,))
 
 
-@every_method
+@pytest.mark.parametrize("name", [name for name in SMALL if task_of(name) != "dave"])
 def test_shapes_and_ranges_at_published_widths(name):
-    """The method as published, on maps of VGG19 and the vector of VGGish."""
+    """The method as published, on maps of VGG19 and the vector of VGGish; detectors are too large and take no maps."""
     assert_answers_have_their_shapes(name, {}, (7, 7, 512), (128,))
 
 
@@ -83,6 +83,11 @@ def test_every_parameter_gets_a_gradient(name, config):
     assert_all_but_flat(method, reached)
 
 
+def cuts_short(name: str, config: dict) -> bool:
+    """Whether padding is the same as the end of the frame; the released detector has a padded step on every level instead."""
+    return task_of(name) != "dave" or config.get("variant") != "released"
+
+
 @pytest.mark.processor
 @every_case
 @pytest.mark.fault(6)
@@ -92,7 +97,8 @@ def test_a_clip_is_scored_alone_and_cut_short_as_in_a_batch(name, config):
     with torch.no_grad():
         together = method.predict(batch)
         for clip, length in enumerate(LENGTHS[:3]):
-            streams = [stream[clip : clip + 1, :length] for stream in (batch.visual, batch.audio, batch.mask, batch.others["motion"])]
+            last = length if cuts_short(name, config) else batch.mask.shape[1]
+            streams = [stream[clip : clip + 1, :last] for stream in (batch.visual, batch.audio, batch.mask, batch.others["motion"])]
             alone = method.predict(Batch(*streams[:3], {"motion": streams[3]}))
             assert_answers(together, alone, {clip: 0}, {clip: length})
 
@@ -199,8 +205,8 @@ def test_half_precision(name, config):
         exact = method.predict(batch)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = method.predict(batch)
-        assert_answers(exact, method.predict(half), every, lengths, atol=0.01 * spread(exact), rtol=0)
-    assert_answers(exact, rough, every, lengths, atol=0.05 * spread(exact), rtol=0)
+        assert_answers(exact, method.predict(half), every, lengths, rough=True, atol=0.01 * spread(exact), rtol=0)
+    assert_answers(exact, rough, every, lengths, rough=True, atol=0.05 * spread(exact), rtol=0)
 
 
 def spread(scores) -> float:
@@ -209,13 +215,19 @@ def spread(scores) -> float:
     return max(1.0, *(float(table.abs().max()) for table in tables))
 
 
-# The slowest test: of localization every method as it is by default, and those variants whose loss or inputs differ.
+# The slowest test: of localization every method as it is by default, and those variants whose loss or inputs differ; of detectors
+# one, without its dependency block, which learns slowly.
 VARIANTS_THAT_LEARN = {
     "avel-modality=audio", "avel-modality=visual", "avel-fusion=dmrn", "avel-variant=released", "avel-supervision=weak",
     "cace_net-variant=paper", "cace_net-guidance=none", "cace_net-temporal=snn", "cace_net-supervision=weak", "ccln-supervision=weak",
     "cmbs-supervision=weak", "cmbs-supervision=weak-video_loss=soft_margin", "cmran-supervision=weak", "psp-supervision=weak",
 }  # fmt: skip
-LEARNS = [case for case in cases() if task_of(case.values[0]) != "avel" or case.id == case.values[0] or case.id in VARIANTS_THAT_LEARN]
+LEARNS = [
+    case
+    for case in cases()
+    if task_of(case.values[0]) != "avel" or case.id == case.values[0] or case.id in VARIANTS_THAT_LEARN
+    if task_of(case.values[0]) != "dave" or (case.values[0] == "unav" and case.values[1]["dependency_width"] == 0)
+]
 
 
 @pytest.mark.processor
@@ -249,7 +261,7 @@ def test_labels_of_another_supervision_are_refused(name, config):
     method = build(name, config)
     batch, truth = random_batch()
     wrong = [told for told in truth if type(told) is not type(truth.told(method))]
-    assert len({type(told) for told in wrong}) == 3
+    assert len({type(told) for told in wrong}) == 4
     for told in wrong:
         with pytest.raises(TypeError, match="train on"):
             method.losses(batch, told, LATE)

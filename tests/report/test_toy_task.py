@@ -44,8 +44,9 @@ class ExactEvents:
     COMPARED: tuple[str, ...] = ("start", "end", "label", "true", "found")
     SHOWN: tuple[str, ...] = (*COMPARED, "segments")
     CONFIDENT: tuple[str, ...] = ()
-    has_tracks = True
+    has_tracks, overlapping_windows = True, False
     row_targets, video_targets = staticmethod(avel.row_targets), staticmethod(avel.video_targets)
+    joined = staticmethod(avel.joined)
     decide, attention, tracks = staticmethod(avel.decide), staticmethod(avel.attention), staticmethod(avel.tracks)
 
     def score(self, decided, truth, mask, num_classes, segment_seconds):

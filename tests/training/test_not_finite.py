@@ -14,7 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.tasks.avel import Scores
 from pipeline.tasks.avvp import ParsingScores
 from pipeline.tasks.cml import MatchingScores
-from pipeline.training import loop
+from pipeline.training import loop, optimizer
 from pipeline.training.evaluate import evaluate_run
 from pipeline.training.steps import StepsInTurn
 from pipeline.training.trained import load_seed
@@ -141,7 +141,7 @@ def test_weights_made_infinite_by_a_step_are_never_kept(tmp_path, monkeypatch, v
             if steps == 4 * STEPS:
                 self.param_groups[0]["params"][-1].data.fill_(torch.inf)
 
-    monkeypatch.setitem(loop.OPTIMIZERS, "adam", Breaking)
+    monkeypatch.setitem(optimizer.OPTIMIZERS, "adam", Breaking)
     inputs = run(tmp_path)
     if not validation:
         inputs.index.loc[inputs.index["split"] == "val", "split"] = "none"

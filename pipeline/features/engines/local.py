@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sized
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from queue import SimpleQueue
@@ -42,6 +42,7 @@ class ThisProcess:
 
     def __init__(self, encoder: ClipEncoder, workers: int) -> None:
         self.encoder, self.workers = encoder, workers
+        self.lost: Mapping[str, str] = {}  # a clip that ends this process ends the extraction
 
     def encode(self, clips: Iterable[Clip], bar: bool = True) -> Throughput:
         """Encode in threads; see :meth:`pipeline.features.engines.base.Engine.encode`."""

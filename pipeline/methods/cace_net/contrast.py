@@ -40,7 +40,7 @@ def background_event_contrast(query: Tensor, key: Tensor, event: Tensor, mask: T
 
     Among the 2T vectors f = [q; k], the positives K(i) of an event are all other events (2n - 1 with n event segments); the only positive
     of a background segment is its own twin. L_i = -log((1/|K(i)|) sum_{k in K(i)} exp(f_i.f_k/tau) / sum_{p != i} exp(f_i.f_p/tau)),
-    averaged over all vectors. Computed in log space, because exp(1/tau) overflows float32 at the released tau = 0.01.
+    averaged over all vectors.
 
     Args:
         query: (B, T, D), encoded segments, not yet normalised.
@@ -52,6 +52,14 @@ def background_event_contrast(query: Tensor, key: Tensor, event: Tensor, mask: T
     Returns:
         Scalar, at least float32; 0 without a valid segment.
     """
+    return masked_mean(contrast_terms(query, key, event, mask, temperature), mask.repeat(1, 2))
+
+
+def contrast_terms(query: Tensor, key: Tensor, event: Tensor, mask: Tensor, temperature: float) -> Tensor:
+    """L_i of :func:`background_event_contrast` for all 2T vectors of each clip: (B, 2T), meaningless in padding.
+
+    Computed in log space, because exp(1/tau) overflows float32 at the released tau = 0.01.
+    """
     with torch.autocast(query.device.type, enabled=False):
         rows = torch.cat([at_least_float32(query), at_least_float32(key)], dim=1)
         rows = torch.nn.functional.normalize(rows, dim=-1)
@@ -61,8 +69,7 @@ def background_event_contrast(query: Tensor, key: Tensor, event: Tensor, mask: T
         excluded = torch.finfo(similarity.dtype).min
         numerator = similarity.masked_fill(~positive, excluded).logsumexp(dim=-1)
         denominator = similarity.masked_fill(~candidate, excluded).logsumexp(dim=-1)
-        losses = denominator - numerator + positive.sum(dim=-1).clamp(min=1).to(similarity.dtype).log()
-        return masked_mean(losses, mask.repeat(1, 2))
+        return denominator - numerator + positive.sum(dim=-1).clamp(min=1).to(similarity.dtype).log()
 
 
 def _pairs(event: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,6 @@
 """Audio-visual event localization: one event class, or background, for every segment of a clip."""
 
+from pipeline.tasks.adjoining import joined, overlapping_windows
 from pipeline.tasks.avel.scores import Scores, decide, evaluate, score, table
 
 from pipeline.tasks.avel.shown import (  # isort: skip
@@ -12,6 +13,6 @@ HEADLINE = "accuracy"
 
 __all__ = [
     "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "SECONDARY", "SHOWN", "AvelTargets", "Scores", "attention", "clip_scores", "compare",
-    "confidences", "decide", "evaluate", "eventful", "has_tracks", "lanes", "row_targets", "score", "table", "table_tracks",
-    "targets_of_events", "tracks", "true_classes", "video_targets",
+    "confidences", "decide", "evaluate", "eventful", "has_tracks", "joined", "lanes", "overlapping_windows", "row_targets", "score",
+    "table", "table_tracks", "targets_of_events", "tracks", "true_classes", "video_targets",
 ]  # fmt: skip

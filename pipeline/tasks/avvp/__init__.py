@@ -3,6 +3,7 @@
 Learned from the labels of whole clips, which do not tell audio from visual events (Tian, Li, Xu, ECCV 2020).
 """
 
+from pipeline.tasks.adjoining import joined, overlapping_windows
 from pipeline.tasks.avvp.scores import HEADLINE, ParsingScores, decide, score, table
 
 from pipeline.tasks.avvp.shown import (  # isort: skip
@@ -13,6 +14,6 @@ from pipeline.tasks.avvp.targets import MODALITIES, ParsingTargets, row_targets,
 
 __all__ = [
     "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "MODALITIES", "SECONDARY", "SHOWN", "ParsingScores", "ParsingTargets", "attention",
-    "clip_scores", "compare", "confidences", "decide", "eventful", "has_tracks", "lanes", "row_targets", "score", "table", "table_tracks",
-    "tracks", "true_classes", "video_targets",
+    "clip_scores", "compare", "confidences", "decide", "eventful", "has_tracks", "joined", "lanes", "overlapping_windows",
+    "row_targets", "score", "table", "table_tracks", "tracks", "true_classes", "video_targets",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ only if it starts exactly where the event does. A clip poses questions if its ev
 does not fill it; other clips are left out of the scores (AVE's 402 test clips of this task all pose questions).
 """
 
+from pipeline.tasks.adjoining import joined, overlapping_windows
 from pipeline.tasks.cml.scores import MatchingScores, decide, score, table
 from pipeline.tasks.cml.shown import COMPARED, CONFIDENT, GRID, SECONDARY, SHOWN, clip_scores, compare, confidences, has_tracks
 from pipeline.tasks.cml.targets import MatchingTargets, questions, row_targets, video_targets
@@ -14,6 +15,6 @@ HEADLINE = "accuracy"
 
 __all__ = [
     "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "SECONDARY", "SHOWN", "MatchingScores", "MatchingTargets", "attention", "clip_scores",
-    "compare", "confidences", "decide", "eventful", "has_tracks", "lanes", "questions", "row_targets", "score", "table", "table_tracks",
-    "tracks", "true_classes", "video_targets",
+    "compare", "confidences", "decide", "eventful", "has_tracks", "joined", "lanes", "overlapping_windows", "questions", "row_targets",
+    "score", "table", "table_tracks", "tracks", "true_classes", "video_targets",
 ]  # fmt: skip

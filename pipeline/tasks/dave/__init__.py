@@ -4,6 +4,7 @@ Geng et al., "Dense-Localizing Audio-Visual Events in Untrimmed Videos: A Large-
 A method answers with at most 100 detections of a clip. The headline is the mean average precision at overlaps of 0.1 to 0.9.
 """
 
+from pipeline.tasks.dave.joining import joined, overlapping_windows
 from pipeline.tasks.dave.scores import DetectionScores, calibrated, decide, score, table
 
 from pipeline.tasks.dave.shown import (  # isort: skip
@@ -16,6 +17,6 @@ HEADLINE = "mAP"
 
 __all__ = [
     "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "SECONDARY", "SHOWN", "DetectionScores", "EventTargets", "attention", "calibrated",
-    "clip_scores", "compare", "confidences", "decide", "eventful", "has_tracks", "lanes", "row_targets", "score", "table", "table_tracks",
-    "tracks", "true_classes", "video_targets",
+    "clip_scores", "compare", "confidences", "decide", "eventful", "has_tracks", "joined", "lanes", "overlapping_windows",
+    "row_targets", "score", "table", "table_tracks", "tracks", "true_classes", "video_targets",
 ]  # fmt: skip

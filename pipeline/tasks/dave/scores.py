@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pipeline.batch import Tensors
+from pipeline.errors import PipelineError
 from pipeline.metrics.detection import Spans, average_precisions, hulls, match, mean_precisions
 from pipeline.metrics.detection_f1 import best_cut, counts_of_videos, f1_of
 from pipeline.tasks.dave.targets import EventTargets
@@ -90,7 +91,7 @@ def decide(scores: DetectionScores, mask: Tensor) -> DetectionScores:
 
 
 def score(decided: DetectionScores, truth: EventTargets, mask: Tensor, num_classes: int, segment_seconds: float) -> dict[str, Any]:
-    """All metrics of the task as plain JSON, in percent; None where nothing can be scored.
+    """All metrics of the task as plain JSON, in percent.
 
     Returns:
         ``mAP``: the headline, the mean of ``mAP@0.1`` to ``mAP@0.9``, each over the classes with a true event.
@@ -98,22 +99,26 @@ def score(decided: DetectionScores, truth: EventTargets, mask: Tensor, num_class
         ``f1@0.5``: mean over clips of F1 of the detections that reach the threshold; 100 where there is nothing to find nor found.
         ``micro_f1@0.5``: likewise of the events of all clips together.
         ``threshold``: mean over clips.
-        ``class_mAP``: C values, mean over the nine overlaps.
+        ``class_mAP``: C values, mean over the nine overlaps; None for a class without a true event.
         ``baseline_...``: mAP of answers that know nothing (every class lasts the whole clip), the clip's true classes (whole clip), or for
         each of these the hull of its events.
+
+    Raises:
+        PipelineError: no clip has an event.
     """
     true = _true(truth)
+    if not any(len(one.labels) for one in true):
+        raise PipelineError(f"dense localization: none of {len(true)} clips has an audio-visual event; nothing can be scored on this split")
     found = _found(decided, truth.seconds)
     matches = match(found, true, num_classes)
     means, of_classes = mean_precisions(matches), average_precisions(matches).mean(axis=1)
-    events = int(matches.events.sum())
     counts = counts_of_videos(match(_passing(found, decided.threshold), true, num_classes, (OVERLAP,)))
     return {
         **means,
-        "recall@100": 100.0 * float(matches.right.sum(axis=0).mean()) / events if events else None,
-        "f1@0.5": float(f1_of(counts).mean()) if len(counts) else None,
+        "recall@100": 100.0 * float(matches.right.sum(axis=0).mean()) / int(matches.events.sum()),
+        "f1@0.5": float(f1_of(counts).mean()),
         "micro_f1@0.5": float(f1_of(counts.sum(axis=0))),
-        "threshold": float(decided.threshold.mean()) if len(counts) else None,
+        "threshold": float(decided.threshold.mean()),
         "class_mAP": [None if np.isnan(value) else 100.0 * float(value) for value in of_classes],
         **{f"baseline_{name}": mean_precisions(match(answer, true, num_classes))["mAP"] for name, answer in trivial(truth, num_classes)},
     }

@@ -1,0 +1,156 @@
+"""The work on clips at a node of a cluster: decode in guarded children, encode as the local engine does.
+
+Rows hold bytes and arrays, as a table of blocks between processes can. No error leaves a row: it is the answer.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+
+from pipeline.cache import Cache
+from pipeline.disk import disk_fault
+from pipeline.errors import PipelineError
+from pipeline.media.clip import GOOD
+from pipeline.media.decoding import decode_each, load_decoded
+from pipeline.media.job import Job
+from pipeline.ray_nodes import Place
+
+if TYPE_CHECKING:
+    from pipeline.features.clip_encoder import Clip
+    from pipeline.features.engines.local import ThisProcess
+    from pipeline.features.settings import FeatureSet
+
+FEATURES = "features"  # kind of the cache's entries; their module imports torch, which decoding does not need
+LOADERS = 2  # threads of an actor with a GPU
+Result = TypeVar("Result")
+Arrays = tuple[np.ndarray, np.ndarray, int]  # frames (T*F, H, W, 3) uint8, waveform (L,) float32, sample rate
+NOTHING: Arrays = (np.empty((0, 1, 1, 3), np.uint8), np.empty(0, np.float32), 0)
+
+
+@dataclass(frozen=True)
+class Work:
+    """A clip to decode and, where it has ``keys``, to encode.
+
+    keys: the cache keys of its features by modality; None where it is only decoded.
+    verdict: known already; None where the clip is decoded first.
+    """
+
+    job: Job
+    keys: dict[str, str] | None = None
+    verdict: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a clip.
+
+    verdict: of its decoding.
+    problem: a message for the user, which ends the stage.
+    fault: the traceback of an error of the code, which ends it too.
+    said: what was printed meanwhile.
+    busy: the fields of a :class:`pipeline.features.lanes.Throughput`; those of all clips of an actor's call are in one answer.
+    """
+
+    key: str
+    verdict: dict[str, Any]
+    problem: str | None = None
+    fault: str | None = None
+    said: str = ""
+    busy: dict[str, float] = field(default_factory=dict)
+
+
+def decode(row: dict[str, Any], place: Place) -> dict[str, Any]:
+    """Decode the clip of a row in a guarded child, and add what there is to encode."""
+    work: Work = pickle.loads(row["work"])
+    job, began = work.job, time.monotonic()
+
+    def work_on() -> tuple[dict[str, Any], Arrays | None]:
+        place.enter()
+        verdict, cache = work.verdict, Cache(job.cache_root)
+        if verdict is None:
+            [(_, verdict)] = decode_each([job], job.settings.model_copy(update={"workers": 1}))
+        encoded = verdict["status"] not in GOOD or all(cache.has(FEATURES, key) for key in (work.keys or {}).values())
+        return verdict, None if encoded else load_decoded(cache, job.clip, job.key, job)
+
+    found, report = reporting(work_on)
+    verdict, arrays = found or ({}, None)
+    frames, waveform, rate = arrays or NOTHING
+    answer = Answer(job.key, verdict, busy={"loading": time.monotonic() - began}, **report)
+    return {**row, "answer": pickle.dumps(answer), "frames": frames, "waveform": waveform, "rate": rate}
+
+
+class Encode:
+    """Encodes the clips of a batch of rows as the local engine does; an actor holds it.
+
+    Args:
+        settings: the entry of ``features``, with the device that the cache keys speak of.
+        root: of the cache.
+    """
+
+    def __init__(self, place: Place, settings: FeatureSet, root: Path) -> None:
+        self.place = place
+        self.engine, self.report = reporting(lambda: self._engine(settings, root))  # told with the first answer: the stage ends then
+
+    def _engine(self, settings: FeatureSet, root: Path) -> ThisProcess:
+        self.place.enter()
+        from pipeline.features.clip_encoder import ClipEncoder
+        from pipeline.features.engines.local import ThisProcess
+
+        encoder = ClipEncoder(settings, Cache(root))
+        encoder.load = self._arrived  # type: ignore[method-assign]
+        return ThisProcess(encoder, LOADERS if encoder.card else 1)
+
+    def _arrived(self, clip: Clip) -> Arrays:
+        return self.arrays[clip.job.key]
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
+        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        if "answer" not in batch:
+            rows = [decode(row, self.place) for row in rows]
+        answers: list[Answer] = [pickle.loads(row["answer"]) for row in rows]
+        self.arrays = {answer.key: (row["frames"], row["waveform"], int(row["rate"])) for row, answer in zip(rows, answers, strict=True)}
+        works: list[Work] = [pickle.loads(row["work"]) for row in rows if len(row["frames"])]
+        if self.engine is None:
+            answers = [replace(answer, **self.report) for answer in answers]
+        elif works:
+            busy, report = reporting(lambda: self._encode(works))
+            first = answers[0]
+            total = {name: first.busy.get(name, 0.0) + (busy or {}).get(name, 0.0) for name in {*first.busy, *(busy or {})}}
+            answers[0] = replace(first, busy=total, **{**report, "said": first.said + report["said"]})
+        return {"answer": [pickle.dumps(answer) for answer in answers]}
+
+    def _encode(self, works: list[Work]) -> dict[str, float]:
+        from pipeline.features.clip_encoder import Clip
+
+        assert self.engine is not None
+        took = self.engine.encode([Clip({}, work.job, work.keys or {}) for work in works], bar=False)
+        busy = {name: getattr(took, name) for name in ("clips", "loading", "encoding", "for_clips", "for_passes")}
+        return busy | ({} if took.card is None else {"card": took.card})
+
+
+def reporting(function: Callable[[], Result]) -> tuple[Result | None, dict[str, Any]]:
+    """Call a function on a node, and collect what there is to report.
+
+    Returns:
+        The result, None after an error; and fields of an :class:`Answer`: a problem or a fault, and what was printed.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stdout(said), redirect_stderr(said):
+            result = function()
+    except PipelineError as error:
+        return None, {"problem": str(error), "said": said.getvalue()}
+    except Exception as error:
+        sentence = disk_fault(error)
+        return None, {"problem": sentence, "fault": None if sentence else traceback.format_exc(), "said": said.getvalue()}
+    return result, {"said": said.getvalue()}

@@ -1,0 +1,1 @@
+"""CACE-Net (MM 2024) on untrimmed videos."""
