@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from pipeline.cache.local import NAME, PARTIAL, SUFFIX, Listed, name_of
+from pipeline.cache.local import NAME, PARTIAL, Listed
 from pipeline.cache.place import CacheError, without_secrets
 
 TRIES = 6
@@ -66,10 +66,8 @@ class Objects:
         if not found and self._single:
             self._request("listed", lambda: self._fs.ls(self._root.partition("/")[0]))  # a bucket that is not there has no entry either
         for path, facts in found.items():
-            kind, _, name = path[len(self._root) :].strip("/").partition("/")
-            key = name.rpartition("/")[2].removesuffix(SUFFIX)
-            if name.endswith(SUFFIX) and NAME.fullmatch(key):
-                yield Listed(kind, key, int(facts["size"] or 0), _seconds(facts))
+            if match := NAME.fullmatch(path[len(self._root) :].strip("/")):
+                yield Listed(match[1], match[3], int(facts["size"] or 0), _seconds(facts))
 
     def check(self) -> None:
         """Write an object and remove it again.
@@ -82,7 +80,7 @@ class Objects:
         self._request("written", lambda: self._fs.rm_file(path), absent=None)
 
     def _path(self, kind: str, key: str) -> str:
-        return f"{self._root}/{name_of(kind, key)}"
+        return f"{self._root}/{kind}/{key[:2]}/{key}.npz"
 
     def _write(self, path: str, content: bytes) -> None:
         if not self._single:

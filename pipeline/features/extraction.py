@@ -86,6 +86,7 @@ class Extraction:
         mine = [clip for clip in clips if clip.job.key in share]
         missing = self.plan.missing(mine)
         if missing:
+            self.cache.check()
             print(f"extract: {self.engine.encode(missing)}", flush=True)
         return f"{len(mine)} of {len(clips)} clips, {len(missing)} encoded"
 

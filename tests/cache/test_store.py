@@ -150,7 +150,7 @@ def test_a_url_without_rights_or_bucket_is_said_at_once_and_without_credentials(
     bucket.fails = lambda method, path: None
     elsewhere = machine(url="s3://elsewhere/lab")
     for call in (elsewhere.check, lambda: list(elsewhere.entries())):
-        with pytest.raises(CacheError, match="s3://elsewhere/lab .* no such bucket"):
+        with pytest.raises(CacheError, match=r"s3://elsewhere/lab .* no such bucket"):
             call()
     machine().check()
     assert objects(machine()) == []
