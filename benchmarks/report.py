@@ -24,7 +24,8 @@ import pandas as pd
 import torch
 from ruamel.yaml import YAML
 
-from pipeline.datasets.base import Event, Index, Row, write_index
+from pipeline.datasets.base import Event, Index, Row
+from pipeline.datasets.writing import write_index
 from pipeline.media.movie import write_clip
 from pipeline.tasks import avel
 from pipeline.tasks.avel import Scores

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.datasets.base import Event, Index, Row, read_index, write_index
+from pipeline.datasets.base import Event, Index, Row, read_index
+from pipeline.datasets.writing import write_index
 from pipeline.features.store import FeatureStore, begin_shard, entries_per_shard, shard_name, write_documents, write_entries
 from pipeline.training.run import RunInputs
 from pipeline.training.settings import Run

@@ -34,6 +34,11 @@ class Cache:
         self._entries: Directory | Shared = Directory(self.root) if isinstance(self.root, Path) else shared(self.root, os.getpid())
 
     @property
+    def of_machine(self) -> Cache:
+        """The cache, or beside a store one on this machine's disk: for entries that only this machine can use, and may replace."""
+        return Cache(self.root.local / "machine") if isinstance(self.root, Store) else self
+
+    @property
     def local(self) -> Directory:
         """The entries on this machine's disk: all of them, or the copy of a store."""
         return self._entries.copy if isinstance(self._entries, Shared) else self._entries

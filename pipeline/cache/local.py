@@ -35,6 +35,11 @@ class Listed(NamedTuple):
     used: float
 
 
+def name_of(kind: str, key: str) -> str:
+    """Path of an entry below its cache."""
+    return f"{kind}/{key[:2]}/{key}.npz"
+
+
 class Directory:
     """Entries by kind ("decoded", "features") and key (hex) below a directory."""
 
@@ -42,7 +47,7 @@ class Directory:
         self.root = root
 
     def path(self, kind: str, key: str) -> Path:
-        return self.root / kind / key[:2] / f"{key}.npz"
+        return self.root / name_of(kind, key)
 
     def partial(self, kind: str, key: str) -> Path:
         """A name of its own for an entry in the making: threads share a process id, and so do containers."""

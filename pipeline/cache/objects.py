@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from pipeline.cache.local import NAME, PARTIAL, Listed
+from pipeline.cache.local import NAME, PARTIAL, Listed, name_of
 from pipeline.cache.place import CacheError, without_secrets
 
 TRIES = 6
@@ -80,7 +80,7 @@ class Objects:
         self._request("written", lambda: self._fs.rm_file(path), absent=None)
 
     def _path(self, kind: str, key: str) -> str:
-        return f"{self._root}/{kind}/{key[:2]}/{key}.npz"
+        return f"{self._root}/{name_of(kind, key)}"
 
     def _write(self, path: str, content: bytes) -> None:
         if not self._single:

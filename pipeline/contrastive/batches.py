@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.contrastive.data import Draw, Item, draw_random, pooled_audio
+from pipeline.contrastive.data import Draw, Item, draw_middle, draw_random, pooled_audio
 from pipeline.contrastive.maps import DrawSource
 from pipeline.contrastive.settings import FinetuneSettings
 
@@ -52,6 +52,13 @@ class ClipBatch:
         return ClipBatch(self.frames[inside], self.owner[inside] - start, self.audio[start:stop], self.groups[start:stop])
 
 
+def lasting_draw(item: Item, settings: FinetuneSettings) -> Draw:
+    """The draw of a training clip that serves several epochs: its only one, or else its middle frames, for the heads."""
+    if settings.draw == "once":
+        return draw_random(item, settings.seed, 0, settings.segments, settings.frames_per_segment, once=True)
+    return draw_middle(item)
+
+
 class Batches:
     """Batches of an epoch. Seed and epoch alone decide order and frames, in every process and after a resume."""
 
@@ -66,8 +73,8 @@ class Batches:
         return torch.randperm(len(self.clips), generator=torch.Generator().manual_seed(int(seed)))
 
     def draw(self, item: Item, epoch: int) -> Draw:
-        settings = self.settings
-        return draw_random(item, settings.seed, 0 if settings.draw == "once" else epoch, settings.segments, settings.frames_per_segment)
+        settings, once = self.settings, self.settings.draw == "once"
+        return draw_random(item, settings.seed, 0 if once else epoch, settings.segments, settings.frames_per_segment, once)
 
     def of_epoch(self, source: DrawSource, epoch: int, position: int, rank: int, processes: int) -> Iterator[tuple[Tensor, ClipBatch]]:
         """Yield (positions in the batch of all processes, this process's equal share of its clips), read ahead of the step.

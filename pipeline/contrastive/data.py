@@ -21,11 +21,13 @@ from pipeline.cache import Cache, fingerprint
 from pipeline.encoders import AudioEncoder, VisualEncoder
 from pipeline.errors import PipelineError, naming_clips
 from pipeline.media.clip import GOOD
-from pipeline.media.decoding import check_manifest, load_decoded
+from pipeline.media.decoding import check_manifest, load_decoded, load_sound
+from pipeline.media.job import KIND as DECODED
 from pipeline.media.job import Job
 
 AUDIO_VERSION = 1  # raised by hand whenever a code change here moves the numbers
 KIND = "contrastive_audio"
+DRAWN = "drawn_frames"  # kind of the entries with frames that are drawn once
 
 
 @dataclass(frozen=True)
@@ -94,14 +96,19 @@ def usable_segments(job: Job, verdict: dict[str, Any]) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class Draw:
-    """Frames drawn from one clip, and their segments."""
+    """Frames drawn from one clip, and their segments.
+
+    frames: positions among the clip's T * F decoded frames.
+    once: drawn the same in every epoch, so these frames are worth keeping where a clip's others are not.
+    """
 
     item: Item
     segments: tuple[int, ...]
-    frames: tuple[int, ...]  # positions among the clip's T * F decoded frames
+    frames: tuple[int, ...]
+    once: bool = False
 
 
-def draw_random(item: Item, seed: int, epoch: int, segments: int | None, frames: int) -> Draw:
+def draw_random(item: Item, seed: int, epoch: int, segments: int | None, frames: int, once: bool = False) -> Draw:
     """Draw random segments of a clip (None: all) and ``frames`` random frames of each, without repetition.
 
     The draw depends on the clip's content, the seed and the epoch alone, not on other clips or earlier draws, so a resumed run draws the
@@ -114,20 +121,42 @@ def draw_random(item: Item, seed: int, epoch: int, segments: int | None, frames:
     per_segment = item.job.settings.frames_per_segment(item.job.segment_seconds)
     count = min(frames, per_segment)
     positions = [segment * per_segment + np.sort(random.choice(per_segment, count, replace=False)) for segment in chosen]
-    return Draw(item, chosen, tuple(int(position) for position in np.concatenate(positions)))
+    return Draw(item, chosen, tuple(int(position) for position in np.concatenate(positions)), once)
 
 
 def draw_middle(item: Item) -> Draw:
     """Take the middle frame of every usable segment, as validation does: the same every time."""
     per_segment = item.job.settings.frames_per_segment(item.job.segment_seconds)
-    return Draw(item, item.segments, tuple(segment * per_segment + per_segment // 2 for segment in item.segments))
+    return Draw(item, item.segments, tuple(segment * per_segment + per_segment // 2 for segment in item.segments), once=True)
 
 
 def load_frames(cache: Cache, encoder: VisualEncoder, draw: Draw) -> Tensor:
     """Load the drawn frames, (F, 3, h, w) float32, prepared by the encoder."""
-    frames, _, _ = load_decoded(cache, draw.item.clip, draw.item.job.key, draw.item.job)
+    frames = _drawn(cache, draw)
     with naming_clips([draw.item.clip], f"encoder {encoder.name}"):
-        return encoder.prepare(torch.from_numpy(frames[list(draw.frames)]))
+        return encoder.prepare(torch.from_numpy(frames))
+
+
+def _drawn(cache: Cache, draw: Draw) -> np.ndarray:
+    """Read the drawn frames, (F, H, W, 3) uint8.
+
+    Where a clip's frames are not stored, those that are drawn once are kept by themselves.
+    """
+    job = draw.item.job
+    alone = draw.once and job.settings.keep != "frames" and not cache.has(DECODED, job.key)
+    key = drawn_key(draw)
+    kept = cache.get(DRAWN, key) if alone else None
+    if kept is not None:
+        return kept[0]["frames"]
+    frames = load_decoded(cache, job.clip, job.key, job)[0][list(draw.frames)]
+    if alone:
+        cache.put(DRAWN, key, {"frames": frames})
+    return frames
+
+
+def drawn_key(draw: Draw) -> str:
+    """The cache key of drawn frames that are kept by themselves."""
+    return fingerprint(draw.item.job.key, draw.frames)
 
 
 def audio_features(
@@ -151,7 +180,7 @@ def audio_features(
         key = audio_key(item.job.key, spec, device.type, tf32)
         entry = cache.get(KIND, key)
         if entry is None:
-            _, waveform, rate = load_decoded(cache, item.clip, item.job.key, item.job)
+            waveform, rate = load_sound(cache, item.clip, item.job.key, item.job)
             with naming_clips([item.clip], f"encoder {encoder.name}"), torch.inference_mode():
                 prepared = encoder.prepare(torch.from_numpy(waveform), rate, item.job.segments, item.job.segment_seconds)
                 encoded = encoder.encode(prepared.to(device)).float().cpu().numpy()

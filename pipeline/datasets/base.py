@@ -5,24 +5,21 @@ The unit is the annotation row, not the clip: AVE has 4,143 rows over 4,097 vide
 
 from __future__ import annotations
 
-import itertools
 import json
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-import pyarrow as pa
 from pydantic import Field, ValidationInfo, field_validator
 
 from pipeline.cache import file_sha256
 from pipeline.datasets.files import match_files
 from pipeline.registry import Registry
 from pipeline.settings import Settings
-from pipeline.tables import intact, read_schema, read_table, write_table
+from pipeline.tables import intact, read_schema, read_table
 from pipeline.text import read_text, text_lines
 
 Modality = Literal["av", "audio", "visual"]
@@ -147,87 +144,18 @@ def unsafe_id(clip: str) -> str | None:
     return None
 
 
-EVENT_TYPE = pa.struct([("modality", pa.string()), ("label", pa.string()), ("onset", pa.float64()), ("offset", pa.float64())])
-SCHEMA = pa.schema([
-    ("row", pa.int32()), ("clip", pa.string()), ("split", pa.string()), ("file", pa.string()), ("start", pa.float64()),
-    ("seconds", pa.float64()), ("bytes", pa.int64()), ("sha256", pa.string()), ("labels", pa.list_(pa.string())),
-    ("events", pa.list_(EVENT_TYPE)), ("segment_rule", pa.string()),
-])  # fmt: skip
-
 CLASSES, HEALTH = "classes.json", "health.json"
-
-
-def write_index(index: Index, directory: Path, settings: DatasetSettings | None = None) -> list[str]:
-    """Write ``index.parquet`` (the annotation rows, with size and sha256 of their files), ``classes.json`` and ``health.json``.
-
-    Args:
-        settings: its folders are left out of the written paths (:func:`published_path`), so moving them changes nothing here.
-
-    Returns:
-        The health lines, including those that follow from the files' bytes.
-    """
-    clips = settings.clips if settings else None
-    files = sorted({row.file for row in index.rows if row.file})
-    with ThreadPoolExecutor() as pool:  # hashing releases the GIL
-        hashes = dict(zip(files, pool.map(_readable_sha256, files), strict=True))
-    records = [
-        {
-            "row": number, "clip": row.clip, "split": row.split, "file": published_path(row.file, clips), "start": row.start,
-            "bytes": Path(row.file).stat().st_size if row.file and hashes[row.file] else None,
-            "sha256": hashes[row.file] if row.file else None, "seconds": row.seconds, "labels": list(row.clip_labels),
-            "events": [asdict(event) for event in row.events], "segment_rule": index.segment_rule,
-        }
-        for number, row in enumerate(index.rows)
-    ]  # fmt: skip
-    health = [*index.health, *equal_bytes(index.rows, hashes)]
-    for folder in (settings.clips, settings.annotations) if settings else ():
-        start = re.compile(rf"(?<![\w./-]){re.escape(folder.as_posix())}/")
-        health = [start.sub("", line) for line in health]
-    for name, lines in ((CLASSES, index.classes), (HEALTH, health)):
-        (directory / name).write_text(json.dumps(lines, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    beside = {name: file_sha256(directory / name) for name in (CLASSES, HEALTH)}
-    write_table(pa.Table.from_pylist(records, SCHEMA), directory / "index.parquet", beside)
-    return health
-
-
-def equal_bytes(rows: Sequence[Row], hashes: Mapping[str, str | None]) -> list[str]:
-    """Health lines on clips in several splits that are the same window of the same bytes under different ids.
-
-    Args:
-        hashes: sha256 of every file; None where it cannot be read.
-    """
-    splits: dict[tuple[str, float], dict[Split, list[str]]] = {}
-    for row in rows:
-        if row.file and row.split != "none" and (digest := hashes[row.file]):
-            splits.setdefault((digest, row.start), {}).setdefault(row.split, []).append(row.clip)
-    found: dict[str, list[str]] = {}
-    for by_split in splits.values():
-        for first, second in itertools.combinations(by_split, 2):
-            pairs = [
-                f"{one} = {other}" for one in dict.fromkeys(by_split[first]) for other in dict.fromkeys(by_split[second]) if one != other
-            ]
-            if pairs:
-                found.setdefault(f"clips of {first} and {second} with the same bytes under two ids", []).extend(pairs)
-    return [line for title, pairs in found.items() for line in count_lines(title, pairs)]
+LISTED = 20  # defects named in a health line
 
 
 def published_path(file: str | None, clips: Path | None) -> str | None:
     """A file's path relative to the clips directory, wherever that is."""
-    if not isinstance(file, str) or clips is None or not Path(file).is_relative_to(clips):  # pandas has NaN where there is none
-        return file
-    return Path(file).relative_to(clips).as_posix()
+    return file if not isinstance(file, str) or clips is None else file.removeprefix(f"{clips.as_posix()}/")  # pandas has NaN for none
 
 
 def local_path(file: str | None, clips: Path | None) -> str | None:
     """Path on this machine of a file named by :func:`published_path`."""
-    return file if not isinstance(file, str) or clips is None else (clips / file).as_posix()
-
-
-def _readable_sha256(path: str) -> str | None:
-    try:
-        return file_sha256(path)
-    except OSError:
-        return None
+    return file if not isinstance(file, str) or clips is None else os.path.join(clips, file).removeprefix("./")
 
 
 def read_index(directory: str | Path, clips: Path | None = None) -> tuple[pd.DataFrame, list[str]]:
@@ -273,9 +201,14 @@ def read_class_names(path: Path, problems: list[str]) -> list[str]:
     return list(lines)
 
 
-def count_lines(title: str, entries: Sequence[str], limit: int = 20) -> list[str]:
-    """Sum up defects of one kind in one health line: their count and the first few."""
+def count_lines(title: str, entries: Sequence[str], limit: int = LISTED, count: int | None = None) -> list[str]:
+    """Sum up defects of one kind in one health line: their count and the first few.
+
+    Args:
+        count: if ``entries`` are the first of so many.
+    """
+    count = len(entries) if count is None else count
     if not entries:
         return []
-    more = f" and {len(entries) - limit} more" if len(entries) > limit else ""
-    return [f"{title}: {len(entries)} ({', '.join(entries[:limit])}{more})"]
+    more = f" and {count - limit} more" if count > limit else ""
+    return [f"{title}: {count} ({', '.join(entries[:limit])}{more})"]

@@ -60,7 +60,7 @@ def match_files(clips: Path, ids: Iterable[str]) -> Matches:
     found: dict[str, list[str]] = {}
     bare: dict[str, list[str]] = {}
     for path in paths:
-        stem = Path(path).stem
+        stem = os.path.splitext(os.path.basename(path))[0]
         if clip := _id_in(stem, known):
             found.setdefault(clip, []).append(path)
         elif clip := by_video.get(stem):
@@ -83,22 +83,31 @@ def _media_below(clips: Path) -> tuple[list[str], list[str], list[str]]:
     inside, outside, irregular = [], [], []
     for parent, directories, names in os.walk(clips):
         directories[:] = sorted(name for name in directories if not name.startswith("."))
-        linked = [name for name in directories if (Path(parent) / name).is_symlink()]
-        media = [name for name in names if not name.startswith(".") and Path(name).suffix.lower() in MEDIA_SUFFIXES]
-        for name in (*linked, *media):
-            path = Path(parent) / name
-            if not path.resolve().is_relative_to(root):
-                outside.append(path.as_posix())
-            elif name in media and _irregular(path):
-                irregular.append(path.as_posix())
-            elif name in media:
-                inside.append(path.as_posix())
+        for name in directories:
+            path = os.path.join(parent, name).removeprefix("./")
+            if leads_out(path, root):
+                outside.append(path)
+        for name in names:
+            if name.startswith(".") or os.path.splitext(name)[1].lower() not in MEDIA_SUFFIXES:
+                continue
+            path = os.path.join(parent, name).removeprefix("./")
+            if leads_out(path, root):
+                outside.append(path)
+            elif _irregular(path):
+                irregular.append(path)
+            else:
+                inside.append(path)
     return sorted(inside), sorted(outside), sorted(irregular)
 
 
-def _irregular(path: Path) -> bool:
+def leads_out(path: str, root: Path) -> bool:
+    """Whether a path, found below ``root`` without following links, is a link to elsewhere; ``root`` is resolved."""
+    return os.path.islink(path) and not Path(path).resolve().is_relative_to(root)
+
+
+def _irregular(path: str) -> bool:
     """Whether ``path`` is not a file but, e.g., a pipe, whose reader would wait for ever."""
-    return path.exists() and not path.is_file()
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _id_in(stem: str, known: set[str]) -> str | None:

@@ -7,10 +7,11 @@ directory itself. Films longer than ``segments * segment_seconds`` are cut after
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Row, Split, count_lines
-from pipeline.datasets.files import MEDIA_SUFFIXES
+from pipeline.datasets.files import MEDIA_SUFFIXES, leads_out
 from pipeline.datasets.labels import ClipNames, read_labels
 from pipeline.errors import InputProblems
 
@@ -48,14 +49,25 @@ def find_films(clips: Path) -> tuple[dict[str, Path], list[str]]:
         Path by clip id, in order of path, and health lines on what is left out.
     """
     root = clips.resolve()
-    paths = {path.relative_to(clips).as_posix(): path for path in sorted(clips.rglob("*")) if path.is_file()}
-    hidden_or_outside = [clip for clip, path in paths.items() if path.name.startswith(".") or not path.resolve().is_relative_to(root)]
-    no_video = [clip for clip, path in paths.items() if clip not in hidden_or_outside and path.suffix.lower() not in MEDIA_SUFFIXES]
+    found = [(parent, name) for parent, _, names in os.walk(clips) for name in names if os.path.isfile(os.path.join(parent, name))]
+    paths: dict[str, Path] = {}
+    hidden_or_outside, no_video = [], []
+    for clip, path in sorted(((_clip_of(clips, *one), os.path.join(*one)) for one in found), key=lambda one: one[0].split("/")):
+        name = clip.rpartition("/")[2]
+        if name.startswith(".") or leads_out(path, root):
+            hidden_or_outside.append(clip)
+        elif os.path.splitext(name)[1].lower() not in MEDIA_SUFFIXES:
+            no_video.append(clip)
+        else:
+            paths[clip] = Path(path)
     health = count_lines("hidden files and links that lead out of the directory, left out", hidden_or_outside)
     health += count_lines("files without a video's ending, left out", no_video)
-    for clip in (*hidden_or_outside, *no_video):
-        del paths[clip]
     return paths, health
+
+
+def _clip_of(clips: Path, parent: str, name: str) -> str:
+    """The path below the directory ``clips`` of a file that :func:`os.walk` found there."""
+    return os.path.join(parent, name)[len(os.path.join(clips, "")) :]
 
 
 def split_lines(rows: list[Row], classes: list[str]) -> list[str]:

@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import get_args
 
 from pipeline.datasets.base import Event, Modality, Split
 from pipeline.datasets.tables import read_records
 
+COMPARED = 1_000_000  # names of clips looked at for the nearest one to an unknown name, all unknown names together
 SPELLINGS = {"start": "onset", "end": "offset"}
 
 
@@ -42,24 +44,28 @@ class ClipNames:
 
     def __init__(self, clips: Iterable[str]) -> None:
         self.clips = list(clips)
+        self._compared = 0
         self._levels: list[dict[str, list[str]]] = [defaultdict(list) for _ in range(4)]
         for clip in self.clips:
-            path = PurePosixPath(clip)
-            for level, name in zip(self._levels, (clip, str(path.with_suffix("")), path.name, path.stem), strict=True):
+            without = os.path.splitext(clip)[0]
+            for level, name in zip(self._levels, (clip, without, os.path.basename(clip), os.path.basename(without)), strict=True):
                 level[name].append(clip)
 
     def find(self, name: str) -> str:
         """The clip that ``name`` stands for, by the most exact way to name one.
 
         Raises:
-            ValueError: no clip, with the nearest name; or several.
+            ValueError: no clip, with the nearest name (in large sets for the first ones only); or several.
         """
         found = next((level[name] for level in self._levels if name in level), [])
         if len(found) == 1:
             return found[0]
         if found:
             raise ValueError(f"{name!r} stands for several clips: {', '.join(found)}; write the path")
-        near = difflib.get_close_matches(name, [*self._levels[0], *self._levels[1], *self._levels[3]], n=1, cutoff=0.5)
+        near: list[str] = []
+        if self._compared <= COMPARED:  # or many unknown names of many clips would take hours
+            self._compared += len(self.clips)
+            near = difflib.get_close_matches(name, [*self._levels[0], *self._levels[1], *self._levels[3]], n=1, cutoff=0.5)
         raise ValueError(f"there is no clip {name!r} in the directory{f'; did you mean {near[0]!r}?' if near else ''}")
 
 

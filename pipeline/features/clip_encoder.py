@@ -7,6 +7,7 @@ Shape letters: N rows of an encoder (frames or segments), T segments.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,20 +23,46 @@ from pipeline.features.card import Arriving, Card, CudaRuntime
 from pipeline.features.passes import PassEncoder, out_of_memory
 from pipeline.features.settings import FeatureSet
 from pipeline.machine import this_machine
-from pipeline.media.decoding import load_decoded
+from pipeline.media.decoding import Arrays, load_decoded, load_sound
 from pipeline.media.job import Job
 
 EXTRACT_VERSION = 3  # raised by hand whenever a code change of an extraction moves the numbers, on a CPU or on a GPU
 KIND = "features"
 
 
+class InHand:
+    """The decoded arrays of a clip, given away once: they are freed when the encoder's input is made.
+
+    Args:
+        arrays: see :func:`pipeline.media.decoding.decode_in_hand`.
+        rate: of the sound, in Hz.
+        freed: called when they are given away.
+    """
+
+    def __init__(self, arrays: Arrays, rate: int, freed: Callable[[], object] = lambda: None) -> None:
+        self._arrays: Arrays | None = arrays
+        self._rate, self._freed = rate, freed
+
+    def take(self) -> tuple[np.ndarray, np.ndarray, int] | None:
+        """(frames, waveform, rate) the first time, None after that."""
+        arrays, self._arrays = self._arrays, None
+        if arrays is None:
+            return None
+        self._freed()
+        return arrays["frames"], arrays["waveform"], self._rate
+
+
 @dataclass(frozen=True)
 class Clip:
-    """A clip with a good verdict, and the cache keys of its features by modality."""
+    """A clip with a good verdict, and the cache keys of its features by modality.
+
+    in_hand: its decoded arrays; None where they are read from the cache.
+    """
 
     facts: dict[str, Any]
     job: Job
     keys: dict[str, str]
+    in_hand: InHand | None = None
 
 
 @dataclass(eq=False)
@@ -88,9 +115,12 @@ class ClipEncoder:
         if self.card and isinstance(visual, VisualEncoder) and visual.prepares_on_device and visual.sees == "frame":
             self.passes["visual"].launch([self.card.pin(torch.zeros(1, 64, 64, 3, dtype=torch.uint8))])
 
-    def load(self, clip: Clip) -> tuple[np.ndarray, np.ndarray, int]:
-        """Read (frames, waveform, sample rate) of a clip; see :func:`pipeline.media.decoding.load_decoded`."""
-        return load_decoded(self.cache, clip.job.clip, clip.job.key, clip.job)
+    def load(self, clip: Clip) -> tuple[np.ndarray | None, np.ndarray, int]:
+        """Return (frames, waveform, sample rate) of a clip, in hand or from the cache; frames are None if not needed."""
+        if clip.in_hand is not None and (found := clip.in_hand.take()) is not None:
+            return found
+        of_clip = self.cache, clip.job.clip, clip.job.key, clip.job
+        return load_decoded(*of_clip) if "visual" in self.lacking(clip) else (None, *load_sound(*of_clip))
 
     def prepare(self, clip: Clip) -> dict[str, Tensor]:
         """Prepare the encoders' input, (N, *input), for each modality missing from the cache. Runs in a loading thread.
@@ -100,15 +130,18 @@ class ClipEncoder:
         job = clip.job
         frames, waveform, rate = self.load(clip)
         prepared: dict[str, Tensor] = {}
-        for modality, encoder in self.encoders.items():
-            if self.cache.has(KIND, clip.keys[modality]):
-                continue
+        for modality in self.lacking(clip):
+            encoder = self.encoders[modality]
             with naming_clips([job.clip], f"encoder {encoder.name}"):
-                if isinstance(encoder, VisualEncoder):
+                if isinstance(encoder, VisualEncoder) and frames is not None:
                     prepared[modality] = self._prepare_frames(encoder, torch.from_numpy(frames), len(frames) // job.segments)
                 elif isinstance(encoder, AudioEncoder):
                     prepared[modality] = encoder.prepare(torch.from_numpy(waveform), rate, job.segments, job.segment_seconds)
         return {modality: self.card.pin(rows) for modality, rows in prepared.items()} if self.card else prepared
+
+    def lacking(self, clip: Clip) -> list[str]:
+        """The modalities of a clip whose features the cache lacks."""
+        return [modality for modality in self.encoders if not self.cache.has(KIND, clip.keys[modality])]
 
     def _prepare_frames(self, encoder: VisualEncoder, frames: Tensor, per_segment: int) -> Tensor:
         on_device = self.card is not None and encoder.prepares_on_device

@@ -39,6 +39,7 @@ class ExtractionPlan:
 
     def __init__(self, encoder: ClipEncoder, jobs: dict[str, Job]) -> None:
         self.encoder, self.jobs = encoder, jobs
+        self._specs = {modality: each.spec() for modality, each in encoder.encoders.items()}
 
     def clips(self, manifest: pd.DataFrame) -> list[Clip]:
         """Clips to encode: those with a good verdict, in the order of the manifest."""
@@ -56,8 +57,8 @@ class ExtractionPlan:
 
     def keys(self, job: Job) -> dict[str, str]:
         """The cache keys of a clip's features by modality."""
-        settings, device, encoders = self.encoder.settings, self.encoder.device.type, self.encoder.encoders.items()
-        return {modality: feature_key(job.key, settings, encoder.spec(), device) for modality, encoder in encoders}
+        settings, device = self.encoder.settings, self.encoder.device.type
+        return {modality: feature_key(job.key, settings, spec, device) for modality, spec in self._specs.items()}
 
     def missing(self, clips: list[Clip]) -> list[Clip]:
         """Clips with a modality missing from the cache, one for each content: clips with the same bytes share features."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,15 @@ import pandas as pd
 import pyarrow as pa
 from tqdm import tqdm
 
-from pipeline.cache import Cache, Deliveries
+from pipeline.cache import Cache, Deliveries, Store
 from pipeline.errors import PipelineError, naming_clips
 from pipeline.media.clip import BAD
 from pipeline.media.guard import Failure, run_guarded
-from pipeline.media.job import CHANGED, KIND, Job, NotStored, decode_into_cache
+from pipeline.media.handed import Handed
+from pipeline.media.job import CHANGED, KIND, VERDICTS, Job, NotStored, decode_and_hand_over, decode_in_memory, decode_into_cache, kind_of
 from pipeline.media.settings import MediaSettings
 
+Arrays = dict[str, np.ndarray]
 DecodeEach = Callable[[Iterable[Job], MediaSettings], Iterator[tuple[Job, dict[str, Any]]]]
 NAMED = 10  # clips listed in one message at most
 # Order and types are fixed, so that the manifest's bytes do not depend on what was in the cache.
@@ -62,7 +65,7 @@ def decode_clips(
     known: Callable[[Job, dict[str, Any]], None] | None = None,
     decode: DecodeEach | None = None,
 ) -> pd.DataFrame:
-    """Decode the clips that the cache lacks.
+    """Decode the clips whose verdict, or with ``keep: frames`` whose frames, the cache lacks.
 
     Args:
         jobs: one per clip that has a file.
@@ -77,13 +80,7 @@ def decode_clips(
     Raises:
         PipelineError: the cache cannot be read or written, or files have changed since the index.
     """
-    verdicts: dict[str, dict[str, Any]] = {}
-    for root in dict.fromkeys(job.cache_root for job in jobs):
-        keys = {job.clip: job.key for job in jobs if job.cache_root == root}
-        found = (cache := Cache(root)).facts_of(KIND, keys.values())
-        verdicts |= {clip: found[key] for clip, key in keys.items() if key in found}
-        if len(found) < len(set(keys.values())):
-            cache.check()
+    verdicts = stored_verdicts(jobs)
     todo = list({job.key: job for job in jobs if job.clip not in verdicts}.values())
     print(f"decode: {len(todo)} of {len(jobs) + len(missing)} clips decoded now, the others are in the cache or missing", flush=True)
     done = tqdm((decode or decode_each)(todo, settings), total=len(todo), desc="decode", unit="clip", disable=None)
@@ -92,12 +89,7 @@ def decode_clips(
         by_key[job.key] = verdict
         if known:
             known(job, verdict)
-    changed = [f"{job.clip}: {by_key[job.key]['reason']}" for job in todo if by_key[job.key]["status"] == CHANGED]
-    if changed:
-        raise PipelineError(
-            f"{len(changed)} files have changed since `index` read them; run `dvc repro decode` (or: python -m stages.index, then"
-            f" python -m stages.decode):{_listed(changed)}"
-        )
+    _check_unchanged((job.clip, by_key[job.key]) for job in todo)
     rows = [{"clip": job.clip, "file": job.file, "key": job.key, **(verdicts.get(job.clip) or by_key[job.key])} for job in jobs]
     rows += [{"clip": clip, "file": None, "key": None, "status": "missing", "reason": "no file of this id"} for clip in missing]
     return pa.Table.from_pylist(sorted(rows, key=lambda row: row["clip"]), SCHEMA).to_pandas()
@@ -111,14 +103,72 @@ def decode_each(jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[
     Raises:
         PipelineError: the cache cannot be written, or its store does not take an entry.
     """
-    outcomes = run_guarded(
-        decode_into_cache, jobs, workers=settings.workers, timeout_seconds=settings.timeout_seconds, memory_mb=settings.memory_mb
-    )
     with Deliveries() as deliveries:
-        for job, outcome in outcomes:
+        for job, outcome in _guarded(decode_into_cache, jobs, settings):
             verdict = _verdict(job, outcome)
-            deliveries.add(Cache(job.cache_root), KIND, job.key)
+            deliveries.add(Cache(job.cache_root), kind_of(job), job.key)
             yield job, verdict
+
+
+def decode_in_hand(
+    jobs: Iterable[Job], settings: MediaSettings, store: bool = False
+) -> Iterator[tuple[Job, dict[str, Any], Arrays | None]]:
+    """Like :func:`decode_each`, with the arrays of each good clip in memory that it shares with its child process.
+
+    Arrays: ``frames`` (T*F, H, W, 3) uint8 and ``waveform`` (L,) float32; None for a bad clip.
+
+    Args:
+        store: whether the clips' entries are written too, as ``media.keep`` says; with ``keep: frames`` they always are.
+    """
+    store = store or settings.keep == "frames"
+    with Deliveries() as deliveries:
+        for job, outcome in _guarded(decode_and_hand_over if store else decode_in_memory, jobs, settings):
+            arrays = dict(outcome.arrays) if isinstance(outcome, Handed) else None
+            verdict = _verdict(job, outcome.content if isinstance(outcome, Handed) else outcome)
+            if store:
+                deliveries.add(Cache(job.cache_root), kind_of(job), job.key)
+            yield job, verdict, arrays
+
+
+def _guarded(function: Callable[[Job], Any], jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[Job, Any]]:
+    return run_guarded(function, jobs, workers=settings.workers, timeout_seconds=settings.timeout_seconds, memory_mb=settings.memory_mb)
+
+
+def _check_unchanged(verdicts: Iterable[tuple[str, dict[str, Any]]]) -> None:
+    """Check the verdicts of clips that were decoded now, by id.
+
+    Raises:
+        PipelineError: files have changed since the index.
+    """
+    changed = [f"{clip}: {verdict['reason']}" for clip, verdict in verdicts if verdict["status"] == CHANGED]
+    if changed:
+        raise PipelineError(
+            f"{len(changed)} files have changed since `index` read them; run `dvc repro decode` (or: python -m stages.index, then"
+            f" python -m stages.decode):{_listed(changed)}"
+        )
+
+
+def stored_verdicts(jobs: Iterable[Job]) -> dict[str, dict[str, Any]]:
+    """Read the stored verdicts, by clip; without those of clips that must be decoded, perhaps only to keep their frames.
+
+    Raises:
+        CacheError: a cache cannot be read, or its store takes no entries and some are to be made.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    by_place: dict[tuple[Path | Store, str], list[Job]] = {}
+    for job in jobs:
+        by_place.setdefault((job.cache_root, job.settings.keep), []).append(job)
+    for (root, keep), group in by_place.items():
+        cache, lacking = Cache(root), group
+        for kind in (VERDICTS, KIND) if keep == "verdicts" else (KIND, VERDICTS):
+            facts = cache.facts_of(kind, (job.key for job in lacking))
+            if kind == VERDICTS and keep == "frames":
+                facts = {key: verdict for key, verdict in facts.items() if verdict["status"] in BAD}
+            found |= {job.clip: facts[job.key] for job in lacking if job.key in facts}
+            lacking = [job for job in lacking if job.key not in facts]
+        if lacking:
+            cache.check()
+    return found
 
 
 def _verdict(job: Job, outcome: dict[str, Any] | NotStored | Failure) -> dict[str, Any]:
@@ -162,25 +212,41 @@ def _listed(lines: list[str]) -> str:
 def load_decoded(cache: Cache, clip: str, key: str, job: Job | None = None) -> tuple[np.ndarray, np.ndarray, int]:
     """(frames (T*F, H, W, 3) uint8, waveform (L,) float32, sample rate in Hz) of a clip with a good verdict.
 
-    An entry that was evicted or damaged since ``decode`` ran is decoded again through ``job``.
+    Frames that were never kept, or are lost or damaged since ``decode`` ran, are decoded again through ``job``.
 
     Raises:
         PipelineError: the clip no longer decodes, or ``job`` has another key; names the clip.
     """
+    _check_key(clip, key, job)
+    with naming_clips([clip], "its decoded form"):
+        entry, reason = cache.get(KIND, key), ""
+        if entry is None and job is not None:
+            [(_, verdict, arrays)] = decode_in_hand([job], job.settings)
+            _check_unchanged([(clip, verdict)])
+            entry, reason = (arrays or {}, verdict), f": {verdict['status']}: {verdict['reason']}"
+    if entry is None or "frames" not in entry[0]:
+        raise PipelineError(f"clip {clip!r}: its frames are not in the cache {cache.root}, and its file no longer decodes{reason}")
+    arrays, facts = entry
+    return arrays["frames"], arrays["waveform"], int(facts["sample_rate"])
+
+
+def load_sound(cache: Cache, clip: str, key: str, job: Job | None = None) -> tuple[np.ndarray, int]:
+    """(waveform (L,) float32, sample rate in Hz) of a clip with a good verdict; see :func:`load_decoded`."""
+    _check_key(clip, key, job)
+    with naming_clips([clip], "its sound"):
+        entry = cache.get(VERDICTS, key)
+    if entry is not None and "waveform" in entry[0]:
+        return entry[0]["waveform"], int(entry[1]["sample_rate"])
+    _, waveform, rate = load_decoded(cache, clip, key, job)
+    return waveform, rate
+
+
+def _check_key(clip: str, key: str, job: Job | None) -> None:
     if job is not None and job.key != key:
         raise PipelineError(
             f"clip {clip!r} was not decoded with today's `media`, `dataset` and data/index; run `dvc repro decode`"
             " (or: python -m stages.decode)"
         )
-    with naming_clips([clip], "its decoded form"):
-        entry = cache.get(KIND, key)
-        if entry is None and job is not None:
-            decode_clips([job], [], job.settings)
-            entry = cache.get(KIND, key)
-    if entry is None or "frames" not in entry[0]:
-        raise PipelineError(f"clip {clip!r}: its decoded form is not in the cache {cache.root} any more and its file no longer decodes")
-    arrays, facts = entry
-    return arrays["frames"], arrays["waveform"], int(facts["sample_rate"])
 
 
 def summary(manifest: pd.DataFrame) -> str:

@@ -24,11 +24,12 @@ from typing import Any, ClassVar
 
 from pipeline.children import Nursery
 from pipeline.errors import PipelineError
+from pipeline.media.handed import Handed, give, lay_out, take
 
 ALARM_GRACE_SECONDS = 10.0  # the parent ends a job first; the alarm is for children without a parent
-IDLE = 2  # processes kept for the next call: one to survey files, one to decode them
+IDLE = 3  # processes kept for the next call: one to survey files, two to decode them for two threads
 LIMITS = [number for name, number in sorted(vars(resource).items()) if name.startswith("RLIMIT_")]
-_idle: dict[tuple[Any, ...], Nursery] = {}
+_idle: list[tuple[tuple[Any, ...], Nursery]] = []  # the last used last; several may have the same key
 _idle_lock = threading.Lock()
 
 
@@ -87,6 +88,9 @@ class _Worker:
             return (TimedOut(f"no result after {self.timeout_seconds:g} s"),)
         try:
             kind, content = self.connection.recv()
+            if kind == "handed":
+                content, layout = content
+                return (Handed(content, take(self.connection, layout)),)
         except (EOFError, OSError):
             self.connection.close()
             return (Crashed(self.nursery.ended(self.process)),)
@@ -99,8 +103,8 @@ def run_guarded(
     """Yield ``(job, outcome)`` in the order of completion; the outcome is the function's result or a :class:`Failure`.
 
     Args:
-        function: importable by name in a fresh interpreter (a module-level callable, not of ``__main__``). Keep results small:
-            arrays belong in a cache that the function writes.
+        function: importable by name in a fresh interpreter (a module-level callable, not of ``__main__``). Keep results small: arrays
+            belong in a cache that the function writes, or in a :class:`Handed`, whose arrays come in shared memory.
         jobs: picklable; consumed one per free worker, never ahead.
         timeout_seconds: wall time of one job.
         memory_mb: address space in MiB that a child may take beyond what it holds after importing the function.
@@ -154,7 +158,8 @@ def _nursery(function: Callable[[Any], Any], alarm_seconds: float, memory_mb: in
     surroundings = os.getcwd(), tuple(sorted(environment.items())), tuple(sys.path), tuple(map(resource.getrlimit, LIMITS))
     key = os.getpid(), setting, surroundings
     with _idle_lock:
-        nursery = _idle.pop(key, None)
+        place = next((place for place, (of, _) in enumerate(_idle) if of == key), None)
+        nursery = None if place is None else _idle.pop(place)[1]
     if nursery is None or not nursery.lives:
         nursery = Nursery(serve, setting, env=environment, **quiet)
     try:
@@ -163,17 +168,15 @@ def _nursery(function: Callable[[Any], Any], alarm_seconds: float, memory_mb: in
         nursery.stop()
         raise
     with _idle_lock:
-        before = _idle.pop(key, None)
-        _idle[key] = nursery
-        surplus = [_idle.pop(each) for each in list(_idle)[:-IDLE]]
-    for each in [before, *surplus]:
-        if each is not None:
-            each.stop()
+        _idle.append((key, nursery))
+        surplus = [_idle.pop(0) for _ in _idle[:-IDLE]]
+    for _, each in surplus:
+        each.stop()
 
 
 @atexit.register
 def _end_idle() -> None:
-    for (process, *_), nursery in _idle.items():
+    for (process, *_), nursery in _idle:
         if process == os.getpid():  # a fork has these objects too, and not these children
             nursery.stop()
 
@@ -197,16 +200,23 @@ def serve(connection: Connection, setting: tuple[Callable[[Any], Any], float, in
         while True:
             job = connection.recv()
             signal.setitimer(signal.ITIMER_REAL, alarm_seconds)  # its default action kills, even inside hung native code
-            message = _answer(function, job)
+            message, descriptor = _answer(function, job)
             signal.setitimer(signal.ITIMER_REAL, 0)
             connection.send_bytes(message)
+            if descriptor is not None:
+                give(connection, descriptor)
 
 
-def _answer(function: Callable[[Any], Any], job: Any) -> bytes:
+def _answer(function: Callable[[Any], Any], job: Any) -> tuple[bytes, int | None]:
+    """Return the message to send, and the descriptor of its arrays if it has any."""
     try:
-        return pickle.dumps(("done", function(job)))
+        result = function(job)
+        if not isinstance(result, Handed):
+            return pickle.dumps(("done", result)), None
+        descriptor, layout = lay_out(result.arrays)
+        return pickle.dumps(("handed", (result.content, layout))), descriptor
     except Exception as error:
-        return pickle.dumps(("failed", " ".join(f"{type(error).__name__}: {error}".split())[:500]))
+        return pickle.dumps(("failed", " ".join(f"{type(error).__name__}: {error}".split())[:500])), None
 
 
 def _limit_memory(memory_mb: int) -> None:

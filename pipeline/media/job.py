@@ -1,24 +1,30 @@
 """The decoding of one clip in a child process: its key, its verdict, and its entry in the cache.
 
+An entry with frames and one without lie under two kinds, so neither is taken for the other.
+
 Every child process imports this module, so it imports little: no pandas, no torch.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from pipeline.cache import Cache, CacheError, Store, file_sha256, fingerprint
 from pipeline.media.clip import DecodedClip, decode_clip
+from pipeline.media.handed import Handed
 from pipeline.media.settings import MediaSettings
 
 DECODE_VERSION = 3  # raised by hand whenever a code change moves decoded numbers
-KIND = "decoded"
+KIND = "decoded"  # verdict, frames and waveform; for a bad clip the verdict alone
+VERDICTS = "verdicts"  # the same without frames
 CHANGED = "changed"  # status of a file that differs from the index; it ends the stage and never reaches a manifest
 # Settings that do not change what is decoded.
-WORKING_SETTINGS = {"timeout_seconds", "memory_mb", "max_bad_fraction", "workers"}
+WORKING_SETTINGS = {"timeout_seconds", "memory_mb", "max_bad_fraction", "keep", "workers"}
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,9 @@ class Job:
     @property
     def sampling(self) -> dict[str, Any]:
         """The media settings that move numbers, as plain JSON."""
-        return self.settings.model_dump(mode="json", exclude=WORKING_SETTINGS)
+        return dict(_sampling(self.settings))
 
-    @property
+    @cached_property
     def key(self) -> str:
         return fingerprint(DECODE_VERSION, self.sha256, self.start, self.segments, self.segment_seconds, self.sampling)
 
@@ -59,30 +65,58 @@ class NotStored:
 
 
 def decode_into_cache(job: Job) -> dict[str, Any] | NotStored:
-    """Decode one clip, stage arrays and verdict under its key, and return the verdict. Runs in a child process.
+    """Decode one clip, stage what ``media.keep`` says under its key, and return the verdict. Runs in a child process.
 
     The parent delivers the entry if the cache is a store: an answer from there may take longer than the child's limits allow.
 
     Only verdicts that follow from the file and the settings are stored, not that a file is out of reach or that memory ran out.
     """
+    return _decode(job, kind_of(job))[0]
+
+
+def decode_and_hand_over(job: Job) -> Handed | dict[str, Any] | NotStored:
+    """Like :func:`decode_into_cache`, and hand the arrays of a good clip over."""
+    verdict, arrays = _decode(job, kind_of(job))
+    return Handed(verdict, arrays) if arrays and isinstance(verdict, dict) else verdict
+
+
+def decode_in_memory(job: Job) -> Handed | dict[str, Any] | NotStored:
+    """Like :func:`decode_and_hand_over`, without an entry in the cache."""
+    verdict, arrays = _decode(job, None)
+    return Handed(verdict, arrays) if arrays else verdict
+
+
+def kind_of(job: Job) -> str:
+    """Kind of the entry that `decode` writes for a clip."""
+    return VERDICTS if job.settings.keep == "verdicts" else KIND
+
+
+def _decode(job: Job, kind: str | None) -> tuple[dict[str, Any] | NotStored, dict[str, np.ndarray]]:
+    """Decode one clip, into an entry of ``kind`` unless that is None; return its verdict and a good one's arrays."""
     decoded = decode_clip(job.file, start=job.start, segments=job.segments, segment_seconds=job.segment_seconds, settings=job.settings)
     verdict = verdict_of(decoded)
     if job.hashed:
         try:
             content = _sha256(job.file)
         except OSError as error:
-            return {"status": "missing" if isinstance(error, FileNotFoundError) else "unreadable", "reason": str(error)}
+            return {"status": "missing" if isinstance(error, FileNotFoundError) else "unreadable", "reason": str(error)}, {}
         if content != job.sha256:
-            return {"status": CHANGED, "reason": f"{job.file} has the sha256 {content}, the index {job.sha256}"}
+            return {"status": CHANGED, "reason": f"{job.file} has the sha256 {content}, the index {job.sha256}"}, {}
     arrays = {}
     if decoded.frames is not None and decoded.waveform is not None:
         arrays = {"frames": decoded.frames, "waveform": decoded.waveform}
     try:
-        if decoded.lasting:
-            Cache(job.cache_root).stage(KIND, job.key, arrays, verdict)
+        if decoded.lasting and kind is not None:
+            stored = {name: array for name, array in arrays.items() if kind == KIND or name != "frames"}
+            Cache(job.cache_root).stage(kind, job.key, stored, verdict)
     except CacheError as error:
-        return NotStored(str(error))
-    return verdict
+        return NotStored(str(error)), {}
+    return verdict, arrays
+
+
+@lru_cache(maxsize=16)
+def _sampling(settings: MediaSettings) -> dict[str, Any]:
+    return settings.model_dump(mode="json", exclude=WORKING_SETTINGS)
 
 
 def _sha256(file: str) -> str:

@@ -37,6 +37,12 @@ class MediaSettings(Settings):
     timeout_seconds: float = Field(60.0, gt=0, le=86_400.0, description="wall time of one clip in its child process")
     memory_mb: int = Field(4096, ge=64, le=2**24, description="address space a child process may take beyond what it starts with, in MiB")
     max_bad_fraction: float = Field(0.05, ge=0, le=1, description="share of bad clips above which the stage fails")
+    keep: Literal["frames", "verdicts", "auto"] = Field(
+        "auto",
+        description="what `decode` stores of a clip. frames: pictures and sound. verdicts: no pictures; `extract` and `finetune` decode"
+        " the clip again when they need them, in memory. auto: frames, as long as they take less than a tenth of what is free at the cache."
+        " It moves no number",
+    )
     workers: int = Field(2, ge=1, le=256, description="child processes that decode, one core each")
 
     def frames_per_segment(self, segment_seconds: float) -> int:

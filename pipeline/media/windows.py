@@ -63,7 +63,10 @@ def decode_windows(path: Path, seconds: float, windowing: Windowing, settings: M
 
 
 def window_jobs(path: Path, sha256: str, seconds: float, windowing: Windowing, settings: MediaSettings, cache: Cache) -> list[Job]:
-    """Make the jobs of all windows of a film of that length, in order; ids are unique among its windows."""
+    """Make the jobs of all windows of a film of that length, in order; ids are unique among its windows.
+
+    Their frames are stored, whatever ``media.keep`` says: the cache is a scratch one, and whoever takes a window removes it.
+    """
     return [
         Job(
             clip=f"{printable(path.name)}@{start:g}",
@@ -72,7 +75,7 @@ def window_jobs(path: Path, sha256: str, seconds: float, windowing: Windowing, s
             start=start,
             segments=windowing.segments,
             segment_seconds=windowing.segment_seconds,
-            settings=settings,
+            settings=settings.model_copy(update={"keep": "frames"}),
             cache_root=cache.root,
         )
         for start in windowing.starts(seconds)

@@ -37,6 +37,7 @@ class RunResult:
     missing: by split, ids of labelled clips without features; evaluated: by split, annotation rows scored; in_train: test rows
         whose clip is also in train; films_and_windows: of test, where films are cut into several windows, else None.
     made_by: the command that made up the features' numbers; empty for features of pictures and sounds.
+    segment_seconds: of the run's features; None if they do not say it.
     seconds: wall time of training each seed, if this machine trained exactly these weights; device: the device that trained them.
     """
 
@@ -56,6 +57,7 @@ class RunResult:
     device: str = ""
     directory: Path | None = None
     made_by: str = ""
+    segment_seconds: float | None = None
     absent: str = ""
     stale: list[str] = field(default_factory=list)
     machines: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -117,7 +119,8 @@ def read_run(name: str, run: Run, directory: Path, live: Path, today: Mapping[st
         return result
     result.headline, result.parameters, result.directory = document["headline"], document["parameters"], directory
     if (features := directory / FEATURES).is_file():
-        result.made_by = read_sealed(features).get(MADE_BY, "")
+        spec = read_sealed(features)
+        result.made_by, result.segment_seconds = spec.get(MADE_BY, ""), spec.get("segment_seconds")
     result.metrics = document["seeds"]
     result.missing = {split: counts["without features"] for split, counts in document["clips"].items()}
     result.evaluated = {split: counts["evaluated"] for split, counts in document["clips"].items()}

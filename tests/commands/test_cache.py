@@ -12,7 +12,7 @@ from pipeline.cache import Cache
 from tests.wording import says
 
 STRANGE = "ef" * 32
-KINDS = {"decoded": 14, "features": 14 * 3}  # clips; of the two sets, which share their sound
+KINDS = {"decoded": 14, "features": 14 * 3}  # clips; of the two sets, which share their sound. And an entry with the files' hashes
 
 
 @pytest.fixture
@@ -23,6 +23,7 @@ def cache(tiny, tmp_path, monkeypatch):
     (tmp_path / "data").mkdir()
     (tmp_path / "data/index").symlink_to(project.root / "data/index")
     (tmp_path / "data/raw").symlink_to(project.root / "data/raw")
+    (tmp_path / "data/clips").symlink_to(project.root / "data/clips")
     shutil.copy(project.root / "params.yaml", tmp_path)
     monkeypatch.setenv("AVEL_CACHE", str(tmp_path / "cache"))
     cache = Cache()
@@ -40,7 +41,7 @@ def counts(cache):
 def test_what_the_project_needs_is_shown_and_stays(cache, command):
     code, out, _ = command("cache")
     assert code == 0
-    assert says(out, str(cache.root), f"{sum(KINDS.values()) + 2} entries")
+    assert says(out, str(cache.root), f"{sum(KINDS.values()) + 3} entries")
     for kind, needed in KINDS.items():
         [line] = [line for line in out.splitlines() if line.startswith(kind)]
         assert line.split()[1] == str(needed + 1)

@@ -83,6 +83,8 @@ def test_clips_that_move_rerun_no_training(project):
     shutil.copytree(project.root / "data/raw/tiny/clips", project.root / "moved")
     project.write_params(changed(dataset__clips="moved"))
     assert project.ran() == {"plan", "index", "decode"}
+    project.write_params(changed(dataset__clips="moved", media__keep="verdicts"))  # nor does what is stored of them
+    assert project.ran() == {"index", "decode"}
 
 
 CACE, SECOND = {"train@cace_first", "evaluate@cace_first"}, {"train@avel_second", "evaluate@avel_second"}

@@ -10,6 +10,7 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pipeline.errors import PipelineError
@@ -47,6 +48,18 @@ def test_a_failure_is_reported_and_the_next_job_runs(job, kind, words):
     assert type(outcomes[0][1]) is kind
     assert words in outcomes[0][1].reason
     assert outcomes[1][1] == 42
+
+
+def test_arrays_come_in_shared_memory_and_outlive_the_child():
+    handed = "__import__('pipeline.media.handed', fromlist=['Handed']).Handed"
+    made = handed + "({}, {{'a': __import__('numpy').arange({}).reshape(2, -1), 'b': {}}})"
+    jobs = [made.format(7, 200_000, "__import__('numpy').float32([1.5])"), made.format(8, 4, "__import__('numpy').zeros((0, 3))")]
+    first, second = (outcome for _, outcome in run_guarded(eval, jobs, workers=1, **LIMITS))
+    assert (first.content, second.content) == (7, 8)
+    np.testing.assert_array_equal(first.arrays["a"], np.arange(200_000).reshape(2, -1))
+    np.testing.assert_array_equal(first.arrays["b"], np.float32([1.5]))
+    assert second.arrays["b"].shape == (0, 3)
+    first.arrays["a"][0, 0] = 5  # ours alone by now: torch asks for arrays that can be written
 
 
 @pytest.mark.fault(8)

@@ -8,9 +8,10 @@ import pytest
 
 from pipeline.report.page.assemble import embedded
 from pipeline.report.page.content import reliability
-from pipeline.report.page.gallery import choose_rows, main_classes
+from pipeline.report.page.gallery import choose_rows, main_classes, on_grid
 from pipeline.sealed import write_sealed
 from pipeline.tasks import avel, avvp
+from pipeline.tasks.lanes import Lane
 from tests.wording import says
 
 BACKGROUND = 3
@@ -98,9 +99,9 @@ def test_the_page_holds_what_evaluate_wrote(world, helpers):
 def test_the_report_is_the_same_every_time(world, helpers):
     share, run, _ = helpers
     world.write_run("base", share(0)[0], {0: share(20)[1], 1: share(24)[1]})
-    world.report({"base": run(), "never": run()}, baseline="base")
+    world.report({"base": run(), "never": run()}, baseline="base", drawn=True)
     first = {path.name: path.read_bytes() for path in world.out.iterdir() if path.is_file()}
-    world.report({"base": run(), "never": run()}, baseline="base")
+    world.report({"base": run(), "never": run()}, baseline="base", drawn=True)
     assert {path.name: path.read_bytes() for path in world.out.iterdir() if path.is_file()} == first
     assert len(first) == 10
 
@@ -122,3 +123,14 @@ def test_a_run_of_a_task_without_labels_and_scores_is_shown_without_them(world, 
     assert base["confusion"] is None
     assert base["reliability"] is None
     assert base["mean"] == 50.0
+
+
+def test_lanes_of_two_grids_share_one_axis():
+    """Two runs of one clip, in 3 segments of a second and in 8 of 0.375 s: spans and scores stay at their seconds."""
+    seconds = Lane("av", [[0, 2, 1, "true"]], [[1, 3, 1, "right"]], [0.1, 0.5, 0.9])
+    shared = on_grid(seconds, 1 / 0.375, 8)
+    assert shared.scores == [0.1] * 3 + [0.5] * 2 + [0.9] * 3
+    assert [[start * 0.375, end * 0.375, *rest] for start, end, *rest in shared.spans] == [[1.0, 3.0, 1, "right"]]
+    short = Lane("av", [], [[0.5, 1.5, 0, "false"]], [0.2, 0.4])
+    assert on_grid(short, 1.0, 4) == Lane("av", [], [[0.5, 1.5, 0, "false"]], [0.2, 0.4, 0.0, 0.0])
+    assert on_grid(short, 1.0, 2) is short

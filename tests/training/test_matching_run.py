@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.datasets.base import Index, Row, write_index
+from pipeline.datasets.base import Index, Row
+from pipeline.datasets.writing import write_index
 from pipeline.features.store import Entry, FeatureStore, write_store
 from pipeline.methods import METHODS
 from pipeline.report import pictures

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from queue import SimpleQueue
 from typing import Any
 
@@ -21,15 +22,18 @@ from tqdm import tqdm
 
 from pipeline.cache import Deliveries
 from pipeline.errors import naming_clips
-from pipeline.features.clip_encoder import KIND, Clip, ClipEncoder, ClipFeatures
+from pipeline.features.clip_encoder import KIND, Clip, ClipEncoder, ClipFeatures, InHand
+from pipeline.features.frames import needing_frames, with_frames
 from pipeline.features.lanes import Lanes, Throughput, ahead, as_they_come
 from pipeline.features.passes import Packer, Pass
 from pipeline.features.plan import ExtractionPlan
 from pipeline.media.clip import GOOD
-from pipeline.media.decoding import decode_clips
+from pipeline.media.decoding import Arrays, decode_clips, decode_in_hand
 from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
 
+IN_HAND = 8  # clips that wait decoded in memory for the encoders
+LOOK_SECONDS = 0.5  # between looks whether the encoders live
 ON_THEIR_WAY = 4  # a GPU's features that are copied back while the next passes are queued
 
 
@@ -52,7 +56,7 @@ class ThisProcess:
         with (
             Lanes(self.workers, self.encoder.card) as lanes,
             tqdm(total=total, desc="extract", unit="clip", disable=hidden) as progress,
-            closing(self._features(clips, lanes, unfinished)) as features,
+            closing(self._features(with_frames(clips, self.encoder), lanes, unfinished)) as features,
             Deliveries() as deliveries,
         ):
             for made in features:
@@ -71,6 +75,9 @@ class ThisProcess:
         """
         decoded: SimpleQueue[Clip | None] = SimpleQueue()
         given_up = threading.Event()
+        places = threading.Semaphore(IN_HAND)
+        bare: list[Clip] = []
+        in_hand: dict[str, Arrays] = {}  # of the job that is handed over next
         queued: set[tuple[str, ...]] = set()
 
         def in_the_making() -> Iterator[Clip]:
@@ -80,24 +87,44 @@ class ThisProcess:
         with ThreadPoolExecutor(1) as pool:
             encoding = pool.submit(self.encode, in_the_making(), False)
 
+            def decode_in_hand_each(jobs: Iterable[Job], settings: MediaSettings) -> Iterator[tuple[Job, dict[str, Any]]]:
+                for job, verdict, arrays in decode_in_hand(jobs, settings, store=True):
+                    if arrays is not None:
+                        in_hand[job.key] = arrays
+                    yield job, verdict
+
             def hand_over(job: Job, verdict: dict[str, Any]) -> None:
+                arrays = in_hand.pop(job.key, None)
                 if encoding.done():
                     encoding.result()  # it ended early: by an error
-                if verdict["status"] in GOOD:
-                    clip = plan.clip({"clip": job.clip, **verdict})
-                    for lacking in plan.missing([clip]):
-                        if (content := tuple(clip.keys.values())) not in queued:
-                            queued.add(content)
-                            decoded.put(lacking)
+                if verdict["status"] not in GOOD:
+                    return
+                clip = plan.clip({"clip": job.clip, **verdict})
+                content = tuple(clip.keys.values())
+                if content in queued or not plan.missing([clip]):
+                    return
+                queued.add(content)
+                if arrays is not None:
+                    while not places.acquire(timeout=LOOK_SECONDS):
+                        if encoding.done():
+                            encoding.result()
+                    decoded.put(replace(clip, in_hand=InHand(arrays, verdict["sample_rate"], places.release)))
+                elif needing_frames([clip], self.encoder):
+                    bare.append(clip)
+                else:
+                    decoded.put(clip)
 
             try:
-                manifest = decode_clips(list(plan.jobs.values()), missing, media, hand_over)
+                each = decode_in_hand_each if media.keep == "verdicts" else None
+                manifest = decode_clips(list(plan.jobs.values()), missing, media, hand_over, each)
             except BaseException:
                 given_up.set()
                 raise
             finally:
                 decoded.put(None)
             print(f"extract: {encoding.result()}", flush=True)
+        if bare:  # decoded before, and not kept
+            print(f"extract: {self.encode(bare)}", flush=True)
         return manifest
 
     def _features(self, clips: Iterable[Clip], lanes: Lanes, unfinished: dict[int, int]) -> Generator[ClipFeatures]:

@@ -21,12 +21,11 @@ from pipeline.cache import Cache
 from pipeline.disk import disk_fault
 from pipeline.errors import PipelineError
 from pipeline.media.clip import GOOD
-from pipeline.media.decoding import decode_each, load_decoded
+from pipeline.media.decoding import decode_each, decode_in_hand, load_decoded
 from pipeline.media.job import Job
 from pipeline.ray_nodes import Place
 
 if TYPE_CHECKING:
-    from pipeline.features.clip_encoder import Clip
     from pipeline.features.engines.local import ThisProcess
     from pipeline.features.settings import FeatureSet
 
@@ -77,8 +76,12 @@ def decode(row: dict[str, Any], place: Place) -> dict[str, Any]:
     def work_on() -> tuple[dict[str, Any], Arrays | None]:
         place.enter()
         verdict, cache = work.verdict, Cache(job.cache_root)
+        alone = job.settings.model_copy(update={"workers": 1})
+        if verdict is None and work.keys and job.settings.keep == "verdicts":
+            [(_, verdict, arrays)] = decode_in_hand([job], alone, store=True)
+            return verdict, None if arrays is None else (arrays["frames"], arrays["waveform"], verdict["sample_rate"])
         if verdict is None:
-            [(_, verdict)] = decode_each([job], job.settings.model_copy(update={"workers": 1}))
+            [(_, verdict)] = decode_each([job], alone)
         encoded = verdict["status"] not in GOOD or all(cache.has(FEATURES, key) for key in (work.keys or {}).values())
         return verdict, None if encoded else load_decoded(cache, job.clip, job.key, job)
 
@@ -107,19 +110,16 @@ class Encode:
         from pipeline.features.engines.local import ThisProcess
 
         encoder = ClipEncoder(settings, Cache(root))
-        encoder.load = self._arrived  # type: ignore[method-assign]
         return ThisProcess(encoder, LOADERS if encoder.card else 1)
-
-    def _arrived(self, clip: Clip) -> Arrays:
-        return self.arrays[clip.job.key]
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
         rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
         if "answer" not in batch:
             rows = [decode(row, self.place) for row in rows]
         answers: list[Answer] = [pickle.loads(row["answer"]) for row in rows]
-        self.arrays = {answer.key: (row["frames"], row["waveform"], int(row["rate"])) for row, answer in zip(rows, answers, strict=True)}
-        works: list[Work] = [pickle.loads(row["work"]) for row in rows if len(row["frames"])]
+        works: list[tuple[Work, Arrays]] = [
+            (pickle.loads(row["work"]), (row["frames"], row["waveform"], int(row["rate"]))) for row in rows if len(row["frames"])
+        ]
         if self.engine is None:
             answers = [replace(answer, **self.report) for answer in answers]
         elif works:
@@ -129,11 +129,15 @@ class Encode:
             answers[0] = replace(first, busy=total, **{**report, "said": first.said + report["said"]})
         return {"answer": [pickle.dumps(answer) for answer in answers]}
 
-    def _encode(self, works: list[Work]) -> dict[str, float]:
-        from pipeline.features.clip_encoder import Clip
+    def _encode(self, works: list[tuple[Work, Arrays]]) -> dict[str, float]:
+        from pipeline.features.clip_encoder import Clip, InHand
 
         assert self.engine is not None
-        took = self.engine.encode([Clip({}, work.job, work.keys or {}) for work in works], bar=False)
+        clips = [
+            Clip({}, work.job, work.keys or {}, InHand({"frames": frames, "waveform": waveform}, rate))
+            for work, (frames, waveform, rate) in works
+        ]
+        took = self.engine.encode(clips, bar=False)
         busy = {name: getattr(took, name) for name in ("clips", "loading", "encoding", "for_clips", "for_passes")}
         return busy | ({} if took.card is None else {"card": took.card})
 

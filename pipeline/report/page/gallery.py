@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ def gallery(
     Args:
         index: the annotation rows, each with its file and start.
         background: label index of the background, C.
+        segment_seconds: of runs whose features do not say it. Lanes of all runs are brought to the shortest segments of any.
     """
     answers = {result.name: answers_of(result) for result in results if result.scores and TASKS.get(result.run.task).has_tracks}
     if not answers or not settings.gallery:
@@ -40,12 +41,21 @@ def gallery(
     chosen = choose_rows(of_row, settings.gallery)
     files = index.set_index("row").loc[chosen]
     by_row = {name: dict(tuple(table.groupby("row"))) for name, table in answers.items()}
+    grids = {result.name: result.segment_seconds or segment_seconds for result in results if result.name in answers}
+    unit = min(grids.values())
     lanes = {
-        row: {name: tasks[name].lanes(of_rows[row], background, segment_seconds) for name, of_rows in by_row.items() if row in of_rows}
+        row: {name: tasks[name].lanes(of_rows[row], background, grids[name]) for name, of_rows in by_row.items() if row in of_rows}
         for row in chosen
     }
-    segments = {row: max(len(lane.scores) for of_run in of_row.values() for lane in of_run) for row, of_row in lanes.items()}
-    media = take_along(files, max(segments.values()) * segment_seconds, settings.media_megabytes, directory)
+    segments = {
+        row: max(round(len(lane.scores) * grids[name] / unit) for name, of_run in of_row.items() for lane in of_run)
+        for row, of_row in lanes.items()
+    }
+    lanes = {
+        row: {name: [on_grid(lane, grids[name] / unit, segments[row]) for lane in of_run] for name, of_run in of_row.items()}
+        for row, of_row in lanes.items()
+    }
+    media = take_along(files, max(segments.values()) * unit, settings.media_megabytes, directory)
     clips = []
     for row in chosen:
         said = {name: by_row[name][row] for name in lanes[row]}
@@ -55,12 +65,27 @@ def gallery(
             "clip": files.loc[row, "clip"],
             "media": media[row],
             "segments": segments[row],
-            "seconds": segment_seconds,
+            "seconds": unit,
             "classes": sorted(set(tasks[name].true_classes(some, background))) or [background],
             "right": {name: round(float(tasks[name].clip_scores(table)["score"].iloc[0]), 1) for name, table in said.items()},
             "lanes": {name: [_plain(lane) for lane in of_run] for name, of_run in lanes[row].items()},
         })  # fmt: skip
     return clips
+
+
+def on_grid(lane: Lane, scale: float, segments: int) -> Lane:
+    """Bring a lane to the segments that all lanes of a clip share; scores after its end are 0.
+
+    Args:
+        scale: length of the lane's own segments in shared ones.
+        segments: number of shared ones.
+    """
+    if scale == 1 and len(lane.scores) == segments:
+        return lane
+    places = [int((segment + 0.5) / scale) for segment in range(segments)]
+    scores = [lane.scores[place] if place < len(lane.scores) else 0.0 for place in places]
+    truth, spans = ([[start * scale, end * scale, *rest] for start, end, *rest in of_lane] for of_lane in (lane.truth, lane.spans))
+    return replace(lane, truth=truth, spans=spans, scores=scores)
 
 
 def _plain(lane: Lane) -> dict[str, Any]:
