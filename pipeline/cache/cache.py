@@ -35,7 +35,7 @@ class Cache:
 
     @property
     def of_machine(self) -> Cache:
-        """The cache, or beside a store one on this machine's disk: for entries that only this machine can use, and may replace."""
+        """The cache for what only this machine can use, and may replace: this one, or beside a store one on the disk."""
         return Cache(self.root.local / "machine") if isinstance(self.root, Store) else self
 
     @property

@@ -53,7 +53,7 @@ class ClipBatch:
 
 
 def lasting_draw(item: Item, settings: FinetuneSettings) -> Draw:
-    """The draw of a training clip that serves several epochs: its only one, or else its middle frames, for the heads."""
+    """The draw of a training clip that serves several epochs: its only one, or the middle frames for the heads."""
     if settings.draw == "once":
         return draw_random(item, settings.seed, 0, settings.segments, settings.frames_per_segment, once=True)
     return draw_middle(item)
