@@ -69,6 +69,11 @@ class Objects:
             if match := NAME.fullmatch(path[len(self._root) :].strip("/")):
                 yield Listed(match[1], match[3], int(facts["size"] or 0), _seconds(facts))
 
+    def folder(self, kind: str, folder: str) -> set[str]:
+        """Keys of the entries of a kind that begin with these two letters."""
+        found = self._request("listed", lambda: self._fs.find(f"{self._root}/{kind}/{folder}"), absent=[])
+        return {path.rpartition("/")[2].removesuffix(".npz") for path in found}
+
     def check(self) -> None:
         """Write an object and remove it again.
 

@@ -86,6 +86,21 @@ def test_entries_are_brought_once_and_facts_without_the_rest(machine, bucket):
     assert bucket.requests == []
 
 
+def test_of_many_keys_the_folders_are_listed(machine, bucket, monkeypatch):
+    monkeypatch.setattr("pipeline.cache.shared.MANY", 4)
+    keys = [f"{number:02x}" * 32 for number in range(8)]
+    for key in keys[:3]:
+        machine("one").put("features", key, VALUES, {"machine": key})
+    machine("one").put("decoded", keys[3], {})
+    other = machine("other")
+    other.stage("features", keys[4], VALUES, {"machine": keys[4]})
+    bucket.requests.clear()
+    assert other.present("features", keys) == {*keys[:3], keys[4]}
+    assert [path for method, path, _ in bucket.requests if path.endswith(".npz") and method != "PUT"] == []
+    assert other.facts_of("features", keys) == {key: {"machine": key} for key in (*keys[:3], keys[4])}
+    assert other.present("features", []) == set()
+
+
 def test_facts_longer_than_the_beginning_are_read_all_the_same(machine):
     machine("one").put("decoded", KEY, {}, {"reason": "x" * BEGINNING})
     assert machine("other").facts("decoded", KEY) == {"reason": "x" * BEGINNING}
