@@ -1,4 +1,4 @@
-"""Several seeds of a run on a Ray cluster, each a task with a share of a GPU or some cores.
+"""Several seeds of a run on a Ray cluster, each a task with a share of a GPU.
 
 A task starts the process that :mod:`.seeds` would start here, and passes its messages on. A seed whose node is lost, or whose process dies,
 goes on from its last checkpoint elsewhere. Requests to stop reach the tasks by a file in the run's directory, which all nodes share.
