@@ -21,10 +21,9 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from pipeline.cache import Cache
-from pipeline.contrastive.batches import Batches, ClipBatch, Clips
+from pipeline.contrastive.batches import Batches, ClipBatch, Clips, lasting_draw
 from pipeline.contrastive.data import Draw, draw_middle, pooled_audio
 from pipeline.contrastive.loss import info_nce
 from pipeline.contrastive.maps import CutNetwork, DrawSource, FrameSource, MapSource, draw_all, size_in_gb
@@ -37,6 +36,7 @@ from pipeline.epochs import LoopState, ResumableLoop
 from pipeline.errors import PipelineError
 from pipeline.features.passes import CPU_PASS
 from pipeline.metrics.retrieval import effective_rank, mean_recall, retrieval_metrics
+from pipeline.progress import Progress
 
 GPU_PASS = 32  # frames through the frozen blocks at a time
 LAST_GOOD = "last_good.safetensors"
@@ -96,9 +96,12 @@ class Finetuner(ResumableLoop[FinetuningState]):
         if saved is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.checkpoints.offer()
-        bar = tqdm(desc=self.name, total=self.epochs, initial=self.state.epoch, disable=None)
-        with self.watching(), bar:
-            self.run_epochs(bar.update)
+        done, total = self.state.epoch * len(self.train) + self.state.position, self.epochs * len(self.train)
+        with (
+            self.watching(),
+            Progress(desc=self.name, unit="clip", total=total, initial=done, shown=self.fabric.is_global_zero) as self.bar,
+        ):
+            self.run_epochs(lambda: None)
         return self.state
 
     def _source(self, frames: FrameSource, directory: Path) -> DrawSource:
@@ -138,8 +141,7 @@ class Finetuner(ResumableLoop[FinetuningState]):
         """
         self.raw.thaw(False)
         heads = self.raw.heads
-        once = self.settings.draw == "once"
-        features, audio = self._pooled([self.batches.draw(item, 0) if once else draw_middle(item) for item in self.train.items], self.train)
+        features, audio = self._pooled([lasting_draw(item, self.settings) for item in self.train.items], self.train)
         held_out = self._pooled_validation() if len(self.validation) else None
         optimizer = make_optimizer(self.settings, (), heads.parameters())
         best, best_score, worse = _copy(heads.state_dict()), -math.inf, 0
@@ -171,6 +173,7 @@ class Finetuner(ResumableLoop[FinetuningState]):
         shares = self.fabric.global_rank, self.fabric.world_size
         for rows, batch in self.batches.of_epoch(self.source, self.state.epoch, self.state.position, *shares):
             self._step(rows, batch)
+            self.bar.update(len(rows))
             yield len(rows)
 
     def _step(self, rows: Tensor, batch: ClipBatch) -> None:
@@ -263,7 +266,9 @@ class Finetuner(ResumableLoop[FinetuningState]):
         self.raw.eval()
         device = self.fabric.device
         pooled = []
-        for _, frames in self.source.of(draws):
+        shown = self.fabric.is_global_zero
+        bar = Progress(self.source.of(draws), desc=f"{self.name}, features", unit="clip", total=len(draws), shown=shown, leave=False)
+        for _, frames in bar:
             with self.fabric.autocast():
                 pooled.append(self.raw.pool(frames.to(device), torch.zeros(len(frames), dtype=torch.int64, device=device), 1))
         return torch.cat(pooled), pooled_audio(clips.audio, draws).to(device)

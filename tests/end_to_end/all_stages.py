@@ -19,6 +19,7 @@ FINETUNE = {"visual": EYE, "audio": {"encoder": "logmel"}, "train_last": 1, "wid
 PUBLISHED = {"file": "visual.h5", "shape": [32]}
 PARAMS = {
     **TINY,
+    "media": {**TINY["media"], "keep": "frames"},
     "synth": {"tiny": {"seed": 3, "train_clips": 4, "val_clips": 2, "test_clips": 2, "picture_size": 64}},
     "finetune": {"eye": {**FINETUNE, "batch_norm": "frozen", "device": "cpu", "checkpoint_seconds": 0}},
     "features": {"first": FEATURES},
@@ -28,6 +29,7 @@ PARAMS = {
     "methods": {"avel": {"attention_width": 8, "recurrent_width": 8, "classifier_width": 8, "recipe": {**NARROW, "epochs": 2}}},
     "runs": {"run": {"task": "avel", "method": "avel", "features": "first", "seeds": [0], "overrides": {}}},
     "report": {"title": "Tiny", "baseline": None},
+    "cache": {"min_free_gb": 0},
 }
 # stage, its argument, where its outs are
 STAGES = [

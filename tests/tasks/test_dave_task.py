@@ -52,6 +52,7 @@ def test_weak_labels_are_those_of_audio_visual_events():
     assert dave.video_targets(rows, CLASSES, 20, 1.0, clip_labels=[["Bell"]] * 3).labels[2].tolist() == [0, 0, 1, 0]
 
 
+@pytest.mark.fault(33)
 def test_a_split_without_an_event_cannot_be_scored():
     with pytest.raises(PipelineError, match="none of 2 clips has an audio-visual event"):
         dave.score(scores([], []), targets([], []), MASK, 3, 1.0)
@@ -76,6 +77,13 @@ def test_spans_of_a_clip_are_judged_and_may_overlap_in_one_class():
     assert np.flatnonzero(truth["audio_visual"][:, 1]).tolist() == [30]  # 0.3 s of a segment of 0.5 s
     assert tracks.active["audio_visual"][:, 1].sum() == 2
     assert dave.true_classes(lines, 3) == [0, 0, 2, 1]
+    confusion = dave.score(scores(ANSWER, []), targets(TRUTH, []), MASK, 3, 1.0)["confusion"]
+    assert confusion == [
+        [2, 0, 0, 0],
+        [0, 0, 0, 1],
+        [0, 1, 0, 0],
+        [0, 0, 1, 0],
+    ]  # a Bell taken for a Cat, a Cat missed, a Bell from nothing
 
 
 def test_detections_are_cut_at_the_end_of_the_clip_before_they_are_scored():
