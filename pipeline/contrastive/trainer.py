@@ -96,7 +96,8 @@ class Finetuner(ResumableLoop[FinetuningState]):
         if saved is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.checkpoints.offer()
-        bar = tqdm(desc=self.name, total=self.epochs, initial=self.state.epoch, disable=None)
+        shown = None if self.fabric.is_global_zero else True
+        bar = tqdm(desc=self.name, total=self.epochs, initial=self.state.epoch, disable=shown)
         with self.watching(), bar:
             self.run_epochs(bar.update)
         return self.state
