@@ -32,6 +32,7 @@ from pipeline.methods import METHODS, Method, create
 from pipeline.tasks import TASKS
 from pipeline.tasks.avel import AvelTargets
 from pipeline.tasks.cml import MatchingTargets
+from pipeline.tasks.dave import EventTargets
 from pipeline.tasks.labels import VideoTargets
 from pipeline.training import capture, loop
 from pipeline.training.data import SplitData
@@ -39,7 +40,8 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.streams import Resident
 
 SEGMENTS, AUDIO, MOTION = 10, (128,), (512,)
-VISUAL, CLASSES = {"avel": (7, 7, 512), "cml": (7, 7, 512), "avvp": (8, 2048)}, {"avel": 28, "cml": 28, "avvp": 25}
+VISUAL = {"avel": (7, 7, 512), "cml": (7, 7, 512), "avvp": (8, 2048), "dave": (2048,)}
+CLASSES = {"avel": 28, "cml": 28, "avvp": 25, "dave": 100}
 FIRST = ("cace_net", "han", "cmpae", "coleaf")  # where time is short
 SHORTER = 3  # clips that the last batch of an epoch lacks
 
@@ -76,12 +78,13 @@ class Clock:
 
 def build(name: str, batch_size: int, epochs: int) -> Method:
     """The method at published widths, with the batches of its recipe unless ``batch_size`` is set; CoLeaF trains CMPAE."""
-    (task,) = METHODS.get(name).tasks
+    task = min(METHODS.get(name).tasks)  # the first that it was made for
     config = METHODS.get(name).Config()
     recipe = {"epochs": epochs, "batch_size": batch_size or config.recipe.batch_size, "selection": "last"}
+    settings = {"threshold": 0.5} if task == "dave" else {}  # nothing is validated
     shapes = {"visual_shape": VISUAL[task], "audio_shape": AUDIO, "other_shapes": {"motion": MOTION}}
     torch.manual_seed(0)
-    method = create(name, num_classes=CLASSES[task], **shapes, recipe=recipe)  # type: ignore[arg-type]
+    method = create(name, num_classes=CLASSES[task], **shapes, recipe=recipe, **settings)  # type: ignore[arg-type]
     for buffer_name, buffer in method.named_buffers():
         if "noise_" in buffer_name:  # ratios of labels to remove
             buffer.fill_(0.3)
@@ -90,7 +93,7 @@ def build(name: str, batch_size: int, epochs: int) -> Method:
 
 def random_data(method: Method, clips: int, device: torch.device, padded: bool = False) -> SplitData:
     """Features and truth of so many clips; ``padded``: some are shorter."""
-    (task,) = method.tasks
+    task = min(method.tasks)  # the first that it was made for
     classes, generator = method.num_classes, torch.Generator(device).manual_seed(1)
 
     def noise(*shape: int) -> torch.Tensor:
@@ -103,6 +106,7 @@ def random_data(method: Method, clips: int, device: torch.device, padded: bool =
         "avel": AvelTargets(torch.where(on, video[:, None], classes), video),
         "cml": MatchingTargets(on, several[:, :classes]),
         "avvp": VideoTargets(several, rows),
+        "dave": EventTargets(torch.rand(clips, 1, 2, device=device).cumsum(dim=2) * 5, video[:, None], torch.full_like(video, SEGMENTS)),
     }
     streams = {"visual": noise(*method.visual_shape), "audio": noise(*AUDIO)} | ({"motion": noise(*MOTION)} if task == "avvp" else {})
     mask, numbers = torch.ones(clips, SEGMENTS, dtype=torch.bool), list(range(clips))
@@ -136,7 +140,7 @@ def train(name: str, precision: Any, graphs: Any, options: argparse.Namespace, d
     clock, lines, made = Clock(), list[str](), list[Any]()
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(record=True) as caught, called_again(device):
         warnings.simplefilter("always")
-        (task,) = method.tasks
+        task = min(method.tasks)  # the first that it was made for
         places = Path(folder) / "checkpoint", Path(folder) / "live"
         trainer = loop.Trainer(fabric, method, TASKS.get(task), data, none, settings, *places, name, bar=lambda **_: clock)
         if hasattr(trainer.stepper, "say"):

@@ -52,6 +52,7 @@ PLUMBING = {
     "pipeline/sealed.py": "returns a record as it was written or not at all",
     "pipeline/tasks/avel/shown.py": "what the report and predict show; the report has all of tasks in its deps",
     "pipeline/tasks/avvp/shown.py": "what the report and predict show; the report has all of tasks in its deps",
+    "pipeline/tasks/avvp_av/shown.py": "what the report and predict show; the report has all of tasks in its deps",
     "pipeline/tasks/base.py": "a protocol; it computes nothing",
     "pipeline/tasks/cml/shown.py": "what the report and predict show; the report has all of tasks in its deps",
     "pipeline/tasks/untracked.py": "members of a task that only raise errors",

@@ -22,7 +22,7 @@ class Settings(BaseModel):
     directions), also inside tuples and lists.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
     largest_integer: ClassVar[int] = 10**6
     largest_number: ClassVar[float] = 1e6
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import shutil
@@ -55,6 +56,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(group))
     rooms = {room: number for number, room in enumerate(ORDER)}
     items.sort(key=lambda item: rooms.get(room_of(item), len(rooms)))
+
+
+@contextlib.contextmanager
+def same_environment() -> Iterator[None]:
+    """Hide the variable in which pytest keeps the name of the test, so that processes kept for one environment serve all tests."""
+    name = os.environ.pop("PYTEST_CURRENT_TEST", None)
+    try:
+        yield
+    finally:
+        if name is not None:
+            os.environ["PYTEST_CURRENT_TEST"] = name
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup() -> Iterator[object]:
+    with same_environment():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_pyfunc_call() -> Iterator[object]:
+    with same_environment():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

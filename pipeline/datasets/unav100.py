@@ -3,8 +3,8 @@
 Geng et al., CVPR 2023.
 
 ``unav100_annotations.json`` holds ``database: {id: {duration, subset: train | validation | test, annotations: [{segment: [s, e], label,
-label_id}]}}``, seconds. Classes are in the order of ``label_id``. With ``dataset.segments: 60`` every video fits; segments after a
-video's end are not valid.
+label_id}]}}``, seconds. Classes are in the order of ``label_id``. Events may overlap. The index keeps their moments and the durations as
+they are; segments after a video's end are not valid. 60 segments of a second, or 224 steps of 0.32 s, hold every video.
 """
 
 from __future__ import annotations
@@ -142,6 +142,9 @@ def health(rows: list[Row], settings: DatasetSettings) -> list[str]:
     """List defects and limits that do not stop a run."""
     window = settings.segments * settings.segment_seconds
     report = count_lines("videos without an event", [row.clip for row in rows if not row.events])
+    trained = {event.label for row in rows if row.split == "train" for event in row.events}
+    every = dict.fromkeys(event.label for row in rows for event in row.events)
+    report += count_lines("classes without a training event, which cannot be learned", [name for name in every if name not in trained])
     repeats = [f"{row.clip} {event.label} {event.onset:g}-{event.offset:g}" for row in rows for event in _repeated(row)]
     report += count_lines("events given twice", repeats)
     report += count_lines("videos with overlapping events of one class", [row.clip for row in rows if _overlapping(row)])

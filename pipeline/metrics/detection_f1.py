@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,3 +59,20 @@ def taken(found: Spans, truth: Spans, threshold: float) -> NDArray[np.int64]:
         if len(left) and left.max() >= threshold:
             events[number] = left.argmax()
     return events
+
+
+def event_confusion(found: Sequence[Spans], truth: Sequence[Spans], num_classes: int, threshold: float) -> NDArray[np.int64]:
+    """Count true events by the class of a detection there, (C + 1, C + 1), true classes first.
+
+    Index C is nothing. A detection of the event's own class comes first, then the best of another class; an event without any is missed
+    (true, C), and a detection that overlaps no event enough is false (C, found).
+    """
+    table = np.zeros((num_classes + 1, num_classes + 1), dtype=np.int64)
+    for answer, true in zip(found, truth, strict=True):
+        assert answer.scores is not None
+        fits = overlaps(true.spans, answer.spans) >= threshold
+        ranks = answer.scores[None] + 2.0 * np.equal.outer(true.labels, answer.labels)  # scores are at most 1
+        for label, on, rank in zip(true.labels, fits, ranks, strict=True):
+            table[label, answer.labels[np.where(on, rank, -1.0).argmax()] if on.any() else num_classes] += 1
+        np.add.at(table[num_classes], answer.labels[~fits.any(axis=0)], 1)
+    return table

@@ -1,4 +1,7 @@
-"""Select the thresholds of a parsing method's clip gate, class by class, on validation (CMPAE, CVPR 2023, as released)."""
+"""Select a parsing method's thresholds on validation.
+
+Those of the clip gate class by class (CMPAE, CVPR 2023, as released), or one pair of a segment's and a clip's for all classes.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.metrics.parsing import clip_f, event_counts
+from pipeline.metrics.parsing import Counts, clip_f, event_counts
 
+GATES = tuple(round(0.05 * step - 0.025, 3) for step in range(1, 21))  # .025, .075 ... .975
 GRID = tuple(round(0.05 * step, 2) for step in range(5, 15))  # .25, .30 ... .70
 
 
@@ -51,3 +55,33 @@ def select_thresholds(
             scores[step, c] = np.nan_to_num(clip_f(counts), nan=100.0).mean()
     best = len(grid) - 1 - scores[::-1].argmax(axis=0)
     return grid_values[best].astype(np.float32)
+
+
+def tune_gates(
+    segments: NDArray[np.floating], clip: NDArray[np.floating], true: NDArray[np.bool_], gates: Sequence[float] = GATES
+) -> tuple[float, float, float]:
+    """Find the pair of gates with the highest segment-level F of one kind of event; among equals, the first.
+
+    F is that of :mod:`pipeline.metrics.parsing`, where an empty clip counts as perfect.
+
+    Args:
+        segments: (N, T, C), probabilities; 0 in padding.
+        clip: (N, C), probabilities.
+        true: (N, T, C).
+        gates: candidates for both, above 0 and rising.
+
+    Returns:
+        (gate of a segment, gate of a clip, F in percent).
+    """
+    present = true.sum(axis=1)
+    passes = [clip >= np.asarray(gate, clip.dtype) for gate in gates]
+    best = (gates[0], gates[0], -1.0)
+    for gate in gates:
+        on = segments >= np.asarray(gate, segments.dtype)
+        right, found = (on & true).sum(axis=1), on.sum(axis=1)
+        for clip_gate, passed in zip(gates, passes, strict=True):
+            hits, said = right * passed, found * passed
+            scores = np.nan_to_num(clip_f(Counts(hits, said - hits, present - hits)), nan=100.0)
+            if len(scores) and scores.mean() > best[2]:
+                best = (gate, clip_gate, float(scores.mean()))
+    return best

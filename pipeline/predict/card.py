@@ -11,6 +11,7 @@ from typing import Any
 from pipeline.cache import file_sha256
 from pipeline.encoders.known_weights import KNOWN
 from pipeline.sealed import unsealed
+from pipeline.tasks import TASKS
 from pipeline.training.trained import weights_path
 
 
@@ -23,13 +24,14 @@ def card(model: Mapping[str, Any], facts: Mapping[str, Any], weights: Path, resu
         weights: directory of the run's weights.
         results: directory of the run's evaluation, whose scores are shown where they are of these weights.
     """
-    seconds = model["segments"] * model["segment_seconds"]
+    seconds, spans = model["segments"] * model["segment_seconds"], TASKS.get(facts["task"]).overlapping_windows
+    found = "finds spans that may overlap" if spans else f"finds events in segments of {model['segment_seconds']:g} s"
     lines = [
         f"# {model['run']}",
         "",
         f"A network of the method `{facts['method']}` for the task `{facts['task']}`, trained by avel-pipeline; seeds"
         f" {', '.join(map(str, model['seeds']))}.",
-        f"It cuts a film into windows of {seconds:g} s and finds events in segments of {model['segment_seconds']:g} s.",
+        f"It cuts a film into windows of {seconds:g} s{', half a window apart,' if spans else ''} and {found}.",
         "",
         f"Classes: {', '.join(facts['classes'])}.",
         "",

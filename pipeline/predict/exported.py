@@ -34,6 +34,7 @@ from pipeline.predict.source import PARAMS, RUNS, Source, check_predicts, check_
 from pipeline.publish import replacing
 from pipeline.scratch import Scratch
 from pipeline.sealed import sealed, unsealed
+from pipeline.tasks import TASKS
 from pipeline.training.settings import TrainSettings
 from pipeline.training.trained import facts_path, load_seed, trained_seeds, weights_path
 
@@ -67,6 +68,8 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, 
     for seed in chosen:
         check_trained(run, seed)
         method, facts = load_seed(RUNS / run, seed)  # damage is found here, not on the other machine
+        if program and TASKS.get(facts["task"]).overlapping_windows:
+            raise PipelineError(f"run {run!r} answers with spans, whose suppression is no part of a program of torch; leave out --program")
         if program:
             programs[f"seed-{seed}.pt2"] = program_of(method, facts["shapes"], params.dataset.segments)
     check_predicts(run, facts)

@@ -56,7 +56,9 @@ class TrainSettings(Settings):
 class Run(Settings):
     """One run of the results table: a task, a method on a feature set, trained once per seed."""
 
-    task: str = Field(description="avel: localization; cml: cross-modality localization; avvp: parsing")
+    task: str = Field(
+        description="avel: localization; cml: cross-modality localization; avvp: parsing; avvp_av: audio-visual events alone; dave: dense"
+    )
     method: str = Field(description="a registered method with a block in `methods`")
     features: str = Field(description="entry of `features` or `imports`")
     seeds: list[Seed] = Field([0, 1, 2], min_length=1, max_length=1000, description="whole numbers, each once")

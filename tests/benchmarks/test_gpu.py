@@ -25,7 +25,7 @@ def test_every_method_of_three_tasks_and_every_encoder_has_a_part(tmp_path):
     assert len(names) == len(set(names))
     assert {f"steps/{name}" for name in METHODS.names() if METHODS.get(name).tasks & {"avel", "avvp", "dave"}} <= set(names)
     for task, listed in (("avel", AVEL), ("avvp", AVVP), ("dave", DAVE)):
-        assert {METHODS.get(name.partition("-")[0]).tasks for name in listed} == {frozenset({task})}
+        assert {min(METHODS.get(name.partition("-")[0]).tasks) for name in listed} == {task}
     assert {f"extraction/{encoder}@{rate}" for encoder in ENCODERS for rate in (16, 2)} <= set(names)
 
 

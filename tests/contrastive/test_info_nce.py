@@ -106,7 +106,8 @@ def in_one_process(rank, port, visual, audio, groups, out):
 def test_two_processes_of_half_a_batch_equal_one_of_the_whole(tmp_path, free_port):
     visual, audio = pairs(6, seed=4)
     groups = torch.tensor([0, 1, 2, 1, 3, 0])  # a clip's other row lies in the other process
-    multiprocessing.spawn(in_one_process, (free_port, visual, audio, groups, str(tmp_path)), nprocs=2)
+    arguments = (free_port, visual, audio, groups, str(tmp_path))
+    multiprocessing.start_processes(in_one_process, arguments, nprocs=2, start_method="fork")
     parts = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
     tau = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
     visual.requires_grad_(), audio.requires_grad_()

@@ -57,6 +57,12 @@ def test_defects_that_do_not_stop_are_in_the_health_report(tmp_path):
     assert each_says(build(tmp_path / "unav", VIDEOS, segments=30).health, expected)
 
 
+def test_a_class_without_a_training_event_is_named(tmp_path):
+    videos = {"a": {"duration": 9, "subset": "train", "annotations": [event(0, 1)]}, **{c: VIDEOS[c] for c in ("video000003",)}}
+    assert "classes without a training event, which cannot be learned: 1 (dog)" in build(tmp_path / "unav", videos).health
+    assert not [line for line in build(tmp_path / "unav", VIDEOS).health if "training event" in line]
+
+
 @pytest.mark.fault(13)
 def test_all_faults_are_reported_at_once_with_their_place(tmp_path):
     bad = {

@@ -10,11 +10,13 @@ All forks of a server share one seed of `hash()`: compare bytes that two servers
 from __future__ import annotations
 
 import atexit
-import copy
 import gc
+import hashlib
 import importlib
 import io
+import json
 import os
+import pickle
 import runpy
 import select
 import signal
@@ -99,7 +101,7 @@ def load() -> None:
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
         del sys.modules[name]
     sys.path.remove(os.environ["PYTHONPATH"])
-    parse_once()
+    parse_once(Path(sys.argv[1]).with_name("parsed"))
     gc.collect()
     gc.freeze()  # a fork that looked through all these objects would copy them
     threads = {thread.joinpath("comm").read_text(encoding="utf-8").strip() for thread in Path("/proc/self/task").iterdir()}
@@ -107,20 +109,41 @@ def load() -> None:
     assert not others, f"libraries started threads, of which no fork would have any: {others}"
 
 
-def parse_once() -> None:
-    """Let DVC parse no text twice in a process, nor one that it wrote itself: it spends half of its time on params.yaml and dvc.lock."""
+def parse_once(parsed: Path) -> None:
+    """Let DVC parse no text twice, nor one that it wrote itself, and let C write its lock: half of its time goes there.
+
+    Args:
+        parsed: directory for the parsed documents, which all forks share.
+    """
     serialize, strictyaml = (importlib.import_module(f"dvc.utils.{name}") for name in ("serialize._yaml", "strictyaml"))
-    parse, dump, parsed = serialize.parse_yaml, serialize._dump, {}
+    yaml = importlib.import_module("yaml")
+    parse, dump = serialize.parse_yaml, serialize._dump
+    parsed.mkdir()
+
+    def place(text: str, typ: str) -> Path:
+        return parsed / f"{typ}-{hashlib.sha256(text.encode('utf-8', 'surrogateescape')).hexdigest()}"
+
+    def keep(path: Path, document: object) -> None:
+        part = path.with_name(f"{path.name}.{os.getpid()}")
+        part.write_bytes(pickle.dumps(document))
+        part.rename(path)
 
     def parse_new(text: str, path: str, typ: str = "safe") -> object:
-        if (text, typ) not in parsed:
-            parsed[text, typ] = parse(text, path, typ)
-        return copy.deepcopy(parsed[text, typ])
+        kept = place(text, typ)
+        if not kept.exists():
+            keep(kept, parse(text, path, typ))
+        return pickle.loads(kept.read_bytes())
 
-    def dump_and_keep(document: object, stream: io.TextIOBase) -> None:
-        dump(document, text := io.StringIO())
-        stream.write(text.getvalue())
-        parsed[text.getvalue(), "rt"] = document  # with the comments and the order of "rt"
+    def dump_and_keep(document: dict, stream: io.TextIOBase) -> None:
+        if "schema" in document:  # dvc.lock
+            plain = json.loads(json.dumps(document))
+            text = yaml.dump(plain, Dumper=yaml.CSafeDumper, sort_keys=False)
+            keep(place(text, "safe"), plain)
+        else:
+            dump(document, written := io.StringIO())
+            text = written.getvalue()
+        stream.write(text)
+        keep(place(text, "rt"), document)  # with the comments and the order of "rt"
 
     serialize.parse_yaml, strictyaml.parse_yaml, serialize._dump = parse_new, parse_new, dump_and_keep
 

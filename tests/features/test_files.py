@@ -20,6 +20,7 @@ from pipeline.features.folder import FeatureFolder
 from pipeline.features.recipes import project_recipe, recipe
 from pipeline.features.store import FeatureStore
 from pipeline.media.decoding import decode_clips, make_jobs
+from pipeline.time_grid import TimeGrid
 from tests.media.conftest import write_clip
 from tests.wording import says
 
@@ -49,6 +50,28 @@ def stored(folder, tmp_path_factory):
     (root / "store").mkdir()
     Extraction(how.features, jobs, cache, 1).run(decode_clips(list(jobs.values()), missing, how.media), root / "store")
     return FeatureStore(root / "store")
+
+
+@pytest.mark.parametrize(("step", "rate", "counts"), [(0.32, 3.125, (10, 15)), (0.5, 2.0, (6, 10))])
+def test_clips_of_different_lengths_are_stored_on_a_finer_grid(folder, tmp_path, step, rate, counts):
+    """Ten steps of 0.32 s begin within 3 s; what lies inside a clip does not depend on how many steps follow."""
+    how = recipe(**{**HOW, "segments": 20, "segment_seconds": step, "media": {"workers": 1, "frames_per_second": rate}})
+    cache, values = Cache(tmp_path / "cache"), {}
+    rows = [
+        {"clip": c, "file": str(folder / f"{c}.mp4"), "sha256": file_sha256(folder / f"{c}.mp4"), "start": 0.0} for c in ("short", "long")
+    ]
+    for segments in (20, 15):
+        jobs, missing = make_jobs(pd.DataFrame(rows), segments, step, how.media, cache)
+        manifest = decode_clips(list(jobs.values()), missing, how.media)
+        assert set(manifest["status"]) <= {"padded", "ok"}
+        (directory := tmp_path / str(segments)).mkdir()
+        Extraction(how.features, jobs, cache, 1).run(manifest, directory)
+        store = FeatureStore(directory)
+        assert store.valid(["short", "long"]).sum(axis=1).tolist() == list(counts)
+        assert TimeGrid.of(store.spec) == TimeGrid(step, step / 2)
+        values[segments] = [store.read(stream, ["short"])[0, : counts[0]] for stream in ("visual", "audio")]
+    for longer, shorter in zip(values[20], values[15], strict=True):
+        np.testing.assert_array_equal(longer, shorter)
 
 
 def command(monkeypatch, *words) -> int:

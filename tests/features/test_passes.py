@@ -1,3 +1,6 @@
+import copy
+import functools
+
 import pytest
 import torch
 
@@ -37,11 +40,17 @@ def test_rows_are_packed_into_full_passes_in_order():
     assert list(packer.rest()) == []
 
 
+@pytest.fixture(scope="module")
+def created():
+    """An encoder of each kind by name, made once: drawing random weights takes longer than using them."""
+    return functools.cache(lambda name: encoders.create(name, **KINDS[name]))
+
+
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.fault(27, 34)
-def test_a_rows_bytes_do_not_depend_on_its_place_or_neighbours(name, precision):
-    encoder = encoders.create(name, **KINDS[name])
+def test_a_rows_bytes_do_not_depend_on_its_place_or_neighbours(name, precision, created):
+    encoder = created(name)
     encode = PassEncoder(encoder, CPU, precision, 5)
     size = encode.size
     rows = rows_for(encoder, size)
@@ -55,8 +64,8 @@ def test_a_rows_bytes_do_not_depend_on_its_place_or_neighbours(name, precision):
 
 
 @pytest.mark.parametrize("name", [name for name in KINDS if encoders.ENCODERS.get(name).modality == "visual"])
-def test_channels_last_and_freezing_change_nothing_but_the_speed(name):
-    encoder = encoders.create(name, **KINDS[name])
+def test_channels_last_and_freezing_change_nothing_but_the_speed(name, created):
+    encoder = copy.deepcopy(created(name)).to(memory_format=torch.contiguous_format)
     for module in encoder.modules():  # like trained batch norms: folding one with mean 0 and variance 1 would prove little
         if isinstance(module, torch.nn.BatchNorm2d):
             torch.nn.init.uniform_(module.running_mean, -0.1, 0.1)
@@ -70,8 +79,8 @@ def test_channels_last_and_freezing_change_nothing_but_the_speed(name):
         torch.testing.assert_close(encode(rows[:chunk]), plain[:chunk], **close)
 
 
-def test_a_network_that_cannot_be_traced_runs_unfrozen(monkeypatch):
-    encoder = encoders.create("resnet50", weights="none", image_size=64)
+def test_a_network_that_cannot_be_traced_runs_unfrozen(monkeypatch, created):
+    encoder = created("resnet50")
     monkeypatch.setattr(encoder, "feature_map", lambda batch: torch.full((len(batch), 8, 1, 1), float(batch.numpy().max())))
     rows = rows_for(encoder, 4)
     assert PassEncoder(encoder, CPU, "float32", 4)(rows).unique().item() == rows.max()

@@ -32,6 +32,7 @@ from pipeline.media.clip import decode_clip
 from pipeline.media.job import DECODE_VERSION, KIND, Job
 from pipeline.media.settings import MediaSettings
 from pipeline.synth import plan as world
+from pipeline.synth.dense import draw_dense_world
 from pipeline.synth.scenes import render_scene
 from pipeline.synth.settings import SynthSettings
 from pipeline.synth.soundtrack import render_soundtrack
@@ -206,9 +207,9 @@ def imported(directory: Path) -> Numbers:
     }
 
 
-def drawn_world(directory: Path) -> Numbers:
-    settings = SynthSettings(seed=5, train_clips=2, val_clips=1, test_clips=1, picture_size=64)
-    plans = world.draw_world(settings)
+def drawn_world(draw: Callable[[SynthSettings], list[world.ClipPlan]], kind: str, directory: Path) -> Numbers:
+    settings = SynthSettings(kind=kind, seed=5, train_clips=2, val_clips=1, test_clips=1, picture_size=64)
+    plans = draw(settings)
     spans = [[span.category, span.onset, span.offset] for plan in plans for span in plan.spans]
     first = plans[0]
     return {
@@ -240,7 +241,8 @@ SUBJECTS = {
     "extract": Subject("pipeline/features/clip_encoder.py: EXTRACT_VERSION", clip_encoder.EXTRACT_VERSION, extracted),
     "contrastive audio": Subject("pipeline/contrastive/data.py: AUDIO_VERSION", contrastive.AUDIO_VERSION, contrastive_audio),
     "import": Subject("pipeline/features/importing/importer.py: IMPORT_VERSION", importer.IMPORT_VERSION, imported),
-    "demo world": Subject("pipeline/synth/plan.py: WORLD_VERSION", world.WORLD_VERSION, drawn_world),
+    "demo world": Subject("pipeline/synth/plan.py: WORLD_VERSION", world.WORLD_VERSION, partial(drawn_world, world.draw_world, "single")),
+    "dense world": Subject("pipeline/synth/plan.py: WORLD_VERSION", world.WORLD_VERSION, partial(drawn_world, draw_dense_world, "dense")),
     **{
         f"encoder {name}": Subject(f"{ENCODERS.get(name).__name__}.version", ENCODERS.get(name).version, partial(encoded, name))
         for name in ENCODERS.names()

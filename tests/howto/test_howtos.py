@@ -147,6 +147,10 @@ def test_the_new_code_is_short(repository, name):
 def test_a_method_is_added(followed):
     assert {"train@late_fusion", "evaluate@late_fusion", "report"} <= followed.stages
     assert re.search(r"\| late_fusion \| late_fusion \| lite0_logmel \| \*\*\d+\.\d\d\*\* ± \d+\.\d\d \(2\) \|", followed.table)
+    report = followed.project.root / "data/results/report"
+    films = {path.name for path in (report / "media").glob("*.mp4")}
+    assert len(films) == TINY["synth"]["tiny"]["test_clips"]
+    assert films <= set(re.findall(r"media/([\w-]+\.mp4)", (report / "index.html").read_text(encoding="utf-8")))
 
 
 def test_an_encoder_is_added(followed):

@@ -123,8 +123,7 @@ def task_of(name: str) -> str:
 
 
 def task_of_method(method: Method | type[Method]) -> str:
-    (task,) = method.tasks
-    return task
+    return min(method.tasks)  # parsing methods answer avvp_av as they answer avvp
 
 
 def build(
@@ -165,10 +164,9 @@ class Truth(NamedTuple):
 
     def told(self, method: Method) -> Tensors:
         """What the method may learn from."""
-        (task,) = method.tasks
         by_labels = {"segments": self.segments, "video": self.weak, "proportions": self.proportions}
         told = {"avel": by_labels[method.config.training_labels], "avvp": self.several, "cml": self.matching, "dave": self.dense}
-        return told[task]
+        return told[task_of_method(method)]
 
     def double(self) -> Truth:
         return Truth(*(part._map(lambda tensor: tensor.double() if tensor.is_floating_point() else tensor) for part in self))
@@ -265,8 +263,7 @@ def answer(scores: Tensors, clip: int, length: int, rough: bool = False) -> dict
     if isinstance(scores, DetectionScores):
         return {name: value[clip] for name, value in scores.tensors().items()}
     along = {Scores: {"segments", "event", "attention"}, ParsingScores: {"audio", "visual"}}[type(scores)]
-    present = {f.name: getattr(scores, f.name) for f in fields(scores) if getattr(scores, f.name) is not None}
-    return {name: value[clip, :length] if name in along else value[clip] for name, value in present.items()}
+    return {name: value[clip, :length] if name in along else value[clip] for name, value in scores.tensors().items()}
 
 
 def assert_answers(

@@ -211,7 +211,7 @@ def test_half_precision(name, config):
 
 def spread(scores) -> float:
     """The size of the scores where they are no probabilities: cross-modality localization's are sums over windows."""
-    tables = [value for value in vars(scores).values() if value is not None]
+    tables = list(scores.tensors().values())
     return max(1.0, *(float(table.abs().max()) for table in tables))
 
 

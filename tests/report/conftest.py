@@ -10,7 +10,8 @@ import pytest
 
 from pipeline.datasets.base import Event, Index, Row
 from pipeline.datasets.writing import write_index
-from pipeline.report.report import Sources, write_report
+from pipeline.report import report
+from pipeline.report.report import Sources
 from pipeline.report.settings import ReportSettings
 from pipeline.tasks import avel
 from pipeline.training.settings import Run
@@ -85,12 +86,16 @@ class World:
         facts = {"weights": weights or f"sha-{name}-{seed}", "seconds": seconds, "device": "cpu"}
         (directory / "time.json").write_text(json.dumps(facts), encoding="utf-8")
 
-    def report(self, runs, methods=None, today=None, **settings):
+    def report(self, runs, methods=None, today=None, drawn=False, **settings):
+        """Write the report; without the two figures of all runs, which take longer than the rest, unless ``drawn``."""
         for path in self.out.glob("media/*"):
             path.unlink()
         if (self.out / "media").is_dir():
             (self.out / "media").rmdir()
-        return write_report(runs, methods or {}, ReportSettings(**{"title": "Demo", **settings}), self.sources, self.out, today)
+        with pytest.MonkeyPatch.context() as patch:
+            for name in () if drawn else ("draw_runs", "draw_curves"):
+                patch.setattr(report, name, lambda *_: None)
+            return report.write_report(runs, methods or {}, ReportSettings(**{"title": "Demo", **settings}), self.sources, self.out, today)
 
 
 @pytest.fixture

@@ -99,9 +99,9 @@ def test_the_page_holds_what_evaluate_wrote(world, helpers):
 def test_the_report_is_the_same_every_time(world, helpers):
     share, run, _ = helpers
     world.write_run("base", share(0)[0], {0: share(20)[1], 1: share(24)[1]})
-    world.report({"base": run(), "never": run()}, baseline="base")
+    world.report({"base": run(), "never": run()}, baseline="base", drawn=True)
     first = {path.name: path.read_bytes() for path in world.out.iterdir() if path.is_file()}
-    world.report({"base": run(), "never": run()}, baseline="base")
+    world.report({"base": run(), "never": run()}, baseline="base", drawn=True)
     assert {path.name: path.read_bytes() for path in world.out.iterdir() if path.is_file()} == first
     assert len(first) == 10
 

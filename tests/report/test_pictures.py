@@ -1,5 +1,6 @@
 """Timelines, attention and films: what is drawn where, from numbers chosen by hand."""
 
+from dataclasses import replace
 from fractions import Fraction
 
 import av
@@ -11,7 +12,8 @@ from pipeline.encoders.images import ImageTransform, visible_share
 from pipeline.report import attention, bars, timeline
 from pipeline.report.attention import AttendedScene
 from pipeline.report.preview import PICTURE_HEIGHT, join, preview, silence
-from pipeline.tasks.tracks import Tracks
+from pipeline.tasks.lanes import Lane
+from pipeline.tasks.tracks import FoundEvent, Tracks
 
 WHOLE = {"crop": False, "size": 64, "resize": 64}
 CROPPED = {"crop": True, "size": 64, "resize": 80}
@@ -55,6 +57,19 @@ def test_lanes_are_those_with_events_then_the_likeliest():
     many = some_tracks(20, 12)
     lanes, left_out = timeline.shown_lanes(many, None, 3)
     assert (len(lanes), left_out) == (8, 4)
+
+
+def test_spans_of_one_class_that_overlap_stand_on_rows_of_their_own():
+    found = [FoundEvent(*span, "a", 0.9, "audio_visual") for span in ((0.3, 4.2), (3.9, 6.0), (6.0, 7.5))]
+    grid = np.ones((8, 2), np.float32)
+    tracks = Tracks(
+        ("a", "b"), {"audio_visual": grid}, {"audio_visual": grid > 0}, np.ones(8, bool), (*found, replace(found[0], label="b"))
+    )
+    _, answers = bars.span_bars(tracks, None, "audio_visual", 0, 1.0)
+    assert [(bar.start, bar.end, bar.level, bar.levels) for bar in answers] == [(0.3, 4.2, 0, 2), (3.9, 6.0, 1, 2), (6.0, 7.5, 0, 2)]
+    judged = [Lane("audio_visual", [[1, 9, 0, "true"]], [[0.6, 8.4, 0, "right"], [2.0, 3.0, 1, "false"]], [0.5] * 16)]
+    true, answers = bars.span_bars(tracks, judged, "audio_visual", 0, 0.5)
+    assert [(bar.style, bar.start, bar.end) for bar in true + answers] == [(bars.TRUE, 0.5, 4.5), (bars.CORRECT, 0.3, 4.2)]
 
 
 @pytest.mark.parametrize(

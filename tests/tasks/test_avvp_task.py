@@ -154,9 +154,7 @@ def test_the_written_table_gives_the_same_tracks_and_the_truth(tmp_path):
     lines = written(path=tmp_path / "lines.parquet")
     for clip in range(7):
         found, true = avvp.table_tracks(lines[(lines["seed"] == 0) & (lines["row"] == clip + 10)], CLASSES)
-        expected = avvp.tracks(
-            ParsingScores(*(getattr(scores, name)[clip : clip + 1] for name in vars(scores))), mask[clip : clip + 1], CLASSES
-        )
+        expected = avvp.tracks(scores[clip : clip + 1], mask[clip : clip + 1], CLASSES)
         for position, name in enumerate(("audio", "visual")):
             np.testing.assert_array_equal(found.active[name], decided[clip, position].numpy())
             np.testing.assert_array_equal(found.active[name], expected.active[name])

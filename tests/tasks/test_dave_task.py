@@ -76,6 +76,13 @@ def test_spans_of_a_clip_are_judged_and_may_overlap_in_one_class():
     assert np.flatnonzero(truth["audio_visual"][:, 1]).tolist() == [30]  # 0.3 s of a segment of 0.5 s
     assert tracks.active["audio_visual"][:, 1].sum() == 2
     assert dave.true_classes(lines, 3) == [0, 0, 2, 1]
+    confusion = dave.score(scores(ANSWER, []), targets(TRUTH, []), MASK, 3, 1.0)["confusion"]
+    assert confusion == [
+        [2, 0, 0, 0],
+        [0, 0, 0, 1],
+        [0, 1, 0, 0],
+        [0, 0, 1, 0],
+    ]  # a Bell taken for a Cat, a Cat missed, a Bell from nothing
 
 
 def test_detections_are_cut_at_the_end_of_the_clip_before_they_are_scored():

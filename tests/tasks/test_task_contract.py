@@ -31,6 +31,7 @@ def probabilities(*size):
 SCORES = {  # a new task adds an example of its scores here
     "avel": lambda: Scores(probabilities(N, T, C + 1).softmax(-1), attention=probabilities(N, T, 4).softmax(-1)),
     "avvp": lambda: ParsingScores(*probabilities(2, N, T, C), *probabilities(2, N, C), torch.full((N, 2, 2, C), 0.5)),
+    "avvp_av": lambda: SCORES["avvp"](),
     "cml": lambda: MatchingScores(*probabilities(2, N, T, T, T)),
     "dave": lambda: DetectionScores(
         probabilities(N, 4, 2).cumsum(-1) * 2, torch.arange(N * 4).reshape(N, 4) % (C + 1) - 1, probabilities(N, 4), torch.full((N,), 0.5)
@@ -97,7 +98,7 @@ def test_a_run_compared_with_itself_makes_no_difference(task, lines):
 
 
 def test_confidences_are_probabilities_and_whether_they_came_true(task, lines):
-    found = task.confidences(lines)
+    found = task.confidences(lines[["row", "seed", *task.CONFIDENT]])
     assert bool(found) == bool(task.CONFIDENT)
     for confidence, right in found.values():
         assert confidence.shape == right.shape

@@ -18,7 +18,7 @@ OPTIONS = argparse.Namespace(batch=8, steps=6, epochs=7)
 
 
 @pytest.mark.parametrize("precision", ["32-true", "tf32", "bf16-mixed"])
-@pytest.mark.parametrize("name", ["cace_net", "han", "cmpae", "coleaf"])
+@pytest.mark.parametrize("name", ["cace_net", "han", "cmpae", "coleaf", "unav", "cace_net_dense"])
 def test_captured_or_not_a_card_trains_the_same_weights_without_a_warning(name, precision):
     device = torch.device("cuda")
     use_deterministic_kernels(device)

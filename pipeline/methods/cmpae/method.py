@@ -21,10 +21,11 @@ Deliberate differences from the released code:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -37,8 +38,10 @@ from pipeline.methods.jomold import JomoldConfig, JomoldRecipe
 from pipeline.methods.shared.anchor import Anchored, AnchorTargets
 from pipeline.methods.shared.denoising import DenoisingConfig, DenoisingMethod
 from pipeline.methods.shared.parsing import ParsingInputs
+from pipeline.methods.shared.tuning import Fusion
 from pipeline.tasks.avvp import ParsingScores
 
+SHARES = tuple(round(0.1 * step, 1) for step in range(11))  # of the fused streams, to choose from on validation
 Streams = tuple[Tensor, Tensor]  # audio, visual: (B, T, D) each
 
 
@@ -119,6 +122,7 @@ class Cmpae(DenoisingMethod):
     Config = CmpaeConfig
     config: CmpaeConfig
     every_frame = True
+    tuned_share: Tensor
 
     def __init__(
         self, config: CmpaeConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int,
@@ -131,6 +135,8 @@ class Cmpae(DenoisingMethod):
         self.token_width = config.width
         self.pooling = EvidencePooling(config.width, num_classes, config.absence_dropout)
         self.whole_clip = GlobalEvidence(config.width, num_classes)
+        if config.thresholds == "tuned":
+            self.register_buffer("tuned_share", torch.tensor(float("nan")))
 
     def phase(self, progress: Progress) -> Hashable:
         return self.removes(progress), _into_clip(progress)
@@ -193,7 +199,7 @@ class Cmpae(DenoisingMethod):
         }
 
     def predict(self, batch: Batch) -> ParsingScores:
-        inputs, share = self.inputs(batch), self.config.cross_share_in_inference
+        inputs, share = self.inputs(batch), self._share()
         before = self.front_end(inputs.visual, inputs.audio, inputs.motion)
         across, alone = (self._read(before, self._attended(before, inputs.mask, cross), inputs.mask) for cross in (True, False))
         audio, visual = (
@@ -201,7 +207,31 @@ class Cmpae(DenoisingMethod):
             for one, other in ((across.audio, alone.audio), (across.visual, alone.visual))
         )
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
-        return ParsingScores(audio[0], visual[0], audio[1], visual[1], self.gates(audio[1], thresholds, thresholds))
+        scores = ParsingScores(audio[0], visual[0], audio[1], visual[1], self.gates(audio[1], thresholds, thresholds))
+        if self.config.thresholds == "tuned" and self.tuned_share.isnan():
+            passes = {"across": across, "alone": alone}
+            scores.unfused = {f"{name}_{key}": part for name, parsed in passes.items() for key, part in _probabilities(parsed).items()}
+        return scores
+
+    def _share(self) -> float:
+        """Share of the fused streams' probabilities: the one tuned, else that of the settings."""
+        if self.config.thresholds != "tuned" or self.tuned_share.isnan():
+            return self.config.cross_share_in_inference
+        return float(self.tuned_share)
+
+    def fusions(self, scores: ParsingScores) -> Iterator[Fusion]:
+        for share in SHARES:
+            fused = {
+                key: share * scores.unfused[f"across_{key}"] + (1 - share) * scores.unfused[f"alone_{key}"]
+                for key in ("audio", "visual", "clip_audio", "clip_visual")
+            }
+            yield {"tuned_share": torch.tensor(share)}, replace(scores, **fused)  # type: ignore[arg-type]
+
+
+def _probabilities(parsed: Parsed) -> dict[str, Tensor]:
+    """Those of one pass, by the fields of :class:`ParsingScores`."""
+    audio, visual = parsed.audio, parsed.visual
+    return {"audio": audio.segments, "visual": visual.segments, "clip_audio": audio.clip, "clip_visual": visual.clip}
 
 
 def _into_clip(progress: Progress) -> bool:

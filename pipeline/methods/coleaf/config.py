@@ -103,6 +103,8 @@ class ColeafConfig(ParsingConfig):
     def anchor_config(self) -> ParsingConfig:
         """Settings of the Anchor."""
         shared = self.model_dump(include={"motion", "pseudo_labels", "recipe"})
+        if self.thresholds == "tuned":  # the shares of two passes are the Anchor's
+            shared["thresholds"] = "tuned"
         config = METHODS.get(self.anchor).Config(**{**self.anchor_settings, **shared})
         assert isinstance(config, ParsingConfig)
         return config

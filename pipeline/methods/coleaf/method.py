@@ -59,6 +59,7 @@ from pipeline.methods.coleaf.collaborative_losses import (
 from pipeline.methods.coleaf.config import ColeafConfig
 from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets, weighted_sum
 from pipeline.methods.shared.parsing import ParsingInputs, ParsingMethod
+from pipeline.methods.shared.tuning import Fusion
 from pipeline.tasks.avvp import MODALITIES, ParsingScores
 
 EARLY_EPOCHS = 3  # released: epochs in which the References learn from the labels only
@@ -125,6 +126,11 @@ class Coleaf(ParsingMethod):
                 scores.thresholds[:, :, position] = threshold
         scores.thresholds = self.with_selected(scores.thresholds)
         return scores
+
+    def fusions(self, scores: ParsingScores) -> Iterator[Fusion]:
+        """The Anchor's."""
+        for buffers, fused in self.anchor.fusions(scores):
+            yield {f"anchor.{name}": value for name, value in buffers.items()}, fused
 
     def phase(self, progress: Progress) -> Hashable:
         """The Anchor's, and how far the released schedule of the losses has come."""

@@ -6,8 +6,8 @@ Segment pseudo-labels can be learned from as well.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -18,6 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.layers.parsing_losses import segment_loss
 from pipeline.methods.base import Method, MethodConfig, Progress
 from pipeline.methods.shared.inputs import check_shapes
+from pipeline.methods.shared.tuning import Fusion, tuned
 from pipeline.metrics.parsing_thresholds import select_thresholds
 from pipeline.settings import Settings
 from pipeline.tasks.avvp import MODALITIES, ParsingScores, ParsingTargets
@@ -39,9 +40,10 @@ class ParsingConfig(MethodConfig):
 
     motion: str | None = Field("motion", description="name of the stream of motion features; null: none")
     pseudo_labels: PseudoLabels | None = Field(None, description="segment labels to learn from beside clip labels")
-    thresholds: Literal["fixed", "selected", "given"] = Field(
+    thresholds: Literal["fixed", "selected", "given", "tuned"] = Field(
         "fixed",
-        description="of the clip: the method's own | per class, by the modality's event-level F on validation | given_thresholds",
+        description="of the clip: the method's own | per class, by the modality's event-level F on validation | given_thresholds; tuned:"
+        " one pair for segments and clips, and the shares of two fused passes, by segment/AV on validation (task avvp_av)",
     )
     given_thresholds: dict[Literal["audio", "visual"], tuple[Annotated[float, Field(ge=0, le=1)], ...]] = Field(
         {}, description="by modality, one per class in the data set's order, as CMPAE publishes them; others keep the method's own"
@@ -79,7 +81,7 @@ class ParsingConfig(MethodConfig):
 
     @property
     def calibrated_after(self) -> int | None:
-        return (self.threshold_epoch or 0) if self.thresholds == "selected" else None
+        return (self.threshold_epoch or 0) if self.thresholds in ("selected", "tuned") else None
 
 
 class ParsingInputs(NamedTuple):
@@ -107,11 +109,12 @@ class ParsingMethod(Method):
         PipelineError: the motion stream has another shape, or the number of given thresholds differs from the number of classes.
     """
 
-    tasks = frozenset({"avvp"})
-    nan_if_unset = frozenset({"selected_thresholds"})
+    tasks = frozenset({"avvp", "avvp_av"})
+    nan_if_unset = frozenset({"selected_thresholds", "tuned_gates", "tuned_share"})
     every_frame: ClassVar[bool] = False  # whether the network takes a segment's frames, or positions, one by one
     config: ParsingConfig
     selected_thresholds: Tensor
+    tuned_gates: Tensor
 
     def __init__(
         self, config: ParsingConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int,
@@ -121,7 +124,9 @@ class ParsingMethod(Method):
         self.motion_shape = None if config.motion is None else tuple((other_shapes or {})[config.motion])
         if self.motion_shape is not None and len(self.motion_shape) != 1:
             raise PipelineError(f"the stream {config.motion} has the shape {self.motion_shape} per segment; one vector is needed")
-        if config.thresholds != "fixed":  # (audio and visual, C); NaN: use the method's own
+        if config.thresholds == "tuned":  # of a segment and of a clip; NaN: use the method's own
+            self.register_buffer("tuned_gates", torch.full((2,), float("nan")))
+        elif config.thresholds != "fixed":  # (audio and visual, C); NaN: use the method's own
             self.register_buffer("selected_thresholds", self._given_thresholds())
 
     def _given_thresholds(self) -> Tensor:
@@ -258,12 +263,23 @@ class ParsingMethod(Method):
         """Replace clip thresholds by selected or given ones where they exist: (B, 2, 2, C) -> (B, 2, 2, C)."""
         if self.config.thresholds == "fixed":
             return thresholds
+        if self.config.thresholds == "tuned":
+            tuned = self.tuned_gates.to(thresholds.dtype)[:, None].expand_as(thresholds)
+            return torch.where(tuned.isnan(), thresholds, tuned)
         selected = self.selected_thresholds.to(thresholds.dtype)
         own = thresholds[:, :, 1]
         return torch.stack([thresholds[:, :, 0], torch.where(selected.isnan(), own, selected)], dim=2)
 
-    def calibrated(self, scores: ParsingScores, truth: ParsingTargets, mask: Tensor) -> dict[str, Tensor]:
-        """``selected_thresholds`` (2, C), selected around the method's own thresholds."""
+    def calibrated(self, scores: ParsingScores, truth: Any, mask: Tensor) -> dict[str, Tensor]:
+        """``selected_thresholds`` (2, C), selected around the method's own thresholds, or what is tuned.
+
+        Raises:
+            PipelineError: the truth is that of another task.
+        """
+        if self.config.thresholds == "tuned":
+            return tuned(self.fusions(scores), truth, mask)
+        if not isinstance(truth, ParsingTargets):
+            raise PipelineError("thresholds: selected needs the task avvp; choose that task, or `thresholds: tuned`")
         selected = torch.full((2, self.num_classes), float("nan"))
         for number, modality in enumerate(MODALITIES):
             if modality in self.config.selected_for:
@@ -275,3 +291,7 @@ class ParsingMethod(Method):
                 )  # fmt: skip
                 selected[number] = torch.from_numpy(chosen)
         return {"selected_thresholds": selected}
+
+    def fusions(self, scores: ParsingScores) -> Iterator[Fusion]:
+        """The scores under every share of two passes that may be chosen, with the buffers to store for it."""
+        yield {}, scores

@@ -48,6 +48,9 @@ class UnavConfig(MethodConfig):
     dependency_width: int = Field(32, ge=0, description="features of a class and step in the dependency block (released 128); 0: no block")
     drop_path: float = Field(0.1, ge=0, lt=1, description="share of the clips that leave a residual branch out in training")
     crop: float = Field(0.9, gt=0, le=1, description="shortest share of a clip that a training step sees; 1: always all of it")
+    threshold: float | None = Field(
+        None, ge=0, le=1, description="a detection is an event from this score on; null: the one of the highest F1 on validation"
+    )
     recipe: UnavRecipe = UnavRecipe()
 
     @model_validator(mode="before")
@@ -69,4 +72,4 @@ class UnavConfig(MethodConfig):
 
     @property
     def calibrated_after(self) -> int | None:
-        return 0
+        return 0 if self.threshold is None else None

@@ -76,7 +76,7 @@ class Unav(Method):
         visual_width = self.visual_shape[-1] + (self.motion_shape or (0,))[0]
         self.detector = Detector(config, visual_width, self.audio_shape[0], num_classes)
         self.register_buffer("normaliser", torch.tensor(FIRST_NORMALISER))
-        self.register_buffer("threshold", torch.tensor(UNCALIBRATED))
+        self.register_buffer("threshold", torch.tensor(UNCALIBRATED if config.threshold is None else config.threshold))
 
     def streams(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
         """Visual (B, T, D_v), audio (B, T, D_a), and a mask (B, T) with a True in every clip.

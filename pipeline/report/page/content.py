@@ -53,7 +53,7 @@ def class_scores(result: RunResult) -> dict[str, Any] | None:
 
 
 def confusion(result: RunResult) -> list[list[int]] | None:
-    """Segment counts over all seeds, rows true, columns predicted: (C+1) x (C+1)."""
+    """Counts of segments, or of events, over all seeds, rows true, columns predicted: (C+1) x (C+1)."""
     by_seed = [metrics.get("confusion") for metrics in result.metrics["test"].values()]
     return np.sum(by_seed, axis=0).tolist() if all(by_seed) else None
 
@@ -87,7 +87,8 @@ def run_reliability(result: RunResult) -> dict[str, Any] | None:
     task = TASKS.get(result.run.task)
     if not task.CONFIDENT:
         return None
-    table = read_table(result.directory / "predictions.parquet", columns=list(task.CONFIDENT), filters=[("split", "==", "test")])
+    columns, only = ["row", "seed", *task.CONFIDENT], [("split", "==", "test")]
+    table = read_table(result.directory / "predictions.parquet", columns=columns, filters=only)
     return {name: reliability(confidence, right) for name, (confidence, right) in task.confidences(table).items()}
 
 

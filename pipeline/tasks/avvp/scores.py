@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
@@ -35,6 +35,7 @@ class ParsingScores(Tensors):
     audio, visual: (B, T, C), probability of a class in a segment, by modality.
     clip_audio, clip_visual: (B, C), probability of a class in the whole clip, by modality; equal for a method with one clip probability.
     thresholds: (B, 2, 2, C), of [audio, visual] x [segment, clip]; a probability passes if it is at least the threshold.
+    unfused: of a method that fuses two passes and has yet to tune their shares, the fields above of the second pass, by name.
     """
 
     audio: Tensor
@@ -42,6 +43,7 @@ class ParsingScores(Tensors):
     clip_audio: Tensor
     clip_visual: Tensor
     thresholds: Tensor
+    unfused: dict[str, Tensor] = field(default_factory=dict)
 
 
 def decide(scores: ParsingScores, mask: Tensor) -> Tensor:

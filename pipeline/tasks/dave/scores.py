@@ -17,7 +17,7 @@ from torch import Tensor
 from pipeline.batch import Tensors
 from pipeline.errors import PipelineError
 from pipeline.metrics.detection import Spans, average_precisions, hulls, match, mean_precisions
-from pipeline.metrics.detection_f1 import best_cut, counts_of_videos, f1_of
+from pipeline.metrics.detection_f1 import best_cut, counts_of_videos, event_confusion, f1_of
 from pipeline.tasks.dave.targets import EventTargets
 
 MOST = 100  # K, detections kept of a clip
@@ -100,6 +100,8 @@ def score(decided: DetectionScores, truth: EventTargets, mask: Tensor, num_class
         ``micro_f1@0.5``: likewise of the events of all clips together.
         ``threshold``: mean over clips.
         ``class_mAP``: C values, mean over the nine overlaps; None for a class without a true event.
+        ``confusion``: (C+1) x (C+1) counts of true events by the class found there, see
+        :func:`pipeline.metrics.detection_f1.event_confusion`.
         ``baseline_...``: mAP of answers that know nothing (every class lasts the whole clip), the clip's true classes (whole clip), or for
         each of these the hull of its events.
 
@@ -112,13 +114,15 @@ def score(decided: DetectionScores, truth: EventTargets, mask: Tensor, num_class
     found = _found(decided, truth.seconds)
     matches = match(found, true, num_classes)
     means, of_classes = mean_precisions(matches), average_precisions(matches).mean(axis=1)
-    counts = counts_of_videos(match(_passing(found, decided.threshold), true, num_classes, (OVERLAP,)))
+    events = _passing(found, decided.threshold)
+    counts = counts_of_videos(match(events, true, num_classes, (OVERLAP,)))
     return {
         **means,
         "recall@100": 100.0 * float(matches.right.sum(axis=0).mean()) / int(matches.events.sum()),
         "f1@0.5": float(f1_of(counts).mean()),
         "micro_f1@0.5": float(f1_of(counts.sum(axis=0))),
         "threshold": float(decided.threshold.mean()),
+        "confusion": event_confusion(events, true, num_classes, OVERLAP).tolist(),
         "class_mAP": [None if np.isnan(value) else 100.0 * float(value) for value in of_classes],
         **{f"baseline_{name}": mean_precisions(match(answer, true, num_classes))["mAP"] for name, answer in trivial(truth, num_classes)},
     }
@@ -146,13 +150,12 @@ def table(scores: DetectionScores, decided: DetectionScores, truth: EventTargets
     Columns: clip_number; kind (one of :data:`LINES`); start, end (seconds); label (-1 in a clip's line); score (of a detection, 1 for the
     truth, and in a clip's line the threshold).
     """
+    columns = ["clip_number", "kind", "start", "end", "label", "score"]
+    lengths, thresholds = truth.seconds.numpy(), decided.threshold.numpy()
     parts = []
-    lengths, thresholds = truth.seconds.tolist(), decided.threshold.numpy()
     for number, (found, true) in enumerate(zip(_found(decided, truth.seconds), _true(truth), strict=True)):
         whole = Spans(np.array([[0.0, lengths[number]]]), np.array([-1]), thresholds[number : number + 1])
         for kind, one in zip(LINES, (whole, true, found), strict=True):
-            of_kind = pd.DataFrame({"start": one.spans[:, 0], "end": one.spans[:, 1], "label": one.labels})
-            values = np.ones(len(one.labels), np.float32) if one.scores is None else one.scores
-            parts.append(of_kind.assign(clip_number=number, kind=kind, score=values))
-    columns = ["clip_number", "kind", "start", "end", "label", "score"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+            scored = np.ones(len(one.labels), np.float32) if one.scores is None else one.scores
+            parts.append((np.full(len(scored), number), np.full(len(scored), kind), *one.spans.T.astype(np.float32), one.labels, scored))
+    return pd.DataFrame({name: np.concatenate(of_column) for name, of_column in zip(columns, zip(*parts, strict=True), strict=True)})
