@@ -4,16 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import torch
 
+from pipeline.cache import Cache
 from pipeline.config import Params
-from pipeline.datasets import build_index
-from pipeline.datasets.base import Index
+from pipeline.datasets import build_index, read_index
+from pipeline.datasets.base import Index, expected_files
 from pipeline.devices import choose_device
+from pipeline.disk_room import Writing
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.importing import Import
+from pipeline.features.room import spec_without_weights, store_room
+from pipeline.media.clip import GOOD
+from pipeline.media.decoding import make_jobs
+from pipeline.media.room import decoding_room
+from pipeline.tables import read_table
+
+INDEX, CLIPS, FEATURES = Path("data/index"), Path("data/clips/clips.parquet"), Path("data/features")
 
 
 def refusals(params: Params) -> Iterator[tuple[str, str]]:
@@ -33,6 +43,30 @@ def refusals(params: Params) -> Iterator[tuple[str, str]]:
         rows = pd.DataFrame(facts, columns=["clip", "split", "seconds"]).rename_axis("row").reset_index()
         for name, entry in params.imports.items():
             yield from _reasons(f"import_features@{name}", Import(entry, params.dataset, rows).check)
+
+
+def will_write(params: Params, root: Path) -> Iterator[tuple[str, Writing]]:
+    """Yield (stage, what it will write) for every stage that fills the disk and is not done.
+
+    The data must be there. Without data/index no clip is taken to be in the cache.
+    """
+    dataset, cache = params.dataset, Cache(params.cache.place)
+    if (root / INDEX).is_dir():
+        rows = read_index(root / INDEX, dataset.clips)[0]
+    else:
+        facts = [(row.clip, row.split, row.file, row.file, row.start, row.seconds) for row in build_index(dataset, params.media).rows]
+        rows = pd.DataFrame(facts, columns=["clip", "split", "file", "sha256", "start", "seconds"]).rename_axis("row").reset_index()
+    jobs, _ = make_jobs(expected_files(rows, dataset), dataset.segments, dataset.segment_seconds, params.media, cache)
+    yield from (("decode", each) for each in decoding_room(jobs, cache)[1])
+    count = int(read_table(root / CLIPS)["status"].isin(GOOD).sum()) if (root / CLIPS).is_file() else len(jobs)
+    for name, settings in params.features.items() if jobs else ():
+        spec = spec_without_weights(settings, next(iter(jobs.values())))
+        yield from ((f"extract@{name}", each) for each in store_room(name, spec, count, root / FEATURES / name, cache))
+    for name, entry in params.imports.items():
+        importing = Import(entry, dataset, rows)
+        yield from (
+            (f"import_features@{name}", each) for each in store_room(name, importing.spec, len(importing.entries), root / FEATURES / name)
+        )
 
 
 def unusable_devices(params: Params) -> Iterator[tuple[str, str]]:

@@ -35,10 +35,10 @@ def disk_fault(error: BaseException, *places: Path, needed: int = 0) -> str | No
         if number in FORBIDDEN:
             advice = "the file system is read-only" if number == errno.EROFS else "its owner and permissions do not allow it"
             return f"{named or 'a file'} cannot be read or written: {advice}; change that, or choose another place" if named else None
-        place = named or min((Path.cwd(), Path(tempfile.gettempdir()), *places), key=_free)
+        place = named or min((Path.cwd(), Path(tempfile.gettempdir()), *places), key=free_at)
         if number == errno.EIO:
             return f"{place}: the disk reports an input/output error; finished work is kept, check the disk (`dmesg`)"
-        free = _free(place)
+        free = free_at(place)
         missing = f", {size_in_words(needed - free)} more are needed at once" if needed > free else ""
         reason = {errno.EDQUOT: "the quota of the disk is used up", errno.EFBIG: "the file would be larger than the system allows"}
         return (
@@ -80,15 +80,20 @@ def _path(error: BaseException) -> Path | None:
     return next((Path(os.fsdecode(name)) for name in names if isinstance(name, str | bytes)), None)
 
 
-def _free(place: Path) -> int:
+def free_at(place: Path) -> int:
     """Bytes free for this user at ``place``, which may not exist yet."""
-    existing = next((each for each in (place, *place.absolute().parents) if each.exists()), Path("/"))
-    return shutil.disk_usage(existing).free
+    return shutil.disk_usage(existing(place)).free
+
+
+def existing(place: Path) -> Path:
+    """``place``, or the nearest directory above it that exists."""
+    return next((each for each in (place, *place.absolute().parents) if each.exists()), Path("/"))
 
 
 def size_in_words(count: float) -> str:
-    for unit in ("bytes", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
+    """Format bytes in units of 1000, as the settings ending in ``_gb`` count: 171 GB, 3.2 MB."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 999.5 or unit == "GB":
+            break
+        count /= 1000
+    return f"{count:,.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.3g} {unit}"

@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,10 +20,11 @@ import av
 import torch
 
 from pipeline import config
-from pipeline.before_work import refusals, unusable_devices
+from pipeline.before_work import refusals, unusable_devices, will_write
 from pipeline.cache import Cache, CacheError
 from pipeline.cache.contents import held
 from pipeline.contrastive.settings import FinetuneSettings
+from pipeline.disk_room import Writing, sentence, shortages
 from pipeline.encoders import ENCODERS, PretrainedConfig
 from pipeline.encoders.known_weights import KNOWN
 from pipeline.encoders.weights import find, list_known, resolve, weights_sha256
@@ -66,6 +68,8 @@ def examine(root: Path) -> Iterator[Finding]:
     params, problem = load_params(root / "params.yaml")
     yield problem
     yield from data(params, root)
+    if params:
+        yield from room(params, root)
     yield from weights(params)
     try:
         yield from cache(Cache(params.cache.place if params else None))
@@ -165,6 +169,18 @@ def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
         yield Finding(about, "would stop `dvc repro`", reason)
     if not problems and not refused:
         yield Finding("data", "everything that params.yaml names is here or is made by a stage")
+
+
+def room(params: config.Params, root: Path) -> Iterator[Finding]:
+    """What the stages that are not done will write, beside what is free, and whether all of it fits."""
+    found: list[tuple[str, Writing]] = []
+    with suppress(PipelineError, OSError):  # data or weights are missing, which other findings say
+        for stage, writing in will_write(params, root):
+            found.append((stage, writing))
+            if writing.size:
+                yield Finding(stage, sentence(writing))
+    problems = shortages([writing for _, writing in found], params.cache.min_free_gb)
+    yield from (Finding("room", "too little for all of it together", problem) for problem in problems)
 
 
 def decoded_health(root: Path) -> list[str]:

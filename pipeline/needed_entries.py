@@ -19,7 +19,7 @@ from pipeline.features.settings import EncoderChoice
 from pipeline.media import job
 from pipeline.media.decoding import make_jobs
 
-KINDS = (job.KIND, clip_encoder.KIND, contrastive.KIND)
+KINDS = (job.KIND, job.VERDICTS, clip_encoder.KIND, contrastive.KIND, contrastive.DRAWN)
 DEVICES = {"auto": ("cpu", "cuda")}  # entries of both are kept: another machine may have what this one lacks
 
 
@@ -47,11 +47,13 @@ def needed_entries(params: Params, index: Path) -> Needed:
         return needed
     jobs, _ = make_jobs(rows, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.place))
     needed.keys[job.KIND] |= (decoded := {each.key for each in jobs.values()})
+    needed.keys[job.VERDICTS] |= decoded
     for name, settings in params.features.items():
         for spec in _specs(needed, clip_encoder.KIND, f"features.{name}", (settings.visual, settings.audio)):
             for device in DEVICES.get(settings.device, (settings.device,)):
                 needed.keys[clip_encoder.KIND] |= {feature_key(key, settings, spec, device) for key in decoded}
     for name, tuning in params.finetune.items():
+        needed.unknown[contrastive.DRAWN] = f"which frames finetune.{name} draws depends on what decodes"
         for spec in _specs(needed, contrastive.KIND, f"finetune.{name}", (tuning.audio,)):
             for device in DEVICES.get(tuning.device, (tuning.device,)):
                 tf32 = tuning.precision == "tf32"

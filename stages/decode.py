@@ -11,7 +11,9 @@ from pipeline import config
 from pipeline.cache import Cache
 from pipeline.datasets import read_index
 from pipeline.datasets.base import expected_files, published_path
+from pipeline.disk_room import check_room, naming_shortage
 from pipeline.media.decoding import check_bad_share, decode_clips, make_jobs, summary
+from pipeline.media.room import decoding_room
 from pipeline.media.unread import unread_films, with_unread
 from pipeline.sealed import write_sealed
 from pipeline.shards import Shard
@@ -24,7 +26,10 @@ def main(shard: Shard | None = None) -> None:
     params = config.load(PARAMS)
     dataset = params.dataset
     index = expected_files(read_index(INDEX, dataset.clips)[0], dataset)
-    jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.place))
+    cache = Cache(params.cache.place)
+    jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, cache)
+    jobs, room = decoding_room(jobs, cache)
+    check_room("decode", room, params.cache.min_free_gb)
     decode = None
     if params.machine.engine == "ray":
         from pipeline.features.engines.ray import RayEngine
@@ -35,7 +40,8 @@ def main(shard: Shard | None = None) -> None:
         mine = [job for job in jobs.values() if job.key in share]
         print(f"decode: shard {shard}: {summary(decode_clips(mine, [], params.media, decode=decode))}")
         return
-    manifest = with_unread(decode_clips(list(jobs.values()), missing, params.media, decode=decode), jobs)
+    with naming_shortage(lambda: decoding_room(jobs, cache)[1]):
+        manifest = with_unread(decode_clips(list(jobs.values()), missing, params.media, decode=decode), jobs)
     health = unread_films(manifest)
     for line in (summary(manifest), *health):
         print(f"decode: {line}")

@@ -5,7 +5,9 @@ Usage: python -m stages.import_features NAME
 
 from pipeline import config
 from pipeline.datasets import read_index
+from pipeline.disk_room import check_room
 from pipeline.features.importing import Import
+from pipeline.features.room import store_writing
 from pipeline.made_from import features_params
 from pipeline.made_with import write_made_with
 from pipeline.stage import publishing, run
@@ -18,6 +20,9 @@ def main(name: str) -> None:
     importing = Import(config.pick(params.imports, name, "name"), params.dataset, index)
     importing.check()
     with publishing(FEATURES / name, resume=importing.fingerprint()) as directory:
+        there = sum(path.stat().st_size for path in directory.glob("*.npy"))
+        room = store_writing(importing.spec, len(importing.entries), FEATURES / name, (f"imports.{name}.dtype: float16",), there)
+        check_room(f"import_features {name}", [room], params.cache.min_free_gb)
         summary = importing.run(directory)
         write_made_with(directory, features_params(params, name), {})
     for line in summary.splitlines():

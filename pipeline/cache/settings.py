@@ -27,6 +27,12 @@ class CacheSettings(Settings):
         None, description="absolute path of these local copies; null: below the directory that the cache has without a URL"
     )
 
+    min_free_gb: float = Field(
+        1.0,
+        ge=0,
+        description="a stage that would leave less than this free, in 10^9 bytes, at the cache or where it writes, stops before its work",
+    )
+
     @property
     def place(self) -> Path | Store:
         """The directory or store, for :class:`pipeline.cache.Cache`."""

@@ -21,9 +21,11 @@ def encode(arguments: argparse.Namespace) -> None:
     from pipeline.cache import Cache
     from pipeline.datasets import read_index
     from pipeline.datasets.base import expected_files
+    from pipeline.disk_room import check_room
     from pipeline.features.engines.base import on_cluster
     from pipeline.features.extraction import Extraction
     from pipeline.media.decoding import make_jobs, summary
+    from pipeline.media.room import decoding_room
     from pipeline.stage import only_one
 
     params = config.load(PARAMS)
@@ -32,7 +34,10 @@ def encode(arguments: argparse.Namespace) -> None:
     index = expected_files(read_index(INDEX, dataset.clips)[0], dataset)
     jobs, missing = make_jobs(index, dataset.segments, dataset.segment_seconds, params.media, cache)
     engine = on_cluster(params.machine.engine, params.machine.address)
+    jobs, room = decoding_room(jobs, cache)
+    check_room("encode", room, params.cache.min_free_gb)
+    media = next(iter(jobs.values())).settings if jobs else params.media
     with only_one("encode"):
         for name, settings in chosen.items():
-            manifest = Extraction(settings, jobs, cache, engine=engine).decode(missing, params.media)
+            manifest = Extraction(settings, jobs, cache, engine=engine).decode(missing, media)
             print(f"encode {name}: {summary(manifest)}", flush=True)

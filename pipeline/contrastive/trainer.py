@@ -21,7 +21,6 @@ import torch
 from lightning_fabric import Fabric
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from pipeline.cache import Cache
 from pipeline.contrastive.batches import Batches, ClipBatch, Clips
@@ -37,6 +36,7 @@ from pipeline.epochs import LoopState, ResumableLoop
 from pipeline.errors import PipelineError
 from pipeline.features.passes import CPU_PASS
 from pipeline.metrics.retrieval import effective_rank, mean_recall, retrieval_metrics
+from pipeline.progress import Progress
 
 GPU_PASS = 32  # frames through the frozen blocks at a time
 LAST_GOOD = "last_good.safetensors"
@@ -96,10 +96,12 @@ class Finetuner(ResumableLoop[FinetuningState]):
         if saved is not None:
             self.optimizer.load_state_dict(saved["optimizer"])
         self.checkpoints.offer()
-        shown = None if self.fabric.is_global_zero else True
-        bar = tqdm(desc=self.name, total=self.epochs, initial=self.state.epoch, disable=shown)
-        with self.watching(), bar:
-            self.run_epochs(bar.update)
+        done, total = self.state.epoch * len(self.train) + self.state.position, self.epochs * len(self.train)
+        with (
+            self.watching(),
+            Progress(desc=self.name, unit="clip", total=total, initial=done, shown=self.fabric.is_global_zero) as self.bar,
+        ):
+            self.run_epochs(lambda: None)
         return self.state
 
     def _source(self, frames: FrameSource, directory: Path) -> DrawSource:
@@ -172,6 +174,7 @@ class Finetuner(ResumableLoop[FinetuningState]):
         shares = self.fabric.global_rank, self.fabric.world_size
         for rows, batch in self.batches.of_epoch(self.source, self.state.epoch, self.state.position, *shares):
             self._step(rows, batch)
+            self.bar.update(len(rows))
             yield len(rows)
 
     def _step(self, rows: Tensor, batch: ClipBatch) -> None:
@@ -264,7 +267,9 @@ class Finetuner(ResumableLoop[FinetuningState]):
         self.raw.eval()
         device = self.fabric.device
         pooled = []
-        for _, frames in self.source.of(draws):
+        shown = self.fabric.is_global_zero
+        bar = Progress(self.source.of(draws), desc=f"{self.name}, features", unit="clip", total=len(draws), shown=shown, leave=False)
+        for _, frames in bar:
             with self.fabric.autocast():
                 pooled.append(self.raw.pool(frames.to(device), torch.zeros(len(frames), dtype=torch.int64, device=device), 1))
         return torch.cat(pooled), pooled_audio(clips.audio, draws).to(device)

@@ -24,7 +24,12 @@ from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
 from pipeline.shards import Shard
 
+Announce = Callable[[list[Clip], list[Clip]], None]
 CachedFeatures = dict[str, tuple[dict[str, Any], dict[str, Any]] | None]  # by modality: arrays and facts of the entry, or None
+
+
+def nothing(clips: list[Clip], missing: list[Clip]) -> None:
+    """Announce nothing."""
 
 
 class Extraction:
@@ -54,8 +59,11 @@ class Extraction:
             self.engine = engine(self.encoder)
         self.machines: list[dict[str, Any]] = []  # the machines that made the entries returned so far
 
-    def run(self, manifest: pd.DataFrame, directory: Path) -> str:
+    def run(self, manifest: pd.DataFrame, directory: Path, announce: Announce = nothing) -> str:
         """Encode the clips missing from the cache and write the store; return a one-line summary.
+
+        Args:
+            announce: called before the work with (clips to be stored, those to be encoded).
 
         Raises:
             PipelineError: the manifest belongs to other jobs, so its keys do not describe the frames to be encoded.
@@ -63,6 +71,7 @@ class Extraction:
         check_manifest(manifest, self.jobs)
         clips = self.plan.clips(manifest)
         missing = self.plan.missing(clips)
+        announce(clips, missing)
         if missing:
             self.cache.check()
             print(f"extract: {self.engine.encode(missing)}", flush=True)
@@ -74,8 +83,11 @@ class Extraction:
         self.write(clips, directory)
         return f"{len(clips)} clips stored, {len(missing) - len(self.engine.lost)} encoded, {left_out}"
 
-    def fill(self, manifest: pd.DataFrame, shard: Shard) -> str:
+    def fill(self, manifest: pd.DataFrame, shard: Shard, announce: Announce = nothing) -> str:
         """Encode a share of the clips into the cache, and publish nothing; return a one-line summary.
+
+        Args:
+            announce: as for :meth:`run`.
 
         Raises:
             PipelineError: as :meth:`run`.
@@ -85,6 +97,7 @@ class Extraction:
         share = shard.share(clip.job.key for clip in clips)
         mine = [clip for clip in clips if clip.job.key in share]
         missing = self.plan.missing(mine)
+        announce(mine, missing)
         if missing:
             print(f"extract: {self.engine.encode(missing)}", flush=True)
         return f"{len(mine)} of {len(clips)} clips, {len(missing)} encoded"

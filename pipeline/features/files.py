@@ -28,6 +28,7 @@ from pipeline.media.job import DECODE_VERSION, Job
 from pipeline.media.job import KIND as DECODED
 from pipeline.media.length import film_lengths
 from pipeline.media.windows import segments_inside, window_jobs
+from pipeline.progress import Progress
 from pipeline.scratch import Scratch
 from pipeline.text import printable
 
@@ -117,12 +118,14 @@ class FileEncoder:
         """
         films = self._films(list(paths))
         waiting = [(film, job) for film in films for job in film.jobs]
-        for film in films:
-            while len(film.verdicts) < len(film.jobs):
-                group, waiting = waiting[:GROUP], waiting[GROUP:]
-                self._encode(group)
-            yield self._joined(film)
-            film.entries.clear()
+        with Progress(desc="features", unit="window", total=len(waiting), leave=False) as bar:
+            for film in films:
+                while len(film.verdicts) < len(film.jobs):
+                    group, waiting = waiting[:GROUP], waiting[GROUP:]
+                    self._encode(group)
+                    bar.update(len(group))
+                yield self._joined(film)
+                film.entries.clear()
 
     def _films(self, paths: list[Path]) -> list[_Film]:
         lengths = film_lengths([str(path) for path in paths if path.is_file()], self.how.media)

@@ -79,12 +79,12 @@ class ExtractionPlan:
             "dtype": settings.dtype,
             "precision": settings.precision,
             "media": job.sampling if job else {},
-            "shapes": {modality: list(_segment_shape(encoder, job)) for modality, encoder in encoders.items()},
+            "shapes": {modality: list(segment_shape(encoder, job)) for modality, encoder in encoders.items()},
             "encoders": {modality: encoder.spec() for modality, encoder in encoders.items()},
         }
 
 
-def _segment_shape(encoder: Encoder, job: Job | None) -> tuple[int, ...]:
+def segment_shape(encoder: Encoder, job: Job | None) -> tuple[int, ...]:
     """Shape of a stored segment: ``output_shape``, or (frames, *output_shape) if the encoder keeps frames apart."""
     if job is None or not (isinstance(encoder, VisualEncoder) and encoder.frames == "keep"):
         return encoder.output_shape

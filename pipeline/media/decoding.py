@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from tqdm import tqdm
 
 from pipeline.cache import Cache, Deliveries, Store
 from pipeline.errors import PipelineError, naming_clips
@@ -27,6 +26,7 @@ from pipeline.media.guard import Failure, run_guarded
 from pipeline.media.handed import Handed
 from pipeline.media.job import CHANGED, KIND, VERDICTS, Job, NotStored, decode_and_hand_over, decode_in_memory, decode_into_cache, kind_of
 from pipeline.media.settings import MediaSettings
+from pipeline.progress import Progress
 
 Arrays = dict[str, np.ndarray]
 DecodeEach = Callable[[Iterable[Job], MediaSettings], Iterator[tuple[Job, dict[str, Any]]]]
@@ -83,7 +83,7 @@ def decode_clips(
     verdicts = stored_verdicts(jobs)
     todo = list({job.key: job for job in jobs if job.clip not in verdicts}.values())
     print(f"decode: {len(todo)} of {len(jobs) + len(missing)} clips decoded now, the others are in the cache or missing", flush=True)
-    done = tqdm((decode or decode_each)(todo, settings), total=len(todo), desc="decode", unit="clip", disable=None)
+    done = Progress((decode or decode_each)(todo, settings), total=len(todo), desc="decode", unit="clip")
     by_key = {}
     for job, verdict in chain(((job, verdicts[job.clip]) for job in jobs if job.clip in verdicts), done):
         by_key[job.key] = verdict

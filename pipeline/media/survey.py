@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,10 +33,19 @@ class Survey:
 
 def survey(path: str | os.PathLike[str], settings: MediaSettings) -> Survey:
     """Look at a file within the time and memory limits of ``settings``; never raises for bad media."""
-    [(_, outcome)] = run_guarded(
-        _look, [(os.fspath(path), settings)], workers=1, timeout_seconds=settings.timeout_seconds, memory_mb=settings.memory_mb
-    )
-    return Survey(outcome.status, outcome.reason, 0.0, {}) if isinstance(outcome, Failure) else outcome
+    [found] = survey_each([os.fspath(path)], settings).values()
+    return found
+
+
+def survey_each(paths: Collection[str], settings: MediaSettings) -> dict[str, Survey]:
+    """Look at files, several at a time; see :func:`survey`."""
+    limits = {"timeout_seconds": settings.timeout_seconds, "memory_mb": settings.memory_mb}
+    workers = min(settings.workers, max(1, len(paths)))
+    outcomes = run_guarded(_look, [(path, settings) for path in paths], workers=workers, **limits)  # type: ignore[arg-type]
+    return {
+        path: Survey(outcome.status, outcome.reason, 0.0, {}) if isinstance(outcome, Failure) else outcome
+        for (path, _), outcome in outcomes
+    }
 
 
 def _look(job: tuple[str, MediaSettings]) -> Survey:

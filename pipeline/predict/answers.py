@@ -7,13 +7,12 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-from tqdm import tqdm
-
 from pipeline.disk import disk_fault, name_place
 from pipeline.errors import PipelineError
 from pipeline.predict.outputs import FILES, write_overlay, write_prediction
 from pipeline.predict.prediction import Prediction
 from pipeline.predict.predictor import Predictor
+from pipeline.progress import Progress
 from pipeline.publish import check_replaceable, replace
 from pipeline.report.timeline import clock
 from pipeline.scratch import Scratch
@@ -100,10 +99,10 @@ def table(prediction: Prediction, directory: Path) -> str:
 
 
 class _Bar:
-    """A progress bar over windows, shown only on a terminal; the total is known once the file has been probed."""
+    """Progress over windows; their number is known once the file has been probed."""
 
     def __init__(self, name: str) -> None:
-        self.bar = tqdm(desc=name, unit="window", disable=None, leave=False)
+        self.bar = Progress(desc=name, unit="window", leave=False)
 
     def __enter__(self) -> Callable[[int, int], None]:
         return self._advance

@@ -23,6 +23,7 @@ FINETUNE = {"visual": EYE, "audio": {"encoder": "logmel"}, "train_last": 1, "wid
 PUBLISHED = {"file": "visual.h5", "shape": [32]}
 PARAMS = {
     **TINY,
+    "media": {**TINY["media"], "keep": "frames"},
     "synth": {"tiny": {"seed": 3, "train_clips": 4, "val_clips": 2, "test_clips": 2, "picture_size": 64}},
     "finetune": {"eye": {**FINETUNE, "batch_norm": "frozen", "device": "cpu", "checkpoint_seconds": 0}},
     "features": {"first": FEATURES},
@@ -32,6 +33,7 @@ PARAMS = {
     "methods": {"avel": {"attention_width": 8, "recurrent_width": 8, "classifier_width": 8, "recipe": {**NARROW, "epochs": 2}}},
     "runs": {"run": {"task": "avel", "method": "avel", "features": "first", "seeds": [0], "overrides": {}}},
     "report": {"title": "Tiny", "baseline": None},
+    "cache": {"min_free_gb": 0},
 }
 # stage, its argument, where its outs are
 STAGES = [
@@ -132,7 +134,10 @@ def test_a_stage(chosen, leave, full, monkeypatch, capsys):
 @pytest.mark.parametrize("name", ["decode", "extract"])
 @pytest.mark.fault(22)
 def test_an_empty_cache_on_a_full_disk(name, full, monkeypatch, capsys):
-    """What is written here goes into the cache, by children (decode) or by threads (extract)."""
+    """What is written here goes into the cache, by children (decode) or by threads (extract).
+
+    The stage stops before its work; if another program fills the disk meanwhile, it stops in the middle.
+    """
     module, argument, outs = STAGES[NAMES.index(name)]
     kind = {"decode": "decoded", "extract": "features"}[name]
     entries = bytes_below(full.root / "cache" / kind)
@@ -141,9 +146,16 @@ def test_an_empty_cache_on_a_full_disk(name, full, monkeypatch, capsys):
     for path in (full.root / "cache" / kind).rglob("*.npz"):
         path.unlink()
     full.fill(leave=size // 2)
+    assert run_stage(module, argument, monkeypatch) == 1
+    err = capsys.readouterr().err
+    check_sentence(err, name, full.root)
+    assert says(err, str(full.root / "cache"), "missing", {"decode": "media.keep: verdicts", "extract": "features.first.visual"}[name])
+    assert not bytes_below(full.root / "cache" / kind)
+    monkeypatch.setattr(module, "check_room", lambda *_: None)
     code = run_stage(module, argument, monkeypatch)
     err = capsys.readouterr().err
     assert (code, "Traceback" in err) == (1, False), err
+    assert says(err, "still to be done", "missing")
     assert any(str(full.root / "cache") in line and ("No space left on device" in line or "full" in line) for line in err.splitlines()), err
     kept = bytes_below(full.root / "cache" / kind)
     assert 0 < len(kept) < len(entries)  # what was finished

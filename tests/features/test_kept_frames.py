@@ -13,8 +13,11 @@ from pipeline.encoders import create
 from pipeline.errors import PipelineError
 from pipeline.features.extraction import Extraction
 from pipeline.features.recipes import recipe
+from pipeline.features.room import extraction_room
+from pipeline.media import room
 from pipeline.media.decoding import decode_clips, load_decoded, load_sound, make_jobs
 from pipeline.media.job import KIND, VERDICTS
+from pipeline.media.room import decoding_room
 from tests.media.conftest import write_clip
 
 VISUAL = {"encoder": "timm", "model": "test_resnet", "weights": "none", "image_size": 32, "resize": 32}
@@ -122,3 +125,41 @@ def test_frames_drawn_once_are_kept_and_others_are_not(clips, tmp_path):
     sound, heard_at = load_sound(work.cache, "1", job.key, broken.job)
     np.testing.assert_array_equal(sound, waveform)
     assert heard_at == rate
+
+
+def size_of(directory, kinds):
+    return sum(path.stat().st_size for kind in kinds for path in (directory / kind).rglob("*.npz"))
+
+
+@pytest.mark.parametrize("keep", ["frames", "verdicts"])
+def test_what_is_said_to_be_written_is_what_is_written_and_what_is_there_needs_no_room(keep, clips, tmp_path):
+    work = Work(clips, tmp_path, keep)
+    jobs, [said] = decoding_room(work.jobs, work.cache)
+    assert jobs == work.jobs
+    assert ("media.keep: verdicts" in " ".join(said.smaller)) == (keep == "frames")
+    manifest = work.decode()
+    assert said.size == pytest.approx(size_of(work.cache.root, [KIND, VERDICTS]), rel=0.1)
+    assert decoding_room(work.jobs, work.cache)[1][0].size == 0
+    told = []
+
+    def announce(stored, missing):
+        spec = work.extraction.plan.spec(stored[0].job)
+        told.extend(extraction_room("mine", work.extraction.encoder, spec, stored, missing, work.store))
+
+    work.store.mkdir()
+    work.extraction.run(manifest, work.store, announce)
+    features, store = told
+    # an entry of a few numbers is mostly its frame: what is said of it is a bound
+    assert size_of(work.cache.root, ["features"]) <= features.size <= size_of(work.cache.root, ["features"]) + 3 * 2 * 4096
+    assert store.size == sum(path.stat().st_size - 128 for path in work.store.glob("*.npy"))
+    assert "features.mine.dtype: float16 (half)" in features.smaller
+
+
+def test_auto_keeps_frames_only_while_they_take_less_than_a_tenth_of_what_is_free(clips, tmp_path, monkeypatch):
+    work = Work(clips, tmp_path, "auto")
+    frames = 3 * 4 * 48 * 64 * 3  # of three clips; the fourth is none
+    for free, kept in ((10 * frames - 1, "verdicts"), (10 * frames + 1, "auto")):
+        monkeypatch.setattr(room, "room_of", lambda _, free=free: free)
+        jobs, _ = decoding_room(work.jobs, work.cache)
+        assert {job.settings.keep for job in jobs.values()} == {kept}
+        assert {job.key for job in jobs.values()} == {job.key for job in work.jobs.values()}

@@ -18,7 +18,6 @@ from typing import Any
 
 import pandas as pd
 from torch import Tensor
-from tqdm import tqdm
 
 from pipeline.cache import Deliveries
 from pipeline.errors import naming_clips
@@ -31,6 +30,7 @@ from pipeline.media.clip import GOOD
 from pipeline.media.decoding import Arrays, decode_clips, decode_in_hand
 from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
+from pipeline.progress import Progress
 
 IN_HAND = 8  # clips that wait decoded in memory for the encoders
 LOOK_SECONDS = 0.5  # between looks whether the encoders live
@@ -51,11 +51,10 @@ class ThisProcess:
     def encode(self, clips: Iterable[Clip], bar: bool = True) -> Throughput:
         """Encode in threads; see :meth:`pipeline.features.engines.base.Engine.encode`."""
         unfinished: dict[int, int] = {}  # id(clip) -> modalities still to come
-        hidden = None if bar else True
         total, done = len(clips) if isinstance(clips, Sized) else None, 0
         with (
             Lanes(self.workers, self.encoder.card) as lanes,
-            tqdm(total=total, desc="extract", unit="clip", disable=hidden) as progress,
+            Progress(total=total, desc="extract", unit="clip", shown=bar) as progress,
             closing(self._features(with_frames(clips, self.encoder), lanes, unfinished)) as features,
             Deliveries() as deliveries,
         ):

@@ -33,6 +33,7 @@ from pipeline.media.decoding import decode_clips
 from pipeline.media.guard import Crashed
 from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
+from pipeline.progress import Progress
 from pipeline.ray_cluster import connected
 from pipeline.ray_nodes import Cluster, NodeLost, Place
 
@@ -78,7 +79,7 @@ class RayEngine:
     def encode(self, clips: Iterable[Clip], bar: bool = True) -> Throughput:
         """Encode on the nodes; see :meth:`pipeline.features.engines.base.Engine.encode`."""
         works = [Work(clip.job, clip.keys, DECODED) for clip in clips]
-        answers = tqdm(self._answers(works), "extract", len(works), unit="clip", disable=None if bar else True)
+        answers = Progress(self._answers(works), desc="extract", total=len(works), unit="clip", shown=bar)
         return self._throughput(answer for _, answer in answers)
 
     def decode(self, plan: ExtractionPlan, missing: list[str], media: MediaSettings) -> pd.DataFrame:

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from pipeline.cache import fingerprint
 from pipeline.closure import digests
@@ -32,6 +31,7 @@ from pipeline.features.importing.settings import ImportSet
 from pipeline.features.importing.sources import ClipFiles, Reader, RowArray, clip_path
 from pipeline.features.lanes import load_ahead
 from pipeline.features.store import SHARD_BYTES, begin_shard, entries_per_shard, entry_shapes, shard_name, write_documents, write_entries
+from pipeline.progress import Progress
 from pipeline.publish import replacing
 from pipeline.tensors import discard
 from pipeline.time_grid import TimeGrid
@@ -152,7 +152,7 @@ class Import:
         """Write all shards of one stream in order, keeping those already there."""
         whole, count = Checked(), len(self.entries)
         ranges = [(start, min(start + self.per_shard, count)) for start in range(0, count, self.per_shard)]
-        with tqdm(total=count, desc=f"import {name}", unit="entry", disable=None) as bar:
+        with Progress(total=count, desc=f"import {name}", unit="clip") as bar:
             for number, (start, stop) in enumerate(ranges):
                 path = directory / shard_name(name, number)
                 notes = path.with_suffix(".checked.json")
@@ -169,7 +169,7 @@ class Import:
         self.readers[name].close()
         return whole
 
-    def _shard(self, name: str, start: int, stop: int, path: Path, bar: tqdm) -> Checked:
+    def _shard(self, name: str, start: int, stop: int, path: Path, bar: Progress) -> Checked:
         """Write entries ``start`` to ``stop`` of a stream into the .npy file ``path``."""
         shape = entry_shapes(self.spec)[name]
         entry_bytes = int(np.prod(shape)) * np.dtype(self.settings.dtype).itemsize
