@@ -106,7 +106,7 @@ def facts_at_the_beginning(beginning: bytes) -> dict[str, Any] | None:
 
 
 def _facts_of_whole(opened: Callable[[], IO[bytes]]) -> dict[str, Any] | None:
-    """The facts of an entry as long as its end says, from two short reads; None where all must be read."""
+    """The facts of an entry as long as its end says, from two short reads; else None."""
     with opened() as stream:
         beginning = stream.read(SHORT)
         size = stream.seek(0, os.SEEK_END)
