@@ -17,9 +17,10 @@ def main(name: str) -> None:
     keep_freed_memory()
     rank = this_rank()
     inputs, params = read_run(name)
-    check_rank(rank, inputs, params.train)
+    cluster = params.machine.address if params.machine.engine == "ray" else None
+    check_rank(rank, inputs, params.train, cluster)
     with publishing_together(rank, RUNS / name, inputs.fingerprint(params.train)) as (directory, together):
-        train_run(inputs, params.train, directory, LIVE / name, params.machine.seeds_at_once, together)
+        train_run(inputs, params.train, directory, LIVE / name, params.machine.seeds_at_once, cluster, together)
 
 
 if __name__ == "__main__":

@@ -36,11 +36,11 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.trained import facts_path, is_trained, save_seed, weights_path, write_curves
 
 
-def check_rank(rank: Rank, inputs: RunInputs, settings: TrainSettings) -> None:
+def check_rank(rank: Rank, inputs: RunInputs, settings: TrainSettings, cluster: str | None) -> None:
     """Check that every process of torchrun has seeds to train, and take the GPU of this one.
 
     Raises:
-        PipelineError: more processes than seeds, or than GPUs of this machine.
+        PipelineError: more processes than seeds, or than GPUs of this machine, or a cluster that trains them.
     """
     if not rank.several:
         return
@@ -48,16 +48,20 @@ def check_rank(rank: Rank, inputs: RunInputs, settings: TrainSettings) -> None:
         raise PipelineError(
             f"torchrun started {rank.count} processes, and {inputs.name} has {len(inputs.run.seeds)} seeds, of which each is trained by one"
         )
+    if cluster is not None:
+        raise PipelineError(f"torchrun started {rank.count} processes, and machine.engine is ray, which starts its own; use one of the two")
     use_own_gpu(settings.device, rank.local)
 
 
 def train_run(
-    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, seeds_at_once: int = 1, together: Together = ALONE
-) -> None:
+    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, seeds_at_once: int = 1, cluster: str | None = None,
+    together: Together = ALONE,
+) -> None:  # fmt: skip
     """Train every seed into ``directory``, keeping finished seeds and resuming checkpoints of an interrupted run.
 
     Args:
         seeds_at_once: number of processes if above 1, at most one per seed left to train; the weights are the same.
+        cluster: address of the Ray cluster that trains them, that many on a GPU; None: this machine does.
         together: processes that share the seeds, each training its own ones one after the other, to the same weights; the first one
             finishes the directory.
 
@@ -72,7 +76,13 @@ def train_run(
     left = [seed for seed in inputs.run.seeds[rank.number :: rank.count] if not is_trained(directory, seed)]
     if left and rank.first and (remark := inputs.remark()):
         print(remark, flush=True)
-    if (at_once := min(1 if rank.several else seeds_at_once, len(left))) > 1:
+    if left and cluster is not None:
+        from pipeline.training.ray_seeds import train_on_cluster
+
+        share = None if settings.device == "cpu" else seeds_at_once
+        train = partial(train_alone, inputs, settings, directory, live, None, min(seeds_at_once, len(left)))
+        train_on_cluster(cluster, train, inputs.name, left, directory, share, settings.threads or torch.get_num_threads())
+    elif (at_once := min(1 if rank.several else seeds_at_once, len(left))) > 1:
         features = features_for_seeds(inputs, settings, at_once)
         train_side_by_side(partial(train_alone, inputs, settings, directory, live, features, at_once), inputs.name, left, at_once)
     elif left:
@@ -107,8 +117,8 @@ def features_for_seeds(inputs: RunInputs, settings: TrainSettings, at_once: int)
 
 
 def train_alone(
-    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, features: SharedFeatures | bool, at_once: int, seed: int,
-    bar: Callable[..., Any],
+    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, features: SharedFeatures | bool | None, at_once: int,
+    seed: int, bar: Callable[..., Any],
 ) -> None:  # fmt: skip
     """Train one seed in a process that does nothing else, beside others; ``features`` as :func:`features_for_seeds` returns."""
     keep_freed_memory()
@@ -151,7 +161,7 @@ class RunTraining:
         devices = [torch.cuda.current_device()] if on_gpu else 1
         fabric = Fabric(accelerator="gpu" if on_gpu else "cpu", devices=devices, precision=settings.of_fabric)
         splits = training_splits(inputs, settings)
-        resident = may_be_resident(inputs.name, splits, device, settings) if features is None else bool(features)
+        resident = may_be_resident(inputs.name, splits, device, settings, at_once) if features is None else bool(features)
         to_lower = memory_settings(inputs, splits, resident, at_once)
         with explaining_memory(inputs.name, device, to_lower):
             there = features.placed(splits, device) if isinstance(features, SharedFeatures) else placed(splits, device, resident)
