@@ -47,6 +47,7 @@ PLUMBING = {
     "pipeline/media/room.py": "estimates what will be written, and whether frames are stored; they are the same where they are not",
     "pipeline/progress.py": "prints how far a work is",
     "pipeline/publish.py": "renames a finished file or directory without looking into it",
+    "pipeline/training/ray_seeds.py": "starts on other machines the process that trains a seed; its code is listed on its own",
     "pipeline/registry.py": "maps a name to its class; the file of a chosen entry is listed on its own",
     "pipeline/scratch.py": "temporary directories that are removed with their process",
     "pipeline/shards.py": "shares of the clips that only fill the cache, under the keys of the whole",

@@ -14,7 +14,8 @@ def main(name: str) -> None:
     keep_freed_memory()
     inputs, params = read_run(name)
     with publishing(RUNS / name, resume=inputs.fingerprint(params.train)) as directory:
-        train_run(inputs, params.train, directory, LIVE / name, params.machine.seeds_at_once)
+        cluster = params.machine.address if params.machine.engine == "ray" else None
+        train_run(inputs, params.train, directory, LIVE / name, params.machine.seeds_at_once, cluster)
 
 
 if __name__ == "__main__":

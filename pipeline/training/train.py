@@ -34,11 +34,14 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.trained import facts_path, is_trained, save_seed, weights_path, write_curves
 
 
-def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, seeds_at_once: int = 1) -> None:
+def train_run(
+    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, seeds_at_once: int = 1, cluster: str | None = None
+) -> None:
     """Train every seed into ``directory``, keeping finished seeds and resuming checkpoints of an interrupted run.
 
     Args:
         seeds_at_once: number of processes if above 1, at most one per seed left to train; the weights are the same.
+        cluster: address of the Ray cluster that trains them, that many on a GPU; None: this machine does.
 
     Raises:
         PipelineError: a seed failed (see :meth:`pipeline.training.loop.Trainer.run`), memory ran out, another program changed the
@@ -50,7 +53,13 @@ def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live:
     left = [seed for seed in inputs.run.seeds if not is_trained(directory, seed)]
     if left and (remark := inputs.remark()):
         print(remark, flush=True)
-    if (at_once := min(seeds_at_once, len(left))) > 1:
+    if left and cluster is not None:
+        from pipeline.training.ray_seeds import train_on_cluster
+
+        share = None if settings.device == "cpu" else seeds_at_once
+        train = partial(train_alone, inputs, settings, directory, live, None, min(seeds_at_once, len(left)))
+        train_on_cluster(cluster, train, inputs.name, left, directory, share, settings.threads or torch.get_num_threads())
+    elif (at_once := min(seeds_at_once, len(left))) > 1:
         features = features_for_seeds(inputs, settings, at_once)
         train_side_by_side(partial(train_alone, inputs, settings, directory, live, features, at_once), inputs.name, left, at_once)
     elif left:
@@ -82,8 +91,8 @@ def features_for_seeds(inputs: RunInputs, settings: TrainSettings, at_once: int)
 
 
 def train_alone(
-    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, features: SharedFeatures | bool, at_once: int, seed: int,
-    bar: Callable[..., Any],
+    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, features: SharedFeatures | bool | None, at_once: int,
+    seed: int, bar: Callable[..., Any],
 ) -> None:  # fmt: skip
     """Train one seed in a process that does nothing else, beside others; ``features`` as :func:`features_for_seeds` returns."""
     keep_freed_memory()
@@ -124,7 +133,7 @@ class RunTraining:
         use_precision(device, settings.precision)
         fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.of_fabric)
         splits = training_splits(inputs, settings)
-        resident = may_be_resident(inputs.name, splits, device, settings) if features is None else bool(features)
+        resident = may_be_resident(inputs.name, splits, device, settings, at_once) if features is None else bool(features)
         to_lower = memory_settings(inputs, splits, resident, at_once)
         with explaining_memory(inputs.name, device, to_lower):
             there = features.placed(splits, device) if isinstance(features, SharedFeatures) else placed(splits, device, resident)
