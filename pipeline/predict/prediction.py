@@ -64,7 +64,7 @@ class Prediction:
 
     @property
     def problems(self) -> list[str]:
-        """A sentence for every window that could not be decoded, on the part of it that is in no other window."""
+        """A sentence for every window that could not be decoded, on the part that no other window holds."""
         found = []
         for window in self.windows:
             first = round(window.start / self.segment_seconds)
