@@ -13,7 +13,7 @@ def main() -> None:
     params = config.load(PARAMS)
     index = build_index(params.dataset, params.media)
     with publishing(INDEX) as directory:
-        health = write_index(index, directory, params.dataset, Cache(params.cache.dir))
+        health = write_index(index, directory, params.dataset, Cache(params.cache.place).of_machine)
         write_made_with(directory, index_params(params), {})
     print(f"index: {len(index.rows)} rows, {len(index.classes)} classes")
     for line in health:

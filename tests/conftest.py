@@ -7,6 +7,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tiny_project import STAGES, TINY, Project
 from warm import warm_interpreters
 
 from pipeline import closure
+from tests.object_store import ObjectStore
 
 settings.register_profile("suite", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("suite")
@@ -160,6 +162,30 @@ def edited(monkeypatch) -> Callable[[str], None]:
         monkeypatch.setattr(closure, "file_sha256", lambda file: digest(file)[::-1] if Path(file) == REPOSITORY / path else digest(file))
 
     return edit
+
+
+@pytest.fixture(scope="session")
+def object_server() -> Iterator[ObjectStore]:
+    """The S3 server of this process; tests take ``bucket``."""
+    pytest.importorskip("s3fs")
+    pytest.importorskip("moto.server")
+    server = ObjectStore()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def bucket(object_server: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """The S3 server, well and with an empty bucket ``clips``, and the environment that leads to it; tries follow one another at once."""
+    credentials = {"AWS_ACCESS_KEY_ID": "AKIANOBODY", "AWS_SECRET_ACCESS_KEY": "whisper", "AWS_DEFAULT_REGION": "us-east-1"}
+    for name, value in {**credentials, "AWS_ENDPOINT_URL": object_server.url}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("pipeline.cache.objects.FIRST_DELAY_SECONDS", 0.001)
+    object_server.fails = lambda method, path: None
+    urllib.request.urlopen(urllib.request.Request(f"{object_server.url}/moto-api/reset", method="POST")).close()
+    object_server.make_bucket("clips")
+    object_server.requests.clear()
+    return object_server
 
 
 class SmallDisk:

@@ -34,6 +34,11 @@ class Cache:
         self._entries: Directory | Shared = Directory(self.root) if isinstance(self.root, Path) else shared(self.root, os.getpid())
 
     @property
+    def of_machine(self) -> Cache:
+        """The cache for what only this machine can use, and may replace: on its own disk."""
+        return Cache(self.root.local / "machine") if isinstance(self.root, Store) else self
+
+    @property
     def local(self) -> Directory:
         """The entries on this machine's disk: all of them, or the copy of a store."""
         return self._entries.copy if isinstance(self._entries, Shared) else self._entries
@@ -94,15 +99,13 @@ class Cache:
     def facts_of(self, kind: str, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """Read the facts of many entries by key, without absent ones; from a store, many at once."""
         if isinstance(self._entries, Shared):
-            found: dict[str, dict[str, Any] | None] = self._entries.each(self._entries.facts, kind, keys)
-        else:
-            found = {key: self.facts(kind, key) for key in keys}
-        return {key: facts for key, facts in found.items() if facts is not None}
+            return self._entries.facts_of(kind, keys)
+        return {key: facts for key in keys if (facts := self.facts(kind, key)) is not None}
 
     def present(self, kind: str, keys: Iterable[str]) -> set[str]:
         """Choose the keys that have an entry, asking a store for many at once."""
         if isinstance(self._entries, Shared):
-            return {key for key, there in self._entries.each(self._entries.has, kind, keys).items() if there}
+            return self._entries.present(kind, keys)
         return {key for key in keys if self.has(kind, key)}
 
     def remove(self, kind: str, key: str) -> None:

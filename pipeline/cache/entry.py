@@ -106,7 +106,7 @@ def facts_at_the_beginning(beginning: bytes) -> dict[str, Any] | None:
 
 
 def _facts_of_whole(opened: Callable[[], IO[bytes]]) -> dict[str, Any] | None:
-    """The facts of an entry that is as long as its end says, read in two short pieces; None if it must be looked at as a whole."""
+    """The facts of an entry, read in two short pieces; None if its length is not what its end says."""
     with opened() as stream:
         beginning = stream.read(SHORT)
         size = stream.seek(0, os.SEEK_END)

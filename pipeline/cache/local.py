@@ -19,10 +19,11 @@ from pipeline.cache.place import CacheError
 from pipeline.disk import disk_fault, name_place
 from pipeline.publish import replacing
 
-SUFFIX = ".npz"
 PARTIAL = ".partial"
+BLOCK = 4096  # bytes of an entry beside its arrays, roughly
 TOUCHED_SECONDS = 60  # a use is noted in the file's time if that is older
-NAME = re.compile(r"[0-9a-f]{2,}")
+NAME = re.compile(r"([^/]+)/([0-9a-f]{2})/(\2[0-9a-f]{62})\.npz")  # of a whole entry, below its cache
+UNFINISHED = re.compile(r"\.[0-9a-f]{64}\.[0-9a-f]{16}\.partial")
 
 
 class Listed(NamedTuple):
@@ -36,7 +37,7 @@ class Listed(NamedTuple):
 
 def name_of(kind: str, key: str) -> str:
     """Path of an entry below its cache."""
-    return f"{kind}/{key[:2]}/{key}{SUFFIX}"
+    return f"{kind}/{key[:2]}/{key}.npz"
 
 
 class Directory:
@@ -67,7 +68,7 @@ class Directory:
                 write_entry(stream, arrays, facts)
         except OSError as error:
             name_place(error, path)
-            needed = sum(array.nbytes for array in arrays.values())
+            needed = BLOCK + sum(array.nbytes for array in arrays.values())
             reason = disk_fault(error, needed=needed) or f"{error}; finished clips are kept"
             raise CacheError(f"the cache {self.root} cannot be written: {reason}") from error
 
@@ -119,30 +120,28 @@ class Directory:
         Raises:
             CacheError: the directory cannot be read.
         """
-        for kind, file in self._files():
-            key = file.name.removesuffix(SUFFIX)
-            if file.name.endswith(SUFFIX) and NAME.fullmatch(key):
+        for file in self._files():
+            if match := NAME.fullmatch("/".join(file.path.rsplit("/", 3)[1:])):
                 with suppress(FileNotFoundError):  # another process was faster
                     facts = file.stat()
-                    yield Listed(kind, key, facts.st_size, facts.st_mtime)
+                    yield Listed(match[1], match[3], facts.st_size, facts.st_mtime)
 
     def leftovers(self, older_than: float) -> Iterator[tuple[Path, int]]:
         """Yield (path, size) of what killed processes left unfinished, untouched for that many seconds."""
-        for _, file in self._files():
-            if file.name.endswith(PARTIAL):
+        for file in self._files():
+            if UNFINISHED.fullmatch(file.name):
                 with suppress(FileNotFoundError):
                     facts = file.stat()
                     if time.time() - facts.st_mtime > older_than:
                         yield Path(file.path), facts.st_size
 
-    def _files(self) -> Iterator[tuple[str, os.DirEntry[str]]]:
-        """Yield (kind, file) for everything at the depth of an entry."""
+    def _files(self) -> Iterator[os.DirEntry[str]]:
+        """Yield everything at the depth of an entry."""
         try:
             for kind in _directories(self.root):
                 for folder in _directories(kind):
-                    if NAME.fullmatch(folder.name):
-                        with os.scandir(folder) as files:
-                            yield from ((kind.name, file) for file in files)
+                    with os.scandir(folder) as files:
+                        yield from files
         except FileNotFoundError:
             return
         except OSError as error:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from pipeline.cache.local import NAME, PARTIAL, SUFFIX, Listed, name_of
+from pipeline.cache.local import NAME, PARTIAL, Listed, name_of
 from pipeline.cache.place import CacheError, without_secrets
 
 TRIES = 6
@@ -45,8 +45,7 @@ class Objects:
         return self._request("read", lambda: self._fs.cat_file(path, **({} if end is None else {"start": 0, "end": end})), absent=None)
 
     def has(self, kind: str, key: str) -> bool:
-        path = self._path(kind, key)
-        return self._request("read", lambda: bool(self._fs.info(path)), absent=False)
+        return self.read(kind, key, 1) is not None  # one request; to ask for facts of an object takes two if it is absent
 
     def write(self, kind: str, key: str, content: bytes) -> None:
         """Write an object whole; one that is there already has the same content.
@@ -67,10 +66,13 @@ class Objects:
         if not found and self._single:
             self._request("listed", lambda: self._fs.ls(self._root.partition("/")[0]))  # a bucket that is not there has no entry either
         for path, facts in found.items():
-            kind, _, name = path[len(self._root) :].strip("/").partition("/")
-            key = name.rpartition("/")[2].removesuffix(SUFFIX)
-            if name.endswith(SUFFIX) and NAME.fullmatch(key):
-                yield Listed(kind, key, int(facts["size"] or 0), _seconds(facts))
+            if match := NAME.fullmatch(path[len(self._root) :].strip("/")):
+                yield Listed(match[1], match[3], int(facts["size"] or 0), _seconds(facts))
+
+    def folder(self, kind: str, folder: str) -> set[str]:
+        """Keys of the entries of a kind that begin with these two letters."""
+        found = self._request("listed", lambda: self._fs.find(f"{self._root}/{kind}/{folder}"), absent=[])
+        return {path.rpartition("/")[2].removesuffix(".npz") for path in found}
 
     def check(self) -> None:
         """Write an object and remove it again.

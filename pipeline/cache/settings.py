@@ -26,7 +26,6 @@ class CacheSettings(Settings):
     local_dir: Path | None = Field(
         None, description="absolute path of these local copies; null: below the directory that the cache has without a URL"
     )
-
     min_free_gb: float = Field(
         1.0,
         ge=0,

@@ -21,6 +21,7 @@ from pipeline.cache.objects import AT_ONCE, Objects
 from pipeline.cache.place import Store
 from pipeline.disk import disk_fault
 
+MANY = 512  # keys: asking for each takes more requests than listing the 256 folders in which they may be
 Result = TypeVar("Result")
 
 
@@ -96,21 +97,22 @@ class Shared:
         for each in self.objects.entries():
             yield each._replace(used=max(each.used, used.get((each.kind, each.key), 0.0)))
 
-    def each(self, function: Callable[[str, str], Result], kind: str, keys: Iterable[str]) -> dict[str, Result]:
-        """Call ``function(kind, key)`` for every key, many at once, after what the outbox holds of it is delivered."""
+    def present(self, kind: str, keys: Iterable[str]) -> set[str]:
+        """Choose the keys that have an entry, by listing folders if they are many; what is staged is delivered."""
+        chosen = set(keys)
+        _at_once(lambda key: self.deliver(kind, key), [key for key in chosen if self.outbox.has(kind, key)])
+        near = {key for key in chosen if self.copy.has(kind, key)}
+        far = sorted(chosen - near)
+        if len(far) < MANY:
+            return near.union(key for key, there in zip(far, _at_once(lambda key: self.objects.has(kind, key), far), strict=True) if there)
+        folders = _at_once(lambda folder: self.objects.folder(kind, folder), sorted({key[:2] for key in far}))
+        return near | set().union(*folders).intersection(far)
 
-        def call(key: str) -> Result:
-            if self.outbox.has(kind, key):
-                self.deliver(kind, key)
-            return function(kind, key)
-
-        chosen = list(dict.fromkeys(keys))
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            try:
-                return dict(zip(chosen, pool.map(call, chosen), strict=True))
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+    def facts_of(self, kind: str, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Read the facts of those entries that are present, by key."""
+        there = sorted(self.present(kind, keys))
+        found = _at_once(lambda key: self.facts(kind, key), there)
+        return {key: facts for key, facts in zip(there, found, strict=True) if facts is not None}
 
     def _keep(self, kind: str, key: str, content: bytes) -> None:
         """Add an entry to the copy, if there is room."""
@@ -138,6 +140,16 @@ class Shared:
         self.objects.remove(kind, key)
         name = f"{self.store}/{kind}/{key}"
         print(f"the cache entry {name} is damaged ({damage}); it is removed, and made again when needed", file=sys.stderr, flush=True)
+
+
+def _at_once(function: Callable[[str], Result], names: list[str]) -> list[Result]:
+    """Call a function for each name, in threads; after an error no further call begins."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        try:
+            return list(pool.map(function, names))
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 @lru_cache(maxsize=8)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.cache.local import Directory
     from pipeline.needed_entries import Needed
 
-PARAMS, INDEX = Path("params.yaml"), Path("data/index")
+PARAMS, INDEX, CLIPS = Path("params.yaml"), Path("data/index"), Path("data/clips")
 UNITS = {"h": 3_600, "d": 86_400, "w": 7 * 86_400}
 UNFINISHED_SECONDS = 86_400.0  # after which a file in the making was left by a killed process
 
@@ -63,7 +63,7 @@ def cache(arguments: argparse.Namespace) -> None:
     if arguments.all and arguments.not_in:
         raise PipelineError("--all removes what params.yaml uses, --not-in params keeps it: give one of them")
     params = config.load(PARAMS) if PARAMS.exists() or (prunes and not arguments.all) else None
-    needed = needed_entries(params, INDEX) if params and not arguments.all else Needed()
+    needed = needed_entries(params, INDEX, CLIPS) if params and not arguments.all else Needed()
     of = Cache(params.cache.place if params else None)
     if arguments.local_copy and not isinstance(of.root, Store):
         raise PipelineError(f"the cache {of.root} is a directory of this machine; there is no copy of it")

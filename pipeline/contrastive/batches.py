@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline.contrastive.data import Draw, Item, draw_random, pooled_audio
+from pipeline.contrastive.data import Draw, Item, draw_middle, draw_random, pooled_audio
 from pipeline.contrastive.maps import DrawSource
 from pipeline.contrastive.settings import FinetuneSettings
 
@@ -50,6 +50,13 @@ class ClipBatch:
         """Slice out clips ``start`` to ``stop`` - 1."""
         inside = (self.owner >= start) & (self.owner < stop)
         return ClipBatch(self.frames[inside], self.owner[inside] - start, self.audio[start:stop], self.groups[start:stop])
+
+
+def lasting_draw(item: Item, settings: FinetuneSettings) -> Draw:
+    """The draw of a training clip that serves several epochs: its only one, or the middle frames for the heads."""
+    if settings.draw == "once":
+        return draw_random(item, settings.seed, 0, settings.segments, settings.frames_per_segment, once=True)
+    return draw_middle(item)
 
 
 class Batches:

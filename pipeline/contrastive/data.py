@@ -27,7 +27,7 @@ from pipeline.media.job import Job
 
 AUDIO_VERSION = 1  # raised by hand whenever a code change here moves the numbers
 KIND = "contrastive_audio"
-DRAWN = "drawn_frames"
+DRAWN = "drawn_frames"  # kind of the entries with frames that are drawn once
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def _drawn(cache: Cache, draw: Draw) -> np.ndarray:
     """
     job = draw.item.job
     alone = draw.once and job.settings.keep != "frames" and not cache.has(DECODED, job.key)
-    key = fingerprint(job.key, draw.frames)
+    key = drawn_key(draw)
     kept = cache.get(DRAWN, key) if alone else None
     if kept is not None:
         return kept[0]["frames"]
@@ -152,6 +152,11 @@ def _drawn(cache: Cache, draw: Draw) -> np.ndarray:
     if alone:
         cache.put(DRAWN, key, {"frames": frames})
     return frames
+
+
+def drawn_key(draw: Draw) -> str:
+    """The cache key of drawn frames that are kept by themselves."""
+    return fingerprint(draw.item.job.key, draw.frames)
 
 
 def audio_features(

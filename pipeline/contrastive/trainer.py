@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from pipeline.cache import Cache
-from pipeline.contrastive.batches import Batches, ClipBatch, Clips
+from pipeline.contrastive.batches import Batches, ClipBatch, Clips, lasting_draw
 from pipeline.contrastive.data import Draw, draw_middle, pooled_audio
 from pipeline.contrastive.loss import info_nce
 from pipeline.contrastive.maps import CutNetwork, DrawSource, FrameSource, MapSource, draw_all, size_in_gb
@@ -141,8 +141,7 @@ class Finetuner(ResumableLoop[FinetuningState]):
         """
         self.raw.thaw(False)
         heads = self.raw.heads
-        once = self.settings.draw == "once"
-        features, audio = self._pooled([self.batches.draw(item, 0) if once else draw_middle(item) for item in self.train.items], self.train)
+        features, audio = self._pooled([lasting_draw(item, self.settings) for item in self.train.items], self.train)
         held_out = self._pooled_validation() if len(self.validation) else None
         optimizer = make_optimizer(self.settings, (), heads.parameters())
         best, best_score, worse = _copy(heads.state_dict()), -math.inf, 0

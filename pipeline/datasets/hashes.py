@@ -43,7 +43,7 @@ def hash_files(files: Sequence[str], cache: Cache | None = None, directory: Path
     Raises:
         CacheError: the cache cannot be read or written.
     """
-    key = fingerprint(platform.node(), os.path.abspath(directory or "."))
+    key = hashes_key(directory or Path())
     known = _read(cache, key) if cache and files else {}
     facts = {file: _facts(file) for file in files}
     contents = {file: Content(None, None) for file in files}
@@ -61,6 +61,11 @@ def hash_files(files: Sequence[str], cache: Cache | None = None, directory: Path
         if settled != known:
             _write(cache, key, settled)
     return contents
+
+
+def hashes_key(directory: Path) -> str:
+    """The cache key of the hashes that this machine remembers of a directory."""
+    return fingerprint(platform.node(), os.path.abspath(directory))
 
 
 def _facts(file: str) -> Facts | None:

@@ -99,6 +99,7 @@ class Extraction:
         missing = self.plan.missing(mine)
         announce(mine, missing)
         if missing:
+            self.cache.check()
             print(f"extract: {self.engine.encode(missing)}", flush=True)
         return f"{len(mine)} of {len(clips)} clips, {len(missing)} encoded"
 

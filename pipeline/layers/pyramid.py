@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import max_pool1d, pad, scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 BRANCH_SCALE = 1e-4  # at the start, of every residual branch
 
@@ -28,6 +28,16 @@ def halved(mask: Tensor) -> Tensor:
 def masked(values: Tensor, mask: Tensor) -> Tensor:
     """(B, T, D) with padded steps set to zero."""
     return values.masked_fill(~mask.unsqueeze(-1), 0.0)
+
+
+def halved_maximum(values: Tensor) -> Tensor:
+    """Maximum of three neighbouring steps around every second one: (B, T, D) -> (B, ceil(T / 2), D).
+
+    As torch's pooling, whose gradient on a GPU depends on the order of its additions.
+    """
+    steps, padded = values.shape[1], pad(values, (0, 0, 1, 1), value=float("-inf"))
+    before, here, after = (padded[:, shift : shift + steps : 2] for shift in range(3))
+    return torch.maximum(torch.maximum(before, here), after)
 
 
 class TimeConvolution(nn.Conv1d):
@@ -153,7 +163,7 @@ class PyramidBlock(nn.Module):
         if self.stride == 2:
             if self.clean:
                 own = own.masked_fill(~mask.unsqueeze(-1), float("-inf"))  # as the pooling itself takes the end of the frame
-            own = max_pool1d(own.transpose(1, 2), kernel_size=3, stride=2, padding=1).transpose(1, 2)
+            own = halved_maximum(own)
         return masked(own, after)
 
 

@@ -19,7 +19,7 @@ from pipeline.media.windowing import Windowing
 from pipeline.media.windows import Decoded, decode_windows, segments_inside
 from pipeline.predict.prediction import Prediction
 from pipeline.report import attention, timeline
-from pipeline.tasks.tracks import in_words, named
+from pipeline.tasks.tracks import named
 from pipeline.text import printable
 
 FILES = ("events.json", "segments.csv", "timeline.png", "attention.png", "overlay.mp4")
@@ -143,7 +143,7 @@ def _caption(prediction: Prediction, segment: int, moment: float) -> str:
     if prediction.tracks.found is None:
         text = named(prediction.tracks, segment)
     else:
-        there = [event for event in prediction.events if event.start <= moment < event.end]
-        text = "; ".join(f"{event.label} ({in_words(event.modality)})" for event in there)
+        there = (event.label for event in prediction.tracks.found if event.start <= moment < event.end)
+        text = "; ".join(dict.fromkeys(there))  # all of one modality, and often several of one class
     text = text or "background"
     return f"{timeline.clock(segment * prediction.segment_seconds)}  {text if prediction.tracks.valid[segment] else 'not decoded'}"

@@ -7,26 +7,8 @@ import zipfile
 
 import pytest
 
-from pipeline import __main__ as program
 from pipeline.encoders.known_weights import KNOWN, KnownWeights
 from tests.wording import says
-
-
-@pytest.fixture
-def command(monkeypatch, tmp_path, capsys):
-    monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        """(exit code, stdout, stderr)."""
-        monkeypatch.setattr(sys, "argv", ["python -m pipeline", *map(str, arguments)])
-        try:
-            program.main()
-            code = 0
-        except SystemExit as exit:
-            code = exit.code
-        return code, *capsys.readouterr()
-
-    return run
 
 
 def test_unpack(command, tmp_path):

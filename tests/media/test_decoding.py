@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.cache import Cache, file_sha256
+from pipeline.cache import Cache, CacheError, Store, file_sha256
 from pipeline.encoders.waveform import resample
 from pipeline.errors import PipelineError
 from pipeline.media import decoding
@@ -138,6 +138,21 @@ def test_a_file_where_the_cache_should_be_ends_decode_with_one_sentence(make_cli
     (cache.root / KIND).write_bytes(b"")
     with pytest.raises(PipelineError, match=r"cache .*Not a directory"):
         decode_clips([one], [], SETTINGS)
+
+
+def test_what_one_machine_decoded_into_a_store_another_finds(bucket, make_clip, tmp_path, monkeypatch, capsys):
+    one = job(make_clip("a.mp4", seconds=1), Cache(Store("s3://clips/lab", tmp_path / "one", 10**9)))
+    bucket.fails = lambda method, path: 500 if method == "PUT" and path.endswith(".npz") else None
+    with pytest.raises(CacheError, match=r"s3://clips/lab .* tries failed"):
+        decode_clips([one], [], SETTINGS)
+    bucket.fails = lambda method, path: None
+    monkeypatch.setattr("pipeline.media.decoding.run_guarded", lambda *_, **__: iter(()))  # nothing is decoded again
+    manifest = decode_clips([one], [], SETTINGS)
+    other = replace(one, cache_root=Store("s3://clips/lab", tmp_path / "other", 10**9))
+    assert decode_clips([other], [], SETTINGS).equals(manifest)
+    assert says(capsys.readouterr().out, "1 of 1 clips decoded now", "0 of 1 clips decoded now", "0 of 1 clips decoded now")
+    frames, _, _ = load_decoded(Cache(other.cache_root), "a.mp4", other.key)
+    assert len(frames) == 3
 
 
 def test_an_error_while_decoding_counts_against_the_clip_whatever_its_name(make_clip, cache, monkeypatch):

@@ -86,12 +86,12 @@ SMALL = {
         ],
         ("dropout", "head_dropout"),
     ),
-    "unav": Small(DENSE, [{}, {"variant": "released"}, {"dependency_width": 0, "motion": "motion"}], ("drop_path",)),
+    "unav": Small(DENSE, [{}, {"variant": "released", "dependency_width": 0}, {"dependency_width": 0, "motion": "motion"}], ("drop_path",)),
     "cace_net_dense": Small(
         DENSE,
         [
             {}, {"avca": "after_embedding", "visual_context": "none", "scale": "none", "bece_heads": "regression", "dependency_width": 0},
-            {"avca": "none", "bece_heads": "classification", "dependency_width": 0}, {"psi": 0, "bece": False, "dependency_width": 0},
+            {"psi": 0, "bece": False, "dependency_width": 0},
         ],
         ("drop_path", "guidance_dropout"),
     ),

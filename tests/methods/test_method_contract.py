@@ -226,7 +226,7 @@ LEARNS = [
     case
     for case in cases()
     if task_of(case.values[0]) != "avel" or case.id == case.values[0] or case.id in VARIANTS_THAT_LEARN
-    if task_of(case.values[0]) != "dave" or (case.values[0] == "unav" and case.values[1]["dependency_width"] == 0)
+    if task_of(case.values[0]) != "dave" or (case.values[0] == "unav" and "motion" in case.values[1])
 ]
 
 
