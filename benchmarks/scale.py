@@ -198,7 +198,7 @@ class Made:
         for number, key in enumerate(keys):
             target = self.cache.path(kind, key)
             if number % LINKS == LINKS - 1:
-                source = Path(shutil.copy2(source, self.root.parent / f"{kind}-{number}.npz"))
+                source = Path(shutil.copy2(source, self.root.parent / f"{template}-{number}.npz"))
             if target != source and not target.exists():
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.link(source, target)

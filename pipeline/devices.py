@@ -22,6 +22,20 @@ def choose_device(name: str) -> torch.device:
     return torch.device("cuda" if available and name != "cpu" else "cpu")
 
 
+def use_own_gpu(name: str, number: int) -> None:
+    """Make one of this machine's GPUs the process's current one, where ``name`` means a GPU.
+
+    Raises:
+        PipelineError: there is no GPU of this number.
+    """
+    if choose_device(name).type == "cuda":
+        if number >= torch.cuda.device_count():
+            raise PipelineError(
+                f"process {number} of this machine has no GPU of its own, there are {torch.cuda.device_count()}; start fewer"
+            )
+        torch.cuda.set_device(number)
+
+
 def use_threads(number: int | None) -> None:
     """Set the number of CPU threads of this process, in OpenMP and MKL, overriding ``OMP_NUM_THREADS``.
 

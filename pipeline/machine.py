@@ -42,7 +42,7 @@ def this_machine(device: torch.device | str = "cpu") -> dict[str, Any]:
         "limits": {name: os.environ[name] for name in LIMITS if os.environ.get(name)},
         "threads": None if on_gpu else torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name(torch.device(device)) if on_gpu else None,
-        "versions": _versions() | ({"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if on_gpu else {}),
+        "versions": versions() | ({"cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version()} if on_gpu else {}),
     }
 
 
@@ -64,7 +64,8 @@ def _processor(cpuinfo: Path) -> dict[str, Any]:
 
 
 @cache
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of Python and of the packages that affect digits."""
     found = {"python": platform.python_version(), "torch": str(torch.__version__)}
     for package in PACKAGES:
         try:

@@ -24,7 +24,7 @@ def publishing(directory: Path, resume: str | None = None) -> Iterator[Path]:
         resume: fingerprint of everything the work depends on; an interrupted call with the same one is continued in its directory. None
             starts empty and leaves nothing behind on failure. Leftovers with any other fingerprint are removed.
     """
-    partial = directory.with_name(f".{directory.name}.{(resume or 'fresh')[:16]}.partial")
+    partial = partial_of(directory, resume)
     for left in directory.parent.glob(f".{glob.escape(directory.name)}.*.partial"):
         if resume is None or left != partial:
             shutil.rmtree(left)
@@ -37,6 +37,11 @@ def publishing(directory: Path, resume: str | None = None) -> Iterator[Path]:
             shutil.rmtree(partial, ignore_errors=True)
         raise
     replace(partial, directory)
+
+
+def partial_of(directory: Path, resume: str | None) -> Path:
+    """The work directory of :func:`publishing`."""
+    return directory.with_name(f".{directory.name}.{(resume or 'fresh')[:16]}.partial")
 
 
 def replace(made: Path, directory: Path) -> None:

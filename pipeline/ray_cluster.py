@@ -45,6 +45,7 @@ def connected(asked: str, places: Sequence[Path] = (), written: Path | None = No
     if importlib.util.find_spec("ray") is None:
         raise PipelineError("machine.engine: ray needs the package ray: pip install '.[ray]', or set machine.engine: local")
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"  # read when ray starts: nothing goes to the network
+    os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a thread that is late must not start a cluster of its own
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # what is wrong comes as an exception
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave CUDA_VISIBLE_DEVICES of work without a GPU as it is
     import ray

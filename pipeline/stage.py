@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 from pipeline.console import console
 from pipeline.errors import PipelineError
 from pipeline.publish import publishing
+from pipeline.ranks import this_rank
 from pipeline.settings import name_problem
 from pipeline.shards import OPTION, Shard
 
@@ -43,13 +44,14 @@ def only_one(name: str) -> Iterator[None]:
         ) from None
 
 
-def run(name: str, body: Callable[..., None], takes: str | None = None, shards: bool = False) -> None:
+def run(name: str, body: Callable[..., None], takes: str | None = None, shards: bool = False, ranks: bool = False) -> None:
     """Run a stage's body; errors become a sentence on stderr and exit code 1, an interrupt exit code 130.
 
     Args:
         body: called with the stage's argument, if it takes one, and ``shard`` if one is given.
         takes: kind of the stage's one argument ("run"); None if it takes none. ``STAGE@ARGUMENT`` is accepted too.
         shards: whether the stage takes ``--shard i/n``, a share of its work; shares run beside each other and the whole stage.
+        ranks: whether several processes of torchrun can share the stage; the first one alone takes its lock.
     """
     arguments, share = sys.argv[1:], list[str]()
     if shards and OPTION in arguments[:-1]:
@@ -66,5 +68,11 @@ def run(name: str, body: Callable[..., None], takes: str | None = None, shards: 
         sys.exit(1)
     with console(f"{name}: ", 1, "interrupted; finished clips and the last checkpoint are kept"):
         shard = {"shard": Shard.parse(share[0])} if share else {}
+        rank = this_rank()
+        if rank.several and not ranks:
+            raise PipelineError(f"torchrun started {rank.count} processes, and this stage is one; only train and finetune can be shared")
+        if not rank.first:
+            body(*arguments, **shard)
+            return
         with only_one("-".join([name, *arguments, *(f"shard-{each.number}-of-{each.count}" for each in shard.values())])):
             body(*arguments, **shard)

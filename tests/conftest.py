@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import itertools
 import os
 import shutil
@@ -81,6 +82,12 @@ def pytest_fixture_setup() -> Iterator[object]:
 def pytest_pyfunc_call() -> Iterator[object]:
     with same_environment():
         return (yield)
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: no collection of garbage need look through it again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -165,6 +166,19 @@ def test_the_container_holds_every_file_of_the_repository_and_the_job_is_a_scrip
     job = REPOSITORY / "docs/slurm.sbatch"
     subprocess.run(["bash", "-n", job], check=True)
     assert {*re.findall(r"python -m pipeline (\w+)", job.read_text(encoding="utf-8"))} == {"doctor", "use", "table"}
+
+
+@pytest.mark.parametrize("arguments", [["decode"], ["extract", "first"]])
+def test_a_job_of_the_array_takes_its_share(arguments, tmp_path):
+    """The script runs as SLURM starts it, with a `python` that prints what it was asked for."""
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\necho "$@"\n', encoding="utf-8")
+    python.chmod(0o755)
+    slurm = {"SLURM_SUBMIT_DIR": str(tmp_path), "SLURM_ARRAY_TASK_ID": "2", "SLURM_ARRAY_TASK_COUNT": "8"}
+    command = ["bash", str(REPOSITORY / "docs/slurm-array.sbatch"), *arguments]
+    said = subprocess.run(command, env={**os.environ, **slurm}, capture_output=True, encoding="utf-8", check=True).stdout
+    assert said.split() == ["-m", f"stages.{arguments[0]}", *arguments[1:], "--shard", "2/8"]
 
 
 def parents(name: str) -> list[str]:

@@ -59,7 +59,7 @@ def test_whatever_can_move_a_digit_makes_another_record(monkeypatch):
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "SSE41")
     limited = this_machine()
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA")
-    monkeypatch.setattr(machine, "_versions", lambda: {**first["versions"], "torch": "2.12.0"})
+    monkeypatch.setattr(machine, "versions", lambda: {**first["versions"], "torch": "2.12.0"})
     assert len({json.dumps(record) for record in (first, more, limited, this_machine())}) == 4
 
 

@@ -25,14 +25,16 @@ from pipeline.contrastive.data import Selection, audio_features
 from pipeline.contrastive.model import ContrastiveModel, Heads
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.contrastive.trainer import LAST_GOOD, Finetuner, FinetuningState
-from pipeline.devices import choose_device, use_deterministic_kernels, use_precision, use_threads
+from pipeline.devices import choose_device, use_deterministic_kernels, use_own_gpu, use_precision, use_threads
 from pipeline.disk import disk_fault, name_place
 from pipeline.encoders import ENCODERS, AudioEncoder, VisualEncoder, create
 from pipeline.errors import PipelineError
 from pipeline.features.settings import EncoderChoice
 from pipeline.made_with import publishable
+from pipeline.ranks import Rank
 from pipeline.sealed import read_sealed, write_sealed
 from pipeline.tensors import save_tensors
+from pipeline.together import ALONE, Together
 
 
 @dataclass
@@ -52,28 +54,52 @@ class Finetuning:
         specs = [_create(choice).spec() for choice in (self.settings.visual, self.settings.audio)]
         return fingerprint(code, items, specs, self.settings.model_dump(mode="json"))
 
-    def run(self, directory: Path) -> str:
+    def check_rank(self, rank: Rank) -> None:
+        """Check that torchrun started as many processes as the settings say, and take the GPU of this one.
+
+        Raises:
+            PipelineError: it started others.
+        """
+        if not rank.several:
+            return
+        if rank.count != self.settings.devices or rank.count % rank.beside:
+            raise PipelineError(
+                f"torchrun started {rank.count} processes ({rank.beside} on this machine), and finetune.{self.name}.devices is"
+                f" {self.settings.devices}; make them equal, with as many on each machine: the weights depend on the number"
+            )
+        use_own_gpu(self.settings.device, rank.local)
+
+    def run(self, directory: Path, together: Together = ALONE) -> str:
         """Fine-tune, resuming an interrupted run's checkpoint in ``directory``; return a one-line summary.
+
+        Args:
+            together: the processes that torchrun started for this; all call this. Without, it starts ``devices`` processes itself.
 
         Raises:
             PipelineError: no usable clip, encoders that do not fit each other, or a loss that is not finite.
         """
         use_threads(self.settings.threads)
         device, settings = choose_device(self.settings.device), self.settings
-        _check_devices(device, settings.devices)
+        rank = together.rank
+        if not rank.several:
+            _check_devices(device, settings.devices)
         use_deterministic_kernels(device)
         use_precision(device, settings.precision)
-        several = settings.devices > 1
+        several, spawning = settings.devices > 1, settings.devices > 1 and not rank.several
         fabric = Fabric(
-            accelerator="gpu" if device.type == "cuda" else "cpu", devices=settings.devices,
-            strategy="ddp_spawn" if several else "auto", precision=settings.of_fabric,
+            accelerator="gpu" if device.type == "cuda" else "cpu", devices=settings.devices if spawning else rank.beside,
+            num_nodes=rank.count // rank.beside, strategy="ddp_spawn" if spawning else "ddp" if several else "auto",
+            precision=settings.of_fabric,
         )  # fmt: skip
-        if several:
+        if spawning:
             self._audio(device)  # fill the cache once, for every process to read
         work: Any = partial(_work, job=self, directory=directory)
         summary, problem = fabric.launch(work) if several else work(fabric)
         if problem:
             raise PipelineError(problem)
+        together.wait()
+        if not rank.first:
+            return summary
         for path in (_checkpoint(directory), directory / LAST_GOOD, *directory.glob(".*.partial")):
             path.unlink(missing_ok=True)
         return f"{self.selection.summary()}; {summary}"

@@ -64,13 +64,12 @@ class Prediction:
 
     @property
     def problems(self) -> list[str]:
-        """A sentence for every window that could not be decoded, unless other windows hold all of it."""
-        return [
-            f"{window.start:g} s to {window.start + window.segments * self.segment_seconds:g} s: {window.status}: {window.reason}"
-            for window in self.windows
-            if not window.good and not self._is_known(window)
-        ]
-
-    def _is_known(self, window: WindowReport) -> bool:
-        first = round(window.start / self.segment_seconds)
-        return bool(self.tracks.valid[first : first + window.segments].all())
+        """A sentence for every window that could not be decoded, on the part that no other window holds."""
+        found = []
+        for window in self.windows:
+            first = round(window.start / self.segment_seconds)
+            unknown = np.flatnonzero(~self.tracks.valid[first : first + window.segments])
+            if not window.good and len(unknown):
+                begin, end = (window.start + edge * self.segment_seconds for edge in (int(unknown[0]), int(unknown[-1]) + 1))
+                found.append(f"{begin:g} s to {end:g} s: {window.status}: {window.reason}")
+        return found

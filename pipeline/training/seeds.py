@@ -39,7 +39,7 @@ def train_side_by_side(train: Train, run: str, seeds: Sequence[int], at_once: in
         KeyboardInterrupt: after Ctrl-C, with checkpoints written; a second Ctrl-C kills the children at once.
     """
     waiting, running, failure = deque(seeds), list[_Child](), None
-    with _stop_signals() as asked:
+    with stop_signals() as asked:
         try:
             while running or (waiting and not asked and failure is None):
                 while waiting and len(running) < at_once and not asked and failure is None:
@@ -64,13 +64,42 @@ def train_side_by_side(train: Train, run: str, seeds: Sequence[int], at_once: in
         raise KeyboardInterrupt if signal.SIGINT in asked else SystemExit(STOPPED)
 
 
-class _Child:
-    """One seed, the process that trains it, and its progress bar."""
+class Seed:
+    """One seed as its process tells of it: a progress bar, and the outcome once there is one."""
 
-    def __init__(self, train: Train, run: str, seed: int) -> None:
+    def __init__(self, run: str, seed: int) -> None:
         self.name = f"{run}, seed {seed}"
         self.bar: Bar | None = None
         self.outcome: tuple[str, str] | None = None
+
+    def hear(self, kind: str, content: Any) -> None:
+        """Handle one message."""
+        if kind == "bar":
+            self.close_bar()
+            self.bar = Bar(**content)
+        elif kind in ("epoch", "say") and self.bar is not None:
+            getattr(self.bar, kind)(*content)
+        elif kind == "end":
+            self.outcome = content
+
+    def close_bar(self) -> None:
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+    def error(self) -> Exception | None:
+        """The error that its process told of; None after success."""
+        kind, words = self.outcome or ("done", "")
+        if kind == "done":
+            return None
+        return PipelineError(words) if kind == "problem" else RuntimeError(f"{self.name}, in its own process:\n{words}")
+
+
+class _Child(Seed):
+    """One seed, and the process that trains it on this machine."""
+
+    def __init__(self, train: Train, run: str, seed: int) -> None:
+        super().__init__(run, seed)
         self.process, self.connection = start(serve, stdin=subprocess.DEVNULL)
         with contextlib.suppress(OSError):  # ``listen`` will notice that the child is gone
             self.connection.send((train, seed))
@@ -78,19 +107,12 @@ class _Child:
     def listen(self) -> bool:
         """Handle one message of the child; False once it has ended."""
         try:
-            kind, content = self.connection.recv()
+            self.hear(*self.connection.recv())
         except (EOFError, OSError):
             self.connection.close()
             self.process.wait()
-            self._close_bar()
+            self.close_bar()
             return False
-        if kind == "bar":
-            self._close_bar()
-            self.bar = Bar(**content)
-        elif kind in ("epoch", "say") and self.bar is not None:
-            getattr(self.bar, kind)(*content)
-        elif kind == "end":
-            self.outcome = content
         return True
 
     def stop(self, at_once: bool) -> None:
@@ -107,15 +129,7 @@ class _Child:
                 f"{self.name}: {exit_reason(self.process)}; finished seeds and the last checkpoints are kept. If memory ran out, lower"
                 f" machine.seeds_at_once (here {at_once}) or train.resident_gb, then run again"
             )
-        kind, words = self.outcome
-        if kind == "done":
-            return None
-        return PipelineError(words) if kind == "problem" else RuntimeError(f"{self.name}, in its own process:\n{words}")
-
-    def _close_bar(self) -> None:
-        if self.bar is not None:
-            self.bar.close()
-            self.bar = None
+        return self.error()
 
 
 def serve(connection: Connection) -> None:
@@ -164,7 +178,7 @@ def _stirring(running: list[_Child]) -> list[_Child]:
 
 
 @contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
+def stop_signals() -> Iterator[list[int]]:
     """Collect requests to stop while the block runs: SIGTERM and Ctrl-C, unless ignored (as in a background job)."""
     asked: list[int] = []
     numbers = [number for number in (signal.SIGTERM, signal.SIGINT) if signal.getsignal(number) is not signal.SIG_IGN]

@@ -14,13 +14,15 @@ import torch
 from lightning_fabric import Fabric
 
 from pipeline.cache import file_sha256
-from pipeline.devices import choose_device, use_deterministic_kernels, use_precision, use_threads
-from pipeline.errors import InputProblems
+from pipeline.devices import choose_device, use_deterministic_kernels, use_own_gpu, use_precision, use_threads
+from pipeline.errors import InputProblems, PipelineError
 from pipeline.machine import joined
 from pipeline.made_with import WORKING_SETTINGS, publishable
 from pipeline.methods import Method
+from pipeline.ranks import Rank
 from pipeline.sealed import read_sealed
 from pipeline.tensors import load_or_discard, load_tensors, save_tensors
+from pipeline.together import ALONE, Together
 from pipeline.training.data import SplitData
 from pipeline.training.loggers import missing_loggers
 from pipeline.training.loop import Trainer, TrainingState
@@ -34,11 +36,34 @@ from pipeline.training.settings import TrainSettings
 from pipeline.training.trained import facts_path, is_trained, save_seed, weights_path, write_curves
 
 
-def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, seeds_at_once: int = 1) -> None:
+def check_rank(rank: Rank, inputs: RunInputs, settings: TrainSettings, cluster: str | None) -> None:
+    """Check that every process of torchrun has seeds to train, and take the GPU of this one.
+
+    Raises:
+        PipelineError: more processes than seeds, or than GPUs of this machine, or a cluster that trains them.
+    """
+    if not rank.several:
+        return
+    if rank.count > len(inputs.run.seeds):
+        raise PipelineError(
+            f"torchrun started {rank.count} processes, and {inputs.name} has {len(inputs.run.seeds)} seeds, of which each is trained by one"
+        )
+    if cluster is not None:
+        raise PipelineError(f"torchrun started {rank.count} processes, and machine.engine is ray, which starts its own; use one of the two")
+    use_own_gpu(settings.device, rank.local)
+
+
+def train_run(
+    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, seeds_at_once: int = 1, cluster: str | None = None,
+    together: Together = ALONE,
+) -> None:  # fmt: skip
     """Train every seed into ``directory``, keeping finished seeds and resuming checkpoints of an interrupted run.
 
     Args:
         seeds_at_once: number of processes if above 1, at most one per seed left to train; the weights are the same.
+        cluster: address of the Ray cluster that trains them, that many on a GPU; None: this machine does.
+        together: processes that share the seeds, each training its own ones one after the other, to the same weights; the first one
+            finishes the directory.
 
     Raises:
         PipelineError: a seed failed (see :meth:`pipeline.training.loop.Trainer.run`), memory ran out, another program changed the
@@ -47,16 +72,26 @@ def train_run(inputs: RunInputs, settings: TrainSettings, directory: Path, live:
     """
     if problems := missing_loggers(settings.loggers):
         raise InputProblems("params.yaml", problems)
-    left = [seed for seed in inputs.run.seeds if not is_trained(directory, seed)]
-    if left and (remark := inputs.remark()):
+    rank = together.rank
+    left = [seed for seed in inputs.run.seeds[rank.number :: rank.count] if not is_trained(directory, seed)]
+    if left and rank.first and (remark := inputs.remark()):
         print(remark, flush=True)
-    if (at_once := min(seeds_at_once, len(left))) > 1:
+    if left and cluster is not None:
+        from pipeline.training.ray_seeds import train_on_cluster
+
+        share = None if settings.device == "cpu" else seeds_at_once
+        train = partial(train_alone, inputs, settings, directory, live, None, min(seeds_at_once, len(left)))
+        train_on_cluster(cluster, train, inputs.name, left, directory, share, settings.threads or torch.get_num_threads())
+    elif (at_once := min(1 if rank.several else seeds_at_once, len(left))) > 1:
         features = features_for_seeds(inputs, settings, at_once)
         train_side_by_side(partial(train_alone, inputs, settings, directory, live, features, at_once), inputs.name, left, at_once)
     elif left:
         run = RunTraining.load(inputs, settings, directory, live)
         for seed in left:
             train_seed(run, seed)
+    together.wait()
+    if not rank.first:
+        return
     for pattern in ("*.checkpoint", "*.first", "*.first-checkpoint", ".*.partial"):  # the last: left by a process killed while writing
         for path in directory.glob(pattern):
             path.unlink()
@@ -82,8 +117,8 @@ def features_for_seeds(inputs: RunInputs, settings: TrainSettings, at_once: int)
 
 
 def train_alone(
-    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, features: SharedFeatures | bool, at_once: int, seed: int,
-    bar: Callable[..., Any],
+    inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, features: SharedFeatures | bool | None, at_once: int,
+    seed: int, bar: Callable[..., Any],
 ) -> None:  # fmt: skip
     """Train one seed in a process that does nothing else, beside others; ``features`` as :func:`features_for_seeds` returns."""
     keep_freed_memory()
@@ -122,9 +157,11 @@ class RunTraining:
         device = choose_device(settings.device)
         use_deterministic_kernels(device)
         use_precision(device, settings.precision)
-        fabric = Fabric(accelerator="gpu" if device.type == "cuda" else "cpu", devices=1, precision=settings.of_fabric)
+        on_gpu = device.type == "cuda"
+        devices = [torch.cuda.current_device()] if on_gpu else 1
+        fabric = Fabric(accelerator="gpu" if on_gpu else "cpu", devices=devices, precision=settings.of_fabric)
         splits = training_splits(inputs, settings)
-        resident = may_be_resident(inputs.name, splits, device, settings) if features is None else bool(features)
+        resident = may_be_resident(inputs.name, splits, device, settings, at_once) if features is None else bool(features)
         to_lower = memory_settings(inputs, splits, resident, at_once)
         with explaining_memory(inputs.name, device, to_lower):
             there = features.placed(splits, device) if isinstance(features, SharedFeatures) else placed(splits, device, resident)

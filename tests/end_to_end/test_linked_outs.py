@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
-import h5py
-import numpy as np
 import pytest
-from ruamel.yaml import YAML
-from test_full_disk import NAMES, PARAMS, STAGES, bytes_below, run_stage
+from all_stages import NAMES, PARAMS, STAGES, bytes_below, run_stage, write_params, write_published
 
 from pipeline.__main__ import main as command
-
-pytestmark = pytest.mark.xdist_group("linked")  # one process: the stages run once
 
 ANOTHER_SEED = 4  # of the demo world: with it every out below is another
 
@@ -23,37 +19,18 @@ def world_of(seed: int) -> dict:
     return {**PARAMS, "synth": {"tiny": {**PARAMS["synth"]["tiny"], "seed": seed}}}
 
 
-def write_params(params: dict) -> None:
-    yaml = YAML(typ="safe")
-    yaml.default_flow_style = False
-    with open("params.yaml", "w", encoding="utf-8") as stream:
-        yaml.dump(params, stream)
-
-
-def write_published(seed: int) -> None:
-    Path("published").mkdir(exist_ok=True)
-    for name in ("visual", "audio"):
-        with h5py.File(f"published/{name}.h5", "w") as file:
-            file["dataset"] = np.random.default_rng(seed).random((8, 10, 32), np.float32)
-
-
 @pytest.fixture(scope="module")
-def linked(tmp_path_factory):
+def linked(tmp_path_factory, staged):
     """(project, vault): every out of every stage is a read-only hard link to a file of the vault, as `cache.type: hardlink` makes them."""
     project, vault = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("vault")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(project)
-        patch.setenv("AVEL_CACHE", str(project / "cache"))
-        write_params(world_of(PARAMS["synth"]["tiny"]["seed"]))
-        write_published(0)
-        for module, argument, outs in STAGES:
-            assert run_stage(module, argument, patch) == 0
-            for path in sorted((project / outs).rglob("*")):
-                if path.is_file():
-                    stored = vault / path.relative_to(project)
-                    stored.parent.mkdir(parents=True, exist_ok=True)
-                    os.link(path, stored)
-                    path.chmod(0o444)
+    shutil.copytree(staged, project, dirs_exist_ok=True)
+    for _, _, outs in STAGES:
+        for path in sorted((project / outs).rglob("*")):
+            if path.is_file():
+                stored = vault / path.relative_to(project)
+                stored.parent.mkdir(parents=True, exist_ok=True)
+                os.link(path, stored)
+                path.chmod(0o444)
     return project, vault
 
 

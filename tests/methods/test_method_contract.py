@@ -215,8 +215,8 @@ def spread(scores) -> float:
     return max(1.0, *(float(table.abs().max()) for table in tables))
 
 
-# The slowest test: of localization every method as it is by default, and those variants whose loss or inputs differ; of detectors
-# one, without its dependency block, which learns slowly.
+# The slowest test: of localization every method as it is by default, and those variants whose loss or inputs differ. Of
+# detectors test_unav.py has one.
 VARIANTS_THAT_LEARN = {
     "avel-modality=audio", "avel-modality=visual", "avel-fusion=dmrn", "avel-variant=released", "avel-supervision=weak",
     "cace_net-variant=paper", "cace_net-guidance=none", "cace_net-temporal=snn", "cace_net-supervision=weak", "ccln-supervision=weak",
@@ -225,9 +225,9 @@ VARIANTS_THAT_LEARN = {
 LEARNS = [
     case
     for case in cases()
-    if task_of(case.values[0]) != "avel" or case.id == case.values[0] or case.id in VARIANTS_THAT_LEARN
-    if task_of(case.values[0]) != "dave" or (case.values[0] == "unav" and "motion" in case.values[1])
-]
+    if task_of(case.values[0]) not in ("avel", "dave") or (task_of(case.values[0]) == "avel" and case.id == case.values[0])
+    or case.id in VARIANTS_THAT_LEARN
+]  # fmt: skip
 
 
 @pytest.mark.processor

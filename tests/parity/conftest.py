@@ -22,6 +22,7 @@ from pipeline.synth.settings import SynthSettings
 from pipeline.synth.world import write_world
 
 MEDIA = MediaSettings(frames_per_second=2, workers=1)
+SEGMENTS = 5  # the first half of each clip
 VISUAL = {"encoder": "efficientnet_lite0", "weights": "pretrained", "image_size": 48}
 FEATURES = {"visual": VISUAL, "audio": {"encoder": "vggish", "weights": "none"}, "finetuned": "none", "dtype": "float16", "device": "cpu"}
 
@@ -76,7 +77,7 @@ class World:
             frames, _, _ = load_decoded(self.cache, clip, self.jobs[clip].key, self.jobs[clip])
             with torch.inference_mode():
                 maps = encoder.encode(encoder.prepare(torch.from_numpy(change(frames).copy())))
-            features.append(maps.double().reshape(10, -1, *maps.shape[1:]).mean(1).numpy())
+            features.append(maps.double().reshape(SEGMENTS, -1, *maps.shape[1:]).mean(1).numpy())
         return np.stack(features).astype(np.float32)
 
     def audio_features(self, change=lambda waveform, rate: waveform, **options):
@@ -86,7 +87,7 @@ class World:
         for clip in self.clips:
             _, waveform, rate = load_decoded(self.cache, clip, self.jobs[clip].key, self.jobs[clip])
             with torch.inference_mode():
-                prepared = encoder.prepare(torch.from_numpy(change(waveform, rate).copy()), rate, 10, 1.0)
+                prepared = encoder.prepare(torch.from_numpy(change(waveform, rate).copy()), rate, SEGMENTS, 1.0)
                 features.append(encoder.encode(prepared).numpy())
         return np.stack(features)
 
@@ -97,7 +98,7 @@ def world(tmp_path_factory) -> World:
     write_world(root / "raw", SynthSettings(seed=5, train_clips=2, val_clips=1, test_clips=1, picture_size=64), workers=1)
     cache = Cache(root / "cache")
     files = {path.stem: path for path in sorted((root / "raw" / "clips").glob("*.mp4"))}
-    jobs = {clip: Job(clip, str(path), file_sha256(path), 0.0, 10, 1.0, MEDIA, cache.root) for clip, path in files.items()}
+    jobs = {clip: Job(clip, str(path), file_sha256(path), 0.0, SEGMENTS, 1.0, MEDIA, cache.root) for clip, path in files.items()}
     return World(root, cache, jobs)
 
 

@@ -71,7 +71,7 @@ def test_reversed_channels_of_the_frames_are_named(verdicts, world):
 
 @pytest.mark.parametrize("steps", [1, -2])
 def test_shifted_frames_are_named_with_their_number(verdicts, world, steps):
-    shifted = world.visual_features(lambda frames: frames[[min(max(place - steps, 0), 19) for place in range(20)]])
+    shifted = world.visual_features(lambda frames: frames[[min(max(place - steps, 0), 9) for place in range(10)]])
     visual, _ = verdicts(f"shift{steps}", visual=shifted)
     assert visual.names[0] in {f"frames_shifted_{-steps:+d}", "segments_shifted_-1"}
     assert (steps == 1) == (visual.names == ("frames_shifted_-1",))
@@ -133,6 +133,7 @@ def test_the_command_encodes_again_what_params_yaml_names(world, repository, mon
     features = world.settings.model_dump(exclude_none=True)
     params |= {"features": {"ours": features}, "runs": {}, "finetune": {}, "methods": {}, "report": {"title": "x"}}
     params["media"] = {"frames_per_second": 2, "workers": 1}
+    params["dataset"]["segments"] = next(iter(world.jobs.values())).segments
     params["cache"] = {"dir": str(world.cache.root)}
     with open("params.yaml", "w", encoding="utf-8") as stream:
         YAML().dump(params, stream)

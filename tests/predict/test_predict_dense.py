@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import suppress
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 
@@ -16,8 +17,11 @@ import pytest
 from pipeline.__main__ import main
 from pipeline.media.clip import decode_clip
 from pipeline.media.settings import MediaSettings
+from pipeline.media.windows import decode_windows
 from pipeline.methods import METHODS
 from pipeline.predict import load_run
+from pipeline.predict import predictor as predictor_room
+from pipeline.report.preview import PEAK_SECONDS
 from pipeline.sealed import read_sealed
 from pipeline.tasks import dave
 from stages import evaluate, train
@@ -91,6 +95,19 @@ def test_a_long_film_is_read_in_overlapping_windows_and_drawn_with_overlapping_e
     assert len(pd.read_csv(tmp_path / "film/segments.csv")) == 25
     with av.open(str(tmp_path / "film/overlay.mp4")) as overlay:
         assert float(overlay.duration / av.time_base) == pytest.approx(25, abs=0.2)
+
+
+@pytest.mark.parametrize(("lost", "unknown", "problems"), [(1, 0, []), (0, 5, ["0 s to 5 s: damaged: cut"])])
+def test_a_window_that_cannot_be_decoded_is_a_problem_where_no_other_holds_it(dense, film, monkeypatch, lost, unknown, problems):
+    def damaged(*arguments):
+        for window in decode_windows(*arguments):
+            yield replace(window, verdict={**window.verdict, "status": "damaged", "reason": "cut"}) if window.number == lost else window
+
+    monkeypatch.setattr(predictor_room, "decode_windows", damaged)
+    found = load_run("spans").predict(film)
+    assert (~found.tracks.valid).nonzero()[0].tolist() == [*range(unknown)]
+    assert found.problems == problems
+    assert len(found.preview.peaks) == pytest.approx(25 / PEAK_SECONDS, abs=2)
 
 
 def test_a_dense_run_is_exported_and_its_program_refused(dense, monkeypatch, capsys, tmp_path):

@@ -26,7 +26,7 @@ def is_decoding(folder):
 
 
 def begin(environment, tmp_path):
-    """A running prediction of many files, with a window's frames in the temporary folder: (process, that folder)."""
+    """A running prediction of many files, with a window's frames in the temporary folder."""
     clips = sorted(map(str, CLIPS.glob("*.mp4")))
     command = [sys.executable, "-m", "pipeline", "predict", *clips, "--run", "cace", "--overlay", "--out", str(tmp_path / "out")]
     temporary, end = Path(environment["TMPDIR"]), time.monotonic() + SECONDS
@@ -36,15 +36,16 @@ def begin(environment, tmp_path):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < end
         time.sleep(0.01)
-    return process, temporary
+    return process
 
 
 def test_sigterm_leaves_nothing_behind_and_what_a_kill_leaves_goes_at_the_next_start(environment, tmp_path):
-    killed, temporary = begin(environment, tmp_path)
-    killed.kill()
-    killed.communicate()
+    temporary = Path(environment["TMPDIR"])
+    hold = "import os; from pipeline.scratch import Scratch; kept = Scratch('avel-predict-'); (kept.path / 'window').mkdir()"
+    hold += "; os.kill(os.getpid(), 9)"
+    assert subprocess.run([sys.executable, "-c", hold], env=environment, check=False).returncode == -signal.SIGKILL
     assert len(list(temporary.glob("avel-predict-*"))) == 1
-    process, _ = begin(environment, tmp_path)
+    process = begin(environment, tmp_path)
     assert len(list(temporary.glob("avel-predict-*"))) == 1  # its own
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=SECONDS)

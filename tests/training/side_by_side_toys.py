@@ -49,3 +49,12 @@ def failing(directory: Path, seed: int, bar) -> None:
 
 def faulty(directory: Path, seed: int, bar) -> None:
     raise ZeroDivisionError("a bug")
+
+
+def dying(directory: Path, seed: int, bar) -> None:
+    """Like ``failing``, but die at once when seed 1 is tried first."""
+    tried = directory / f"{seed}.tried"
+    if seed == 1 and not tried.exists():
+        tried.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    failing(directory, seed, bar)

@@ -179,7 +179,7 @@ def test_killed_side_by_side_and_resumed_gives_the_bytes_of_one_after_the_other(
     Side by side they read their features from the disk, one after the other from memory.
     """
     settings = TrainSettings(device="cpu", threads=1, checkpoint_seconds=0)
-    inputs.settings["recipe"]["epochs"] = 16
+    inputs.settings["recipe"]["epochs"] = 10
     inputs = replace(inputs, run=inputs.run.model_copy(update={"seeds": [3, 4]}))
     expected, work, live = tmp_path / "expected", tmp_path / "work", tmp_path / "live"
     expected.mkdir()
@@ -198,7 +198,7 @@ def test_killed_side_by_side_and_resumed_gives_the_bytes_of_one_after_the_other(
     killer.join()
     first, *lines = "".join(capfd.readouterr()).splitlines()
     assert says(first, "run: features are read from disk", "2 copies")
-    assert all(re.match(r"run, seed [34](, first network)?: (epoch \d+ of 16; .*total |trained in )", line) for line in lines), lines
+    assert all(re.match(r"run, seed [34](, first network)?: (epoch \d+ of 10; .*total |trained in )", line) for line in lines), lines
     assert not (work / "curves.csv").exists()
     train_run(inputs, settings, work, live)
     assert {path.name: path.read_bytes() for path in work.iterdir()} == files

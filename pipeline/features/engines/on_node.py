@@ -20,8 +20,7 @@ import numpy as np
 from pipeline.cache import Cache
 from pipeline.disk import disk_fault
 from pipeline.errors import PipelineError
-from pipeline.media.clip import GOOD
-from pipeline.media.decoding import decode_each, decode_in_hand, load_decoded
+from pipeline.media.decoding import decode_each, decode_in_hand, load_decoded, load_sound
 from pipeline.media.job import Job
 from pipeline.ray_nodes import Place
 
@@ -33,7 +32,7 @@ FEATURES = "features"  # kind of the cache's entries; their module imports torch
 LOADERS = 2  # threads of an actor with a GPU
 Result = TypeVar("Result")
 Arrays = tuple[np.ndarray, np.ndarray, int]  # frames (T*F, H, W, 3) uint8, waveform (L,) float32, sample rate
-NOTHING: Arrays = (np.empty((0, 1, 1, 3), np.uint8), np.empty(0, np.float32), 0)
+NOTHING: Arrays = (np.empty((0, 1, 1, 3), np.uint8), np.empty(0, np.float32), 0)  # a rate of 0: there is nothing to encode
 
 
 @dataclass(frozen=True)
@@ -75,15 +74,17 @@ def decode(row: dict[str, Any], place: Place) -> dict[str, Any]:
 
     def work_on() -> tuple[dict[str, Any], Arrays | None]:
         place.enter()
-        verdict, cache = work.verdict, Cache(job.cache_root)
-        alone = job.settings.model_copy(update={"workers": 1})
-        if verdict is None and work.keys and job.settings.keep == "verdicts":
-            [(_, verdict, arrays)] = decode_in_hand([job], alone, store=True)
-            return verdict, None if arrays is None else (arrays["frames"], arrays["waveform"], verdict["sample_rate"])
-        if verdict is None:
+        cache, alone = Cache(job.cache_root), job.settings.model_copy(update={"workers": 1})
+        lacking = {modality for modality, key in (work.keys or {}).items() if not cache.has(FEATURES, key)}
+        if work.verdict is None and not lacking:
             [(_, verdict)] = decode_each([job], alone)
-        encoded = verdict["status"] not in GOOD or all(cache.has(FEATURES, key) for key in (work.keys or {}).values())
-        return verdict, None if encoded else load_decoded(cache, job.clip, job.key, job)
+            return verdict, None
+        if work.verdict is None:
+            [(_, verdict, arrays)] = decode_in_hand([job], alone, store=True)
+            return verdict, (arrays["frames"], arrays["waveform"], verdict["sample_rate"]) if arrays else None
+        if "visual" in lacking:
+            return work.verdict, load_decoded(cache, job.clip, job.key, job)
+        return work.verdict, (NOTHING[0], *load_sound(cache, job.clip, job.key, job)) if lacking else None
 
     found, report = reporting(work_on)
     verdict, arrays = found or ({}, None)

@@ -115,46 +115,45 @@ class RayEngine:
         Raises:
             PipelineError: what a worker could not do, as soon as one says so.
         """
-        left, alone, began = {work.job.key: work for work in works}, False, 0.0
-        while left:
-            job = next(iter(left.values())).job
+        left = {work.job.key: work for work in works}
+        if works:
+            job, began = works[0].job, time.monotonic()
             shared = job.cache_root if isinstance(job.cache_root, Path) else None
-            try:
-                with connected(self.address, [Path(job.file).absolute().parent], shared) as cluster:
-                    print(f"Ray: {cluster}", flush=True)
-                    began = began or time.monotonic()
-                    for answer in self._all(list(left.values()), cluster, alone):
-                        if answer.said:
-                            tqdm.write(answer.said, sys.stderr)
-                        if answer.problem:
-                            raise PipelineError(answer.problem)
-                        if answer.fault:
-                            raise RuntimeError(f"on a node of the Ray cluster:\n{answer.fault}")
-                        self._seconds = time.monotonic() - began
-                        if (work := left.pop(answer.key, None)) is not None:
-                            yield work, answer
-            except NodeLost as error:
-                print(f"Ray: {error}; going on without, with {len(left)} clips", file=sys.stderr, flush=True)
-                continue
-            if alone:
-                break
-            alone = True
+            with connected(self.address, [Path(job.file).absolute().parent], shared) as cluster:
+                for answer in self._all(left, cluster):
+                    if answer.said:
+                        tqdm.write(answer.said, sys.stderr)
+                    if answer.problem:
+                        raise PipelineError(answer.problem)
+                    if answer.fault:
+                        raise RuntimeError(f"on a node of the Ray cluster:\n{answer.fault}")
+                    self._seconds = time.monotonic() - began
+                    yield left.pop(answer.key), answer
         for key, work in left.items():
             self.lost = {**self.lost, key: KILLED}
             yield work, Answer(key, {"status": Crashed.status, "reason": KILLED})
 
-    def _all(self, works: Sequence[Work], cluster: Cluster, alone: bool) -> Iterator[Answer]:
+    def _all(self, left: Mapping[str, Work], cluster: Cluster) -> Iterator[Answer]:
         """Yield the answers of works, none for those whose workers died.
 
         Args:
-            alone: whether a worker has one clip at a time.
-
-        Raises:
-            NodeLost: a node was lost, and nothing gets on.
+            left: the works without an answer by key; whoever takes an answer removes its work.
         """
-        for first in range(0, len(works), AT_ONCE):
-            for row in _watched(self._pipeline(works[first : first + AT_ONCE], cluster, alone), cluster):
-                yield pickle.loads(row["answer"])
+        for alone in (False, True):
+            first = 0
+            works = list(left.values())
+            while first < len(works):
+                print(f"Ray: {cluster}", flush=True)
+                some = [work for work in works[first : first + AT_ONCE] if work.job.key in left]
+                try:
+                    for row in _watched(self._pipeline(some, cluster, alone), cluster) if some else ():
+                        answer = pickle.loads(row["answer"])
+                        if answer.key in left:
+                            yield answer
+                    first += AT_ONCE
+                except NodeLost as error:
+                    print(f"Ray: {error}; going on without", file=sys.stderr, flush=True)
+                    cluster = Cluster.now()
 
     def _pipeline(self, works: Sequence[Work], cluster: Cluster, alone: bool) -> ray.data.Dataset:
         import ray.data
@@ -209,19 +208,22 @@ def _watched(data: ray.data.Dataset, cluster: Cluster) -> Iterator[dict[str, Any
         except BaseException as error:
             rows.put(error)
 
-    threading.Thread(target=take, daemon=True).start()  # its end comes with that of the connection
-    while True:
-        try:
-            row = rows.get(timeout=WATCH_SECONDS)
-        except Empty:
-            cluster.check_nodes()
-            continue
-        if row is None:
-            return
-        if isinstance(row, ray.exceptions.RayError):
-            cluster.check_nodes()
-            reason = " ".join(str(row).split())[:500]
-            raise PipelineError(f"the Ray cluster gave up: {reason}; finished clips are kept") from row
-        if isinstance(row, BaseException):
-            raise row
-        yield row
+    threading.Thread(target=take, daemon=True).start()
+    try:
+        while True:
+            try:
+                row = rows.get(timeout=WATCH_SECONDS)
+            except Empty:
+                cluster.check_nodes()
+                continue
+            if row is None:
+                return
+            if isinstance(row, ray.exceptions.RayError):
+                cluster.check_nodes()
+                reason = " ".join(str(row).split())[:500]
+                raise PipelineError(f"the Ray cluster gave up: {reason}; finished clips are kept") from row
+            if isinstance(row, BaseException):
+                raise row
+            yield row
+    finally:
+        data._synchronize_progress_bar()  # ends the execution, and with it the thread; nothing public does

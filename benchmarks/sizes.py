@@ -1,0 +1,91 @@
+"""Print what a clip takes, for every suite: the table of docs/scale.md.
+
+python -m benchmarks.sizes
+
+Computed from the settings alone. Pictures are taken to be of 340 x 256 pixels (a suite's own world: as it makes them) and sound of
+44,100 Hz (16,000 Hz); a clip's length is that of its window. What a project of yours takes, the stages say before they write it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.encoders import ENCODERS, VisualEncoder, create
+from pipeline.features.importing.settings import ImportSet
+from pipeline.features.settings import FeatureSet
+from pipeline.media.settings import MediaSettings
+from pipeline.media.video import scaled_size
+from pipeline.yaml_files import read_yaml
+
+SUITES = Path(__file__).resolve().parents[1] / "suites"
+PICTURE, RATE, MADE_RATE = (256, 340), 44_100, 16_000  # height and width; Hz
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes of one clip in a suite: decoded frames and sound (0: it has no clips), and features by feature set."""
+
+    suite: str
+    frames: int
+    sound: int
+    features: dict[str, int]
+
+
+def sizes() -> Iterator[Size]:
+    """Yield the sizes of every suite."""
+    for path in sorted(SUITES.glob("*.yaml")):
+        params: dict[str, Any] = read_yaml(path)
+        dataset, media = params["dataset"], MediaSettings.model_validate(params.get("media") or {})
+        segments, seconds = dataset["segments"], dataset["segment_seconds"]
+        found = {name: imported(ImportSet.model_validate(one), segments) for name, one in (params.get("imports") or {}).items()}
+        decoded = (0, 0)
+        if sets := params.get("features"):
+            worlds = list((params.get("synth") or {}).values())
+            picture = (worlds[0]["picture_size"],) * 2 if worlds else PICTURE
+            per_segment = media.frames_per_segment(seconds)
+            pixels = math.prod(scaled_size(picture, media.frame_size))
+            rate = MADE_RATE if worlds else RATE
+            decoded = (segments * per_segment * pixels * 3, round(segments * seconds * rate) * 4)
+            found |= {name: extracted(FeatureSet.model_validate(one), segments, per_segment) for name, one in sets.items()}
+        yield Size(path.stem, *decoded, found)
+
+
+def imported(settings: ImportSet, segments: int) -> int:
+    rows = settings.segments or segments
+    return sum(rows * math.prod(source.shape) for source in settings.sources.values()) * np.dtype(settings.dtype).itemsize
+
+
+def extracted(settings: FeatureSet, segments: int, per_segment: int) -> int:
+    total = 0
+    with torch.device("meta"):  # shapes alone
+        for choice in (settings.visual, settings.audio):
+            weights = ENCODERS.get(choice.encoder).Config.model_fields.keys() & {"weights"}
+            encoder = create(choice.encoder, **{**choice.options, **dict.fromkeys(weights, "none")})
+            kept = per_segment if isinstance(encoder, VisualEncoder) and encoder.frames == "keep" else 1
+            total += segments * kept * math.prod(encoder.output_shape)
+    return total * np.dtype(settings.dtype).itemsize
+
+
+def in_words(count: int) -> str:
+    return f"{count / 1e6:,.2f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB" if count else ""
+
+
+def table() -> str:
+    """The sizes as Markdown; suites of equal sizes share a line."""
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for size in sizes():
+        features = ", ".join(f"{in_words(count)} (`{name}`)" for name, count in size.features.items())
+        alike.setdefault((in_words(size.frames), in_words(size.sound), features), []).append(size.suite)
+    lines = [f"| {', '.join(suites)} | {' | '.join(cells)} |" for cells, suites in alike.items()]
+    return "\n".join(["| suite | frames | sound | features |", "|---|---|---|---|", *lines])
+
+
+if __name__ == "__main__":
+    print(table())
