@@ -58,7 +58,6 @@ def needed_entries(params: Params, index: Path, clips: Path) -> Needed:
             for device in DEVICES.get(settings.device, (settings.device,)):
                 needed.keys[clip_encoder.KIND] |= {feature_key(key, settings, spec, device) for key in decoded}
     for name, tuning in params.finetune.items():
-        needed.unknown[contrastive.DRAWN] = f"which frames finetune.{name} draws depends on what decodes"
         for spec in _specs(needed, contrastive.KIND, f"finetune.{name}", (tuning.audio,)):
             for device in DEVICES.get(tuning.device, (tuning.device,)):
                 tf32 = tuning.precision == "tf32"

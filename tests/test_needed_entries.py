@@ -71,6 +71,7 @@ def test_frames_that_fine_tuning_draws_once_are_needed(params, tiny):
     assert found["once"].keys["drawn_frames"] == {drawn_key(batches.draw(item, 5)) for item in chosen.train} | validation
     assert found["every_epoch"].keys["drawn_frames"] == {drawn_key(draw_middle(item)) for item in chosen.train} | validation
     assert len(validation) == 2
+    assert found["once"].unknown == {}
     assert len(found["once"].keys["contrastive_audio"]) == len(jobs)
     lost = needed_entries(params.model_copy(update={"finetune": {"eye": settings["once"]}}), places(tiny)[0], tiny[0].root)
     assert list(lost.unknown) == ["drawn_frames"]
