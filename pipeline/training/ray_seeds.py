@@ -1,4 +1,4 @@
-"""Several seeds of a run on a Ray cluster, each a task with a share of a GPU or some cores.
+"""Several seeds of a run on a Ray cluster, each a task with a share of a GPU.
 
 A task starts the process that :mod:`.seeds` would start here, and passes its messages on. A seed whose node is lost, or whose process dies,
 goes on from its last checkpoint elsewhere. Requests to stop reach the tasks by a file in the run's directory, which all nodes share.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -62,7 +63,7 @@ def train_on_cluster(
         place = Place.here()
 
         def begin(seed: int, tries: int) -> _Task:
-            return _Task(task.remote(place, train, seed, environment, stop.absolute()), run, seed, tries)
+            return _Task(task.remote(place, pickle.dumps((train, seed)), environment, stop.absolute()), run, seed, tries)
 
         running, failure = deque(begin(seed, 1) for seed in seeds), None
         while running and asked.count(signal.SIGINT) < 2:
@@ -139,13 +140,17 @@ def _stirring(running: Sequence[_Task]) -> list[_Task]:
     return [each for each in running if each.messages in ready]
 
 
-def _train(place: Place, train: Train, seed: int, environment: dict[str, str], stop: Path) -> Iterator[tuple[str, Any]]:
-    """Train one seed in a child of this process, and yield what it tells; a task runs this."""
+def _train(place: Place, work: bytes, environment: dict[str, str], stop: Path) -> Iterator[tuple[str, Any]]:
+    """Train one seed in a child of this process, and yield what it tells; a task runs this.
+
+    Args:
+        work: the pickled function and seed; this process does not import what they need.
+    """
     place.enter()
     process, connection = start(serve, stdin=subprocess.DEVNULL, env={**os.environ, **environment})
     try:
         with contextlib.suppress(EOFError, OSError):
-            connection.send((train, seed))
+            connection.send_bytes(work)
             while True:
                 if connection.poll(PATIENCE):
                     yield connection.recv()
