@@ -102,6 +102,8 @@ def main() -> None:
     parser.add_argument("--encoder", default="efficientnet_lite0")
     parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args()
+    if arguments.count <= FIRST:
+        parser.error(f"--count must be above {FIRST}")
     workers = len(os.sched_getaffinity(0))
     torch.set_num_threads(workers)
     print(f"{platform.machine()}, {workers} cores, load {os.getloadavg()[0]:.1f}, torch {torch.__version__}, {time.strftime('%Y-%m-%d')}")

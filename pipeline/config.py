@@ -7,11 +7,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipeline.cache.problems import problems as cache_problems
 from pipeline.cache.settings import CacheSettings
@@ -43,6 +44,12 @@ Entry = TypeVar("Entry")
 ROOMS = (dataset_problems, feature_problems, finetune_problems, method_problems, run_problems, report_problems, cache_problems)
 
 
+def _good_address(address: str) -> str:
+    if not re.fullmatch(r"auto|local|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}", address):
+        raise ValueError("give auto, local, or the HOST:PORT that `ray start --head` printed")
+    return address
+
+
 class MachineSettings(Settings):
     """Settings for the machine's capacity; they change no number, and no stage depends on them."""
 
@@ -58,9 +65,8 @@ class MachineSettings(Settings):
         "local",
         description="where clips are decoded and encoded, and seeds trained: this machine | the nodes of a Ray cluster (docs/scale.md)",
     )
-    address: str = Field(
+    address: Annotated[str, AfterValidator(_good_address)] = Field(
         "auto",
-        pattern=r"^(auto|local|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5})$",
         description="with engine: ray, auto: the cluster of $RAY_ADDRESS, or that `ray start` began on this machine, else one of its own |"
         " local: one of its own | HOST:PORT: that cluster",
     )

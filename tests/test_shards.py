@@ -62,6 +62,7 @@ def test_only_a_stage_with_shares_takes_one(monkeypatch, capsys):
     assert "usage: python -m stages.train RUN" in capsys.readouterr().err
 
 
+@pytest.mark.fault(24)
 @pytest.mark.filterwarnings("ignore:.*torch.jit.freeze")  # warnings are caught for all threads at a time
 def test_two_shares_at_once_encode_every_clip_once(tmp_path, monkeypatch):
     whole = World(tmp_path / "alone", contents=(0, 1, 2, 3, 1))

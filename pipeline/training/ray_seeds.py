@@ -1,4 +1,4 @@
-"""Several seeds of a run on a Ray cluster, each a task with a share of a GPU or some cores.
+"""Several seeds of a run on a Ray cluster, each a task with a share of a GPU.
 
 A task starts the process that :mod:`.seeds` would start here, and passes its messages on. A seed whose node is lost, or whose process dies,
 goes on from its last checkpoint elsewhere. Requests to stop reach the tasks by a file in the run's directory, which all nodes share.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -46,7 +47,7 @@ def train_on_cluster(
     Raises:
         PipelineError: the error of the first seed that failed; the others were stopped, with their checkpoints written.
         SystemExit: 143 after SIGTERM, with checkpoints written.
-        KeyboardInterrupt: after Ctrl-C, with checkpoints written.
+        KeyboardInterrupt: after Ctrl-C, with checkpoints written; a second Ctrl-C ends the tasks at once.
     """
     stop = directory / ".stop"
     stop.unlink(missing_ok=True)
@@ -62,10 +63,10 @@ def train_on_cluster(
         place = Place.here()
 
         def begin(seed: int, tries: int) -> _Task:
-            return _Task(task.remote(place, train, seed, environment, stop.absolute()), run, seed, tries)
+            return _Task(task.remote(place, pickle.dumps((train, seed)), environment, stop.absolute()), run, seed, tries)
 
         running, failure = deque(begin(seed, 1) for seed in seeds), None
-        while running:
+        while running and asked.count(signal.SIGINT) < 2:
             for each in _stirring(running):
                 if each.listen():
                     continue
@@ -78,6 +79,8 @@ def train_on_cluster(
                     failure = failure or each.failure()
             if asked or failure is not None:
                 stop.touch()
+                for each in running:
+                    each.withdraw()
     stop.unlink(missing_ok=True)
     if failure is not None:
         raise failure
@@ -91,7 +94,14 @@ class _Task(Seed):
     def __init__(self, messages: ObjectRefGenerator[Any], run: str, seed: int, tries: int) -> None:
         super().__init__(run, seed)
         self.messages, self.seed, self.tries = messages, seed, tries
-        self.reason = "its node was lost"
+        self.reason, self.silent = "its node was lost", True
+
+    def withdraw(self) -> None:
+        """Give up a task that has told nothing yet: where the cluster is busy it may wait for its turn for days."""
+        import ray
+
+        if self.silent:
+            ray.cancel(self.messages)
 
     def listen(self) -> bool:
         """Handle one message of the task; False once it has ended."""
@@ -109,6 +119,7 @@ class _Task(Seed):
             self.reason = " ".join(str(error).split())[:200]
             self.close_bar()
             return False
+        self.silent = False
         if kind == ENDED:
             self.reason = content
         self.hear(kind, content)
@@ -129,13 +140,17 @@ def _stirring(running: Sequence[_Task]) -> list[_Task]:
     return [each for each in running if each.messages in ready]
 
 
-def _train(place: Place, train: Train, seed: int, environment: dict[str, str], stop: Path) -> Iterator[tuple[str, Any]]:
-    """Train one seed in a child of this process, and yield what it tells; a task runs this."""
+def _train(place: Place, work: bytes, environment: dict[str, str], stop: Path) -> Iterator[tuple[str, Any]]:
+    """Train one seed in a child of this process, and yield what it tells; a task runs this.
+
+    Args:
+        work: the pickled function and seed; this process does not import what they need.
+    """
     place.enter()
     process, connection = start(serve, stdin=subprocess.DEVNULL, env={**os.environ, **environment})
     try:
         with contextlib.suppress(EOFError, OSError):
-            connection.send((train, seed))
+            connection.send_bytes(work)
             while True:
                 if connection.poll(PATIENCE):
                     yield connection.recv()
