@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,7 +53,10 @@ def naming_shortage(remaining: Callable[[], Sequence[Writing]]) -> Iterator[None
     try:
         yield
     except PipelineError as error:
-        if lacking := shortages(remaining(), 0.0):
+        lacking: list[str] = []
+        with suppress(PipelineError):  # where the cache does not answer, nobody knows what remains
+            lacking = shortages(remaining(), 0.0)
+        if lacking:
             raise PipelineError(f"{error}\nFor all that is still to be done: {' '.join(lacking)}") from error
         raise
 

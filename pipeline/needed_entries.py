@@ -19,6 +19,8 @@ from pipeline.errors import PipelineError
 from pipeline.features import clip_encoder
 from pipeline.features.plan import feature_key
 from pipeline.features.settings import EncoderChoice
+from pipeline.made_from import index_params
+from pipeline.made_with import changed_params, read_made_with
 from pipeline.media import job
 from pipeline.media.decoding import make_jobs
 from pipeline.tables import read_table
@@ -34,6 +36,11 @@ class Needed:
     keys: dict[str, set[str]] = field(default_factory=lambda: {kind: set() for kind in KINDS})
     unknown: dict[str, str] = field(default_factory=dict)
 
+    def without_index(self, reason: str) -> Needed:
+        """Make every kind unknown whose keys the index tells."""
+        self.unknown = dict.fromkeys((kind for kind in KINDS if kind != hashes.KIND), f"{reason}; run `dvc repro index`")
+        return self
+
 
 def needed_entries(params: Params, index: Path, clips: Path) -> Needed:
     """Find the keys of all entries that the stages of ``params`` read or write.
@@ -46,9 +53,9 @@ def needed_entries(params: Params, index: Path, clips: Path) -> Needed:
     try:
         rows, _ = read_index(index, dataset.clips)
     except (PipelineError, OSError) as error:
-        reason = f"there is no index to tell the clips ({_words(error)}); run `dvc repro index`"
-        needed.unknown = dict.fromkeys((kind for kind in KINDS if kind != hashes.KIND), reason)
-        return needed
+        return needed.without_index(f"there is no index to tell the clips ({_words(error)})")
+    if changed := changed_params(read_made_with(index)["params"], index_params(params)):
+        return needed.without_index(f"the index tells the clips of other params ({', '.join(changed)})")
     jobs, _ = make_jobs(rows, dataset.segments, dataset.segment_seconds, params.media, Cache(params.cache.place))
     decoded = {each.key for each in jobs.values()}
     for kind in (job.KIND, job.VERDICTS):

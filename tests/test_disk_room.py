@@ -5,7 +5,7 @@ import pytest
 from pipeline import disk_room
 from pipeline.cache import Cache, Store
 from pipeline.disk import size_in_words
-from pipeline.disk_room import Writing, check_room, in_cache, room_of
+from pipeline.disk_room import Writing, check_room, in_cache, naming_shortage, room_of
 from pipeline.errors import PipelineError
 from tests.wording import says
 
@@ -48,6 +48,17 @@ def test_of_a_cache_at_a_url_only_the_local_copy_can_be_compared(ten_free, tmp_p
     assert room_of(cache) == 4 * GB
     with pytest.raises(PipelineError, match=r"cache\.local_gb"):
         check_room("decode", in_cache(cache, "frames", 900 * GB), 7.0)
+
+
+def test_an_error_says_what_all_that_remains_lacks_and_is_not_hidden_where_nobody_knows(ten_free, tmp_path):
+    def unknown():
+        raise PipelineError("the store does not answer")
+
+    for remaining, said in ((lambda: [Writing("frames", 12 * GB, tmp_path)], "2 GB are missing"), (lambda: [], ""), (unknown, "")):
+        with pytest.raises(PipelineError) as stopped, naming_shortage(remaining):
+            raise PipelineError("the disk is full")
+        assert says(str(stopped.value), "the disk is full", said)
+        assert "answer" not in str(stopped.value)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,10 @@ def test_another_setting_needs_others_and_any_device_is_kept(params, tiny):
 
 def test_what_cannot_be_told_is_said(params, tiny, tmp_path):
     assert set(needed_entries(params, tmp_path, tmp_path).unknown) == {*KINDS} - {"hashes"}
+    dataset = params.dataset.model_copy(update={"annotations": tmp_path})  # its clips are not those of the index
+    other = needed_entries(params.model_copy(update={"dataset": dataset}), *places(tiny))
+    assert set(other.unknown) == {*KINDS} - {"hashes"}
+    assert "dataset.annotations" in other.unknown["decoded"]
     first = params.features["first"]
     visual = EncoderChoice(**{**first.visual.model_dump(), "weights": "finetuned/eye"})
     features = {"first": first.model_copy(update={"visual": visual})}

@@ -47,7 +47,7 @@ def train_on_cluster(
     Raises:
         PipelineError: the error of the first seed that failed; the others were stopped, with their checkpoints written.
         SystemExit: 143 after SIGTERM, with checkpoints written.
-        KeyboardInterrupt: after Ctrl-C, with checkpoints written.
+        KeyboardInterrupt: after Ctrl-C, with checkpoints written; a second Ctrl-C ends the tasks at once.
     """
     stop = directory / ".stop"
     stop.unlink(missing_ok=True)
@@ -66,7 +66,7 @@ def train_on_cluster(
             return _Task(task.remote(place, pickle.dumps((train, seed)), environment, stop.absolute()), run, seed, tries)
 
         running, failure = deque(begin(seed, 1) for seed in seeds), None
-        while running:
+        while running and asked.count(signal.SIGINT) < 2:
             for each in _stirring(running):
                 if each.listen():
                     continue
@@ -79,6 +79,8 @@ def train_on_cluster(
                     failure = failure or each.failure()
             if asked or failure is not None:
                 stop.touch()
+                for each in running:
+                    each.withdraw()
     stop.unlink(missing_ok=True)
     if failure is not None:
         raise failure
@@ -92,7 +94,14 @@ class _Task(Seed):
     def __init__(self, messages: ObjectRefGenerator[Any], run: str, seed: int, tries: int) -> None:
         super().__init__(run, seed)
         self.messages, self.seed, self.tries = messages, seed, tries
-        self.reason = "its node was lost"
+        self.reason, self.silent = "its node was lost", True
+
+    def withdraw(self) -> None:
+        """Give up a task that has told nothing yet: where the cluster is busy it may wait for its turn for days."""
+        import ray
+
+        if self.silent:
+            ray.cancel(self.messages)
 
     def listen(self) -> bool:
         """Handle one message of the task; False once it has ended."""
@@ -110,6 +119,7 @@ class _Task(Seed):
             self.reason = " ".join(str(error).split())[:200]
             self.close_bar()
             return False
+        self.silent = False
         if kind == ENDED:
             self.reason = content
         self.hear(kind, content)

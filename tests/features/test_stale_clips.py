@@ -62,7 +62,7 @@ class Project:
 
     def clips(self):
         params = config.load(PARAMS)
-        cache = Cache(params.cache.dir)
+        cache = Cache(params.cache.place)
         return cache, *read_clips(params, cache)
 
 

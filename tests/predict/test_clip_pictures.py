@@ -15,7 +15,7 @@ from stages.paths import INDEX, LIVE, PARAMS, RESULTS
 
 def draw(directory, names=("avel", "cace")):
     params = config.load(PARAMS)
-    cache = Cache(params.cache.dir)
+    cache = Cache(params.cache.place)
     _, manifest, jobs = read_clips(params, cache)
     results = read_runs({name: params.runs[name] for name in names}, RESULTS, LIVE)
     return pictures(results, INDEX, manifest, jobs, cache, directory), results, manifest
