@@ -15,8 +15,7 @@ import platform
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -46,53 +45,60 @@ class Took:
         return f"{self.wall:7.1f} s in all   {self.steady:7.1f} s without the start   {self.cpu:7.1f} CPU s"
 
 
-@contextmanager
-def cpu_seconds() -> Iterator[list[float]]:
-    """Measure the CPU seconds of this process and its descendants in the block, looked at ten times a second."""
-    seen: dict[tuple[int, float], float] = {}
-    over, result, this = threading.Event(), list[float](), psutil.Process()
+class Watch:
+    """Watches this process and its descendants, and the entries of a cache, ten times a second.
 
-    def look() -> None:
+    Attributes:
+        seen: CPU seconds of every process.
+        landed: by kind, the time of each look and the number of entries then.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.seen, self.landed = root, dict[tuple[int, float], float](), {"decoded": list[tuple[float, int]](), "features": []}
+        self._over, self._thread = threading.Event(), threading.Thread(target=self._run)
+
+    def __enter__(self) -> Watch:
+        self._look()
+        self.before = sum(self.seen.values())
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+        self._look()
+
+    def _run(self) -> None:
+        while not self._over.wait(0.1):
+            self._look()
+
+    def _look(self) -> None:
+        this = psutil.Process()
         for process in [this, *this.children(recursive=True)]:
             with suppress(psutil.Error):
                 times = process.cpu_times()
-                seen[process.pid, process.create_time()] = times.user + times.system
+                self.seen[process.pid, process.create_time()] = times.user + times.system
+        for kind, looks in self.landed.items():
+            looks.append((time.monotonic(), sum(1 for _ in self.root.glob(f"{kind}/*/*.npz"))))
 
-    look()
-    before = sum(seen.values())
-
-    def watch() -> None:
-        while not over.wait(0.1):
-            look()
-
-    watching = threading.Thread(target=watch)
-    watching.start()
-    try:
-        yield result
-    finally:
-        over.set()
-        watching.join()
-        look()
-        result.append(sum(seen.values()) - before)
-
-
-def steady(root: Path, kind: str, first: int) -> float:
-    """Seconds from the ``first`` entry of a kind to the last."""
-    times = sorted(path.stat().st_mtime for path in root.glob(f"{kind}/*/*.npz"))
-    return times[-1] - times[first - 1]
+    def steady(self, kind: str, first: int) -> float:
+        """Seconds from the ``first`` entry of a kind to the last."""
+        looks = self.landed[kind]
+        return next(at for at, count in looks if count == looks[-1][1]) - next(at for at, count in looks if count >= first)
 
 
 def both_stages(bench: Bench, ray: bool) -> Took:
-    with tempfile.TemporaryDirectory() as root, cpu_seconds() as cpu:
-        cache = Cache(root)
+    with tempfile.TemporaryDirectory() as root, Watch(Path(root)) as watch:
+        cache = Cache(Path(root))
         jobs, began = bench.jobs(cache), time.monotonic()
         decode = RayEngine("local").decode_each if ray else None
         manifest = decode_clips(list(jobs.values()), [], bench.media, decode=decode)
         extraction = Extraction(bench.features(), jobs, cache, bench.workers, partial(RayEngine, "local") if ray else None)
         print(extraction.engine.encode(extraction.plan.clips(manifest), bar=False))
         wall = time.monotonic() - began
-        without_start = steady(Path(root), "decoded", FIRST) + steady(Path(root), "features", 2 * FIRST)
-    return Took(wall, without_start, cpu[0])
+        time.sleep(0.2)  # for a last look
+        without_start = watch.steady("decoded", FIRST) + watch.steady("features", 2 * FIRST)
+    return Took(wall, without_start, sum(watch.seen.values()) - watch.before)
 
 
 def main() -> None:

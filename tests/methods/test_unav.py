@@ -27,9 +27,9 @@ def test_parameters_at_released_widths(settings, count):
     assert sum(weight.numel() for weight in method.parameters()) == count
 
 
-def detector(variant="ours", **settings):
+def detector(variant="ours", name="unav", **settings):
     torch.manual_seed(0)
-    method = create("unav", visual_shape=(6,), audio_shape=(7,), num_classes=CLASSES, **{**SMALL, "variant": variant, **settings})
+    method = create(name, visual_shape=(6,), audio_shape=(7,), num_classes=CLASSES, **{**SMALL, "variant": variant, **settings})
     wake(method, biases=True)
     return method.double().eval()
 
@@ -45,7 +45,7 @@ def heard(method, batch, clip=0):
     """Logits and distances of a clip's valid points, level by level."""
     with torch.no_grad():
         levels = method.levels(*method.streams(batch))
-        found = method.detector.heads(levels, levels)
+        found = method.found(levels)
     valid = torch.cat([level.mask for level in levels], dim=1)[clip]
     return torch.cat([found.logits[clip, valid], found.sides[clip, valid].flatten(1)], dim=1)
 
@@ -59,6 +59,15 @@ def test_padding_of_any_length_and_other_clips_change_nothing():
     batch = clips(40, [21, 40, 1])
     for clip in range(3):
         torch.testing.assert_close(heard(method, batch, clip), heard(method, batch[clip : clip + 1]), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("heads", ["regression", "classification"])
+def test_features_enhanced_by_the_contrast_leave_padding_empty(heads):
+    method = detector(name="cace_net_dense", bece_heads=heads)
+    method.contrast_active.fill_(True)
+    for length in (1, 6, 16):
+        padded = heard(method, clips(24, [length]))
+        torch.testing.assert_close(padded, heard(method, clips(length, [length])), atol=1e-10, rtol=0)
 
 
 def test_released_answers_alike_while_every_level_keeps_a_padded_step():

@@ -40,6 +40,7 @@ class ExactEvents:
     __file__: str | None = __file__
     HEADLINE = "event_f1"
     SECONDARY = {"found": "Events found"}  # noqa: RUF012  as a module has it
+    CLIP_SCORE = "F of events"
     GRID = None
     COMPARED: tuple[str, ...] = ("start", "end", "label", "true", "found")
     SHOWN: tuple[str, ...] = (*COMPARED, "segments")

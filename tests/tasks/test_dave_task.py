@@ -86,6 +86,11 @@ def test_spans_of_a_clip_are_judged_and_may_overlap_in_one_class():
     ]  # a Bell taken for a Cat, a Cat missed, a Bell from nothing
 
 
+def test_an_event_found_twice_is_right_once_and_not_taken_for_another_class():
+    (lane,) = dave.lanes(lines_of(scores([(1.0, 5.0, 2, 0.9), (1.0, 4.5, 2, 0.8)]), targets([av("Bell", 1.0, 5.0)])), 3)
+    assert sorted(kind for *_, kind in lane.spans) == ["false", "right"]
+
+
 def test_detections_are_cut_at_the_end_of_the_clip_before_they_are_scored():
     truth = targets([av("Dog", 0.0, 8.0)], [av("Cat", 1.0, 2.0)], seconds=[8.0, 4.0])
     metrics = dave.score(scores([(0.0, 40.0, 0, 0.9)], [(1.0, 2.0, 1, 0.4)]), truth, MASK, 3, 1.0)

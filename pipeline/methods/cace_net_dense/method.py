@@ -32,6 +32,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.layers.pooling import masked_mean
+from pipeline.layers.pyramid import masked
 from pipeline.methods.base import METHODS, Progress
 from pipeline.methods.cace_net.contrast import contrast_terms
 from pipeline.methods.cace_net_dense.guidance import Context, Scale, StreamCoGuidance
@@ -110,7 +111,7 @@ class CaceNetDense(Unav):
         if self.contrast_encoder is None or not active:
             return self.detector.heads(levels, levels)
         share, heads = self.config.lambda_contrast, self.config.bece_heads
-        enhanced = [level._replace(fused=level.fused + share * self.contrast_encoder(level.fused)) for level in levels]
+        enhanced = [level._replace(fused=level.fused + masked(share * self.contrast_encoder(level.fused), level.mask)) for level in levels]
         return self.detector.heads(
             levels if heads == "regression" else enhanced, levels if heads == "classification" else enhanced
         )  # fmt: skip

@@ -31,6 +31,7 @@ def run_content(result: RunResult) -> dict[str, Any]:
         "mean": round(result.mean, 2),
         "seeds": run.seeds,
         "shownSeed": result.shown_seed,
+        "clipScore": TASKS.get(run.task).CLIP_SCORE,
         "classScores": class_scores(result),
         "confusion": confusion(result),
         "reliability": run_reliability(result),

@@ -29,6 +29,7 @@ SECONDARY: Mapping[str, str] = {
     "event/Type@AV": "Event Type@AV", "present/segment/Ao": "Segment Ao, clips that have it",
     "present/segment/Vo": "Segment Vo, clips that have it",
 }  # fmt: skip
+CLIP_SCORE = HEADLINE
 has_tracks = True
 COMPARED: tuple[str, ...] = ("segment", "valid", *(f"{part}{track}" for track in MODALITIES for part in ("true_", "")))
 SHOWN: tuple[str, ...] = ("segment", "valid", *(f"{part}{track}" for track in MODALITIES for part in ("true_", "", "scores_")))

@@ -21,6 +21,7 @@ from pipeline.tasks.lanes import Lane
 from pipeline.tasks.means import compare_means
 from pipeline.tasks.tracks import TrackName, Tracks
 
+CLIP_SCORE = HEADLINE
 SECONDARY: Mapping[str, str] = {"event/AV": "Event AV", "mAP": "mAP", "mAP@0.5": "mAP@0.5"}
 
 

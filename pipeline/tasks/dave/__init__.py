@@ -8,15 +8,15 @@ from pipeline.tasks.dave.joining import joined, overlapping_windows
 from pipeline.tasks.dave.scores import DetectionScores, calibrated, decide, score, table
 
 from pipeline.tasks.dave.shown import (  # isort: skip
-    COMPARED, CONFIDENT, GRID, SECONDARY, SHOWN, attention, clip_scores, compare, confidences, eventful, has_tracks, lanes, table_tracks,
-    tracks, true_classes,
+    CLIP_SCORE, COMPARED, CONFIDENT, GRID, SECONDARY, SHOWN, attention, clip_scores, compare, confidences, eventful, has_tracks, lanes,
+    table_tracks, tracks, true_classes,
 )  # fmt: skip
 from pipeline.tasks.dave.targets import EventTargets, row_targets, video_targets
 
 HEADLINE = "mAP"
 
 __all__ = [
-    "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "SECONDARY", "SHOWN", "DetectionScores", "EventTargets", "attention", "calibrated",
-    "clip_scores", "compare", "confidences", "decide", "eventful", "has_tracks", "joined", "lanes", "overlapping_windows",
+    "CLIP_SCORE", "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "SECONDARY", "SHOWN", "DetectionScores", "EventTargets", "attention",
+    "calibrated", "clip_scores", "compare", "confidences", "decide", "eventful", "has_tracks", "joined", "lanes", "overlapping_windows",
     "row_targets", "score", "table", "table_tracks", "tracks", "true_classes", "video_targets",
 ]  # fmt: skip

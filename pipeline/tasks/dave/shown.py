@@ -25,6 +25,7 @@ SECONDARY: Mapping[str, str] = {
     "mAP@0.5": "mAP@0.5", "mAP@0.7": "mAP@0.7", "mAP@0.9": "mAP@0.9", "recall@100": "Recall@100", "f1@0.5": "F1@0.5 at the threshold",
 }  # fmt: skip
 GRID: ScoreGrid | None = None
+CLIP_SCORE = "F1@0.5"
 has_tracks = True
 COMPARED: tuple[str, ...] = ("kind", "start", "end", "label", "score")
 SHOWN: tuple[str, ...] = COMPARED
@@ -181,7 +182,7 @@ def lanes(lines: pd.DataFrame, num_classes: int, segment_seconds: float = 1.0) -
     (true, true_labels, _), (spans, labels, scores) = (_of_kind(lines, kind) for kind in ("true", "found"))
     on = scores >= float(lines["score"][lines["kind"] == "clip"].iloc[0])
     took = taken(Spans(spans[on], labels[on], scores[on]), Spans(true, true_labels), OVERLAP)
-    covering = np.any(overlaps(spans[on], true) >= OVERLAP, axis=1)
+    covering = np.any((overlaps(spans[on], true) >= OVERLAP) & np.not_equal.outer(labels[on], true_labels), axis=1)
     kinds = ["right" if event >= 0 else "wrong" if other else "false" for event, other in zip(took, covering.tolist(), strict=True)]
     answers = _plain(spans[on], labels[on], kinds, segment_seconds)
     missed = np.setdiff1d(np.arange(len(true)), took)
