@@ -49,7 +49,7 @@ def train_on_cluster(
         SystemExit: 143 after SIGTERM, with checkpoints written.
         KeyboardInterrupt: after Ctrl-C, with checkpoints written; a second Ctrl-C ends the tasks at once.
     """
-    stop = directory / ".stop"
+    stop = directory / ".stop.partial"
     stop.unlink(missing_ok=True)
     with connected(address, written=directory) as cluster, stop_signals() as asked:
         import ray

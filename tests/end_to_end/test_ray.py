@@ -76,7 +76,19 @@ def test_a_seed_whose_process_dies_is_tried_again_and_an_error_stops_the_others_
         train_on_cluster(cluster.address, partial(toys.dying, tmp_path), "run", [0, 1], tmp_path, None, 1)
     assert re.search(r"run, seed 1: .*SIGKILL.*checkpoint", capfd.readouterr().err)
     assert (tmp_path / "0.checkpoint").exists()
-    assert not (tmp_path / ".stop").exists()
+    assert not (tmp_path / ".stop.partial").exists()
+
+
+def test_a_seed_that_waits_for_its_turn_is_given_up_when_another_fails(cluster, tmp_path, monkeypatch):
+    import ray
+
+    cancel, given_up = ray.cancel, set()
+    monkeypatch.setattr(ray, "cancel", lambda messages: given_up.add(id(messages)) or cancel(messages))
+    with pytest.raises(PipelineError, match=r"^run, seed 1: the loss was not finite"):
+        train_on_cluster(cluster.address, partial(toys.failing, tmp_path), "run", [0, 1, 2], tmp_path, None, 1)
+    assert len(given_up) == 1
+    assert (tmp_path / "0.checkpoint").exists()
+    assert not (tmp_path / "2.running").exists()
 
 
 def test_the_bytes_are_those_of_the_local_engine_though_a_node_is_killed(cluster, tiny, tmp_path, monkeypatch, capsys):
