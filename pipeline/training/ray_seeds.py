@@ -97,7 +97,7 @@ class _Task(Seed):
         self.reason, self.silent = "its node was lost", True
 
     def withdraw(self) -> None:
-        """Give up a task that has told nothing yet: where the cluster is busy it may wait for its turn for days."""
+        """Give up a task that has told nothing yet: on a busy cluster it may wait for days."""
         import ray
 
         if self.silent:
