@@ -109,7 +109,7 @@ def check_nodes(address: str, places: Sequence[Path], written: Path | None) -> N
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    token = written / f".nodes-{secrets.token_hex(8)}" if written else None
+    token = written / f".nodes-{secrets.token_hex(8)}.partial" if written else None
     seen = [str(path.absolute()) for path in (*places, *([token] if token else []))]
     try:
         if token:

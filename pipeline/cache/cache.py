@@ -124,6 +124,11 @@ class Cache:
         """
         return self._entries.entries()
 
+    def leftovers(self, older_than: float) -> Iterator[tuple[Path, int]]:
+        """Yield (path, size) of what killed processes left unfinished on this machine's disk, untouched for that many seconds."""
+        for place in (self._entries.copy, self._entries.outbox) if isinstance(self._entries, Shared) else (self._entries,):
+            yield from place.leftovers(older_than)
+
     def check(self) -> None:
         """Check before long work that a store takes entries; a directory is not checked.
 

@@ -69,7 +69,7 @@ def cache(arguments: argparse.Namespace) -> None:
         raise PipelineError(f"the cache {of.root} is a directory of this machine; there is no copy of it")
     place = of.local if arguments.local_copy else of
     if prunes:
-        _prune(arguments, place, of.local, needed)
+        _prune(arguments, place, of, needed)
         return
     kinds = held(place, needed.keys)
     if params is None:
@@ -81,18 +81,18 @@ def cache(arguments: argparse.Namespace) -> None:
         print(f"local copy: {of.local.root}, {size_in_words(here)} of at most {most}; --local-copy shows what it holds")
 
 
-def _prune(arguments: argparse.Namespace, place: Cache | Directory, local: Directory, needed: Needed) -> None:
+def _prune(arguments: argparse.Namespace, place: Cache | Directory, of: Cache, needed: Needed) -> None:
     from pipeline.cache.contents import Choice, prune
     from pipeline.errors import PipelineError
     from pipeline.needed_entries import KINDS
     from pipeline.registry import suggest
 
+    strange = [kind for kind in arguments.kind or () if kind not in KINDS]
+    if strange and (absent := [kind for kind in strange if kind not in {each.kind for each in place.entries()}]):
+        raise PipelineError(f"the cache {place.root} has no entries of the kind {absent[0]!r}{suggest(absent[0], KINDS)}")
     choice = Choice(arguments.older_than or 0.0, arguments.kind, needed.keys, () if arguments.all else needed.unknown)
     gone = prune(place, choice, arguments.dry_run)
     done = "would be removed" if arguments.dry_run else "removed"
-    for kind in arguments.kind or ():
-        if kind not in gone and kind not in KINDS:
-            raise PipelineError(f"the cache {place.root} has no entries of the kind {kind!r}{suggest(kind, KINDS)}")
     for kind, reason in needed.unknown.items():
         if arguments.kind is None or kind in arguments.kind:
             print(f"{kind}: none is removed, because what params.yaml uses of them cannot be told: {reason}; --all removes them anyway")
@@ -100,7 +100,7 @@ def _prune(arguments: argparse.Namespace, place: Cache | Directory, local: Direc
         print(f"{kind}: {removed.entries} entries {done}, {size_in_words(removed.size)}")
     if not gone:
         print("no entry is so old, of this kind and not used by params.yaml: nothing to remove")
-    left = list(local.leftovers(UNFINISHED_SECONDS))
+    left = list(of.leftovers(UNFINISHED_SECONDS))
     for path, _ in left if not arguments.dry_run else ():
         path.unlink(missing_ok=True)
     if left:

@@ -30,7 +30,7 @@ class Task(Protocol):
 
     HEADLINE: key of the metric that picks a checkpoint and is shown in the table; higher is better.
     SECONDARY: further metrics with a column of their own: metric key -> column head.
-    CLIP_SCORE: what :meth:`clip_scores` measures, as the report names it.
+    CLIP_SCORE: what :meth:`clip_scores` measures, as the page puts it behind "75 %": right, F1@0.5 ...
     GRID: scores shown in a separate table, by level and rule; None without them.
     has_tracks: whether an answer locates events within a clip. If False, the members from :meth:`tracks` on raise TypeError.
     overlapping_windows: whether a long file is read in windows half a window apart, for :meth:`joined`; if False, they lie end to end.

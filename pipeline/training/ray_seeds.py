@@ -49,7 +49,7 @@ def train_on_cluster(
         SystemExit: 143 after SIGTERM, with checkpoints written.
         KeyboardInterrupt: after Ctrl-C, with checkpoints written; a second Ctrl-C ends the tasks at once.
     """
-    stop = directory / ".stop"
+    stop = directory / ".stop.partial"
     stop.unlink(missing_ok=True)
     with connected(address, written=directory) as cluster, stop_signals() as asked:
         import ray
@@ -97,7 +97,7 @@ class _Task(Seed):
         self.reason, self.silent = "its node was lost", True
 
     def withdraw(self) -> None:
-        """Give up a task that has told nothing yet: where the cluster is busy it may wait for its turn for days."""
+        """Give up a task that has told nothing yet: on a busy cluster it may wait for days."""
         import ray
 
         if self.silent:

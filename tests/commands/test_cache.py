@@ -78,7 +78,7 @@ def test_without_an_index_nothing_goes_but_with_all(cache, command, tmp_path):
         (["--dry-run"], ["--older-than", "--kind", "--not-in"]),
         (["--not-in", "params", "--all"], ["--all", "--not-in"]),
         (["--older-than", "30"], ["'30'", "30d"]),
-        (["--kind", "decodd"], ["'decodd'", "'decoded'"]),
+        (["--kind", "decoded", "--kind", "decodd"], ["'decodd'", "'decoded'"]),
         (["--local-copy"], ["directory"]),
     ],
 )
@@ -99,5 +99,10 @@ def test_of_a_url_the_store_and_the_copy_are_two_places(bucket, command, tmp_pat
     assert says(command("cache", "--local-copy", "--kind", "decoded", "--all")[1], "decoded: 1 entries removed")
     assert not cache.path("decoded", STRANGE).exists()
     assert cache.has("decoded", STRANGE)
-    command("cache", "--older-than", "0h", "--all")
+    unfinished = cache._entries.outbox.partial("decoded", STRANGE)
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    unfinished.touch()
+    os.utime(unfinished, (1e9, 1e9))
+    assert says(command("cache", "--older-than", "0h", "--all")[1], "1 unfinished files")
+    assert not unfinished.exists()
     assert not cache.has("decoded", STRANGE)

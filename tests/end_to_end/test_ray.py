@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import signal
 import socket
 import threading
 import time
@@ -25,6 +26,7 @@ from pipeline.ray_cluster import connected
 from pipeline.ray_nodes import NodeLost
 from pipeline.shards import Shard
 from pipeline.training.ray_seeds import train_on_cluster
+from pipeline.training.seeds import Seed
 from stages import decode
 from stages.clips import read_clips
 from tests.end_to_end.tiny_project import TINY
@@ -76,7 +78,27 @@ def test_a_seed_whose_process_dies_is_tried_again_and_an_error_stops_the_others_
         train_on_cluster(cluster.address, partial(toys.dying, tmp_path), "run", [0, 1], tmp_path, None, 1)
     assert re.search(r"run, seed 1: .*SIGKILL.*checkpoint", capfd.readouterr().err)
     assert (tmp_path / "0.checkpoint").exists()
-    assert not (tmp_path / ".stop").exists()
+    assert not (tmp_path / ".stop.partial").exists()
+
+
+def test_after_ctrl_c_running_seeds_write_checkpoints_and_one_that_waits_for_its_turn_is_given_up(cluster, tmp_path, monkeypatch):
+    import ray
+
+    cancel, hear, given_up, running = ray.cancel, Seed.hear, set(), set()
+
+    def heard(seed, kind, content):
+        hear(seed, kind, content)
+        running.add(seed.name)
+        if len(running) == 2 and kind == "bar":  # both nodes are busy
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(Seed, "hear", heard)
+    monkeypatch.setattr(ray, "cancel", lambda messages: given_up.add(id(messages)) or cancel(messages))
+    with pytest.raises(KeyboardInterrupt):
+        train_on_cluster(cluster.address, partial(toys.stoppable, tmp_path), "run", [0, 1, 2], tmp_path, None, 1)
+    assert len(given_up) == 1
+    assert len(list(tmp_path.glob("*.checkpoint"))) == len(running) == 2
+    assert len(list(tmp_path.glob("*.running"))) == 2
 
 
 def test_the_bytes_are_those_of_the_local_engine_though_a_node_is_killed(cluster, tiny, tmp_path, monkeypatch, capsys):

@@ -127,6 +127,11 @@ def test_runs_are_compared_in_average_precision_with_the_clips_drawn_again(monke
     assert {*dave.eventful(ours)} == {*range(10, 35)}
 
 
+def test_runs_are_not_compared_on_clips_without_an_event():
+    lines = lines_of(scores([(1.0, 5.0, 2, 0.9)]), targets([]))
+    assert dave.compare(lines, lines) is None
+
+
 def test_average_precision_of_the_table_is_that_of_the_metrics():
     truth, answer = targets(TRUTH), scores(ANSWER)
     lines = lines_of(answer, truth)

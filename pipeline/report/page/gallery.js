@@ -82,7 +82,7 @@ function drawLanes(card, chosen) {
     }
     for (const lane of clip.lanes[run.name]) {
       card.spoken.push({ name: laneName(run.name, lane), spans: lane.spans });
-      parts.push(...laneParts(clip, `${laneName(run.name, lane)}, seed ${run.shownSeed}: ${run.clipScore} ${clip.right[run.name]} %`, lane.spans, lane.scores));
+      parts.push(...laneParts(clip, `${laneName(run.name, lane)}, seed ${run.shownSeed}: ${clip.right[run.name]} % ${run.clipScore}`, lane.spans, lane.scores));
     }
   }
   const times = [0, clip.segments / 2, clip.segments].map((segment) => element("span", {}, `${shortNumber(segment * clip.seconds)} s`));

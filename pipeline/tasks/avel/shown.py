@@ -23,7 +23,7 @@ SECONDARY: Mapping[str, str] = {
     "event_f1": "Event F1", "background_f1": "Background F1", "start_error_seconds": "Start error, s", "end_error_seconds": "End error, s",
 }  # fmt: skip
 GRID: ScoreGrid | None = None
-CLIP_SCORE = "segments right"
+CLIP_SCORE = "right"
 has_tracks = True
 COMPARED: tuple[str, ...] = ("valid", "true", "predicted")
 SHOWN: tuple[str, ...] = ("valid", "true", "predicted", "event")

@@ -13,7 +13,7 @@ from pipeline.tasks.means import compare_means, right_shares
 
 SECONDARY: Mapping[str, str] = {"a2v": "A2V", "v2a": "V2A", "a2v_iou": "A2V IoU", "v2a_iou": "V2A IoU"}
 GRID: ScoreGrid | None = None
-CLIP_SCORE = "questions right"
+CLIP_SCORE = "right"
 has_tracks = False
 COMPARED: tuple[str, ...] = ("valid", "true", "predicted")
 SHOWN: tuple[str, ...] = ()

@@ -82,7 +82,10 @@ def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
-    """First minus second in mAP over the common clips, means over seeds; the interval is by drawing clips again."""
+    """First minus second in mAP over the common clips, means over seeds; the interval is by drawing clips again.
+
+    None if they have no event.
+    """
     rows = sorted({*rows_of(first)} & {*rows_of(second)})
     if not rows:
         return None
@@ -90,6 +93,8 @@ def compare(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
     drawn = np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=RESAMPLES)
     times = np.concatenate([np.ones((1, len(rows)), dtype=np.int64), drawn])
     mean, *apart = _mean_over_seeds(ours, times) - _mean_over_seeds(theirs, times)
+    if np.isnan(mean):
+        return None
     low, high = np.nanquantile(apart, [0.025, 0.975])
     return Difference(float(mean), float(low), float(high))
 
