@@ -153,7 +153,7 @@ def _problem(address: str) -> str | None:
         return f"nothing answers ({error})"
     asking = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "health-check", "--address", address]
     try:
-        answer = subprocess.run(asking, capture_output=True, timeout=HEALTH_SECONDS, check=False, text=True)
+        answer = subprocess.run(asking, capture_output=True, timeout=HEALTH_SECONDS, check=False, encoding="utf-8", errors="replace")
     except subprocess.TimeoutExpired:
         return f"what answers there is no Ray cluster, or it does not get on ({HEALTH_SECONDS:g} s)"
     return None if answer.returncode == 0 else " ".join((answer.stderr.strip() or "it is not healthy").splitlines()[-1].split())[:300]

@@ -107,13 +107,13 @@ def test_a_file_that_may_not_grow_is_told_whoever_writes_it(writer, tmp_path, fi
 def test_a_full_disk_is_told_whoever_writes_to_it(writer, full_disk):
     sentence = fault_of(WRITERS[writer], full_disk / "file.npy")
     assert sentence.startswith(str(full_disk))
-    assert re.search(r"disk is full .*\d (\wiB|bytes) free there", sentence)
+    assert re.search(r"disk is full .*\d (\wB|bytes) free there", sentence)
 
 
 def test_what_is_missing_is_said_if_it_is_known_how_much_was_needed(tmp_path):
     error = OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
     free = shutil.disk_usage(tmp_path).free
-    assert says(disk_fault(error, needed=free + 3 * 2**40) or "", "free there", "GiB more are needed")
+    assert says(disk_fault(error, needed=free + 3 * 2**40) or "", "free there", "GB more are needed")
     assert "needed" not in (disk_fault(error, needed=10) or "needed")
 
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from pipeline.text import read_text
+
 LARGEST_CHUNK = 2**30  # bytes; a chunk is unpacked whole, however little of it is read
 MOST_NAMED = 20  # keys, in a message
 MADE_BY = "made_by"  # attribute of HDF5 files with made-up numbers, or made_by.txt beside files of one clip: the command that made them
@@ -48,7 +50,7 @@ def made_by(path: Path) -> str | None:
     """The command that made up the numbers of an HDF5 file, or of a directory's files; None for others."""
     if path.is_dir():
         note = path / f"{MADE_BY}.txt"
-        return note.read_text(encoding="utf-8", errors="replace").strip() if note.is_file() else None
+        return read_text(note).strip() if note.is_file() else None
     if not path.is_file():
         return None
     try:

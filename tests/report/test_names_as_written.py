@@ -58,7 +58,7 @@ def test_runs_and_curves(drawn, tmp_path, world, helpers):
     for name in NAMES:
         true, predicted = share(20)
         world.write_run(name, true, {0: predicted})
-    world.report({name: run(seeds=(0,)) for name in NAMES})
+    world.report({name: run(seeds=(0,)) for name in NAMES}, drawn=True)
     assert all(name in drawn for name in NAMES)
     draw_runs([], tmp_path / "runs.png")
     curves = pd.DataFrame({"run": NAMES, "epoch": 0, "value": 1.0})
