@@ -48,6 +48,7 @@ def connected(asked: str, places: Sequence[Path] = (), written: Path | None = No
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a thread that is late must not start a cluster of its own
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # what is wrong comes as an exception
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave CUDA_VISIBLE_DEVICES of work without a GPU as it is
+    _use_token()
     import ray
 
     if ray.is_initialized():
@@ -70,6 +71,16 @@ def connected(asked: str, places: Sequence[Path] = (), written: Path | None = No
             yield Cluster.now()
         finally:
             ray.shutdown()
+
+
+def _use_token() -> None:
+    """Show clusters this user's token, if there is one.
+
+    Since Ray 2.60, `ray start` makes a token and asks for it, but `ray.init` at an address sends it only in this mode.
+    """
+    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
+    if os.environ.get("RAY_AUTH_TOKEN") or path.is_file():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @contextmanager

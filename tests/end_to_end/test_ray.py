@@ -50,6 +50,20 @@ def cluster() -> Iterator:
     made.shutdown()
 
 
+def test_clusters_are_shown_the_token_of_this_user(tmp_path, monkeypatch):
+    """As `ray start` of Ray 2.60 leaves it."""
+    monkeypatch.setattr(os, "environ", {"HOME": str(tmp_path)})
+    ray_cluster._use_token()
+    assert "RAY_AUTH_MODE" not in os.environ
+    (tmp_path / ".ray").mkdir()
+    (tmp_path / ".ray" / "auth_token").write_text("0123", encoding="utf-8")
+    ray_cluster._use_token()
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    ray_cluster._use_token()
+    assert os.environ["RAY_AUTH_MODE"] == "disabled"
+
+
 def test_nodes_with_other_code_versions_or_files_are_refused_and_named(cluster, tmp_path, monkeypatch):
     facts, here = ray_nodes.facts_of_node, os.getpid()
 

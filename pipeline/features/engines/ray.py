@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 TRIES = 3  # of a clip whose worker dies, among others and then alone
 AT_ONCE = 20_000  # clips of one execution: Ray's driver keeps a record of each block
-PASSES = 8  # of an actor between two answers: the last is padded
+PASSES = 32  # of an actor between two answers: the last is padded
 MOST_CLIPS = 16  # of an actor's call, which holds their frames
 BLOCK = 4  # clips that are decoded by one task
 WATCH_SECONDS = 2.0  # without an answer before the nodes are counted
