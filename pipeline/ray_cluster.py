@@ -48,12 +48,11 @@ def connected(asked: str, places: Sequence[Path] = (), written: Path | None = No
     os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"  # a thread that is late must not start a cluster of its own
     os.environ.setdefault("RAY_DATA_LOG_LEVEL", "CRITICAL")  # what is wrong comes as an exception
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")  # leave CUDA_VISIBLE_DEVICES of work without a GPU as it is
-    _use_token()
+    address = _address(asked)  # before the import, which reads whether to speak with a token
     import ray
 
     if ray.is_initialized():
         raise PipelineError("this process is connected to a Ray cluster already; the pipeline connects by itself")
-    address = _address(asked)
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
     with Scratch("avel-ray-", _short_folder()) if address is None else nullcontext() as folder, _without_native_messages():
         if address:
@@ -71,16 +70,6 @@ def connected(asked: str, places: Sequence[Path] = (), written: Path | None = No
             yield Cluster.now()
         finally:
             ray.shutdown()
-
-
-def _use_token() -> None:
-    """Show clusters this user's token, if there is one.
-
-    Since Ray 2.60, `ray start` makes a token and asks for it, but `ray.init` at an address sends it only in this mode.
-    """
-    path = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token").expanduser()
-    if os.environ.get("RAY_AUTH_TOKEN") or path.is_file():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @contextmanager
@@ -162,6 +151,16 @@ def _problem(address: str) -> str | None:
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
     except (OSError, ValueError) as error:
         return f"nothing answers ({error})"
+    problem = _health(address)
+    if problem and "auth" in problem.lower() and "RAY_AUTH_MODE" not in os.environ:
+        # Since Ray 2.60 `ray start` makes a token and asks for it, but its own `ray.init` and health check do not show it.
+        os.environ["RAY_AUTH_MODE"] = "token"
+        problem = _health(address)
+    return problem
+
+
+def _health(address: str) -> str | None:
+    """What Ray's own health check finds wrong; None if nothing is."""
     asking = [sys.executable, "-c", "from ray.scripts.scripts import main; main()", "health-check", "--address", address]
     try:
         answer = subprocess.run(asking, capture_output=True, timeout=HEALTH_SECONDS, check=False, encoding="utf-8", errors="replace")

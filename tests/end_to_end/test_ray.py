@@ -50,18 +50,23 @@ def cluster() -> Iterator:
     made.shutdown()
 
 
-def test_clusters_are_shown_the_token_of_this_user(tmp_path, monkeypatch):
-    """As `ray start` of Ray 2.60 leaves it."""
-    monkeypatch.setattr(os, "environ", {"HOME": str(tmp_path)})
-    ray_cluster._use_token()
-    assert "RAY_AUTH_MODE" not in os.environ
-    (tmp_path / ".ray").mkdir()
-    (tmp_path / ".ray" / "auth_token").write_text("0123", encoding="utf-8")
-    ray_cluster._use_token()
-    assert os.environ["RAY_AUTH_MODE"] == "token"
-    os.environ["RAY_AUTH_MODE"] = "disabled"
-    ray_cluster._use_token()
-    assert os.environ["RAY_AUTH_MODE"] == "disabled"
+def test_a_cluster_that_asks_for_a_token_is_shown_one_and_others_are_not(monkeypatch):
+    """A token shown to a cluster without makes its workers and this process misunderstand each other."""
+    asked = []
+
+    def health(asks, address):
+        asked.append(os.environ.get("RAY_AUTH_MODE"))
+        return "AuthenticationError: InvalidAuthToken" if asks and asked[-1] != "token" else None
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        for asks, modes in ((False, [None]), (True, [None, "token"])):
+            asked.clear()
+            monkeypatch.setenv("RAY_AUTH_MODE", "noted, to be put back")
+            monkeypatch.delenv("RAY_AUTH_MODE")
+            monkeypatch.setattr(ray_cluster, "_health", partial(health, asks))
+            assert ray_cluster._problem(address) is None
+            assert asked == modes
 
 
 def test_nodes_with_other_code_versions_or_files_are_refused_and_named(cluster, tmp_path, monkeypatch):
