@@ -116,8 +116,9 @@ def test_after_ctrl_c_running_seeds_write_checkpoints_and_one_that_waits_for_its
     with pytest.raises(KeyboardInterrupt):
         train_on_cluster(cluster.address, partial(toys.stoppable, tmp_path), "run", [0, 1, 2], tmp_path, None, 1)
     assert len(given_up) == 1
-    assert len(list(tmp_path.glob("*.checkpoint"))) == len(running) == 2
-    assert len(list(tmp_path.glob("*.running"))) == 2
+    stopped = {path.stem for path in tmp_path.glob("*.checkpoint")}
+    assert len(stopped) == len(running) == 2
+    assert {path.stem for path in tmp_path.glob("*.running")} <= stopped  # a seed may be stopped before it has written its mark
 
 
 def test_the_bytes_are_those_of_the_local_engine_though_a_node_is_killed(cluster, tiny, tmp_path, monkeypatch, capsys):
