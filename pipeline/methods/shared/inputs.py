@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor
@@ -55,6 +56,31 @@ def check_shapes(method: Method, batch: Batch) -> None:
                 f"{kind} features of shape {tuple(features.shape[2:])} per segment, but this {type(method).__name__} "
                 f"was built for {expected}; train it on this feature set, or choose the set it was trained on"
             )
+
+
+def vector_stream_shape(name: str | None, shapes: Mapping[str, tuple[int, ...]] | None) -> tuple[int, ...] | None:
+    """Shape (D,) per segment of the further stream that a method's settings name; None if they name none.
+
+    Raises:
+        PipelineError: the stream is not one vector per segment.
+    """
+    shape = None if name is None else tuple((shapes or {})[name])
+    if shape is not None and len(shape) != 1:
+        raise PipelineError(f"the stream {name} has the shape {shape} per segment; one vector is needed")
+    return shape
+
+
+def vector_stream(method: Method, batch: Batch, name: str, expected: tuple[int, ...] | None) -> Tensor:
+    """A further stream of a batch, (B, T, D) in its stored dtype.
+
+    Raises:
+        PipelineError: it is missing, or has another shape than ``expected``.
+    """
+    stream = batch.others.get(name)
+    if stream is None or tuple(stream.shape[2:]) != expected:
+        shape = "none" if stream is None else f"of shape {tuple(stream.shape[2:])}"
+        raise PipelineError(f"{name} features: {shape}, but this {type(method).__name__} needs {expected}")
+    return stream
 
 
 def positions(visual_shape: tuple[int, ...]) -> int:

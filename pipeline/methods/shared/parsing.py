@@ -17,7 +17,7 @@ from pipeline.batch import Batch, Tensors
 from pipeline.errors import PipelineError
 from pipeline.layers.parsing_losses import segment_loss
 from pipeline.methods.base import Method, MethodConfig, Progress
-from pipeline.methods.shared.inputs import check_shapes
+from pipeline.methods.shared.inputs import check_shapes, vector_stream, vector_stream_shape
 from pipeline.methods.shared.tuning import Fusion, tuned
 from pipeline.metrics.parsing_thresholds import select_thresholds
 from pipeline.settings import Settings
@@ -121,9 +121,7 @@ class ParsingMethod(Method):
         other_shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(config, visual_shape, audio_shape, num_classes)
-        self.motion_shape = None if config.motion is None else tuple((other_shapes or {})[config.motion])
-        if self.motion_shape is not None and len(self.motion_shape) != 1:
-            raise PipelineError(f"the stream {config.motion} has the shape {self.motion_shape} per segment; one vector is needed")
+        self.motion_shape = vector_stream_shape(config.motion, other_shapes)
         if config.thresholds == "tuned":  # of a segment and of a clip; NaN: use the method's own
             self.register_buffer("tuned_gates", torch.full((2,), float("nan")))
         elif config.thresholds != "fixed":  # (audio and visual, C); NaN: use the method's own
@@ -162,10 +160,7 @@ class ParsingMethod(Method):
         visual = zeroed(visual, padding.unsqueeze(-1)) if self.every_frame else zeroed(visual.mean(dim=2))
         motion = None
         if self.config.motion is not None:
-            stream = batch.others.get(self.config.motion)
-            if stream is None or tuple(stream.shape[2:]) != self.motion_shape:
-                shape = "none" if stream is None else f"of shape {tuple(stream.shape[2:])}"
-                raise PipelineError(f"{self.config.motion} features: {shape}, but this {type(self).__name__} needs {self.motion_shape}")
+            stream = vector_stream(self, batch, self.config.motion, self.motion_shape)
             motion = zeroed(stream.to(dtype))
         return ParsingInputs(visual, zeroed(batch.audio.to(dtype)), motion, batch.mask | ~batch.mask.any(dim=1, keepdim=True))
 

@@ -36,11 +36,10 @@ import torch
 from torch import Tensor
 
 from pipeline.batch import Batch, Tensors
-from pipeline.errors import PipelineError
 from pipeline.layers.points import Points, assign, candidates, focal_loss, pyramid_points, span_loss
 from pipeline.layers.precision import at_least_float32
 from pipeline.methods.base import METHODS, Method, Progress
-from pipeline.methods.shared.inputs import method_inputs
+from pipeline.methods.shared.inputs import method_inputs, vector_stream, vector_stream_shape
 from pipeline.methods.unav.config import UnavConfig
 from pipeline.methods.unav.crop import Cropped, crop
 from pipeline.methods.unav.network import Detector, Found, Level
@@ -70,9 +69,7 @@ class Unav(Method):
         other_shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(config, visual_shape, audio_shape, num_classes)
-        self.motion_shape = None if config.motion is None else tuple((other_shapes or {})[config.motion])
-        if self.motion_shape is not None and len(self.motion_shape) != 1:
-            raise PipelineError(f"the stream {config.motion} has the shape {self.motion_shape} per segment; one vector is needed")
+        self.motion_shape = vector_stream_shape(config.motion, other_shapes)
         visual_width = self.visual_shape[-1] + (self.motion_shape or (0,))[0]
         self.detector = Detector(config, visual_width, self.audio_shape[0], num_classes)
         self.register_buffer("normaliser", torch.tensor(FIRST_NORMALISER))
@@ -89,10 +86,7 @@ class Unav(Method):
         inputs = method_inputs(self, batch)
         visual = inputs.visual.mean(dim=2)
         if self.config.motion is not None:
-            stream = batch.others.get(self.config.motion)
-            if stream is None or tuple(stream.shape[2:]) != self.motion_shape:
-                shape = "none" if stream is None else f"of shape {tuple(stream.shape[2:])}"
-                raise PipelineError(f"{self.config.motion} features: {shape}, but this {type(self).__name__} needs {self.motion_shape}")
+            stream = vector_stream(self, batch, self.config.motion, self.motion_shape)
             visual = torch.cat([visual, stream.to(visual.dtype).masked_fill(~batch.mask.unsqueeze(-1), 0.0)], dim=-1)
         return visual, inputs.audio, inputs.mask
 
