@@ -84,7 +84,7 @@ def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, direc
         "made_with": made_with(trained, inputs.made_with, this_machine(device)),
     }
     if inputs.folds is not None:
-        groups = sorted({inputs.folds.clips[clip].group for clip in splits["test"].clips})
+        groups = list(dict.fromkeys(inputs.folds.clips[clip].group for clip in splits["test"].clips))
         by_seed = {str(seed): [fold.headline(inputs.task, seed) for fold in folds] for seed in inputs.run.seeds}
         document["folds"] = {"number": inputs.folds.number, "by": inputs.folds.facts["by"], "groups": len(groups), "test": by_seed}
         of_row = zip(splits["test"].rows, splits["test"].clips, strict=True)
