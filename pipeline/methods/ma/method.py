@@ -32,6 +32,7 @@ from pipeline.layers.hybrid_attention import AttentivePooling, HybridAttention, 
 from pipeline.layers.parsing_losses import binary_loss, smoothed, smoothed_stream_contrast
 from pipeline.methods.base import METHODS, Progress, Recipe
 from pipeline.methods.ma.track_exchange import Exchanged, mistaken, not_shown, unrelated
+from pipeline.methods.shared.anchor import weighted_sum
 from pipeline.methods.shared.removed_labels import Absent, RefinedConfig, RefinedMethod
 from pipeline.tasks.avvp import ParsingScores
 
@@ -173,9 +174,9 @@ class Ma(RefinedMethod):
                 pooled.clip, labels.masked_fill(absent.audio, 0.0) if self.config.variant == "released" else labels, counted
             ),
             "contrast": smoothed_stream_contrast(audio, picture, batch.mask),
-            **self.segment_losses(batch, pooled.audio, pooled.visual),
         }
-        return {**terms, "total": torch.stack(list(terms.values())).sum()}
+        terms = self.kept_terms(terms) | self.segment_losses(batch, pooled.audio, pooled.visual)
+        return {**terms, "total": weighted_sum(terms, self.segment_weights)}
 
     def predict(self, batch: Batch) -> ParsingScores:
         visual, audio, motion, mask = self.inputs(batch)
