@@ -75,6 +75,9 @@ SMALL = {
     ),
     "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
+    "mm_pyramid": Small(
+        {**PARSING, "heads": 2, "levels": 2}, [{}, {"variant": "released", "motion": None}], ("dropout", "attention_dropout")
+    ),
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
     "coleaf": Small(
