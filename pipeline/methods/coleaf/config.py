@@ -102,7 +102,7 @@ class ColeafConfig(ParsingConfig):
     @property
     def anchor_config(self) -> ParsingConfig:
         """Settings of the Anchor."""
-        shared = self.model_dump(include={"motion", "pseudo_labels", "recipe"})
+        shared = self.model_dump(include={"motion", "pseudo_labels", "clip_modality_losses", "segment_weight", "recipe"})
         if self.thresholds == "tuned":  # the shares of two passes are the Anchor's
             shared["thresholds"] = "tuned"
         config = METHODS.get(self.anchor).Config(**{**self.anchor_settings, **shared})
