@@ -1,8 +1,8 @@
-"""A plain BiLSTM with CMRAN's two heads: the floor that every method of localization must beat. Ours, of no paper.
+"""A plain BiLSTM with CMRAN's two heads: the floor that every method of localization must beat.
 
-The map's mean and the audio vector of a segment are joined, one BiLSTM reads them along the clip, and two linear heads answer: event or
-background per segment, and one event class per clip from the maximum over time. No attention over positions, no relation between the
-modalities, no loss of its own: what another method scores above it on the same features is what its parts are worth.
+Ours, of no paper. The map's mean and the audio vector of a segment are joined, one BiLSTM reads them along the clip, and two linear heads
+answer: event or background per segment, and one event class per clip from the maximum over time. No attention over positions, no relation
+between the modalities, no loss of its own: what another method scores above it on the same features is what its parts are worth.
 
 Under weak supervision it learns as CMRAN does: the class head has the background as one more label, and the clip's logits are
 max_t(sigmoid(event_t) r), with r the class logits.

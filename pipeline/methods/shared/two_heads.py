@@ -25,7 +25,7 @@ from pipeline.tasks.labels import VideoTargets
 
 
 class TwoHeadRecipe(Recipe):
-    """Adam 5e-4, halved at epochs 10, 20 and 30 of 200, batches of 32, gradient norm at most 0.1 (CMRAN, DMIN)."""
+    """Adam 5e-4, halved at epochs 10, 20 and 30 of 200, batches of 32, gradient norm at most 0.1."""
 
     learning_rate: float = Field(5e-4, gt=0)
     batch_size: int = Field(32, ge=1)
@@ -94,7 +94,7 @@ class Heads(NamedTuple):
 
 
 class TwoHeadMethod(LocalizationMethod):
-    """A method that ends in both heads and learns as CMRAN does: from segments, or from clips through the gated clip logits."""
+    """A method of both heads that learns as CMRAN does: from segments, or from clips by gated clip logits."""
 
     @property
     def video_form(self) -> VideoLoss:
