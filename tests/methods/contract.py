@@ -36,6 +36,7 @@ PARSING = {"width": 16, "feedforward": 24}
 DENSE = {"width": 16, "heads": 2, "levels": 2, "stem": 1, "dependency_width": 4}
 WEAK = {"supervision": "weak"}
 SMALL = {
+    "bilstm": Small({"width": 8}, [{}, WEAK], ("dropout",)),
     "avel": Small(
         {"attention_width": 12, "recurrent_width": 8, "classifier_width": 16},
         [
