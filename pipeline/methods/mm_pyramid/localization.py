@@ -11,8 +11,8 @@ What is ours, because nothing public says it:
 * Audio-guided attention as AVEL's pools the map; a linear layer each brings both streams to one width.
 * The width, 512 as for parsing (256 is as likely).
 * Both streams of the encoder are joined, and CMRAN's heads answer: event or background per segment, and one class per clip from the maximum
-  over time; under weak supervision CMRAN's gated clip logits, and its ``video_loss``. A clip without an event counts as class 0 in the class
-  loss, as in CMRAN's code.
+  over time; under weak supervision CMRAN's gated clip logits, and its ``video_loss``. A clip without an event counts as class 0 in the
+  class loss, as in CMRAN's code.
 * The recipe: that of parsing, also under weak supervision.
 * The epoch is chosen on validation.
 """
