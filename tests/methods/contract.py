@@ -36,6 +36,7 @@ PARSING = {"width": 16, "feedforward": 24}
 DENSE = {"width": 16, "heads": 2, "levels": 2, "stem": 1, "dependency_width": 4}
 WEAK = {"supervision": "weak"}
 SMALL = {
+    "bilstm": Small({"width": 8}, [{}, WEAK], ("dropout",)),
     "avel": Small(
         {"attention_width": 12, "recurrent_width": 8, "classifier_width": 16},
         [
@@ -75,6 +76,9 @@ SMALL = {
     ),
     "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
+    "mm_pyramid": Small(
+        {**PARSING, "heads": 2, "levels": 2}, [{}, {"variant": "released", "motion": None}], ("dropout", "attention_dropout")
+    ),
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
     "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
