@@ -23,8 +23,8 @@ As released, and perhaps not meant:
 
 Deliberate differences: two encoders, thirteen linear layers and two norms that no pass reaches are left out (11,787,087 parameters there,
 8,005,940 of them used). Mixtures are formed from the third epoch on only, since nothing uses them before, which changes the random numbers
-of dropout; a mixture has the segments that both its clips have. The labels to remove are found by a network (the authors ship a list of
-them). In training the mixtures and the contrast let the other clips of a batch matter; a prediction depends on its clip alone.
+of dropout; a mixture has the segments that both its clips have. MA's network finds the labels to remove (the authors ship a list of them).
+In training the mixtures and the contrast let the other clips of a batch matter; a prediction depends on its clip alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CVCMS's contrast of clips: the audio of a clip resembles the visual stream of every clip with a class in common.
+"""CVCMS's contrast of clips: a clip's audio resembles the visual stream of every clip that shares a class.
 
 Shape letters: B clips, N clips and mixtures of two clips, T segments, C classes, D width.
 """
@@ -21,7 +21,7 @@ def other_clips(count: int, device: torch.device) -> Tensor:
 
 
 def of_classes(stream: Tensor, scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """The mean of a stream over time, weighted by softmax over t of sum_c w_tc r_c: how much a segment shows of the clip's classes.
+    """Weighted mean of a stream over time: softmax over t of sum_c w_tc r_c, how much a segment shows of the clip's classes.
 
     Args:
         stream: (N, T, D).
