@@ -32,7 +32,10 @@ class QueryNormBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, other: Tensor, blocked: Tensor | None = None) -> Tensor:
-        """(B, Q, D), (B, T, D), where not to attend, (B * heads, Q, T) bool or None -> (B, Q, D)."""
+        """(B, Q, D), (B, T, D), (B * heads, Q, T) bool or None: where not to attend -> (B, Q, D).
+
+        As a whole it is :meth:`attend` and :meth:`feed`.
+        """
         return self.feed(self.attend(query, other, blocked))
 
     def attend(self, query: Tensor, other: Tensor, blocked: Tensor | None) -> Tensor:
@@ -133,7 +136,7 @@ class PyramidEncoder(nn.Module):
         self.audio_fusion, self.visual_fusion = LevelFusion(*of_blocks), LevelFusion(*of_blocks)
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor, cross: bool = True) -> tuple[Tensor, Tensor]:
-        """(B, T, D), (B, T, D), (B, T) bool -> the same two; without ``cross`` no stream attends to the other."""
+        """(B, T, D), (B, T, D), (B, T) bool -> the same two; without ``cross`` each stream stays alone."""
         of_audio, of_visual = [], []
         for level in self.levels:
             audio, visual = level(audio, visual, mask, cross)

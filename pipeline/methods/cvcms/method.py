@@ -148,6 +148,7 @@ class Cvcms(RefinedMethod):
 
     def predict(self, batch: Batch) -> ParsingScores:
         visual, audio, motion, mask = self.inputs(batch)
-        said = self.parsed(*self.attention(*self.front_end(visual, audio, motion), mask), mask)
+        audio, visual = self.attention(*self.front_end(visual, audio, motion), mask)
+        said = self.parsed(audio, visual, mask)
         thresholds = (self.config.segment_threshold, self.config.clip_threshold)
         return ParsingScores(said.audio, said.visual, said.clip, said.clip, self.gates(said.clip, thresholds, thresholds))
