@@ -105,7 +105,7 @@ class Params(Settings):
         return method_settings(self.methods, self.runs[name])
 
     def features_of(self, name: str) -> str:
-        """The entry of `features` or `imports` whose features a run's feature set has: itself, or for a label set the one it names."""
+        """The entry whose features a run's feature set has: itself; for a label set, the one it names."""
         return self.labels[name].features if name in self.labels else name
 
 

@@ -175,7 +175,7 @@ class Labelling:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file another name, or where the file system cannot, a copy: no stage writes a store's files in place."""
+    """Give a file another name, or a copy where the file system cannot; no stage writes in place."""
     try:
         os.link(source.resolve(), target)
     except OSError:

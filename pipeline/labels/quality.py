@@ -1,4 +1,6 @@
-"""How good segment labels are where the truth is known: the scores of parsing, and precision, recall and F1 by modality and class.
+"""How good segment labels are where the truth is known.
+
+The scores of parsing, and precision, recall and F1 by modality and class.
 
 Shape letters: N annotation rows, T segments, C classes.
 """

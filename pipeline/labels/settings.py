@@ -14,7 +14,7 @@ Threshold = Annotated[float, Field(ge=-1000, le=1000)]
 
 
 class Teacher(Settings):
-    """Where the labels of one modality come from; with neither texts nor classes, a clip's label is on in all of its segments."""
+    """Where one modality's labels come from; without texts and classes, the clip's are on in all segments."""
 
     texts: Path | None = Field(
         None, description="text table of `python -m pipeline texts`; a class scores by the cosine of the teacher's features and its text"

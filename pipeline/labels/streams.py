@@ -1,4 +1,4 @@
-"""The streams that a label set adds to its features, by modality: labels of 0 or 1, and of 0 to 1."""
+"""The streams that a label set adds to its features, by modality: 0 or 1, and 0 to 1."""
 
 from __future__ import annotations
 

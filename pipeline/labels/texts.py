@@ -1,7 +1,7 @@
-"""Text tables: the classes of a data set as embeddings of prompts, in one .npz, so that labelling needs no text network.
+"""Text tables: embeddings of a prompt for each class, so that labelling needs no text network.
 
-``embeddings`` (C, D) float32, ``classes`` and ``prompts`` (C,) text, ``scale`` of the logits, ``model`` and ``weights`` (name, sha256 of
-the file) of the text network. Shape letters: C classes, D width of the joint space.
+An .npz of ``embeddings`` (C, D) float32, ``classes`` and ``prompts`` (C,) text, ``scale`` of the logits, ``model`` and ``weights`` (name
+and sha256 of the file) of the text network. Shape letters: C classes, D width of the joint space.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def read_texts(path: Path) -> TextTable:
 
 
 def class_problems(names: Sequence[str], classes: Sequence[str], what: str) -> list[str]:
-    """List classes of the data set that are missing in ``names``, names that are no class, and another order of the same."""
+    """List what ``names`` lacks of the classes, names that are no class, and another order."""
     problems = count_lines(f"{what}: no entry for the classes", [label for label in classes if label not in names])
     problems += count_lines(f"{what}: entries that are no class of the data set", [name for name in names if name not in classes])
     problems += count_lines(f"{what}: classes that are named twice", sorted({name for name in names if list(names).count(name) > 1}))

@@ -19,7 +19,10 @@ from pipeline.labels.valor import VALOR
 
 @dataclass(frozen=True)
 class Thresholds:
-    """hard: (C,), a label is on where its score is above; -inf: everywhere. soft: (C,), finite, where a soft label is one half."""
+    """The thresholds of C classes, in the units of the scores.
+
+    hard: (C,), a label is on where its score is above; -inf: everywhere. soft: (C,), finite, where a soft label is one half.
+    """
 
     hard: NDArray[np.float32]
     soft: NDArray[np.float32]
@@ -33,10 +36,11 @@ def given(modality: Modality, teacher: Teacher, classes: Sequence[str]) -> Thres
 
 
 def searched(scores: NDArray[np.float32], told: NDArray[np.bool_], truth: NDArray[np.bool_], valid: NDArray[np.bool_]) -> Thresholds:
-    """Per class, the cut of the highest F1 over the segments of the clips with its label; the lowest of equal ones.
+    """Per class, the cut of the highest F1 over all segments, the lowest of equal ones.
 
-    The threshold is the middle between the lowest score above the cut and the highest below it. Where all segments on is best, or no
-    segment is true, it is -inf (soft: one below the class's lowest score anywhere; UWAV: in the batch, so that it would move with it).
+    A clip without the label is never on. The threshold is the middle between the lowest score above the cut and the highest below it. Where
+    all segments on is best, or no segment is true, it is -inf (soft: one below the class's lowest score on validation; UWAV: in the batch,
+    so that it moves with the other clips).
 
     Args:
         scores: (N, T, C), of validation. told: (N, C), clip labels. truth: (N, T, C). valid: (N, T).
