@@ -82,6 +82,7 @@ SMALL = {
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
     "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
+    "dhhn": Small({**PARSING, "guide_heads": 2}, [{}], ("dropout",)),
     "coleaf": Small(
         {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
         [
