@@ -32,9 +32,9 @@ class QueryNormBlock(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, query: Tensor, other: Tensor, blocked: Tensor | None = None) -> Tensor:
-        """(B, Q, D), (B, T, D), (B * heads, Q, T) bool or None: where not to attend -> (B, Q, D).
+        """Both halves: (B, Q, D), (B, T, D), (B * heads, Q, T) bool or None -> (B, Q, D).
 
-        As a whole it is :meth:`attend` and :meth:`feed`.
+        ``blocked`` is where not to attend.
         """
         return self.feed(self.attend(query, other, blocked))
 

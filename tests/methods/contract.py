@@ -69,6 +69,9 @@ SMALL = {
         [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
         ("input_dropout", "dropout"),
     ),
+    "mm_pyramid_avel": Small(
+        {**PARSING, "heads": 2, "levels": 2, "attention_width": 8}, [{}, {"supervision": "weak"}], ("dropout", "attention_dropout")
+    ),
     "psp": Small(
         {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
         [{}, WEAK, {**WEAK, "video_labels": "proportions"}],

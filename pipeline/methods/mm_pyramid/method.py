@@ -38,21 +38,12 @@ from pipeline.layers.hybrid_attention import AttentivePooling, ParsingFrontEnd
 from pipeline.layers.multimodal_pyramid import PyramidEncoder
 from pipeline.layers.parsing_losses import smoothed
 from pipeline.layers.relation import check_heads
-from pipeline.methods.base import METHODS, Progress, Recipe
+from pipeline.methods.base import METHODS, Progress
+from pipeline.methods.mm_pyramid.recipe import MmPyramidRecipe
 from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets, clip_losses
 from pipeline.methods.shared.parsing import ParsingInputs
 from pipeline.methods.shared.removed_labels import Absent, RefinedByMaConfig, RefinedMethod
 from pipeline.tasks.avvp import ParsingScores
-
-
-class MmPyramidRecipe(Recipe):
-    """Adam 1e-4, divided by 10 every ten epochs, 40 epochs, batches of 16, as released."""
-
-    learning_rate: float = Field(1e-4, gt=0)
-    milestones: tuple[int, ...] = (10, 20, 30)
-    decay: float = Field(0.1, gt=0, le=1)
-    batch_size: int = Field(16, ge=1)
-    epochs: int = Field(40, ge=1)
 
 
 class MmPyramidConfig(RefinedByMaConfig):
