@@ -26,6 +26,7 @@ AVVP = {
     "jomold": {},
     "mm_pyramid": {},
     "cvcms": {},
+    "dhhn": {},
 }
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},

@@ -87,9 +87,9 @@ class Reference(HanReference):
 
 
 def streams_of(batch):
-    return [
-        [stream[n, :length].numpy() for stream in (batch.visual, batch.audio, batch.others["motion"])] for n, length in enumerate(LENGTHS)
-    ]
+    """Of every clip: visual, audio and motion of its valid segments."""
+    streams = (batch.visual, batch.audio, batch.others["motion"])
+    return [[stream[n, :length].numpy() for stream in streams] for n, length in enumerate(LENGTHS)]
 
 
 def test_answers_equal_the_numpy_restatement():

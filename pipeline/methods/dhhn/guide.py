@@ -9,7 +9,7 @@ from pipeline.layers.precision import at_least_float32
 
 
 class Guide(nn.Module):
-    """Rounds of x <- x + encoder(x) over a stream, with one encoder for all rounds, and attentive pooling over time.
+    """Rounds of x <- x + encoder(x) with one encoder for all rounds, then attentive pooling over time.
 
     The encoder is a post-norm transformer; it has no positional code. The pooling is MMIL's in one modality.
 
@@ -29,7 +29,10 @@ class Guide(nn.Module):
         self.classifier, self.over_time = (nn.Linear(width, num_classes) for _ in range(2))
 
     def forward(self, stream: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, D), (B, T) bool with a True in every clip -> probabilities of the clip (B, C), in float32 at least."""
+        """Probabilities of the clips, in float32 at least.
+
+        (B, T, D), (B, T) bool with a True in every clip -> (B, C).
+        """
         for _ in range(self.rounds):
             stream = stream + self.encoder(stream, src_key_padding_mask=~mask)
         scores = at_least_float32(self.over_time(stream)).masked_fill(~mask.unsqueeze(-1), float("-inf"))

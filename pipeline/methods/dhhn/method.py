@@ -59,7 +59,10 @@ GUIDES = ("audio_guide", "visual_guide")
 
 
 class DhhnRecipe(Recipe):
-    """Adam 3e-4, of the guides twice and a fifth of that, 10 epochs, batches of 64, as released without refined labels."""
+    """Adam 3e-4, of the guides twice and a fifth of that, 10 epochs, batches of 64.
+
+    As released without refined labels; the rate falls after the tenth epoch only.
+    """
 
     learning_rate: float = Field(3e-4, gt=0)
     rate_factors: dict[str, float] = Field({"audio_guide": 2.0, "visual_guide": 0.2}, description="on the learning rate of the guides")

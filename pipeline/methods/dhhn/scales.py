@@ -29,7 +29,7 @@ class ValidBatchNorm(nn.Module):
         self.register_buffer("running_variance", torch.ones(width))
 
     def forward(self, values: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, D), (B, T) bool -> (B, T, D), in float32 at least; padded places are finite and mean nothing."""
+        """(B, T, D), (B, T) bool -> (B, T, D), in float32 at least; padded places mean nothing."""
         with torch.autocast(values.device.type, enabled=False):
             values = at_least_float32(values)
             mean, variance = self._of_batch(values, mask) if self.training else (self.running_mean, self.running_variance)
@@ -66,7 +66,10 @@ class ScaleBranch(nn.Module):
         self.norm = ValidBatchNorm(width)
 
     def forward(self, stream: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, D), padded segments zero, (B, T) bool -> (B, T', D), T' = (T - 1) // stride + 1."""
+        """(B, T, D), padded segments zero, (B, T) bool -> (B, T', D).
+
+        T' = (T - 1) // stride + 1.
+        """
         cells = self.convolution(stream.transpose(1, 2)).transpose(1, 2)
         return self.norm(cells, mask[:, :: self.stride]).relu()
 
