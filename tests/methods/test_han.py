@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from restatement import Restatement, binary, relu, scatter, sigmoid, softmax
+from hybrid_restatement import HybridRestatement
+from restatement import binary, scatter
 
 from pipeline.batch import Batch
 from pipeline.methods import Progress, create
@@ -30,30 +31,12 @@ def example():
     return Batch(visual, audio, torch.arange(5) < torch.tensor(LENGTHS)[:, None], {"motion": motion}), VideoTargets(labels)
 
 
-class Reference(Restatement):
-    """One clip -> p^a, p^v (T, C), P^a, P^v, P (C,), from the spec's formulas; the frames averaged after their layer."""
+class Reference(HybridRestatement):
+    """One clip -> p^a, p^v (T, C), P^a, P^v, P (C,), from the spec's formulas."""
 
     def __call__(self, visual, audio, motion):
-        audio = self.linear("front_end.audio", audio)
-        visual = self.linear("front_end.visual", visual).mean(axis=1)
-        if motion is not None:
-            visual = self.linear("front_end.fusion", np.concatenate([visual, self.linear("front_end.motion", motion)], axis=1))
-        return self.mmil(self.layer(audio, visual), self.layer(visual, audio))
-
-    def layer(self, q, o):
-        own, cross = self.multi_head("attention.own", q, q, heads=1), self.multi_head("attention.cross", q, o, heads=1)
-        h = self.norm("attention.attention_norm", q + cross + own)
-        return self.norm(
-            "attention.feedforward_norm", h + self.linear("attention.feedforward.3", relu(self.linear("attention.feedforward.0", h)))
-        )
-
-    def mmil(self, audio, visual):
-        streams = (audio, visual)
-        p = [sigmoid(self.linear("pooling.classifier", x)) for x in streams]
-        over_time = [softmax(self.linear("pooling.over_time", x).T).T for x in streams]
-        over_modalities = softmax(np.stack([self.linear("pooling.over_modalities", x) for x in streams], axis=-1))
-        clips = [(w * q).sum(axis=0) for w, q in zip(over_time, p, strict=True)]
-        return *p, *clips, sum((over_time[m] * over_modalities[..., m] * p[m]).sum(axis=0) for m in range(2))
+        audio, visual = self.front_end(visual, audio, motion)
+        return self.mmil(self.layer("attention", audio, visual), self.layer("attention", visual, audio))
 
 
 @pytest.mark.parametrize("motion", [True, False])
