@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hybrid_restatement import HybridRestatement
 from restatement import scatter
+from test_han import Reference
 
 from pipeline.layers.hybrid_attention import HybridEncoder
 
@@ -22,6 +22,6 @@ def test_two_layers_of_two_heads_equal_the_numpy_restatement(order):
     found = encoder(audio, visual, mask)
     for clip, length in enumerate(LENGTHS):
         streams = (stream[clip, :length].numpy() for stream in (audio, visual))
-        expected = HybridRestatement(encoder).layers("", 2, *streams, heads=2, sequential=order == "sequential")
+        expected = Reference(encoder).layers("", 2, *streams, heads=2, sequential=order == "sequential")
         for stream, value in zip(found, expected, strict=True):
             np.testing.assert_allclose(stream[clip, :length].detach(), value, atol=1e-10)

@@ -70,6 +70,9 @@ SMALL = {
         [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
         ("input_dropout", "dropout"),
     ),
+    "mm_pyramid_avel": Small(
+        {**PARSING, "heads": 2, "levels": 2, "attention_width": 8}, [{}, {"supervision": "weak"}], ("dropout", "attention_dropout")
+    ),
     "psp": Small(
         {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
         [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
@@ -77,11 +80,15 @@ SMALL = {
     ),
     "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
+    "mm_pyramid": Small(
+        {**PARSING, "heads": 2, "levels": 2}, [{}, {"variant": "released", "motion": None}], ("dropout", "attention_dropout")
+    ),
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
     "valor": Small(VALOR, [{}, {"motion": None, "order": "parallel"}], ("dropout",)),
     "valor_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
     "valor_plus_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
+    "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
     "coleaf": Small(
         {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
         [

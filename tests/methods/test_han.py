@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hybrid_restatement import HybridRestatement
-from restatement import binary, scatter
+from restatement import Restatement, binary, relu, scatter, sigmoid, softmax
 
 from pipeline.batch import Batch
 from pipeline.methods import Progress, create
@@ -31,12 +30,43 @@ def example():
     return Batch(visual, audio, torch.arange(5) < torch.tensor(LENGTHS)[:, None], {"motion": motion}), VideoTargets(labels)
 
 
-class Reference(HybridRestatement):
-    """One clip -> p^a, p^v (T, C), P^a, P^v, P (C,), from the spec's formulas."""
+class Reference(Restatement):
+    """One clip -> p^a, p^v (T, C), P^a, P^v, P (C,), from the spec's formulas; the frames averaged after their layer."""
 
     def __call__(self, visual, audio, motion):
-        audio, visual = self.front_end(visual, audio, motion)
-        return self.mmil(self.layer("attention", audio, visual), self.layer("attention", visual, audio))
+        audio, visual = self.tracks(visual, audio, motion)
+        return self.mmil(self.layer(audio, visual), self.layer(visual, audio))
+
+    def tracks(self, visual, audio, motion):
+        """Audio and visual before the attention."""
+        visual = self.linear("front_end.visual", visual).mean(axis=1)
+        if motion is not None:
+            visual = self.linear("front_end.fusion", np.concatenate([visual, self.linear("front_end.motion", motion)], axis=1))
+        return self.linear("front_end.audio", audio), visual
+
+    def layers(self, name, number, audio, visual, heads, sequential):
+        """Both streams through layers one after another."""
+        for layer in (f"{name}layers.{n}" for n in range(number)):
+            updated = self.layer(audio, visual, layer, heads)
+            visual = self.layer(visual, updated if sequential else audio, layer, heads)
+            audio = updated
+        return audio, visual
+
+    def layer(self, q, o, name="attention", heads=1):
+        own, cross = self.multi_head(f"{name}.own", q, q, heads), self.multi_head(f"{name}.cross", q, o, heads)
+        h = self.norm(f"{name}.attention_norm", q + cross + own)
+        return self.norm(
+            f"{name}.feedforward_norm", h + self.linear(f"{name}.feedforward.3", relu(self.linear(f"{name}.feedforward.0", h)))
+        )
+
+    def mmil(self, audio, visual):
+        return self.pooled([sigmoid(self.linear("pooling.classifier", x)) for x in (audio, visual)], (audio, visual), "pooling.")
+
+    def pooled(self, p, streams, prefix=""):
+        over_time = [softmax(self.linear(f"{prefix}over_time", x).T).T for x in streams]
+        over_modalities = softmax(np.stack([self.linear(f"{prefix}over_modalities", x) for x in streams], axis=-1))
+        clips = [(w * q).sum(axis=0) for w, q in zip(over_time, p, strict=True)]
+        return *p, *clips, sum((over_time[m] * over_modalities[..., m] * p[m]).sum(axis=0) for m in range(2))
 
 
 @pytest.mark.parametrize("motion", [True, False])

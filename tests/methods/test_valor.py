@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hybrid_restatement import HybridRestatement
 from pydantic import ValidationError
 from restatement import binary, scatter
+from test_han import Reference
 
 from pipeline.batch import Batch
 from pipeline.methods import METHODS, Progress, create
@@ -42,11 +42,11 @@ def example(clips=3, lengths=LENGTHS):
 def test_forward_and_losses_equal_the_numpy_restatement(order):
     batch, targets = example()
     method = scatter(build(order=order))
-    reference, scores = HybridRestatement(method), method.predict(batch)
+    reference, scores = Reference(method), method.predict(batch)
     terms = {"clip": [], "audio_segments": [], "visual_segments": []}
     for clip, length in enumerate(LENGTHS):
         visual, audio, motion = (part[clip, :length].numpy() for part in (batch.visual, batch.audio, batch.others["motion"]))
-        streams = reference.front_end(visual, audio, motion)
+        streams = reference.tracks(visual, audio, motion)
         p_audio, p_visual, _, _, whole = reference.mmil(*reference.layers("encoder.", 2, *streams, 2, order == "sequential"))
         np.testing.assert_allclose(scores.audio[clip, :length].detach(), p_audio, atol=1e-10)
         np.testing.assert_allclose(scores.visual[clip, :length].detach(), p_visual, atol=1e-10)
@@ -82,7 +82,7 @@ def test_sixteen_clips_are_learned_by_heart_from_labels_of_their_segments():
 
 
 def learned_segments(method):
-    """Share of the segment labels of sixteen clips, in the worse modality, that up to 300 steps teach; the clips' labels do not tell them."""
+    """Share of the segment labels of sixteen clips, in the worse modality, that up to 300 steps teach."""
     batch, targets = example(16, (5,) * 8 + (3,) * 8)
     batch = batch._map(lambda tensor: tensor.float() if tensor.is_floating_point() else tensor)
     optimizer = torch.optim.AdamW(method.parameters(), 1e-2)
