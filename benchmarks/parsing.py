@@ -51,8 +51,8 @@ def unpool(method: ParsingMethod) -> None:
     """Make the method process every frame, as released."""
 
     def inputs(batch: Batch) -> ParsingInputs:
-        visual, audio, mask = method_inputs(method, batch)
-        return ParsingInputs(visual, audio, batch.others["motion"], mask)
+        found = method_inputs(method, batch)
+        return ParsingInputs(found.visual, found.audio, batch.others["motion"], found.mask)
 
     method.inputs = inputs  # type: ignore[method-assign]
     front_end = next(part for part in method.children() if isinstance(part, ParsingFrontEnd))
