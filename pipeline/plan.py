@@ -1,4 +1,4 @@
-"""Write the code and files that each run, feature set and fine-tuning of params.yaml chooses by its settings.
+"""Write the code and files that each run, feature set, fine-tuning and label set of params.yaml chooses by its settings.
 
 DVC cannot make a dep of a setting that may be absent, so each choice gets a JSON of its own (path to sha256) as its dep. A change to one
 method's code changes only the JSON of that method's runs. A link to every named file is written too, so DVC notices when the file changes.
@@ -48,7 +48,7 @@ class Choice:
 
 
 def choices(params: Params) -> Iterator[Choice]:
-    """Yield the choices of every entry of ``runs`` (for training and for evaluation), ``features`` and ``finetune``."""
+    """Yield the choices of every entry of ``runs`` (for training and for evaluation), ``features``, ``finetune`` and ``labels``."""
     of_train = {"train": params.train.model_dump(mode="json", exclude=WORKING_SETTINGS)}
     for name, run in params.runs.items():
         settings = params.method_settings(name)
@@ -63,6 +63,8 @@ def choices(params: Params) -> Iterator[Choice]:
             files = {place: path for prefix, choice in encoders.items() for place, path in own_weights(prefix, choice)}
             weights = {name: facts for choice in encoders.values() for name, facts in published_weights(choice.encoder).items()}
             yield Choice(f"{stage}/{name}", code, files, PLUMBING, {"weights": weights} if weights else {})
+    for name, labels in params.labels.items():
+        yield Choice(f"label/{name}", [], {f"labels.{name}.{setting}": path for setting, path in labels.files.items()}, PLUMBING)
 
 
 def named_files(params: Params, name: str) -> dict[str, Path]:
