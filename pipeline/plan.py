@@ -18,7 +18,6 @@ from pipeline.closure import PLUMBING, digests
 from pipeline.config import Params
 from pipeline.encoders import ENCODERS
 from pipeline.encoders.known_weights import KNOWN
-from pipeline.encoders.weights import own_file
 from pipeline.errors import InputProblems
 from pipeline.features.settings import EncoderChoice
 from pipeline.made_with import WORKING_SETTINGS
@@ -81,9 +80,8 @@ def named_files(params: Params, name: str) -> dict[str, Path]:
 def own_weights(prefix: str, choice: EncoderChoice) -> Iterator[tuple[str, Path]]:
     """Yield (setting, path) for weights in a file of the user's."""
     config = ENCODERS.get(choice.encoder).Config(**choice.options)
-    for setting in sorted(config.places):
-        if (path := own_file(getattr(config, setting))) is not None:
-            yield f"{prefix}.{setting}", path
+    for setting, path in config.files().items():
+        yield f"{prefix}.{setting}", path
 
 
 def published_weights(encoder: str) -> dict[str, list[object]]:
@@ -115,7 +113,7 @@ def write_plan(params: Params, directory: Path) -> None:
         write_json(directory / f"{choice.place}.json", {"code": digests(choice.code, cut=choice.cut), "files": files, **choice.more})
         for setting, path in choice.files.items():
             link = directory / "files" / setting
-            link.parent.mkdir(exist_ok=True)
+            link.parent.mkdir(parents=True, exist_ok=True)
             if not link.is_symlink():
                 link.symlink_to(path.absolute())
     write_json(directory / CHECKED, {"params.yaml": "in order"})

@@ -24,8 +24,12 @@ AVVP = {
     "coleaf-cmpae": {"anchor": "cmpae"},
     "ma": {},
     "jomold": {},
+    "valor": {},
+    "valor_plus": {},
+    "valor_plus_plus": {},
     "mm_pyramid": {},
     "cvcms": {},
+    "dhhn": {},
 }
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},

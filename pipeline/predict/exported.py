@@ -20,7 +20,8 @@ from pydantic import ValidationError
 from pipeline import config
 from pipeline.disk import disk_fault
 from pipeline.encoders import ENCODERS
-from pipeline.encoders.weights import FINETUNED, find, list_known, own_file, weights_sha256
+from pipeline.encoders.base import own_file
+from pipeline.encoders.weights import FINETUNED, find, list_known, weights_sha256
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.recipes import spec_differences
 from pipeline.features.settings import FeatureSet
