@@ -30,6 +30,7 @@ AVVP = {
     "uwav": {},
     "mm_pyramid": {},
     "cvcms": {},
+    "dhhn": {},
 }
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},
