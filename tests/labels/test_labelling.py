@@ -99,6 +99,18 @@ def test_searched_thresholds_say_that_dense_labels_were_used(stores, texts):
     assert "dense_labels" not in plain.spec["labels"]
 
 
+def test_a_background_needs_no_dense_labels(stores, texts):
+    """Of training there is one clip, without Cat and Car."""
+    chosen = settings(stores, texts, visual={"texts": texts, "thresholds": "background", "background": 0.5})
+    _, _, store = labelled(stores, chosen)
+    told = store.spec["labels"]["visual"]["thresholds"]
+    vectors = stores.teachers.read("visual", ["a"])[0]
+    cosines = vectors @ read_texts(texts).embeddings.T / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert told["Dog"] is None
+    assert [told["Cat"], told["Car"]] == pytest.approx(np.median(10 * cosines, axis=0)[1:].tolist(), abs=1e-5)
+    assert "dense_labels" not in store.spec["labels"]
+
+
 def test_a_clip_that_the_teachers_lack_keeps_its_labels_and_too_many_are_refused(stores, texts):
     stores.teachers = written(stores.root / "fewer", {"visual": [5], "audio": [4]}, clips="abce", seed=1)
     with pytest.raises(InputProblems) as caught:

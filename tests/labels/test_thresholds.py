@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 from pipeline.labels.settings import Teacher
-from pipeline.labels.thresholds import given, searched, soft_labels
+from pipeline.labels.thresholds import given, of_background, searched, soft_labels
 
 
 def f1(on, truth) -> float:
@@ -47,6 +47,19 @@ def test_padding_and_classes_without_a_true_segment():
     assert found.hard[0] == 2.5  # the padded 9 would be a false one above
     assert np.isneginf(found.hard[1])
     assert found.soft.tolist() == [2.5, 0.0]
+
+
+def test_the_background_is_what_clips_without_the_label_score():
+    scores = np.random.default_rng(0).normal(size=(6, 4, 3)).astype(np.float32)
+    told = np.array([[True, True, False], [False, True, False], [True, True, False]] * 2)
+    valid = np.ones((6, 4), bool)
+    valid[1, 2:] = False
+    found = of_background(scores, told, valid, 0.75)
+    background = np.concatenate([scores[1, :2, 0], scores[4, :, 0]])
+    assert found.hard[0] == found.soft[0] == np.quantile(background, 0.75)
+    assert np.isneginf(found.hard[1])  # every clip has it
+    assert found.soft[1] == scores[..., 1][valid].min() - 1
+    assert (scores[..., 2][valid] < found.hard[2]).mean() == pytest.approx(0.75, abs=0.05)
 
 
 def test_given_thresholds_of_probabilities_are_logits():
