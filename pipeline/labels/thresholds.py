@@ -36,9 +36,9 @@ def given(modality: Modality, teacher: Teacher, classes: Sequence[str]) -> Thres
 
 
 def of_background(scores: NDArray[np.float32], told: NDArray[np.bool_], valid: NDArray[np.bool_], share: float) -> Thresholds:
-    """Per class, what ``share`` of the scores in clips without its label stay below. Our rule; it needs no label of segments.
+    """Per class, what ``share`` of the scores in clips without its label stay below.
 
-    A class that every clip has gets -inf (soft: one below its lowest score).
+    Our rule; it needs no label of segments. A class that every clip has gets -inf (soft: one below its lowest score).
 
     Args:
         scores: (N, T, C), of training. told: (N, C), clip labels. valid: (N, T).
