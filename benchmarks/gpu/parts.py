@@ -24,6 +24,9 @@ AVVP = {
     "coleaf-cmpae": {"anchor": "cmpae"},
     "ma": {},
     "jomold": {},
+    "valor": {},
+    "valor_plus": {},
+    "valor_plus_plus": {},
     "mm_pyramid": {},
     "cvcms": {},
 }

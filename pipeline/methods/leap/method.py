@@ -170,9 +170,10 @@ class Leap(AnchorMethod):
 
     def anchor_forward(self, inputs: ParsingInputs, cross: bool = True) -> Anchored:
         visual, audio, motion, mask = inputs
-        streams = self.encoder(*self.front_end(visual, audio, motion), mask, cross)
-        (p_audio, audio), (p_visual, visual) = (self._found(*each, mask) for each in zip(MODALITIES, streams, strict=True))
-        return Anchored(*streams, p_audio, p_visual, audio, visual, torch.maximum(audio, visual))
+        audio, visual = self.encoder(*self.front_end(visual, audio, motion), mask, cross)
+        p_audio, clip_audio = self._found("audio", audio, mask)
+        p_visual, clip_visual = self._found("visual", visual, mask)
+        return Anchored(audio, visual, p_audio, p_visual, clip_audio, clip_visual, torch.maximum(clip_audio, clip_visual))
 
     def _found(self, modality: str, stream: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Probabilities of the segments (B, T, C) and of the clip (B, C) in one modality."""
