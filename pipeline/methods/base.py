@@ -148,7 +148,7 @@ class MethodConfig(Settings):
         return dict(_named_files(self.model_dump(), ""))
 
     def class_problems(self, classes: Sequence[str]) -> list[str]:
-        """List what in the settings, or in files that they name, does not suit the classes of the data set, in their order."""
+        """List what in the settings, or in files they name, does not suit the data set's classes in their order."""
         return []
 
     @property

@@ -1,4 +1,6 @@
-"""LEAP's decoder: one token per class attends to the segments of a modality; its last attention scores say where the class is.
+"""LEAP's decoder: a token per class attends to the segments of a modality.
+
+The scores of its last attention say in which segments the class is.
 
 B batch, T segments, C classes, D width.
 """
@@ -50,7 +52,10 @@ class LabelTokenDecoder(nn.Module):
 
 
 def scores(attention: nn.MultiheadAttention, hidden: Tensor, stream: Tensor) -> Tensor:
-    """Mean over the heads of the attention's logits, worked out again with ``hidden`` as its query: (B, C, D), (B, T, D) -> (B, C, T)."""
+    """Logits of the attention with ``hidden`` as its query, meaned over the heads.
+
+    (B, C, D), (B, T, D) -> (B, C, T).
+    """
     query_weight, key_weight, _ = attention.in_proj_weight.chunk(3)
     query_bias, key_bias, _ = attention.in_proj_bias.chunk(3)
     queries, keys = linear(hidden, query_weight, query_bias), linear(stream, key_weight, key_bias)

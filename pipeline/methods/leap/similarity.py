@@ -18,7 +18,9 @@ OFFSET = 0.01  # as released, so that no target is 0
 
 
 def shared_events(audio_labels: Tensor, visual_labels: Tensor, form: Literal["released", "paper"]) -> Tensor:
-    """Targets y of audio segment t and visual segment s, from labels in 0..1, zero in padding: (B, T, C) twice -> (B, T, T).
+    """Targets y of audio segment t and visual segment s, by the events they share.
+
+    Labels in 0..1, zero in padding, (B, T, C) each -> (B, T, T).
 
     ``released``: r / (1 + r) + .01 with r = sum_c l^a_tc l^v_sc / M, M the most events in a segment of the clip in either modality; so y is
     in .01 to .51. ``paper``: the events of both over the events of either, 0 without any.

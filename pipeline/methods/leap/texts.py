@@ -41,7 +41,7 @@ def read_vectors(path: Path) -> tuple[list[str], Tensor]:
 
 
 def table_problems(path: Path, width: int, classes: Sequence[str]) -> list[str]:
-    """Say what is wrong with a table for these classes: not a table, another width, other classes, or another order of them."""
+    """List what is wrong with a table: no table, another width, other classes, or another order of them."""
     try:
         names, vectors = read_vectors(path)
     except ValueError as error:
