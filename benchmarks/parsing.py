@@ -55,8 +55,8 @@ def unpool(method: ParsingMethod) -> None:
         return ParsingInputs(found.visual, found.audio, batch.others["motion"], found.mask)
 
     method.inputs = inputs  # type: ignore[method-assign]
-    front_end = next(part for part in method.children() if isinstance(part, ParsingFrontEnd))
-    front_end.visual = AveragedBehind(front_end.visual)  # type: ignore[assignment]
+    for front_end in [part for part in method.modules() if isinstance(part, ParsingFrontEnd)]:
+        front_end.visual = AveragedBehind(front_end.visual)  # type: ignore[assignment]
 
 
 def cpu_seconds(action: Callable[[], object], rounds: int) -> float:

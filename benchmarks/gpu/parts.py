@@ -29,6 +29,7 @@ AVVP = {
     "valor_plus_plus": {},
     "mm_pyramid": {},
     "cvcms": {},
+    "dhhn": {},
 }
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},

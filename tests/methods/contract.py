@@ -97,6 +97,7 @@ SMALL = {
     "valor_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
     "valor_plus_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
     "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
+    "dhhn": Small({**PARSING, "guide_heads": 2}, [{}], ("dropout",)),
     "coleaf": Small(
         {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
         [
