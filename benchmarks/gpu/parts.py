@@ -28,6 +28,7 @@ AVVP = {
     "valor_plus": {},
     "valor_plus_plus": {},
     "mm_pyramid": {},
+    "leap": {},
     "cvcms": {},
     "dhhn": {},
 }
