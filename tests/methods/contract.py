@@ -96,6 +96,7 @@ SMALL = {
     "valor": Small(VALOR, [{}, {"motion": None, "order": "parallel"}], ("dropout",)),
     "valor_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
     "valor_plus_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
+    "uwav": Small({**VALOR, "audio_hidden": 8, "balanced": False, "mixup": None}, [{}], ("dropout",)),
     "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
     "dhhn": Small({**PARSING, "guide_heads": 2}, [{}], ("dropout",)),
     "coleaf": Small(
