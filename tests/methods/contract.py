@@ -69,6 +69,11 @@ SMALL = {
         [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
         ("input_dropout", "dropout"),
     ),
+    "dmin": Small(
+        {"visual_hidden": 16, "width": 16, "feedforward": 24, "factors": 2},
+        [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
+        ("input_dropout", "dropout", "match_dropout", "cross_dropout"),
+    ),
     "psp": Small(
         {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
         [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
@@ -98,6 +103,11 @@ SMALL = {
     ),
     "avdln": Small({"hidden": 12, "width": 8}, [{}]),
     "dam": Small({"width": 8, "heads": 2}, [{}], ("dropout",)),
+    "dmin_matching": Small(
+        {"width": 8, "heads": 2, "feedforward": 12},
+        [{}, {"given": "whole", "overlap": "repeated"}],
+        ("dropout", "cross_dropout"),
+    ),
     "ccln_matching": Small(
         {"width": 8, "heads": 2, "feedforward": 12},
         [{}, {"gated": False, "foreground_enhancement": False, "contrast": False}],
@@ -139,6 +149,10 @@ def build(
             buffer.fill_(0.6)
     if task_of(name) == "dave":
         wake(method, biases=config.get("variant") != "released")
+    if name == "dmin_matching":  # its scalars, channel means of a norm, are 0 as long as the norm is as it starts
+        for path, weight in method.named_parameters():
+            if path.endswith("feedforward_norm.weight"):
+                torch.nn.init.uniform_(weight, 0.5, 1.5)
     return method
 
 
