@@ -74,6 +74,12 @@ SMALL = {
         [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
         ("input_dropout", "dropout", "match_dropout", "cross_dropout"),
     ),
+    "ave_clip": Small(
+        {"attention_width": 12, "width": 8, "heads": 2, "windows": (2, 4)}, [{}, {"smoothing": False}, WEAK], ("dropout",)
+    ),
+    "css_net": Small(
+        {"visual_hidden": 16, "width": 16, "heads": 2}, [{}, {"select": "topk", "top": 2}, WEAK], ("input_dropout", "dropout")
+    ),
     "psp": Small(
         {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
         [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
@@ -107,6 +113,9 @@ SMALL = {
         {"width": 8, "heads": 2, "feedforward": 12},
         [{}, {"given": "whole", "overlap": "repeated"}],
         ("dropout", "cross_dropout"),
+    ),
+    "dam_localization": Small(
+        {"attention_width": 12, "width": 8, "heads": 2}, [{}, {"gather": "all"}, {"gather": "truth"}], ("dropout",)
     ),
     "ccln_matching": Small(
         {"width": 8, "heads": 2, "feedforward": 12},
@@ -345,7 +354,7 @@ def assert_shapes(method: Method, scores: Tensors, batch: Batch) -> None:
         assert scores.event.shape == (clips, segments)
         assert ((scores.event >= 0) & (scores.event <= 1)).all()
         torch.testing.assert_close(scores.classes.sum(-1), torch.ones(clips))
-        assert scores.classes.shape == (clips, method.clip_labels)
+        assert scores.classes.shape == (clips, getattr(method, "clip_labels", CLASSES))
     if scores.attention is not None:
         positions = batch.visual.shape[2] * batch.visual.shape[3] if batch.visual.ndim == 5 else 1
         assert scores.attention.shape == (clips, segments, positions)
