@@ -145,6 +145,20 @@ class Pooled(NamedTuple):
     clip: Tensor
 
 
+def pool(p: Tensor, over_time: Tensor, over_modalities: Tensor, mask: Tensor) -> Pooled:
+    """MMIL's pooling of given probabilities by given scores of the attention, in float32 at least.
+
+    Args:
+        p: of segments, (B, T, 2, C), audio before visual.
+        over_time, over_modalities: scores, (B, T, 2, C).
+        mask: (B, T), bool, with a True in every clip.
+    """
+    over_time = at_least_float32(over_time).masked_fill(~mask[:, :, None, None], float("-inf")).softmax(dim=1)
+    over_modalities = at_least_float32(over_modalities).softmax(dim=2)
+    clips = (over_time * p).sum(dim=1)  # (B, 2, C)
+    return Pooled(p[:, :, 0], p[:, :, 1], clips[:, 0], clips[:, 1], (over_time * over_modalities * p).sum(dim=(1, 2)))
+
+
 class AttentivePooling(nn.Module):
     """MMIL: multimodal multiple-instance learning by attention over time and over the modalities, class by class.
 
@@ -160,7 +174,4 @@ class AttentivePooling(nn.Module):
         """Pool (B, T, D), (B, T, D), (B, T) bool with a True in every clip, in float32 at least."""
         both = torch.stack([audio, visual], dim=2)  # (B, T, 2, D)
         p = at_least_float32(self.classifier(both)).sigmoid()
-        over_time = at_least_float32(self.over_time(both)).masked_fill(~mask[:, :, None, None], float("-inf")).softmax(dim=1)
-        over_modalities = at_least_float32(self.over_modalities(both)).softmax(dim=2)
-        clips = (over_time * p).sum(dim=1)  # (B, 2, C)
-        return Pooled(p[:, :, 0], p[:, :, 1], clips[:, 0], clips[:, 1], (over_time * over_modalities * p).sum(dim=(1, 2)))
+        return pool(p, self.over_time(both), self.over_modalities(both), mask)

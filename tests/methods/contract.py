@@ -80,6 +80,9 @@ SMALL = {
     "css_net": Small(
         {"visual_hidden": 16, "width": 16, "heads": 2}, [{}, {"select": "topk", "top": 2}, WEAK], ("input_dropout", "dropout")
     ),
+    "mm_pyramid_avel": Small(
+        {**PARSING, "heads": 2, "levels": 2, "attention_width": 8}, [{}, {"supervision": "weak"}], ("dropout", "attention_dropout")
+    ),
     "psp": Small(
         {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
         [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
@@ -87,8 +90,12 @@ SMALL = {
     ),
     "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
+    "mm_pyramid": Small(
+        {**PARSING, "heads": 2, "levels": 2}, [{}, {"variant": "released", "motion": None}], ("dropout", "attention_dropout")
+    ),
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
+    "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
     "coleaf": Small(
         {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
         [
