@@ -75,7 +75,7 @@ class CrossModalRelation(nn.Module):
         return self.feedforward_norm(query + self.dropout(self.feedforward(query)))
 
     def attend(self, query: Tensor, memory: Tensor, padded: Tensor) -> Tensor:
-        """MHA(q, [memory; q], [memory; q]): (B, T, width), (B, T, width), (B, 2T) bool (True: no key) -> (B, T, width)."""
+        """MHA(q, [memory; q], [memory; q]): (B, T, D) twice, padded keys (B, 2T) bool -> (B, T, D)."""
         keys = torch.cat([memory, query], dim=1)
         return self.attention(query, keys, keys, key_padding_mask=padded, need_weights=False)[0]
 

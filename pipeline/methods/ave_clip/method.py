@@ -117,7 +117,10 @@ class AveClip(TwoHeadMethod):
 
 
 def smoothed(event: Tensor, mask: Tensor) -> Tensor:
-    """Median of three of each segment that has two neighbours: (B, T), (B, T) bool with padding at the end only -> (B, T)."""
+    """Median of each segment and its two neighbours: (B, T), (B, T) bool -> (B, T).
+
+    Segments without two valid neighbours stay; padding stands at the end only.
+    """
     if event.shape[1] < 3:
         return event
     median = torch.stack([event[:, :-2], event[:, 1:-1], event[:, 2:]]).median(dim=0).values

@@ -10,7 +10,9 @@ from pipeline.layers.precision import at_least_float32
 
 
 class MultiDomainAttention(nn.Module):
-    """Attention of x to y within windows of w segments, over time and over features; one set of weights for all windows.
+    """Attention of x to y within windows of w segments, over time and over features.
+
+    All windows share the weights.
 
     * Over time: softmax(x W_q (y W_k)^T / sqrt(D)) y W_v, a softmax over the window's segments.
     * Over features: y W_v' softmax((y W_k')^T x W_q' / sqrt(w)), a D x D map whose softmax runs over the channels of y.
@@ -52,7 +54,7 @@ class MultiDomainAttention(nn.Module):
 
 
 class MultiWindowTransformer(nn.Module):
-    """Each window length: attention of each modality to itself, then of each to the other; all results joined, one linear map to D."""
+    """By window length, each modality attends to itself, then to the other; one linear map joins all."""
 
     def __init__(self, width: int, windows: tuple[int, ...], dropout: float) -> None:
         super().__init__()

@@ -16,7 +16,7 @@ Select = Literal["mean", "topk"]
 
 
 class Selected(NamedTuple):
-    """Both modalities with what they took from each other, (B, T, D) each, and their clips' global features, (B, D) each."""
+    """Modalities with what they took from each other, (B, T, D), and their global features, (B, D)."""
 
     visual: Tensor
     audio: Tensor
@@ -48,7 +48,10 @@ def centred(features: Tensor) -> Tensor:
 
 
 def kept(correlation: Tensor, mask: Tensor, select: Select, top: int) -> Tensor:
-    """Shares of the entries that each row keeps: (B, T, T), (B, T) bool -> (B, T, T), rows summing to 1, or 0 where none is kept."""
+    """Shares of the entries that each row keeps: (B, T, T), (B, T) bool -> (B, T, T).
+
+    A row sums to 1, or to 0 where none is kept.
+    """
     valid = mask.unsqueeze(1) & mask.unsqueeze(2)
     if select == "mean":
         zeroed = correlation.masked_fill(~valid, 0.0)
@@ -61,7 +64,7 @@ def kept(correlation: Tensor, mask: Tensor, select: Select, top: int) -> Tensor:
 
 
 def weighted_mean(features: Tensor, shares: Tensor) -> Tensor:
-    """Mean of the segments, each weighted by its column's sum: (B, T, D), (B, T, T) -> (B, D); zero where nothing is kept."""
+    """Mean of segments weighted by their columns' sums, or zero: (B, T, D), (B, T, T) -> (B, D)."""
     weights = shares.sum(dim=1)
     weights = weights / (weights.sum(dim=-1, keepdim=True) + EPSILON)
     return (weights.unsqueeze(-1) * at_least_float32(features)).sum(dim=1)

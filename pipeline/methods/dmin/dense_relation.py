@@ -11,7 +11,9 @@ from pipeline.layers.relation import CrossModalRelation
 
 
 def dense_logits(query: Tensor, key: Tensor) -> Tensor:
-    """Mean dot product of a key with all cyclic shifts of a query: the query itself weighs as much as all others together.
+    """Mean dot product of a key with all cyclic shifts of a query.
+
+    The query as it is weighs as much as all its other shifts together:
 
     (1/d) [q.k / 2 + (sum_c q_c sum_c k_c - q.k) / (2 (d - 1))]: the shifts of q sum to its channel sum at every channel, so the released
     loop over d shifts needs no loop.

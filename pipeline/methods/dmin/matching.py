@@ -95,7 +95,7 @@ class Direction(nn.Module):
         return at_least_float32(given).mean(dim=-1), at_least_float32(searched @ self.head.weight[0])
 
     def logits(self, scalars: Tensor, searched: Tensor, chosen: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Logit of each searched segment p under each of the given window's scalars i, and whether a window lays i on p.
+        """Logits of each searched segment p under each scalar i, and which windows lay i on p.
 
         Args:
             scalars, searched: s and u, (N, T) each.
@@ -115,7 +115,10 @@ class Direction(nn.Module):
         return ordered * searched.unsqueeze(1) + self.head.bias, laid
 
     def loss(self, visual: Tensor, audio: Tensor, mask: Tensor, event: Tensor, known: Tensor) -> Tensor:
-        """Binary cross-entropy with the event's segments, mean over clips with an event: (N, T, D) twice, (N, T) bool three times."""
+        """Binary cross-entropy with the event's segments, a mean over clips with an event.
+
+        Streams are (N, T, D), and mask, event and the segments that count (N, T) bool.
+        """
         logits, laid = self.logits(*self.encoded(visual, audio, mask, event), event, mask)
         counted = laid & known.unsqueeze(1)
         if self.config.overlap == "repeated":

@@ -34,9 +34,9 @@ class BilinearMatch(nn.Module):
 
 
 class PositionAttention(nn.Module):
-    """w = softmax_n tanh(W (h_n + m_n)), with m by :class:`BilinearMatch` and h from a BiLSTM along time, one for all positions.
+    """w = softmax_n tanh(W (h_n + m_n)), with m by :class:`BilinearMatch` and h by a BiLSTM along time.
 
-    The BiLSTM reads [ReLU(W_x x_n) + b; b] with b = ReLU(W_a a); the result is sum_n w_n x_n.
+    One BiLSTM for all positions reads [ReLU(W_x x_n) + b; b] with b = ReLU(W_a a); the result is sum_n w_n x_n.
     """
 
     def __init__(self, width: int, audio_width: int, hidden: int, factors: int, dropout: float) -> None:
@@ -48,7 +48,7 @@ class PositionAttention(nn.Module):
         self.score = nn.Linear(hidden, 1)
 
     def forward(self, positions: Tensor, audio: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, T, S, width), (B, T, audio_width), (B, T) bool or None -> attended (B, T, width), weights (B, T, S)."""
+        """(B, T, S, width), (B, T, audio_width), (B, T) -> attended (B, T, width), weights (B, T, S)."""
         clips, count = len(positions), positions.shape[2]
         guide = torch.relu(self.audio(audio)).unsqueeze(2).expand(-1, -1, count, -1)
         steps = torch.cat([torch.relu(self.position(positions)) + guide, guide], dim=-1)
