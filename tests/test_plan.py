@@ -38,6 +38,7 @@ PARAMS = {
             "others": {"motion": {"file": "m/{id}.npy", "shape": [8]}},
         }
     },
+    "labels": {},
     "methods": {
         **{name: {} for name in ("avel", "cace_net", "cmpae", "coleaf", "han")},
         "jomold": {"noise_ratios": "own/ratios.npz"},

@@ -24,8 +24,13 @@ AVVP = {
     "coleaf-cmpae": {"anchor": "cmpae"},
     "ma": {},
     "jomold": {},
+    "valor": {},
+    "valor_plus": {},
+    "valor_plus_plus": {},
+    "uwav": {},
     "mm_pyramid": {},
     "cvcms": {},
+    "dhhn": {},
 }
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},

@@ -56,7 +56,7 @@ class AudioGuidedChannelGate(nn.Module):
         self.up = nn.Linear(hidden, visual_width)
 
     def gated(self, visual: Tensor, reference: Tensor, audio: Tensor) -> Tensor:
-        """X' of the maps X and R, (B, T, S, D) each, and a (B, T, D_a) -> (B, T, S, D)."""
+        """X' of the maps X and R, (B, T, S, D), and a (B, T, D_a)."""
         # ReLU(W_a a) is the same for every position, so it can leave the mean.
         query = torch.relu(self.audio_query(audio)) * mean_over_positions(torch.relu(self.visual_query(reference)))
         gate = torch.sigmoid(self.up(torch.relu(self.down(query))))

@@ -85,8 +85,6 @@ class Recipe(Settings):
             raise ValueError("warmup_epochs needs schedule: cosine or warmup_cosine")
         if self.minimum and (self.schedule != "warmup_cosine" or self.minimum > self.learning_rate):
             raise ValueError(f"minimum {self.minimum:g} needs schedule: warmup_cosine and a learning_rate of at least as much")
-        if self.schedule == "warmup_cosine" and self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} leaves none of the {self.epochs} epochs to the cosine")
         return self
 
     @model_validator(mode="after")

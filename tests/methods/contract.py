@@ -33,6 +33,7 @@ SUPPRESSION = {
     "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
 }  # fmt: skip
 PARSING = {"width": 16, "feedforward": 24}
+VALOR = {**PARSING, "heads": 2, "pseudo_labels": None}  # the batches hold none; test_parsing_supervision.py has those that do
 DENSE = {"width": 16, "heads": 2, "levels": 2, "stem": 1, "dependency_width": 4}
 WEAK = {"supervision": "weak"}
 SMALL = {
@@ -95,13 +96,18 @@ SMALL = {
     ),
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
+    "valor": Small(VALOR, [{}, {"motion": None, "order": "parallel"}], ("dropout",)),
+    "valor_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
+    "valor_plus_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
+    "uwav": Small({**VALOR, "audio_hidden": 8, "balanced": False, "mixup": None}, [{}], ("dropout",)),
     "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
+    "dhhn": Small({**PARSING, "guide_heads": 2}, [{}], ("dropout",)),
     "coleaf": Small(
         {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
         [
             {}, {"variant": "paper"}, {"motion": None, "token_head": "none", "contrast": "plain"}, {"contrast": "pseudo_labels"},
             {"contrast": "none", "self_modality": False, "co_occurrence": False}, {"anchor": "jomold", "variant": "paper"},
-            {"anchor": "cmpae"},
+            {"anchor": "cmpae"}, {"anchor": "valor", "anchor_settings": {**PARSING, "heads": 2, "dropout": 0.0}},
         ],
         ("dropout", "head_dropout"),
     ),

@@ -53,7 +53,8 @@ def test_shapes_and_ranges(name, config):
 @pytest.mark.parametrize("name", [name for name in SMALL if task_of(name) != "dave"])
 def test_shapes_and_ranges_at_published_widths(name):
     """The method as published, on maps of VGG19 and the vector of VGGish; detectors are too large and take no maps."""
-    assert_answers_have_their_shapes(name, {}, (7, 7, 512), (128,))
+    config = {"pseudo_labels": None} if "pseudo_labels" in SMALL[name].settings else {}
+    assert_answers_have_their_shapes(name, config, (7, 7, 512), (128,))
 
 
 def assert_answers_have_their_shapes(name, config, visual, audio):
@@ -107,11 +108,9 @@ def test_a_clip_is_scored_alone_and_cut_short_as_in_a_batch(name, config):
 @every_case
 @pytest.mark.fault(3, 6)
 def test_values_in_the_padding_change_nothing(name, config):
-    method = build(name, config).train()
-
     def outcome(fill: float):
+        method = build(name, config).train()  # anew: losses may move a mean that is kept in a buffer
         batch, truth = padded(fill)
-        method.train().zero_grad()
         terms = losses(method, batch, truth)
         terms["total"].backward()
         gradients = {key: weight.grad.clone() for key, weight in method.named_parameters() if weight.grad is not None}

@@ -31,7 +31,7 @@ class MultiDomainAttention(nn.Module):
         self.window = window
 
     def forward(self, features: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """X (B, T, D), y (B, T, D), (B, T) bool -> (B, T, D); the last window is filled up with padding."""
+        """X and y (B, T, D), (B, T) bool -> (B, T, D); padding fills the last window."""
         clips, segments, _ = features.shape
         missing = -segments % self.window
         x, y = (pad(part, (0, 0, 0, missing)).unflatten(1, (-1, self.window)).flatten(0, 1) for part in (features, memory))
