@@ -55,11 +55,12 @@ def write_report(
     results = read_runs(runs, sources.results, sources.live, today)
     numbers = results_table(results, settings)
     table = as_read(numbers, results, Footnotes(results, settings, methods), settings)
-    classes = class_tables(results, read_index(sources.index)[1])
+    class_names = read_index(sources.index)[1]
+    classes = class_tables(results, class_names)
     named = {
         "Paired differences": comparison_table(results, settings),
         "Against the papers, metric by metric": against_papers(results, settings),
-        **grid_tables(results, settings),
+        **grid_tables(results, settings, class_names),
     }
     further, baselines = {title: one for title, one in named.items() if one.heads}, baselines_text(results)
     main = markdown(table) or "No runs: the block `runs` is empty.\n"

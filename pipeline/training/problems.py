@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.labels.streams import STREAMS
 from pipeline.methods import METHODS, MethodConfig
 from pipeline.registry import suggest
 from pipeline.schema import block, mapping, schema_problems, unknown
@@ -16,6 +17,9 @@ def problems(params: Mapping[str, Any]) -> list[str]:
     """Check every run's task, method, feature set and overrides, and that they go together."""
     sets = {**block(params, "features"), **block(params, "imports")}
     streams = {name: mapping(mapping(entry).get("others")) for name, entry in sets.items()}
+    for name, entry in block(params, "labels").items():
+        of_features = streams.get(str(mapping(entry).get("features")), {})
+        streams[name] = {**of_features, **{stream: {"training_only": True} for stream in STREAMS}}
     methods, runs = block(params, "methods"), block(params, "runs")
     return [problem for name, run in runs.items() for problem in run_problems(f"runs.{name}", mapping(run), streams, methods)]
 

@@ -33,9 +33,11 @@ SUPPRESSION = {
     "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
 }  # fmt: skip
 PARSING = {"width": 16, "feedforward": 24}
+VALOR = {**PARSING, "heads": 2, "pseudo_labels": None}  # the batches hold none; test_parsing_supervision.py has those that do
 DENSE = {"width": 16, "heads": 2, "levels": 2, "stem": 1, "dependency_width": 4}
 WEAK = {"supervision": "weak"}
 SMALL = {
+    "bilstm": Small({"width": 8}, [{}, WEAK], ("dropout",)),
     "avel": Small(
         {"attention_width": 12, "recurrent_width": 8, "classifier_width": 16},
         [
@@ -68,6 +70,9 @@ SMALL = {
         [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
         ("input_dropout", "dropout"),
     ),
+    "mm_pyramid_avel": Small(
+        {**PARSING, "heads": 2, "levels": 2, "attention_width": 8}, [{}, {"supervision": "weak"}], ("dropout", "attention_dropout")
+    ),
     "psp": Small(
         {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
         [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
@@ -75,14 +80,21 @@ SMALL = {
     ),
     "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
+    "mm_pyramid": Small(
+        {**PARSING, "heads": 2, "levels": 2}, [{}, {"variant": "released", "motion": None}], ("dropout", "attention_dropout")
+    ),
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
+    "valor": Small(VALOR, [{}, {"motion": None, "order": "parallel"}], ("dropout",)),
+    "valor_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
+    "valor_plus_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
+    "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
     "coleaf": Small(
         {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
         [
             {}, {"variant": "paper"}, {"motion": None, "token_head": "none", "contrast": "plain"}, {"contrast": "pseudo_labels"},
             {"contrast": "none", "self_modality": False, "co_occurrence": False}, {"anchor": "jomold", "variant": "paper"},
-            {"anchor": "cmpae"},
+            {"anchor": "cmpae"}, {"anchor": "valor", "anchor_settings": {**PARSING, "heads": 2, "dropout": 0.0}},
         ],
         ("dropout", "head_dropout"),
     ),

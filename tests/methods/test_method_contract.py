@@ -53,7 +53,8 @@ def test_shapes_and_ranges(name, config):
 @pytest.mark.parametrize("name", [name for name in SMALL if task_of(name) != "dave"])
 def test_shapes_and_ranges_at_published_widths(name):
     """The method as published, on maps of VGG19 and the vector of VGGish; detectors are too large and take no maps."""
-    assert_answers_have_their_shapes(name, {}, (7, 7, 512), (128,))
+    config = {"pseudo_labels": None} if "pseudo_labels" in SMALL[name].settings else {}
+    assert_answers_have_their_shapes(name, config, (7, 7, 512), (128,))
 
 
 def assert_answers_have_their_shapes(name, config, visual, audio):
