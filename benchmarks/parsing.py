@@ -31,7 +31,7 @@ from pipeline.tasks.labels import VideoTargets
 CLIPS, CLASSES, SEGMENTS = 1200, 25, 10
 SHAPES = {"visual": (8, 2048), "audio": (128,), "motion": (512,)}
 LABELS = {"audio_labels": (CLASSES,), "visual_labels": (CLASSES,)}  # of segments, for the methods that learn from them
-REASONS = {"coleaf": "around CMPAE"}  # why a method has no step on unpooled frames
+REASONS = {"coleaf": "around CMPAE", "uwav": "its visual layer takes frames and motion together"}  # for no step on unpooled frames
 LATE = Progress(9, 10, 1)  # all passes are active: label denoising starts in the second epoch, CoLeaF's Anchor in the fourth
 
 
@@ -55,8 +55,8 @@ def unpool(method: ParsingMethod) -> None:
         return ParsingInputs(found.visual, found.audio, batch.others["motion"], found.mask)
 
     method.inputs = inputs  # type: ignore[method-assign]
-    front_end = next(part for part in method.children() if isinstance(part, ParsingFrontEnd))
-    front_end.visual = AveragedBehind(front_end.visual)  # type: ignore[assignment]
+    for front_end in [part for part in method.modules() if isinstance(part, ParsingFrontEnd)]:
+        front_end.visual = AveragedBehind(front_end.visual)  # type: ignore[assignment]
 
 
 def cpu_seconds(action: Callable[[], object], rounds: int) -> float:

@@ -27,8 +27,11 @@ AVVP = {
     "valor": {},
     "valor_plus": {},
     "valor_plus_plus": {},
+    "uwav": {},
     "mm_pyramid": {},
+    "leap": {},
     "cvcms": {},
+    "dhhn": {},
 }
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},

@@ -85,10 +85,20 @@ SMALL = {
     ),
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
+    "leap": Small(
+        {
+            "width": 16, "encoder_heads": 2, "encoder_layers": 2, "encoder_feedforward": 24, "decoder_heads": 2, "decoder_layers": 1,
+            "decoder_feedforward": 24, "text_width": 5, "pseudo_labels": None,
+        },
+        [{}, {"encoder": "han", "encoder_layers": 1, "motion": None}, {"encoder": "valor", "encoder_layers": 1}],
+        ("encoder_dropout", "dropout", "attention_dropout"),
+    ),
     "valor": Small(VALOR, [{}, {"motion": None, "order": "parallel"}], ("dropout",)),
     "valor_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
     "valor_plus_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
+    "uwav": Small({**VALOR, "audio_hidden": 8, "balanced": False, "mixup": None}, [{}], ("dropout",)),
     "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
+    "dhhn": Small({**PARSING, "guide_heads": 2}, [{}], ("dropout",)),
     "coleaf": Small(
         {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
         [
@@ -146,8 +156,9 @@ def build(
         name, visual_shape=visual, audio_shape=audio, num_classes=CLASSES, other_shapes={"motion": MOTION}, **{**config, **settings}
     )  # fmt: skip
     if task_of(name) == "avvp":
-        for buffer in method.buffers():  # noise ratios: a part of the labels goes
-            buffer.fill_(0.6)
+        for name_of, buffer in method.named_buffers():  # a part of the labels goes
+            if "noise_" in name_of:
+                buffer.fill_(0.6)
     if task_of(name) == "dave":
         wake(method, biases=config.get("variant") != "released")
     return method
