@@ -29,6 +29,7 @@ AVVP = {
     "valor_plus_plus": {},
     "uwav": {},
     "mm_pyramid": {},
+    "leap": {},
     "cvcms": {},
     "dhhn": {},
 }

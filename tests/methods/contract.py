@@ -96,6 +96,14 @@ SMALL = {
     ),
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
+    "leap": Small(
+        {
+            "width": 16, "encoder_heads": 2, "encoder_layers": 2, "encoder_feedforward": 24, "decoder_heads": 2, "decoder_layers": 1,
+            "decoder_feedforward": 24, "text_width": 5, "pseudo_labels": None,
+        },
+        [{}, {"encoder": "han", "encoder_layers": 1, "motion": None}, {"encoder": "valor", "encoder_layers": 1}],
+        ("encoder_dropout", "dropout", "attention_dropout"),
+    ),
     "valor": Small(VALOR, [{}, {"motion": None, "order": "parallel"}], ("dropout",)),
     "valor_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
     "valor_plus_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
@@ -167,8 +175,9 @@ def build(
         name, visual_shape=visual, audio_shape=audio, num_classes=CLASSES, other_shapes={"motion": MOTION}, **{**config, **settings}
     )  # fmt: skip
     if task_of(name) == "avvp":
-        for buffer in method.buffers():  # noise ratios: a part of the labels goes
-            buffer.fill_(0.6)
+        for name_of, buffer in method.named_buffers():  # a part of the labels goes
+            if "noise_" in name_of:
+                buffer.fill_(0.6)
     if task_of(name) == "dave":
         wake(method, biases=config.get("variant") != "released")
     if name == "dmin_matching":  # its scalars, channel means of a norm, are 0 as long as the norm is as it starts
