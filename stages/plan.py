@@ -28,7 +28,7 @@ def report_missing(problems: list[str]) -> None:
 
 
 def label_problems(params: Params) -> list[str]:
-    """List what is wrong with the files of label sets, whose stages run hours later; nothing where the classes are not known yet."""
+    """List what is wrong with label sets, whose stages run hours later; nothing without known classes."""
     if not params.labels:
         return []
     try:

@@ -126,7 +126,7 @@ def valor_problems(path: str, modality: Modality, table: TextTable, classes: Seq
 
 
 def file_problems(name: str, settings: LabelSet, classes: Sequence[str]) -> list[str]:
-    """List what is wrong with the files, classes and thresholds of an entry of ``labels``; its stores need not be there."""
+    """List what is wrong with an entry's files, classes and thresholds; no store is needed."""
     problems: list[str] = []
     for modality, teacher in settings.by_modality.items():
         scorer(f"labels.{name}.{modality}", modality, teacher, classes, problems)
