@@ -31,7 +31,7 @@ from pipeline.tasks.labels import VideoTargets
 CLIPS, CLASSES, SEGMENTS = 1200, 25, 10
 SHAPES = {"visual": (8, 2048), "audio": (128,), "motion": (512,)}
 LABELS = {"audio_labels": (CLASSES,), "visual_labels": (CLASSES,)}  # of segments, for the methods that learn from them
-REASONS = {"coleaf": "around CMPAE"}  # why a method has no step on unpooled frames
+REASONS = {"coleaf": "around CMPAE", "uwav": "its visual layer takes frames and motion together"}  # for no step on unpooled frames
 LATE = Progress(9, 10, 1)  # all passes are active: label denoising starts in the second epoch, CoLeaF's Anchor in the fourth
 
 

@@ -27,6 +27,7 @@ AVVP = {
     "valor": {},
     "valor_plus": {},
     "valor_plus_plus": {},
+    "uwav": {},
     "mm_pyramid": {},
     "cvcms": {},
     "dhhn": {},

@@ -28,7 +28,7 @@ from collections.abc import Mapping
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.batch import Batch
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridEncoder, Order, ParsingFrontEnd
@@ -109,10 +109,13 @@ class Valor(AnchorMethod):
         other_shapes: Mapping[str, tuple[int, ...]] | None = None,
     ) -> None:  # fmt: skip
         super().__init__(config, visual_shape, audio_shape, num_classes, other_shapes)
-        self.front_end = ParsingFrontEnd(self.visual_shape[-1], self.audio_shape[0], self.motion_width, config.width)
+        self.front_end = self._new_front_end()
         self.encoder = HybridEncoder(config.width, config.layers, config.heads, config.feedforward, config.dropout, config.order)
         self.token_width = config.width
         self.pooling = AttentivePooling(config.width, num_classes)
+
+    def _new_front_end(self) -> nn.Module:
+        return ParsingFrontEnd(self.visual_shape[-1], self.audio_shape[0], self.motion_width, self.config.width)
 
     def anchor_forward(self, inputs: ParsingInputs, cross: bool = True) -> Anchored:
         visual, audio, motion, mask = inputs

@@ -88,6 +88,7 @@ SMALL = {
     "valor": Small(VALOR, [{}, {"motion": None, "order": "parallel"}], ("dropout",)),
     "valor_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
     "valor_plus_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
+    "uwav": Small({**VALOR, "audio_hidden": 8, "balanced": False, "mixup": None}, [{}], ("dropout",)),
     "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
     "mgn": Small(
         {"width": 16, "heads": 2, "blocks": 1, "cross_blocks": 1, "mixer_width": 8, "segments": 6}, [{}],
