@@ -31,6 +31,7 @@ AVVP = {
     "mm_pyramid": {},
     "cvcms": {},
     "dhhn": {},
+    "mgn": {},
 }
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},

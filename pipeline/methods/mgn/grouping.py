@@ -42,14 +42,18 @@ class TokenBlock(nn.Module):
 
 
 class Grouped(NamedTuple):
-    """groups: (B, G, D); assignment: how much of an input goes to each group, (B, G, N), sums over G to 1, zero for padded inputs."""
+    """Groups of inputs.
+
+    groups: (B, G, D).
+    assignment: how much of an input goes to each group, (B, G, N); sums over G to 1, and is zero for padded inputs.
+    """
 
     groups: Tensor
     assignment: Tensor
 
 
 class Grouping(nn.Module):
-    """Collect inputs X in groups, each of which starts from a token G and takes over the inputs assigned to it.
+    """Collect inputs X in groups, each of which starts from a token G.
 
     G' = LN(mix(LN G)), where mix is an MLP over the tokens, channel by channel; X' = LN X
     q = LN(r + MLP(LN r)), r = G' + MHA(G', X')

@@ -133,8 +133,8 @@ class Mgn(ParsingMethod):
         visual, audio, motion, mask = inputs
         if mask.shape[1] != self.config.segments:
             raise PipelineError(
-                f"MGN mixes a clip's segments by their places and was built for {self.config.segments} of them, not {mask.shape[1]}; set its"
-                " `segments` to dataset.segments and train again"
+                f"MGN mixes a clip's segments by their places and was built for {self.config.segments} of them, not {mask.shape[1]}; set"
+                " its `segments` to dataset.segments and train again"
             )
         sound, picture = self.front_end(visual, audio, motion)
         picture_segments, picture_tokens = self._with_tokens(self.visual_blocks, picture, self.visual_tokens, mask)
@@ -156,7 +156,10 @@ class Mgn(ParsingMethod):
 
     @staticmethod
     def _with_tokens(blocks: nn.ModuleList, stream: Tensor, tokens: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Segments and class tokens after the blocks: (B, T, D), (C, D), (B, T) bool -> (B, T, D), (B, C, D)."""
+        """Segments and class tokens after the blocks.
+
+        (B, T, D), (C, D), (B, T) bool -> (B, T, D), (B, C, D).
+        """
         joint = torch.cat([stream, tokens.to(stream.dtype).expand(len(stream), -1, -1)], dim=1)
         valid = torch.cat([mask, torch.ones_like(joint[:, stream.shape[1] :, 0], dtype=torch.bool)], dim=1)
         for block in blocks:
