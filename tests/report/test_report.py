@@ -177,6 +177,26 @@ def test_runs_on_made_features_say_so_and_are_not_set_against_a_paper(world, run
     assert "made features" in (world.out / "index.html").read_text(encoding="utf-8")
 
 
+def test_a_run_that_dense_labels_helped_says_so_in_tables_and_on_the_page(world, runs, helpers):
+    """As its labels say, or as the report does; both, where both do."""
+    run = helpers[1]
+    for name in ("ours", "stated", "both"):
+        runs(name, {0: 20}, method="cace_net")
+        path = world.root / "runs" / name / "metrics.json"
+        document = json.loads(path.read_text(encoding="utf-8"))
+        document["made_with"] = {"params": [{"settings": {"pseudo_labels": {"audio": "a", "visual": "v"}}}]}
+        path.write_text(json.dumps(document), encoding="utf-8")
+    spec = json.dumps({"labels": {"dense_labels": "validation's"}})
+    (world.root / "runs" / "both" / "features.json").write_text(spec, encoding="utf-8")
+    three = {name: run(method="cace_net", seeds=[0]) for name in ("ours", "stated", "both")}
+    text = world.report(three, dense_labels={"stated": "UnAV-100's", "both": "UnAV-100's"})
+    lines = {name.split(" ")[0]: line for name, line in table_lines(text).items()}
+    assert ["dense labels" in lines[name] for name in three] == [False, True, True]
+    assert one_says(text.splitlines(), "Dense labels", ": UnAV-100's.")
+    assert one_says(text.splitlines(), "Dense labels", ": validation's; UnAV-100's.")
+    assert "stated (dense labels)" in (world.out / "index.html").read_text(encoding="utf-8")
+
+
 def test_departures_are_from_the_defaults_of_the_runs_own_supervision():
     weak = {"supervision": "weak", "recipe": {"epochs": 20, "milestones": [10, 20, 40]}, "video_loss": "soft_margin"}
     assert list(departures_of("cmbs", weak)) == ["recipe.epochs 20 (200)", "video_loss soft_margin (cross_entropy)"]
