@@ -7,7 +7,7 @@ Shape letters: B batch, T segments of one clip, S spatial positions of the visua
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -146,6 +146,10 @@ class MethodConfig(Settings):
     def files(self) -> dict[str, Path]:
         """Files named in the settings, by dotted path of the setting."""
         return dict(_named_files(self.model_dump(), ""))
+
+    def class_problems(self, classes: Sequence[str]) -> list[str]:
+        """List what in the settings, or in files they name, does not suit the data set's classes in their order."""
+        return []
 
     @property
     def first(self) -> MethodConfig | None:

@@ -73,6 +73,8 @@ def train_run(
     """
     if problems := missing_loggers(settings.loggers):
         raise InputProblems("params.yaml", problems)
+    if problems := inputs.config.class_problems(inputs.classes):
+        raise InputProblems(f"runs.{inputs.name}", problems)
     rank = together.rank
     left = [seed for seed in inputs.run.seeds[rank.number :: rank.count] if not is_trained(directory, seed)]
     if left and rank.first and (remark := inputs.remark()):

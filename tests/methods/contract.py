@@ -70,6 +70,17 @@ SMALL = {
         [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
         ("input_dropout", "dropout"),
     ),
+    "dmin": Small(
+        {"visual_hidden": 16, "width": 16, "feedforward": 24, "factors": 2},
+        [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
+        ("input_dropout", "dropout", "match_dropout", "cross_dropout"),
+    ),
+    "ave_clip": Small(
+        {"attention_width": 12, "width": 8, "heads": 2, "windows": (2, 4)}, [{}, {"smoothing": False}, WEAK], ("dropout",)
+    ),
+    "css_net": Small(
+        {"visual_hidden": 16, "width": 16, "heads": 2}, [{}, {"select": "topk", "top": 2}, WEAK], ("input_dropout", "dropout")
+    ),
     "mm_pyramid_avel": Small(
         {**PARSING, "heads": 2, "levels": 2, "attention_width": 8}, [{}, {"supervision": "weak"}], ("dropout", "attention_dropout")
     ),
@@ -85,6 +96,14 @@ SMALL = {
     ),
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
+    "leap": Small(
+        {
+            "width": 16, "encoder_heads": 2, "encoder_layers": 2, "encoder_feedforward": 24, "decoder_heads": 2, "decoder_layers": 1,
+            "decoder_feedforward": 24, "text_width": 5, "pseudo_labels": None,
+        },
+        [{}, {"encoder": "han", "encoder_layers": 1, "motion": None}, {"encoder": "valor", "encoder_layers": 1}],
+        ("encoder_dropout", "dropout", "attention_dropout"),
+    ),
     "valor": Small(VALOR, [{}, {"motion": None, "order": "parallel"}], ("dropout",)),
     "valor_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
     "valor_plus_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
@@ -111,6 +130,14 @@ SMALL = {
     ),
     "avdln": Small({"hidden": 12, "width": 8}, [{}]),
     "dam": Small({"width": 8, "heads": 2}, [{}], ("dropout",)),
+    "dmin_matching": Small(
+        {"width": 8, "heads": 2, "feedforward": 12},
+        [{}, {"given": "whole", "overlap": "repeated"}],
+        ("dropout", "cross_dropout"),
+    ),
+    "dam_localization": Small(
+        {"attention_width": 12, "width": 8, "heads": 2}, [{}, {"gather": "all"}, {"gather": "truth"}], ("dropout",)
+    ),
     "ccln_matching": Small(
         {"width": 8, "heads": 2, "feedforward": 12},
         [{}, {"gated": False, "foreground_enhancement": False, "contrast": False}],
@@ -148,10 +175,15 @@ def build(
         name, visual_shape=visual, audio_shape=audio, num_classes=CLASSES, other_shapes={"motion": MOTION}, **{**config, **settings}
     )  # fmt: skip
     if task_of(name) == "avvp":
-        for buffer in method.buffers():  # noise ratios: a part of the labels goes
-            buffer.fill_(0.6)
+        for name_of, buffer in method.named_buffers():  # a part of the labels goes
+            if "noise_" in name_of:
+                buffer.fill_(0.6)
     if task_of(name) == "dave":
         wake(method, biases=config.get("variant") != "released")
+    if name == "dmin_matching":  # its scalars, channel means of a norm, are 0 as long as the norm is as it starts
+        for path, weight in method.named_parameters():
+            if path.endswith("feedforward_norm.weight"):
+                torch.nn.init.uniform_(weight, 0.5, 1.5)
     return method
 
 
@@ -344,7 +376,7 @@ def assert_shapes(method: Method, scores: Tensors, batch: Batch) -> None:
         assert scores.event.shape == (clips, segments)
         assert ((scores.event >= 0) & (scores.event <= 1)).all()
         torch.testing.assert_close(scores.classes.sum(-1), torch.ones(clips))
-        assert scores.classes.shape == (clips, method.clip_labels)
+        assert scores.classes.shape == (clips, getattr(method, "clip_labels", CLASSES))
     if scores.attention is not None:
         positions = batch.visual.shape[2] * batch.visual.shape[3] if batch.visual.ndim == 5 else 1
         assert scores.attention.shape == (clips, segments, positions)
