@@ -32,6 +32,7 @@ AVVP = {
     "leap": {},
     "cvcms": {},
     "dhhn": {},
+    "mgn": {},
 }
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},
