@@ -79,7 +79,7 @@ def train(method: Method, videos: Videos, steps: int) -> WeightAverage:
     """Take ``steps`` steps in random order."""
     batch, truth = videos
     recipe = method.config.recipe
-    optimizer = optimizer_of(recipe, method.parameters())
+    optimizer = optimizer_of(recipe, method)
     _, schedule = schedules_of(recipe, optimizer, len(batch.mask) // recipe.batch_size)
     average = WeightAverage(method, recipe.ema or 0.999, recipe.ema_warmup)
     order = torch.cat([torch.randperm(len(batch.mask)) for _ in range(recipe.epochs)]).split(recipe.batch_size)

@@ -1,19 +1,21 @@
 """Blocks of the hybrid attention network (HAN).
 
 Tian, Li, Xu, "Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing", ECCV 2020, as released; inherited by MA,
-JoMoLD, CMPAE, CoLeaF.
+JoMoLD, CMPAE, CoLeaF; with several heads, layers, and one stream after the other by VALOR and UWAV.
 
 B batch, T segments, C classes, D width.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.layers.precision import at_least_float32
+
+Order = Literal["parallel", "sequential"]
 
 
 class ParsingFrontEnd(nn.Module):
@@ -25,16 +27,21 @@ class ParsingFrontEnd(nn.Module):
     layer is applied to every frame.
 
     Args:
-        visual_width, audio_width: D of a segment.
+        visual_width: D of a segment.
+        audio_width: D of a segment's audio; None for a network that sees the visual streams alone.
         motion_width: D of a segment's motion; None without that stream.
         width: D of the output.
         elu: put an ELU after every layer; the frames of a segment are then given separately and averaged after the visual layer's ELU.
     """
 
-    def __init__(self, visual_width: int, audio_width: int, motion_width: int | None, width: int, elu: bool = False) -> None:
+    audio: nn.Linear | None
+
+    def __init__(
+        self, visual_width: int, audio_width: int | None, motion_width: int | None, width: int, elu: bool = False
+    ) -> None:  # fmt: skip
         super().__init__()
         self.elu = elu
-        self.audio = nn.Linear(audio_width, width)
+        self.audio = None if audio_width is None else nn.Linear(audio_width, width)
         self.visual = nn.Linear(visual_width, width)
         self.motion: nn.Linear | None = None
         if motion_width is not None:
@@ -50,6 +57,7 @@ class ParsingFrontEnd(nn.Module):
 
     def embed_audio(self, audio: Tensor) -> Tensor:
         """(B, T, D_a) -> (B, T, D)."""
+        assert self.audio is not None, "this network does not hear"
         return self._activated(self.audio(audio))
 
     def embed_visual(self, visual: Tensor, motion: Tensor | None) -> Tensor:
@@ -69,7 +77,7 @@ class HybridAttention(nn.Module):
     """HAN: attention of a stream q to itself and to the other stream o, then a feed-forward block.
 
     h = LN(q + Drop(MHA(q, o, o)) + Drop(MHA(q, q, q))), LN(h + Drop(FFN(h))). One layer serves both streams, and each attends to the
-    other's input. No positional encoding.
+    other's input; in ``sequential`` order the visual stream attends to the audio stream's output. No positional encoding.
 
     Args:
         width: D.
@@ -77,12 +85,16 @@ class HybridAttention(nn.Module):
         feedforward: hidden width of the FFN.
         dropout: on attention weights and on every branch.
         crosses: whether the layer has attention to another stream.
+        order: whether the streams pass the layer side by side, or audio before visual.
     """
 
     cross: nn.MultiheadAttention | None
 
-    def __init__(self, width: int, heads: int = 1, feedforward: int = 512, dropout: float = 0.1, crosses: bool = True) -> None:
+    def __init__(
+        self, width: int, heads: int = 1, feedforward: int = 512, dropout: float = 0.1, crosses: bool = True, order: Order = "parallel"
+    ) -> None:
         super().__init__()
+        self.order = order
         self.cross = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True) if crosses else None
         self.own = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
         self.feedforward = nn.Sequential(nn.Linear(width, feedforward), nn.ReLU(), nn.Dropout(dropout), nn.Linear(feedforward, width))
@@ -91,7 +103,9 @@ class HybridAttention(nn.Module):
 
     def forward(self, audio: Tensor, visual: Tensor, mask: Tensor, cross: bool = True) -> tuple[Tensor, Tensor]:
         """(B, T, D), (B, T, D), (B, T) bool -> the same two; without ``cross`` each attends to itself alone."""
-        return self.stream(audio, visual if cross else None, mask), self.stream(visual, audio if cross else None, mask)
+        updated = self.stream(audio, visual if cross else None, mask)
+        other = updated if self.order == "sequential" else audio
+        return updated, self.stream(visual, other if cross else None, mask)
 
     def stream(self, query: Tensor, other: Tensor | None, mask: Tensor) -> Tensor:
         """One stream (B, T, D), the other one or None, (B, T) bool -> (B, T, D)."""
@@ -101,6 +115,26 @@ class HybridAttention(nn.Module):
             hidden = hidden + self.dropout(self.cross(query, other, other, key_padding_mask=~mask, need_weights=False)[0])
         hidden = self.attention_norm(hidden)
         return self.feedforward_norm(hidden + self.dropout(self.feedforward(hidden)))
+
+
+class HybridEncoder(nn.Module):
+    """Layers of :class:`HybridAttention`, one after another, each with its own weights.
+
+    Args:
+        width: D.
+        layers: number of layers.
+        heads, feedforward, dropout, order: of each layer.
+    """
+
+    def __init__(self, width: int, layers: int, heads: int, feedforward: int, dropout: float, order: Order) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(HybridAttention(width, heads, feedforward, dropout, order=order) for _ in range(layers))
+
+    def forward(self, audio: Tensor, visual: Tensor, mask: Tensor, cross: bool = True) -> tuple[Tensor, Tensor]:
+        """(B, T, D), (B, T, D), (B, T) bool -> the same two; without ``cross`` each attends to itself alone."""
+        for layer in self.layers:
+            audio, visual = layer(audio, visual, mask, cross)
+        return audio, visual
 
 
 class Pooled(NamedTuple):
@@ -115,6 +149,20 @@ class Pooled(NamedTuple):
     clip_audio: Tensor
     clip_visual: Tensor
     clip: Tensor
+
+
+def pool(p: Tensor, over_time: Tensor, over_modalities: Tensor, mask: Tensor) -> Pooled:
+    """MMIL's pooling of given probabilities by given scores of the attention, in float32 at least.
+
+    Args:
+        p: of segments, (B, T, 2, C), audio before visual.
+        over_time, over_modalities: scores, (B, T, 2, C).
+        mask: (B, T), bool, with a True in every clip.
+    """
+    over_time = at_least_float32(over_time).masked_fill(~mask[:, :, None, None], float("-inf")).softmax(dim=1)
+    over_modalities = at_least_float32(over_modalities).softmax(dim=2)
+    clips = (over_time * p).sum(dim=1)  # (B, 2, C)
+    return Pooled(p[:, :, 0], p[:, :, 1], clips[:, 0], clips[:, 1], (over_time * over_modalities * p).sum(dim=(1, 2)))
 
 
 class AttentivePooling(nn.Module):
@@ -132,7 +180,4 @@ class AttentivePooling(nn.Module):
         """Pool (B, T, D), (B, T, D), (B, T) bool with a True in every clip, in float32 at least."""
         both = torch.stack([audio, visual], dim=2)  # (B, T, 2, D)
         p = at_least_float32(self.classifier(both)).sigmoid()
-        over_time = at_least_float32(self.over_time(both)).masked_fill(~mask[:, :, None, None], float("-inf")).softmax(dim=1)
-        over_modalities = at_least_float32(self.over_modalities(both)).softmax(dim=2)
-        clips = (over_time * p).sum(dim=1)  # (B, 2, C)
-        return Pooled(p[:, :, 0], p[:, :, 1], clips[:, 0], clips[:, 1], (over_time * over_modalities * p).sum(dim=(1, 2)))
+        return pool(p, self.over_time(both), self.over_modalities(both), mask)

@@ -7,10 +7,10 @@ Shape letters: B batch, T segments of one clip, S spatial positions of the visua
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field, field_validator, model_validator
@@ -39,7 +39,13 @@ class Recipe(Settings):
     """Training settings; each method sets its paper's values as defaults."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="rule of the steps")
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
+        (0.9, 0.999), description="decay of the running means of the gradient and of its square (adam, adamw)"
+    )
     learning_rate: float = Field(1e-3, gt=0, description="at the start, at most 10")
+    rate_factors: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(
+        {}, description="factors on the learning rate of parts of the network, for methods that name such parts"
+    )
     weight_decay: float = Field(0.0, ge=0, le=10, description="of the optimizer")
     batch_size: int = Field(64, ge=1, description="clips in a step")
     epochs: int = Field(100, ge=1, description="passes over the training split")
@@ -47,8 +53,14 @@ class Recipe(Settings):
     decay: float = Field(0.5, gt=0, le=1, description="factor on the learning rate at each milestone epoch")
     iteration_milestones: tuple[int, ...] = Field((), description="milestones counted in optimizer steps")
     iteration_decay: float = Field(0.1, gt=0, le=1, description="factor at each iteration milestone")
-    warmup_epochs: float = Field(0.0, ge=0, description="epochs in which the learning rate rises from 0, step by step (schedule: cosine)")
-    schedule: Literal["milestones", "cosine"] = Field("milestones", description="cosine: falls to 1e-8 along a cosine, step by step")
+    warmup_epochs: float = Field(
+        0.0, ge=0, description="epochs in which the learning rate rises from 0: step by step (cosine), epoch by epoch (warmup_cosine)"
+    )
+    schedule: Literal["milestones", "cosine", "warmup_cosine"] = Field(
+        "milestones",
+        description="cosine: falls to 1e-8 along a cosine, step by step | warmup_cosine: to `minimum`, epoch by epoch",
+    )
+    minimum: float = Field(0.0, ge=0, description="learning rate of the last epoch (schedule: warmup_cosine)")
     decayed: Literal["all", "matrices"] = Field("all", description="weights that decay; matrices: no biases, norms and scales")
     ema: float | None = Field(
         None, gt=0, lt=1, description="decay of a moving average of the weights, which then is what is validated and stored; null: none"
@@ -67,10 +79,18 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _one_schedule(self) -> Self:
-        if self.schedule == "cosine" and (self.milestones or self.iteration_milestones):
-            raise ValueError("schedule: cosine has no milestones; leave milestones and iteration_milestones empty")
-        if self.schedule != "cosine" and self.warmup_epochs:
-            raise ValueError("warmup_epochs needs schedule: cosine")
+        if self.schedule != "milestones" and (self.milestones or self.iteration_milestones):
+            raise ValueError(f"schedule: {self.schedule} has no milestones; leave milestones and iteration_milestones empty")
+        if self.schedule == "milestones" and self.warmup_epochs:
+            raise ValueError("warmup_epochs needs schedule: cosine or warmup_cosine")
+        if self.minimum and (self.schedule != "warmup_cosine" or self.minimum > self.learning_rate):
+            raise ValueError(f"minimum {self.minimum:g} needs schedule: warmup_cosine and a learning_rate of at least as much")
+        return self
+
+    @model_validator(mode="after")
+    def _betas_of_adam(self) -> Self:
+        if self.optimizer == "sgd" and self.betas != (0.9, 0.999):
+            raise ValueError("betas are those of adam and adamw; sgd has none")
         return self
 
 
@@ -78,8 +98,16 @@ class MethodConfig(Settings):
     """Base class of a method's settings; subclasses override ``recipe`` with the paper's defaults."""
 
     largest_integer: ClassVar[int] = 2**16  # widths, heads, segments: a square matrix of this size takes 16 GiB
+    rated_parts: ClassVar[tuple[str, ...]] = ()  # the method's modules that may have a factor in `recipe.rate_factors`
 
     recipe: Recipe = Field(Recipe(), description="settings of the training")
+
+    @model_validator(mode="after")
+    def _rated_parts_exist(self) -> Self:
+        if unknown := sorted(self.recipe.rate_factors.keys() - set(self.rated_parts)):
+            known = f"choose from: {', '.join(self.rated_parts)}" if self.rated_parts else "this method names none; leave it empty"
+            raise ValueError(f"recipe.rate_factors: {', '.join(unknown)}: no such part; {known}")
+        return self
 
     @property
     def training_labels(self) -> Labels:
@@ -102,6 +130,11 @@ class MethodConfig(Settings):
         return False
 
     @property
+    def tied_segments(self) -> int | None:
+        """T, if the method's network takes clips of this number of segments alone; None if any will do."""
+        return None
+
+    @property
     def calibrated_after(self) -> int | None:
         """Epoch, counted from 1, after which :meth:`Method.calibrated` is called on the validation scores.
 
@@ -118,6 +151,10 @@ class MethodConfig(Settings):
     def files(self) -> dict[str, Path]:
         """Files named in the settings, by dotted path of the setting."""
         return dict(_named_files(self.model_dump(), ""))
+
+    def class_problems(self, classes: Sequence[str]) -> list[str]:
+        """List what in the settings, or in files they name, does not suit the data set's classes in their order."""
+        return []
 
     @property
     def first(self) -> MethodConfig | None:

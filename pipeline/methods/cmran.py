@@ -16,77 +16,25 @@ visual-guided audio attention), and float64.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, NamedTuple, Self
+from torch import nn
 
-from pydantic import Field, model_validator
-from torch import Tensor, nn
-
-from pipeline.batch import Batch
 from pipeline.layers.audio_guided_channel_spatial import AudioGuidedChannelSpatialAttention
 from pipeline.layers.map_dropout import MapDropout
-from pipeline.layers.multiple_instance import gated_clip_logits, video_loss
-from pipeline.layers.pooling import masked_mean, max_over_time
+from pipeline.layers.multiple_instance import VideoLoss
+from pipeline.layers.pooling import max_over_time
 from pipeline.layers.precision import at_least_float32
-from pipeline.layers.relation import BimodalRelation, Interaction, check_heads
-from pipeline.methods.base import METHODS, Progress, Recipe
-from pipeline.methods.shared.inputs import Inputs, method_inputs
-from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
-from pipeline.methods.shared.two_heads import class_loss, event_loss, scores_of_heads
-from pipeline.tasks.avel import AvelTargets, Scores
-from pipeline.tasks.labels import VideoTargets
+from pipeline.layers.relation import BimodalRelation, Interaction
+from pipeline.methods.base import METHODS
+from pipeline.methods.shared.inputs import Inputs
+from pipeline.methods.shared.two_heads import Heads, RelationConfig, TwoHeadMethod
 
 
-class CmranRecipe(Recipe):
-    """Adam 5e-4, halved at epochs 10, 20 and 30 of 200, batches of 32, gradient norm at most 0.1."""
-
-    learning_rate: float = Field(5e-4, gt=0)
-    batch_size: int = Field(32, ge=1)
-    epochs: int = Field(200, ge=1)
-    milestones: tuple[int, ...] = (10, 20, 30)
-    decay: float = Field(0.5, gt=0, le=1)
-    clip_norm: float | None = Field(0.1, gt=0)
-
-
-class CmranConfig(SupervisionConfig):
+class CmranConfig(RelationConfig):
     """Defaults: the released network; narrower widths suit small data."""
-
-    weak_defaults: ClassVar = {"interaction_heads": 2, "recipe": {"milestones": (5, 20, 40), "clip_norm": 0.5}}
-
-    video_loss: Literal["cross_entropy", "soft_margin"] = Field("cross_entropy", description="weak supervision; soft_margin: as released")
-    visual_hidden: int = Field(512, ge=1, description="width of projected positions")
-    width: int = Field(256, ge=1, description="d, in the relations and in the attention's hidden layers")
-    heads: int = Field(4, ge=1, description="of the relations")
-    interaction_heads: int = Field(4, ge=1, description="weak supervision: 2")
-    feedforward: int = Field(2048, ge=1, description="hidden width in the relation blocks")
-    input_dropout: float = Field(0.2, ge=0, lt=1, description="on projected positions")
-    dropout: float = Field(0.1, ge=0, lt=1, description="in the relation and interaction blocks")
-    recipe: CmranRecipe = CmranRecipe()
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        check_heads(self.width, heads=self.heads, interaction_heads=self.interaction_heads)
-        return self
-
-    @property
-    def attends_to_positions(self) -> bool:
-        return True
-
-
-class Outputs(NamedTuple):
-    """Outputs of the network.
-
-    event: logits (B, T).
-    classes: logits (B, C), or (B, C+1) under weak supervision.
-    attention: weights of the positions (B, T, S).
-    """
-
-    event: Tensor
-    classes: Tensor
-    attention: Tensor
 
 
 @METHODS.register("cmran")
-class Cmran(LocalizationMethod):
+class Cmran(TwoHeadMethod):
     """The whole network; every registered parameter is used.
 
     Parameters at 7x7x512 / 128, C = 28: 9,509,150 (released 15,863,262 minus 6,354,112 never called); weakly supervised 9,509,407.
@@ -105,30 +53,14 @@ class Cmran(LocalizationMethod):
         self.event_head = nn.Linear(width, 1)
         self.class_head = nn.Linear(width, self.clip_labels)
 
-    def _outputs(self, inputs: Inputs) -> Outputs:
+    @property
+    def video_form(self) -> VideoLoss:
+        return self.config.video_loss
+
+    def heads(self, inputs: Inputs) -> Heads:
         positions = self.visual_input(inputs.visual)
         attended, weights = self.attention(positions, positions, inputs.audio)
         related = self.relation(attended, inputs.audio, inputs.mask)
         fused = self.interaction(related.visual, related.audio, inputs.mask)
         classes = self.class_head(max_over_time(fused, inputs.mask))
-        return Outputs(at_least_float32(self.event_head(fused)).squeeze(-1), at_least_float32(classes), at_least_float32(weights))
-
-    def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
-        """``event`` (mean over valid segments) + ``class`` (mean over clips)."""
-        outputs = self._outputs(method_inputs(self, batch))
-        event = event_loss(outputs.event, targets.segments < self.num_classes, batch.mask)
-        classes = class_loss(outputs.classes, targets.video, batch.mask.any(dim=1))
-        return {"event": event, "class": classes, "total": event + classes}
-
-    def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
-        """``video``, equal to ``total``; mean over clips."""
-        inputs = method_inputs(self, batch)
-        outputs = self._outputs(inputs)
-        pooled = gated_clip_logits(outputs.event.sigmoid(), outputs.classes, inputs.mask)
-        terms = video_loss(pooled, targets.labels.to(pooled.dtype), self.config.video_loss)
-        loss = masked_mean(terms, batch.mask.any(dim=1))
-        return {"video": loss, "total": loss}
-
-    def predict(self, batch: Batch) -> Scores:
-        outputs = self._outputs(method_inputs(self, batch))
-        return scores_of_heads(outputs.event.sigmoid(), outputs.classes, outputs.attention, self.num_classes)
+        return Heads(at_least_float32(self.event_head(fused)).squeeze(-1), at_least_float32(classes), weights)

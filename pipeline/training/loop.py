@@ -79,7 +79,7 @@ class Trainer(ResumableLoop[TrainingState]):
             raise PipelineError(f"{name}: thresholds are selected on validation, but no validation clip has features")
         self.dtype = torch.float64 if settings.precision == "64-true" else torch.float32
         ahead = runs_ahead(fabric.device)
-        optimizer = optimizer_of(recipe, method.parameters(), **(fused(recipe.optimizer) if ahead else {}))
+        optimizer = optimizer_of(recipe, method, **(fused(recipe.optimizer) if ahead else {}))
         if settings.compile:
             # Only ``losses``: the loop calls it through ``steps``, and never calls ``forward``.
             method.__dict__["losses"] = MethodType(torch.compile(type(method).losses), method)

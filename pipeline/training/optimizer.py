@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,18 +16,39 @@ OPTIMIZERS: dict[str, type[Any]] = {"adam": torch.optim.Adam, "adamw": torch.opt
 LAST_RATE = 1e-8  # learning rate that a cosine falls to
 
 
-def optimizer_of(recipe: Recipe, parameters: Iterable[nn.Parameter], **options: bool) -> torch.optim.Optimizer:
-    """Make the optimizer; with ``decayed: matrices`` weights of one dimension (biases, norms, scales) are a group without decay."""
-    rates = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, **options}
-    if recipe.decayed == "all":
-        return OPTIMIZERS[recipe.optimizer](parameters, **rates)
-    weights = list(parameters)
-    matrices, others = ([weight for weight in weights if (weight.ndim > 1) == decays] for decays in (True, False))
-    return OPTIMIZERS[recipe.optimizer]([{"params": matrices}, {"params": others, "weight_decay": 0.0}], **rates)
+def optimizer_of(recipe: Recipe, network: nn.Module, **options: bool) -> torch.optim.Optimizer:
+    """Make the optimizer.
+
+    The recipe's ``rate_factors`` make a group of each part of the network that they name, behind the group of all others. With
+    ``decayed: matrices`` the weights of one dimension (biases, norms, scales) of each group are one without decay.
+    """
+    rates: dict[str, Any] = {"lr": recipe.learning_rate, "weight_decay": recipe.weight_decay, **options}
+    if recipe.optimizer != "sgd":
+        rates["betas"] = recipe.betas
+    groups = []
+    for part, weights in _by_part(recipe, network).items():
+        rate = {"lr": recipe.learning_rate * recipe.rate_factors.get(part, 1.0)}
+        if recipe.decayed == "all":
+            groups.append({"params": weights, **rate})
+            continue
+        matrices, others = ([weight for weight in weights if (weight.ndim > 1) == decays] for decays in (True, False))
+        groups += [{"params": matrices, **rate}, {"params": others, "weight_decay": 0.0, **rate}]
+    return OPTIMIZERS[recipe.optimizer](groups, **rates)
+
+
+def _by_part(recipe: Recipe, network: nn.Module) -> dict[str, list[nn.Parameter]]:
+    """Weights by part: first, under "", those of no part with a factor."""
+    parts: dict[str, list[nn.Parameter]] = {"": [], **{part: [] for part in recipe.rate_factors}}
+    for name, weight in network.named_parameters():
+        part = name.partition(".")[0]
+        parts[part if part in recipe.rate_factors else ""].append(weight)
+    return {part: weights for part, weights in parts.items() if weights}
 
 
 def schedules_of(recipe: Recipe, optimizer: torch.optim.Optimizer, steps_of_epoch: int) -> tuple[LRScheduler, LRScheduler]:
     """Make the schedule that counts epochs and the one that counts batches."""
+    if recipe.schedule == "warmup_cosine":
+        return LambdaLR(optimizer, warm_cosine_of_epochs(recipe)), MultiStepLR(optimizer, [])
     by_epoch = MultiStepLR(optimizer, list(recipe.milestones), recipe.decay)  # each multiplies the current rate
     if recipe.schedule == "cosine":
         return by_epoch, LambdaLR(optimizer, warm_cosine(recipe, steps_of_epoch))
@@ -46,5 +67,20 @@ def warm_cosine(recipe: Recipe, steps_of_epoch: int) -> Callable[[int], float]:
         if step < warm:
             return step / max(warm - 1, 1)
         return last + (1 - last) * (1 + math.cos(math.pi * (step - warm) / max(total - warm, 1))) / 2
+
+    return share
+
+
+def warm_cosine_of_epochs(recipe: Recipe) -> Callable[[int], float]:
+    """Learning rate of epoch k, counted from 0, as a share of the recipe's; as VALOR released it.
+
+    With e = k + 1 of E epochs and W warm-up epochs: e / W while e < W, then a cosine from 1 in epoch W to ``minimum`` in epoch E.
+    """
+    warm, last = recipe.warmup_epochs, recipe.minimum / recipe.learning_rate
+
+    def share(epoch: int) -> float:
+        if epoch + 1 < warm:
+            return (epoch + 1) / warm
+        return last + (1 - last) * (1 + math.cos(math.pi * (epoch + 1 - warm) / max(recipe.epochs - warm, 1))) / 2
 
     return share

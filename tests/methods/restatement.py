@@ -8,10 +8,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import pytest
 import torch
 
 from pipeline.batch import Batch
-from pipeline.methods import Method
+from pipeline.methods import Method, Progress, create
 from pipeline.tasks.avel import AvelTargets
 from pipeline.tasks.labels import VideoTargets
 
@@ -44,6 +45,50 @@ def clips(batch: Batch) -> list[tuple[np.ndarray, np.ndarray]]:
         (batch.visual[clip, :length].reshape(length, 6, 4).numpy(), batch.audio[clip, :length].numpy())
         for clip, length in enumerate(LENGTHS)
     ]  # fmt: skip
+
+
+def small(name: str, limit: float = 0.7, **config) -> Method:
+    """The method for the features of :func:`example`, its weights scattered."""
+    torch.manual_seed(1)
+    return scatter(create(name, visual_shape=VISUAL_SHAPE, audio_shape=AUDIO_SHAPE, num_classes=CLASSES, **config), limit)
+
+
+def assert_two_heads(method: Method, reference, extra=None, atol: float = 1e-10) -> None:
+    """Scores and losses of a method with two heads; ``reference(visual, audio)`` gives event (T,), classes (K,), attention, and what else.
+
+    Full supervision: binary cross-entropy of the event over all segments, cross-entropy of the class over the clips. Weak: cross-entropy of
+    the gated clip logits. ``extra(said)``: from what the reference says of each clip, the further terms by name, the total, or other values
+    of the terms above, of which ``wanted`` holds those of the heads.
+    """
+    batch, segments, videos = example()
+    weak = method.config.training_labels == "video"
+    scores, terms = method.predict(batch), method.losses(batch, videos if weak else segments, Progress(0, 1))
+    said = [reference(*features) for features in clips(batch)]
+    events, classes = [], []
+    for clip, (event, class_logits, attention, *_) in enumerate(said):
+        length, probability = LENGTHS[clip], softmax(class_logits)
+        assert_near(scores.event[clip, :length], sigmoid(event), atol)
+        assert_near(scores.classes[clip], probability, atol)
+        if attention is not None:
+            assert_near(scores.attention[clip, :length], attention, atol)
+        joint = np.outer(sigmoid(event), probability)[:, :CLASSES]
+        assert_near(scores.segments[clip, :length], np.c_[joint, 1 - joint.sum(axis=1)], atol)
+        if weak:
+            pooled = np.array([max(gate * logit for gate in sigmoid(event)) for logit in class_logits])
+            classes.append(video_loss(pooled, videos.labels[clip].numpy(), "cross_entropy"))
+        else:
+            events += [binary(sigmoid(e), int(label) < CLASSES) for e, label in zip(event, segments.segments[clip], strict=False)]
+            classes.append(-np.log(probability[[1, 0, 0][clip]]))  # the clip without an event counts as class 0
+    if weak:
+        wanted = {"video": np.mean(classes), "total": np.mean(classes)}
+    else:
+        wanted = {"event": np.mean(events), "class": np.mean(classes), "total": np.mean(events) + np.mean(classes)}
+    wanted |= {} if extra is None else extra(said, wanted)
+    assert {name: term.item() for name, term in terms.items()} == pytest.approx(wanted, abs=atol)
+
+
+def assert_near(found, wanted, atol: float) -> None:
+    np.testing.assert_allclose(found.detach(), wanted, atol=atol)
 
 
 def binary(probability, truth):
@@ -103,12 +148,12 @@ class Restatement:
             attended.append(softmax(q[:, part] @ k[:, part].T / math.sqrt(size)) @ v[:, part])
         return self.linear(f"{name}.out_proj", np.concatenate(attended, axis=1))
 
-    def lstm(self, name, steps, bidirectional=True):
+    def lstm(self, name, steps, bidirectional=True, layer=0):
         directions = [("", steps)] + ([("_reverse", steps[::-1])] if bidirectional else [])
         outputs = []
         for suffix, ordered in directions:
             weight_in, weight_hidden, bias_in, bias_hidden = (
-                self.state[f"{name}.lstm.{kind}_l0{suffix}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                self.state[f"{name}.lstm.{kind}_l{layer}{suffix}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             )
             hidden = cell = np.zeros(weight_hidden.shape[1])
             hiddens = []

@@ -17,6 +17,7 @@ from pipeline.tasks import avvp
 from pipeline.tasks.avvp import ParsingScores, ParsingTargets
 
 GUESSED = {"pseudo_labels": {"audio": "audio_labels", "visual": "visual_labels"}}
+FULL, VALOR = {"clip_modality_losses": True}, {"clip_modality_losses": False, "segment_weight": 2.5}
 METHODS_OF_PARSING = [name for name in SMALL if task_of(name) == "avvp"]
 every_case = pytest.mark.parametrize(("name", "config"), cases("avvp"))
 
@@ -60,6 +61,7 @@ def test_guessed_labels_of_segments_enter_the_loss(name, config):
             for t in range(int(batch.mask[clip].sum())):
                 for c in range(CLASSES):
                     p, y = getattr(scores, modality)[clip, t, c].item(), labelled.others[stream][clip, t, c].item()
+                    p = min(p, 1 - 1e-7)  # as the loss clamps it; MGN answers 1 where it means more
                     expected.append(-np.log(p) if y else -np.log(1 - p))
         assert terms[f"{modality}_segments"].item() == pytest.approx(np.mean(expected), abs=1e-9)
     nothing = {"audio_labels": torch.zeros(4, 6, CLASSES), "visual_labels": torch.zeros(4, 6, CLASSES)}
@@ -85,6 +87,21 @@ def test_the_targets_of_a_clip_are_the_largest_of_its_segments(name, config):
         if term != "total":
             torch.testing.assert_close(found[term], value)
     torch.testing.assert_close(found["total"], expected["total"] + found["audio_segments"] + found["visual_segments"])
+
+
+@pytest.mark.parametrize("name", METHODS_OF_PARSING)
+def test_losses_of_modalities_can_be_left_out_and_those_of_segments_weighed(name):
+    """VALOR's rule, for any method: of the clip, only the probability of either modality."""
+    plain, method = (eval_mode(name, SMALL[name].settings, **GUESSED, **more) for more in (FULL, VALOR))
+    batch, truth = random_batch()
+    with torch.no_grad():
+        expected, found = (losses(each, with_labels(batch), truth) for each in (plain, method))
+    weights = getattr(plain, "loss_weights", {})
+    if name == "coleaf":
+        weights = plain._anchor_weights()
+    total = expected["total"] - sum(weights.get(modality, 1.0) * expected[modality] for modality in ("audio", "visual"))
+    assert expected.keys() - found.keys() == {"audio", "visual"}
+    torch.testing.assert_close(found["total"], total + 1.5 * (expected["audio_segments"] + expected["visual_segments"]))
 
 
 @every_case

@@ -145,7 +145,7 @@ def test_cace_net_before_the_switch_answers_as_without_lambda(batch):
 
 
 def cmran(method, batch, losses):
-    outputs = method._outputs(method_inputs(method, batch))
+    outputs = method.heads(method_inputs(method, batch))
     return {
         "is_event_logits": time_first(outputs.event), "event_logits": outputs.classes, "loss_is_event": losses["event"],
         "loss_event_class": losses["class"],
@@ -153,7 +153,7 @@ def cmran(method, batch, losses):
 
 
 def cmran_weak(method, batch, losses):
-    outputs = method._outputs(method_inputs(method, batch))
+    outputs = method.heads(method_inputs(method, batch))
     pooled = gated_clip_logits(outputs.event.sigmoid(), outputs.classes, batch.mask)
     return {"is_event_logits": outputs.event, "raw_logits": outputs.classes, "video_probs": pooled.softmax(dim=-1)}
 

@@ -82,12 +82,10 @@ def test_scores_of_folds_are_put_together_in_the_order_of_the_annotations(task, 
     """As evaluation does it: whichever fold a clip was in, its lines and all metrics are the same."""
     whole = SplitData(None, MASK, truth, [10, 11, 12], ["a", "b", "c"], [], C, 1.0)
     chosen = [torch.tensor([1]), torch.tensor([], dtype=torch.int64), torch.tensor([0, 2])]
-    parts = [
-        replace(
-            whole, mask=MASK[of_fold], targets=truth[of_fold], rows=[10 + n for n in of_fold.tolist()], clips=["abc"[n] for n in of_fold]
-        )
-        for of_fold in chosen
-    ]
+    parts = []
+    for of_fold in chosen:
+        rows, clips = [10 + number for number in of_fold.tolist()], ["abc"[number] for number in of_fold]
+        parts.append(replace(whole, mask=MASK[of_fold], targets=truth[of_fold], rows=rows, clips=clips))
     together, joined = pooled(parts), pooled_scores([scores[of_fold] for of_fold in chosen if len(of_fold)], parts)
     assert (together.rows, together.clips) == (whole.rows, whole.clips)
     pd.testing.assert_frame_equal(

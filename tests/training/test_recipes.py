@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from test_runs import make_inputs, train
 from torch import nn
 
-from pipeline.methods.base import Recipe
+from pipeline.methods.base import MethodConfig, Recipe
 from pipeline.training import loop
 from pipeline.training.average import WeightAverage
 from pipeline.training.optimizer import optimizer_of, schedules_of
@@ -22,7 +22,7 @@ from pipeline.training.optimizer import optimizer_of, schedules_of
 def test_the_rate_rises_from_zero_and_falls_along_a_cosine():
     """Five warm-up epochs of four steps and fifteen more, against the formula."""
     recipe = Recipe(learning_rate=1e-4, epochs=20, schedule="cosine", warmup_epochs=5)
-    optimizer = optimizer_of(recipe, nn.Linear(2, 2).parameters())
+    optimizer = optimizer_of(recipe, nn.Linear(2, 2))
     _, by_step = schedules_of(recipe, optimizer, 4)
     rates = []
     for _ in range(80):
@@ -35,18 +35,65 @@ def test_the_rate_rises_from_zero_and_falls_along_a_cosine():
     assert rates[0] == 0
 
 
+def test_the_rate_rises_and_falls_epoch_by_epoch():
+    """VALOR's sixty epochs, counted from 1, with ten of warm-up; each part of the network at its own factor."""
+    network = nn.ModuleDict({"main": nn.Linear(2, 2), "fast": nn.Linear(2, 2), "slow": nn.Linear(2, 2)})
+    recipe = Recipe(
+        optimizer="adamw", betas=(0.5, 0.99), learning_rate=1e-2, epochs=60, schedule="warmup_cosine", warmup_epochs=10, minimum=1e-4,
+        rate_factors={"slow": 0.2, "fast": 2.0},
+    )  # fmt: skip
+    optimizer = optimizer_of(recipe, network)
+    by_epoch, by_step = schedules_of(recipe, optimizer, 7)
+    rates = []
+    for _ in range(60):
+        rates.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        by_step.step()
+        by_epoch.step()
+    expected = [
+        1e-2 * e / 10 if e < 10 else 1e-4 + (1e-2 - 1e-4) * (1 + math.cos(math.pi * (e - 10) / 50)) / 2 for e in range(1, 61)
+    ]  # fmt: skip
+    assert [main for main, _, _ in rates] == pytest.approx(expected)
+    assert rates[-1][0] == pytest.approx(1e-4)
+    assert all(slow == pytest.approx(0.2 * main) and fast == pytest.approx(2 * main) for main, slow, fast in rates)
+    parts = zip(optimizer.param_groups, ("main", "slow", "fast"), strict=True)
+    assert all(group["params"][0] is network[name].weight for group, name in parts)
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.5, 0.99)}
+
+
 def test_one_recipe_has_one_schedule():
     for settings in ({"schedule": "cosine", "milestones": (3,)}, {"warmup_epochs": 2}):
         with pytest.raises(ValidationError, match="schedule: cosine"):
             Recipe(**settings)
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"schedule": "warmup_cosine", "milestones": (3,)}, "schedule: warmup_cosine has no milestones"),
+        ({"schedule": "warmup_cosine", "minimum": 0.1, "learning_rate": 0.01}, "minimum 0.1 needs .* learning_rate"),
+        ({"minimum": 1e-6}, "minimum 1e-06 needs schedule: warmup_cosine"),
+        ({"optimizer": "sgd", "betas": (0.5, 0.999)}, "sgd has none"),
+        ({"betas": (0.5, 1.0)}, "less than 1"),
+        ({"rate_factors": {"slow": 0.0}}, "greater than 0"),
+    ],
+)
+def test_recipes_that_say_two_things_are_refused(settings, said):
+    with pytest.raises(ValidationError, match=said):
+        Recipe(**settings)
+
+
+def test_a_factor_of_a_part_that_the_method_does_not_name_is_refused():
+    with pytest.raises(ValidationError, match=r"recipe\.rate_factors: head: no such part; this method names none"):
+        MethodConfig(recipe={"rate_factors": {"head": 2.0}})
+
+
 def test_biases_norms_and_scales_do_not_decay():
     network = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Conv1d(4, 2, 3))
-    groups = optimizer_of(Recipe(optimizer="adamw", weight_decay=0.1, decayed="matrices"), network.parameters()).param_groups
+    groups = optimizer_of(Recipe(optimizer="adamw", weight_decay=0.1, decayed="matrices"), network).param_groups
     by_decay = {group["weight_decay"]: [weight.ndim for weight in group["params"]] for group in groups}
     assert by_decay == {0.1: [2, 3], 0.0: [1, 1, 1, 1]}
-    (whole,) = optimizer_of(Recipe(weight_decay=0.1), network.parameters()).param_groups
+    (whole,) = optimizer_of(Recipe(weight_decay=0.1), network).param_groups
     assert len(whole["params"]) == 6
 
 

@@ -175,7 +175,7 @@ class Coleaf(ParsingMethod):
                 weights[f"self_modality_{modality}"] = self.config.self_modality_weight
         teachers = {modality: said.detached() for modality, said in references.items()}
         terms |= self._contrasts(anchored, teachers, taught) | self._co_occurrences(anchored, teachers, taught)
-        return {**terms, "total": weighted_sum(terms, weights | self._teaching_weights())}
+        return {**terms, "total": weighted_sum(terms, weights | self.segment_weights | self._teaching_weights())}
 
     def _alternating(self, taught: Taught) -> Iterator[dict[str, Tensor]]:
         """Released: train the audio Reference, the visual Reference, then the Anchor with the updated References as teachers."""
@@ -192,7 +192,7 @@ class Coleaf(ParsingMethod):
         terms = self._anchor_terms(anchored, taught)
         if taught.progress.epoch > 0:
             terms |= self._contrasts(anchored, teachers, taught) | self._co_occurrences(anchored, teachers, taught)
-        yield {**terms, "total": weighted_sum(terms, self._anchor_weights() | self._teaching_weights())}
+        yield {**terms, "total": weighted_sum(terms, self._anchor_weights() | self.segment_weights | self._teaching_weights())}
 
     def _reference_step(self, modality: Literal["audio", "visual"], taught: Taught, pseudo: Tensor | None) -> dict[str, Tensor]:
         said, target = self._reference(modality, taught), getattr(taught.targets, modality)
@@ -212,8 +212,7 @@ class Coleaf(ParsingMethod):
 
     def _anchor_terms(self, anchored: Anchored, taught: Taught) -> dict[str, Tensor]:
         """The Anchor's own losses, including those of the pseudo-labels."""
-        terms = self.anchor.anchor_losses(anchored, taught.targets, taught.mask, taught.counted, taught.progress)
-        return terms | self.anchor.segment_losses(taught.batch, anchored.audio, anchored.visual)
+        return self.anchor.own_losses(taught.batch, anchored, taught.targets, taught.counted, taught.progress)
 
     def _reference(self, modality: Literal["audio", "visual"], taught: Taught) -> Referred:
         assert self.references is not None, "loaded for prediction only; create the method again to train it"
@@ -263,7 +262,8 @@ class Coleaf(ParsingMethod):
 
     def _anchor_weights(self) -> dict[str, float]:
         given = {name: getattr(self.config, f"{name}_weight") for name in ("audio", "visual", "clip")}
-        return {**self.anchor.loss_weights, **{name: weight for name, weight in given.items() if weight is not None}}
+        set_here = {name: weight for name, weight in given.items() if weight is not None}
+        return {**self.anchor.loss_weights, **set_here}
 
     def _teaching_weights(self) -> dict[str, float]:
         config = self.config

@@ -93,13 +93,25 @@ class AnchorMethod(ParsingMethod):
         """
 
     def losses_of_clips(self, batch: Batch, labels: Tensor, counted: Tensor, progress: Progress) -> dict[str, Tensor]:
-        """The terms of :meth:`anchor_losses`, the pseudo-label terms, and their weighted sum."""
+        """The terms of :meth:`own_losses` and their weighted sum."""
         inputs = self.inputs(batch)
         targets = AnchorTargets(labels, *self.modality_targets(inputs, self.told(batch, labels), counted, progress))
+        return self.losses_of_targets(batch, inputs, targets, counted, progress)
+
+    def losses_of_targets(
+        self, batch: Batch, inputs: ParsingInputs, targets: AnchorTargets, counted: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """The terms of :meth:`own_losses` and their weighted sum, from given targets."""
         anchored = self.anchor_forward(inputs, self.crosses)
-        terms = self.anchor_losses(anchored, targets, batch.mask, counted, progress)
-        terms |= self.segment_losses(batch, anchored.audio, anchored.visual)
-        return {**terms, "total": weighted_sum(terms, self.loss_weights)}
+        terms = self.own_losses(batch, anchored, targets, counted, progress)
+        return {**terms, "total": weighted_sum(terms, {**self.loss_weights, **self.segment_weights})}
+
+    def own_losses(
+        self, batch: Batch, anchored: Anchored, targets: AnchorTargets, counted: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """The unweighted terms of :meth:`anchor_losses` that the settings keep, and those of the pseudo-labels."""
+        terms = self.kept_terms(self.anchor_losses(anchored, targets, batch.mask, counted, progress))
+        return terms | self.segment_losses(batch, anchored.audio, anchored.visual)
 
 
 def clip_losses(anchored: Anchored, targets: AnchorTargets, counted: Tensor) -> dict[str, Tensor]:

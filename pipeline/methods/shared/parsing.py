@@ -6,22 +6,20 @@ Segment pseudo-labels can be learned from as well.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
 
-import torch
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor
 
 from pipeline.batch import Batch, Tensors
 from pipeline.errors import PipelineError
 from pipeline.layers.parsing_losses import segment_loss
-from pipeline.methods.base import Method, MethodConfig, Progress
+from pipeline.methods.base import Progress
+from pipeline.methods.shared.gates import GateConfig, GatedMethod
 from pipeline.methods.shared.inputs import check_shapes, vector_stream, vector_stream_shape
-from pipeline.methods.shared.tuning import Fusion, tuned
-from pipeline.metrics.parsing_thresholds import select_thresholds
 from pipeline.settings import Settings
-from pipeline.tasks.avvp import MODALITIES, ParsingScores, ParsingTargets
+from pipeline.tasks.avvp import MODALITIES, ParsingScores
 from pipeline.tasks.labels import Labels, VideoTargets
 
 
@@ -35,37 +33,13 @@ class PseudoLabels(Settings):
     visual: str = Field(description="name of the stream of visual labels")
 
 
-class ParsingConfig(MethodConfig):
+class ParsingConfig(GateConfig):
     """Settings shared by all parsing methods."""
 
     motion: str | None = Field("motion", description="name of the stream of motion features; null: none")
     pseudo_labels: PseudoLabels | None = Field(None, description="segment labels to learn from beside clip labels")
-    thresholds: Literal["fixed", "selected", "given", "tuned"] = Field(
-        "fixed",
-        description="of the clip: the method's own | per class, by the modality's event-level F on validation | given_thresholds; tuned:"
-        " one pair for segments and clips, and the shares of two fused passes, by segment/AV on validation (task avvp_av)",
-    )
-    given_thresholds: dict[Literal["audio", "visual"], tuple[Annotated[float, Field(ge=0, le=1)], ...]] = Field(
-        {}, description="by modality, one per class in the data set's order, as CMPAE publishes them; others keep the method's own"
-    )
-    selected_for: tuple[Literal["audio", "visual"], ...] = Field(
-        ("visual",), min_length=1, description="modalities to select thresholds for"
-    )
-    threshold_epoch: int | None = Field(
-        None, ge=1, description="epoch whose weights select the thresholds (CMPAE: 8); null: the kept weights"
-    )
-
-    @model_validator(mode="after")
-    def _epoch_is_reached(self) -> Self:
-        if self.threshold_epoch is not None and self.threshold_epoch > self.recipe.epochs:
-            raise ValueError(f"threshold_epoch {self.threshold_epoch} is after the last epoch, recipe.epochs {self.recipe.epochs}")
-        return self
-
-    @model_validator(mode="after")
-    def _thresholds_are_given(self) -> Self:
-        if (self.thresholds == "given") != bool(self.given_thresholds):
-            raise ValueError("set given_thresholds and `thresholds: given` together or not at all")
-        return self
+    clip_modality_losses: bool = Field(True, description="false: of a clip, train only the probability of either modality, as VALOR does")
+    segment_weight: float = Field(1.0, ge=0, le=1000, description="of the losses on pseudo_labels")
 
     @property
     def training_labels(self) -> Labels:
@@ -78,10 +52,6 @@ class ParsingConfig(MethodConfig):
     @property
     def label_streams(self) -> tuple[str, ...]:
         return () if self.pseudo_labels is None else (self.pseudo_labels.audio, self.pseudo_labels.visual)
-
-    @property
-    def calibrated_after(self) -> int | None:
-        return (self.threshold_epoch or 0) if self.thresholds in ("selected", "tuned") else None
 
 
 class ParsingInputs(NamedTuple):
@@ -99,22 +69,19 @@ class ParsingInputs(NamedTuple):
     mask: Tensor
 
 
-class ParsingMethod(Method):
+class ParsingMethod(GatedMethod):
     """A method that learns from clip labels and finds the segments of each class, separately in audio and visual.
 
     Args:
         other_shapes: shape of one segment of the motion stream, (D_m,), if the settings name one.
 
     Raises:
-        PipelineError: the motion stream has another shape, or the number of given thresholds differs from the number of classes.
+        PipelineError: the motion stream has another shape; and as in :class:`GatedMethod`.
     """
 
     tasks = frozenset({"avvp", "avvp_av"})
-    nan_if_unset = frozenset({"selected_thresholds", "tuned_gates", "tuned_share"})
     every_frame: ClassVar[bool] = False  # whether the network takes a segment's frames, or positions, one by one
     config: ParsingConfig
-    selected_thresholds: Tensor
-    tuned_gates: Tensor
 
     def __init__(
         self, config: ParsingConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int,
@@ -122,19 +89,6 @@ class ParsingMethod(Method):
     ) -> None:  # fmt: skip
         super().__init__(config, visual_shape, audio_shape, num_classes)
         self.motion_shape = vector_stream_shape(config.motion, other_shapes)
-        if config.thresholds == "tuned":  # of a segment and of a clip; NaN: use the method's own
-            self.register_buffer("tuned_gates", torch.full((2,), float("nan")))
-        elif config.thresholds != "fixed":  # (audio and visual, C); NaN: use the method's own
-            self.register_buffer("selected_thresholds", self._given_thresholds())
-
-    def _given_thresholds(self) -> Tensor:
-        table = torch.full((2, self.num_classes), float("nan"))
-        for modality, values in self.config.given_thresholds.items():
-            if len(values) != self.num_classes:
-                needed = f"{self.num_classes} are needed, one per class in the data set's order"
-                raise PipelineError(f"given_thresholds.{modality}: {len(values)} thresholds; {needed}")
-            table[MODALITIES.index(modality)] = torch.tensor(values)
-        return table
 
     @property
     def motion_width(self) -> int | None:
@@ -239,54 +193,12 @@ class ParsingMethod(Method):
             for modality, probability, target in zip(MODALITIES, (audio, visual), guessed, strict=True)
         }
 
-    def gates(self, like: Tensor, audio: tuple[float, float], visual: tuple[float, float]) -> Tensor:
-        """Thresholds in the form of :class:`ParsingScores`.
+    @property
+    def segment_weights(self) -> dict[str, float]:
+        """Weights of the terms of :meth:`segment_losses`."""
+        return dict.fromkeys(("audio_segments", "visual_segments"), self.config.segment_weight)
 
-        The method's own, equal for all classes; selected or given clip thresholds replace them where they exist.
-
-        Args:
-            like: (B, C); gives batch size, dtype and device.
-            audio, visual: the method's own (segment, clip) thresholds.
-
-        Returns:
-            (B, 2, 2, C).
-        """
-        values = torch.tensor([audio, visual], dtype=like.dtype, device=like.device)[:, :, None].repeat(1, 1, self.num_classes)
-        return self.with_selected(values.expand(len(like), -1, -1, -1))
-
-    def with_selected(self, thresholds: Tensor) -> Tensor:
-        """Replace clip thresholds by selected or given ones where they exist: (B, 2, 2, C) -> (B, 2, 2, C)."""
-        if self.config.thresholds == "fixed":
-            return thresholds
-        if self.config.thresholds == "tuned":
-            tuned = self.tuned_gates.to(thresholds.dtype)[:, None].expand_as(thresholds)
-            return torch.where(tuned.isnan(), thresholds, tuned)
-        selected = self.selected_thresholds.to(thresholds.dtype)
-        own = thresholds[:, :, 1]
-        return torch.stack([thresholds[:, :, 0], torch.where(selected.isnan(), own, selected)], dim=2)
-
-    def calibrated(self, scores: ParsingScores, truth: Any, mask: Tensor) -> dict[str, Tensor]:
-        """``selected_thresholds`` (2, C), selected around the method's own thresholds, or what is tuned.
-
-        Raises:
-            PipelineError: the truth is that of another task.
-        """
-        if self.config.thresholds == "tuned":
-            return tuned(self.fusions(scores), truth, mask)
-        if not isinstance(truth, ParsingTargets):
-            raise PipelineError("thresholds: selected needs the task avvp; choose that task, or `thresholds: tuned`")
-        selected = torch.full((2, self.num_classes), float("nan"))
-        for number, modality in enumerate(MODALITIES):
-            if modality in self.config.selected_for:
-                segment, own = scores.thresholds[0, number]
-                on = (getattr(scores, modality) >= segment) & mask.unsqueeze(-1)
-                chosen = select_thresholds(
-                    on.transpose(1, 2).numpy(), getattr(scores, f"clip_{modality}").numpy(), own.numpy(),
-                    (getattr(truth, modality) & mask.unsqueeze(-1)).transpose(1, 2).numpy(),
-                )  # fmt: skip
-                selected[number] = torch.from_numpy(chosen)
-        return {"selected_thresholds": selected}
-
-    def fusions(self, scores: ParsingScores) -> Iterator[Fusion]:
-        """The scores under every share of two passes that may be chosen, with the buffers to store for it."""
-        yield {}, scores
+    def kept_terms(self, terms: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The terms without ``audio`` and ``visual``, the losses of a clip's modalities, if the settings leave these out."""
+        dropped = () if self.config.clip_modality_losses else MODALITIES
+        return {name: term for name, term in terms.items() if name not in dropped}

@@ -5,13 +5,35 @@ Xu et al., "Cross-Modal Relation-Aware Networks for Audio-Visual Event Localizat
 
 from __future__ import annotations
 
+from abc import abstractmethod
+from typing import ClassVar, Literal, NamedTuple, Self
+
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
+from pipeline.batch import Batch
+from pipeline.layers.multiple_instance import VideoLoss, gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean
 from pipeline.layers.precision import at_least_float32
-from pipeline.tasks.avel import Scores
+from pipeline.layers.relation import check_heads
+from pipeline.methods.base import Progress, Recipe
+from pipeline.methods.shared.inputs import Inputs, method_inputs
+from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
+from pipeline.tasks.avel import AvelTargets, Scores
+from pipeline.tasks.labels import VideoTargets
+
+
+class TwoHeadRecipe(Recipe):
+    """Adam 5e-4, halved at epochs 10, 20 and 30 of 200, batches of 32, gradient norm at most 0.1."""
+
+    learning_rate: float = Field(5e-4, gt=0)
+    batch_size: int = Field(32, ge=1)
+    epochs: int = Field(200, ge=1)
+    milestones: tuple[int, ...] = (10, 20, 30)
+    decay: float = Field(0.5, gt=0, le=1)
+    clip_norm: float | None = Field(0.1, gt=0)
 
 
 def event_loss(logits: Tensor, event: Tensor, mask: Tensor) -> Tensor:
@@ -57,3 +79,86 @@ def scores_of_heads(event: Tensor, class_logits: Tensor, attention: Tensor | Non
     classes = class_logits.softmax(dim=-1)
     weights = None if attention is None else at_least_float32(attention)
     return Scores(joint_probabilities(event, classes, num_classes), event, classes, weights)
+
+
+class RelationConfig(SupervisionConfig):
+    """Settings of CMRAN's network, which DMIN inherited; the defaults are CMRAN's."""
+
+    weak_defaults: ClassVar = {"interaction_heads": 2, "recipe": {"milestones": (5, 20, 40), "clip_norm": 0.5}}
+
+    video_loss: Literal["cross_entropy", "soft_margin"] = Field("cross_entropy", description="weak supervision; soft_margin: as released")
+    visual_hidden: int = Field(512, ge=1, description="width of projected positions")
+    width: int = Field(256, ge=1, description="d, in the relations and in the attention's hidden layers")
+    heads: int = Field(4, ge=1, description="of the relations")
+    interaction_heads: int = Field(4, ge=1, description="weak supervision: 2")
+    feedforward: int = Field(2048, ge=1, description="hidden width in the relation blocks")
+    input_dropout: float = Field(0.2, ge=0, lt=1, description="on projected positions")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the relation and interaction blocks")
+    recipe: TwoHeadRecipe = TwoHeadRecipe()
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        check_heads(self.width, heads=self.heads, interaction_heads=self.interaction_heads)
+        return self
+
+    @property
+    def attends_to_positions(self) -> bool:
+        return True
+
+
+class Heads(NamedTuple):
+    """What both heads say.
+
+    event: logits (B, T).
+    classes: logits (B, C), or (B, C+1) under weak supervision.
+    attention: weights of the positions (B, T, S) or None.
+    """
+
+    event: Tensor
+    classes: Tensor
+    attention: Tensor | None
+
+
+class TwoHeadMethod(LocalizationMethod):
+    """A method of both heads that learns as CMRAN does: from segments, or from clips by gated clip logits."""
+
+    @property
+    def video_form(self) -> VideoLoss:
+        """Form of the clip loss under weak supervision."""
+        return "cross_entropy"
+
+    @abstractmethod
+    def heads(self, inputs: Inputs) -> Heads:
+        """The network."""
+
+    def losses_of_segments(self, batch: Batch, targets: AvelTargets, progress: Progress) -> dict[str, Tensor]:
+        """``event`` (mean over valid segments) + ``class`` (mean over clips)."""
+        terms = self.head_terms(self.heads(method_inputs(self, batch)), targets, batch.mask)
+        return {**terms, "total": terms["event"] + terms["class"]}
+
+    def head_terms(self, heads: Heads, targets: AvelTargets, mask: Tensor) -> dict[str, Tensor]:
+        """The losses ``event`` and ``class`` under full supervision."""
+        return {
+            "event": event_loss(heads.event, targets.segments < self.num_classes, mask),
+            "class": class_loss(heads.classes, targets.video, mask.any(dim=1)),
+        }
+
+    def losses_of_videos(self, batch: Batch, targets: VideoTargets, progress: Progress) -> dict[str, Tensor]:
+        """``video``, equal to ``total``; mean over clips."""
+        inputs = method_inputs(self, batch)
+        loss = self.video_term(self.heads(inputs), targets, inputs.mask, batch.mask)
+        return {"video": loss, "total": loss}
+
+    def video_term(self, heads: Heads, targets: VideoTargets, mask: Tensor, known: Tensor) -> Tensor:
+        """The loss ``video`` under weak supervision.
+
+        Args:
+            mask: (B, T), bool, at least one True per clip.
+            known: (B, T), bool, the batch's own mask; a clip without a valid segment has no weight.
+        """
+        pooled = gated_clip_logits(heads.event.sigmoid(), heads.classes, mask)
+        return masked_mean(video_loss(pooled, targets.labels.to(pooled.dtype), self.video_form), known.any(dim=1))
+
+    def predict(self, batch: Batch) -> Scores:
+        heads = self.heads(method_inputs(self, batch))
+        return scores_of_heads(heads.event.sigmoid(), heads.classes, heads.attention, self.num_classes)
