@@ -1,4 +1,4 @@
-"""Make the folds of a data set: clips that share a source stay together, and classes are shared as evenly as the groups allow.
+"""Make the folds of a data set: clips that share a source stay together, and classes are shared evenly.
 
 Clips are one group if they have the same id, file or bytes, or if they share a source of the file that ``dataset.folds.by`` names; so are
 clips that are linked through others. Groups are dealt out from the largest to the smallest, each to the fold that has least of its classes
@@ -82,7 +82,7 @@ def read_sources(path: Path) -> dict[str, list[str]]:
 
 
 def _named(clip: str, sources: Mapping[str, list[str]]) -> list[str]:
-    """The sources of a clip, or if it is a window of a film and has none of its own, those of the film."""
+    """The sources of a clip; a window of a film without its own has those of the film."""
     return sources.get(clip) or sources.get(clip.rpartition("@")[0], [])
 
 

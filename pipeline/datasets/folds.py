@@ -1,4 +1,4 @@
-"""The folds of a data set for cross-validation, as the stage ``index`` wrote them; each fold gives one split of all clips.
+"""The folds of a data set, as the stage ``index`` wrote them; each gives one split of all clips.
 
 With K folds, the k-th network is tested on fold k, validated on fold k + 1 (the first again after the last), and trained on the others. So
 every clip is tested once and validates once, and no two splits of a fold share a source.
@@ -23,7 +23,7 @@ TABLE, FACTS = "folds.csv", "folds.json"
 
 
 class Place(NamedTuple):
-    """Where a clip is: its group, named by the first clip of it, and the fold that tests it, from 0."""
+    """Where a clip is: its group, named by its first clip, and the fold that tests it, from 0."""
 
     group: str
     fold: int
@@ -47,7 +47,7 @@ class Folds:
         return {clip: place.group for clip, place in self.clips.items()}
 
     def index_of(self, index: pd.DataFrame, fold: int) -> pd.DataFrame:
-        """The index with the splits of one fold; rows of other clips, such as negatives, keep theirs if it is ``none`` or ``negative``."""
+        """The index with the splits of one fold; rows that take no part (``none``, ``negative``) keep theirs."""
         return index.assign(split=[self.split_of(clip, fold, split) for clip, split in zip(index["clip"], index["split"], strict=True)])
 
     def split_of(self, clip: str, fold: int, fixed: str) -> str:

@@ -56,7 +56,7 @@ class Source:
 
 
 def of_project(run: str, seed: int | None = None, fold: int | None = None) -> Source:
-    """Load a seed of a run of the project in the working directory; None: the run's first, and of a run with folds the first fold.
+    """Load a seed (and fold) of a run of the project in the working directory; None: the run's first.
 
     Raises:
         UnknownName: no such run.
@@ -81,7 +81,7 @@ def folds_in(members: Sequence[Member]) -> list[int]:
 
 
 def first_fold(folds: Sequence[int], fold: int | None) -> int | None:
-    """The fold to take where ``fold`` is asked for: the first if none is, and None of a run without folds."""
+    """The fold to take: the one asked for, else the first; None of a run without folds."""
     return folds[0] if folds and fold is None else fold
 
 

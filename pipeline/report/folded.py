@@ -11,7 +11,7 @@ from pipeline.tasks import TASKS
 
 
 def fold_table(results: list[RunResult]) -> Table:
-    """The score of every run by folds over all clips, with its intervals, and fold by fold; an empty table without such runs."""
+    """The score of every run by folds over all clips, with intervals, and fold by fold; empty without such runs."""
     lines = []
     for result in results:
         if not result.folds or not result.scores:

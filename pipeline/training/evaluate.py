@@ -1,4 +1,4 @@
-"""Evaluate a run: every trained seed (with folds: the seed of every fold) predicts val and test, and the task scores the predictions."""
+"""Evaluate a run: every trained seed (of every fold) predicts val and test, and the task scores the predictions."""
 
 from __future__ import annotations
 

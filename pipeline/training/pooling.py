@@ -16,7 +16,7 @@ from pipeline.training.data import SplitData
 
 
 def pooled(parts: Sequence[SplitData]) -> SplitData:
-    """Put the same split of several folds together, in annotation order, without its features; one alone is returned as it is."""
+    """Put one split of several folds together, in annotation order, without features; one alone is returned."""
     if len(parts) == 1:
         return parts[0]
     order = annotation_order(parts)

@@ -82,9 +82,9 @@ def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare(first: pd.DataFrame, second: pd.DataFrame | None, groups: pd.Series | None = None) -> Difference | None:
-    """First minus second in mAP over the common clips, means over seeds; the interval is by drawing clips, or groups of them, again.
+    """First minus second in mAP over the common clips, means over seeds.
 
-    None if they have no event.
+    The interval is by drawing clips, or groups of them, again. None if they have no event.
     """
     rows = sorted({*rows_of(first)} & {*rows_of(first if second is None else second)})
     if not rows:
