@@ -43,10 +43,8 @@ class Reference(Restatement):
         return heard, seen, relu(self.lstm("decoder", np.concatenate([audio, attended], axis=1), start=start))
 
     def fused(self, name, audio, visual):
-        u = [
-            self.linear(f"{name}.{part}.2", np.tanh(self.linear(f"{name}.{part}.0", h)))
-            for part, h in (("audio", audio), ("visual", visual))
-        ]
+        streams = {"audio": audio, "visual": visual}
+        u = [self.linear(f"{name}.{part}.2", np.tanh(self.linear(f"{name}.{part}.0", h))) for part, h in streams.items()]
         m = (u[0] + u[1]) / 2
         return (np.tanh(audio + m) + np.tanh(visual + m)) / 2
 
