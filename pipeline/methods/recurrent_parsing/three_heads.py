@@ -59,7 +59,7 @@ class Encoded(NamedTuple):
 
 
 class Said(NamedTuple):
-    """Probabilities of the segments in each modality (B, T, C), and of the clip, of each modality and of both (B, C)."""
+    """Probabilities of the segments (B, T, C) and of the clip (B, C)."""
 
     audio: Tensor
     visual: Tensor
