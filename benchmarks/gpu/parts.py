@@ -34,6 +34,7 @@ AVVP = {
     "avsdn_parsing": {},
     "cvcms": {},
     "dhhn": {},
+    "mgn": {},
 }
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},
