@@ -47,6 +47,7 @@ AVVP = {
     "leap": {},
     "cvcms": {},
     "dhhn": {},
+    "mgn": {},
 }
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},

@@ -53,6 +53,9 @@ def write_report(
         today: for each run, the params that would make it now; results made with others are marked as stale. None marks nothing.
     """
     results = read_runs(runs, sources.results, sources.live, today)
+    for result in results:
+        stated = (result.dense_labels, settings.dense_labels.get(result.name))
+        result.dense_labels = "; ".join(text for text in stated if text)
     numbers = results_table(results, settings)
     table = as_read(numbers, results, Footnotes(results, settings, methods), settings)
     class_names = read_index(sources.index)[1]

@@ -112,6 +112,10 @@ SMALL = {
     "valor_plus_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
     "uwav": Small({**VALOR, "audio_hidden": 8, "balanced": False, "mixup": None}, [{}], ("dropout",)),
     "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
+    "mgn": Small(
+        {"width": 16, "heads": 2, "blocks": 1, "cross_blocks": 1, "mixer_width": 8, "segments": 6}, [{}],
+        ("drop_path",),
+    ),
     "dhhn": Small({**PARSING, "guide_heads": 2}, [{}], ("dropout",)),
     "coleaf": Small(
         {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
@@ -181,6 +185,9 @@ def build(
         for name_of, buffer in method.named_buffers():  # a part of the labels goes
             if "noise_" in name_of:
                 buffer.fill_(0.6)
+    if name == "mgn":  # tokens, and the layer that tells them apart, start at a standstill
+        for tokens in (method.audio_tokens, method.visual_tokens):
+            torch.nn.init.normal_(tokens)
     if task_of(name) == "dave":
         wake(method, biases=config.get("variant") != "released")
     if name == "dmin_matching":  # its scalars, channel means of a norm, are 0 as long as the norm is as it starts
@@ -198,6 +205,11 @@ def wake(detector: torch.nn.Module, biases: bool) -> None:
             weight.fill_(0.5)
         elif biases and "norm" in name and name.endswith("bias"):
             weight.uniform_(-0.5, 0.5)
+
+
+def segments_of(name: str, config: dict, segments: int) -> int:
+    """``segments``, or those that the method is tied to."""
+    return METHODS.get(name).Config(**config).tied_segments or segments
 
 
 class Truth(NamedTuple):
