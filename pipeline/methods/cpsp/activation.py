@@ -33,8 +33,8 @@ def segment_activation(fused: Tensor, event: Tensor, mask: Tensor, temperature: 
 def video_activation(fused: Tensor, mask: Tensor, labels: Tensor, known: Tensor, margin: float, negatives: int) -> Tensor:
     """PSA_v: a clip lies nearer to its own class than to others.
 
-    max(0, margin + distance of the farthest own - mean distance of the nearest others). A clip's vector is the mean of its segments, each of
-    length 1; distances are Euclidean. Itself counts as its own class.
+    max(0, margin + distance of the farthest own - mean distance of the nearest others). A clip's vector is the mean of its segments, each
+    of length 1; distances are Euclidean. Itself counts as its own class.
 
     Args:
         fused: (B, T, D).
