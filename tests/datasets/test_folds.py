@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from pipeline.datasets import DatasetSettings, build_index
 from pipeline.datasets.base import Event, FoldSettings, Row
-from pipeline.datasets.folding import make_folds
+from pipeline.datasets.folding import make_folds, read_sources
 from pipeline.datasets.folds import Folds, Place, read_folds, write_folds
 from pipeline.errors import InputProblems, PipelineError
 from tests.wording import one_says, says
@@ -151,3 +153,18 @@ def test_own_films_need_no_split_where_there_are_folds(tmp_path):
     folds = make_folds(index.rows, FoldSettings(number=3))
     assert [*folds.clips] == ["a.mp4", "b.mp4", "c.mp4"]
     assert folds.facts["health"] == [line for line in folds.facts["health"] if "splits" not in line]
+
+
+def test_realmix_groups_are_the_clips_whose_main_event_shares_a_photo_or_a_recording(shared):
+    """suites/realmix-sources.csv against the list of sources beside the clips."""
+    rows = pd.read_csv(shared / "realmix" / "sources.csv", dtype=str)
+    spans = pd.read_csv(shared / "realmix" / "spans.csv", dtype=str)
+    main = dict(spans[spans["main"] == "1"][["id", "class"]].drop_duplicates("id").to_numpy())
+    pairs = rows[rows["class"] == rows["id"].map(main)][["id", "file"]].drop_duplicates()
+    group = {clip: number for number, clip in enumerate(main)}
+    for _ in range(30):  # the lowest number of a group spreads over its sources
+        lowest = pairs.assign(group=pairs["id"].map(group)).groupby("file")["group"].min()
+        group = pairs.assign(group=pairs["file"].map(lowest)).groupby("id")["group"].min().to_dict()
+    stated = read_sources(Path("suites/realmix-sources.csv"))
+    assert group.keys() == stated.keys()
+    assert len({(group[clip], *stated[clip]) for clip in group}) == len(set(group.values())) == 40
