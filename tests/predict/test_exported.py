@@ -231,7 +231,7 @@ def test_a_run_by_folds_names_the_fold_whose_network_answers(project, command, t
     assert answers(tmp_path / "exported" / film.stem) == second
     for source in (("--run", "cace"), ("--model", tmp_path / "folds.avel")):
         code, _, err = command("predict", film, *source, "--fold", "2", "--out", tmp_path / "none")
-        assert code == 1
+        assert code == 2
         assert says(err, "no", "fold 2", "0, 1")
 
 
@@ -239,5 +239,5 @@ def test_a_run_without_folds_has_no_fold(project, command, exported, tmp_path):
     film = sorted((project / CLIPS).iterdir())[0]
     for source in (("--run", "cace"), ("--model", exported)):
         code, _, err = command("predict", film, *source, "--fold", "0", "--out", tmp_path / "none")
-        assert code == 1
+        assert code == 2
         assert says(err, "no", "fold 0")
