@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -99,6 +100,18 @@ def test_classes_that_a_network_never_sees_are_said(rows):
     tested = folds.clips["duet1" if ahead == 1 else "duet2"].fold
     assert one_says(folds.facts["health"], "one group", "never saw", "1 (Owl)")
     assert one_says(folds.facts["health"], f"fold {tested}", "without a training clip", "1 (Gong)")
+
+
+def test_training_clips_without_times_train_in_every_fold(rows):
+    weak = [replace(one, events=(), labels=("Dog",)) if one.split == "train" else one for one in rows]
+    folds = make_folds(weak, FoldSettings(number=3))
+    assert [*folds.clips] == [one.clip for one in weak if one.split in ("val", "test")]
+    index = pd.DataFrame({"row": range(len(rows)), "clip": [one.clip for one in rows], "split": [one.split for one in rows]})
+    assert all((folds.index_of(index, fold)["split"][index["split"] == "train"] == "train").all() for fold in range(3))
+    count = sum(one.split == "train" for one in rows)
+    assert one_says(folds.facts["health"], f"{count} training clips", "without times", "every fold", "never tested")
+    with pytest.raises(InputProblems, match=r"share a source with training clips.*2 \(clip1, clip2\)"):
+        make_folds(weak, FoldSettings(number=3), ["same" if one.clip in ("clip0", "clip1", "clip2") else None for one in rows])
 
 
 @pytest.mark.parametrize(
