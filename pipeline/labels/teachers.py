@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from pipeline.datasets.base import count_lines
-from pipeline.labels.settings import Teacher
+from pipeline.labels.settings import LabelSet, Teacher
 from pipeline.labels.texts import TextTable, class_problems, read_texts
 from pipeline.labels.valor import VALOR
 from pipeline.registry import suggest
@@ -123,6 +123,14 @@ def valor_problems(path: str, modality: Modality, table: TextTable, classes: Seq
         problems.append(f"{path}.thresholds: {of}, with a scale of {published.scale:g}; {table.model} has {table.scale:.4g}: give its own")
     other = [label for label, prompt in zip(table.classes, table.prompts, strict=True) if published.prompts.get(label) != prompt]
     return problems + count_lines(f"{path}.thresholds: {of} and its prompts; {table.model} was asked others for the classes", other)
+
+
+def file_problems(name: str, settings: LabelSet, classes: Sequence[str]) -> list[str]:
+    """List what is wrong with an entry's files, classes and thresholds; no store is needed."""
+    problems: list[str] = []
+    for modality, teacher in settings.by_modality.items():
+        scorer(f"labels.{name}.{modality}", modality, teacher, classes, problems)
+    return problems
 
 
 def output_problems(path: str, modality: Modality, teacher: Teacher, made: Scorer, spec: dict[str, Any]) -> list[str]:

@@ -130,6 +130,11 @@ class MethodConfig(Settings):
         return False
 
     @property
+    def tied_segments(self) -> int | None:
+        """T, if the method's network takes clips of this number of segments alone; None if any will do."""
+        return None
+
+    @property
     def calibrated_after(self) -> int | None:
         """Epoch, counted from 1, after which :meth:`Method.calibrated` is called on the validation scores.
 

@@ -32,6 +32,7 @@ class Small(NamedTuple):
 SUPPRESSION = {
     "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
 }  # fmt: skip
+PROPAGATION = {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16}
 PARSING = {"width": 16, "feedforward": 24}
 VALOR = {**PARSING, "heads": 2, "pseudo_labels": None}  # the batches hold none; test_parsing_supervision.py has those that do
 DENSE = {"width": 16, "heads": 2, "levels": 2, "stem": 1, "dependency_width": 4}
@@ -85,10 +86,12 @@ SMALL = {
         {**PARSING, "heads": 2, "levels": 2, "attention_width": 8}, [{}, {"supervision": "weak"}], ("dropout", "attention_dropout")
     ),
     "psp": Small(
-        {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
+        PROPAGATION,
         [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
         ("dropout",),
     ),
+    "cpsp": Small(PROPAGATION, [{}, {"segment_activation": "none"}, WEAK, {**WEAK, "video_loss": "soft_margin"}], ("dropout",)),
+    "vscg": Small(PROPAGATION, [{}, {"event_threshold": 0.7}, WEAK], ("dropout", "recurrent_dropout")),
     "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "mm_pyramid": Small(
@@ -109,6 +112,10 @@ SMALL = {
     "valor_plus_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
     "uwav": Small({**VALOR, "audio_hidden": 8, "balanced": False, "mixup": None}, [{}], ("dropout",)),
     "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
+    "mgn": Small(
+        {"width": 16, "heads": 2, "blocks": 1, "cross_blocks": 1, "mixer_width": 8, "segments": 6}, [{}],
+        ("drop_path",),
+    ),
     "dhhn": Small({**PARSING, "guide_heads": 2}, [{}], ("dropout",)),
     "coleaf": Small(
         {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
@@ -178,6 +185,9 @@ def build(
         for name_of, buffer in method.named_buffers():  # a part of the labels goes
             if "noise_" in name_of:
                 buffer.fill_(0.6)
+    if name == "mgn":  # tokens, and the layer that tells them apart, start at a standstill
+        for tokens in (method.audio_tokens, method.visual_tokens):
+            torch.nn.init.normal_(tokens)
     if task_of(name) == "dave":
         wake(method, biases=config.get("variant") != "released")
     if name == "dmin_matching":  # its scalars, channel means of a norm, are 0 as long as the norm is as it starts
@@ -195,6 +205,11 @@ def wake(detector: torch.nn.Module, biases: bool) -> None:
             weight.fill_(0.5)
         elif biases and "norm" in name and name.endswith("bias"):
             weight.uniform_(-0.5, 0.5)
+
+
+def segments_of(name: str, config: dict, segments: int) -> int:
+    """``segments``, or those that the method is tied to."""
+    return METHODS.get(name).Config(**config).tied_segments or segments
 
 
 class Truth(NamedTuple):
