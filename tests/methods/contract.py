@@ -35,6 +35,7 @@ SUPPRESSION = {
 PROPAGATION = {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16}
 PARSING = {"width": 16, "feedforward": 24}
 VALOR = {**PARSING, "heads": 2, "pseudo_labels": None}  # the batches hold none; test_parsing_supervision.py has those that do
+RECURRENT = {"attention_width": 8, "recurrent_width": 6, "classifier_width": 12}
 DENSE = {"width": 16, "heads": 2, "levels": 2, "stem": 1, "dependency_width": 4}
 WEAK = {"supervision": "weak"}
 SMALL = {
@@ -99,6 +100,8 @@ SMALL = {
     ),
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
+    "avel_parsing": Small(RECURRENT, [{}, {"motion": None}]),
+    "avsdn_parsing": Small(RECURRENT, [{}]),
     "leap": Small(
         {
             "width": 16, "encoder_heads": 2, "encoder_layers": 2, "encoder_feedforward": 24, "decoder_heads": 2, "decoder_layers": 1,
