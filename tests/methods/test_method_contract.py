@@ -232,7 +232,7 @@ LEARNS = [
 @pytest.mark.processor
 @pytest.mark.parametrize(("name", "config"), LEARNS)
 def test_learns_six_random_clips_by_heart(name, config):
-    """Reach 95 % of the training labels without dropout (the most common label gives at most 50 %).
+    """Reach 95 % of the training labels without dropout (one answer to all gives at most 50 %).
 
     The number of steps depends on rounding; most need 15.
     """
@@ -240,7 +240,7 @@ def test_learns_six_random_clips_by_heart(name, config):
     if task_of(name) == "avvp":
         for buffer in method.buffers():  # all labels stay
             buffer.zero_()
-    batch, truth = random_batch(6, segments=3)
+    batch, truth = random_batch(6, segments=3, seed=11)
     told = truth.told(method)
     optimizer = torch.optim.Adam(method.parameters(), 2e-2)
     right = 0.0
