@@ -31,6 +31,7 @@ PARAMS = {
         }
     },
     "features": {"first": FEATURES, "tuned": {**FEATURES, "visual": {**EYE, "weights": "finetuned/eye"}, "finetuned": "eye"}},
+    "labels": {},
     "imports": {"published": {"directory": "published", **PUBLISHED}},
     "methods": {**TINY["methods"], "avel": {**TINY["methods"]["avel"], "recipe": {**NARROW, "epochs": 6}}},
     "runs": {

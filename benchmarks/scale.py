@@ -67,7 +67,7 @@ CODE = [
     "models/pretrained",
 ]
 SETTINGS = {
-    "synth": {}, "finetune": {}, "imports": {}, "media": {"frames_per_second": 1, "frame_size": 64, "max_bad_fraction": 0},
+    "synth": {}, "finetune": {}, "imports": {}, "labels": {}, "media": {"frames_per_second": 1, "frame_size": 64, "max_bad_fraction": 0},
     "dataset": {"kind": "folder", "clips": "data/raw/clips", "annotations": "data/raw/labels.csv", "segments": 10, "segment_seconds": 1.0},
     "features": {FEATURE_SET: {
         "visual": {"encoder": "efficientnet_lite0", "weights": "pretrained", "image_size": 64, "resize": 64, "pool": "average"},

@@ -18,6 +18,7 @@ from pipeline.disk_room import Writing
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.importing import Import
 from pipeline.features.room import spec_without_weights, store_room
+from pipeline.labels.teachers import file_problems
 from pipeline.media.clip import GOOD
 from pipeline.media.decoding import make_jobs
 from pipeline.media.room import decoding_room
@@ -41,6 +42,8 @@ def refusals(params: Params) -> Iterator[tuple[str, str]]:
             yield "train", f"{params.dataset.annotations} has no row of the split train; add some, or remove `runs`"
         facts = [(row.clip, row.split, row.seconds) for row in index.rows]
         rows = pd.DataFrame(facts, columns=["clip", "split", "seconds"]).rename_axis("row").reset_index()
+        for label_set, of_labels in params.labels.items():
+            yield from ((f"label@{label_set}", problem) for problem in file_problems(label_set, of_labels, index.classes))
         for name, entry in params.imports.items():
             yield from _reasons(f"import_features@{name}", Import(entry, params.dataset, rows).check)
 

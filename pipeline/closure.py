@@ -25,7 +25,7 @@ RECORDS = {
     "pipeline/made_from.py": "lists the params that make an out; DVC compares the params themselves",
     "pipeline/made_with.py": "records the params that made a number; DVC compares the params themselves",
 }
-CHECKS = [f"pipeline/{room}/problems.py" for room in ("contrastive", "datasets", "features", "methods", "report", "training")]
+CHECKS = [f"pipeline/{room}/problems.py" for room in ("contrastive", "datasets", "features", "labels", "methods", "report", "training")]
 # Modules that cannot change a number, each with its reason; modules that only they import are left out of a closure too.
 PLUMBING = {
     **RECORDS,

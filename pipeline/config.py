@@ -24,6 +24,8 @@ from pipeline.errors import InputProblems
 from pipeline.features.importing.settings import ImportSet
 from pipeline.features.problems import problems as feature_problems
 from pipeline.features.settings import FeatureSet
+from pipeline.labels.problems import problems as label_problems
+from pipeline.labels.settings import LabelSet
 from pipeline.media.settings import MediaSettings
 from pipeline.methods.problems import problems as method_problems
 from pipeline.project import elsewhere
@@ -41,7 +43,16 @@ from pipeline.yaml_files import read_yaml
 
 Entry = TypeVar("Entry")
 # Checks across blocks: names of encoders, methods, tasks and feature sets, and the settings these own.
-ROOMS = (dataset_problems, feature_problems, finetune_problems, method_problems, run_problems, report_problems, cache_problems)
+ROOMS = (
+    dataset_problems,
+    feature_problems,
+    finetune_problems,
+    label_problems,
+    method_problems,
+    run_problems,
+    report_problems,
+    cache_problems,
+)
 
 
 def _good_address(address: str) -> str:
@@ -81,6 +92,7 @@ class Params(Settings):
     finetune: dict[Name, FinetuneSettings] = Field(description="encoders to fine-tune, by a name of your choice")
     features: dict[Name, FeatureSet] = Field(description="feature sets, by a name of your choice")
     imports: dict[Name, ImportSet] = Field(description="published features to import, by a name of your choice")
+    labels: dict[Name, LabelSet] = Field(description="segment labels to make from teachers, by a name of your choice")
     methods: dict[Name, dict[str, Any]] = Field(description="settings of each method, by its registered name")
     train: TrainSettings = Field(description="settings that all runs share")
     runs: dict[Name, Run] = Field(description="runs to train and evaluate, by a name of your choice")
@@ -91,6 +103,10 @@ class Params(Settings):
     def method_settings(self, name: str) -> dict[str, Any]:
         """The settings of a run's method: the method's block with the run's overrides merged in."""
         return method_settings(self.methods, self.runs[name])
+
+    def features_of(self, name: str) -> str:
+        """The entry whose features a run's feature set has: itself; for a label set, the one it names."""
+        return self.labels[name].features if name in self.labels else name
 
 
 def pick(block: Mapping[str, Entry], name: str, kind: str) -> Entry:

@@ -11,6 +11,7 @@ from pipeline.features.settings import NOT_FINETUNED, FeatureSet
 from pipeline.made_with import WORKING_SETTINGS, publishable
 from pipeline.media.job import WORKING_SETTINGS as MEDIA_WORKING_SETTINGS
 from pipeline.methods import METHODS
+from pipeline.settings import merge
 
 
 def index_params(params: Params) -> dict[str, Any]:
@@ -26,7 +27,11 @@ def finetuned_params(params: Params, name: str) -> dict[str, Any]:
 
 
 def features_params(params: Params, name: str) -> dict[str, Any]:
-    """The params that make a feature set, extracted or imported, apart from the index and a fine-tuned encoder."""
+    """The params that make a feature set, extracted, imported or labelled, apart from the index and a fine-tuned encoder."""
+    if name in params.labels:
+        labels = params.labels[name]
+        of_both = merge(features_params(params, labels.features), features_params(params, labels.teachers))
+        return merge(of_both, publishable({"labels": {name: labels.model_dump(mode="json")}}))
     if name in params.imports:
         return publishable({"imports": {name: params.imports[name].model_dump(mode="json")}})
     settings = params.features[name]
@@ -36,7 +41,7 @@ def features_params(params: Params, name: str) -> dict[str, Any]:
 def run_params(params: Params, name: str) -> dict[str, Any]:
     """All params that make a run's numbers; ``settings`` are those of its method, defaults filled in."""
     run = params.runs[name]
-    features = params.features.get(run.features)
+    features = params.features.get(params.features_of(run.features))
     finetuned = features.finetuned if features is not None and features.finetuned != NOT_FINETUNED else None
     return {
         **index_params(params),

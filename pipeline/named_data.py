@@ -21,6 +21,7 @@ OUTS = (
     ("finetune", "models/encoders", "finetune.json"),
     ("features", "data/features", "spec.json"),
     ("imports", "data/features", "spec.json"),
+    ("labels", "data/features", "spec.json"),
     ("runs", "models/runs", "seed-*.json"),
     ("runs", "data/results/runs", "metrics.json"),
 )

@@ -1,4 +1,4 @@
-"""Write the code and files that each run, feature set and fine-tuning of params.yaml chooses by its settings.
+"""Write the code and files that each run, feature set, fine-tuning and label set of params.yaml chooses by its settings.
 
 DVC cannot make a dep of a setting that may be absent, so each choice gets a JSON of its own (path to sha256) as its dep. A change to one
 method's code changes only the JSON of that method's runs. A link to every named file is written too, so DVC notices when the file changes.
@@ -18,7 +18,6 @@ from pipeline.closure import PLUMBING, digests
 from pipeline.config import Params
 from pipeline.encoders import ENCODERS
 from pipeline.encoders.known_weights import KNOWN
-from pipeline.encoders.weights import own_file
 from pipeline.errors import InputProblems
 from pipeline.features.settings import EncoderChoice
 from pipeline.made_with import WORKING_SETTINGS
@@ -49,7 +48,7 @@ class Choice:
 
 
 def choices(params: Params) -> Iterator[Choice]:
-    """Yield the choices of every entry of ``runs`` (for training and for evaluation), ``features`` and ``finetune``."""
+    """Yield the choices of every entry of ``runs`` (for training and for evaluation), ``features``, ``finetune`` and ``labels``."""
     of_train = {"train": params.train.model_dump(mode="json", exclude=WORKING_SETTINGS)}
     for name, run in params.runs.items():
         settings = params.method_settings(name)
@@ -64,6 +63,8 @@ def choices(params: Params) -> Iterator[Choice]:
             files = {place: path for prefix, choice in encoders.items() for place, path in own_weights(prefix, choice)}
             weights = {name: facts for choice in encoders.values() for name, facts in published_weights(choice.encoder).items()}
             yield Choice(f"{stage}/{name}", code, files, PLUMBING, {"weights": weights} if weights else {})
+    for name, labels in params.labels.items():
+        yield Choice(f"label/{name}", [], {f"labels.{name}.{setting}": path for setting, path in labels.files.items()}, PLUMBING)
 
 
 def named_files(params: Params, name: str) -> dict[str, Path]:
@@ -79,9 +80,8 @@ def named_files(params: Params, name: str) -> dict[str, Path]:
 def own_weights(prefix: str, choice: EncoderChoice) -> Iterator[tuple[str, Path]]:
     """Yield (setting, path) for weights in a file of the user's."""
     config = ENCODERS.get(choice.encoder).Config(**choice.options)
-    for setting in sorted(config.places):
-        if (path := own_file(getattr(config, setting))) is not None:
-            yield f"{prefix}.{setting}", path
+    for setting, path in config.files().items():
+        yield f"{prefix}.{setting}", path
 
 
 def published_weights(encoder: str) -> dict[str, list[object]]:
@@ -113,7 +113,7 @@ def write_plan(params: Params, directory: Path) -> None:
         write_json(directory / f"{choice.place}.json", {"code": digests(choice.code, cut=choice.cut), "files": files, **choice.more})
         for setting, path in choice.files.items():
             link = directory / "files" / setting
-            link.parent.mkdir(exist_ok=True)
+            link.parent.mkdir(parents=True, exist_ok=True)
             if not link.is_symlink():
                 link.symlink_to(path.absolute())
     write_json(directory / CHECKED, {"params.yaml": "in order"})

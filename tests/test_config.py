@@ -441,13 +441,18 @@ def test_every_published_row_of_llp_that_we_have_the_method_for_is_a_run_of_its_
     llp = config.load(ROOT / "suites" / "llp.yaml")
     wanted = {key for key, row in load_published().items() if row.table.paper == "coleaf" and row.table.table in "56" and "LLP" in key}
     ours = {key for key in wanted if key.split("/")[0] in METHODS.names() and not key.startswith("avel")}
-    assert len(ours) == 10
+    assert len(ours) >= 11
     assert ours <= set(llp.report.papers.values())
     for run, key in llp.report.papers.items():
-        settings = llp.method_settings(run)
+        settings, of_uwav = llp.method_settings(run), load_published()[key].table.paper == "uwav"
+        parsed = METHODS.get(llp.runs[run].method).Config(**settings)
         assert ("thresholds" in key) == ("thresholds" in settings), run
-        assert ("labels" in key) == ("pseudo_labels" in settings) == ("labels" in llp.runs[run].features), run
-        assert llp.runs[run].method == key.split("/")[0].split("_")[0]
+        assert ("CLAP labels" in key or of_uwav) == (parsed.pseudo_labels is not None), run
+        assert of_uwav or ("CLAP labels" in key) == ("labels" in llp.runs[run].features), run
+        assert (key.startswith("uwav/") and "CLAP" not in key) == (run in llp.report.dense_labels), run
+        assert key.startswith(llp.runs[run].method), run
+        refined = parsed.model_dump().get("refine", False)
+        assert ("refined labels" in key) == (refined and run != "ma"), run  # MA is its refined labels
     assert METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["visual"][0] == 0.7
     assert len(METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["visual"]) == 25
 

@@ -14,7 +14,7 @@ from pipeline.closure import PLUMBING, RECORDS, ROOT, closure
 STAGES = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"]
 # Registries of which a stage may use every entry; elsewhere the entry's own file of data/plan names the code of those that it chooses.
 EVERY_ENTRY = {"index": ["datasets"], "report": ["methods", "tasks"], "plan": ["methods", "tasks", "encoders", "datasets"]}
-CHOSEN = {"train": "runs", "evaluate": "runs", "extract": "features", "finetune": "finetune"}
+CHOSEN = {"train": "runs", "evaluate": "runs", "extract": "features", "finetune": "finetune", "label": "labels"}
 
 
 def body(stage):

@@ -38,6 +38,7 @@ PARAMS = {
             "others": {"motion": {"file": "m/{id}.npy", "shape": [8]}},
         }
     },
+    "labels": {},
     "methods": {
         **{name: {} for name in ("avel", "cace_net", "cmpae", "coleaf", "han")},
         "jomold": {"noise_ratios": "own/ratios.npz"},
@@ -117,7 +118,7 @@ def test_a_run_depends_on_its_own_method_alone(params, tmp_path):
     assert methods["avel"] == {*localization, "avel"}
     heads, cace_net = {"shared/two_heads", "shared/suppression"}, {"cace_net/method", "cace_net/contrast", "cace_net/spiking"}
     assert methods["cace"] == {*localization, *heads, *cace_net}
-    parsing = {*common, "shared/parsing", "shared/tuning", "shared/anchor"}
+    parsing = {*common, "shared/parsing", "shared/gates", "shared/tuning", "shared/anchor"}
     coleaf = {"coleaf/method", "coleaf/config", "coleaf/class_tokens", "coleaf/collaborative_losses"}
     cmpae = {"cmpae/method", "cmpae/evidence"}
     assert methods["han"] == {*parsing, "han"}

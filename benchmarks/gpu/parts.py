@@ -16,8 +16,24 @@ from typing import Any
 ENCODERS = ("resnet50", "vgg19", "efficientnet_lite0")
 BUNDLED_CLIPS = Path(".gpu/clips")  # as the bundle for a bare machine unpacks them
 SLOWER = 10  # limits of a trial on a CPU
-AVEL = ("cace_net", "ccln", "cmbs", "cmran", "psp", "avel", "bilstm")
-AVVP = {"han": {}, "cmpae": {}, "coleaf": {}, "coleaf-cmpae": {"anchor": "cmpae"}, "ma": {}, "jomold": {}}
+AVEL = ("cace_net", "ccln", "cmbs", "cmran", "psp", "avel", "bilstm", "dmin", "dam_localization", "ave_clip", "css_net", "mm_pyramid_avel")
+AVVP = {
+    "han": {},
+    "cmpae": {},
+    "coleaf": {},
+    "coleaf-cmpae": {"anchor": "cmpae"},
+    "ma": {},
+    "jomold": {},
+    "valor": {},
+    "valor_plus": {},
+    "valor_plus_plus": {},
+    "uwav": {},
+    "mm_pyramid": {},
+    "leap": {},
+    "cvcms": {},
+    "dhhn": {},
+    "mgn": {},
+}
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},
     "cace_net_dense": {"variant": "released", "motion": "motion"},

@@ -6,7 +6,18 @@ imported here; tests/encoders/test_encoder_contract.py then runs it.
 
 from __future__ import annotations
 
-from pipeline.encoders import cnn14, logmel, timm_models, torchvision_models, vggish, video_models, yamnet
+from pipeline.encoders import (
+    clap,
+    clip,
+    cnn14,
+    logmel,
+    timm_models,
+    torchvision_models,
+    transformers_models,
+    vggish,
+    video_models,
+    yamnet,
+)
 from pipeline.encoders.base import ENCODERS, AudioEncoder, Encoder, EncoderConfig, PretrainedConfig, VisualEncoder, create
 
 __all__ = [
@@ -16,11 +27,14 @@ __all__ = [
     "EncoderConfig",
     "PretrainedConfig",
     "VisualEncoder",
+    "clap",
+    "clip",
     "cnn14",
     "create",
     "logmel",
     "timm_models",
     "torchvision_models",
+    "transformers_models",
     "vggish",
     "video_models",
     "yamnet",

@@ -6,6 +6,7 @@ Shape letters: N items of a batch, F frames, T segments of one clip, L samples, 
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -17,10 +18,19 @@ from pipeline.registry import Registry
 from pipeline.settings import Settings
 
 
+def own_file(setting: str) -> Path | None:
+    """The setting ``weights`` as a path; None where it is one of the words instead."""
+    return None if setting in ("pretrained", "none") or setting.startswith("finetuned/") else Path(setting)
+
+
 class EncoderConfig(Settings):
     """Base of an encoder's own settings."""
 
     places: ClassVar[frozenset[str]] = frozenset()  # settings that name a file: spec() holds its hash, not its path
+
+    def files(self) -> dict[str, Path]:
+        """The files of the user's that the settings name, by setting."""
+        return {setting: path for setting in sorted(self.places) if (path := own_file(getattr(self, setting))) is not None}
 
 
 class PretrainedConfig(EncoderConfig):

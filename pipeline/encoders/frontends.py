@@ -28,6 +28,7 @@ CNN14_FFT = 1024
 CNN14_HOP = 320
 
 MEL_BANDS = 64
+_SLANEY_STEP = math.log(6.4) / 27.0  # mel per factor 6.4 above 1 kHz
 
 
 def vggish_frames(waveform: Tensor, offset: float = 0.01) -> Tensor:
@@ -98,11 +99,45 @@ def cnn14_logmel(waveform: Tensor) -> Tensor:
     """
     waveform = _as_float64(waveform)
     waveform = functional.pad(waveform, (0, max(0, CNN14_FFT - waveform.shape[-1])))
-    half = CNN14_FFT // 2
+    return _decibels(waveform, CNN14_FFT, CNN14_HOP, _cnn14_mel_matrix().to(waveform))
+
+
+def clap_logmel(waveform: Tensor, fft: int, hop: int, matrix: Tensor) -> Tensor:
+    """Log-mel frames of CLAP: as :func:`cnn14_logmel` with the given sizes and mel matrix.
+
+    Source: transformers' ClapFeatureExtractor, which follows LAION-AI/CLAP (librosa's and torchaudio's defaults).
+
+    Args:
+        waveform: (..., L), float in [-1, 1], L > fft / 2.
+        matrix: (fft / 2 + 1, bands) float64, see :func:`mel_matrix`.
+
+    Returns:
+        (..., F, bands) float32, dB, F = 1 + L // hop.
+    """
+    waveform = _as_float64(waveform)
+    return _decibels(waveform, fft, hop, matrix.to(waveform))
+
+
+def mel_matrix(rate: int, fft: int, bands: int, lowest: float, highest: float, scale: str) -> Tensor:
+    """Mel matrix (fft / 2 + 1, bands) float64 with triangles linear in Hz.
+
+    Args:
+        scale: ``slaney``, Slaney's scale and unit area; ``htk``, HTK's scale, peaks of 1.
+    """
+    ends = (_slaney_mel(lowest), _slaney_mel(highest)) if scale == "slaney" else (_htk_mel(lowest), _htk_mel(highest))
+    mels = np.linspace(*ends, bands + 2)
+    edges = _slaney_hertz(mels) if scale == "slaney" else 700.0 * np.expm1(mels / 1127.0)
+    matrix = _triangles(np.linspace(0.0, rate / 2, fft // 2 + 1), edges)
+    return torch.from_numpy(matrix * (2.0 / (edges[2:] - edges[:-2])) if scale == "slaney" else matrix)
+
+
+def _decibels(waveform: Tensor, fft: int, hop: int, matrix: Tensor) -> Tensor:
+    """Power in mel bands, in dB: periodic Hann window, centred with reflection."""
+    half = fft // 2
     flat = functional.pad(waveform.reshape(-1, 1, waveform.shape[-1]), (half, half), mode="reflect")
-    window = torch.hann_window(CNN14_FFT, periodic=True, dtype=torch.float64).to(waveform)
-    power = torch.fft.rfft(flat.squeeze(1).unfold(-1, CNN14_FFT, CNN14_HOP) * window).abs().square()
-    decibels = 10.0 * torch.log10((power @ _cnn14_mel_matrix().to(waveform)).clamp(min=1e-10))
+    window = torch.hann_window(fft, periodic=True, dtype=torch.float64).to(waveform)
+    power = torch.fft.rfft(flat.squeeze(1).unfold(-1, fft, hop) * window).abs().square()
+    decibels = 10.0 * torch.log10((power @ matrix).clamp(min=1e-10))
     return decibels.reshape(*waveform.shape[:-1], *decibels.shape[-2:]).float()
 
 
@@ -145,12 +180,16 @@ def _cnn14_mel_matrix() -> Tensor:
 
     Slaney's scale (linear to 1 kHz, 15 mel; then 27 mel per factor 6.4), triangles linear in Hz, unit area.
     """
-    step = math.log(6.4) / 27.0
+    return mel_matrix(CNN14_RATE, CNN14_FFT, MEL_BANDS, 50.0, 14_000.0, "slaney")
 
-    def mel(hertz: float) -> float:
-        return hertz * 3.0 / 200.0 if hertz < 1000.0 else 15.0 + math.log(hertz / 1000.0) / step
 
-    mels = np.linspace(mel(50.0), mel(14_000.0), MEL_BANDS + 2)
-    edges = np.where(mels < 15.0, mels * 200.0 / 3.0, 1000.0 * np.exp(step * (mels - 15.0)))
-    bins = np.linspace(0.0, CNN14_RATE / 2, CNN14_FFT // 2 + 1)
-    return torch.from_numpy(_triangles(bins, edges) * (2.0 / (edges[2:] - edges[:-2])))
+def _slaney_mel(hertz: float) -> float:
+    return hertz * 3.0 / 200.0 if hertz < 1000.0 else 15.0 + math.log(hertz / 1000.0) / _SLANEY_STEP
+
+
+def _slaney_hertz(mels: np.ndarray) -> np.ndarray:
+    return np.where(mels < 15.0, mels * 200.0 / 3.0, 1000.0 * np.exp(_SLANEY_STEP * (mels - 15.0)))
+
+
+def _htk_mel(hertz: float) -> float:
+    return 1127.0 * math.log1p(hertz / 700.0)

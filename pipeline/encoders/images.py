@@ -74,7 +74,7 @@ class ImageTransform:
             raise PipelineError(f"resize {self.resize} is smaller than image_size {self.size}: raise it, leave it out, or set crop: false")
 
     def __call__(self, frames: Tensor) -> Tensor:
-        _check(frames)
+        check_frames(frames)
         if frames.shape[0] == 0:
             return torch.empty(0, 3, self.size, self.size)
         from torchvision.transforms import InterpolationMode  # here, because it takes a second and every stage reads the settings
@@ -96,7 +96,7 @@ class ImageTransform:
         Only queues work on a GPU. The bytes are those of :meth:`__call__` on a CPU with AVX2. (On other CPUs torchvision resizes bilinearly
         in float32, at most one grey level apart.)
         """
-        _check(frames)
+        check_frames(frames)
         mean, std = _normalisation(self.mean, self.std, frames.device)
         prepared = torch.empty(len(frames), self.size, self.size, 3, device=frames.device)
         for part, place in zip(frames.split(_FRAMES_AT_ONCE), prepared.split(_FRAMES_AT_ONCE), strict=True):
@@ -117,7 +117,7 @@ class ImageTransform:
         return {**asdict(self), "mean": list(self.mean), "std": list(self.std), "resampler": "torchvision v2, uint8, antialias"}
 
 
-def _check(frames: Tensor) -> None:
+def check_frames(frames: Tensor) -> None:
     if frames.dim() != 4 or frames.shape[-1] != 3 or frames.dtype != torch.uint8 or 0 in frames.shape[1:3]:
         raise PipelineError(f"expected RGB frames (F, H, W, 3) uint8, got {frames.dtype} of shape {tuple(frames.shape)}")
 

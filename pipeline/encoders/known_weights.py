@@ -98,6 +98,32 @@ _ALL = (
         sha256="c4cf6846332a23027a60e6cab0b7bc9e93a418a4e3cdd2003db5ca29bd76987b",
         note="convert Google's YAMNet TFLite model to the layout in pipeline/encoders/yamnet.py",
     ),
+    KnownWeights(
+        name="clip",
+        file="vit_large_patch14_clip_quickgelu_224.openai.safetensors",
+        licence="MIT (OpenAI's code and weights); timm's card says Apache-2.0",
+        note="fetch model.safetensors of timm/vit_large_patch14_clip_224.openai (Hugging Face) and give it this name",
+    ),
+    KnownWeights(
+        name="timm_dinov2",
+        file="vit_base_patch14_dinov2.lvd142m.safetensors",
+        licence="Apache-2.0 (Meta)",
+        note="fetch model.safetensors of timm/vit_base_patch14_dinov2.lvd142m (Hugging Face) and give it this name; it is encoder: timm,"
+        " model: vit_base_patch14_dinov2.lvd142m, as is any other model of timm with the file MODEL.safetensors",
+    ),
+    KnownWeights(
+        name="clap",
+        file="clap-htsat-unfused/model.safetensors",
+        licence="Apache-2.0 (laion/clap-htsat-unfused)",
+        note="fetch config.json, preprocessor_config.json and the weights of laion/clap-htsat-unfused (Hugging Face) into this folder",
+    ),
+    KnownWeights(
+        name="ast",
+        file="ast-finetuned-audioset-10-10-0.4593/model.safetensors",
+        licence="BSD-3-Clause (MIT/ast-finetuned-audioset-10-10-0.4593)",
+        note="fetch config.json, preprocessor_config.json and model.safetensors of MIT/ast-finetuned-audioset-10-10-0.4593 (Hugging Face)"
+        " into this folder",
+    ),
 )
 
 KNOWN = {known.name: known for known in _ALL}

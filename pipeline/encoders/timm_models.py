@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import math
+import sys
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -88,19 +90,28 @@ class EfficientNetLite0(ImageEncoder):
 
 
 class TimmConfig(ImageConfig):
-    """Settings of a timm model; sizes default to the model's own.
+    """Settings of a timm model; sizes and the crop default to the model's own.
 
     model: any name of ``timm.list_models()``, with or without a tag such as ``.a1_in1k``.
+    pool: ``map`` and ``average`` as elsewhere; ``pooled``, what the model puts before its classifier (a transformer's class token);
+        ``projected``, what its head makes of that: for CLIP's image towers the embedding in the joint space of images and texts.
+    final_norm: apply the network's last norm to the map, as DINOv2's patch tokens are published.
     """
 
     model: str
+    crop: bool | None = Field(  # type: ignore[assignment]
+        None, description="take the central square; false squeezes the whole frame into it; null: as the model does"
+    )
+    pool: Literal["map", "average", "pooled", "projected"] = "map"  # type: ignore[assignment]
+    final_norm: bool = Field(False, description="apply the network's last norm to the map (DINOv2's patch tokens)")
 
 
 def _stated(model: str) -> PretrainedCfg:
-    """Read timm's settings of the model: input size, crop share, mean and deviation, the name of its classifier.
+    """Read timm's settings of the model: input size, crop, mean and deviation, the name of its classifier, its licence.
 
     Raises:
         UnknownName: no such model.
+        PipelineError: its weights were trained with another activation than the named variant has.
     """
     import timm
     from timm.models import PretrainedCfg
@@ -108,68 +119,124 @@ def _stated(model: str) -> PretrainedCfg:
     if not timm.is_model(model):
         near = difflib.get_close_matches(model.split(".")[0], timm.list_models(), n=3)
         raise UnknownName(f"unknown timm model {model!r}; near it: {', '.join(near) or 'none'} (timm.list_models() has them all)")
-    return timm.get_pretrained_cfg(model) or PretrainedCfg()
+    stated: PretrainedCfg = timm.get_pretrained_cfg(model) or PretrainedCfg()
+    if "quickgelu" not in model and any("QuickGELU" in note for note in stated.notes or ()):
+        raise PipelineError(
+            f"timm model {model!r}: these weights were trained with QuickGELU, and this variant computes GELU, silently worse; "
+            f"name {model.replace('_clip_', '_clip_quickgelu_')}"
+        )
+    return stated
 
 
-def _create(model: str, image_size: int | None, stated: PretrainedCfg) -> Any:
-    """Create the model without its classifier; transformers with a fixed input size are built for ``image_size``.
+def _create(config: TimmConfig, stated: PretrainedCfg) -> Any:
+    """Create the model, with its head only for ``pool: projected``; those with a fixed input size are built for ``image_size``.
 
     Raises:
-        PipelineError: timm cannot build the model with this tag or size, or cannot return its feature maps.
+        PipelineError: timm cannot build the model with this tag or size, or it lacks what ``pool`` asks for.
     """
     import timm
 
+    model, image_size = config.model, config.image_size
     options: dict[str, Any] = {"img_size": image_size} if stated.fixed_input_size and image_size is not None else {}
+    classes = stated.num_classes if config.pool == "projected" else 0
+    if config.pool == "projected" and not classes:
+        raise PipelineError(f"timm model {model!r} has no head that projects; set pool: pooled")
     try:
-        network = timm.create_model(model, pretrained=False, num_classes=0, **options)
+        network = timm.create_model(model, pretrained=False, num_classes=classes, **options)
     except (RuntimeError, TypeError, AssertionError) as error:
         raise PipelineError(f"timm model {model!r} with image_size {image_size}: {error}") from error
-    if not hasattr(network, "forward_intermediates"):
-        raise PipelineError(f"timm model {model!r} gives no feature maps (timm has no forward_intermediates for it); choose another")
+    if config.pool in ("map", "average") and not hasattr(network, "forward_intermediates"):
+        raise PipelineError(
+            f"timm model {model!r} gives no feature maps (timm has no forward_intermediates for it); choose another, or pool: pooled"
+        )
     return network
 
 
-@ENCODERS.register("timm")
-class TimmModel(ImageEncoder):
-    """The last feature map of any timm model that has one (what ``features_only=True`` returns last): (h, w, D).
+def _converted(state: State, network: nn.Module) -> State:
+    """Let timm convert a file with other layer names or positions, as it converts what it downloads."""
+    wanted = {name: value.shape for name, value in network.state_dict().items()}
+    if all(name in state and state[name].shape == shape for name, shape in wanted.items()):
+        return state
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        converted: State = convert(dict(state), network)
+    except (KeyError, RuntimeError, AttributeError, ValueError):  # the file of another architecture: the later check names its layers
+        return state
+    return converted
 
-    ``weights: pretrained`` looks for models/pretrained/MODEL.safetensors as timm publishes it; nothing is downloaded. The transform
-    (size, crop share, interpolation, mean and deviation) is timm's own for the model. Files that timm converts while loading (original
-    checkpoints with other layer names) are refused; save them from timm first.
+
+def _transform(config: TimmConfig, stated: PretrainedCfg) -> ImageTransform:
+    """Timm's own transform for evaluation, on uint8 tensors.
+
+    Raises:
+        PipelineError: it is one that cannot be followed without a setting: oblong, with a border, or squeezed and then cropped.
     """
+    height, width = stated.input_size[-2:]
+    if config.image_size is None and height != width:
+        raise PipelineError(f"timm model {config.model!r} is made for frames of {height} x {width}; state image_size, for square ones")
+    size = config.image_size if config.image_size is not None else width
+    share, crop = stated.crop_pct or 0.875, config.crop
+    if crop is None:
+        if stated.crop_mode == "border" or (stated.crop_mode == "squash" and share < 1):
+            raise PipelineError(f"timm model {config.model!r} was tested with crop mode {stated.crop_mode!r}; state crop: true or false")
+        crop = stated.crop_mode != "squash"
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear" if stated.interpolation == "bilinear" else "bicubic"
+    resize = config.resize if config.resize is not None else math.floor(size / share)
+    return ImageTransform(size, resize, crop, interpolation, tuple(stated.mean), tuple(stated.std))
 
-    name = "timm"
-    Config = TimmConfig
+
+class TimmEncoder(ImageEncoder):
+    """An image network of timm's with the transform that timm states for it."""
+
     config: TimmConfig
 
     def __init__(self, config: TimmConfig) -> None:
         super().__init__(config)
+        stated = _stated(config.model)
         known = KnownWeights(
             name=config.model,
             file=f"{config.model}.safetensors",
-            licence="see the model's card",
-            note=f"fetch model.safetensors of timm/{config.model} and put it at models/pretrained/{config.model}.safetensors",
+            licence=stated.license or "see the model's card",
+            note=f"fetch model.safetensors of {stated.hf_hub_id or config.model} (Hugging Face) and put it at"
+            f" models/pretrained/{config.model}.safetensors",
         )
-        stated = _stated(config.model)
         heads = (stated.classifier,) if isinstance(stated.classifier, str) else stated.classifier or ()
+        ignore = () if config.pool == "projected" else tuple(f"{head}." for head in heads)
         self.network, self.fingerprints["weights"] = weights.build(
-            lambda: _create(config.model, config.image_size, stated), config.weights, known, ignore=tuple(f"{head}." for head in heads)
+            lambda: _create(config, stated), config.weights, known, ignore=ignore, adapt=_converted
         )
-        size = config.image_size if config.image_size is not None else stated.input_size[-1]
-        interpolation: Literal["bilinear", "bicubic"] = "bilinear" if stated.interpolation == "bilinear" else "bicubic"
-        resize = scaled_resize(config, size, stated.crop_pct or 0.875)
-        self.image_transform = ImageTransform(size, resize, config.crop, interpolation, tuple(stated.mean), tuple(stated.std))
-        self.output_shape = self._shape(*self._look(size))
+        self.image_transform = _transform(config, stated)
+        self.output_shape = self._look(self.image_transform.size)
 
-    def _look(self, size: int) -> tuple[int, int, int]:
-        """Measure height, width and channels of the map: architectures round differently."""
+    def _look(self, size: int) -> tuple[int, ...]:
+        """Measure the shape of a frame's features: architectures round differently."""
         self.network.eval()
         try:
             with torch.inference_mode():
-                channels, height, width = self.feature_map(torch.zeros(1, 3, size, size)).shape[1:]
-        except (RuntimeError, AssertionError) as error:
+                return tuple(self.encode(torch.zeros(1, 3, size, size)).shape[1:])
+        except (RuntimeError, TypeError, AssertionError) as error:
             raise PipelineError(f"timm model {self.config.model!r} does not take images of {size} x {size}: {error}") from error
-        return height, width, channels
 
     def feature_map(self, batch: Tensor) -> Tensor:
-        return self.network.forward_intermediates(batch, indices=1, intermediates_only=True, output_fmt="NCHW")[-1]
+        normed = {"norm": True} if self.config.final_norm else {}
+        return self.network.forward_intermediates(batch, indices=1, intermediates_only=True, output_fmt="NCHW", **normed)[-1]
+
+    def encode(self, batch: Tensor) -> Tensor:
+        """(N, 3, size, size) -> (N, h, w, D) with ``pool: map``, else (N, D)."""
+        return self.network(batch) if self.config.pool in ("pooled", "projected") else super().encode(batch)
+
+
+@ENCODERS.register("timm")
+class TimmModel(TimmEncoder):
+    """Any timm model: its last feature map (what ``features_only=True`` returns last), (h, w, D), or its embedding, (D,).
+
+    ``weights: pretrained`` looks for models/pretrained/MODEL.safetensors as timm publishes it; nothing is downloaded. The transform
+    (size, crop, interpolation, mean and deviation) is timm's own for the model. Files that timm converts while loading (DINOv2's and CLIP's
+    original checkpoints, another input size) are converted by timm.
+    """
+
+    name = "timm"
+    Config = TimmConfig
+    version = 2

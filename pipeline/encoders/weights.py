@@ -28,7 +28,7 @@ from pipeline.encoders.known_weights import KNOWN, KnownWeights
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.tensors import Damaged, load_tensors
 
-__all__ = ["build", "download", "find", "he_normal", "list_known", "load_layers", "own_file", "read_state", "resolve", "weights_sha256"]
+__all__ = ["build", "download", "find", "he_normal", "list_known", "load_layers", "read_state", "resolve", "weights_sha256"]
 
 PRETRAINED = Path("models/pretrained")
 FINETUNED = Path("models/encoders")
@@ -46,11 +46,6 @@ def list_known() -> list[KnownWeights]:
 def find(known: KnownWeights) -> Path | None:
     """Find the file in models/pretrained/ or in the package that carries it; None if it is in neither."""
     return next((path for path in _places(known) if path.is_file()), None)
-
-
-def own_file(setting: str) -> Path | None:
-    """The setting ``weights`` as a path; None where it is one of the words instead."""
-    return None if setting in ("pretrained", "none") or setting.startswith("finetuned/") else Path(setting)
 
 
 def resolve(setting: str, known: KnownWeights) -> Path | None:

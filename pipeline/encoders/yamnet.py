@@ -6,9 +6,10 @@ Layout of the weights file (safetensors, float32, batch norm folded in, PyTorch'
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -68,7 +69,11 @@ class YamnetNetwork(nn.Module):
 
 
 class YamnetConfig(PretrainedConfig):
-    """Nothing to set but the weights."""
+    """Which output is stored."""
+
+    layer: Literal["embedding", "scores"] = Field(
+        "embedding", description="embedding: 1024-d | scores: probabilities of AudioSet's 521 classes, for `labels`"
+    )
 
 
 @ENCODERS.register("yamnet")
@@ -81,11 +86,17 @@ class Yamnet(AudioEncoder):
     name = "yamnet"
     Config = YamnetConfig
     config: YamnetConfig
-    output_shape = (WIDTH,)
 
     def __init__(self, config: YamnetConfig) -> None:
         super().__init__(config)
+        self.output_shape = (WIDTH if config.layer == "embedding" else CLASSES,)
         self.network, self.fingerprints["weights"] = weights.build(YamnetNetwork, config.weights, KNOWN["yamnet"])
+
+    def spec(self) -> dict[str, Any]:
+        """As every encoder's; the embedding's is as it was before there was a choice, so caches and trained runs keep."""
+        spec = super().spec()
+        kept = {} if self.config.layer == "embedding" else {"layer": self.config.layer}
+        return {**spec, "settings": kept}
 
     def transform(self) -> dict[str, Any]:
         return {"sample_rate": VGGISH_RATE, "resampler": RESAMPLER, "front_end": "vggish", "log_offset": LOG_OFFSET, "patches": "aligned"}
@@ -95,7 +106,9 @@ class Yamnet(AudioEncoder):
         return segment_patches(resample(waveform, sample_rate, VGGISH_RATE), segments, segment_seconds, LOG_OFFSET)
 
     def encode(self, batch: Tensor) -> Tensor:
-        """(N, P, 96, 64) -> (N, 1024), not negative; the mean over the P patches."""
+        """(N, P, 96, 64) -> (N, 1024), not negative, or (N, 521) probabilities; the mean over the P patches."""
+        if self.config.layer == "scores":
+            return self.class_scores(batch)
         return self.network(batch.flatten(0, 1)).unflatten(0, batch.shape[:2]).mean(dim=1)
 
     def class_scores(self, batch: Tensor) -> Tensor:

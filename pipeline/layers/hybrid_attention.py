@@ -27,16 +27,21 @@ class ParsingFrontEnd(nn.Module):
     layer is applied to every frame.
 
     Args:
-        visual_width, audio_width: D of a segment.
+        visual_width: D of a segment.
+        audio_width: D of a segment's audio; None for a network that sees the visual streams alone.
         motion_width: D of a segment's motion; None without that stream.
         width: D of the output.
         elu: put an ELU after every layer; the frames of a segment are then given separately and averaged after the visual layer's ELU.
     """
 
-    def __init__(self, visual_width: int, audio_width: int, motion_width: int | None, width: int, elu: bool = False) -> None:
+    audio: nn.Linear | None
+
+    def __init__(
+        self, visual_width: int, audio_width: int | None, motion_width: int | None, width: int, elu: bool = False
+    ) -> None:  # fmt: skip
         super().__init__()
         self.elu = elu
-        self.audio = nn.Linear(audio_width, width)
+        self.audio = None if audio_width is None else nn.Linear(audio_width, width)
         self.visual = nn.Linear(visual_width, width)
         self.motion: nn.Linear | None = None
         if motion_width is not None:
@@ -52,6 +57,7 @@ class ParsingFrontEnd(nn.Module):
 
     def embed_audio(self, audio: Tensor) -> Tensor:
         """(B, T, D_a) -> (B, T, D)."""
+        assert self.audio is not None, "this network does not hear"
         return self._activated(self.audio(audio))
 
     def embed_visual(self, visual: Tensor, motion: Tensor | None) -> Tensor:
@@ -145,6 +151,20 @@ class Pooled(NamedTuple):
     clip: Tensor
 
 
+def pool(p: Tensor, over_time: Tensor, over_modalities: Tensor, mask: Tensor) -> Pooled:
+    """MMIL's pooling of given probabilities by given scores of the attention, in float32 at least.
+
+    Args:
+        p: of segments, (B, T, 2, C), audio before visual.
+        over_time, over_modalities: scores, (B, T, 2, C).
+        mask: (B, T), bool, with a True in every clip.
+    """
+    over_time = at_least_float32(over_time).masked_fill(~mask[:, :, None, None], float("-inf")).softmax(dim=1)
+    over_modalities = at_least_float32(over_modalities).softmax(dim=2)
+    clips = (over_time * p).sum(dim=1)  # (B, 2, C)
+    return Pooled(p[:, :, 0], p[:, :, 1], clips[:, 0], clips[:, 1], (over_time * over_modalities * p).sum(dim=(1, 2)))
+
+
 class AttentivePooling(nn.Module):
     """MMIL: multimodal multiple-instance learning by attention over time and over the modalities, class by class.
 
@@ -160,7 +180,4 @@ class AttentivePooling(nn.Module):
         """Pool (B, T, D), (B, T, D), (B, T) bool with a True in every clip, in float32 at least."""
         both = torch.stack([audio, visual], dim=2)  # (B, T, 2, D)
         p = at_least_float32(self.classifier(both)).sigmoid()
-        over_time = at_least_float32(self.over_time(both)).masked_fill(~mask[:, :, None, None], float("-inf")).softmax(dim=1)
-        over_modalities = at_least_float32(self.over_modalities(both)).softmax(dim=2)
-        clips = (over_time * p).sum(dim=1)  # (B, 2, C)
-        return Pooled(p[:, :, 0], p[:, :, 1], clips[:, 0], clips[:, 1], (over_time * over_modalities * p).sum(dim=(1, 2)))
+        return pool(p, self.over_time(both), self.over_modalities(both), mask)

@@ -10,17 +10,18 @@ from pipeline.layers.precision import processor_has_lstm
 
 
 class SegmentLSTM(nn.Module):
-    """One-layer LSTM, uni- or bidirectional.
+    """LSTM, uni- or bidirectional.
 
     Args:
         input_width: D of a segment.
         output_width: width of both directions together; an even number if bidirectional.
+        layers: number of layers, each over the output of the one before.
     """
 
-    def __init__(self, input_width: int, output_width: int, bidirectional: bool = True) -> None:
+    def __init__(self, input_width: int, output_width: int, bidirectional: bool = True, layers: int = 1) -> None:
         super().__init__()
         hidden = output_width // 2 if bidirectional else output_width
-        self.lstm = nn.LSTM(input_width, hidden, batch_first=True, bidirectional=bidirectional)
+        self.lstm = nn.LSTM(input_width, hidden, layers, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
         """(B, T, input_width), (B, T) bool -> (B, T, output_width).

@@ -20,7 +20,8 @@ from pydantic import ValidationError
 from pipeline import config
 from pipeline.disk import disk_fault
 from pipeline.encoders import ENCODERS
-from pipeline.encoders.weights import FINETUNED, find, list_known, own_file, weights_sha256
+from pipeline.encoders.base import own_file
+from pipeline.encoders.weights import FINETUNED, find, list_known, weights_sha256
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.recipes import spec_differences
 from pipeline.features.settings import FeatureSet
@@ -73,7 +74,7 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, 
         if program:
             programs[f"seed-{seed}.pt2"] = program_of(method, facts["shapes"], params.dataset.segments)
     check_predicts(run, facts)
-    features = config.pick(params.features, facts["features"], "feature set")
+    features = config.pick(params.features, params.features_of(facts["features"]), "feature set")
     _check_settings(run, facts["feature_spec"], features, params.media, Windowing(params.dataset.segments, params.dataset.segment_seconds))
     choices = {"visual": features.visual.model_dump(), "audio": features.audio.model_dump()}
     inside = dict(_weights(choices, facts["feature_spec"], whole))

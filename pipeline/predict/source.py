@@ -61,7 +61,7 @@ def of_project(run: str, seed: int | None = None) -> Source:
     check_trained(run, chosen)
     method, facts = load_seed(RUNS / run, chosen)
     check_predicts(run, facts)
-    features = config.pick(params.features, facts["features"], "feature set")
+    features = config.pick(params.features, params.features_of(facts["features"]), "feature set")
     windowing = Windowing(params.dataset.segments, params.dataset.segment_seconds)
     weights = str(weights_path(RUNS / run, chosen))
     return Source(run, chosen, method, facts, weights, params.media, windowing, features, params.train)

@@ -43,6 +43,8 @@ def remarks(result: RunResult, settings: ReportSettings, method: Mapping[str, An
         yield f"Not run: {result.absent}."
     if result.made_by:
         yield f"Made features ({result.made_by}): says nothing of the method."
+    if result.dense_labels:
+        yield f"Dense labels took part in the labels that it learned from: {result.dense_labels}."
     yield from stale_remark(result)
     if result.name in settings.papers:
         yield from load_published()[settings.papers[result.name]].remarks()

@@ -5,7 +5,7 @@ They show all scores beside those of trivial answers, differences to another run
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from pipeline.report.results import RunResult, lines_of_test
@@ -15,10 +15,10 @@ from pipeline.tasks import TASKS
 from pipeline.tasks.grid import ScoreGrid
 
 
-def grid_tables(results: list[RunResult], settings: ReportSettings) -> dict[str, Table]:
+def grid_tables(results: list[RunResult], settings: ReportSettings, classes: Sequence[str]) -> dict[str, Table]:
     """The score table of every task with a grid and a run with results, by title."""
     references = references_of(results, settings)
-    return {grid.title: _grid_table(grid, ran, references) for grid, ran in _with_grids(results)}
+    return {grid.title: _grid_table(grid, ran, references, classes) for grid, ran in _with_grids(results)}
 
 
 def class_tables(results: list[RunResult], classes: Sequence[str]) -> dict[str, Table]:
@@ -34,16 +34,16 @@ def _with_grids(results: list[RunResult]) -> list[tuple[ScoreGrid, list[RunResul
     return [(grid, ran) for task, ran in by_task.items() if (grid := TASKS.get(task).GRID) is not None]
 
 
-def _grid_table(grid: ScoreGrid, ran: list[RunResult], references: dict[str, RunResult]) -> Table:
+def _grid_table(grid: ScoreGrid, ran: list[RunResult], references: dict[str, RunResult], classes: Sequence[str]) -> Table:
     """One line per run, level and rule (means over seeds), with differences to the reference run; trivial answers first.
 
     Under the first rule each mean carries the half width of the shown seed's 95 % interval over clips.
     """
-    trivial = next(iter(ran[0].metrics["test"].values()))["trivial"]
-    lines = []
+    metrics = next(iter(ran[0].metrics["test"].values()))
+    trivial, lines = metrics["trivial"], []
     differences = {result.name: _differences(grid, result, references[result.name]) for result in ran if result.name in references}
     for level in grid.levels:
-        for name, title in grid.trivial.items():
+        for name, title in ((name, title) for name, title in grid.trivial.items() if name in trivial):
             for rule, prefix in list(grid.rules.items())[:2]:
                 values = [trivial[name][f"{prefix}{level}/{score}"] for score in grid.scores]
                 lines.append([title, level, rule, *(NOTHING if value is None else f"{value:.1f}" for value in values)])
@@ -52,7 +52,16 @@ def _grid_table(grid: ScoreGrid, ran: list[RunResult], references: dict[str, Run
                 lines.append([result.label, level, rule, *(_cell(result, prefix, f"{level}/{score}") for score in grid.scores)])
             if reference := references.get(result.name):
                 lines.append([f"{result.label} - {reference.label}", level, "difference [95 %]", *differences[result.name][level]])
-    return Table(["Run", "Level", "Rule", *grid.scores], lines, [grid.note])
+    return Table(["Run", "Level", "Rule", *grid.scores], lines, [grid.note, *_never(grid, metrics.get("never", {}), classes)])
+
+
+def _never(grid: ScoreGrid, never: Mapping[str, Mapping[str, Sequence[int]]], classes: Sequence[str]) -> list[str]:
+    """One sentence for each trivial answer that leaves out some classes."""
+    sentences = []
+    for name, tracks in never.items():
+        parts = [f"{track} never {', '.join(classes[number] for number in numbers)}" for track, numbers in tracks.items() if numbers]
+        sentences.append(f"{grid.trivial[name]}: {'; '.join(parts) or 'leaves out no class'}.")
+    return sentences
 
 
 def _differences(grid: ScoreGrid, result: RunResult, reference: RunResult) -> dict[str, list[str]]:

@@ -53,13 +53,17 @@ def write_report(
         today: for each run, the params that would make it now; results made with others are marked as stale. None marks nothing.
     """
     results = read_runs(runs, sources.results, sources.live, today)
+    for result in results:
+        stated = (result.dense_labels, settings.dense_labels.get(result.name))
+        result.dense_labels = "; ".join(text for text in stated if text)
     numbers = results_table(results, settings)
     table = as_read(numbers, results, Footnotes(results, settings, methods), settings)
-    classes = class_tables(results, read_index(sources.index)[1])
+    class_names = read_index(sources.index)[1]
+    classes = class_tables(results, class_names)
     named = {
         "Paired differences": comparison_table(results, settings),
         "Against the papers, metric by metric": against_papers(results, settings),
-        **grid_tables(results, settings),
+        **grid_tables(results, settings, class_names),
     }
     further, baselines = {title: one for title, one in named.items() if one.heads}, baselines_text(results)
     main = markdown(table) or "No runs: the block `runs` is empty.\n"

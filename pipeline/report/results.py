@@ -37,6 +37,7 @@ class RunResult:
     missing: by split, ids of labelled clips without features; evaluated: by split, annotation rows scored; in_train: test rows
         whose clip is also in train; films_and_windows: of test, where films are cut into several windows, else None.
     made_by: the command that made up the features' numbers; empty for features of pictures and sounds.
+    dense_labels: how labels of segments, which weak training may not use, took part in the labels that the run learned from; else empty.
     segment_seconds: of the run's features; None if they do not say it.
     seconds: wall time of training each seed, if this machine trained exactly these weights; device: the device that trained them.
     """
@@ -57,6 +58,7 @@ class RunResult:
     device: str = ""
     directory: Path | None = None
     made_by: str = ""
+    dense_labels: str = ""
     segment_seconds: float | None = None
     absent: str = ""
     stale: list[str] = field(default_factory=list)
@@ -65,8 +67,9 @@ class RunResult:
 
     @property
     def label(self) -> str:
-        """The run's name, marked if its numbers are stale, or its features made up."""
-        marks = [*(["stale"] if self.stale else []), *(["made features"] if self.made_by else [])]
+        """The run's name, marked if its numbers are stale, its features made up, or dense labels were used."""
+        facts = {"stale": self.stale, "made features": self.made_by, "dense labels": self.dense_labels}
+        marks = [mark for mark, fact in facts.items() if fact]
         return f"{self.name} ({', '.join(marks)})" if marks else self.name
 
     @property
@@ -118,9 +121,8 @@ def read_run(name: str, run: Run, directory: Path, live: Path, today: Mapping[st
     if result.absent:
         return result
     result.headline, result.parameters, result.directory = document["headline"], document["parameters"], directory
-    if (features := directory / FEATURES).is_file():
-        spec = read_sealed(features)
-        result.made_by, result.segment_seconds = spec.get(MADE_BY, ""), spec.get("segment_seconds")
+    spec = read_sealed(directory / FEATURES) if (directory / FEATURES).is_file() else {}
+    result.made_by, result.segment_seconds = spec.get(MADE_BY, ""), spec.get("segment_seconds")
     result.metrics = document["seeds"]
     result.missing = {split: counts["without features"] for split, counts in document["clips"].items()}
     result.evaluated = {split: counts["evaluated"] for split, counts in document["clips"].items()}
@@ -134,6 +136,8 @@ def read_run(name: str, run: Run, directory: Path, live: Path, today: Mapping[st
     made_with = document.get("made_with", {})
     result.machines = machines_by_work(made_with.get("machines", {}), run.seeds)
     result.params = made_with.get("params", [])
+    if any(params.get("settings", {}).get("pseudo_labels") for params in result.params):
+        result.dense_labels = spec.get("labels", {}).get("dense_labels", "")
     result.stale = changes_since(result.params, today or {})
     return result
 

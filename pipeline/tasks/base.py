@@ -84,6 +84,13 @@ class Task(Protocol):
     def score(self, decided: Any, truth: Any, mask: Tensor, num_classes: int, segment_seconds: float) -> dict[str, Any]:
         """All metrics of the task as plain JSON, including HEADLINE and SECONDARY."""
 
+    def prior_scores(self, truth: Any, mask: Tensor, known: Any, known_mask: Tensor) -> dict[str, Any]:
+        """Metrics of trivial answers that have learned from the truth of another split (``known``), in the form of :meth:`score`.
+
+        ``trivial`` adds to that of :meth:`score`; ``never``: by answer and track, the numbers of the classes that it never gives.
+        Empty for a task without such answers.
+        """
+
     def table(self, scores: Any, decided: Any, truth: Any, mask: Tensor) -> pd.DataFrame:
         """The predictions to store: any number of lines per clip, clip by clip, with the column ``clip_number`` (0..N-1)."""
 

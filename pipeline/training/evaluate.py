@@ -65,10 +65,11 @@ def evaluate_run(inputs: RunInputs, models: Path, settings: TrainSettings, direc
                     scores, decided = predictions(method, inputs.task, there[name], dtype, method.config.recipe.batch_size)
                 if clips := count_lines(f"scores that are not finite, of the {name} clips", not_finite_clips(scores, data)):
                     raise PipelineError(f"{weights_path(models, seed)}: {clips[0]}; check their features, or train again")
-                metrics[name][str(seed)] = score_rows(inputs.task, data, decided, torch.arange(len(data)))
+                known = splits["val"] if name == "test" else None
+                metrics[name][str(seed)] = score_rows(inputs.task, data, decided, torch.arange(len(data)), known)
                 if name == "test" and UNSEEN in metrics:
                     with suppress(PipelineError):  # the remaining rows may have no queries (cml): no reason to fail the run
-                        metrics[UNSEEN][str(seed)] = score_rows(inputs.task, data, decided, unseen)
+                        metrics[UNSEEN][str(seed)] = score_rows(inputs.task, data, decided, unseen, known)
                 lines = inputs.task.table(scores, decided, data.targets, data.mask)
                 numbers = lines.pop("clip_number")
                 of_lines = {"clip": [data.clips[number] for number in numbers], "row": [data.rows[number] for number in numbers]}
@@ -150,6 +151,15 @@ def films_of_rows(inputs: RunInputs, data: SplitData) -> tuple[int, int]:
     return rows["file"].nunique(), len(rows[["file", "start"]].drop_duplicates())
 
 
-def score_rows(task: Task, data: SplitData, decided: Any, rows: Tensor) -> dict[str, Any]:
-    """Score some rows of a split with the task's metrics, given the decisions for all rows."""
-    return task.score(decided[rows], data.targets[rows], data.mask[rows], data.num_classes, data.segment_seconds)
+def score_rows(task: Task, data: SplitData, decided: Any, rows: Tensor, known: SplitData | None = None) -> dict[str, Any]:
+    """Score some rows of a split with the task's metrics, given the decisions for all rows.
+
+    Args:
+        known: the split from which trivial answers may learn; None, or one without rows: no such answers.
+    """
+    truth, mask = data.targets[rows], data.mask[rows]
+    metrics = task.score(decided[rows], truth, mask, data.num_classes, data.segment_seconds)
+    learned = task.prior_scores(truth, mask, known.targets, known.mask) if known is not None and len(known) else {}
+    if "trivial" in learned:
+        learned["trivial"] = metrics["trivial"] | learned["trivial"]
+    return metrics | learned

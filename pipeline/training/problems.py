@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.labels.streams import STREAMS
 from pipeline.methods import METHODS, MethodConfig
 from pipeline.registry import suggest
 from pipeline.schema import block, mapping, schema_problems, unknown
@@ -16,15 +17,21 @@ def problems(params: Mapping[str, Any]) -> list[str]:
     """Check every run's task, method, feature set and overrides, and that they go together."""
     sets = {**block(params, "features"), **block(params, "imports")}
     streams = {name: mapping(mapping(entry).get("others")) for name, entry in sets.items()}
-    methods, runs = block(params, "methods"), block(params, "runs")
-    return [problem for name, run in runs.items() for problem in run_problems(f"runs.{name}", mapping(run), streams, methods)]
+    for name, entry in block(params, "labels").items():
+        of_features = streams.get(str(mapping(entry).get("features")), {})
+        streams[name] = {**of_features, **{stream: {"training_only": True} for stream in STREAMS}}
+    methods, runs, segments = block(params, "methods"), block(params, "runs"), block(params, "dataset").get("segments")
+    return [problem for name, run in runs.items() for problem in run_problems(f"runs.{name}", mapping(run), streams, methods, segments)]
 
 
-def run_problems(path: str, run: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]], methods: Mapping[str, Any]) -> list[str]:
+def run_problems(
+    path: str, run: Mapping[str, Any], features: Mapping[str, Mapping[str, Any]], methods: Mapping[str, Any], segments: Any
+) -> list[str]:  # fmt: skip
     """Check one run.
 
     Args:
         features: by feature set, the settings of its streams other than visual and audio.
+        segments: ``dataset.segments`` as given.
     """
     found = unknown(f"{path}.task", run.get("task"), TASKS) + unknown(f"{path}.method", run.get("method"), METHODS)
     feature_set, method = run.get("features"), run.get("method")
@@ -40,8 +47,15 @@ def run_problems(path: str, run: Mapping[str, Any], features: Mapping[str, Mappi
     if not list(schema_problems(METHODS.get(method).Config, own, "")):  # otherwise reported once, for the method
         settings = merge(own, mapping(run.get("overrides")))
         of_method = list(schema_problems(METHODS.get(method).Config, settings, f"{path}.overrides"))
-        if not of_method and isinstance(feature_set, str) and feature_set in features:
-            of_method = stream_problems(path, METHODS.get(method).Config.model_validate(settings), feature_set, features[feature_set])
+        if not of_method:
+            config = METHODS.get(method).Config.model_validate(settings)
+            if config.tied_segments not in (None, segments):
+                of_method.append(
+                    f"{path}: {method} is built for clips of {config.tied_segments} segments, and dataset.segments is {segments}; set"
+                    f" methods.{method}.segments to {segments}"
+                )
+            if isinstance(feature_set, str) and feature_set in features:
+                of_method += stream_problems(path, config, feature_set, features[feature_set])
         found += of_method
     return found
 

@@ -60,7 +60,7 @@ class Run(Settings):
         description="avel: localization; cml: cross-modality localization; avvp: parsing; avvp_av: audio-visual events alone; dave: dense"
     )
     method: str = Field(description="a registered method with a block in `methods`")
-    features: str = Field(description="entry of `features` or `imports`")
+    features: str = Field(description="entry of `features`, `imports` or `labels`")
     seeds: list[Seed] = Field([0, 1, 2], min_length=1, max_length=1000, description="whole numbers, each once")
     overrides: dict[str, Any] = Field({}, description="settings that differ from the method's own block, nested as there")
 

@@ -16,6 +16,7 @@ from lightning_fabric import Fabric
 from pipeline.cache import file_sha256
 from pipeline.devices import choose_device, use_deterministic_kernels, use_own_gpu, use_precision, use_threads
 from pipeline.errors import InputProblems, PipelineError
+from pipeline.labels.streams import without_labels
 from pipeline.machine import joined
 from pipeline.made_with import WORKING_SETTINGS, publishable
 from pipeline.methods import Method
@@ -72,6 +73,8 @@ def train_run(
     """
     if problems := missing_loggers(settings.loggers):
         raise InputProblems("params.yaml", problems)
+    if problems := inputs.config.class_problems(inputs.classes):
+        raise InputProblems(f"runs.{inputs.name}", problems)
     rank = together.rank
     left = [seed for seed in inputs.run.seeds[rank.number :: rank.count] if not is_trained(directory, seed)]
     if left and rank.first and (remark := inputs.remark()):
@@ -237,7 +240,7 @@ def seed_facts(run: RunTraining, state: TrainingState) -> dict[str, Any]:
         "made_with": inputs.made_with,
         "machines": state.machines,
         "features": inputs.run.features,
-        "feature_spec": inputs.store.spec,  # prediction compares it with the features that it makes
+        "feature_spec": without_labels(inputs.store.spec),  # prediction compares it with the features that it makes
         "shapes": {name: list(shape) for name, shape in inputs.store.shapes.items()},
         "classes": inputs.classes,
         "best_epoch": state.best_epoch,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from pipeline.encoders import ENCODERS, AudioEncoder, VisualEncoder, create
 from pipeline.errors import PipelineError
 
 # Random weights where real ones cannot be had everywhere; small images to keep it quick.
+FOLDERS = Path(__file__).with_name("data")
 SETTINGS: dict[str, dict] = {
     "logmel": {},
     "yamnet": {"weights": "none"},
@@ -25,6 +27,10 @@ SETTINGS: dict[str, dict] = {
     "vgg19": {"weights": "none", "image_size": 64},
     "efficientnet_lite0": {"image_size": 112},
     "timm": {"weights": "none", "image_size": 96, "model": "resnet18"},
+    "clip": {"weights": "none", "image_size": 32, "model": "vit_xsmall_patch16_clip_224"},
+    "clap": {"weights": "none", "folder": str(FOLDERS / "clap")},
+    "ast": {"weights": "none", "folder": str(FOLDERS / "ast")},
+    "waveform_transformer": {"weights": "none", "folder": str(FOLDERS / "wav2vec2")},
 }
 
 # Another legal value of every setting that moves numbers, with what else it needs.
@@ -35,11 +41,15 @@ OTHER_VALUES: dict[str, dict] = {
     "pool": {"pool": "average"},
     "frames": {"frames": "keep"},
     "layer": {"layer": "head"},
+    "yamnet.layer": {"layer": "scores"},
     "model": {"model": "resnet10t"},
     "final_relu": {"final_relu": True},
     "pca": {"pca": True},
     "quantize": {"pca": True, "quantize": True},
     "hop": {"hop": 1.0},
+    "final_norm": {"final_norm": True, "model": "test_vit"},
+    "preprocessing": {"preprocessing": "valor"},
+    "clap.pool": {"pool": "pooled"},
 }
 
 ALL = sorted(SETTINGS)
@@ -206,7 +216,7 @@ def test_spec_changes_with_every_setting(name, field, tmp_path):
     if field in ("pca", "quantize"):
         settings["pca_params"] = str(tmp_path / "pca.npz")
         np.savez(settings["pca_params"], pca_eigen_vectors=np.eye(128), pca_means=np.zeros(128))
-    other = {**settings, **OTHER_VALUES[field]}
+    other = {**settings, **(OTHER_VALUES.get(f"{name}.{field}") or OTHER_VALUES[field])}
     base = {**other, field: ENCODERS.get(name).Config(**settings).model_dump()[field]}
     assert base[field] != other[field]
     assert create(name, **base).spec() != create(name, **other).spec()

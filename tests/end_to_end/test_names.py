@@ -19,6 +19,7 @@ ENTRIES = {
     "finetune": FINETUNE,
     "features": FEATURES,
     "imports": IMPORT,
+    "labels": {"features": "first", "teachers": "first"},
     "runs": TINY["runs"]["avel_first"],
 }
 COMMANDS = ("x; touch y; true ", "x'; touch y; '", '"; touch y; "', "$(touch y)", "x\ntouch y\n", "x & touch y &")

@@ -27,7 +27,7 @@ def clips(tmp_path_factory):
 
 def params(clips, bad_fraction):
     return {
-        **{block: {} for block in ("synth", "finetune", "imports", "methods", "train", "runs", "report")},
+        **{block: {} for block in ("synth", "finetune", "imports", "labels", "methods", "train", "runs", "report")},
         "dataset": {"kind": "folder", "clips": str(clips), "annotations": str(clips), "segments": 10, "segment_seconds": 1.0},
         "media": {"frames_per_second": 1, "workers": 2, "max_bad_fraction": bad_fraction},
         "features": {"first": FEATURES},

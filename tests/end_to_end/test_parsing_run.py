@@ -35,6 +35,8 @@ def test_clips_become_a_table_with_what_trivial_answers_score(parsing):
     text = (report / "table.md").read_text(encoding="utf-8")
     assert f"**{of_test['segment/Type@AV']:.2f}**" in text
     assert "| (nothing, always) | segment | as published |" in text
+    assert of_test["trivial"].keys() == {"nothing", "weak_label", "class_prior", "majority_prior"}
+    assert f"class prior {of_test['baseline_class_prior']:.2f}" in text
     assert f"nothing {of_test['baseline_nothing']:.2f}, weak label {of_test['baseline_weak_label']:.2f}" in text
     assert "Parsing, every score beside trivial answers" in (report / "index.html").read_text(encoding="utf-8")
     assert '"track":"audio"' in (report / "index.html").read_text(encoding="utf-8")

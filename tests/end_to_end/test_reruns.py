@@ -34,7 +34,7 @@ class Outline(Project):
             body = stage.get("do", stage)
             if name != "plan":
                 data = [path for path in body["deps"] if not path.startswith(("pipeline", "stages"))]
-                words = [*body["outs"], "--", *data, "--", *body["params"]]
+                words = [*body["outs"], *body.get("metrics", []), "--", *data, "--", *body["params"]]
                 body["cmd"] = f"{sys.executable} -IS {STAND_IN} {' '.join(words)}"
         with open(self.root / "dvc.yaml", "w", encoding="utf-8") as stream:
             yaml.dump(document, stream)
@@ -138,6 +138,22 @@ def test_outs_can_be_said_to_be_those_of_new_code(project):
 def test_an_encoder_s_code_reruns_the_extractions_that_use_it(project):
     project.edit("pipeline/encoders/logmel.py")
     assert project.ran() == {"plan", "extract@first", "extract@second"}  # which give the bytes they gave
+
+
+def test_a_threshold_makes_labels_again_and_reruns_the_runs_that_learn_from_them(project):
+    """So does the file of the teacher's class names; features, teachers' outputs and other runs stay."""
+    (project.root / "names.csv").write_text("display_name\nBark\n", encoding="utf-8")
+    teacher = {"class_names": "names.csv", "classes": {"Dog": ["Bark"]}, "thresholds": 0.1}
+    params = changed(labels__made={"features": "first", "teachers": "second", "audio": teacher})
+    params["runs"]["learned"] = {**params["runs"]["avel_first"], "features": "made"}
+    project.write_params(params)
+    after = {"label@made", "train@learned", "evaluate@learned", "report"}
+    assert project.ran() == {"plan", *after}
+    params["labels"]["made"]["audio"] = {**teacher, "thresholds": 0.2}
+    project.write_params(params)
+    assert project.ran() == {"plan", *after}
+    (project.root / "names.csv").write_text("display_name\nMeow\n", encoding="utf-8")
+    assert project.ran() == {"plan", *after}
 
 
 def test_weights_of_a_path_are_data(project, tmp_path):

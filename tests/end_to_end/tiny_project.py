@@ -30,6 +30,7 @@ TINY = {
     "finetune": {},
     "features": {"first": FEATURES, "second": {**FEATURES, "visual": {**VISUAL, "pool": "average"}}},
     "imports": {},
+    "labels": {},
     "methods": {
         "avel": {"attention_width": 16, "recurrent_width": 8, "classifier_width": 8, "recipe": NARROW},
         "cace_net": {"visual_hidden": 16, "width": 16, "lambda_contrast": 0.6, "recipe": NARROW},

@@ -41,6 +41,7 @@ Numbers = dict[str, list[float]]
 REACH = 1e-4  # how far a number may be off, as a share of the largest of its group
 GREY_LEVEL = 0.02  # of a normalised picture: resizing rounds to whole grey levels, which the processor's own routines may do otherwise
 
+FOLDERS = Path(__file__).resolve().parents[1] / "encoders/data"
 ENCODER_SETTINGS: dict[str, dict] = {
     "logmel": {},
     "yamnet": {"weights": "none"},
@@ -52,6 +53,10 @@ ENCODER_SETTINGS: dict[str, dict] = {
     "vgg19": {"weights": "none", "image_size": 32},
     "efficientnet_lite0": {"weights": "none", "image_size": 64},
     "timm": {"weights": "none", "image_size": 64, "model": "resnet18"},
+    "clip": {"weights": "none", "image_size": 32, "model": "vit_xsmall_patch16_clip_224"},
+    "clap": {"weights": "none", "folder": str(FOLDERS / "clap")},
+    "ast": {"weights": "none", "folder": str(FOLDERS / "ast")},
+    "waveform_transformer": {"weights": "none", "folder": str(FOLDERS / "wav2vec2")},
 }
 
 

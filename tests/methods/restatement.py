@@ -148,12 +148,12 @@ class Restatement:
             attended.append(softmax(q[:, part] @ k[:, part].T / math.sqrt(size)) @ v[:, part])
         return self.linear(f"{name}.out_proj", np.concatenate(attended, axis=1))
 
-    def lstm(self, name, steps, bidirectional=True):
+    def lstm(self, name, steps, bidirectional=True, layer=0):
         directions = [("", steps)] + ([("_reverse", steps[::-1])] if bidirectional else [])
         outputs = []
         for suffix, ordered in directions:
             weight_in, weight_hidden, bias_in, bias_hidden = (
-                self.state[f"{name}.lstm.{kind}_l0{suffix}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                self.state[f"{name}.lstm.{kind}_l{layer}{suffix}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             )
             hidden = cell = np.zeros(weight_hidden.shape[1])
             hiddens = []

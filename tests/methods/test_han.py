@@ -34,24 +34,37 @@ class Reference(Restatement):
     """One clip -> p^a, p^v (T, C), P^a, P^v, P (C,), from the spec's formulas; the frames averaged after their layer."""
 
     def __call__(self, visual, audio, motion):
-        audio = self.linear("front_end.audio", audio)
+        audio, visual = self.tracks(visual, audio, motion)
+        return self.mmil(self.layer(audio, visual), self.layer(visual, audio))
+
+    def tracks(self, visual, audio, motion):
+        """Audio and visual before the attention."""
         visual = self.linear("front_end.visual", visual).mean(axis=1)
         if motion is not None:
             visual = self.linear("front_end.fusion", np.concatenate([visual, self.linear("front_end.motion", motion)], axis=1))
-        return self.mmil(self.layer(audio, visual), self.layer(visual, audio))
+        return self.linear("front_end.audio", audio), visual
 
-    def layer(self, q, o):
-        own, cross = self.multi_head("attention.own", q, q, heads=1), self.multi_head("attention.cross", q, o, heads=1)
-        h = self.norm("attention.attention_norm", q + cross + own)
+    def layers(self, name, number, audio, visual, heads, sequential):
+        """Both streams through layers one after another."""
+        for layer in (f"{name}layers.{n}" for n in range(number)):
+            updated = self.layer(audio, visual, layer, heads)
+            visual = self.layer(visual, updated if sequential else audio, layer, heads)
+            audio = updated
+        return audio, visual
+
+    def layer(self, q, o, name="attention", heads=1):
+        own, cross = self.multi_head(f"{name}.own", q, q, heads), self.multi_head(f"{name}.cross", q, o, heads)
+        h = self.norm(f"{name}.attention_norm", q + cross + own)
         return self.norm(
-            "attention.feedforward_norm", h + self.linear("attention.feedforward.3", relu(self.linear("attention.feedforward.0", h)))
+            f"{name}.feedforward_norm", h + self.linear(f"{name}.feedforward.3", relu(self.linear(f"{name}.feedforward.0", h)))
         )
 
     def mmil(self, audio, visual):
-        streams = (audio, visual)
-        p = [sigmoid(self.linear("pooling.classifier", x)) for x in streams]
-        over_time = [softmax(self.linear("pooling.over_time", x).T).T for x in streams]
-        over_modalities = softmax(np.stack([self.linear("pooling.over_modalities", x) for x in streams], axis=-1))
+        return self.pooled([sigmoid(self.linear("pooling.classifier", x)) for x in (audio, visual)], (audio, visual), "pooling.")
+
+    def pooled(self, p, streams, prefix=""):
+        over_time = [softmax(self.linear(f"{prefix}over_time", x).T).T for x in streams]
+        over_modalities = softmax(np.stack([self.linear(f"{prefix}over_modalities", x) for x in streams], axis=-1))
         clips = [(w * q).sum(axis=0) for w, q in zip(over_time, p, strict=True)]
         return *p, *clips, sum((over_time[m] * over_modalities[..., m] * p[m]).sum(axis=0) for m in range(2))
 

@@ -32,11 +32,6 @@ def build(**config):
 class Reference(HanReference):
     """One clip, the front end and what is behind it apart."""
 
-    def tracks(self, visual, audio, motion):
-        visual = self.linear("front_end.visual", visual).mean(axis=1)
-        visual = self.linear("front_end.fusion", np.concatenate([visual, self.linear("front_end.motion", motion)], axis=1))
-        return self.linear("front_end.audio", audio), visual
-
     def said(self, sound, picture):
         """P^a, P^v, P."""
         return self.mmil(self.layer(sound, picture), self.layer(picture, sound))[2:]

@@ -24,6 +24,7 @@ from contract import (
     padded,
     phases,
     random_batch,
+    segments_of,
     task_of,
 )
 from flat_gradients import FLAT, assert_all_but_flat, doubled, rounding
@@ -53,12 +54,13 @@ def test_shapes_and_ranges(name, config):
 @pytest.mark.parametrize("name", [name for name in SMALL if task_of(name) != "dave"])
 def test_shapes_and_ranges_at_published_widths(name):
     """The method as published, on maps of VGG19 and the vector of VGGish; detectors are too large and take no maps."""
-    assert_answers_have_their_shapes(name, {}, (7, 7, 512), (128,))
+    config = {"pseudo_labels": None} if "pseudo_labels" in SMALL[name].settings else {}
+    assert_answers_have_their_shapes(name, config, (7, 7, 512), (128,))
 
 
 def assert_answers_have_their_shapes(name, config, visual, audio):
     method = build(name, config, visual=visual, audio=audio).eval()
-    batch, truth = random_batch(2, 4, visual=visual, audio=audio)
+    batch, truth = random_batch(2, segments_of(name, config, 4), visual=visual, audio=audio)
     with torch.no_grad():
         scores, terms = method.predict(batch), losses(method, batch, truth)
     assert_shapes(method, scores, batch)
@@ -84,8 +86,8 @@ def test_every_parameter_gets_a_gradient(name, config):
 
 
 def cuts_short(name: str, config: dict) -> bool:
-    """Whether padding is the same as the end of the frame; the released detector has a padded step on every level instead."""
-    return task_of(name) != "dave" or config.get("variant") != "released"
+    """Whether padding is the same as the end of the frame; the released detector has a padded step on every level, MGN one T."""
+    return name != "mgn" and (task_of(name) != "dave" or config.get("variant") != "released")
 
 
 @pytest.mark.processor
@@ -107,11 +109,9 @@ def test_a_clip_is_scored_alone_and_cut_short_as_in_a_batch(name, config):
 @every_case
 @pytest.mark.fault(3, 6)
 def test_values_in_the_padding_change_nothing(name, config):
-    method = build(name, config).train()
-
     def outcome(*fills: float):
+        method = build(name, config).train()  # anew: losses may move a mean that is kept in a buffer
         batch, truth = padded(*fills)
-        method.train().zero_grad()
         terms = losses(method, batch, truth)
         terms["total"].backward()
         gradients = {key: weight.grad.clone() for key, weight in method.named_parameters() if weight.grad is not None}
@@ -177,7 +177,7 @@ def test_a_saved_method_predicts_as_it_did(name, config, tmp_path):
 def test_odd_batches(name, config):
     """One clip, one segment, no event anywhere: finite losses and gradients."""
     method = build(name, config).train()
-    for features, truth in (random_batch(1), random_batch(3, segments=1), (random_batch()[0], nothing())):
+    for features, truth in (random_batch(1), random_batch(3, segments=segments_of(name, config, 1)), (random_batch()[0], nothing())):
         for progress in phases(method):
             method.zero_grad()
             terms = losses(method, features, truth, progress)
@@ -238,9 +238,10 @@ def test_learns_six_random_clips_by_heart(name, config):
     """
     method = build(name, {**config, **dict.fromkeys(SMALL[name].dropouts, 0.0)}).train()
     if task_of(name) == "avvp":
-        for buffer in method.buffers():  # all labels stay
-            buffer.zero_()
-    batch, truth = random_batch(6, segments=3, seed=11)
+        for name_of, buffer in method.named_buffers():  # all labels stay
+            if "noise_" in name_of:
+                buffer.zero_()
+    batch, truth = random_batch(6, segments=segments_of(name, config, 3), seed=11)
     told = truth.told(method)
     optimizer = torch.optim.Adam(method.parameters(), 2e-2)
     right = 0.0

@@ -30,6 +30,11 @@ def within(part: str, calls: Counter) -> Counter:
     return Counter({(place.replace("attention", part, 1), rate): count for (place, rate), count in calls.items()})
 
 
+def at_rate(rate: float, calls: Counter) -> Counter:
+    """The same calls at another rate."""
+    return Counter({(place, rate): count for (place, _), count in calls.items()})
+
+
 @pytest.mark.parametrize(
     ("name", "config", "expected"),
     [
@@ -37,6 +42,14 @@ def within(part: str, calls: Counter) -> Counter:
         ("ma", {}, times(2, ACROSS)),
         ("jomold", {}, times(2, ACROSS) + Counter({("dropout", 0.5): 1})),
         ("cmpae", {}, times(2, ACROSS) + times(2, ALONE) + Counter({("dropout", 0.5): 1, ("pooling", 0.2): 2})),
+        ("cvcms", {}, at_rate(0.4, times(2, ACROSS)) + at_rate(0.25, within("classes", times(2, ACROSS)))),
+        (
+            "dhhn",
+            {},
+            times(6, ACROSS)
+            + Counter({("audio_guide", 0.1): 12, ("audio_guide, attention", 0.1): 4})
+            + Counter({("visual_guide", 0.1): 18, ("visual_guide, attention", 0.1): 6}),
+        ),
         # Both References twice, to learn and to teach.
         (
             "coleaf",
@@ -75,6 +88,9 @@ RECIPES = {
     "ma": (3e-4, (10,), 0.1, 16, 12, "last", 0.5, 0.5),
     "jomold": (5e-4, (6, 12, 18, 24), 0.25, 128, 25, "event/A", 0.5, 0.5),
     "cmpae": (5e-4, (6, 12, 18), 0.25, 128, 20, "mean_of_ten", 0.25, 0.45),
+    "cvcms": (7e-5, (7, 14, 21, 28, 35), 0.5, 64, 40, "event/Type@AV", 0.5, 0.5),
+    "dhhn": (3e-4, (), 0.5, 64, 10, None, 0.5, 0.5),
+    "mgn": (3e-4, (10, 20, 30), 0.1, 16, 40, None, 0.5, 0.5),
     "coleaf": (5e-4, (6, 12), 0.25, 128, 10, "mean_of_ten_new", None, 0.52),
 }
 
@@ -90,13 +106,15 @@ def test_the_released_recipes_and_thresholds_are_the_defaults(name):
 
 def test_the_released_weights_and_shares_are_the_defaults():
     of = {name: METHODS.get(name).Config().model_dump() for name in RECIPES}
-    assert {name: of[name]["visual_share"] for name in ("han", "ma", "jomold", "cmpae")} == dict.fromkeys(
-        ("han", "ma", "jomold", "cmpae"), 0.9
+    assert {name: of[name]["visual_share"] for name in ("han", "ma", "jomold", "cmpae", "dhhn")} == dict.fromkeys(
+        ("han", "ma", "jomold", "cmpae", "dhhn"), 0.9
     )
     assert {(of[name]["audio_threshold"], of[name]["visual_threshold"]) for name in ("jomold", "cmpae")} == {(0.6, 1.8)}
     assert [of["cmpae"][name] for name in ("audio_weight", "visual_weight", "clip_weight", "cross_share", "cross_share_in_inference")] == [
         2.0, 0.6, 0.6, 0.8, 0.7,
     ]  # fmt: skip
+    cvcms = of["cvcms"]
+    assert (cvcms["visual_share"], cvcms["smoothed_epochs"], cvcms["contrast_weight"], cvcms["temperature"]) == (0.9, 2, 0.85, 1.0)
     coleaf = of["coleaf"]
     assert (coleaf["audio_weight"], coleaf["visual_weight"], coleaf["clip_weight"]) == (2.0, 1.0, 2.0)
     assert (coleaf["contrast_weight_audio"], coleaf["contrast_weight_visual"], coleaf["co_occurrence_weight"]) == (0.009, 1.0, 1e-4)

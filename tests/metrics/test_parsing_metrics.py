@@ -6,12 +6,16 @@ import math
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.datasets import DatasetSettings, build_index
+from pipeline.datasets.llp import CLASSES
 from pipeline.datasets.segments import occupied
 from pipeline.metrics.parsing import KEYS, class_scores, clip_scores, count, micro_scores, parsing_scores
+from pipeline.tasks import avvp
+from pipeline.tasks.avvp import ParsingTargets
 
 # --- the definition, clip by clip, class by class, event by event -------------------------------------------------------------------------
 
@@ -250,3 +254,27 @@ def test_the_weak_label_everywhere_on_llp(llp_truth):
     assert audio.shape == (1200, 25, 10)
     scores = parsing_scores(everywhere, everywhere, audio, visual)
     assert {level: rounded(scores, level) for level in WEAK_LABEL} == WEAK_LABEL
+
+
+SPEECH_NEVER_SEEN = {
+    "segment": [76.1, 54.0, 72.5, 65.6, 61.5, 70.0, 60.4, 75.4, 40.8],
+    "event": [63.0, 43.6, 68.6, 65.6, 52.6, 61.4, 53.9, 63.0, 33.1],
+}
+
+
+def test_rare_classes_left_out_on_llp(llp_truth):
+    """The weak label with Speech never seen, learned from validation; and with all that is mostly absent left out."""
+    val, test = (
+        ParsingTargets(*(torch.from_numpy(table).mT for table in (audio, visual)), torch.from_numpy(everywhere[:, :, 0]))
+        for audio, visual, everywhere in llp_truth.values()
+    )
+    found = avvp.prior_scores(test, torch.ones(1200, 10, dtype=torch.bool), val, torch.ones(649, 10, dtype=torch.bool))
+    never = {name: {modality: [CLASSES[c] for c in of] for modality, of in tracks.items()} for name, tracks in found["never"].items()}
+    assert never["class_prior"] == {"audio": [], "visual": ["Speech"]}
+    assert never["majority_prior"] == {
+        "audio": ["Cat", "Basketball_bounce"],
+        "visual": ["Speech", "Cheering", "Basketball_bounce", "Telephone_bell_ringing", "Clapping"],
+    }
+    assert {level: rounded(found["trivial"]["class_prior"], level) for level in SPEECH_NEVER_SEEN} == SPEECH_NEVER_SEEN
+    majority = found["trivial"]["majority_prior"]
+    assert [round(majority[key], 1) for key in ("segment/Type@AV", "event/Type@AV", "segment/Vo")] == [68.4, 61.1, 67.3]

@@ -34,6 +34,10 @@ def answer(share, seed):
     return both ^ turned
 
 
+KNOWN = truth(1)._map(lambda table: table.clone())  # of validation: there, the first class is never seen
+KNOWN.visual[..., 0] = False
+
+
 @pytest.fixture
 def write_run(world):
     def write(name, decided_by_seed):
@@ -46,7 +50,8 @@ def write_run(world):
             lines = avvp.table(scores, decided, truth(), mask)
             rows = np.repeat(np.arange(N), T)
             tables.append(lines.assign(seed=seed, split="test", clip=[f"clip{row}" for row in rows], row=rows))
-            seeds[str(seed)] = avvp.score(decided, truth(), mask, CLASSES, 1.0)
+            metrics, learned = avvp.score(decided, truth(), mask, CLASSES, 1.0), avvp.prior_scores(truth(), mask, KNOWN, mask)
+            seeds[str(seed)] = {**metrics, **learned, "trivial": metrics["trivial"] | learned["trivial"]}
         pd.concat(tables).to_parquet(directory / "predictions.parquet")
         document = {
             "task": "avvp", "method": "han", "features": "f", "headline": avvp.HEADLINE, "parameters": 5, "seeds": {"test": seeds},
@@ -90,11 +95,17 @@ def test_audible_only_and_visible_only_stand_beside_trivial_answers_and_another_
     }
     nothing = published(torch.zeros(N, 2, T, CLASSES, dtype=torch.bool))
     everywhere = published(truth().labels[:, None, None].expand(N, 2, T, CLASSES))
+    prior = truth().labels[:, None, None].repeat(1, 2, T, 1)
+    prior[:, 1, :, 0] = False
+    prior = published(prior)
+    rare = "(the same, without classes on in under 25 % of their clips' segments)"
+    assert f"{rare}: visual never Bell." in text
     for level in ("segment", "event"):
         for score in ("Ao", "Vo", "AV", "Type@AV", "Event@AVo"):
             key = f"{level}/{score}"
             assert cells(text, "(nothing, always)", level, "as published")[score] == f"{nothing[key]:.1f}"
             assert cells(text, "(the clip's true labels, always)", level, "as published")[score] == f"{everywhere[key]:.1f}"
+            assert cells(text, rare, level, "as published")[score] == f"{prior[key]:.1f}"
             assert cells(text, "better", level, "as published")[score].startswith(f"{means['better'][key]:.1f} ± ")
             gain, interval = cells(text, "better - han", level, "difference [95 %]")[score].split(" ", 1)
             low, high = (float(part) for part in interval.strip("[]").split(","))

@@ -42,6 +42,7 @@ class ExactEvents:
     SECONDARY = {"found": "Events found"}  # noqa: RUF012  as a module has it
     CLIP_SCORE = "F of events"
     GRID = None
+    prior_scores = staticmethod(avel.prior_scores)
     COMPARED: tuple[str, ...] = ("start", "end", "label", "true", "found")
     SHOWN: tuple[str, ...] = (*COMPARED, "segments")
     CONFIDENT: tuple[str, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -92,6 +92,8 @@ class ColeafConfig(ParsingConfig):
         own = {*ParsingConfig.model_fields, *(name for name in OVER_THE_ANCHOR if getattr(self, name) is not None)}
         if idle := sorted(own & self.anchor_settings.keys()):  # they would have no effect
             raise ValueError(f"anchor_settings: {', '.join(idle)}: set this in coleaf's own settings")
+        if self.anchor_settings.get("refine") and "refine" in METHODS.get(self.anchor).Config.model_fields:
+            raise ValueError("anchor_settings: refine: CoLeaF trains its Anchor on all labels; set it to false")
         try:
             _ = self.anchor_config
         except ValidationError as error:  # unchanged, its locations would read as settings of this method
@@ -113,6 +115,10 @@ class ColeafConfig(ParsingConfig):
     def files(self) -> dict[str, Path]:
         """Files named in the settings, the Anchor's included."""
         return {**super().files, **{f"anchor_settings.{name}": path for name, path in self.anchor_config.files.items()}}
+
+    def class_problems(self, classes: Sequence[str]) -> list[str]:
+        """The Anchor's."""
+        return [f"anchor_settings.{problem}" for problem in self.anchor_config.class_problems(classes)]
 
     @property
     def first(self) -> MethodConfig | None:

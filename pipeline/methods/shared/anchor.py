@@ -96,6 +96,12 @@ class AnchorMethod(ParsingMethod):
         """The terms of :meth:`own_losses` and their weighted sum."""
         inputs = self.inputs(batch)
         targets = AnchorTargets(labels, *self.modality_targets(inputs, self.told(batch, labels), counted, progress))
+        return self.losses_of_targets(batch, inputs, targets, counted, progress)
+
+    def losses_of_targets(
+        self, batch: Batch, inputs: ParsingInputs, targets: AnchorTargets, counted: Tensor, progress: Progress
+    ) -> dict[str, Tensor]:
+        """The terms of :meth:`own_losses` and their weighted sum, from given targets."""
         anchored = self.anchor_forward(inputs, self.crosses)
         terms = self.own_losses(batch, anchored, targets, counted, progress)
         return {**terms, "total": weighted_sum(terms, {**self.loss_weights, **self.segment_weights})}

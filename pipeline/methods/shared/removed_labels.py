@@ -9,16 +9,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from pipeline.batch import Batch, Tensors
 from pipeline.errors import InputProblems, PipelineError
-from pipeline.methods.base import Method, Progress
+from pipeline.methods.base import METHODS, Method, MethodConfig, Progress
 from pipeline.methods.shared.parsing import ParsingConfig, ParsingMethod
 from pipeline.tasks.labels import VideoTargets
 
@@ -38,6 +38,42 @@ class RefinedConfig(ParsingConfig):
     def finds_labels(self) -> bool:
         """Whether a network trained first finds the labels to remove."""
         return self.refine and self.removed_labels is None
+
+
+REFINER = "ma"
+
+
+class RefinedByMaConfig(RefinedConfig):
+    """Settings of a method of which MA, trained first, can refine the labels."""
+
+    refine: bool = Field(False, description="learn without the labels that MA removes from one modality")
+    refiner: dict[str, Any] = Field({}, description="settings of the network trained first, of the method ma; {}: its own defaults")
+
+    @model_validator(mode="after")
+    def _refiner_is_in_order(self) -> Self:
+        if not self.refine and self.removed_labels is not None:
+            raise ValueError("removed_labels needs refine: true")
+        if not self.finds_labels and self.refiner:
+            raise ValueError("refiner needs refine: true, and no removed_labels: else no network is trained first")
+        if idle := sorted(self.refiner.keys() & {"motion", "pseudo_labels", "refine", "removed_labels"}):
+            raise ValueError(f"refiner: {', '.join(idle)}: set this in the method's own settings")
+        try:
+            _ = self.first
+        except ValidationError as error:  # unchanged, its locations would read as settings of this method
+            found = (f"{'.'.join(map(str, ('refiner', *finding['loc'])))}: {finding['msg']}" for finding in error.errors())
+            raise ValueError("; ".join(found)) from None
+        return self
+
+    @property
+    def first(self) -> MethodConfig | None:
+        if not self.finds_labels:
+            return None
+        shared = self.model_dump(include={"motion", "pseudo_labels"})
+        return METHODS.get(REFINER).Config(**{**self.refiner, **shared, "refine": False})
+
+    @property
+    def first_method(self) -> str | None:
+        return REFINER if self.finds_labels else None
 
 
 class Absent(NamedTuple):

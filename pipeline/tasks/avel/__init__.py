@@ -8,11 +8,12 @@ from pipeline.tasks.avel.shown import (  # isort: skip
     table_tracks, tracks, true_classes,
 )  # fmt: skip
 from pipeline.tasks.avel.targets import AvelTargets, row_targets, targets_of_events, video_targets
+from pipeline.tasks.uninformed import prior_scores
 
 HEADLINE = "accuracy"
 
 __all__ = [
     "CLIP_SCORE", "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "SECONDARY", "SHOWN", "AvelTargets", "Scores", "attention",
     "clip_scores", "compare", "confidences", "decide", "evaluate", "eventful", "has_tracks", "joined", "lanes", "overlapping_windows",
-    "row_targets", "score", "table", "table_tracks", "targets_of_events", "tracks", "true_classes", "video_targets",
+    "prior_scores", "row_targets", "score", "table", "table_tracks", "targets_of_events", "tracks", "true_classes", "video_targets",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ Learned from the labels of whole clips, which do not tell audio from visual even
 """
 
 from pipeline.tasks.adjoining import joined, overlapping_windows
+from pipeline.tasks.avvp.priors import prior_scores
 from pipeline.tasks.avvp.scores import HEADLINE, ParsingScores, decide, score, table
 
 from pipeline.tasks.avvp.shown import (  # isort: skip
@@ -15,5 +16,5 @@ from pipeline.tasks.avvp.targets import MODALITIES, ParsingTargets, row_targets,
 __all__ = [
     "CLIP_SCORE", "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "MODALITIES", "SECONDARY", "SHOWN", "ParsingScores", "ParsingTargets",
     "attention", "clip_scores", "compare", "confidences", "decide", "eventful", "has_tracks", "joined", "lanes", "overlapping_windows",
-    "row_targets", "score", "table", "table_tracks", "tracks", "true_classes", "video_targets",
+    "prior_scores", "row_targets", "score", "table", "table_tracks", "tracks", "true_classes", "video_targets",
 ]  # fmt: skip

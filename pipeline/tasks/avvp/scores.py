@@ -85,10 +85,9 @@ def score(decided: Tensor, truth: ParsingTargets, mask: Tensor, num_classes: int
     nothing = np.zeros_like(audio)
     everywhere = np.broadcast_to(truth.labels.numpy()[:, :, None], audio.shape)
     trivial = {
-        name: _both_rules(count(answer, answer, audio, visual, valid))
-        for name, answer in (("nothing", nothing), ("weak_label", everywhere))
+        name: both_rules(count(answer, answer, audio, visual, valid)) for name, answer in (("nothing", nothing), ("weak_label", everywhere))
     }
-    scores = _both_rules(counts)
+    scores = both_rules(counts)
     return {
         **scores,
         **{name: _mean([scores[f"{level}/{key}"] for level in LEVELS for key in keys]) for name, keys in MEANS_OF_TEN.items()},
@@ -100,7 +99,7 @@ def score(decided: Tensor, truth: ParsingTargets, mask: Tensor, num_classes: int
     }
 
 
-def _both_rules(counts: ParsingCounts) -> dict[str, float | None]:
+def both_rules(counts: ParsingCounts) -> dict[str, float | None]:
     """The published scores, and under ``present/`` those over the clips with an event of the kind."""
     present = scores_of(counts, empty="skip")
     return {key: _number(value) for key, value in scores_of(counts).items()} | {

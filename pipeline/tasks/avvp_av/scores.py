@@ -90,6 +90,16 @@ def score(decided: JointAnswers, truth: JointTargets, mask: Tensor, num_classes:
     }
 
 
+def prior_scores(truth: JointTargets, mask: Tensor, known: JointTargets, known_mask: Tensor) -> dict[str, Any]:
+    """Those of parsing (:func:`pipeline.tasks.avvp.prior_scores`), where every event is heard and seen."""
+    of_both, of_known = (ParsingTargets(part.segments, part.segments, part.labels) for part in (truth, known))
+    found = avvp.prior_scores(of_both, mask, of_known, known_mask)
+    kept = {key for level in KEPT for key in (level, f"present/{level}")}
+    scores = {name: {key: value for key, value in of_answer.items() if key in kept} for name, of_answer in found["trivial"].items()}
+    headlines = {f"baseline_{name}": of_answer[HEADLINE] for name, of_answer in scores.items()}
+    return {"trivial": scores, **headlines, "never": {name: {"audio_visual": of["audio"]} for name, of in found["never"].items()}}
+
+
 def _counts(said: np.ndarray, true: np.ndarray, valid: np.ndarray) -> ParsingCounts:
     """Counts of tables (N, C, T) in which every event is audio-visual."""
     return count(said, said, true, true, valid)

@@ -9,12 +9,13 @@ from pipeline.tasks.adjoining import joined, overlapping_windows
 from pipeline.tasks.cml.scores import MatchingScores, decide, score, table
 from pipeline.tasks.cml.shown import CLIP_SCORE, COMPARED, CONFIDENT, GRID, SECONDARY, SHOWN, clip_scores, compare, confidences, has_tracks
 from pipeline.tasks.cml.targets import MatchingTargets, questions, row_targets, video_targets
+from pipeline.tasks.uninformed import prior_scores
 from pipeline.tasks.untracked import attention, eventful, lanes, table_tracks, tracks, true_classes
 
 HEADLINE = "accuracy"
 
 __all__ = [
     "CLIP_SCORE", "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "SECONDARY", "SHOWN", "MatchingScores", "MatchingTargets", "attention",
-    "clip_scores", "compare", "confidences", "decide", "eventful", "has_tracks", "joined", "lanes", "overlapping_windows", "questions",
-    "row_targets", "score", "table", "table_tracks", "tracks", "true_classes", "video_targets",
+    "clip_scores", "compare", "confidences", "decide", "eventful", "has_tracks", "joined", "lanes", "overlapping_windows", "prior_scores",
+    "questions", "row_targets", "score", "table", "table_tracks", "tracks", "true_classes", "video_targets",
 ]  # fmt: skip

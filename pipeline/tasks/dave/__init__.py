@@ -12,11 +12,12 @@ from pipeline.tasks.dave.shown import (  # isort: skip
     table_tracks, tracks, true_classes,
 )  # fmt: skip
 from pipeline.tasks.dave.targets import EventTargets, row_targets, video_targets
+from pipeline.tasks.uninformed import prior_scores
 
 HEADLINE = "mAP"
 
 __all__ = [
     "CLIP_SCORE", "COMPARED", "CONFIDENT", "GRID", "HEADLINE", "SECONDARY", "SHOWN", "DetectionScores", "EventTargets", "attention",
     "calibrated", "clip_scores", "compare", "confidences", "decide", "eventful", "has_tracks", "joined", "lanes", "overlapping_windows",
-    "row_targets", "score", "table", "table_tracks", "tracks", "true_classes", "video_targets",
+    "prior_scores", "row_targets", "score", "table", "table_tracks", "tracks", "true_classes", "video_targets",
 ]  # fmt: skip

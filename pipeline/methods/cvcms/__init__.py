@@ -1,0 +1,1 @@
+"""CVCMS (NeurIPS 2021)."""

@@ -1,0 +1,1 @@
+"""MM-Pyramid, for parsing and for localization."""
