@@ -32,8 +32,10 @@ class Small(NamedTuple):
 SUPPRESSION = {
     "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
 }  # fmt: skip
+PROPAGATION = {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16}
 PARSING = {"width": 16, "feedforward": 24}
 VALOR = {**PARSING, "heads": 2, "pseudo_labels": None}  # the batches hold none; test_parsing_supervision.py has those that do
+RECURRENT = {"attention_width": 8, "recurrent_width": 6, "classifier_width": 12}
 DENSE = {"width": 16, "heads": 2, "levels": 2, "stem": 1, "dependency_width": 4}
 WEAK = {"supervision": "weak"}
 SMALL = {
@@ -85,10 +87,12 @@ SMALL = {
         {**PARSING, "heads": 2, "levels": 2, "attention_width": 8}, [{}, {"supervision": "weak"}], ("dropout", "attention_dropout")
     ),
     "psp": Small(
-        {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
+        PROPAGATION,
         [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
         ("dropout",),
     ),
+    "cpsp": Small(PROPAGATION, [{}, {"segment_activation": "none"}, WEAK, {**WEAK, "video_loss": "soft_margin"}], ("dropout",)),
+    "vscg": Small(PROPAGATION, [{}, {"event_threshold": 0.7}, WEAK], ("dropout", "recurrent_dropout")),
     "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "mm_pyramid": Small(
@@ -96,6 +100,8 @@ SMALL = {
     ),
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
+    "avel_parsing": Small(RECURRENT, [{}, {"motion": None}]),
+    "avsdn_parsing": Small(RECURRENT, [{}]),
     "leap": Small(
         {
             "width": 16, "encoder_heads": 2, "encoder_layers": 2, "encoder_feedforward": 24, "decoder_heads": 2, "decoder_layers": 1,

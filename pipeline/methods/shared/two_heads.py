@@ -5,6 +5,7 @@ Xu et al., "Cross-Modal Relation-Aware Networks for Audio-Visual Event Localizat
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from typing import ClassVar, Literal, NamedTuple, Self
 
@@ -127,6 +128,11 @@ class TwoHeadMethod(LocalizationMethod):
         """Form of the clip loss under weak supervision."""
         return "cross_entropy"
 
+    @property
+    def event_threshold(self) -> float:
+        """Probability from which a segment is an event: predicted probabilities are shifted in the log odds, this one to 0.5."""
+        return 0.5
+
     @abstractmethod
     def heads(self, inputs: Inputs) -> Heads:
         """The network."""
@@ -161,4 +167,5 @@ class TwoHeadMethod(LocalizationMethod):
 
     def predict(self, batch: Batch) -> Scores:
         heads = self.heads(method_inputs(self, batch))
-        return scores_of_heads(heads.event.sigmoid(), heads.classes, heads.attention, self.num_classes)
+        shift = math.log(self.event_threshold / (1 - self.event_threshold))
+        return scores_of_heads((heads.event - shift).sigmoid(), heads.classes, heads.attention, self.num_classes)
