@@ -13,6 +13,7 @@ from pipeline.cache import Cache
 from pipeline.config import Params
 from pipeline.datasets import build_index, read_index
 from pipeline.datasets.base import Index, expected_files
+from pipeline.datasets.folding import make_folds
 from pipeline.devices import choose_device
 from pipeline.disk_room import Writing
 from pipeline.errors import InputProblems, PipelineError
@@ -34,11 +35,13 @@ def refusals(params: Params) -> Iterator[tuple[str, str]]:
     def build() -> None:
         nonlocal index
         index = build_index(params.dataset)
+        if params.dataset.folds is not None:
+            make_folds(index.rows, params.dataset.folds)
 
     yield from _reasons("index", build)
     if index is not None:
         splits = pd.Series([row.split for row in index.rows], dtype=object)
-        if params.runs and not (splits == "train").any():
+        if params.runs and params.dataset.folds is None and not (splits == "train").any():
             yield "train", f"{params.dataset.annotations} has no row of the split train; add some, or remove `runs`"
         facts = [(row.clip, row.split, row.seconds) for row in index.rows]
         rows = pd.DataFrame(facts, columns=["clip", "split", "seconds"]).rename_axis("row").reset_index()

@@ -48,7 +48,9 @@ class Choice:
 
 
 def choices(params: Params) -> Iterator[Choice]:
-    """Yield the choices of every entry of ``runs`` (for training and for evaluation), ``features``, ``finetune`` and ``labels``."""
+    """Yield the choices of the index, and of every entry of ``runs`` (training, evaluation), ``features``, ``finetune`` and ``labels``."""
+    by = params.dataset.folds.by if params.dataset.folds is not None else None
+    yield Choice("index", [], {"dataset.folds.by": by} if by is not None else {}, PLUMBING)
     of_train = {"train": params.train.model_dump(mode="json", exclude=WORKING_SETTINGS)}
     for name, run in params.runs.items():
         settings = params.method_settings(name)

@@ -46,6 +46,8 @@ AVVP = {
     "uwav": {},
     "mm_pyramid": {},
     "leap": {},
+    "avel_parsing": {},
+    "avsdn_parsing": {},
     "cvcms": {},
     "dhhn": {},
     "mgn": {},

@@ -143,7 +143,11 @@ def output_problems(path: str, modality: Modality, teacher: Teacher, made: Score
     if shape != (made.width,):
         needs = f"texts of width {made.width} ({teacher.texts})" if made.table else f"{made.width} class names ({teacher.class_names})"
         problems.append(f"{path}: the teacher's {modality} outputs have the shape {shape} a segment, which does not fit {needs}")
-    loaded = spec["encoders"].get(modality, {}).get("weights", {})
+    encoder = spec["encoders"].get(modality, {})
+    loaded = encoder.get("weights", {})
+    if made.table is not None and encoder.get("encoder") == "clap" and made.table.weights not in loaded.values():  # one file, both towers
+        texts = f"{teacher.texts} was made by {made.table.model} with the weights {made.table.weights[:16]}"
+        problems.append(f"{path}.texts: {texts}, and the teacher's sounds were encoded with {loaded.get('weights', 'others')[:16]}")
     if teacher.weights is not None and not any(digest.startswith(teacher.weights) for digest in loaded.values()):
         have = ", ".join(digest[:16] for digest in loaded.values()) or "of no known checkpoint"
         problems.append(

@@ -8,6 +8,8 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 
 from pipeline.layers.precision import processor_has_lstm
 
+State = tuple[Tensor, Tensor]  # hidden and cell states, (directions, B, width of one direction) each
+
 
 class SegmentLSTM(nn.Module):
     """LSTM, uni- or bidirectional.
@@ -24,26 +26,41 @@ class SegmentLSTM(nn.Module):
         self.lstm = nn.LSTM(input_width, hidden, layers, batch_first=True, bidirectional=bidirectional)
 
     def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
-        """(B, T, input_width), (B, T) bool -> (B, T, output_width).
+        """(B, T, input_width), (B, T) bool -> (B, T, output_width); as :meth:`run`."""
+        return self.run(features, mask)[0]
+
+    def run(self, features: Tensor, mask: Tensor | None, start: State | None = None) -> tuple[Tensor, State]:
+        """Outputs and final states.
 
         Padding only at the end, and at least one valid segment per clip. No mask: no segment is padding; a mask on a GPU is read back.
+
+        Args:
+            features: (B, T, input_width).
+            mask: (B, T), bool.
+            start: initial states; zeros if None.
+
+        Returns:
+            (B, T, output_width), (states after each clip's last segment, of the backward direction after its first).
 
         Raises:
             RuntimeError: a mask while a CUDA graph is captured.
         """
         packed = packed_segments(features, mask)
         if packed is None:
-            return self._unpadded(features)
-        return pad_packed_sequence(self.lstm(packed)[0], batch_first=True, total_length=features.shape[1])[0]
+            return self._unpadded(features, start)
+        outputs, last = self.lstm(packed, start)
+        return pad_packed_sequence(outputs, batch_first=True, total_length=features.shape[1])[0], last
 
-    def _unpadded(self, features: Tensor) -> Tensor:
+    def _unpadded(self, features: Tensor, start: State | None) -> tuple[Tensor, State]:
         """Run the LSTM, in float32 where the processor lacks autocast's dtype; the output has that dtype anyway."""
         if features.is_cpu and torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
             if not processor_has_lstm(dtype):
                 with torch.autocast("cpu", enabled=False):
-                    return self.lstm(features.float())[0].to(dtype)
-        return self.lstm(features)[0]
+                    start = None if start is None else (start[0].float(), start[1].float())
+                    outputs, last = self.lstm(features.float(), start)
+                    return outputs.to(dtype), last
+        return self.lstm(features, start)
 
 
 class SegmentGRU(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.features.settings import NOT_FINETUNED
 from pipeline.labels.streams import STREAMS
 from pipeline.methods import METHODS, MethodConfig
 from pipeline.registry import suggest
@@ -21,7 +22,33 @@ def problems(params: Mapping[str, Any]) -> list[str]:
         of_features = streams.get(str(mapping(entry).get("features")), {})
         streams[name] = {**of_features, **{stream: {"training_only": True} for stream in STREAMS}}
     methods, runs, segments = block(params, "methods"), block(params, "runs"), block(params, "dataset").get("segments")
-    return [problem for name, run in runs.items() for problem in run_problems(f"runs.{name}", mapping(run), streams, methods, segments)]
+    found = [problem for name, run in runs.items() for problem in run_problems(f"runs.{name}", mapping(run), streams, methods, segments)]
+    return found + (fold_problems(params) if mapping(block(params, "dataset").get("folds")) else [])
+
+
+def fold_problems(params: Mapping[str, Any]) -> list[str]:
+    """List what folds cannot go with: what was made of the annotations' training clips, or is of their test clips."""
+    found, sets, imports = [], block(params, "features"), block(params, "imports")
+    if block(params, "train").get("published_protocol") is True:
+        found.append("train.published_protocol: it scores one fixed test split, and dataset.folds have none; remove one of the two")
+    if mapping(block(params, "report").get("papers")):
+        found.append("report.papers: papers score one fixed test split, and dataset.folds have none; remove one of the two")
+    for name, run in block(params, "runs").items():
+        features = str(mapping(run).get("features"))
+        if mapping(sets.get(features)).get("finetuned", NOT_FINETUNED) != NOT_FINETUNED:
+            found.append(
+                f"runs.{name}.features: the encoder of {features} was fine-tuned on the annotations' training clips, which dataset.folds"
+                " test too; choose features of frozen encoders"
+            )
+        if features in block(params, "labels"):
+            found.append(f"runs.{name}.features: {features} labels the annotations' training clips alone, and dataset.folds train on all")
+        for stream, source in mapping(mapping(imports.get(features)).get("others")).items():
+            if mapping(source).get("training_only"):
+                found.append(
+                    f"runs.{name}.features: the stream {stream!r} of {features} covers the annotations' training clips only, and"
+                    " dataset.folds train on all; choose features without it"
+                )
+    return found
 
 
 def run_problems(

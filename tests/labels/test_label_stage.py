@@ -14,10 +14,13 @@ from ruamel.yaml import YAML
 from pipeline import stage
 from pipeline.config import load
 from pipeline.datasets.base import Event, Index, Row
+from pipeline.datasets.llp import CLASSES as LLP
 from pipeline.datasets.writing import write_index
 from pipeline.errors import InputProblems
 from pipeline.features.store import FeatureStore
+from pipeline.labels.teachers import scorer
 from pipeline.made_from import run_params
+from pipeline.synth.plan import CATEGORIES as DEMO
 from stages import label
 from stages.plan import label_problems
 from stages.runs import read_run
@@ -89,6 +92,21 @@ def test_the_plan_refuses_what_the_stage_would_refuse_hours_later(project):
     write(params)
     assert each_says(label_problems(load(Path("params.yaml"))), [("labels.made.audio.classes.Dog", "'Woof'")])
     assert label_problems(load(Path("params.yaml")).model_copy(update={"labels": {}})) == []
+
+
+@pytest.mark.parametrize(("suite", "classes"), [("llp-labels", LLP), ("demo-labels", DEMO), ("realmix-parsing", None)])
+def test_the_suites_name_classes_that_yamnet_has(shared, repository, suite, classes):
+    params = load(repository / f"suites/{suite}.yaml")
+    classes = classes or (shared / "realmix/categories.txt").read_text(encoding="utf-8").split()
+    of_yamnet = [(name, entry.audio) for name, entry in params.labels.items() if entry.audio.classes]
+    assert of_yamnet
+    for name, teacher in of_yamnet:
+        placed = teacher.model_copy(update={"class_names": shared / "weights/yamnet_class_map.csv"})
+        problems: list[str] = []
+        made = scorer(f"labels.{name}.audio", "audio", placed, classes, problems)
+        assert problems == []
+        assert made is not None
+        assert made.without == []
 
 
 @pytest.mark.parametrize(

@@ -152,6 +152,17 @@ def test_texts_of_another_width_and_thresholds_of_another_checkpoint_are_named(s
     assert each_says(caught.value.problems, expected)
 
 
+def test_clap_s_texts_and_sounds_are_of_one_checkpoint(stores, tmp_path):
+    write_texts(tmp_path / "clap.npz", text_table(width=4, weights="a" * 64, model="other"))
+    chosen = LabelSet(features="features", teachers="teachers", audio={"texts": tmp_path / "clap.npz", "thresholds": 1.0})
+    stores.teachers.spec["encoders"]["audio"] = {"encoder": "clap", "weights": {"folder": "c" * 64, "weights": "b" * 64}}
+    with pytest.raises(InputProblems) as caught:
+        labelled(stores, chosen)
+    assert each_says(caught.value.problems, [("labels.made.audio.texts", "other", "a" * 16, "b" * 16)])
+    write_texts(tmp_path / "clap.npz", text_table(width=4, weights="b" * 64))
+    labelled(stores, chosen)
+
+
 def test_valor_s_thresholds_are_for_its_checkpoint_and_prompts(stores, tmp_path):
     llp = list(VALOR["audio"].thresholds)
     prompts = tuple(VALOR["audio"].prompts.values())

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.pyramid import DropPath, masked
@@ -107,5 +106,5 @@ class Grouping(nn.Module):
         if self.training:
             scores = scores - torch.empty_like(scores).exponential_().log()
         soft = scores.softmax(dim=1)
-        chosen = one_hot(scores.argmax(dim=1), scores.shape[1]).transpose(1, 2).to(soft.dtype)
-        return chosen - soft.detach() + soft
+        places = torch.arange(scores.shape[1], device=scores.device)[:, None]
+        return (scores.argmax(dim=1, keepdim=True) == places).to(soft.dtype) - soft.detach() + soft
