@@ -20,6 +20,8 @@ divides both by the number of classes C, so that the terms are C times smaller.
 Deliberate differences from the released code: those of :mod:`pipeline.methods.valor`; and
 
 * f is counted from the labels given (on from 1/2, where a soft label passes its threshold) and not read from a file;
+* a label is made once, before training; there, that of a class whose threshold is minus infinity changes with the batch, whose least logit
+  less 1 stands for the threshold;
 * pairs of segments of which one is padding are left out of the mixture;
 * the student on features of CLIP and CLAP (68.9 and 63.9) runs there at width 768 alone, without motion and without its visual layer; here
   any feature set will do, with that layer.
