@@ -94,6 +94,9 @@ SMALL = {
     ),
     "cpsp": Small(PROPAGATION, [{}, {"segment_activation": "none"}, WEAK, {**WEAK, "video_loss": "soft_margin"}], ("dropout",)),
     "vscg": Small(PROPAGATION, [{}, {"event_threshold": 0.7}, WEAK], ("dropout", "recurrent_dropout")),
+    "event_memory": Small(
+        {"slots": 3, "width": 8, "heads": 2, "feedforward": 12}, [{}, WEAK], ("dropout", "head_dropout")
+    ),
     "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "mm_pyramid": Small(
@@ -189,7 +192,7 @@ def task_of_method(method: Method | type[Method]) -> str:
 def build(
     name: str, config: dict, seed: int = 0, visual: tuple[int, ...] = VISUAL, audio: tuple[int, ...] = AUDIO, **settings: Any
 ) -> Method:
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed takes half a millisecond: it notes who called, for a GPU to come
     method = create(
         name, visual_shape=visual, audio_shape=audio, num_classes=CLASSES, other_shapes={"motion": MOTION}, **{**config, **settings}
     )  # fmt: skip
@@ -298,18 +301,21 @@ def nothing(clips: int = 4, segments: int = 6) -> Truth:
     return truth_of(torch.zeros(clips, segments, dtype=torch.bool), torch.zeros(clips, dtype=torch.long), torch.zeros(clips, CLASSES))
 
 
-def padded(fill: float) -> tuple[Batch, Truth]:
-    """Clips of :data:`LENGTHS` segments; behind their ends stands ``fill``, and, where that is not 0, another truth."""
+def padded(*fills: float) -> tuple[Batch, Truth]:
+    """Clips of :data:`LENGTHS` segments; behind their ends stand ``fills`` in turn, and, where these are not 0, another truth."""
     batch, truth = random_batch()
     mask = torch.arange(6) < torch.tensor(LENGTHS)[:, None]
+    fill = torch.tensor(fills).repeat(6)[:6]
     streams = [
-        torch.where(mask.reshape(4, 6, *[1] * (stream.ndim - 2)), stream, torch.tensor(fill))
+        torch.where(mask.reshape(4, 6, *lone), stream, fill.reshape(6, *lone))
         for stream in (batch.visual, batch.audio, batch.others["motion"])
+        for lone in [[1] * (stream.ndim - 2)]
     ]
-    behind = torch.tensor(CLASSES if fill == 0 else 0)
+    behind = torch.tensor(CLASSES if fills == (0.0,) else 0)
     segments = AvelTargets(torch.where(mask, truth.segments.segments, behind), truth.segments.video)
-    matching = MatchingTargets(torch.where(mask, truth.matching.event, torch.tensor(fill != 0)), truth.matching.labels)
-    joint = replace(truth.joint, segments=torch.where(mask[:, :, None], truth.joint.segments, torch.tensor(fill != 0)))
+    otherwise = torch.tensor(fills != (0.0,))
+    matching = MatchingTargets(torch.where(mask, truth.matching.event, otherwise), truth.matching.labels)
+    joint = replace(truth.joint, segments=torch.where(mask[:, :, None], truth.joint.segments, otherwise))
     return Batch(streams[0], streams[1], mask, {"motion": streams[2]}), truth._replace(segments=segments, matching=matching, joint=joint)
 
 
@@ -324,8 +330,13 @@ def changed(truth: Truth, clip: int) -> Truth:
     return parts
 
 
+def phases(method: Method) -> list[Progress]:
+    """A position in each phase that the first and the last epoch belong to; within a phase no loss differs."""
+    return list({method.phase(progress): progress for progress in (EARLY, LATE)}.values())
+
+
 def losses(method: Method, batch: Batch, truth: Truth, progress: Progress = LATE, seed: int = 2) -> dict[str, Tensor]:
-    torch.manual_seed(seed)  # dropout and the contrast's noise
+    torch.default_generator.manual_seed(seed)  # dropout and the contrast's noise
     if task_of_method(method) == "dave":
         method.normaliser.fill_(250)  # a running mean: every step moves it
     return method.losses(batch, truth.told(method), progress)
