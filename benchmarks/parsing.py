@@ -1,6 +1,6 @@
 """Time audio-visual video parsing at LLP's shapes: scoring 1,200 clips, a training step, a prediction.
 
-python -m benchmarks.parsing [--batch 128] [--rounds 5] [--threads 1]
+python -m benchmarks.parsing [--batch 128] [--rounds 5] [--threads 1] [--methods han valor]
 
 Scoring: 1,200 clips x 25 classes x 10 segments, all eighteen scores, with many events in one line and few in the other. Goal: under 1 s.
 Training: losses, backward pass and Adam on random features (8 x 2048, 128, 512) for every method, beside the same step with the linear
@@ -30,6 +30,8 @@ from pipeline.tasks.labels import VideoTargets
 
 CLIPS, CLASSES, SEGMENTS = 1200, 25, 10
 SHAPES = {"visual": (8, 2048), "audio": (128,), "motion": (512,)}
+LABELS = {"audio_labels": (CLASSES,), "visual_labels": (CLASSES,)}  # of segments, for the methods that learn from them
+REASONS = {"coleaf": "around CMPAE", "uwav": "its visual layer takes frames and motion together"}  # for no step on unpooled frames
 LATE = Progress(9, 10, 1)  # all passes are active: label denoising starts in the second epoch, CoLeaF's Anchor in the fourth
 
 
@@ -49,12 +51,12 @@ def unpool(method: ParsingMethod) -> None:
     """Make the method process every frame, as released."""
 
     def inputs(batch: Batch) -> ParsingInputs:
-        visual, audio, mask = method_inputs(method, batch)
-        return ParsingInputs(visual, audio, batch.others["motion"], mask)
+        found = method_inputs(method, batch)
+        return ParsingInputs(found.visual, found.audio, batch.others["motion"], found.mask)
 
     method.inputs = inputs  # type: ignore[method-assign]
-    front_end = next(part for part in method.children() if isinstance(part, ParsingFrontEnd))
-    front_end.visual = AveragedBehind(front_end.visual)  # type: ignore[assignment]
+    for front_end in [part for part in method.modules() if isinstance(part, ParsingFrontEnd)]:
+        front_end.visual = AveragedBehind(front_end.visual)  # type: ignore[assignment]
 
 
 def cpu_seconds(action: Callable[[], object], rounds: int) -> float:
@@ -76,7 +78,8 @@ def scoring(density: float, rounds: int) -> float:
 def training(name: str, pooled: bool, clips: int, rounds: int) -> float:
     torch.manual_seed(0)
     streams = {stream: torch.randn(clips, SEGMENTS, *shape) for stream, shape in SHAPES.items()}
-    batch = Batch(streams["visual"], streams["audio"], torch.ones(clips, SEGMENTS, dtype=torch.bool), {"motion": streams["motion"]})
+    others = {"motion": streams["motion"], **{name: torch.rand(clips, SEGMENTS, *shape).round() for name, shape in LABELS.items()}}
+    batch = Batch(streams["visual"], streams["audio"], torch.ones(clips, SEGMENTS, dtype=torch.bool), others)
     targets = VideoTargets((torch.rand(clips, CLASSES + 1) < 0.1).float())
     method = create(
         name, visual_shape=SHAPES["visual"], audio_shape=SHAPES["audio"], num_classes=CLASSES, other_shapes={"motion": SHAPES["motion"]}
@@ -120,21 +123,22 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--methods", nargs="*", help="time the steps of these alone")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     print(f"load {os.getloadavg()[0]:.1f}, {options.threads} thread(s), CPU seconds, fastest of {options.rounds}")
-    for density in (0.4, 0.05):
+    for density in (0.4, 0.05) if options.methods is None else ():
         print(f"score {CLIPS} x {CLASSES} x {SEGMENTS}, {density:.0%} on: {scoring(density, options.rounds):.3f}")
-    for name in (name for name in METHODS.names() if "avvp" in METHODS.get(name).tasks):
+    for name in options.methods or (name for name in METHODS.names() if "avvp" in METHODS.get(name).tasks):
         method_class = METHODS.get(name)
         assert issubclass(method_class, ParsingMethod)
-        if method_class.every_frame or name == "coleaf":
-            reason = "around CMPAE" if name == "coleaf" else "always on every frame"
-            print(f"{name}, step of {options.batch}: {training(name, True, options.batch, options.rounds):.3f}, {reason}")
+        if method_class.every_frame or name in REASONS:
+            seconds = training(name, True, options.batch, options.rounds)
+            print(f"{name}, step of {options.batch}: {seconds:.3f}, {REASONS.get(name, 'always on every frame')}")
             continue
         pooled, unpooled = (training(name, frames, options.batch, options.rounds) for frames in (True, False))
         print(f"{name}, step of {options.batch}: pooled {pooled:.3f}, unpooled {unpooled:.3f}, ratio {unpooled / pooled:.2f}")
-    for anchor in ("han", "cmpae"):
+    for anchor in ("han", "cmpae") if options.methods is None else ():
         plain, kept = predicting(anchor, options.batch, 3 * options.rounds)
         print(f"coleaf around {anchor}, prediction of {options.batch}: {kept:.3f}, {anchor} alone {plain:.3f}, ratio {kept / plain:.3f}")
 

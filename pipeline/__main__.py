@@ -13,6 +13,7 @@ download --kind K ... --into DIR  download clips by their ids, with a status for
 make-features DIR            write made-up numbers in the files and shapes of AVE's published features
 encode NAME ...              decode and encode the clips at once, ahead of `dvc repro`: worth it on a GPU
 cache                        show what the cache of clips holds by kind and age; --older-than 30d, --kind K, --not-in params remove entries
+texts FOLDER --prompts P --out FILE  embed a prompt for each class by CLIP or CLAP, for labels of segments
 parity --ours A --published B     compare two feature stores of the same clips, and find the likely cause of a difference
 predict FILE... --run RUN    find the events of video files: events.json, segments.csv, pictures; with --overlay an MP4 too
 predict FILE... --model M    the same with an exported run, anywhere
@@ -38,13 +39,31 @@ from pipeline.commands import (
     predict,
     settings,
     table,
+    texts,
     unpack,
     use,
     weights,
 )
 from pipeline.console import console, ending_on_sigterm
 
-COMMANDS = (table, use, settings, new, weights, unpack, download, make_features, encode, cache, parity, predict, export, features, doctor)
+COMMANDS = (
+    table,
+    use,
+    settings,
+    new,
+    weights,
+    unpack,
+    download,
+    make_features,
+    encode,
+    texts,
+    cache,
+    parity,
+    predict,
+    export,
+    features,
+    doctor,
+)
 
 
 def main() -> None:

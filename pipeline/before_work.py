@@ -13,11 +13,13 @@ from pipeline.cache import Cache
 from pipeline.config import Params
 from pipeline.datasets import build_index, read_index
 from pipeline.datasets.base import Index, expected_files
+from pipeline.datasets.folding import make_folds
 from pipeline.devices import choose_device
 from pipeline.disk_room import Writing
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.importing import Import
 from pipeline.features.room import spec_without_weights, store_room
+from pipeline.labels.teachers import file_problems
 from pipeline.media.clip import GOOD
 from pipeline.media.decoding import make_jobs
 from pipeline.media.room import decoding_room
@@ -33,14 +35,18 @@ def refusals(params: Params) -> Iterator[tuple[str, str]]:
     def build() -> None:
         nonlocal index
         index = build_index(params.dataset)
+        if params.dataset.folds is not None:
+            make_folds(index.rows, params.dataset.folds)
 
     yield from _reasons("index", build)
     if index is not None:
         splits = pd.Series([row.split for row in index.rows], dtype=object)
-        if params.runs and not (splits == "train").any():
+        if params.runs and params.dataset.folds is None and not (splits == "train").any():
             yield "train", f"{params.dataset.annotations} has no row of the split train; add some, or remove `runs`"
         facts = [(row.clip, row.split, row.seconds) for row in index.rows]
         rows = pd.DataFrame(facts, columns=["clip", "split", "seconds"]).rename_axis("row").reset_index()
+        for label_set, of_labels in params.labels.items():
+            yield from ((f"label@{label_set}", problem) for problem in file_problems(label_set, of_labels, index.classes))
         for name, entry in params.imports.items():
             yield from _reasons(f"import_features@{name}", Import(entry, params.dataset, rows).check)
 

@@ -15,8 +15,14 @@ from pipeline.settings import merge
 
 
 def index_params(params: Params) -> dict[str, Any]:
-    """The params that make the index; where the clips lie changes nothing in it."""
-    return publishable({"dataset": params.dataset.model_dump(mode="json", exclude={"clips"})})
+    """The params that make the index: not where the clips lie, nor the folds, an out of their own."""
+    return publishable({"dataset": params.dataset.model_dump(mode="json", exclude={"clips", "folds"})})
+
+
+def folds_params(params: Params) -> dict[str, Any]:
+    """The params that make the folds; empty without folds."""
+    folds = params.dataset.folds
+    return {} if folds is None else publishable({"folds": folds.model_dump(mode="json")})
 
 
 def finetuned_params(params: Params, name: str) -> dict[str, Any]:
@@ -45,6 +51,7 @@ def run_params(params: Params, name: str) -> dict[str, Any]:
     finetuned = features.finetuned if features is not None and features.finetuned != NOT_FINETUNED else None
     return {
         **index_params(params),
+        **folds_params(params),
         **(finetuned_params(params, finetuned) if finetuned else {}),
         **features_params(params, run.features),
         "settings": publishable(METHODS.get(run.method).Config(**params.method_settings(name)).model_dump(mode="json")),

@@ -50,7 +50,9 @@ class Choice:
 
 
 def choices(params: Params) -> Iterator[Choice]:
-    """Yield the choices of every run (to train, to evaluate), feature set, fine-tuning and label set."""
+    """Yield the choices of the index and every run (to train, to evaluate), feature set, fine-tuning and label set."""
+    by = params.dataset.folds.by if params.dataset.folds is not None else None
+    yield Choice("index", [], {"dataset.folds.by": by} if by is not None else {}, PLUMBING)
     of_train = {"train": params.train.model_dump(mode="json", exclude=WORKING_SETTINGS)}
     for name, run in params.runs.items():
         settings = params.method_settings(name)

@@ -4,7 +4,10 @@ import sys
 from pathlib import Path
 
 from pipeline import config
-from pipeline.errors import InputProblems
+from pipeline.config import Params
+from pipeline.datasets import build_index, read_index
+from pipeline.errors import InputProblems, PipelineError
+from pipeline.labels.teachers import file_problems
 from pipeline.named_data import foreign_outs, missing_data
 from pipeline.plan import write_plan
 from pipeline.stage import publishing, run
@@ -24,6 +27,17 @@ def report_missing(problems: list[str]) -> None:
         print(f"plan: {problem}", file=sys.stderr, flush=True)
 
 
+def label_problems(params: Params) -> list[str]:
+    """List what is wrong with label sets, whose stages run hours later; nothing without known classes."""
+    if not params.labels:
+        return []
+    try:
+        classes = read_index(INDEX)[1] if INDEX.is_dir() else build_index(params.dataset).classes
+    except (PipelineError, OSError):  # `index` says why
+        return []
+    return [problem for name, entry in params.labels.items() for problem in file_problems(name, entry, classes)]
+
+
 def main() -> None:
     params = config.load(PARAMS)
     link_data(params, Path.cwd())
@@ -32,6 +46,8 @@ def main() -> None:
     report_missing(missing_data(params))
     with publishing(PLAN) as directory:
         write_plan(params, directory)
+        if problems := label_problems(params):
+            raise InputProblems(str(PARAMS), problems)
 
 
 if __name__ == "__main__":

@@ -12,14 +12,14 @@ from pipeline.report.report import Sources, write_report
 from pipeline.report.results import read_runs
 from pipeline.stage import publishing, run
 from stages.clips import read_clips
-from stages.paths import CLIPS, INDEX, LIVE, PARAMS, REPORT, RESULTS
+from stages.paths import CLIPS, FOLDS, INDEX, LIVE, PARAMS, REPORT, RESULTS
 
 
 def main() -> None:
     params = config.load(PARAMS)
     methods = {name: params.method_settings(name) for name in params.runs}
     today = {name: run_params(params, name) for name in params.runs}
-    sources = Sources(RESULTS, INDEX, CLIPS, LIVE, params.dataset.segment_seconds, params.dataset.clips)
+    sources = Sources(RESULTS, INDEX, CLIPS, LIVE, params.dataset.segment_seconds, params.dataset.clips, FOLDS)
     with publishing(REPORT) as directory:
         print(write_report(params.runs, methods, params.report, sources, directory, today))
         results = read_runs(params.runs, RESULTS, LIVE, today)

@@ -444,11 +444,14 @@ def test_every_published_row_of_llp_that_we_have_the_method_for_is_a_run_of_its_
     assert len(ours) >= 11
     assert ours <= set(llp.report.papers.values())
     for run, key in llp.report.papers.items():
-        settings = llp.method_settings(run)
+        settings, of_uwav = llp.method_settings(run), load_published()[key].table.paper == "uwav"
+        parsed = METHODS.get(llp.runs[run].method).Config(**settings)
         assert ("thresholds" in key) == ("thresholds" in settings), run
-        assert ("CLAP labels" in key) == ("pseudo_labels" in settings) == ("labels" in llp.runs[run].features), run
-        assert key.startswith(llp.runs[run].method), run
-        refined = METHODS.get(llp.runs[run].method).Config(**settings).model_dump().get("refine", False)
+        assert ("CLAP labels" in key or of_uwav) == (parsed.pseudo_labels is not None), run
+        assert of_uwav or ("CLAP labels" in key) == ("labels" in llp.runs[run].features), run
+        assert (key.startswith("uwav/") and "CLAP" not in key) == (run in llp.report.dense_labels), run
+        assert key.startswith(llp.runs[run].method.removesuffix("_parsing")), run
+        refined = parsed.model_dump().get("refine", False)
         assert ("refined labels" in key) == (refined and run != "ma"), run  # MA is its refined labels
     assert METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["visual"][0] == 0.7
     assert len(METHODS.get("cmpae").Config(**llp.method_settings("cmpae_given")).given_thresholds["visual"]) == 25
@@ -466,3 +469,23 @@ def test_a_key_cannot_drive_the_terminal_that_its_problem_is_told_on(tmp_path):
     assert all(problem.isprintable() for problem in told)
     assert any(problem.startswith(r"imports.\x1b[2J\x1b]0;x\x07: ") for problem in told)
     assert any(problem.startswith(r"imports.a\nplan: 0 problems: ") for problem in told)
+
+
+def test_what_folds_cannot_go_with_is_told_before_any_work(tmp_path, demo):
+    demo["dataset"]["folds"] = {"number": 5}
+    demo["train"]["published_protocol"] = True
+    run = next(iter(demo["runs"]))
+    demo["report"]["papers"] = {run: next(iter(load_published()))}
+    tuned = [name for name, entry in demo["runs"].items() if entry["features"] == "lite0_tuned_logmel"]
+    assert each_says(
+        problems(tmp_path, demo),
+        [("train.published_protocol", "folds"), ("report.papers", "folds"), *((f"runs.{name}.features", "fine-tuned") for name in tuned)],
+    )
+
+
+@pytest.mark.parametrize("number", [2, 0, "five", 1001])
+def test_folds_are_three_or_more(tmp_path, demo, number):
+    demo["runs"] = {name: run for name, run in demo["runs"].items() if run["features"] == "lite0_logmel"}
+    demo["report"] = {"title": "Demo"}
+    demo["dataset"]["folds"] = {"number": number}
+    assert one_says(problems(tmp_path, demo), "dataset.folds.number")

@@ -35,7 +35,8 @@ class MadeSet:
 
 
 _AVE = {"visual": (7, 7, 512), "audio": (128,)}
-_LLP = {"visual": (8, 2048), "audio": (128,), "motion": (512,)}
+_LLP = {"visual": (8, 2048), "audio": (128,), "motion": (512,), "audio_labels": (25,), "visual_labels": (25,)}
+_SMALL_LLP = {"visual": (2, 16), "audio": (8,), "motion": (4,), "audio_labels": (3,), "visual_labels": (3,)}
 _UNAV = {"visual": (1024,), "audio": (128,), "motion": (1024,)}
 SETS = {
     "avel": MadeSet("ave-steps", {"train": 4 * 64, "val": 64, "test": 64}, _AVE, 28, 64),
@@ -45,7 +46,7 @@ SETS = {
 }
 SMALL_SETS = {
     "avel": MadeSet("small-ave-steps", {"train": 8, "val": 4, "test": 4}, {"visual": (2, 2, 16), "audio": (8,)}, 3, 4),
-    "avvp": MadeSet("small-llp-steps", {"train": 8, "val": 4, "test": 4}, {"visual": (2, 16), "audio": (8,), "motion": (4,)}, 3, 4),
+    "avvp": MadeSet("small-llp-steps", {"train": 8, "val": 4, "test": 4}, _SMALL_LLP, 3, 4),
     "dave": MadeSet("small-unav-steps", {"train": 8, "val": 4, "test": 4}, {"visual": (8,), "audio": (8,), "motion": (4,)}, 3, 4),
     "ave": MadeSet("small-ave", {"train": 10, "val": 4, "test": 4}, {"visual": (2, 2, 16), "audio": (8,)}, 3, 4),
 }
@@ -82,7 +83,7 @@ def write_features(directory: Path, rows: list[Row], settings: MadeSet) -> None:
     """Write the feature store."""
     rng = np.random.default_rng(1)
     noise = {
-        name: np.maximum(rng.standard_normal((DIFFERENT, settings.segments, *shape), np.float32), 0)
+        name: rng.standard_normal((DIFFERENT, settings.segments, *shape), np.float32).clip(0, 1 if name.endswith("labels") else None)
         for name, shape in settings.streams.items()
     }
     spec: dict[str, Any] = {

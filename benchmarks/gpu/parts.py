@@ -16,7 +16,23 @@ from typing import Any
 ENCODERS = ("resnet50", "vgg19", "efficientnet_lite0")
 BUNDLED_CLIPS = Path(".gpu/clips")  # as the bundle for a bare machine unpacks them
 SLOWER = 10  # limits of a trial on a CPU
-AVEL = ("cace_net", "ccln", "cmbs", "cmran", "psp", "avel", "bilstm", "mm_pyramid_avel")
+AVEL = (
+    "cace_net",
+    "ccln",
+    "cmbs",
+    "cmran",
+    "psp",
+    "avel",
+    "bilstm",
+    "dmin",
+    "dam_localization",
+    "ave_clip",
+    "css_net",
+    "cpsp",
+    "vscg",
+    "mm_pyramid_avel",
+    "event_memory",
+)
 AVVP = {
     "han": {},
     "cmpae": {},
@@ -24,8 +40,17 @@ AVVP = {
     "coleaf-cmpae": {"anchor": "cmpae"},
     "ma": {},
     "jomold": {},
+    "valor": {},
+    "valor_plus": {},
+    "valor_plus_plus": {},
+    "uwav": {},
     "mm_pyramid": {},
+    "leap": {},
+    "avel_parsing": {},
+    "avsdn_parsing": {},
     "cvcms": {},
+    "dhhn": {},
+    "mgn": {},
 }
 DAVE = {
     "unav": {"variant": "released", "motion": "motion"},

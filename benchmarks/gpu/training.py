@@ -26,6 +26,7 @@ from benchmarks.gpu.parts import Results
 from pipeline.training.ahead import StepsAhead
 from pipeline.training.capture import own_stream
 from pipeline.training.loop import Trainer
+from pipeline.training.members import Member
 from pipeline.training.memory import keep_freed_memory
 from pipeline.training.progress import Bar
 from pipeline.training.run import RunInputs
@@ -231,7 +232,7 @@ def epochs(results: Results, root: str, count: int, train: dict[str, Any], name:
         start = time.perf_counter()
         run = RunTraining.load(inputs, settings, Path(scratch), Path(scratch) / "live", bar)
         loaded = time.perf_counter()
-        train_seed(run, 0)
+        train_seed(run, Member(0))
         end = time.perf_counter()
     ends = clocks[-1].ends
     each = statistics.median(later - earlier for earlier, later in itertools.pairwise(ends))

@@ -15,6 +15,9 @@ def add(commands: Any) -> None:
     source.add_argument("--run", metavar="RUN", help="a trained run of `runs` in params.yaml")
     source.add_argument("--model", type=Path, metavar="MODEL", help="a file that `export` wrote; no project is needed")
     parser.add_argument("--seed", type=int, metavar="K", help="one of the run's seeds (default: the first)")
+    parser.add_argument(
+        "--fold", type=int, metavar="F", help="of a run with folds, the network of this fold (default: the first; the answer names it)"
+    )
     parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="where to write a folder per file")
     parser.add_argument("--overlay", action="store_true", help="also write overlay.mp4: the film with attention and events drawn in")
     parser.set_defaults(command=predict)
@@ -25,4 +28,5 @@ def predict(arguments: argparse.Namespace) -> None:
     from pipeline.predict.answers import answer
 
     load = load_run if arguments.run else load_exported
-    sys.exit(answer(arguments.files, load(arguments.run or arguments.model, arguments.seed), arguments.out, arguments.overlay))
+    predictor = load(arguments.run or arguments.model, arguments.seed, arguments.fold)
+    sys.exit(answer(arguments.files, predictor, arguments.out, arguments.overlay))

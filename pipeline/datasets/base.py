@@ -29,6 +29,20 @@ UNCUT = frozenset({"ave", "llp", "unav100"})  # kinds whose files hold one windo
 NO_CLIPS = Path("data/none")  # stands for no raw clips, so that DVC has a path to depend on
 
 
+class FoldSettings(Settings):
+    """Cross-validation: every clip is tested once, by the networks of its fold (:mod:`pipeline.datasets.folds`)."""
+
+    number: int = Field(
+        5,
+        ge=3,
+        le=1000,
+        description="folds; a run trains once per fold and seed, tested on that fold, validated on the next, trained on the others",
+    )
+    by: Path | None = Field(
+        None, description="CSV file with the columns clip and source; clips that share a source stay together. null: those of one film do"
+    )
+
+
 class DatasetSettings(Settings):
     """The block ``dataset`` of params.yaml; the stage ``index`` depends on both paths."""
 
@@ -58,6 +72,7 @@ class DatasetSettings(Settings):
     audio_truth: Literal["before_2024_04", "corrected"] = Field(
         "before_2024_04", description="llp: AVVP_eval_audio.csv as all papers were scored on | as upstream corrected it (3 lines)"
     )
+    folds: FoldSettings | None = Field(None, description="cross-validation of small sets, instead of the annotations' splits; null: none")
 
     @field_validator("split", "negatives", "audio_truth")
     @classmethod

@@ -31,16 +31,17 @@ def read_folder(settings: DatasetSettings) -> Index:
         advice = "no such file; without labels, set dataset.annotations to the clips directory"
         raise InputProblems(str(settings.annotations), [advice])
     splits, events = dict[str, Split](), dict[str, list[Event]]()
-    labels, problems = read_labels(settings.annotations, ClipNames(paths))
+    labels, problems = read_labels(settings.annotations, ClipNames(paths), with_split=settings.folds is None)
     if problems:
         raise InputProblems(str(settings.annotations), problems)
     for label in labels:
-        splits[label.clip] = label.split or "none"
+        splits[label.clip] = label.split or "train"  # without one only with folds, which take every labelled film
         events.setdefault(label.clip, []).extend([label.event] if label.event else [])
     health += count_lines("files without a label line", [clip for clip in paths if clip not in splits])
     classes = sorted({event.label for of_clip in events.values() for event in of_clip})
     rows = [Row(clip, splits.get(clip, "none"), path.as_posix(), tuple(events.get(clip, ()))) for clip, path in paths.items()]
-    return Index(rows, classes, health + split_lines(rows, classes))
+    fixed = any(label.split for label in labels)
+    return Index(rows, classes, health + (split_lines(rows, classes) if fixed else []))
 
 
 def find_films(clips: Path) -> tuple[dict[str, Path], list[str]]:

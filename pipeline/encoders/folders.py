@@ -35,7 +35,8 @@ class FolderConfig(PretrainedConfig):
 
     def files(self) -> dict[str, Path]:
         inside = [CONFIG, PREPROCESSOR, *([weights_file(self.folder).name] if self.weights == "pretrained" else [])]
-        return super().files() | {f"folder/{name}": Path(self.folder) / name for name in inside}
+        others = {setting: path for setting, path in super().files().items() if setting != "folder"}
+        return others | {f"folder/{name}": Path(self.folder) / name for name in inside}
 
 
 def weights_file(folder: str) -> Path:
@@ -110,7 +111,7 @@ class FolderModel(AudioEncoder):
             raise PipelineError(
                 f"encoder {self.name}: no {' or '.join(WEIGHTS)} in {folder}; put it there, or set `weights` to a file's path or none"
             )
-        return _load(network_class, settings, path), weights.weights_sha256(path)
+        return load_published(network_class, settings, path), weights.weights_sha256(path)
 
     def transform(self) -> dict[str, Any]:
         return {"sample_rate": self.rate, "resampler": RESAMPLER, "front_end": self.name}
@@ -125,7 +126,7 @@ class FolderModel(AudioEncoder):
         return cut(resample(waveform, sample_rate, self.rate), segment_starts(segments, segment_seconds, self.rate), length)
 
 
-def _load(network_class: Any, settings: Any, path: Path) -> nn.Module:
+def load_published(network_class: Any, settings: Any, path: Path) -> nn.Module:
     """Load a published file by transformers, which knows the layer names of older ones.
 
     Raises:

@@ -32,7 +32,7 @@ from pipeline.labels.quality import MODALITIES, truth_of
 from pipeline.labels.settings import LabelSet
 from pipeline.labels.streams import HARD, SOFT, STREAMS
 from pipeline.labels.teachers import Modality, Scorer, output_problems, scorer
-from pipeline.labels.thresholds import Thresholds, given, searched, soft_labels
+from pipeline.labels.thresholds import Thresholds, given, of_background, searched, soft_labels
 from pipeline.progress import Progress
 
 BLOCK = 1024  # entries scored at a time
@@ -119,15 +119,18 @@ class Labelling:
         return result
 
     def thresholds(self, modality: Modality) -> Thresholds:
-        """The thresholds of a modality: as the settings state them, or searched on validation."""
+        """The thresholds of a modality: as stated, above the background of training, or searched on validation."""
         teacher = self.settings.by_modality[modality]
         if not teacher.scores:
             return Thresholds(*np.zeros((2, len(self.classes)), np.float32))
-        if not teacher.searches:
+        if teacher.thresholds not in ("background", "searched"):
             return given(modality, teacher, self.classes)
-        rows = self.true_rows("val")
+        with_features = self.rows[(self.rows["split"] == "train") & (self.rows["entry"] >= 0)]
+        rows = self.true_rows("val") if teacher.searches else with_features.drop_duplicates("entry")
         rows = rows[self._of_teachers[rows["entry"]] >= 0]
         entries = rows["entry"].to_numpy()
+        if not teacher.searches:
+            return of_background(self.scores(modality, entries), self.clip_labels[entries], self.valid[entries], teacher.background)
         truth = truth_of(rows, self.classes, self.features.segments, self.features.spec["segment_seconds"])[modality]
         return searched(self.scores(modality, entries), self.told[modality][entries], truth, self.valid[entries])
 

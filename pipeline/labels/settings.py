@@ -25,10 +25,13 @@ class Teacher(Settings):
         " which the highest probability counts; []: none corresponds, and the clip's label is on in all segments",
     )
     class_names: Path | None = Field(None, description="CSV of the teacher's classes in order, with a column display_name; with `classes`")
-    thresholds: Threshold | dict[str, Threshold] | Literal["valor", "searched"] | None = Field(
+    thresholds: Threshold | dict[str, Threshold] | Literal["valor", "background", "searched"] | None = Field(
         None,
-        description="a label is on where its score exceeds: a number | one by class | valor: VALOR's, for CLIP and CLAP on LLP | searched:"
-        " by F1 on the dense labels of validation, which the tables then say",
+        description="a label is on where its score exceeds: a number | one by class | valor: VALOR's for CLIP and CLAP on LLP | background:"
+        " most scores of training clips without it | searched: by F1 on the dense labels of validation, which the tables then say",
+    )
+    background: float = Field(
+        0.9, gt=0, lt=1, description="with thresholds: background, the share of those segments' scores that the threshold is to exceed"
     )
     weights: str | None = Field(
         None, description="first digits of the sha256 of the encoder's weights that texts and thresholds belong to; null: not compared"
@@ -52,7 +55,7 @@ class Teacher(Settings):
         if bool(self.classes) != (self.class_names is not None):
             raise ValueError("classes and class_names go together: the teacher's class names, and which of them stand for a class")
         if self.scores and self.thresholds is None:
-            raise ValueError("a teacher needs thresholds: a number, one by class, valor, or searched")
+            raise ValueError("a teacher needs thresholds: a number, one by class, valor, background, or searched")
         if self.thresholds == "valor" and self.texts is None:
             raise ValueError("thresholds: valor belong to CLIP and CLAP, which need texts")
         if self.classes:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from pipeline.datasets.base import count_lines
-from pipeline.labels.settings import Teacher
+from pipeline.labels.settings import LabelSet, Teacher
 from pipeline.labels.texts import TextTable, class_problems, read_texts
 from pipeline.labels.valor import VALOR
 from pipeline.registry import suggest
@@ -125,6 +125,14 @@ def valor_problems(path: str, modality: Modality, table: TextTable, classes: Seq
     return problems + count_lines(f"{path}.thresholds: {of} and its prompts; {table.model} was asked others for the classes", other)
 
 
+def file_problems(name: str, settings: LabelSet, classes: Sequence[str]) -> list[str]:
+    """List what is wrong with an entry's files, classes and thresholds; no store is needed."""
+    problems: list[str] = []
+    for modality, teacher in settings.by_modality.items():
+        scorer(f"labels.{name}.{modality}", modality, teacher, classes, problems)
+    return problems
+
+
 def output_problems(path: str, modality: Modality, teacher: Teacher, made: Scorer, spec: dict[str, Any]) -> list[str]:
     """Check a store's outputs against what the scores are computed from.
 
@@ -135,7 +143,11 @@ def output_problems(path: str, modality: Modality, teacher: Teacher, made: Score
     if shape != (made.width,):
         needs = f"texts of width {made.width} ({teacher.texts})" if made.table else f"{made.width} class names ({teacher.class_names})"
         problems.append(f"{path}: the teacher's {modality} outputs have the shape {shape} a segment, which does not fit {needs}")
-    loaded = spec["encoders"].get(modality, {}).get("weights", {})
+    encoder = spec["encoders"].get(modality, {})
+    loaded = encoder.get("weights", {})
+    if made.table is not None and encoder.get("encoder") == "clap" and made.table.weights not in loaded.values():  # one file, both towers
+        texts = f"{teacher.texts} was made by {made.table.model} with the weights {made.table.weights[:16]}"
+        problems.append(f"{path}.texts: {texts}, and the teacher's sounds were encoded with {loaded.get('weights', 'others')[:16]}")
     if teacher.weights is not None and not any(digest.startswith(teacher.weights) for digest in loaded.values()):
         have = ", ".join(digest[:16] for digest in loaded.values()) or "of no known checkpoint"
         problems.append(

@@ -1,4 +1,4 @@
-"""Thresholds of labels: given, VALOR's, or searched on the dense labels of validation as UWAV does.
+"""Thresholds of labels: given, above the background, or searched on dense labels of validation as UWAV does.
 
 Shape letters: N clips, T segments, C classes.
 """
@@ -35,6 +35,29 @@ def given(modality: Modality, teacher: Teacher, classes: Sequence[str]) -> Thres
     return Thresholds(values, values) if teacher.texts is not None else Thresholds(as_scores(values), as_scores(values))
 
 
+def of_background(scores: NDArray[np.float32], told: NDArray[np.bool_], valid: NDArray[np.bool_], share: float) -> Thresholds:
+    """Per class, what ``share`` of the scores in clips without its label stay below.
+
+    Our rule; it needs no label of segments. A class that every clip has gets -inf (soft: one below its lowest score).
+
+    Args:
+        scores: (N, T, C), of training. told: (N, C), clip labels. valid: (N, T).
+    """
+    count = scores.shape[2]
+    hard, soft = np.full(count, -np.inf, np.float32), np.zeros(count, np.float32)
+    for number in range(count):
+        without = scores[..., number][valid & ~told[:, None, number]]
+        if without.size and np.isfinite(without).all():
+            hard[number] = np.quantile(without, share)
+        soft[number] = hard[number] if np.isfinite(hard[number]) else _below_all(scores[..., number][valid])
+    return Thresholds(hard, soft)
+
+
+def _below_all(scores: NDArray[np.float32]) -> float:
+    """One below the lowest score; 0 where there is none, or no teacher."""
+    return float(scores.min() - 1) if scores.size and np.isfinite(scores).any() else 0.0
+
+
 def searched(scores: NDArray[np.float32], told: NDArray[np.bool_], truth: NDArray[np.bool_], valid: NDArray[np.bool_]) -> Thresholds:
     """Per class, the cut of the highest F1 over all segments, the lowest of equal ones.
 
@@ -50,12 +73,10 @@ def searched(scores: NDArray[np.float32], told: NDArray[np.bool_], truth: NDArra
     for number in range(count):
         inside = valid & told[:, None, number]
         values, right = scores[..., number][inside], truth[..., number][inside]
-        anywhere = scores[..., number][valid]
-        soft[number] = anywhere.min() - 1 if anywhere.size and np.isfinite(anywhere).any() else 0
         if right.any() and np.isfinite(values).all():
             true = int((truth[..., number] & valid).sum())  # more than in the clips with the label where that one is wrong
             hard[number] = _best_cut(values, right, true, int(valid.sum()))
-        soft[number] = hard[number] if np.isfinite(hard[number]) else soft[number]
+        soft[number] = hard[number] if np.isfinite(hard[number]) else _below_all(scores[..., number][valid])
     return Thresholds(hard, soft)
 
 

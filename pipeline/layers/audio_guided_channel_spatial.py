@@ -35,18 +35,17 @@ class PositionScore(nn.Module):
         return torch.tanh(scores).softmax(dim=-1)
 
 
-class AudioGuidedChannelSpatialAttention(nn.Module):
-    """Gates the channels of a map by the audio, then pools its positions by the audio.
+class AudioGuidedChannelGate(nn.Module):
+    """Gates the channels of a map by the audio.
 
     1. q = mean_n[ReLU(W_a a) * ReLU(W_r R_n)]
     2. g = sigmoid(W_up ReLU(W_down q)), X'_n = X_n (1 + g)
-    3. v = sum_n w_n X'_n, w by :class:`PositionScore` with the audio as guide
 
     The gate multiplies the raw map X, never the map R of the query (in CMRAN both are the same).
 
     Args:
         visual_width, audio_width: D of a position and of the audio.
-        hidden: width of the gate's bottleneck and of the position score.
+        hidden: width of the gate's bottleneck.
     """
 
     def __init__(self, visual_width: int, audio_width: int, hidden: int) -> None:
@@ -55,6 +54,24 @@ class AudioGuidedChannelSpatialAttention(nn.Module):
         self.visual_query = nn.Linear(visual_width, visual_width)
         self.down = nn.Linear(visual_width, hidden)
         self.up = nn.Linear(hidden, visual_width)
+
+    def gated(self, visual: Tensor, reference: Tensor, audio: Tensor) -> Tensor:
+        """X' of the maps X and R, (B, T, S, D), and a (B, T, D_a)."""
+        # ReLU(W_a a) is the same for every position, so it can leave the mean.
+        query = torch.relu(self.audio_query(audio)) * mean_over_positions(torch.relu(self.visual_query(reference)))
+        gate = torch.sigmoid(self.up(torch.relu(self.down(query))))
+        return visual * (1 + gate).unsqueeze(-2)
+
+
+class AudioGuidedChannelSpatialAttention(AudioGuidedChannelGate):
+    """Gates the channels of a map by the audio, then pools its positions by the audio.
+
+    v = sum_n w_n X'_n, with X' the gated map, and w by :class:`PositionScore` with the audio as guide. ``hidden`` is also the score's
+    width.
+    """
+
+    def __init__(self, visual_width: int, audio_width: int, hidden: int) -> None:
+        super().__init__(visual_width, audio_width, hidden)
         self.position_score = PositionScore(visual_width, audio_width, hidden)
 
     def forward(self, visual: Tensor, reference: Tensor, audio: Tensor) -> tuple[Tensor, Tensor]:
@@ -62,9 +79,6 @@ class AudioGuidedChannelSpatialAttention(nn.Module):
 
         X (B, T, S, D), R (B, T, S, D), a (B, T, D_a) -> v (B, T, D), w (B, T, S).
         """
-        # ReLU(W_a a) is the same for every position, so it can leave the mean.
-        query = torch.relu(self.audio_query(audio)) * mean_over_positions(torch.relu(self.visual_query(reference)))
-        gate = torch.sigmoid(self.up(torch.relu(self.down(query))))
-        gated = visual * (1 + gate).unsqueeze(-2)
+        gated = self.gated(visual, reference, audio)
         weights = self.position_score(gated, audio)
         return (weights.unsqueeze(-2) @ gated).squeeze(-2), weights

@@ -27,16 +27,21 @@ class ParsingFrontEnd(nn.Module):
     layer is applied to every frame.
 
     Args:
-        visual_width, audio_width: D of a segment.
+        visual_width: D of a segment.
+        audio_width: D of a segment's audio; None for a network that sees the visual streams alone.
         motion_width: D of a segment's motion; None without that stream.
         width: D of the output.
         elu: put an ELU after every layer; the frames of a segment are then given separately and averaged after the visual layer's ELU.
     """
 
-    def __init__(self, visual_width: int, audio_width: int, motion_width: int | None, width: int, elu: bool = False) -> None:
+    audio: nn.Linear | None
+
+    def __init__(
+        self, visual_width: int, audio_width: int | None, motion_width: int | None, width: int, elu: bool = False
+    ) -> None:  # fmt: skip
         super().__init__()
         self.elu = elu
-        self.audio = nn.Linear(audio_width, width)
+        self.audio = None if audio_width is None else nn.Linear(audio_width, width)
         self.visual = nn.Linear(visual_width, width)
         self.motion: nn.Linear | None = None
         if motion_width is not None:
@@ -52,6 +57,7 @@ class ParsingFrontEnd(nn.Module):
 
     def embed_audio(self, audio: Tensor) -> Tensor:
         """(B, T, D_a) -> (B, T, D)."""
+        assert self.audio is not None, "this network does not hear"
         return self._activated(self.audio(audio))
 
     def embed_visual(self, visual: Tensor, motion: Tensor | None) -> Tensor:

@@ -33,12 +33,17 @@ def binary_loss(probability: Tensor, target: Tensor, counted: Tensor) -> Tensor:
     return masked_mean(binary_terms(probability, target), counted.unsqueeze(1).expand_as(probability))
 
 
-def segment_loss(probability: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+def segment_loss(probability: Tensor, target: Tensor, mask: Tensor, weights: Tensor | None = None) -> Tensor:
     """Mean of :func:`binary_terms` over valid segments and all classes, 0 without any.
 
-    (B, T, C), (B, T, C), (B, T) bool -> scalar.
+    Args:
+        probability: (..., T, C).
+        target: (..., T, C), in [0, 1].
+        mask: (..., T), bool.
+        weights: factors on the terms, of a shape that expands to theirs; None: 1. The mean's divisor is the number of terms all the same.
     """
-    return masked_mean(binary_terms(probability, target), mask.unsqueeze(-1).expand_as(probability))
+    terms = binary_terms(probability, target)
+    return masked_mean(terms if weights is None else weights * terms, mask.unsqueeze(-1).expand_as(probability))
 
 
 def mixture_terms(queries: Tensor, keys: Tensor, mask: Tensor, temperature: float = 0.2, smoothing: float = 0.1) -> Tensor:

@@ -66,14 +66,18 @@ class CrossModalRelation(nn.Module):
         self.feedforward_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, features: Tensor, memory: Tensor, mask: Tensor) -> Tensor:
-        """(B, T, input_width), (B, T, width), (B, T) bool -> (B, T, width)."""
+    def forward(self, features: Tensor, memory: Tensor, mask: Tensor, memory_mask: Tensor | None = None) -> Tensor:
+        """(B, T, input_width), (B, T, width), (B, T) bool -> (B, T, width); ``memory_mask``: the memory's, where it is another."""
         query = self.project(features)
-        keys = torch.cat([memory, query], dim=1)
-        padded = torch.cat([~mask, ~mask], dim=1)
-        attended = self.attention(query, keys, keys, key_padding_mask=padded, need_weights=False)[0]
+        padded = torch.cat([~mask if memory_mask is None else ~memory_mask, ~mask], dim=1)
+        attended = self.attend(query, memory, padded)
         query = self.attention_norm(query + self.dropout(attended))
         return self.feedforward_norm(query + self.dropout(self.feedforward(query)))
+
+    def attend(self, query: Tensor, memory: Tensor, padded: Tensor) -> Tensor:
+        """MHA(q, [memory; q], [memory; q]): (B, T, D) twice, padded keys (B, 2T) bool -> (B, T, D)."""
+        keys = torch.cat([memory, query], dim=1)
+        return self.attention(query, keys, keys, key_padding_mask=padded, need_weights=False)[0]
 
 
 class Related(NamedTuple):
@@ -92,21 +96,27 @@ class BimodalRelation(nn.Module):
         visual_width, audio_width: D of a segment of each.
         width: D of the output.
         intra_feedforward, cross_feedforward: widths of the feed-forward blocks of ITR and CMRA.
+        dropout, cross_dropout: of ITR, and of CMRA where it is another.
+        cross: class of CMRA.
     """
 
     def __init__(
-        self, visual_width: int, audio_width: int, width: int, heads: int, intra_feedforward: int, cross_feedforward: int, dropout: float
-    ) -> None:
+        self, visual_width: int, audio_width: int, width: int, heads: int, intra_feedforward: int, cross_feedforward: int, dropout: float,
+        cross_dropout: float | None = None, cross: type[CrossModalRelation] = CrossModalRelation,
+    ) -> None:  # fmt: skip
         super().__init__()
         self.visual_intra = IntraModalRelation(visual_width, width, heads, intra_feedforward, dropout=dropout)
         self.audio_intra = IntraModalRelation(audio_width, width, heads, intra_feedforward, dropout=dropout)
-        self.visual_cross = CrossModalRelation(visual_width, width, heads, cross_feedforward, dropout)
-        self.audio_cross = CrossModalRelation(audio_width, width, heads, cross_feedforward, dropout)
+        cross_dropout = dropout if cross_dropout is None else cross_dropout
+        self.visual_cross = cross(visual_width, width, heads, cross_feedforward, cross_dropout)
+        self.audio_cross = cross(audio_width, width, heads, cross_feedforward, cross_dropout)
 
-    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor) -> Related:
-        """(B, T, visual_width), (B, T, audio_width), (B, T) bool."""
-        visual_memory, audio_memory = self.visual_intra(visual, mask), self.audio_intra(audio, mask)
-        visual, audio = self.visual_cross(visual, audio_memory, mask), self.audio_cross(audio, visual_memory, mask)
+    def forward(self, visual: Tensor, audio: Tensor, mask: Tensor, audio_mask: Tensor | None = None) -> Related:
+        """(B, T, visual_width), (B, T, audio_width), (B, T) bool; ``audio_mask``: the audio's, where it is another."""
+        audio_mask = mask if audio_mask is None else audio_mask
+        visual_memory, audio_memory = self.visual_intra(visual, mask), self.audio_intra(audio, audio_mask)
+        visual = self.visual_cross(visual, audio_memory, mask, audio_mask)
+        audio = self.audio_cross(audio, visual_memory, audio_mask, mask)
         return Related(visual, audio, visual_memory, audio_memory)
 
 

@@ -26,6 +26,7 @@ from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy,
 
 from pipeline.batch import Batch
 from pipeline.layers.audio_guided_spatial import AudioGuidedSpatialAttention
+from pipeline.layers.dual_multimodal_residual import DualMultimodalResidual
 from pipeline.layers.multiple_instance import video_loss
 from pipeline.layers.pooling import masked_mean, max_over_time, mean_over_time
 from pipeline.layers.precision import at_least_float32
@@ -74,22 +75,6 @@ class AvelConfig(SupervisionConfig):
         if self.fusion == "dmrn" and self.modality != "audio_visual":
             raise ValueError(f"fusion: dmrn needs modality: audio_visual (here: {self.modality})")
         return self
-
-
-class DualMultimodalResidual(nn.Module):
-    """One DMRN block, as released.
-
-    (tanh(h_a + m) + tanh(h_v + m)) / 2 with m = (U_v(h_v) + U_a(h_a)) / 2 and U = Lin tanh Lin.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.audio, self.visual = (nn.Sequential(nn.Linear(width, width), nn.Tanh(), nn.Linear(width, width)) for _ in range(2))
-
-    def forward(self, audio: Tensor, visual: Tensor) -> Tensor:
-        """Fuse both modalities: (B, T, D), (B, T, D) -> (B, T, D)."""
-        merged = (self.visual(visual) + self.audio(audio)) / 2
-        return (torch.tanh(audio + merged) + torch.tanh(visual + merged)) / 2
 
 
 @METHODS.register("avel")

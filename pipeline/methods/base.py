@@ -7,7 +7,7 @@ Shape letters: B batch, T segments of one clip, S spatial positions of the visua
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -85,8 +85,6 @@ class Recipe(Settings):
             raise ValueError("warmup_epochs needs schedule: cosine or warmup_cosine")
         if self.minimum and (self.schedule != "warmup_cosine" or self.minimum > self.learning_rate):
             raise ValueError(f"minimum {self.minimum:g} needs schedule: warmup_cosine and a learning_rate of at least as much")
-        if self.schedule == "warmup_cosine" and self.warmup_epochs >= self.epochs:
-            raise ValueError(f"warmup_epochs {self.warmup_epochs:g} leaves none of the {self.epochs} epochs to the cosine")
         return self
 
     @model_validator(mode="after")
@@ -132,6 +130,11 @@ class MethodConfig(Settings):
         return False
 
     @property
+    def tied_segments(self) -> int | None:
+        """T, if the method's network takes clips of this number of segments alone; None if any will do."""
+        return None
+
+    @property
     def calibrated_after(self) -> int | None:
         """Epoch, counted from 1, after which :meth:`Method.calibrated` is called on the validation scores.
 
@@ -148,6 +151,10 @@ class MethodConfig(Settings):
     def files(self) -> dict[str, Path]:
         """Files named in the settings, by dotted path of the setting."""
         return dict(_named_files(self.model_dump(), ""))
+
+    def class_problems(self, classes: Sequence[str]) -> list[str]:
+        """List what in the settings, or in files they name, does not suit the data set's classes in their order."""
+        return []
 
     @property
     def first(self) -> MethodConfig | None:

@@ -16,9 +16,6 @@ visual-guided audio attention), and float64.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
-
-from pydantic import Field, model_validator
 from torch import nn
 
 from pipeline.layers.audio_guided_channel_spatial import AudioGuidedChannelSpatialAttention
@@ -26,36 +23,14 @@ from pipeline.layers.map_dropout import MapDropout
 from pipeline.layers.multiple_instance import VideoLoss
 from pipeline.layers.pooling import max_over_time
 from pipeline.layers.precision import at_least_float32
-from pipeline.layers.relation import BimodalRelation, Interaction, check_heads
+from pipeline.layers.relation import BimodalRelation, Interaction
 from pipeline.methods.base import METHODS
 from pipeline.methods.shared.inputs import Inputs
-from pipeline.methods.shared.localization import SupervisionConfig
-from pipeline.methods.shared.two_heads import Heads, TwoHeadMethod, TwoHeadRecipe
+from pipeline.methods.shared.two_heads import Heads, RelationConfig, TwoHeadMethod
 
 
-class CmranConfig(SupervisionConfig):
+class CmranConfig(RelationConfig):
     """Defaults: the released network; narrower widths suit small data."""
-
-    weak_defaults: ClassVar = {"interaction_heads": 2, "recipe": {"milestones": (5, 20, 40), "clip_norm": 0.5}}
-
-    video_loss: Literal["cross_entropy", "soft_margin"] = Field("cross_entropy", description="weak supervision; soft_margin: as released")
-    visual_hidden: int = Field(512, ge=1, description="width of projected positions")
-    width: int = Field(256, ge=1, description="d, in the relations and in the attention's hidden layers")
-    heads: int = Field(4, ge=1, description="of the relations")
-    interaction_heads: int = Field(4, ge=1, description="weak supervision: 2")
-    feedforward: int = Field(2048, ge=1, description="hidden width in the relation blocks")
-    input_dropout: float = Field(0.2, ge=0, lt=1, description="on projected positions")
-    dropout: float = Field(0.1, ge=0, lt=1, description="in the relation and interaction blocks")
-    recipe: TwoHeadRecipe = TwoHeadRecipe()
-
-    @model_validator(mode="after")
-    def _divisible(self) -> Self:
-        check_heads(self.width, heads=self.heads, interaction_heads=self.interaction_heads)
-        return self
-
-    @property
-    def attends_to_positions(self) -> bool:
-        return True
 
 
 @METHODS.register("cmran")

@@ -19,8 +19,9 @@ class Difference(NamedTuple):
 
 
 def paired_bootstrap(
-    first: ArrayLike, second: ArrayLike, seed: int = 0, resamples: int = 10_000, level: float = 0.95, weights: ArrayLike | None = None
-) -> Difference:
+    first: ArrayLike, second: ArrayLike, seed: int = 0, resamples: int = 10_000, level: float = 0.95,
+    weights: ArrayLike | None = None, groups: ArrayLike | None = None,
+) -> Difference:  # fmt: skip
     """Percentile interval of the mean difference when the N clips are drawn again with replacement.
 
     Segments of a clip are correlated, so clips are drawn, not segments; both methods are judged on the same draw.
@@ -31,6 +32,7 @@ def paired_bootstrap(
         resamples: draws.
         level: in (0, 1).
         weights: (N,), positive; the number of segments of each clip where these differ. None: all equal.
+        groups: (N,), the group of each clip; whole groups are drawn (the cluster bootstrap). None: each clip is one.
 
     Raises:
         ValueError: the scores do not pair up, are not finite, or there are none.
@@ -47,10 +49,14 @@ def paired_bootstrap(
         raise ValueError("a clip's score is not finite, or its weight not positive; leave clips without segments out")
     generator = np.random.default_rng(seed)
     means = []
-    step = max(1, BLOCK // difference.size)
+    total, divisor = difference * weight, weight
+    if groups is not None:
+        of_group = np.unique(np.asarray(groups), return_inverse=True)[1]
+        total, divisor = (np.bincount(of_group, weights=part).astype(np.float64) for part in (total, divisor))
+    step = max(1, BLOCK // total.size)
     for start in range(0, resamples, step):
-        drawn = generator.integers(difference.size, size=(min(step, resamples - start), difference.size))
-        means.append((difference * weight)[drawn].sum(axis=1) / weight[drawn].sum(axis=1))
+        drawn = generator.integers(total.size, size=(min(step, resamples - start), total.size))
+        means.append(total[drawn].sum(axis=1) / divisor[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return Difference(float(np.average(difference, weights=weight)), float(low), float(high))
 

@@ -88,7 +88,7 @@ def _tell(path: Path, error: Exception, out: Path) -> None:
 
 def table(prediction: Prediction, directory: Path) -> str:
     """Format the events of one file as text."""
-    lines = [f"{printable(prediction.path.name)}: {clock(prediction.seconds)}, {prediction.run} seed {prediction.seed} -> {directory}"]
+    lines = [f"{printable(prediction.path.name)}: {clock(prediction.seconds)}, {prediction.run} {prediction.member} -> {directory}"]
     lines += [
         f"  {clock(event.start):>9} - {clock(event.end):<9} {event.score:5.2f}  {in_words(event.modality):12}  {event.label}"
         for event in prediction.events

@@ -12,6 +12,7 @@ from pipeline.cache import file_sha256
 from pipeline.encoders.known_weights import KNOWN
 from pipeline.sealed import unsealed
 from pipeline.tasks import TASKS
+from pipeline.training.members import members_of
 from pipeline.training.trained import weights_path
 
 
@@ -26,11 +27,13 @@ def card(model: Mapping[str, Any], facts: Mapping[str, Any], weights: Path, resu
     """
     seconds, spans = model["segments"] * model["segment_seconds"], TASKS.get(facts["task"]).overlapping_windows
     found = "finds spans that may overlap" if spans else f"finds events in segments of {model['segment_seconds']:g} s"
+    folds = model.get("folds", [])
+    of_folds = f", each in the folds {', '.join(map(str, folds))} of a cross-validation" if folds else ""
     lines = [
         f"# {model['run']}",
         "",
         f"A network of the method `{facts['method']}` for the task `{facts['task']}`, trained by avel-pipeline; seeds"
-        f" {', '.join(map(str, model['seeds']))}.",
+        f" {', '.join(map(str, model['seeds']))}{of_folds}.",
         f"It cuts a film into windows of {seconds:g} s{', half a window apart,' if spans else ''} and {found}.",
         "",
         f"Classes: {', '.join(facts['classes'])}.",
@@ -41,7 +44,7 @@ def card(model: Mapping[str, Any], facts: Mapping[str, Any], weights: Path, resu
         f"python -m pipeline predict film.mp4 --model {model['run']}.avel",
         "```",
         "",
-        *_scores(model["seeds"], weights, results),
+        *_scores(model["seeds"], folds or None, weights, results),
         "## Features",
         "",
         *_encoders(model, facts),
@@ -56,12 +59,16 @@ def card(model: Mapping[str, Any], facts: Mapping[str, Any], weights: Path, resu
     return "\n".join(lines)
 
 
-def _scores(seeds: Sequence[int], weights: Path, results: Path) -> Iterator[str]:
+def _scores(seeds: Sequence[int], folds: Sequence[int] | None, weights: Path, results: Path) -> Iterator[str]:
     """The scores of the exported seeds, as far as these weights have been evaluated."""
     path = results / "metrics.json"
     document = unsealed(path.read_text(encoding="utf-8")) if path.is_file() else {"weights": {}}
     evaluated = document["weights"]
-    known = [str(seed) for seed in seeds if evaluated.get(str(seed)) == file_sha256(weights_path(weights, seed))]
+    known = [
+        str(seed)
+        for seed in seeds
+        if all(evaluated.get(each.key) == file_sha256(weights_path(weights, *each)) for each in members_of([seed], folds))
+    ]
     yield from ("## Scores", "")
     if not known:
         yield from ("These weights have not been evaluated.", "")

@@ -32,13 +32,14 @@ from pipeline.media.settings import MediaSettings
 from pipeline.media.windowing import Windowing
 from pipeline.predict.card import card
 from pipeline.predict.program import program_of
-from pipeline.predict.source import PARAMS, RUNS, Source, check_predicts, check_trained
+from pipeline.predict.source import PARAMS, RUNS, Source, check_predicts, check_trained, first_fold, folds_in
 from pipeline.publish import replacing
 from pipeline.scratch import Scratch
 from pipeline.sealed import sealed, unsealed
 from pipeline.tasks import TASKS
+from pipeline.training.members import Member, members_of, trained_members
 from pipeline.training.settings import TrainSettings
-from pipeline.training.trained import facts_path, load_seed, trained_seeds, weights_path
+from pipeline.training.trained import facts_path, load_seed, weights_path
 
 FORMAT = 1  # raised when an older version could not read the file
 MODEL, CARD, WEIGHTS = "model.json", "README.md", "weights/"
@@ -64,16 +65,18 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, 
     _check_place(out)
     params = config.load(PARAMS)
     config.pick(params.runs, run, "run")
-    listed, trained = params.runs[run].seeds, trained_seeds(RUNS / run)
-    chosen = list(seeds) or [seed for seed in listed if seed in trained] or listed[:1]  # the first is what `predict --run` takes
+    listed, trained = params.runs[run].seeds, trained_members(RUNS / run)
+    ready, folds = {member.seed for member in trained}, folds_in(trained)
+    chosen = list(seeds) or [seed for seed in listed if seed in ready] or listed[:1]  # the first is what `predict --run` takes
+    members = members_of(chosen, folds or None)
     facts, programs = dict[str, Any](), dict[str, bytes]()
-    for seed in chosen:
-        check_trained(run, seed)
-        method, facts = load_seed(RUNS / run, seed)  # damage is found here, not on the other machine
+    for member in members:
+        check_trained(run, member)
+        method, facts = load_seed(RUNS / run, *member)  # damage is found here, not on the other machine
         if program and TASKS.get(facts["task"]).overlapping_windows:
             raise PipelineError(f"run {run!r} answers with spans, whose suppression is no part of a program of torch; leave out --program")
         if program:
-            programs[f"seed-{seed}.pt2"] = program_of(method, facts["shapes"], params.dataset.segments)
+            programs[f"{member.stem}.pt2"] = program_of(method, facts["shapes"], params.dataset.segments)
     check_predicts(run, facts)
     features = config.pick(params.features, params.features_of(facts["features"]), "feature set")
     _check_settings(run, facts["feature_spec"], features, params.media, Windowing(params.dataset.segments, params.dataset.segment_seconds))
@@ -83,6 +86,7 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, 
         "format": FORMAT,
         "run": run,
         "seeds": chosen,
+        **({"folds": folds} if folds else {}),
         "features": {**features.model_dump(mode="json", exclude={"device", "finetuned"}), **choices},
         "media": params.media.sampling(WORKING_SETTINGS),
         "segments": params.dataset.segments,
@@ -94,15 +98,16 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, 
     with replacing(out) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
         _write(archive, CARD, card(model, facts, RUNS / run, Path("data/results/runs") / run).encode())
         _write(archive, MODEL, sealed(model, sort_keys=True).encode())
-        for seed in chosen:
-            for path in (facts_path(RUNS / run, seed), weights_path(RUNS / run, seed)):
+        for member in members:
+            for path in (facts_path(RUNS / run, *member), weights_path(RUNS / run, *member)):
                 _write(archive, path.name, path.read_bytes())
         for name, path in sorted(inside.items()):
             _write(archive, name, path.read_bytes())
         for name, content in programs.items():
             _write(archive, name, content)
     size = out.stat().st_size / 2**20
-    return f"{out}: {run}, {len(chosen)} seed{'s' if len(chosen) > 1 else ''}, {size:.1f} MiB; predict with --model {out}"
+    of_folds = f" in {len(folds)} folds" if folds else ""
+    return f"{out}: {run}, {len(chosen)} seed{'s' if len(chosen) > 1 else ''}{of_folds}, {size:.1f} MiB; predict with --model {out}"
 
 
 def _check_place(out: Path) -> None:
@@ -186,11 +191,11 @@ def _write(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     archive.writestr(zipfile.ZipInfo(name, LONG_AGO), content)
 
 
-def of_file(path: Path, seed: int | None = None) -> Source:
-    """Load a seed from an exported file; None: the first in it.
+def of_file(path: Path, seed: int | None = None, fold: int | None = None) -> Source:
+    """Load a seed (and fold) from an exported file; None: the first in it.
 
     Raises:
-        PipelineError: the file cannot be read, is of a later version, or has no such seed.
+        PipelineError: the file cannot be read, is of a later version, or has no such seed or fold.
     """
     if not path.is_file():
         raise PipelineError(f"{path}: there is no such file; `python -m pipeline export RUN --out {path}` writes it")
@@ -203,7 +208,11 @@ def of_file(path: Path, seed: int | None = None) -> Source:
             chosen = model["seeds"][0] if seed is None else seed
             if chosen not in model["seeds"]:
                 raise PipelineError(f"{path} has no seed {chosen}; seeds in it: {', '.join(map(str, model['seeds']))}")
-            for name in (facts_path(scratch.path, chosen).name, weights_path(scratch.path, chosen).name):
+            folds = model.get("folds", [])
+            member = Member(chosen, first_fold(folds, fold))
+            if member.fold is not None and member.fold not in folds:
+                raise PipelineError(f"{path} has no fold {fold}; folds in it: {', '.join(map(str, folds)) or 'none'}")
+            for name in (facts_path(scratch.path, *member).name, weights_path(scratch.path, *member).name):
                 _unpack(archive, name, scratch.path / name)
             for modality in ("visual", "audio"):
                 choice = model["features"][modality]
@@ -216,11 +225,11 @@ def of_file(path: Path, seed: int | None = None) -> Source:
                             target.parent.mkdir(exist_ok=True)
                             _unpack(archive, entry, target)
                         choice[setting] = str(place)
-        method, facts = load_seed(scratch.path, chosen)
+        method, facts = load_seed(scratch.path, *member)
         return Source(
             model["run"], chosen, method, facts, str(path), MediaSettings.model_validate(model["media"]),
             Windowing(model["segments"], model["segment_seconds"]), FeatureSet.model_validate(model["features"]),
-            TrainSettings(precision=model["precision"]), OTHERWISE, scratch,
+            TrainSettings(precision=model["precision"]), OTHERWISE, scratch, member.fold,
         )  # fmt: skip
     except OSError as error:
         raise PipelineError(disk_fault(error) or f"{path} cannot be unpacked below {scratch.path}: {error}") from error

@@ -30,7 +30,7 @@ STRIP_PICTURES = 10
 
 def write_prediction(prediction: Prediction, directory: Path) -> None:
     """Write all files except the overlay; attention.png only for methods with spatial attention."""
-    title = f"{printable(prediction.path.name)}: {prediction.run}, seed {prediction.seed}"
+    title = f"{printable(prediction.path.name)}: {prediction.run}, {prediction.member}"
     (directory / "events.json").write_text(json.dumps(document(prediction), indent=1) + "\n", encoding="utf-8")
     (directory / "segments.csv").write_text(segment_lines(prediction), encoding="utf-8")
     timeline.draw(directory / "timeline.png", prediction.tracks, prediction.preview, prediction.segment_seconds, title=title)
@@ -45,6 +45,7 @@ def document(prediction: Prediction) -> dict[str, Any]:
         "seconds": round(prediction.seconds, 3),
         "run": prediction.run,
         "seed": prediction.seed,
+        **({} if prediction.fold is None else {"fold": prediction.fold}),
         "task": prediction.task,
         "method": prediction.method,
         "features": prediction.features,

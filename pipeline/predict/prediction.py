@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.report.preview import Preview
 from pipeline.tasks.tracks import FoundEvent, Tracks, events
+from pipeline.training.members import Member
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class Prediction:
     """The joined result for one file; letters: T segments of the file, h x w positions of the visual map.
 
     path, seconds: the file and its length.
-    run, seed, task, method, features: the run that predicted it.
+    run, seed, task, method, features: the run that predicted it; fold: of a run with folds, whose network of the seed it was.
     segment_seconds, window_segments: how the file was cut.
     tracks: decisions and scores, T segments.
     attention: (T, h, w) float32, weights of the positions, summing to 1, or 0 where not decoded; None without spatial attention.
@@ -56,6 +57,11 @@ class Prediction:
     transform: dict[str, Any]
     windows: list[WindowReport]
     preview: Preview
+    fold: int | None = None
+
+    @property
+    def member(self) -> Member:
+        return Member(self.seed, self.fold)
 
     @property
     def events(self) -> list[FoundEvent]:

@@ -61,7 +61,7 @@ class Answer:
     attention: np.ndarray | None = None
 
 
-def load_run(run: str, seed: int | None = None) -> Predictor:
+def load_run(run: str, seed: int | None = None, fold: int | None = None) -> Predictor:
     """Load a trained run to find events in any number of video files.
 
     The working directory must be the project's: ``params.yaml`` and ``models/runs`` are read from there.
@@ -72,25 +72,26 @@ def load_run(run: str, seed: int | None = None) -> Predictor:
     Args:
         run: an entry of ``runs`` in params.yaml that has been trained.
         seed: one of its seeds; None: the first.
+        fold: of a run with folds, which fold's network; None: the first, trained without the clips of folds 0 and 1.
 
     Raises:
         UnknownName: no such run.
         InputProblems: today's settings would make other features; every setting that differs.
         PipelineError: the run was never trained, its task finds no events in files, or an encoder's weights are missing; with advice.
     """
-    return Predictor(of_project(run, seed))
+    return Predictor(of_project(run, seed, fold))
 
 
-def load_exported(path: str | os.PathLike[str], seed: int | None = None) -> Predictor:
+def load_exported(path: str | os.PathLike[str], seed: int | None = None, fold: int | None = None) -> Predictor:
     """Load a run from the file that ``python -m pipeline export`` wrote; no project is needed.
 
     Args:
-        seed: one of the seeds in it; None: the first.
+        seed, fold: one of the seeds in it, and of a run with folds one of its folds; None: the first.
 
     Raises:
         PipelineError: the file is not such a file, is damaged or of a later version, or an encoder's published weights are missing here.
     """
-    return Predictor(of_file(Path(path), seed))
+    return Predictor(of_file(Path(path), seed, fold))
 
 
 class Predictor:
@@ -214,6 +215,7 @@ class Predictor:
             seconds=seconds,
             run=self.run,
             seed=self.seed,
+            fold=self.source.fold,
             task=self.facts["task"],
             method=self.facts["method"],
             features=self.facts["features"],

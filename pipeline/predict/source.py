@@ -5,6 +5,7 @@ It comes from a project (params.yaml and models/runs) or from one exported file 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,9 @@ from pipeline.media.settings import MediaSettings
 from pipeline.media.windowing import Windowing
 from pipeline.methods import Method
 from pipeline.tasks import TASKS
+from pipeline.training.members import Member, trained_members
 from pipeline.training.settings import TrainSettings
-from pipeline.training.trained import load_seed, trained_seeds, weights_path
+from pipeline.training.trained import load_seed, weights_path
 
 PARAMS = Path("params.yaml")
 RUNS = Path("models/runs")
@@ -25,7 +27,7 @@ RUNS = Path("models/runs")
 
 @dataclass(frozen=True)
 class Source:
-    """One seed of a run.
+    """One seed of a run, and one of its folds if it has them.
 
     method: in eval mode, with its weights; facts: stored with them.
     weights: name of their file, for messages.
@@ -46,25 +48,41 @@ class Source:
     train: TrainSettings
     advice: str = "restore these, or run `dvc repro`"
     kept: object = None
+    fold: int | None = None
+
+    @property
+    def member(self) -> Member:
+        return Member(self.seed, self.fold)
 
 
-def of_project(run: str, seed: int | None = None) -> Source:
-    """Load a seed of a run of the project in the working directory; None: the run's first.
+def of_project(run: str, seed: int | None = None, fold: int | None = None) -> Source:
+    """Load a seed (and fold) of a run of the project in the working directory; None: the run's first.
 
     Raises:
         UnknownName: no such run.
-        PipelineError: the seed was never trained, or cannot predict files.
+        PipelineError: the seed or the fold was never trained, or cannot predict files.
     """
     params = config.load(PARAMS)
     seeds = config.pick(params.runs, run, "run").seeds
-    chosen = seeds[0] if seed is None else seed
+    trained = trained_members(RUNS / run)
+    chosen = Member(seeds[0] if seed is None else seed, first_fold(folds_in(trained), fold))
     check_trained(run, chosen)
-    method, facts = load_seed(RUNS / run, chosen)
+    method, facts = load_seed(RUNS / run, *chosen)
     check_predicts(run, facts)
     features = config.pick(params.features, params.features_of(facts["features"]), "feature set")
     windowing = Windowing(params.dataset.segments, params.dataset.segment_seconds)
-    weights = str(weights_path(RUNS / run, chosen))
-    return Source(run, chosen, method, facts, weights, params.media, windowing, features, params.train)
+    weights = str(weights_path(RUNS / run, *chosen))
+    return Source(run, chosen.seed, method, facts, weights, params.media, windowing, features, params.train, fold=chosen.fold)
+
+
+def folds_in(members: Sequence[Member]) -> list[int]:
+    """The folds of a run's finished trainings; empty for a run without folds."""
+    return sorted({member.fold for member in members if member.fold is not None})
+
+
+def first_fold(folds: Sequence[int], fold: int | None) -> int | None:
+    """The fold to take: the one asked for, else the first; None of a run without folds."""
+    return folds[0] if folds and fold is None else fold
 
 
 def check_predicts(run: str, facts: dict[str, Any]) -> None:
@@ -82,14 +100,16 @@ def check_predicts(run: str, facts: dict[str, Any]) -> None:
         )
 
 
-def check_trained(run: str, seed: int) -> None:
-    """Check that a seed of a run is trained.
+def check_trained(run: str, member: Member) -> None:
+    """Check that a seed of a run is trained, in a fold if it has them.
 
     Raises:
         PipelineError: the run, or this seed of it, has no weights in models/runs.
     """
-    seeds = trained_seeds(RUNS / run)
-    if not seeds:
+    trained = trained_members(RUNS / run)
+    if not trained:
         raise PipelineError(f"run {run!r} was never trained: there is no {RUNS / run}; run `dvc repro evaluate@{run}` (or `dvc pull`)")
-    if seed not in seeds:
-        raise PipelineError(f"run {run!r} has no seed {seed}; trained seeds: {', '.join(map(str, seeds))}")
+    if member not in trained:
+        seeds, folds = sorted({each.seed for each in trained}), folds_in(trained)
+        known = f"; folds: {', '.join(map(str, folds))}" if folds else ""
+        raise PipelineError(f"run {run!r} has no {member}; trained seeds: {', '.join(map(str, seeds))}{known}")

@@ -6,7 +6,7 @@ from statistics import fmean
 
 from pipeline.report.results import RunResult
 from pipeline.report.settings import ReportSettings
-from pipeline.report.tables import NOTHING, Table, difference, unscored
+from pipeline.report.tables import NOTHING, Table, as_interval, difference, unscored
 
 
 def comparison_table(results: list[RunResult], settings: ReportSettings) -> Table:
@@ -23,14 +23,18 @@ def comparison_table(results: list[RunResult], settings: ReportSettings) -> Tabl
     if not lines:
         return Table([], [])
     note = "Run minus the other, in points of the headline. The interval is over test clips (paired bootstrap) and does not cover seeds."
-    return Table(["Run", "Against", "Difference [95 %]", "By seed"], lines, [note])
+    grouped = any(result.groups is not None for result in results)
+    heads = ["Run", "Against", "Difference [95 %]", *["[95 %] over sources"] * grouped, "By seed"]
+    return Table(heads, [line if grouped else [*line[:3], *line[4:]] for line in lines], [note])
 
 
 def _cells(result: RunResult, other: RunResult) -> list[str]:
+    """Difference with its interval over clips, the interval over sources, and the difference of each seed."""
     if not result.scores or not other.scores:
-        return [next(unscored(one) for one in (result, other) if not one.scores), NOTHING]
+        return [next(unscored(one) for one in (result, other) if not one.scores), NOTHING, NOTHING]
     known = difference(result, other)
-    interval = f"{known['difference']:+.2f} [{known['low']:+.2f}, {known['high']:+.2f}]" if known else NOTHING
+    interval = f"{known['difference']:+.2f} {as_interval(known['low'], known['high'], '+')}" if known else NOTHING
+    grouped = as_interval(known["low_sources"], known["high_sources"], "+") if "low_sources" in known else NOTHING
     if result.run.seeds != other.run.seeds:
-        return [interval, f"{fmean(result.scores) - fmean(other.scores):+.2f} in the mean (other seeds)"]
-    return [interval, ", ".join(f"{ours - theirs:+.2f}" for ours, theirs in zip(result.scores, other.scores, strict=True))]
+        return [interval, grouped, f"{fmean(result.scores) - fmean(other.scores):+.2f} in the mean (other seeds)"]
+    return [interval, grouped, ", ".join(f"{ours - theirs:+.2f}" for ours, theirs in zip(result.scores, other.scores, strict=True))]

@@ -43,6 +43,8 @@ def remarks(result: RunResult, settings: ReportSettings, method: Mapping[str, An
         yield f"Not run: {result.absent}."
     if result.made_by:
         yield f"Made features ({result.made_by}): says nothing of the method."
+    if result.dense_labels:
+        yield f"Dense labels took part in the labels that it learned from: {result.dense_labels}."
     yield from stale_remark(result)
     if result.name in settings.papers:
         yield from load_published()[settings.papers[result.name]].remarks()
@@ -53,6 +55,8 @@ def remarks(result: RunResult, settings: ReportSettings, method: Mapping[str, An
             of = result.evaluated.get(split, 0)
             named = ", ".join(clips[:5]) + (" ..." if len(clips) > 5 else "")
             yield f"{len(clips)} labelled test clips have no features and are not scored (scored: {of} rows): {named}."
+    if result.folds:
+        yield fold_remark(result.folds)
     if result.in_train:
         rest = "these are all of them" if result.in_train == result.evaluated.get("test") else "one column gives the score without them"
         yield f"{result.in_train} test rows are also in train, with the same id or with the same bytes under another id; {rest}."
@@ -61,6 +65,16 @@ def remarks(result: RunResult, settings: ReportSettings, method: Mapping[str, An
         yield f"{windows} test windows of {films} films: intervals take windows as independent, so those of few films are too narrow."
     if result.name in settings.notes:
         yield settings.notes[result.name]
+
+
+def fold_remark(folds: Mapping[str, Any]) -> str:
+    """How the clips of a run by folds were divided."""
+    by = f" named in {folds['by']}" if folds["by"] else " (a film, or equal bytes)"
+    return (
+        f"Cross-validation in {folds['number']} folds: every clip is tested once, by a network trained without its fold and the next one,"
+        f" on which epoch and thresholds were chosen. Clips that share a source{by} are in one fold: {folds['groups']} groups. A seed's"
+        " score is of all clips together; the splits of the annotations are not used."
+    )
 
 
 def departures_of(method: str, settings: Mapping[str, Any]) -> Iterator[str]:

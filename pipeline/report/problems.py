@@ -19,7 +19,7 @@ def problems(params: Mapping[str, Any]) -> list[str]:
     baseline, papers = report.get("baseline"), mapping(report.get("papers"))
     shown = report.get("shown") if isinstance(report.get("shown"), list) else []
     named = [("report.baseline", baseline)] if baseline is not None else []
-    named += [(f"report.{key}", run) for key in ("papers", "notes") for run in mapping(report.get(key))]
+    named += [(f"report.{key}", run) for key in ("papers", "notes", "dense_labels") for run in mapping(report.get(key))]
     named += [("report.shown", run) for run in shown or []]
     comparisons = {run: others for run, others in mapping(report.get("comparisons")).items() if isinstance(others, list)}
     named += [(f"report.comparisons.{run}", name) for run, others in comparisons.items() for name in [run, *others]]

@@ -10,8 +10,10 @@ from typing import Any
 
 from pipeline.datasets import read_index
 from pipeline.datasets.base import read_health
+from pipeline.datasets.folds import read_folds
 from pipeline.report.comparisons import comparison_table
 from pipeline.report.figures import draw_curves, draw_runs
+from pipeline.report.folded import fold_table
 from pipeline.report.footnotes import Footnotes
 from pipeline.report.formats import latex, markdown
 from pipeline.report.grids import class_tables, grid_tables
@@ -32,6 +34,7 @@ class Sources:
     results, index, clips, live: directories that `evaluate`, `index`, `decode` and `train` (live metrics) wrote.
     segment_seconds: length of a segment.
     media: `dataset.clips`, the directory of the films.
+    folds: directory that `index` wrote beside the index; None without.
     """
 
     results: Path
@@ -40,6 +43,7 @@ class Sources:
     live: Path
     segment_seconds: float
     media: Path | None = None
+    folds: Path | None = None
 
 
 def write_report(
@@ -53,11 +57,15 @@ def write_report(
         today: for each run, the params that would make it now; results made with others are marked as stale. None marks nothing.
     """
     results = read_runs(runs, sources.results, sources.live, today)
+    for result in results:
+        stated = (result.dense_labels, settings.dense_labels.get(result.name))
+        result.dense_labels = "; ".join(text for text in stated if text)
     numbers = results_table(results, settings)
     table = as_read(numbers, results, Footnotes(results, settings, methods), settings)
     class_names = read_index(sources.index)[1]
     classes = class_tables(results, class_names)
     named = {
+        "Cross-validation, over all clips": fold_table(results),
         "Paired differences": comparison_table(results, settings),
         "Against the papers, metric by metric": against_papers(results, settings),
         **grid_tables(results, settings, class_names),
@@ -83,7 +91,8 @@ def write_report(
     shown = {**further, **classes}
     write_provenance(results, directory)
     index = read_index(sources.index, sources.media)
-    health = read_health(sources.index)
+    folds = read_folds(sources.folds) if sources.folds is not None else None
+    health = [*read_health(sources.index), *(folds.facts["health"] if folds is not None else [])]
     write_page(settings, results, (table, shown, below), index, health, sources.clips, sources.segment_seconds, directory)
     return text
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,11 @@ import pandas as pd
 from pipeline.cache import file_sha256
 from pipeline.datasets.arrays import MADE_BY
 from pipeline.machine import UNKNOWN
-from pipeline.made_with import changed_params
+from pipeline.made_with import NOTHING, changed_params
 from pipeline.sealed import read_sealed
 from pipeline.tables import intact, read_table
 from pipeline.tasks import TASKS
+from pipeline.training.members import members_of
 from pipeline.training.settings import Run
 
 FEATURES = "features.json"  # the spec of the features that a run was evaluated on
@@ -37,7 +38,10 @@ class RunResult:
     missing: by split, ids of labelled clips without features; evaluated: by split, annotation rows scored; in_train: test rows
         whose clip is also in train; films_and_windows: of test, where films are cut into several windows, else None.
     made_by: the command that made up the features' numbers; empty for features of pictures and sounds.
+    dense_labels: how labels of segments, which weak training may not use, took part in the labels that the run learned from; else empty.
     segment_seconds: of the run's features; None if they do not say it.
+    folds: of a cross-validation: ``number``, ``by``, ``groups`` (their count) and ``test``, the headline of each fold by seed; else empty.
+    groups: by annotation row of test, the group of clips that share a source; None without folds.
     seconds: wall time of training each seed, if this machine trained exactly these weights; device: the device that trained them.
     """
 
@@ -57,16 +61,20 @@ class RunResult:
     device: str = ""
     directory: Path | None = None
     made_by: str = ""
+    dense_labels: str = ""
     segment_seconds: float | None = None
     absent: str = ""
     stale: list[str] = field(default_factory=list)
     machines: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     params: list[dict[str, Any]] = field(default_factory=list)
+    folds: dict[str, Any] = field(default_factory=dict)
+    groups: pd.Series | None = None
 
     @property
     def label(self) -> str:
-        """The run's name, marked if its numbers are stale, or its features made up."""
-        marks = [*(["stale"] if self.stale else []), *(["made features"] if self.made_by else [])]
+        """The run's name, marked if its numbers are stale, its features made up, or dense labels were used."""
+        facts = {"stale": self.stale, "made features": self.made_by, "dense labels": self.dense_labels}
+        marks = [mark for mark, fact in facts.items() if fact]
         return f"{self.name} ({', '.join(marks)})" if marks else self.name
 
     @property
@@ -118,9 +126,8 @@ def read_run(name: str, run: Run, directory: Path, live: Path, today: Mapping[st
     if result.absent:
         return result
     result.headline, result.parameters, result.directory = document["headline"], document["parameters"], directory
-    if (features := directory / FEATURES).is_file():
-        spec = read_sealed(features)
-        result.made_by, result.segment_seconds = spec.get(MADE_BY, ""), spec.get("segment_seconds")
+    spec = read_sealed(directory / FEATURES) if (directory / FEATURES).is_file() else {}
+    result.made_by, result.segment_seconds = spec.get(MADE_BY, ""), spec.get("segment_seconds")
     result.metrics = document["seeds"]
     result.missing = {split: counts["without features"] for split, counts in document["clips"].items()}
     result.evaluated = {split: counts["evaluated"] for split, counts in document["clips"].items()}
@@ -129,12 +136,20 @@ def read_run(name: str, run: Run, directory: Path, live: Path, today: Mapping[st
         result.films_and_windows = counts["films"], counts["windows"]
     of_test = document["seeds"].get("test", {})
     result.scores = [float(of_test[str(seed)][result.headline]) for seed in run.seeds] if of_test else []
+    if "folds" in document:
+        result.folds = document["folds"]
+        result.groups = pd.Series({int(row): group for row, group in document["groups"].items()})
     result.last_epoch, result.best_test_epoch = other_epochs(directory / "curves.csv", run.seeds, result.headline)
-    result.seconds, result.device = training_times(run.seeds, document.get("weights", {}), live)
+    folds = range(result.folds["number"]) if result.folds else None
+    result.seconds, result.device = training_times(run.seeds, folds, document.get("weights", {}), live)
     made_with = document.get("made_with", {})
     result.machines = machines_by_work(made_with.get("machines", {}), run.seeds)
     result.params = made_with.get("params", [])
+    if any(params.get("settings", {}).get("pseudo_labels") for params in result.params):
+        result.dense_labels = spec.get("labels", {}).get("dense_labels", "")
     result.stale = changes_since(result.params, today or {})
+    if today and "folds" in today and not result.folds:
+        result.stale.append(f"folds.number {NOTHING} -> {today['folds']['number']}")
     return result
 
 
@@ -181,19 +196,20 @@ def other_epochs(curves: Path, seeds: list[int], headline: str) -> tuple[list[fl
     return [float(values.iloc[-1]) for values in by_seed], [float(values.max()) for values in by_seed]
 
 
-def training_times(seeds: list[int], weights: dict[str, str], live: Path) -> tuple[list[float], str]:
-    """Training times: (seconds of every seed, device).
+def training_times(seeds: list[int], folds: Iterable[int] | None, weights: dict[str, str], live: Path) -> tuple[list[float], str]:
+    """Training times: (seconds of every seed, device); with folds, a seed's are those of all its networks.
 
     Returns ([], "") unless all were measured on this machine and produced exactly the weights that were evaluated.
     """
-    times = []
-    for seed in seeds:
-        path = live / f"seed-{seed}" / "time.json"
+    seconds, devices = dict.fromkeys(seeds, 0.0), set()
+    for member in members_of(seeds, folds):
+        path = live / member.stem / "time.json"
         facts = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-        if facts.get("weights") != weights.get(str(seed), ""):
+        if facts.get("weights") != weights.get(member.key, ""):
             return [], ""
-        times.append(facts)
-    return [facts["seconds"] for facts in times], " and ".join(sorted({facts["device"] for facts in times}))
+        seconds[member.seed] += facts["seconds"]
+        devices.add(facts["device"])
+    return list(seconds.values()), " and ".join(sorted(devices))
 
 
 def read_runs(runs: dict[str, Run], results: Path, live: Path, today: Mapping[str, Mapping[str, Any]] | None = None) -> list[RunResult]:

@@ -19,6 +19,9 @@ class ReportSettings(Settings):
     papers: dict[str, str] = Field(
         {}, description="run of `runs` -> key in pipeline/report/published.yaml of the numbers to compare it with"
     )
+    dense_labels: dict[str, str] = Field(
+        {}, description="run of `runs` -> the labels of segments or events behind its pseudo-labels, in words; it is marked in all tables"
+    )
     notes: dict[str, str] = Field({}, description="run of `runs` -> your own footnote to it")
     shown: list[str] | None = Field(None, description="runs in `dvc exp show`; null: all, as far as they fit a dozen columns")
     gallery: int = Field(24, ge=0, le=500, description="test clips in the page's gallery, spread over the classes")

@@ -44,6 +44,7 @@ COLUMNS = [
     *("parameters", "seconds", "difference", "low", "high", "paper_key", "source", "stale", "absent"),
     *(f"{name}_{moment}" for name in PROTOCOLS for moment in ("mean", "std")),
 ]
+BY_SOURCES = ("low_sources", "high_sources")  # further columns, of runs by folds
 
 
 @dataclass
@@ -73,7 +74,8 @@ def results_table(results: list[RunResult], settings: ReportSettings) -> pd.Data
             if reference := references.get(result.name):
                 line |= difference(result, reference)
         lines.append(line)
-    return pd.DataFrame(lines, columns=[*COLUMNS, *secondary])
+    grouped = BY_SOURCES if any("low_sources" in line for line in lines) else ()
+    return pd.DataFrame(lines, columns=[*COLUMNS, *grouped, *secondary])
 
 
 def references_of(results: list[RunResult], settings: ReportSettings) -> dict[str, RunResult]:
@@ -128,9 +130,23 @@ def paper_of(result: RunResult, settings: ReportSettings) -> dict:
 
 
 def difference(result: RunResult, reference: RunResult) -> dict[str, float]:
-    """Difference to another run of the task on the same test clips, with its 95 % interval; {} without any."""
-    found = TASKS.get(result.run.task).compare(lines_of_test(result), lines_of_test(reference))
-    return {} if found is None else {"difference": found.mean, "low": found.low, "high": found.high}
+    """Difference to another run of the task on the same test clips, with its 95 % interval; {} without any.
+
+    Of runs by folds there is one more interval, ``low_sources`` to ``high_sources``, over groups of clips that share a source.
+    """
+    task, lines = TASKS.get(result.run.task), (lines_of_test(result), lines_of_test(reference))
+    found = task.compare(*lines)
+    if found is None:
+        return {}
+    known = {"difference": found.mean, "low": found.low, "high": found.high}
+    if result.groups is not None and (grouped := task.compare(*lines, result.groups)) is not None:
+        known |= dict(zip(BY_SOURCES, (grouped.low, grouped.high), strict=True))
+    return known
+
+
+def as_interval(low: float, high: float, sign: str = "") -> str:
+    """Format as ``[low, high]``; ``sign`` is ``+`` for differences."""
+    return f"[{low:{sign}.2f}, {high:{sign}.2f}]"
 
 
 def as_read(table: pd.DataFrame, results: list[RunResult], footnotes: Footnotes, settings: ReportSettings) -> Table:
@@ -160,9 +176,10 @@ def as_read(table: pd.DataFrame, results: list[RunResult], footnotes: Footnotes,
         cells |= {head: f"{known[name]:.1f}" if name in known else "" for name, head in secondary.items()}
         cells["Parameters"] = f"{known['parameters']:,.0f}" if "parameters" in known else ""
         cells[training] = duration(known["seconds"]) if "seconds" in known else ""
-        interval = f"{known['difference']:+.2f} [{known['low']:+.2f}, {known['high']:+.2f}]" if "difference" in known else ""
+        interval = f"{known['difference']:+.2f} {as_interval(known['low'], known['high'], '+')}" if "difference" in known else ""
         named = f" ({references[result.name].name})" if interval and len(names) > 1 else ""
         cells[f"Difference {to} [95 %]"] = interval + named
+        cells["[95 %] over sources"] = as_interval(known["low_sources"], known["high_sources"], "+") if "low_sources" in known else ""
         lines.append(cells)
     heads = [head for head in lines[0] if any(cells[head] for cells in lines)]
     return Table(heads, [[cells[head] or NOTHING for head in heads] for cells in lines], footnotes.texts)

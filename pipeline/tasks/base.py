@@ -97,8 +97,13 @@ class Task(Protocol):
     def clip_scores(self, lines: pd.DataFrame) -> pd.DataFrame:
         """``score`` (percent, mean over seeds) by annotation row: how well the clip was answered."""
 
-    def compare(self, first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
-        """First minus second in the headline, over the clips scored in both; None without any."""
+    def compare(self, first: pd.DataFrame, second: pd.DataFrame | None, groups: pd.Series | None = None) -> Difference | None:
+        """First minus second in the headline, over the clips scored in both; None without any.
+
+        Args:
+            second: None for the headline of first itself, with its interval.
+            groups: by annotation row; the interval is by drawing whole groups of clips again. None: clips.
+        """
 
     def confidences(self, lines: pd.DataFrame) -> dict[str, tuple[NDArray, NDArray]]:
         """Probabilities (K,) and their outcomes (K,), by what they predict; empty if CONFIDENT is empty."""

@@ -7,17 +7,20 @@ import pandas as pd
 from pipeline.metrics.bootstrap import Difference, paired_bootstrap
 
 
-def compare_means(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
+def compare_means(first: pd.DataFrame, second: pd.DataFrame | None, groups: pd.Series | None = None) -> Difference | None:
     """Mean of first - second over common annotation rows, with a 95 % interval by paired bootstrap over clips.
 
     Args:
-        first, second: by annotation row ``score`` and ``weight``, its weight in the mean.
+        first, second: by annotation row ``score`` and ``weight``, its weight in the mean. None: the mean of first itself.
+        groups: by annotation row; whole groups are drawn. None: clips are.
 
     Returns:
         None without common rows.
     """
-    pairs = first.join(second, how="inner", suffixes=("", "_second"))
-    return None if pairs.empty else paired_bootstrap(pairs["score"], pairs["score_second"], weights=pairs["weight"])
+    other = first.assign(score=0.0) if second is None else second
+    pairs = first.join(other, how="inner", suffixes=("", "_second"))
+    drawn = None if groups is None else groups.loc[pairs.index]
+    return None if pairs.empty else paired_bootstrap(pairs["score"], pairs["score_second"], weights=pairs["weight"], groups=drawn)
 
 
 def right_shares(lines: pd.DataFrame) -> pd.DataFrame:

@@ -81,6 +81,6 @@ def warm_cosine_of_epochs(recipe: Recipe) -> Callable[[int], float]:
     def share(epoch: int) -> float:
         if epoch + 1 < warm:
             return (epoch + 1) / warm
-        return last + (1 - last) * (1 + math.cos(math.pi * (epoch + 1 - warm) / (recipe.epochs - warm))) / 2
+        return last + (1 - last) * (1 + math.cos(math.pi * (epoch + 1 - warm) / max(recipe.epochs - warm, 1))) / 2
 
     return share

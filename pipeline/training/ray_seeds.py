@@ -21,6 +21,7 @@ from pipeline.children import exit_reason, start
 from pipeline.errors import PipelineError
 from pipeline.ray_cluster import connected
 from pipeline.ray_nodes import Place
+from pipeline.training.members import Member
 from pipeline.training.seeds import PATIENCE, STOPPED, Seed, Train, serve, stop_signals
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ ENDED = "ended"  # the last message of a task, with the exit code and the reason
 
 
 def train_on_cluster(
-    address: str, train: Train, run: str, seeds: Sequence[int], directory: Path, gpu_share: int | None, threads: int
+    address: str, train: Train, run: str, seeds: Sequence[Member], directory: Path, gpu_share: int | None, threads: int
 ) -> None:
     """Run ``train`` for every seed on the nodes, as many at once as they have room for.
 
@@ -62,7 +63,7 @@ def train_on_cluster(
         environment = {"OMP_NUM_THREADS": str(threads), **({} if on_gpu else {"CUDA_VISIBLE_DEVICES": ""})}
         place = Place.here()
 
-        def begin(seed: int, tries: int) -> _Task:
+        def begin(seed: Member, tries: int) -> _Task:
             return _Task(task.remote(place, pickle.dumps((train, seed)), environment, stop.absolute()), run, seed, tries)
 
         running, failure = deque(begin(seed, 1) for seed in seeds), None
@@ -91,7 +92,7 @@ def train_on_cluster(
 class _Task(Seed):
     """One seed, and the task that trains it."""
 
-    def __init__(self, messages: ObjectRefGenerator[Any], run: str, seed: int, tries: int) -> None:
+    def __init__(self, messages: ObjectRefGenerator[Any], run: str, seed: Member, tries: int) -> None:
         super().__init__(run, seed)
         self.messages, self.seed, self.tries = messages, seed, tries
         self.reason, self.silent = "its node was lost", True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pandas as pd
 
 from pipeline.cache import file_sha256, fingerprint
 from pipeline.closure import digests
+from pipeline.datasets.folds import Folds
 from pipeline.errors import InputProblems
 from pipeline.features.store import MODALITIES, FeatureStore
 from pipeline.made_with import WORKING_SETTINGS
@@ -20,6 +21,7 @@ from pipeline.methods import METHODS, Method, MethodConfig, create
 from pipeline.tasks import TASKS, Task
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
 from pipeline.training.data import SplitData, label_stream_problems, load_split
+from pipeline.training.members import Member, members_of
 from pipeline.training.settings import Run, TrainSettings
 
 
@@ -34,10 +36,22 @@ class RunInputs:
     index: pd.DataFrame
     classes: list[str]
     made_with: dict[str, Any] = field(default_factory=dict)  # params and machines that made index and features: pipeline.made_with
+    folds: Folds | None = None
 
     @property
     def task(self) -> Task:
         return TASKS.get(self.run.task)
+
+    @property
+    def members(self) -> list[Member]:
+        """The trainings of the run."""
+        return members_of(self.run.seeds, range(self.folds.number) if self.folds is not None else None)
+
+    def of_fold(self, fold: int | None) -> RunInputs:
+        """The inputs with the splits of one fold; None: as they are."""
+        if self.folds is None or fold is None:
+            return self
+        return replace(self, index=self.folds.index_of(self.index, fold), folds=None)
 
     @cached_property
     def config(self) -> MethodConfig:
@@ -84,7 +98,8 @@ class RunInputs:
         features = [file_sha256(self.store.directory / name) for name in ("index.parquet", "spec.json")]  # with keys of all features
         files = {setting: file_sha256(path) for setting, path in self.config.files.items()}
         settings = self.run.model_dump(), self.settings, train.model_dump(exclude=WORKING_SETTINGS)
-        return fingerprint(code, settings, features, files, self.annotations(), self.classes)
+        folds = [] if self.folds is None else [self.folds.number, self.folds.clips]
+        return fingerprint(code, settings, features, files, self.annotations(), self.classes, *folds)
 
     def annotations(self) -> list[list[Any]]:
         """The index as plain values, without the columns that training does not read: a file's place, size and hash."""

@@ -1,4 +1,4 @@
-"""Several seeds of a run side by side, each in a process of its own.
+"""Several seeds (with folds: seeds and folds) of a run side by side, each in a process of its own.
 
 The parent starts the children, draws their progress bars, forwards requests to stop, and reports failures. It does not import torch: only
 the children need it.
@@ -18,14 +18,15 @@ from typing import Any
 from pipeline.children import exit_reason, start
 from pipeline.disk import disk_fault
 from pipeline.errors import PipelineError
+from pipeline.training.members import Member
 from pipeline.training.progress import Bar
 
-Train = Callable[[int, Callable[..., Any]], None]  # (seed, factory of the progress bar, called like Bar)
+Train = Callable[[Member, Callable[..., Any]], None]  # (seed, factory of the progress bar, called like Bar)
 STOPPED = 143  # exit code of a training stopped by SIGTERM, with its checkpoint written
 PATIENCE = 0.5  # seconds between two checks for a request to stop
 
 
-def train_side_by_side(train: Train, run: str, seeds: Sequence[int], at_once: int) -> None:
+def train_side_by_side(train: Train, run: str, seeds: Sequence[Member], at_once: int) -> None:
     """Run ``train`` for every seed, in at most ``at_once`` processes at a time.
 
     All processes have ended when this returns or raises.
@@ -67,8 +68,8 @@ def train_side_by_side(train: Train, run: str, seeds: Sequence[int], at_once: in
 class Seed:
     """One seed as its process tells of it: a progress bar, and the outcome once there is one."""
 
-    def __init__(self, run: str, seed: int) -> None:
-        self.name = f"{run}, seed {seed}"
+    def __init__(self, run: str, seed: Member) -> None:
+        self.name = f"{run}, {seed}"
         self.bar: Bar | None = None
         self.outcome: tuple[str, str] | None = None
 
@@ -98,7 +99,7 @@ class Seed:
 class _Child(Seed):
     """One seed, and the process that trains it on this machine."""
 
-    def __init__(self, train: Train, run: str, seed: int) -> None:
+    def __init__(self, train: Train, run: str, seed: Member) -> None:
         super().__init__(run, seed)
         self.process, self.connection = start(serve, stdin=subprocess.DEVNULL)
         with contextlib.suppress(OSError):  # ``listen`` will notice that the child is gone

@@ -27,6 +27,7 @@ from pipeline.together import ALONE, Together
 from pipeline.training.data import SplitData
 from pipeline.training.loggers import missing_loggers
 from pipeline.training.loop import Trainer, TrainingState
+from pipeline.training.members import Member
 from pipeline.training.memory import keep_freed_memory
 from pipeline.training.placement import SharedFeatures, Splits, may_be_resident, memory_settings, placed, training_splits
 from pipeline.training.progress import Bar
@@ -45,9 +46,10 @@ def check_rank(rank: Rank, inputs: RunInputs, settings: TrainSettings, cluster: 
     """
     if not rank.several:
         return
-    if rank.count > len(inputs.run.seeds):
+    if rank.count > len(inputs.members):
+        kind = "seeds" if inputs.folds is None else "seeds and folds"
         raise PipelineError(
-            f"torchrun started {rank.count} processes, and {inputs.name} has {len(inputs.run.seeds)} seeds, of which each is trained by one"
+            f"torchrun started {rank.count} processes, and {inputs.name} has {len(inputs.members)} {kind}, of which each is trained by one"
         )
     if cluster is not None:
         raise PipelineError(f"torchrun started {rank.count} processes, and machine.engine is ray, which starts its own; use one of the two")
@@ -73,8 +75,10 @@ def train_run(
     """
     if problems := missing_loggers(settings.loggers):
         raise InputProblems("params.yaml", problems)
+    if problems := inputs.config.class_problems(inputs.classes):
+        raise InputProblems(f"runs.{inputs.name}", problems)
     rank = together.rank
-    left = [seed for seed in inputs.run.seeds[rank.number :: rank.count] if not is_trained(directory, seed)]
+    left = [member for member in inputs.members[rank.number :: rank.count] if not is_trained(directory, member)]
     if left and rank.first and (remark := inputs.remark()):
         print(remark, flush=True)
     if left and cluster is not None:
@@ -87,16 +91,18 @@ def train_run(
         features = features_for_seeds(inputs, settings, at_once)
         train_side_by_side(partial(train_alone, inputs, settings, directory, live, features, at_once), inputs.name, left, at_once)
     elif left:
-        run = RunTraining.load(inputs, settings, directory, live)
-        for seed in left:
-            train_seed(run, seed)
+        for fold in dict.fromkeys(member.fold for member in left):
+            run = RunTraining.load(inputs.of_fold(fold), settings, directory, live)
+            for member in left:
+                if member.fold == fold:
+                    train_seed(run, member)
     together.wait()
     if not rank.first:
         return
     for pattern in ("*.checkpoint", "*.first", "*.first-checkpoint", ".*.partial"):  # the last: left by a process killed while writing
         for path in directory.glob(pattern):
             path.unlink()
-    histories = {seed: read_sealed(facts_path(directory, seed))["history"] for seed in inputs.run.seeds}
+    histories = {member: read_sealed(facts_path(directory, *member))["history"] for member in inputs.members}
     write_curves(directory, histories)
 
 
@@ -107,9 +113,10 @@ def features_for_seeds(inputs: RunInputs, settings: TrainSettings, at_once: int)
         On a GPU one copy for all, loaded here, where it fits. Otherwise, whether each process loads its own: only if all copies fit. Where
         they do not, all read from disk batch by batch, and share the system's cache of files.
     """
-    splits, device = training_splits(inputs, settings), choose_device(settings.device)
-    resident = may_be_resident(inputs.name, splits, device, settings, copies=1 if device.type == "cuda" else at_once)
-    if device.type == "cpu" or not resident:
+    device, shared = choose_device(settings.device), inputs.folds is None  # each fold has features of its own
+    splits = training_splits(inputs if shared else inputs.of_fold(0), settings)
+    resident = may_be_resident(inputs.name, splits, device, settings, copies=1 if device.type == "cuda" and shared else at_once)
+    if device.type == "cpu" or not resident or not shared:
         for data in splits.values():
             data.stored.verify()  # once here, and not by every process
         return resident
@@ -119,11 +126,15 @@ def features_for_seeds(inputs: RunInputs, settings: TrainSettings, at_once: int)
 
 def train_alone(
     inputs: RunInputs, settings: TrainSettings, directory: Path, live: Path, features: SharedFeatures | bool | None, at_once: int,
-    seed: int, bar: Callable[..., Any],
+    member: Member, bar: Callable[..., Any],
 ) -> None:  # fmt: skip
-    """Train one seed in a process that does nothing else, beside others; ``features`` as :func:`features_for_seeds` returns."""
+    """Train one seed (of one fold) in a process that does nothing else, beside others.
+
+    Args:
+        features: as :func:`features_for_seeds` returns.
+    """
     keep_freed_memory()
-    train_seed(RunTraining.load(inputs, settings, directory, live, bar, features, at_once), seed)
+    train_seed(RunTraining.load(inputs.of_fold(member.fold), settings, directory, live, bar, features, at_once), member)
     gc.collect()  # what is left of the training; the process that shares its features must know that they are no longer used here
 
 
@@ -184,14 +195,17 @@ class RunTraining:
         return Trainer(self.fabric, method, self.inputs.task, *splits, self.settings, *places, name, watched, self.bar)
 
 
-def train_seed(run: RunTraining, seed: int) -> None:
-    """Train one seed, from its checkpoint if there is one, and write ``seed-K.safetensors`` and ``seed-K.json``."""
-    name = f"{run.inputs.name}, seed {seed}"
+def train_seed(run: RunTraining, member: Member) -> None:
+    """Train one seed, from its checkpoint if there is one, and write ``seed-K.safetensors`` and ``seed-K.json``.
+
+    With folds ``run`` has the splits of the member's fold.
+    """
+    name = f"{run.inputs.name}, {member}"
     with explaining_memory(name, run.device, run.to_lower):
-        first, before, machines = train_first(run, seed)
-        torch.manual_seed(seed)
+        first, before, machines = train_first(run, member)
+        torch.manual_seed(member.seed)
         method = run.inputs.build()
-        trainer = run.trainer(method, name, f"seed-{seed}.checkpoint", f"seed-{seed}", run.splits.get("test"))
+        trainer = run.trainer(method, name, f"{member.stem}.checkpoint", member.stem, run.splits.get("test"))
         with torch.no_grad():
             method.prepare(first, trainer.in_order)
         state = trainer.run()
@@ -200,23 +214,24 @@ def train_seed(run: RunTraining, seed: int) -> None:
         print(f"{trainer.name}: {fault}", flush=True)
     state.machines = joined(machines, *state.machines)
     assert state.best_weights is not None
-    save_seed(run.directory, seed, state.best_weights, seed_facts(run, state))
-    save_time(run.live / f"seed-{seed}", weights_path(run.directory, seed), before + state.seconds, run.device.type)
+    facts = seed_facts(run, state) | ({} if member.fold is None else {"fold": member.fold})
+    save_seed(run.directory, member, state.best_weights, facts)
+    save_time(run.live / member.stem, weights_path(run.directory, *member), before + state.seconds, run.device.type)
 
 
-def train_first(run: RunTraining, seed: int) -> tuple[Method | None, float, list[dict[str, Any]]]:
+def train_first(run: RunTraining, member: Member) -> tuple[Method | None, float, list[dict[str, Any]]]:
     """Train the network that ``config.first`` describes under the same seed, or load it from an interrupted run.
 
     Returns:
         (network in eval mode, seconds of its training, machines that took part); (None, 0, []) if the method needs none.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(member.seed)
     method = run.inputs.build_first()
     if method is None:
         return None, 0.0, []
-    weights = run.directory / f"seed-{seed}.first"
-    trainer = run.trainer(method, f"{run.inputs.name}, seed {seed}, first network", f"seed-{seed}.first-checkpoint", f"seed-{seed}-first")
-    kept = load_or_discard(weights, f"the first network of seed {seed} is trained again")
+    weights = run.directory / f"{member.stem}.first"
+    trainer = run.trainer(method, f"{run.inputs.name}, {member}, first network", f"{member.stem}.first-checkpoint", f"{member.stem}-first")
+    kept = load_or_discard(weights, f"the first network of {member} is trained again")
     if kept is None:
         state = trainer.run()
         assert state.best_weights is not None

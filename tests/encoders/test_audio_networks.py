@@ -166,6 +166,17 @@ def test_yamnet_equals_a_plain_rewriting():
     torch.testing.assert_close(ours, maps.mean(dim=(2, 3)))
 
 
+def test_yamnet_s_scores_are_its_classifier_s_and_its_embedding_keeps_its_spec():
+    """The spec is part of cache keys, which the choice of a layer must not have changed."""
+    embedding, scores = create("yamnet", weights="none"), create("yamnet", weights="none", layer="scores")
+    batch = torch.randn(3, 2, 96, 64)
+    with torch.inference_mode():
+        expected = torch.sigmoid(embedding.network.classifier(embedding.network(batch.flatten(0, 1)))).unflatten(0, (3, 2)).mean(dim=1)
+        torch.testing.assert_close(scores.encode(batch), expected)
+    assert scores.output_shape == (521,)
+    assert embedding.spec()["settings"] == {}
+
+
 def test_yamnet_averages_the_patches_of_a_long_segment():
     encoder = create("yamnet", weights="none")
     batch = encoder.prepare(noise(6), 16_000, 2, 3.0)

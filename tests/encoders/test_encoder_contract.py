@@ -42,6 +42,7 @@ OTHER_VALUES: dict[str, dict] = {
     "pool": {"pool": "average"},
     "frames": {"frames": "keep"},
     "layer": {"layer": "head"},
+    "yamnet.layer": {"layer": "scores"},
     "model": {"model": "resnet10t"},
     "final_relu": {"final_relu": True},
     "pca": {"pca": True},

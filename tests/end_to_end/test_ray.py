@@ -94,7 +94,7 @@ def test_nodes_with_other_code_versions_or_files_are_refused_and_named(cluster, 
 
 def test_a_seed_whose_process_dies_is_tried_again_and_an_error_stops_the_others_with_their_checkpoints(cluster, tmp_path, capfd):
     with pytest.raises(PipelineError, match=r"^run, seed 1: the loss was not finite"):
-        train_on_cluster(cluster.address, partial(toys.dying, tmp_path), "run", [0, 1], tmp_path, None, 1)
+        train_on_cluster(cluster.address, partial(toys.dying, tmp_path), "run", toys.members(2), tmp_path, None, 1)
     assert re.search(r"run, seed 1: .*SIGKILL.*checkpoint", capfd.readouterr().err)
     assert (tmp_path / "0.checkpoint").exists()
     assert not (tmp_path / ".stop.partial").exists()
@@ -114,7 +114,7 @@ def test_after_ctrl_c_running_seeds_write_checkpoints_and_one_that_waits_for_its
     monkeypatch.setattr(Seed, "hear", heard)
     monkeypatch.setattr(ray, "cancel", lambda messages: given_up.add(id(messages)) or cancel(messages))
     with pytest.raises(KeyboardInterrupt):
-        train_on_cluster(cluster.address, partial(toys.stoppable, tmp_path), "run", [0, 1, 2], tmp_path, None, 1)
+        train_on_cluster(cluster.address, partial(toys.stoppable, tmp_path), "run", toys.members(3), tmp_path, None, 1)
     assert len(given_up) == 1
     stopped = {path.stem for path in tmp_path.glob("*.checkpoint")}
     assert len(stopped) == len(running) == 2

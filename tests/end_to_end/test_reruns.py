@@ -87,6 +87,31 @@ def test_clips_that_move_rerun_no_training(project):
     assert project.ran() == {"index", "decode"}
 
 
+def test_other_folds_rerun_what_is_trained_and_no_decoding_and_no_features(project, tmp_path):
+    """`index` gives the same index; the folds are an out of their own."""
+    yaml = YAML()
+    document = yaml.load(project.root / "dvc.yaml")
+    words = f"data/folds -- {' '.join(path for path in document['stages']['index']['deps'] if path.startswith('data/plan'))} -- dataset"
+    same = "mkdir -p data/index && echo same > data/index/same"
+    document["stages"]["index"]["cmd"] = f"{same} && {sys.executable} -IS {STAND_IN} {words}"
+    with open(project.root / "dvc.yaml", "w", encoding="utf-8") as stream:
+        yaml.dump(document, stream)
+    project.ran()
+    trained = {f"{stage}@{run}" for stage in ("train", "evaluate") for run in TINY["runs"]}
+    by = tmp_path / "by.csv"
+    by.write_text("clip,source\n", encoding="utf-8")
+    for folds in ({"number": 3}, {"number": 4}, {"number": 4, "by": str(by)}, None):
+        project.write_params(changed(dataset__folds=folds))
+        assert project.ran() == {"plan", "index", *trained, "report"}, folds
+    project.write_params(changed(dataset__folds={"number": 4, "by": str(by)}))
+    project.ran()
+    by.write_text("clip,source\nclip,film\n", encoding="utf-8")
+    assert project.ran() == {"plan", "index", *trained, "report"}
+    by.unlink()
+    project.write_params(changed(dataset__folds={"number": 4, "by": str(by)}, report__title="T"))
+    assert "dataset.folds.by" in project.run("dvc", "repro", code=255)
+
+
 CACE, SECOND = {"train@cace_first", "evaluate@cace_first"}, {"train@avel_second", "evaluate@avel_second"}
 
 
@@ -141,7 +166,7 @@ def test_an_encoder_s_code_reruns_the_extractions_that_use_it(project):
 
 
 def test_a_threshold_makes_labels_again_and_reruns_the_runs_that_learn_from_them(project):
-    """So does the file of the teacher's class names; features, teachers' outputs and other runs stay."""
+    """Features, teachers' outputs and other runs stay."""
     (project.root / "names.csv").write_text("display_name\nBark\n", encoding="utf-8")
     teacher = {"class_names": "names.csv", "classes": {"Dog": ["Bark"]}, "thresholds": 0.1}
     params = changed(labels__made={"features": "first", "teachers": "second", "audio": teacher})
@@ -151,8 +176,6 @@ def test_a_threshold_makes_labels_again_and_reruns_the_runs_that_learn_from_them
     assert project.ran() == {"plan", *after}
     params["labels"]["made"]["audio"] = {**teacher, "thresholds": 0.2}
     project.write_params(params)
-    assert project.ran() == {"plan", *after}
-    (project.root / "names.csv").write_text("display_name\nMeow\n", encoding="utf-8")
     assert project.ran() == {"plan", *after}
 
 

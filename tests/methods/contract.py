@@ -32,7 +32,10 @@ class Small(NamedTuple):
 SUPPRESSION = {
     "visual_hidden": 16, "audio_hidden": 8, "attention_width": 8, "width": 16, "intra_feedforward": 24, "cross_feedforward": 24,
 }  # fmt: skip
+PROPAGATION = {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16}
 PARSING = {"width": 16, "feedforward": 24}
+VALOR = {**PARSING, "heads": 2, "pseudo_labels": None}  # the batches hold none; test_parsing_supervision.py has those that do
+RECURRENT = {"attention_width": 8, "recurrent_width": 6, "classifier_width": 12}
 DENSE = {"width": 16, "heads": 2, "levels": 2, "stem": 1, "dependency_width": 4}
 WEAK = {"supervision": "weak"}
 SMALL = {
@@ -69,13 +72,29 @@ SMALL = {
         [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
         ("input_dropout", "dropout"),
     ),
+    "dmin": Small(
+        {"visual_hidden": 16, "width": 16, "feedforward": 24, "factors": 2},
+        [{}, WEAK, {**WEAK, "video_loss": "soft_margin"}],
+        ("input_dropout", "dropout", "match_dropout", "cross_dropout"),
+    ),
+    "ave_clip": Small(
+        {"attention_width": 12, "width": 8, "heads": 2, "windows": (2, 4)}, [{}, {"smoothing": False}, WEAK], ("dropout",)
+    ),
+    "css_net": Small(
+        {"visual_hidden": 16, "width": 16, "heads": 2}, [{}, {"select": "topk", "top": 2}, WEAK], ("input_dropout", "dropout")
+    ),
     "mm_pyramid_avel": Small(
         {**PARSING, "heads": 2, "levels": 2, "attention_width": 8}, [{}, {"supervision": "weak"}], ("dropout", "attention_dropout")
     ),
     "psp": Small(
-        {"attention_width": 12, "input_width": 12, "input_hidden": 16, "recurrent_width": 8, "classifier_width": 16},
+        PROPAGATION,
         [{}, WEAK, {**WEAK, "video_labels": "proportions"}],
         ("dropout",),
+    ),
+    "cpsp": Small(PROPAGATION, [{}, {"segment_activation": "none"}, WEAK, {**WEAK, "video_loss": "soft_margin"}], ("dropout",)),
+    "vscg": Small(PROPAGATION, [{}, {"event_threshold": 0.7}, WEAK], ("dropout", "recurrent_dropout")),
+    "event_memory": Small(
+        {"slots": 3, "width": 8, "heads": 2, "feedforward": 12}, [{}, WEAK], ("dropout", "head_dropout")
     ),
     "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
@@ -84,13 +103,32 @@ SMALL = {
     ),
     "jomold": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout")),
     "cmpae": Small(PARSING, [{}, {"motion": None}, {"denoise": False}], ("dropout", "visual_dropout", "absence_dropout")),
+    "avel_parsing": Small(RECURRENT, [{}, {"motion": None}]),
+    "avsdn_parsing": Small(RECURRENT, [{}]),
+    "leap": Small(
+        {
+            "width": 16, "encoder_heads": 2, "encoder_layers": 2, "encoder_feedforward": 24, "decoder_heads": 2, "decoder_layers": 1,
+            "decoder_feedforward": 24, "text_width": 5, "pseudo_labels": None,
+        },
+        [{}, {"encoder": "han", "encoder_layers": 1, "motion": None}, {"encoder": "valor", "encoder_layers": 1}],
+        ("encoder_dropout", "dropout", "attention_dropout"),
+    ),
+    "valor": Small(VALOR, [{}, {"motion": None, "order": "parallel"}], ("dropout",)),
+    "valor_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
+    "valor_plus_plus": Small({**VALOR, "layers": 2}, [{}], ("dropout",)),
+    "uwav": Small({**VALOR, "audio_hidden": 8, "balanced": False, "mixup": None}, [{}], ("dropout",)),
     "cvcms": Small({**PARSING, "token_width": 8, "token_feedforward": 8}, [{}], ("dropout", "token_dropout")),
+    "mgn": Small(
+        {"width": 16, "heads": 2, "blocks": 1, "cross_blocks": 1, "mixer_width": 8, "segments": 6}, [{}],
+        ("drop_path",),
+    ),
+    "dhhn": Small({**PARSING, "guide_heads": 2}, [{}], ("dropout",)),
     "coleaf": Small(
         {"feedforward": 24, "anchor": "han", "anchor_settings": {**PARSING, "dropout": 0.0}},
         [
             {}, {"variant": "paper"}, {"motion": None, "token_head": "none", "contrast": "plain"}, {"contrast": "pseudo_labels"},
             {"contrast": "none", "self_modality": False, "co_occurrence": False}, {"anchor": "jomold", "variant": "paper"},
-            {"anchor": "cmpae"},
+            {"anchor": "cmpae"}, {"anchor": "valor", "anchor_settings": {**PARSING, "heads": 2, "dropout": 0.0}},
         ],
         ("dropout", "head_dropout"),
     ),
@@ -105,6 +143,14 @@ SMALL = {
     ),
     "avdln": Small({"hidden": 12, "width": 8}, [{}]),
     "dam": Small({"width": 8, "heads": 2}, [{}], ("dropout",)),
+    "dmin_matching": Small(
+        {"width": 8, "heads": 2, "feedforward": 12},
+        [{}, {"given": "whole", "overlap": "repeated"}],
+        ("dropout", "cross_dropout"),
+    ),
+    "dam_localization": Small(
+        {"attention_width": 12, "width": 8, "heads": 2}, [{}, {"gather": "all"}, {"gather": "truth"}], ("dropout",)
+    ),
     "ccln_matching": Small(
         {"width": 8, "heads": 2, "feedforward": 12},
         [{}, {"gated": False, "foreground_enhancement": False, "contrast": False}],
@@ -137,15 +183,23 @@ def task_of_method(method: Method | type[Method]) -> str:
 def build(
     name: str, config: dict, seed: int = 0, visual: tuple[int, ...] = VISUAL, audio: tuple[int, ...] = AUDIO, **settings: Any
 ) -> Method:
-    torch.manual_seed(seed)
+    torch.default_generator.manual_seed(seed)  # torch.manual_seed takes half a millisecond: it notes who called, for a GPU to come
     method = create(
         name, visual_shape=visual, audio_shape=audio, num_classes=CLASSES, other_shapes={"motion": MOTION}, **{**config, **settings}
     )  # fmt: skip
     if task_of(name) == "avvp":
-        for buffer in method.buffers():  # noise ratios: a part of the labels goes
-            buffer.fill_(0.6)
+        for name_of, buffer in method.named_buffers():  # a part of the labels goes
+            if "noise_" in name_of:
+                buffer.fill_(0.6)
+    if name == "mgn":  # tokens, and the layer that tells them apart, start at a standstill
+        for tokens in (method.audio_tokens, method.visual_tokens):
+            torch.nn.init.normal_(tokens)
     if task_of(name) == "dave":
         wake(method, biases=config.get("variant") != "released")
+    if name == "dmin_matching":  # its scalars, channel means of a norm, are 0 as long as the norm is as it starts
+        for path, weight in method.named_parameters():
+            if path.endswith("feedforward_norm.weight"):
+                torch.nn.init.uniform_(weight, 0.5, 1.5)
     return method
 
 
@@ -157,6 +211,11 @@ def wake(detector: torch.nn.Module, biases: bool) -> None:
             weight.fill_(0.5)
         elif biases and "norm" in name and name.endswith("bias"):
             weight.uniform_(-0.5, 0.5)
+
+
+def segments_of(name: str, config: dict, segments: int) -> int:
+    """``segments``, or those that the method is tied to."""
+    return METHODS.get(name).Config(**config).tied_segments or segments
 
 
 class Truth(NamedTuple):
@@ -224,17 +283,19 @@ def nothing(clips: int = 4, segments: int = 6) -> Truth:
     return truth_of(torch.zeros(clips, segments, dtype=torch.bool), torch.zeros(clips, dtype=torch.long), torch.zeros(clips, CLASSES))
 
 
-def padded(fill: float) -> tuple[Batch, Truth]:
-    """Clips of :data:`LENGTHS` segments; behind their ends stands ``fill``, and, where that is not 0, another truth."""
+def padded(*fills: float) -> tuple[Batch, Truth]:
+    """Clips of :data:`LENGTHS` segments; behind their ends stand ``fills`` in turn, and, where these are not 0, another truth."""
     batch, truth = random_batch()
     mask = torch.arange(6) < torch.tensor(LENGTHS)[:, None]
+    fill = torch.tensor(fills).repeat(6)[:6]
     streams = [
-        torch.where(mask.reshape(4, 6, *[1] * (stream.ndim - 2)), stream, torch.tensor(fill))
+        torch.where(mask.reshape(4, 6, *lone), stream, fill.reshape(6, *lone))
         for stream in (batch.visual, batch.audio, batch.others["motion"])
+        for lone in [[1] * (stream.ndim - 2)]
     ]
-    behind = torch.tensor(CLASSES if fill == 0 else 0)
+    behind = torch.tensor(CLASSES if fills == (0.0,) else 0)
     segments = AvelTargets(torch.where(mask, truth.segments.segments, behind), truth.segments.video)
-    matching = MatchingTargets(torch.where(mask, truth.matching.event, torch.tensor(fill != 0)), truth.matching.labels)
+    matching = MatchingTargets(torch.where(mask, truth.matching.event, torch.tensor(fills != (0.0,))), truth.matching.labels)
     return Batch(streams[0], streams[1], mask, {"motion": streams[2]}), truth._replace(segments=segments, matching=matching)
 
 
@@ -249,8 +310,13 @@ def changed(truth: Truth, clip: int) -> Truth:
     return parts
 
 
+def phases(method: Method) -> list[Progress]:
+    """A position in each phase that the first and the last epoch belong to; within a phase no loss differs."""
+    return list({method.phase(progress): progress for progress in (EARLY, LATE)}.values())
+
+
 def losses(method: Method, batch: Batch, truth: Truth, progress: Progress = LATE, seed: int = 2) -> dict[str, Tensor]:
-    torch.manual_seed(seed)  # dropout and the contrast's noise
+    torch.default_generator.manual_seed(seed)  # dropout and the contrast's noise
     if task_of_method(method) == "dave":
         method.normaliser.fill_(250)  # a running mean: every step moves it
     return method.losses(batch, truth.told(method), progress)
@@ -338,7 +404,7 @@ def assert_shapes(method: Method, scores: Tensors, batch: Batch) -> None:
         assert scores.event.shape == (clips, segments)
         assert ((scores.event >= 0) & (scores.event <= 1)).all()
         torch.testing.assert_close(scores.classes.sum(-1), torch.ones(clips))
-        assert scores.classes.shape == (clips, method.clip_labels)
+        assert scores.classes.shape == (clips, getattr(method, "clip_labels", CLASSES))
     if scores.attention is not None:
         positions = batch.visual.shape[2] * batch.visual.shape[3] if batch.visual.ndim == 5 else 1
         assert scores.attention.shape == (clips, segments, positions)

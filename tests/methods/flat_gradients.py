@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from pipeline.batch import Batch
 
 # Constant along a softmax, and so without any effect on it: the bias of attention's keys shifts all scores of a query alike, the biases of
-# attentive pooling all segments of a class or both of its modalities.
-FLAT = ("key.bias", "over_time.bias", "over_modalities.bias")
+# attentive pooling all segments of a class or both of its modalities. MGN's mixer shifts a token's channels alike,
+# before a layer norm.
+FLAT = ("key.bias", "over_time.bias", "over_modalities.bias", "mix_out.bias")
 
 
 def doubled(batch: Batch) -> Batch:

@@ -148,14 +148,16 @@ class Restatement:
             attended.append(softmax(q[:, part] @ k[:, part].T / math.sqrt(size)) @ v[:, part])
         return self.linear(f"{name}.out_proj", np.concatenate(attended, axis=1))
 
-    def lstm(self, name, steps, bidirectional=True):
+    def lstm(self, name, steps, bidirectional=True, layer=0, start=None):
+        """(T, D) -> (T, width); ``start`` and ``last``, the final ones, are the (hidden, cell) of each direction."""
+        self.last = []
         directions = [("", steps)] + ([("_reverse", steps[::-1])] if bidirectional else [])
         outputs = []
-        for suffix, ordered in directions:
+        for number, (suffix, ordered) in enumerate(directions):
             weight_in, weight_hidden, bias_in, bias_hidden = (
-                self.state[f"{name}.lstm.{kind}_l0{suffix}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+                self.state[f"{name}.lstm.{kind}_l{layer}{suffix}"] for kind in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
             )
-            hidden = cell = np.zeros(weight_hidden.shape[1])
+            hidden, cell = (np.zeros(weight_hidden.shape[1]),) * 2 if start is None else start[number]
             hiddens = []
             for step in ordered:
                 i, f, g, o = np.split(weight_in @ step + bias_in + weight_hidden @ hidden + bias_hidden, 4)
@@ -163,6 +165,7 @@ class Restatement:
                 hidden = sigmoid(o) * np.tanh(cell)
                 hiddens.append(hidden)
             outputs.append(np.stack(hiddens[::-1] if suffix else hiddens))
+            self.last.append((hidden, cell))
         return np.concatenate(outputs, axis=1)
 
     def audio_guided(self, name, positions, audio):

@@ -44,8 +44,16 @@ class Reference(Restatement):
             visual = self.linear("front_end.fusion", np.concatenate([visual, self.linear("front_end.motion", motion)], axis=1))
         return self.linear("front_end.audio", audio), visual
 
-    def layer(self, q, o, name="attention"):
-        own, cross = self.multi_head(f"{name}.own", q, q, heads=1), self.multi_head(f"{name}.cross", q, o, heads=1)
+    def layers(self, name, number, audio, visual, heads, sequential):
+        """Both streams through layers one after another."""
+        for layer in (f"{name}layers.{n}" for n in range(number)):
+            updated = self.layer(audio, visual, layer, heads)
+            visual = self.layer(visual, updated if sequential else audio, layer, heads)
+            audio = updated
+        return audio, visual
+
+    def layer(self, q, o, name="attention", heads=1):
+        own, cross = self.multi_head(f"{name}.own", q, q, heads), self.multi_head(f"{name}.cross", q, o, heads)
         h = self.norm(f"{name}.attention_norm", q + cross + own)
         return self.norm(
             f"{name}.feedforward_norm", h + self.linear(f"{name}.feedforward.3", relu(self.linear(f"{name}.feedforward.0", h)))

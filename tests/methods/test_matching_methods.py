@@ -16,6 +16,7 @@ from pipeline.tasks.cml import MatchingTargets
 NARROW = {
     "avdln": {"hidden": 12, "width": 8},
     "dam": {"width": 8, "heads": 2},
+    "dmin_matching": {"width": 8, "heads": 2, "feedforward": 12},
     "ccln_matching": {"width": 8, "heads": 2, "feedforward": 12},
 }
 OFF = {"gated": False, "foreground_enhancement": False, "contrast": False}
@@ -49,7 +50,7 @@ def batch_of(clips_=4, segments=6, seed=1) -> tuple[Batch, MatchingTargets]:
 @every_case
 def test_the_given_modality_is_used_only_within_its_window(name, switches):
     """Audio outside the given window changes no answer; visual features there do, because the searched modality is fully known."""
-    method = build(name, switches).double().eval()
+    method = scatter(build(name, switches)).eval()
     batch, _ = batch_of()
     batch = Batch(batch.visual.double(), batch.audio.double(), batch.mask)
     other = batch.audio.clone()

@@ -5,23 +5,23 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from propagation_restatement import Propagating, cosines
 from restatement import (
     AUDIO_SHAPE,
     CLASSES,
     LENGTHS,
     VISUAL_SHAPE,
-    Restatement,
     clips,
     example,
     relu,
     scatter,
-    sigmoid,
     softmax,
     video_loss,
 )
 
+from pipeline.layers.propagation import pair_similarity_loss
 from pipeline.methods import Progress, create
-from pipeline.methods.psp import PspConfig, pair_similarity_loss
+from pipeline.methods.psp import PspConfig
 
 WEIGHT, THRESHOLD = 17.0, 0.15  # so that of 5 segments some connections are cut and some are not
 WIDTHS = {
@@ -30,44 +30,12 @@ WIDTHS = {
 }  # fmt: skip
 
 
-class Reference(Restatement):
+class Reference(Propagating):
     """One clip: (T, S, D_v), (T, D_a) -> segment logits (T, C+1), cosine similarities (T,), attention (T, S)."""
 
-    cut = kept = 0
-
-    def branch(self, name, x):
-        return relu(self.linear(f"propagation.{name}.0", x))
-
-    def connections(self, resemblance, refined):
-        rows = []
-        for row in resemblance:
-            shares = row / (row.sum() + 1e-8)
-            self.cut += int(((shares > 0) & (shares <= THRESHOLD)).sum())
-            self.kept += int((shares > THRESHOLD).sum())
-            shares = np.array([share if share > THRESHOLD else 0.0 for share in shares])
-            rows.append(shares / (shares.sum() + 1e-8) if refined else shares)
-        return np.stack(rows)
-
-    def propagate(self, v, a, refined):
-        resemblance = relu(self.branch("visual_key", v) @ self.branch("audio_key", a).T / np.sqrt(v.shape[1]))
-        visual = v + self.connections(resemblance, refined) @ self.branch("audio_value", a)
-        audio = a + self.connections(resemblance.T, refined) @ self.branch("visual_value", v)
-        if refined:
-            visual, audio = self.branch("visual_output", visual), self.branch("audio_output", audio)
-        return self.norm("propagation.norm", visual, eps=1e-6), self.norm("propagation.norm", audio, eps=1e-6)
-
     def __call__(self, visual, audio, refined):
-        if refined:
-            audio = self.linear("audio_input.1", self.linear("audio_input.0", audio))
-        pooled, weights = zip(*(self.audio_guided("attention", v, a) for v, a in zip(visual, audio, strict=True)), strict=True)
-        pooled = np.stack(pooled)
-        hidden = self.linear("visual_input.1", self.linear("visual_input.0", pooled)) if refined else self.linear("visual_input", pooled)
-        v, a = self.propagate(self.lstm("visual_lstm", hidden), self.lstm("audio_lstm", audio), refined)
-        logits = self.linear("classifier.2", relu(self.linear("classifier.0", (v + a) / 2)))
-        if not refined:
-            logits = logits * sigmoid(relu(self.linear("temporal_weight", logits)))
-        cosines = [x @ y / np.linalg.norm(x) / np.linalg.norm(y) for x, y in zip(v, a, strict=True)]
-        return logits, np.array(cosines), np.stack(weights)
+        v, a, weights = self.body(visual, audio, refined=refined)
+        return self.segment_logits((v + a) / 2), cosines(v, a), weights
 
 
 def build(**config):
@@ -79,7 +47,7 @@ def test_supervised_forward_and_losses_equal_the_numpy_restatement():
     batch, targets, _ = example()
     method = build()
     scores, terms = method.predict(batch), method.losses(batch, targets, Progress(0, 1))
-    network = Reference(method)
+    network = Reference(method, THRESHOLD)
     entropies, squares = [], []
     for clip, features in enumerate(clips(batch)):
         logits, cosines, weights = network(*features, refined=True)
@@ -101,7 +69,7 @@ def test_weak_forward_and_losses_equal_the_numpy_restatement():
     batch, _, targets = example()
     method = build(supervision="weak")
     scores, terms = method.predict(batch), method.losses(batch, targets, Progress(0, 1))
-    network, losses = Reference(method), []
+    network, losses = Reference(method, THRESHOLD), []
     for clip, features in enumerate(clips(batch)):
         logits, _, _ = network(*features, refined=False)
         np.testing.assert_allclose(scores.segments[clip, : LENGTHS[clip]].detach(), softmax(logits), atol=1e-10)

@@ -43,6 +43,13 @@ def at_rate(rate: float, calls: Counter) -> Counter:
         ("jomold", {}, times(2, ACROSS) + Counter({("dropout", 0.5): 1})),
         ("cmpae", {}, times(2, ACROSS) + times(2, ALONE) + Counter({("dropout", 0.5): 1, ("pooling", 0.2): 2})),
         ("cvcms", {}, at_rate(0.4, times(2, ACROSS)) + at_rate(0.25, within("classes", times(2, ACROSS)))),
+        (
+            "dhhn",
+            {},
+            times(6, ACROSS)
+            + Counter({("audio_guide", 0.1): 12, ("audio_guide, attention", 0.1): 4})
+            + Counter({("visual_guide", 0.1): 18, ("visual_guide, attention", 0.1): 6}),
+        ),
         # Both References twice, to learn and to teach.
         (
             "coleaf",
@@ -82,6 +89,8 @@ RECIPES = {
     "jomold": (5e-4, (6, 12, 18, 24), 0.25, 128, 25, "event/A", 0.5, 0.5),
     "cmpae": (5e-4, (6, 12, 18), 0.25, 128, 20, "mean_of_ten", 0.25, 0.45),
     "cvcms": (7e-5, (7, 14, 21, 28, 35), 0.5, 64, 40, "event/Type@AV", 0.5, 0.5),
+    "dhhn": (3e-4, (), 0.5, 64, 10, None, 0.5, 0.5),
+    "mgn": (3e-4, (10, 20, 30), 0.1, 16, 40, None, 0.5, 0.5),
     "coleaf": (5e-4, (6, 12), 0.25, 128, 10, "mean_of_ten_new", None, 0.52),
 }
 
@@ -97,8 +106,8 @@ def test_the_released_recipes_and_thresholds_are_the_defaults(name):
 
 def test_the_released_weights_and_shares_are_the_defaults():
     of = {name: METHODS.get(name).Config().model_dump() for name in RECIPES}
-    assert {name: of[name]["visual_share"] for name in ("han", "ma", "jomold", "cmpae")} == dict.fromkeys(
-        ("han", "ma", "jomold", "cmpae"), 0.9
+    assert {name: of[name]["visual_share"] for name in ("han", "ma", "jomold", "cmpae", "dhhn")} == dict.fromkeys(
+        ("han", "ma", "jomold", "cmpae", "dhhn"), 0.9
     )
     assert {(of[name]["audio_threshold"], of[name]["visual_threshold"]) for name in ("jomold", "cmpae")} == {(0.6, 1.8)}
     assert [of["cmpae"][name] for name in ("audio_weight", "visual_weight", "clip_weight", "cross_share", "cross_share_in_inference")] == [

@@ -84,3 +84,17 @@ def test_intervals_of_nothing_are_refused():
         mean_intervals(np.zeros((0, 3)))
     with pytest.raises(ValueError, match="finite"):
         mean_intervals([[np.nan]])
+
+
+def test_whole_groups_are_drawn(scores):
+    """Clips repeated in a group tell no more than one of them, and weights count within a group."""
+    ours, theirs = scores
+    repeated = [np.repeat(values, 3) for values in (ours, theirs)]
+    expected = paired_bootstrap(ours, theirs)
+    grouped = paired_bootstrap(*repeated, groups=np.repeat(np.arange(len(ours)), 3))
+    assert grouped == pytest.approx(expected)
+    assert paired_bootstrap(*repeated).high - paired_bootstrap(*repeated).low < 0.7 * (expected.high - expected.low)
+    weights = np.tile([1.0, 2.0], len(ours) // 2 + 1)[: len(ours)]
+    assert paired_bootstrap(ours, theirs, weights=weights, groups=np.arange(len(ours))) == pytest.approx(
+        paired_bootstrap(ours, theirs, weights=weights)
+    )

@@ -17,9 +17,9 @@ from torch.nn.functional import normalize, one_hot
 
 from pipeline.batch import Batch
 from pipeline.layers.multiple_instance import gated_clip_logits
+from pipeline.layers.propagation import pair_similarity_loss
 from pipeline.methods import Method, Progress, create
 from pipeline.methods.cace_net import method as cace_net
-from pipeline.methods.psp import pair_similarity_loss
 from pipeline.methods.shared.inputs import method_inputs
 from pipeline.tasks import avel as task
 from pipeline.tasks.avel import AvelTargets

@@ -214,3 +214,33 @@ def test_every_control_is_reached_by_the_keyboard(opened):
         if controls <= reached:
             break
     assert controls <= reached
+
+
+def test_the_results_are_sorted_by_a_click_and_cut_to_what_fits(opened):
+    """On a phone the name, three columns and the last stay; each other comes back by its tick, and the name stays in sight."""
+    page = opened(390, 800)
+    table = page.locator(".results table").first
+
+    def names():
+        return [name.split(" ")[0] for name in table.locator("tbody th").all_text_contents()]
+
+    shown = table.locator("thead th:visible")
+    before, every = shown.count(), table.locator("thead th").count()
+    assert 5 <= before < every
+    columns = page.locator(".columns").first
+    assert columns.locator("summary").text_content() == f"{before} of {every} columns"
+    columns.locator("summary").click()
+    columns.get_by_label("Event F1").check()
+    assert shown.count() == before + 1
+    assert columns.locator("summary").text_content() == f"{before + 1} of {every} columns"
+    score = table.locator("thead th", has_text="Event F1")
+    assert names() == ["base", "other", "never"]  # as in params.yaml; the last has no number
+    for order in (["base", "other", "never"], ["other", "base", "never"], ["base", "other", "never"]):
+        score.locator("button").click()
+        assert names() == order, score.get_attribute("aria-sort")
+    table.locator("thead th", has_text="Method").locator("button").click()
+    assert names() == ["other", "base", "never"]
+    frame = page.locator(".results").first
+    frame.evaluate("node => { node.scrollLeft = 10000; }")
+    first = table.locator("tbody th").first.bounding_box()
+    assert first["x"] == pytest.approx(frame.bounding_box()["x"], abs=1)

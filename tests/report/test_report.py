@@ -177,6 +177,34 @@ def test_runs_on_made_features_say_so_and_are_not_set_against_a_paper(world, run
     assert "made features" in (world.out / "index.html").read_text(encoding="utf-8")
 
 
+def test_runs_that_learned_from_labels_which_dense_labels_helped_to_make_say_so(world, runs, helpers):
+    run = helpers[1]
+    spec = {"labels": {"dense_labels": "thresholds searched on validation (audio)"}}
+    for name, streams in (("learned", {"audio": "audio_labels", "visual": "visual_labels"}), ("plain", None)):
+        runs(name, {0: 20, 1: 24}, made_with={"params": [{"settings": {"pseudo_labels": streams}}]})
+        (world.root / "runs" / name / "features.json").write_text(json.dumps(spec), encoding="utf-8")
+    text = world.report({"learned": run(), "plain": run()})
+    assert "dense labels" in next(line for name, line in table_lines(text).items() if name.startswith("learned"))
+    assert "dense labels" not in next(line for name, line in table_lines(text).items() if name.startswith("plain"))
+    assert one_says(text.splitlines(), "labels", "thresholds searched on validation (audio)")
+
+
+def test_a_run_may_be_said_to_rest_on_dense_labels(world, runs, helpers):
+    """Beside what its own labels say, in every table and on the page."""
+    run, params = helpers[1], [{"settings": {"pseudo_labels": {"audio": "a", "visual": "v"}}}]
+    for name in ("ours", "stated", "both"):
+        runs(name, {0: 20}, made_with={"params": params})
+    spec = json.dumps({"labels": {"dense_labels": "validation's"}})
+    (world.root / "runs" / "both" / "features.json").write_text(spec, encoding="utf-8")
+    three = {name: run(seeds=[0]) for name in ("ours", "stated", "both")}
+    text = world.report(three, dense_labels={"stated": "UnAV-100's", "both": "UnAV-100's"})
+    lines = {name.split(" ")[0]: line for name, line in table_lines(text).items()}
+    assert ["dense labels" in lines[name] for name in three] == [False, True, True]
+    assert one_says(text.splitlines(), "Dense labels", ": UnAV-100's.")
+    assert one_says(text.splitlines(), "Dense labels", ": validation's; UnAV-100's.")
+    assert "stated (dense labels)" in (world.out / "index.html").read_text(encoding="utf-8")
+
+
 def test_departures_are_from_the_defaults_of_the_runs_own_supervision():
     weak = {"supervision": "weak", "recipe": {"epochs": 20, "milestones": [10, 20, 40]}, "video_loss": "soft_margin"}
     assert list(departures_of("cmbs", weak)) == ["recipe.epochs 20 (200)", "video_loss soft_margin (cross_entropy)"]

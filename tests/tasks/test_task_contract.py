@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,8 @@ from pipeline.tasks.cml import MatchingScores
 from pipeline.tasks.dave import DetectionScores
 from pipeline.tasks.labels import VideoTargets
 from pipeline.tasks.tracks import Tracks
+from pipeline.training.data import SplitData
+from pipeline.training.pooling import pooled, pooled_scores
 
 T, CLASSES = 5, ["Dog", "Cat", "Bell"]
 EVENTS = [[Event("av", "Cat", 1.0, 3.0)], [Event("av", "Bell", 0.0, 5.0), Event("audio", "Dog", 2.0, 3.0)], [Event("av", "Dog", 0.0, 2.0)]]
@@ -73,6 +76,32 @@ def test_targets_and_answers_are_sliced_by_clips(task, scores, truth):
     assert len(decided[part]) == 2
     some = task.score(decided[part], truth[part], MASK[part], C, 1.0)
     assert some[task.HEADLINE] is not None
+
+
+def test_scores_of_folds_are_put_together_in_the_order_of_the_annotations(task, scores, truth):
+    """As evaluation does it: whichever fold a clip was in, its lines and all metrics are the same."""
+    whole = SplitData(None, MASK, truth, [10, 11, 12], ["a", "b", "c"], [], C, 1.0)
+    chosen = [torch.tensor([1]), torch.tensor([], dtype=torch.int64), torch.tensor([0, 2])]
+    parts = []
+    for of_fold in chosen:
+        rows, clips = [10 + number for number in of_fold.tolist()], ["abc"[number] for number in of_fold]
+        parts.append(replace(whole, mask=MASK[of_fold], targets=truth[of_fold], rows=rows, clips=clips))
+    together, joined = pooled(parts), pooled_scores([scores[of_fold] for of_fold in chosen if len(of_fold)], parts)
+    assert (together.rows, together.clips) == (whole.rows, whole.clips)
+    pd.testing.assert_frame_equal(
+        task.table(joined, task.decide(joined, together.mask), together.targets, together.mask),
+        task.table(scores, task.decide(scores, MASK), truth, MASK),
+    )
+
+
+def test_a_headline_has_an_interval_over_clips_and_over_groups_of_them(task, lines):
+    alone, grouped = (task.compare(lines, None, groups) for groups in (None, pd.Series({10: 0, 11: 0, 12: 1})))
+    assert alone.mean == pytest.approx(grouped.mean)
+    assert alone.low <= alone.mean <= alone.high
+    assert task.compare(lines, lines, pd.Series({10: 0, 11: 0, 12: 1})) == (0, 0, 0)
+    one = task.compare(lines, None, pd.Series({10: 7, 11: 7, 12: 7}))
+    assert one.low == pytest.approx(one.mean)
+    assert one.high == pytest.approx(one.mean)
 
 
 def test_the_metrics_are_plain_json_with_headline_and_secondary_metrics(task, scores, truth):

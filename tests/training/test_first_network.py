@@ -52,6 +52,8 @@ def inputs(tmp_path):
 def run(method, store, index):
     small, recipe = {"width": 8, "feedforward": 8}, {"learning_rate": 0.01, "batch_size": 4, "epochs": 3}
     settings = {"feedforward": 8, "anchor_settings": small} if method == "coleaf" else small
+    if method == "dhhn":
+        settings = {**small, "refine": True, "refiner": {**small, "recipe": recipe}}
     settings = {**settings, "recipe": recipe}
     return RunInputs("run", Run(task="avvp", method=method, features="published", seeds=[3]), settings, store, index, CLASSES)
 
@@ -86,10 +88,18 @@ def test_a_damaged_first_network_is_trained_again_with_a_sentence(inputs, tmp_pa
 
 
 # Kills in the first network, between the two, and in the second; CMPAE, with JoMoLD as first network, within an epoch, because it counts
-# batches; MA, because it keeps a state for every clip; CoLeaF around CMPAE, with three steps a batch.
+# batches; MA, because it keeps a state for every clip; DHHN, because of its running means; CoLeaF around CMPAE, with three steps a batch.
 @pytest.mark.parametrize(
     ("method", "after"),
-    [("jomold", 2), ("jomold", STEPS), ("jomold", STEPS + 4), ("cmpae", STEPS + 4), ("ma", STEPS + 4), ("coleaf", STEPS + 4)],
+    [
+        ("jomold", 2),
+        ("jomold", STEPS),
+        ("jomold", STEPS + 4),
+        ("cmpae", STEPS + 4),
+        ("ma", STEPS + 4),
+        ("dhhn", STEPS + 4),
+        ("coleaf", STEPS + 4),
+    ],
 )
 def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, method, after):
     inputs = run(method, inputs.store, inputs.index)

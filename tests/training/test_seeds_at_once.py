@@ -64,7 +64,7 @@ def _hears_ctrl_c():
 
 
 def test_each_seed_has_a_process_and_no_more_run_than_allowed(tmp_path):
-    train_side_by_side(partial(toys.finishing, tmp_path), "run", range(5), at_once=2)
+    train_side_by_side(partial(toys.finishing, tmp_path), "run", toys.members(5), at_once=2)
     counts, pids = zip(*((tmp_path / f"{seed}.count").read_text(encoding="utf-8").split() for seed in range(5)), strict=True)
     assert max(map(int, counts)) == 2
     assert len({*pids, str(os.getpid())}) == 6
@@ -77,7 +77,7 @@ def test_a_request_to_stop_reaches_every_child_and_no_further_seed_starts(tmp_pa
     before = signal.getsignal(number)
     sender = soon(lambda: len(list(tmp_path.glob("*.running"))) == 2, lambda: os.kill(os.getpid(), number))
     with pytest.raises(KeyboardInterrupt if number == signal.SIGINT else SystemExit) as stop:
-        train_side_by_side(partial(toys.stoppable, tmp_path), "run", [0, 1, 2], at_once=2)
+        train_side_by_side(partial(toys.stoppable, tmp_path), "run", toys.members(3), at_once=2)
     sender.join()
     assert number == signal.SIGINT or stop.value.code == 143
     assert sorted(path.name for path in tmp_path.glob("*.checkpoint")) == ["0.checkpoint", "1.checkpoint"]
@@ -92,7 +92,8 @@ def in_a_parent(directory, **options):
     script = (
         "import signal, sys; from functools import partial; from pathlib import Path; import side_by_side_toys as toys;"
         "from pipeline.training.seeds import train_side_by_side; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "try: train_side_by_side(partial(toys.stoppable, Path(sys.argv[1])), 'run', [0, 1], 2)\nexcept KeyboardInterrupt: sys.exit(130)"
+        "try: train_side_by_side(partial(toys.stoppable, Path(sys.argv[1])), 'run', toys.members(2), 2)\n"
+        "except KeyboardInterrupt: sys.exit(130)"
     )
     command = [sys.executable, "-c", script, str(directory)]
     parent = subprocess.Popen(command, start_new_session=True, stderr=subprocess.PIPE, encoding="utf-8", env=ENVIRONMENT, **options)
@@ -111,7 +112,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_children_through_the_parent_alone(tmp_
 
 def test_a_failure_is_reported_once_and_other_seeds_write_their_checkpoint(tmp_path, capfd):
     with pytest.raises(PipelineError, match=r"^run, seed 1: .*loss"):
-        train_side_by_side(partial(toys.failing, tmp_path), "run", [0, 1, 2], at_once=2)
+        train_side_by_side(partial(toys.failing, tmp_path), "run", toys.members(3), at_once=2)
     assert sorted(path.name for path in tmp_path.glob("*.checkpoint")) == ["0.checkpoint"]
     assert not (tmp_path / "2.running").exists()
     assert has_ended((tmp_path / "0.running").read_text(encoding="utf-8"))
@@ -124,7 +125,7 @@ def test_a_killed_child_is_reported_with_run_seed_signal_and_advice(tmp_path):
 
     killer = soon(lambda: len(list(tmp_path.glob("*.running"))) == 2, kill)
     with pytest.raises(PipelineError, match=r"^run, seed 1: .*SIGKILL.*machine\.seeds_at_once.*2"):
-        train_side_by_side(partial(toys.stoppable, tmp_path), "run", [0, 1], at_once=2)
+        train_side_by_side(partial(toys.stoppable, tmp_path), "run", toys.members(2), at_once=2)
     killer.join()
     assert [path.name for path in tmp_path.glob("*.checkpoint")] == ["0.checkpoint"]
 
@@ -134,21 +135,21 @@ def test_sigterm_to_one_child_stops_the_run(tmp_path):
         (tmp_path / "1.running").exists, lambda: os.kill(int((tmp_path / "1.running").read_text(encoding="utf-8")), signal.SIGTERM)
     )
     with pytest.raises(SystemExit) as stop:
-        train_side_by_side(partial(toys.stoppable, tmp_path), "run", [0, 1], at_once=2)
+        train_side_by_side(partial(toys.stoppable, tmp_path), "run", toys.members(2), at_once=2)
     asker.join()
     assert stop.value.code == 143
 
 
 def test_a_bug_in_a_child_comes_with_its_traceback():
     with pytest.raises(RuntimeError, match=r"(?s)run, seed [01], .*Traceback.*toys.*ZeroDivisionError: a bug"):
-        train_side_by_side(partial(toys.faulty, Path()), "run", [0, 1], at_once=2)
+        train_side_by_side(partial(toys.faulty, Path()), "run", toys.members(2), at_once=2)
 
 
 def test_one_bar_a_seed_on_a_terminal(tmp_path, monkeypatch, capfd):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     sender = soon(lambda: len(list(tmp_path.glob("*.running"))) == 2, lambda: (time.sleep(0.5), os.kill(os.getpid(), signal.SIGTERM)))
     with pytest.raises(SystemExit):
-        train_side_by_side(partial(toys.stoppable, tmp_path), "run", [0, 1], at_once=2)
+        train_side_by_side(partial(toys.stoppable, tmp_path), "run", toys.members(2), at_once=2)
     sender.join()
     shown = capfd.readouterr().err
     assert all(re.search(rf"seed {seed}: +33%.* 1/3", shown) for seed in (0, 1))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -115,6 +115,10 @@ class ColeafConfig(ParsingConfig):
     def files(self) -> dict[str, Path]:
         """Files named in the settings, the Anchor's included."""
         return {**super().files, **{f"anchor_settings.{name}": path for name, path in self.anchor_config.files.items()}}
+
+    def class_problems(self, classes: Sequence[str]) -> list[str]:
+        """The Anchor's."""
+        return [f"anchor_settings.{problem}" for problem in self.anchor_config.class_problems(classes)]
 
     @property
     def first(self) -> MethodConfig | None:

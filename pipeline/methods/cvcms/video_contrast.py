@@ -21,7 +21,9 @@ def other_clips(count: int, device: torch.device) -> Tensor:
 
 
 def of_classes(stream: Tensor, scores: Tensor, labels: Tensor, mask: Tensor) -> Tensor:
-    """Weighted mean of a stream over time, by how much a segment shows of its labels: softmax over t of sum_c w_tc r_c.
+    """Mean of a stream over time, weighted by how much a segment shows of the labels.
+
+    The weights are the softmax over t of sum_c w_tc r_c.
 
     Args:
         stream: (N, T, D).

@@ -5,11 +5,12 @@ Xu et al., "Cross-Modal Relation-Aware Networks for Audio-Visual Event Localizat
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy
 
@@ -17,9 +18,10 @@ from pipeline.batch import Batch
 from pipeline.layers.multiple_instance import VideoLoss, gated_clip_logits, video_loss
 from pipeline.layers.pooling import masked_mean
 from pipeline.layers.precision import at_least_float32
+from pipeline.layers.relation import check_heads
 from pipeline.methods.base import Progress, Recipe
 from pipeline.methods.shared.inputs import Inputs, method_inputs
-from pipeline.methods.shared.localization import LocalizationMethod
+from pipeline.methods.shared.localization import LocalizationMethod, SupervisionConfig
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.labels import VideoTargets
 
@@ -80,6 +82,31 @@ def scores_of_heads(event: Tensor, class_logits: Tensor, attention: Tensor | Non
     return Scores(joint_probabilities(event, classes, num_classes), event, classes, weights)
 
 
+class RelationConfig(SupervisionConfig):
+    """Settings of CMRAN's network, which DMIN inherited; the defaults are CMRAN's."""
+
+    weak_defaults: ClassVar = {"interaction_heads": 2, "recipe": {"milestones": (5, 20, 40), "clip_norm": 0.5}}
+
+    video_loss: Literal["cross_entropy", "soft_margin"] = Field("cross_entropy", description="weak supervision; soft_margin: as released")
+    visual_hidden: int = Field(512, ge=1, description="width of projected positions")
+    width: int = Field(256, ge=1, description="d, in the relations and in the attention's hidden layers")
+    heads: int = Field(4, ge=1, description="of the relations")
+    interaction_heads: int = Field(4, ge=1, description="weak supervision: 2")
+    feedforward: int = Field(2048, ge=1, description="hidden width in the relation blocks")
+    input_dropout: float = Field(0.2, ge=0, lt=1, description="on projected positions")
+    dropout: float = Field(0.1, ge=0, lt=1, description="in the relation and interaction blocks")
+    recipe: TwoHeadRecipe = TwoHeadRecipe()
+
+    @model_validator(mode="after")
+    def _divisible(self) -> Self:
+        check_heads(self.width, heads=self.heads, interaction_heads=self.interaction_heads)
+        return self
+
+    @property
+    def attends_to_positions(self) -> bool:
+        return True
+
+
 class Heads(NamedTuple):
     """What both heads say.
 
@@ -100,6 +127,11 @@ class TwoHeadMethod(LocalizationMethod):
     def video_form(self) -> VideoLoss:
         """Form of the clip loss under weak supervision."""
         return "cross_entropy"
+
+    @property
+    def event_threshold(self) -> float:
+        """Probability from which a segment is an event: predicted probabilities are shifted in the log odds, this one to 0.5."""
+        return 0.5
 
     @abstractmethod
     def heads(self, inputs: Inputs) -> Heads:
@@ -135,4 +167,5 @@ class TwoHeadMethod(LocalizationMethod):
 
     def predict(self, batch: Batch) -> Scores:
         heads = self.heads(method_inputs(self, batch))
-        return scores_of_heads(heads.event.sigmoid(), heads.classes, heads.attention, self.num_classes)
+        shift = math.log(self.event_threshold / (1 - self.event_threshold))
+        return scores_of_heads((heads.event - shift).sigmoid(), heads.classes, heads.attention, self.num_classes)

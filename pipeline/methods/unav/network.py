@@ -14,6 +14,7 @@ from torch.nn.functional import interpolate
 
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.pyramid import ConvolutionStack, EventDependency, PairedBlock, PyramidBlock, TimeConvolution, halved, masked
+from pipeline.layers.sinusoids import sinusoids
 from pipeline.methods.unav.config import UnavConfig
 
 RELEASED_STEPS = 224  # T of the released training; its table of places is stretched to longer inputs
@@ -45,9 +46,7 @@ def places(steps: int, width: int, like: Tensor, stretched: bool) -> Tensor:
         stretched: released: for more than 224 steps, the table of 224 is interpolated; else the sinusoids go on.
     """
     known = min(steps, RELEASED_STEPS) if stretched else steps
-    step = torch.arange(known, device=like.device, dtype=torch.float32).unsqueeze(1)
-    rate = torch.exp(torch.arange(0, width, 2, device=like.device, dtype=torch.float32) * (-math.log(10000.0) / width))
-    table = torch.stack([(step * rate).sin(), (step * rate).cos()], dim=-1).flatten(1) / math.sqrt(width)
+    table = sinusoids(known, width, like.device) / math.sqrt(width)
     if known < steps:
         table = interpolate(table.T.unsqueeze(0), size=steps, mode="linear", align_corners=False)[0].T
     return table.to(like.dtype)

@@ -20,7 +20,7 @@ from pipeline.report.tables import NO_TEST, NOT_RUN, Table
 from pipeline.sealed import read_sealed
 
 ROOM = Path(__file__).parent
-SCRIPTS = ["choices.js", "charts.js", "gallery.js", "main.js"]
+SCRIPTS = ["choices.js", "tables.js", "charts.js", "gallery.js", "main.js"]
 
 
 def write_page(

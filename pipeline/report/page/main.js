@@ -20,4 +20,5 @@ function start() {
   redraw();
 }
 
+makeTables();
 start();

@@ -39,9 +39,9 @@ def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
     return right_shares(lines)
 
 
-def compare(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
+def compare(first: pd.DataFrame, second: pd.DataFrame | None, groups: pd.Series | None = None) -> Difference | None:
     """First minus second in accuracy; all segments weigh the same."""
-    return compare_means(clip_scores(first), clip_scores(second))
+    return compare_means(clip_scores(first), None if second is None else clip_scores(second), groups)
 
 
 def confidences(lines: pd.DataFrame) -> dict[str, tuple[NDArray, NDArray]]:

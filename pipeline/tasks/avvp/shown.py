@@ -66,9 +66,9 @@ def all_clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
     return of_clips.groupby(ordered["row"].to_numpy()[np.unique(clip, return_index=True)[1]]).mean().rename_axis("row")
 
 
-def compare(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
+def compare(first: pd.DataFrame, second: pd.DataFrame | None, groups: pd.Series | None = None) -> Difference | None:
     """First minus second in the headline; all clips weigh the same."""
-    return compare_means(clip_scores(first), clip_scores(second))
+    return compare_means(clip_scores(first), None if second is None else clip_scores(second), groups)
 
 
 def differences(first: pd.DataFrame, second: pd.DataFrame) -> pd.DataFrame | None:

@@ -30,9 +30,9 @@ def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
     return all_clip_scores(lines)[[HEADLINE]].rename(columns={HEADLINE: "score"}).assign(weight=1)
 
 
-def compare(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
+def compare(first: pd.DataFrame, second: pd.DataFrame | None, groups: pd.Series | None = None) -> Difference | None:
     """First minus second in the headline; all clips weigh the same."""
-    return compare_means(clip_scores(first), clip_scores(second))
+    return compare_means(clip_scores(first), None if second is None else clip_scores(second), groups)
 
 
 def one_track(parsed: Tracks) -> Tracks:

@@ -81,18 +81,20 @@ def clip_scores(lines: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame({"score": np.mean(by_seed, axis=0), "weight": 1}, index=pd.Index(rows, name="row"))
 
 
-def compare(first: pd.DataFrame, second: pd.DataFrame) -> Difference | None:
-    """First minus second in mAP over the common clips, means over seeds; the interval is by drawing clips again.
+def compare(first: pd.DataFrame, second: pd.DataFrame | None, groups: pd.Series | None = None) -> Difference | None:
+    """First minus second in mAP over the common clips, means over seeds.
 
-    None if they have no event.
+    The interval is by drawing clips, or groups of them, again. None if they have no event.
     """
-    rows = sorted({*rows_of(first)} & {*rows_of(second)})
+    rows = sorted({*rows_of(first)} & {*rows_of(first if second is None else second)})
     if not rows:
         return None
-    ours, theirs = (matches_of(lines, rows) for lines in (first, second))
-    drawn = np.random.default_rng(0).multinomial(len(rows), np.full(len(rows), 1 / len(rows)), size=RESAMPLES)
+    of_group = np.arange(len(rows)) if groups is None else np.unique(groups.loc[rows], return_inverse=True)[1]
+    count = int(of_group.max()) + 1
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)[:, of_group]
     times = np.concatenate([np.ones((1, len(rows)), dtype=np.int64), drawn])
-    mean, *apart = _mean_over_seeds(ours, times) - _mean_over_seeds(theirs, times)
+    ours = _mean_over_seeds(matches_of(first, rows), times)
+    mean, *apart = ours if second is None else ours - _mean_over_seeds(matches_of(second, rows), times)
     if np.isnan(mean):
         return None
     low, high = np.nanquantile(apart, [0.025, 0.975])

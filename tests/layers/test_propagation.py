@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from pipeline.methods.psp import PositiveSamplePropagation
+from pipeline.layers.propagation import PositiveSamplePropagation
 
 pytestmark = pytest.mark.processor
 

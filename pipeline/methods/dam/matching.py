@@ -23,7 +23,7 @@ from typing import Self
 
 import torch
 from pydantic import Field, model_validator
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from pipeline.batch import Batch
@@ -32,6 +32,7 @@ from pipeline.layers.pooling import masked_mean
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.relation import check_heads
 from pipeline.methods.base import METHODS, MethodConfig, Recipe
+from pipeline.methods.dam.event_vector import Modality
 from pipeline.methods.shared.inputs import Inputs, method_inputs
 from pipeline.methods.shared.matching import MatchingMethod
 from pipeline.tasks.cml import MatchingScores, MatchingTargets
@@ -59,31 +60,6 @@ class DamConfig(MethodConfig):
         return self
 
 
-class EventVector(nn.Module):
-    """The event vector psi: mean over a window's segments of LN(f + MHA(f)), with self-attention within the window."""
-
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
-        super().__init__()
-        self.attention = nn.MultiheadAttention(width, heads, dropout=dropout, batch_first=True)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, features: Tensor, window: Tensor) -> Tensor:
-        """Vector of each window: (N, T, D), (N, T) bool -> (N, D); zero for an empty window."""
-        empty = ~window.any(dim=1, keepdim=True)
-        attended = self.attention(features, features, features, key_padding_mask=~(window | empty), need_weights=False)[0]
-        gathered = self.norm(features + attended).masked_fill(~window.unsqueeze(-1), 0.0).sum(dim=1)
-        return gathered / window.sum(dim=1, keepdim=True).clamp(min=1)
-
-
-class Modality(nn.Module):
-    """Local features of one modality and the event vector of its windows."""
-
-    def __init__(self, input_width: int, config: DamConfig) -> None:
-        super().__init__()
-        self.local = nn.Sequential(nn.Linear(input_width, config.width), nn.ReLU(), nn.Linear(config.width, config.width))
-        self.event = EventVector(config.width, config.heads, config.dropout)
-
-
 @METHODS.register("dam")
 class Dam(MatchingMethod):
     """Match the event vector of one modality with the local features of the other."""
@@ -93,7 +69,9 @@ class Dam(MatchingMethod):
 
     def __init__(self, config: DamConfig, visual_shape: tuple[int, ...], audio_shape: tuple[int, ...], num_classes: int) -> None:
         super().__init__(config, visual_shape, audio_shape, num_classes)
-        self.visual, self.audio = Modality(self.visual_shape[-1], config), Modality(self.audio_shape[0], config)
+        self.visual, self.audio = (
+            Modality(width, config.width, config.heads, config.dropout) for width in (self.visual_shape[-1], self.audio_shape[0])
+        )
 
     def _local(self, inputs: Inputs) -> tuple[Tensor, Tensor]:
         """Local features f_v and f_a, (B, T, D) each."""

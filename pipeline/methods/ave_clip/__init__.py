@@ -1,0 +1,1 @@
+"""AVE-CLIP-style localization."""

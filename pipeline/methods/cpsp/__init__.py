@@ -1,0 +1,1 @@
+"""CPSP: contrastive positive sample propagation."""

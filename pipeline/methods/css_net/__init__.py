@@ -1,0 +1,1 @@
+"""CSS-Net-style localization."""

@@ -1,0 +1,1 @@
+"""DAM-style localization (``dam_localization``) and cross-modality localization (``dam``)."""

@@ -1,0 +1,1 @@
+"""DMIN: supervised and weakly supervised localization, and cross-modality localization."""

@@ -1,0 +1,1 @@
+"""LEAP: parsing by label tokens that attend to the segments."""

@@ -1,0 +1,1 @@
+"""Networks of localization before HAN, re-imagined for parsing: CoLeaF's first two rows on LLP."""

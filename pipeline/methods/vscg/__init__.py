@@ -1,0 +1,1 @@
+"""VSCG: propagation, then event summaries that start recurrent networks."""
