@@ -41,7 +41,8 @@ def probe_pictures(folder: str | os.PathLike[str], limits: MediaSettings) -> Pro
     """State what a folder of numbered pictures holds: the size of the first that decodes, the length by their rate.
 
     Raises:
-        MediaError: ``missing`` without a picture; ``unreadable`` without one that decodes; ``refused`` without a stated rate, or beyond a limit.
+        MediaError: ``missing`` without a picture; ``unreadable`` without one that decodes; ``refused`` without a stated rate or beyond a
+            limit.
     """
     found, rate = pictures_in(folder), limits.pictures_per_second
     if not found:
