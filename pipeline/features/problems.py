@@ -62,7 +62,8 @@ def finetuned_problems(path: str, feature_set: Mapping[str, Any], finetune: Mapp
             owner = of.removesuffix("/audio")
             problems.append(f"{path}.finetuned: the weights are finetuned/{of}; set finetuned: {owner}, or other weights")
         elif side not in trained:
-            problems.append(f"{path}.{side}.weights: finetune.{name} trains the {' and the '.join(trained)} encoder alone, not this one")
+            alone = " and the ".join(trained)
+            problems.append(f"{path}.{side}.weights: finetuned/{of}: finetune.{name} trains the {alone} encoder alone, not the {side} one")
         elif of != _of(name, side):
             problems.append(f"{path}.{side}.weights: finetuned: {name} needs weights: finetuned/{_of(name, side)} (here: 'finetuned/{of}')")
         else:
