@@ -21,6 +21,8 @@ from warm import warm_interpreters
 from pipeline import closure
 from tests.object_store import ObjectStore
 
+gc.disable()  # while all is imported and collected: nothing of it is garbage
+os.environ["DVC_TEST"] = "1"  # else DVC starts processes in the background that ask the network for new releases and report its use
 settings.register_profile("suite", deadline=None)  # a busy machine is no fault of the code
 settings.load_profile("suite")
 
@@ -88,6 +90,7 @@ def pytest_collection_finish() -> None:
     """What is imported and collected stays to the end: no collection of garbage need look through it again."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

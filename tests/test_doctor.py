@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -109,9 +108,17 @@ def test_films_used_in_part_are_told_and_are_no_problem(project):
     assert (finding.found, finding.advice) == ("films longer than what is used: 1", "")
 
 
-def test_dvc_says_what_waits(project):
+@pytest.fixture
+def warm(programs, monkeypatch):
+    """Programs that need not import their libraries, which the doctor gets, too."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setattr(sys, "executable", str(programs / "python"))
+    return programs
+
+
+def test_dvc_says_what_waits(project, warm):
     assert "dvc init" in doctor.dvc(project).advice
-    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=project, check=True)
+    subprocess.run([warm / "dvc", "init", "-q", "--no-scm"], cwd=project, check=True)
     (project / "dvc.yaml").write_text("stages:\n  say:\n    cmd: echo hello > hello\n    outs: [hello]\n", encoding="utf-8")
     waiting = doctor.dvc(project)
     assert says(waiting.found, "1 stages", ": say", "`dvc repro`")
@@ -121,9 +128,9 @@ def test_dvc_says_what_waits(project):
 
 
 @pytest.mark.parametrize("path", doctor.TORN)
-def test_a_file_that_a_killed_dvc_cut_short_is_told_with_what_to_do(project, programs, path):
+def test_a_file_that_a_killed_dvc_cut_short_is_told_with_what_to_do(project, warm, path):
     def run(*words, code=0):
-        done = subprocess.run([programs / "dvc", *words], cwd=project, env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)
+        done = subprocess.run([warm / "dvc", *words], cwd=project, check=False)
         assert done.returncode == code
 
     run("init", "-q", "--no-scm")

@@ -31,6 +31,7 @@ AVEL = (
     "cpsp",
     "vscg",
     "mm_pyramid_avel",
+    "event_memory",
 )
 AVVP = {
     "han": {},

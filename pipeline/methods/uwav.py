@@ -30,7 +30,7 @@ Clips of a batch meet in the mixture, in training alone; a GPU records it with t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -39,7 +39,7 @@ from torch import Tensor, nn
 from pipeline.batch import Batch, Tensors
 from pipeline.layers.parsing_losses import segment_loss
 from pipeline.layers.precision import at_least_float32
-from pipeline.methods.base import METHODS, Method, Progress
+from pipeline.methods.base import METHODS, Betas, Method, Progress
 from pipeline.methods.shared.anchor import Anchored, AnchorTargets
 from pipeline.methods.valor import Valor, ValorConfig, ValorRecipe
 from pipeline.tasks.avvp import MODALITIES
@@ -50,7 +50,7 @@ ON = 0.5  # soft label from which on the hard label is 1
 class UwavRecipe(ValorRecipe):
     """AdamW 1e-4, ten epochs of warm-up and a cosine to 5e-6 after 80, batches of 64, as released."""
 
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     weight_decay: float = Field(1e-4, ge=0, le=10)
     minimum: float = Field(5e-6, ge=0)
     epochs: int = Field(80, ge=1)

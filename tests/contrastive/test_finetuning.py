@@ -46,10 +46,17 @@ def stop_after(monkeypatch, steps, how):
     return begun
 
 
-def test_published_weights_load_and_reproduce_their_metrics(world, tmp_path, monkeypatch):
-    published = world.run(tmp_path / "models/encoders/tuned")
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory, world_class):
+    """(root of models/, files) of a fine-tuning by the settings of ``world`` that ran through."""
+    root = tmp_path_factory.mktemp("undisturbed")
+    return root, world_class(root / "cache").run(root / "models/encoders/tuned")
+
+
+def test_published_weights_load_and_reproduce_their_metrics(world, undisturbed, monkeypatch):
+    root, published = undisturbed
     assert list(published) == ["curve.csv", "encoder.safetensors", "finetune.json", "heads.safetensors"]
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(root)
     facts = json.loads(published["finetune.json"])
     options = {key: value for key, value in facts["settings"]["visual"].items() if key != "encoder"}
     encoder = create("timm", **{**options, "weights": "finetuned/tuned"})
@@ -171,8 +178,9 @@ def test_a_run_killed_with_sigkill_and_resumed_gives_the_same_bytes(world, tmp_p
     assert world.run(tmp_path / "killed", train_last=1) == expected
 
 
-def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_fine_tuning_starts_again(world, tmp_path, monkeypatch, capsys):
-    expected = world.run(tmp_path / "whole")
+def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_fine_tuning_starts_again(
+    world, undisturbed, tmp_path, monkeypatch, capsys
+):
 
     def interrupt():
         raise KeyboardInterrupt
@@ -184,7 +192,7 @@ def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_fine_tuning_s
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)
-    assert world.run(tmp_path / "stopped") == expected
+    assert world.run(tmp_path / "stopped") == undisturbed[1]
     assert says(capsys.readouterr().err, f"{checkpoint} is damaged", "removed")
 
 

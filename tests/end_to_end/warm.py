@@ -96,6 +96,7 @@ def warm_interpreters(directory: Path, repository: Path) -> Iterator[Path]:
 def load() -> None:
     """Import all libraries; leave none of the project's own modules, of which each directory has its own."""
     sys.path.remove(str(Path(__file__).parent))
+    gc.disable()  # nothing that is imported is garbage
     for name in MODULES:
         importlib.import_module(name)
     for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
@@ -104,6 +105,7 @@ def load() -> None:
     parse_once(Path(sys.argv[1]).with_name("parsed"))
     gc.collect()
     gc.freeze()  # a fork that looked through all these objects would copy them
+    gc.enable()
     threads = {thread.joinpath("comm").read_text(encoding="utf-8").strip() for thread in Path("/proc/self/task").iterdir()}
     others = threads - {Path("/proc/self/comm").read_text(encoding="utf-8").strip(), "jemalloc_bg_thd"}  # jemalloc prepares for forks
     assert not others, f"libraries started threads, of which no fork would have any: {others}"

@@ -10,7 +10,6 @@ import safetensors.torch
 import torch
 from contract import (
     CLASSES,
-    EARLY,
     LATE,
     LENGTHS,
     SMALL,
@@ -23,6 +22,7 @@ from contract import (
     losses,
     nothing,
     padded,
+    phases,
     random_batch,
     segments_of,
     task_of,
@@ -73,7 +73,7 @@ def assert_answers_have_their_shapes(name, config, visual, audio):
 def test_every_parameter_gets_a_gradient(name, config):
     method = build(name, config).double()
     reached: dict[str, torch.Tensor] = {}
-    for seed, progress in itertools.product(range(3), (EARLY, LATE)):
+    for seed, progress in itertools.product(range(3), phases(method)):
         batch, truth = random_batch(seed=seed)
         method.zero_grad()
         losses(method, doubled(batch), truth.double(), progress)["total"].backward()
@@ -109,9 +109,9 @@ def test_a_clip_is_scored_alone_and_cut_short_as_in_a_batch(name, config):
 @every_case
 @pytest.mark.fault(3, 6)
 def test_values_in_the_padding_change_nothing(name, config):
-    def outcome(fill: float):
+    def outcome(*fills: float):
         method = build(name, config).train()  # anew: losses may move a mean that is kept in a buffer
-        batch, truth = padded(fill)
+        batch, truth = padded(*fills)
         terms = losses(method, batch, truth)
         terms["total"].backward()
         gradients = {key: weight.grad.clone() for key, weight in method.named_parameters() if weight.grad is not None}
@@ -120,20 +120,19 @@ def test_values_in_the_padding_change_nothing(name, config):
 
     terms, gradients, scores = outcome(0.0)
     assert all(value.isfinite().all() for value in gradients.values())
-    for fill in (7.0, float("nan")):
-        others = outcome(fill)
-        for expected, found in zip((terms, gradients), others[:2], strict=True):
-            assert expected.keys() == found.keys()
-            for key, value in expected.items():
-                torch.testing.assert_close(found[key], value, msg=lambda text, key=key, fill=fill: f"{key}, {fill}: {text}")
-        assert_answers(scores, others[2], dict(enumerate(range(3))), dict(enumerate(LENGTHS[:3])), atol=1e-5, rtol=1.3e-6)
+    others = outcome(7.0, float("nan"))
+    for expected, found in zip((terms, gradients), others[:2], strict=True):
+        assert expected.keys() == found.keys()
+        for key, value in expected.items():
+            torch.testing.assert_close(found[key], value, msg=lambda text, key=key: f"{key}: {text}")
+    assert_answers(scores, others[2], dict(enumerate(range(3))), dict(enumerate(LENGTHS[:3])), atol=1e-5, rtol=1.3e-6)
 
 
 @every_case
 def test_a_clip_of_padding_alone_has_no_weight(name, config):
     method = build(name, config).eval()
     batch, truth = padded(0.0)
-    for progress in (EARLY, LATE):
+    for progress in phases(method):
         with torch.no_grad():
             one, other = losses(method, batch, truth, progress), losses(method, batch, changed(truth, 3), progress)
         assert one["total"].isfinite()
@@ -160,10 +159,10 @@ def test_the_same_seed_trains_the_same_weights(name, config):
 
 @every_case
 def test_a_saved_method_predicts_as_it_did(name, config, tmp_path):
-    """After losses of the first epoch, whose batches may leave something in buffers, and of the last."""
+    """After losses of every phase, whose batches may leave something in buffers."""
     method = build(name, config)
     batch, truth = random_batch()
-    for progress in (EARLY, LATE):
+    for progress in phases(method):
         losses(method.train(), batch, truth, progress)
         method.eval()
         safetensors.torch.save_file(method.state_dict(), tmp_path / "weights.safetensors")
@@ -179,7 +178,7 @@ def test_odd_batches(name, config):
     """One clip, one segment, no event anywhere: finite losses and gradients."""
     method = build(name, config).train()
     for features, truth in (random_batch(1), random_batch(3, segments=segments_of(name, config, 1)), (random_batch()[0], nothing())):
-        for progress in (EARLY, LATE):
+        for progress in phases(method):
             method.zero_grad()
             terms = losses(method, features, truth, progress)
             assert all(term.isfinite() for term in terms.values())
@@ -232,17 +231,17 @@ LEARNS = [
 
 @pytest.mark.processor
 @pytest.mark.parametrize(("name", "config"), LEARNS)
-def test_learns_twelve_random_clips_by_heart(name, config):
-    """Reach 95 % of the training labels without dropout (the most common label gives under 50 %).
+def test_learns_six_random_clips_by_heart(name, config):
+    """Reach 95 % of the training labels without dropout (one answer to all gives at most 50 %).
 
-    The number of steps depends on rounding; most need 75.
+    The number of steps depends on rounding; most need 25.
     """
     method = build(name, {**config, **dict.fromkeys(SMALL[name].dropouts, 0.0)}).train()
     if task_of(name) == "avvp":
         for name_of, buffer in method.named_buffers():  # all labels stay
             if "noise_" in name_of:
                 buffer.zero_()
-    batch, truth = random_batch(12, segments=segments_of(name, config, 4))
+    batch, truth = random_batch(6, segments=segments_of(name, config, 3), seed=11)
     told = truth.told(method)
     optimizer = torch.optim.Adam(method.parameters(), 2e-2 if task_of(name) == "cml" else 1e-2)
     right = 0.0
@@ -251,7 +250,7 @@ def test_learns_twelve_random_clips_by_heart(name, config):
         method.losses(batch, told, Progress(step, 600))["total"].backward()
         torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
         optimizer.step()
-        if step % 10 == 9 and (right := learned(method, batch, truth)) >= 95:
+        if step % 5 == 4 and (right := learned(method, batch, truth)) >= 95:
             break
     assert right >= 95
 
@@ -262,7 +261,7 @@ def test_labels_of_another_supervision_are_refused(name, config):
     method = build(name, config)
     batch, truth = random_batch()
     wrong = [told for told in truth if type(told) is not type(truth.told(method))]
-    assert len({type(told) for told in wrong}) == 4
+    assert len({type(told) for told in wrong}) == 5
     for told in wrong:
         with pytest.raises(TypeError, match="train on"):
             method.losses(batch, told, LATE)
@@ -313,13 +312,14 @@ def test_unknown_method():
 def test_between_positions_of_one_phase_the_losses_do_not_differ(name, config):
     """A GPU repeats the step of a phase, so nothing else may come from the progress."""
     method, (batch, truth) = build(name, config).train(), random_batch()
-    phases: dict[object, list[Progress]] = {}
+    of_phase: dict[object, list[Progress]] = {}
     for epoch, number in itertools.product((0, 1, 2, 5, 9, 10, 79), (0, 1, 2, 3)):
         progress = Progress(epoch, 80, number)
-        phases.setdefault(method.phase(progress), []).append(progress)
-    for several in phases.values():
-        first, last = (losses(method, batch, truth, progress) for progress in (several[0], several[-1]))
-        assert first == last
+        of_phase.setdefault(method.phase(progress), []).append(progress)
+    with torch.no_grad():
+        for several in of_phase.values():
+            first, last = (losses(method, batch, truth, progress) for progress in (several[0], several[-1]))
+            assert first == last
 
 
 @every_method

@@ -22,6 +22,7 @@ def stoppable(directory: Path, member: Member, bar) -> None:
     """Record the seed and its process, run until SIGTERM, then write a checkpoint."""
 
     def stop(*_: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # one that is repeated must not meet the end of the interpreter
         (directory / f"{member.key}.checkpoint").touch()
         sys.exit(143)
 

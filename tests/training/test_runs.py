@@ -1,7 +1,9 @@
 import json
 import os
+import shutil
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -31,6 +33,7 @@ from tests.wording import says
 CLASSES = ["Dog", "Cat", "Bell"]
 T = 4
 EVERY_STEP = TrainSettings(device="cpu", checkpoint_seconds=0)
+SELDOM = TrainSettings(device="cpu", checkpoint_seconds=1e6)
 SPLITS = ["train"] * 10 + ["val"] * 5 + ["test"] * 6
 
 
@@ -60,10 +63,23 @@ def inputs(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def expected(tmp_path_factory):
-    """The files of the run of ``inputs``, trained without interruption."""
-    root = tmp_path_factory.mktemp("expected")
-    return train(make_inputs(root), root / "run")
+def trained(tmp_path_factory):
+    """The directory of the run of ``inputs``, trained without interruption."""
+    root = tmp_path_factory.mktemp("trained")
+    train(make_inputs(root), root / "run")
+    return root / "run"
+
+
+@pytest.fixture(scope="module")
+def expected(trained):
+    """Its files."""
+    return files_of(trained)
+
+
+@pytest.fixture
+def run(trained, tmp_path):
+    """A copy of it, to change."""
+    return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
 def make_inputs(root, poisoned=(), epochs=4, seeds=(3, 4), pooled=False):
@@ -79,6 +95,10 @@ def make_inputs(root, poisoned=(), epochs=4, seeds=(3, 4), pooled=False):
 def train(inputs, directory, settings=EVERY_STEP):
     directory.mkdir(exist_ok=True)
     train_run(inputs, settings, directory, directory.parent / "live")
+    return files_of(directory)
+
+
+def files_of(directory):
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
@@ -92,7 +112,7 @@ def test_a_run_is_reproducible_with_and_without_checkpoints(inputs, tmp_path, ex
     first = train(inputs, tmp_path / "a")
     assert first == expected
     assert list(first) == ["curves.csv", "seed-3.json", "seed-3.safetensors", "seed-4.json", "seed-4.safetensors"]
-    assert first == train(inputs, tmp_path / "b", TrainSettings(device="cpu", checkpoint_seconds=1e6))
+    assert first == train(inputs, tmp_path / "b", SELDOM)
     assert first["seed-3.safetensors"] != first["seed-4.safetensors"]
 
 
@@ -166,18 +186,17 @@ def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_seed_starts_a
 
 
 @pytest.mark.parametrize("name", ["seed-3.safetensors", "seed-3.json"])
-def test_a_damaged_finished_seed_is_trained_again_and_never_read(inputs, tmp_path, capsys, name):
+def test_a_damaged_finished_seed_is_trained_again_and_never_read(inputs, run, expected, capsys, name):
     """An unfinished run trains it again; a published run refuses it."""
-    expected = train(inputs, tmp_path / "run")
-    cut(tmp_path / "run" / name)
-    with pytest.raises(PipelineError, match=rf"{tmp_path}/run/{name} is damaged"):
-        load_seed(tmp_path / "run", 3)
+    cut(run / name)
+    with pytest.raises(PipelineError, match=rf"{run}/{name} is damaged"):
+        load_seed(run, 3)
     capsys.readouterr()
-    assert train(inputs, tmp_path / "run") == expected
+    assert train(inputs, run) == expected
     assert says(capsys.readouterr().err, f"{name} is damaged", "seed 3", "again")
-    flip(tmp_path / "run" / "seed-4.safetensors")
+    flip(run / "seed-4.safetensors")
     with pytest.raises(PipelineError, match=r"seed-4\.safetensors is damaged"):
-        load_seed(tmp_path / "run", 4)
+        load_seed(run, 4)
 
 
 def test_training_times_are_stored_per_weights_and_survive_an_interruption(inputs, tmp_path, monkeypatch):
@@ -203,7 +222,6 @@ def test_training_times_are_stored_per_weights_and_survive_an_interruption(input
 
 @pytest.mark.fault(21)
 def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(inputs, tmp_path, monkeypatch, expected):
-    rare = TrainSettings(device="cpu", checkpoint_seconds=1e6)
     step, count = loop.Trainer._step, 0
 
     def terminated(self, *arguments):
@@ -215,21 +233,20 @@ def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(inputs, 
 
     monkeypatch.setattr(loop.Trainer, "_step", terminated)
     with pytest.raises(SystemExit) as stop:
-        train(inputs, tmp_path / "stopped", rare)
+        train(inputs, tmp_path / "stopped", SELDOM)
     assert stop.value.code == 143
     assert (tmp_path / "stopped" / "seed-3.checkpoint").is_file()
     assert count == 5
-    assert train(inputs, tmp_path / "stopped", rare) == expected
+    assert train(inputs, tmp_path / "stopped", SELDOM) == expected
     assert count == 2 * 4 * 3
 
 
-def test_the_best_validation_epoch_is_kept(inputs, tmp_path):
-    train(inputs, tmp_path / "run")
+def test_the_best_validation_epoch_is_kept(inputs, run):
     for seed in inputs.run.seeds:
-        facts = json.loads((tmp_path / "run" / f"seed-{seed}.json").read_text(encoding="utf-8"))
+        facts = json.loads((run / f"seed-{seed}.json").read_text(encoding="utf-8"))
         scores = [record["val/accuracy"] for record in facts["history"]]
         assert facts["best_epoch"] == int(np.argmax(scores))  # the first of equals
-        method, _ = load_seed(tmp_path / "run", seed)
+        method, _ = load_seed(run, seed)
         score = scored(method, inputs, "val")
         assert score == pytest.approx(max(scores))
         assert [record["learning_rate"] for record in facts["history"]] == pytest.approx([0.02, 0.02, 0.01, 0.01])
@@ -260,7 +277,7 @@ def test_a_non_finite_loss_stops_with_the_clips_named_and_leaves_no_weights(tmp_
 
 def test_evaluation_agrees_with_a_count_by_hand(tmp_path):
     inputs = make_inputs(tmp_path, epochs=12)
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     (tmp_path / "out").mkdir()
     evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path / "out")
     document = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
@@ -289,24 +306,22 @@ def test_prediction_in_batches_of_any_size_is_the_same(inputs):
 
 
 @pytest.mark.fault(38, 39)
-def test_a_missing_seed_and_weights_that_do_not_fit_are_reported(inputs, tmp_path):
-    train(inputs, tmp_path / "run")
+def test_a_missing_seed_and_weights_that_do_not_fit_are_reported(run):
     with pytest.raises(PipelineError, match="seed 9"):
-        load_seed(tmp_path / "run", 9)
-    path = tmp_path / "run" / "seed-3.safetensors"
+        load_seed(run, 9)
+    path = run / "seed-3.safetensors"
     weights = load_file(path)
     weights["stranger"] = weights.pop(next(iter(weights)))
     save_file(weights, path)
     with pytest.raises(PipelineError, match="stranger"):
-        load_seed(tmp_path / "run", 3)
+        load_seed(run, 3)
 
 
 @pytest.mark.fault(38)
-def test_evaluating_on_other_classes_is_refused(inputs, tmp_path):
-    train(inputs, tmp_path / "run")
+def test_evaluating_on_other_classes_is_refused(inputs, run, tmp_path):
     inputs = replace(inputs, classes=["Cat", "Dog", "Bell"])
     with pytest.raises(PipelineError, match="classes"):
-        evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path)
+        evaluate_run(inputs, run, EVERY_STEP, tmp_path)
 
 
 def test_without_training_clips_nothing_is_trained(inputs, tmp_path):
@@ -397,9 +412,8 @@ def test_the_features_keep_their_stored_type_until_a_batch_is_made(inputs):
     assert targets.video.tolist() == [1, 0]
 
 
-def test_curves_hold_every_epoch_of_every_seed(inputs, tmp_path):
-    train(inputs, tmp_path / "run")
-    curves = pd.read_csv(tmp_path / "run" / "curves.csv")
+def test_curves_hold_every_epoch_of_every_seed(run):
+    curves = pd.read_csv(run / "curves.csv")
     assert list(curves["seed"]) == [3] * 4 + [4] * 4
     assert list(curves["epoch"]) == [0, 1, 2, 3] * 2
     assert {"train/total", "val/accuracy", "learning_rate"} <= set(curves.columns)
@@ -427,7 +441,7 @@ def test_event_times_do_not_reach_weak_training(tmp_path, method):
         for move in (False, True):
             root = tmp_path / f"{supervision}-{move}"
             root.mkdir()
-            files = train(weak_inputs(root, method, move, supervision=supervision), root / "run")
+            files = train(weak_inputs(root, method, move, supervision=supervision), root / "run", SELDOM)
             weights.append(files["seed-3.safetensors"])
         assert (weights[0] == weights[1]) == (supervision == "weak")
 
@@ -478,13 +492,12 @@ def test_the_rate_falls_at_iterations_and_epochs_also_after_an_interruption(inpu
     assert rates[:12] == pytest.approx([0.02] * 4 + [0.002] * 2 + [0.001] * 5 + [0.0001])
 
 
-def test_watching_test_changes_no_weight_and_records_its_curve(inputs, tmp_path):
+def test_watching_test_changes_no_weight_and_records_its_curve(inputs, tmp_path, expected):
     """The curve of the test headline gives last and best epoch, so no further weights need be kept."""
-    plain = train(inputs, tmp_path / "plain")
     watched = train(inputs, tmp_path / "watched", EVERY_STEP.model_copy(update={"published_protocol": True}))
     for seed in inputs.run.seeds:
-        assert plain[f"seed-{seed}.safetensors"] == watched[f"seed-{seed}.safetensors"]
-        facts, before = (unsealed(files[f"seed-{seed}.json"]) for files in (watched, plain))
+        assert expected[f"seed-{seed}.safetensors"] == watched[f"seed-{seed}.safetensors"]
+        facts, before = (unsealed(files[f"seed-{seed}.json"]) for files in (watched, expected))
         curve = [record.pop("test/accuracy") for record in facts["history"]]
         assert facts["train"].pop("published_protocol") is not before["train"].pop("published_protocol")
         assert facts == before
@@ -497,7 +510,7 @@ def test_watching_test_changes_no_weight_and_records_its_curve(inputs, tmp_path)
 @pytest.mark.fault(14)
 def test_unseen_scores_leave_out_clips_that_are_also_in_train(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     for name, again in (("plain", []), ("repeated", [("train", 16), ("val", 17), ("train", 1)])):  # only clip 16 is in test and train
         index = pd.concat([inputs.index, *(inputs.index.iloc[[n]].assign(split=split) for split, n in again)])
         (tmp_path / name).mkdir()
@@ -518,7 +531,7 @@ def test_unseen_scores_leave_out_clips_that_are_also_in_train(tmp_path):
 def test_a_run_trained_in_bfloat16_has_finite_float32_weights_and_scores(tmp_path, method):
     """Every method of the task, including those with an LSTM, on any processor."""
     inputs = weak_inputs(tmp_path, method, supervision="full")
-    settings = EVERY_STEP.model_copy(update={"precision": "bf16-mixed"})
+    settings = SELDOM.model_copy(update={"precision": "bf16-mixed"})
     train(inputs, tmp_path / "run", settings)
     weights = load_file(tmp_path / "run" / "seed-3.safetensors")
     assert all(weight.dtype == torch.float32 and weight.isfinite().all() for weight in weights.values() if weight.is_floating_point())
