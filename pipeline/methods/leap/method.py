@@ -51,9 +51,9 @@ from pipeline.layers.relation import check_heads
 from pipeline.methods.base import METHODS, Method, Progress, Recipe
 from pipeline.methods.leap.decoder import LabelTokenDecoder
 from pipeline.methods.leap.similarity import shared_events, similarity_loss
-from pipeline.methods.leap.texts import random_vectors, read_vectors, table_problems
 from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets
 from pipeline.methods.shared.parsing import ParsingConfig, ParsingInputs, PseudoLabels
+from pipeline.methods.shared.text_vectors import random_vectors, read_vectors, table_problems
 from pipeline.settings import merge
 from pipeline.tasks.avvp import MODALITIES, ParsingScores
 
