@@ -97,6 +97,11 @@ SMALL = {
     "event_memory": Small(
         {"slots": 3, "width": 8, "heads": 2, "feedforward": 12}, [{}, WEAK], ("dropout", "head_dropout")
     ),
+    "magan": Small(
+        {"recurrent_width": 8, "width": 16, "heads": 2, "feedforward": 24},
+        [{}, {"losses": "faithful"}, WEAK],
+        ("input_dropout", "dropout", "interaction_dropout"),
+    ),
     "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "mm_pyramid": Small(
