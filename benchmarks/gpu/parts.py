@@ -32,6 +32,7 @@ AVEL = (
     "vscg",
     "mm_pyramid_avel",
     "event_memory",
+    "magan",
 )
 AVVP = {
     "han": {},
