@@ -117,7 +117,7 @@ def test_cached_gradients_are_those_of_the_whole_batch(train):
         ("tuned", "finetuned/tuned", "finetuned/tuned/audio", "both", None),
         ("tuned", "finetuned/tuned", "pretrained", "both", None),
         ("tuned", "finetuned/tuned", "none", "audio", "visual.weights: finetuned/tuned: finetune.tuned trains the audio encoder alone"),
-        ("tuned", "finetuned/tuned", "finetuned/tuned/audio", "visual", "audio.weights: finetuned/tuned/audio: finetune.tuned trains the visual encoder alone"),
+        ("tuned", "finetuned/tuned", "finetuned/tuned/audio", "visual", "audio: finetune.tuned trains the visual encoder alone, not the audio one"),
         ("tuned", "none", "finetuned/tuned", "audio", "audio.weights: finetuned: tuned needs weights: finetuned/tuned/audio"),
         ("tuned", "none", "none", "audio", "audio.weights: finetuned: tuned needs weights: finetuned/tuned/audio"),
         ("none", "none", "finetuned/tuned/audio", "audio", "finetuned: the weights are finetuned/tuned/audio; set finetuned: tuned"),
