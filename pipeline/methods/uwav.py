@@ -11,7 +11,7 @@ Published on LLP, segment level (A, V, AV, Type@AV, Event@AV): 64.2, 70.0, 63.4,
 hard labels, unweighted and unmixed, 64.2 and 59.5 Type@AV. **The labels behind these numbers are not label-free**: their teachers were
 trained on the dense labels of UnAV-100, and their thresholds chosen on the dense labels of LLP's validation split. On labels made without
 any, such as VALOR's scores with its thresholds, the student is as weakly supervised as VALOR. ``report.dense_labels`` marks runs that are
-not. The teachers are not here.
+not. The teachers are :mod:`pipeline.methods.uwav_teacher`.
 
 ``variant: released`` (default; the published numbers come from it) weighs the segments' terms with (C - f) / 2 where the clip has the class
 and with f where it lacks it; f is the number of classes on in a segment, by the hard labels, on average over the training split. ``paper``
@@ -20,6 +20,8 @@ divides both by the number of classes C, so that the terms are C times smaller.
 Deliberate differences from the released code: those of :mod:`pipeline.methods.valor`; and
 
 * f is counted from the labels given (on from 1/2, where a soft label passes its threshold) and not read from a file;
+* a label is made once, before training; there, that of a class whose threshold is minus infinity changes with the batch, whose least logit
+  less 1 stands for the threshold;
 * pairs of segments of which one is padding are left out of the mixture;
 * the student on features of CLIP and CLAP (68.9 and 63.9) runs there at width 768 alone, without motion and without its visual layer; here
   any feature set will do, with that layer.

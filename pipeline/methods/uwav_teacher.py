@@ -31,9 +31,9 @@ from pipeline.layers.pooling import masked_mean, max_over_time
 from pipeline.layers.precision import at_least_float32
 from pipeline.layers.relation import check_heads
 from pipeline.methods.base import METHODS, Method, Progress
-from pipeline.methods.leap.texts import random_vectors, read_vectors, table_problems
 from pipeline.methods.shared.gates import GateConfig, GatedMethod
 from pipeline.methods.shared.inputs import Inputs, method_inputs
+from pipeline.methods.shared.text_vectors import random_vectors, read_vectors, table_problems
 from pipeline.methods.valor import ValorRecipe
 from pipeline.tasks.avvp import MODALITIES, ParsingScores
 from pipeline.tasks.avvp_av import JointTargets

@@ -86,6 +86,19 @@ def test_missing_streams_and_streams_without_labels_are_named(run, tmp_path):
         train(again(run, pseudo_labels=GUESSED), tmp_path / "models")
 
 
+def test_a_text_table_of_another_class_order_is_refused_before_training(run, tmp_path):
+    path = tmp_path / "texts.npz"
+    np.savez(path, names=np.array([CLASSES[1], CLASSES[0], CLASSES[2]]), vectors=np.zeros((3, 4), np.float32))
+    leap = replace(run, run=run.run.model_copy(update={"method": "leap"}), settings={"texts": str(path), "text_width": 4})
+    anchored = replace(
+        run, run=run.run.model_copy(update={"method": "coleaf"}), settings={"anchor": "leap", "anchor_settings": leap.settings}
+    )
+    for refused, place in ((leap, "texts"), (anchored, "anchor_settings.texts")):
+        with pytest.raises(InputProblems, match=f"(?s)runs.run.*{place}.*another order.*'{CLASSES[1]}'"):
+            train(refused, tmp_path / "models")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
 def test_the_classes_on_in_a_training_segment_are_counted_before_training_and_stored(run, tmp_path):
     """UWAV's weights rest on them: on from 1/2, over the valid segments of the training clips."""
     small = {"width": 8, "heads": 2, "layers": 1, "feedforward": 8, "audio_hidden": 8, "recipe": run.settings["recipe"]}

@@ -1,4 +1,4 @@
-"""Text vectors of the classes, from a file that the settings name or, without one, at random."""
+"""Text vectors of the classes, from a file that the settings name or, without one, at random: LEAP, UWAV's teachers."""
 
 from __future__ import annotations
 
