@@ -18,6 +18,7 @@ from pipeline.cache import file_sha256
 from pipeline.encoders import ENCODERS as ENCODERS_HERE
 from pipeline.encoders.known_weights import KNOWN, KnownWeights
 from pipeline.errors import InputProblems
+from pipeline.features.settings import EncoderChoice
 from pipeline.plan import choices, published_weights, write_plan
 from tests.wording import each_says
 
@@ -179,6 +180,19 @@ def test_named_files_are_there_by_content_and_by_a_link(params, tmp_path):
     np.savez("own/ratios.npz", audio=np.ones(25), visual=np.ones(25))
     again = plan(params, tmp_path / "again")
     assert [place for place in again if again[place] != written[place]] == ["train/jomold"]
+
+
+def test_a_model_s_folder_is_there_by_its_files(params, tmp_path):
+    folder = tmp_path / "clap"
+    folder.mkdir()
+    for name in ("config.json", "preprocessor_config.json", "model.safetensors"):
+        (folder / name).write_text("{}", encoding="utf-8")
+    clap = params.features["plain"].model_copy(update={"audio": EncoderChoice(encoder="clap", folder=str(folder))})
+    chosen = params.model_copy(update={"features": {"clap": clap}, "runs": {}})
+    write_plan(chosen, tmp_path / "plan")
+    files = json.loads((tmp_path / "plan/extract/clap.json").read_text(encoding="utf-8"))["files"]
+    assert {setting.removeprefix("features.clap.audio.folder/") for setting in files} == {path.name for path in folder.iterdir()}
+    assert all((tmp_path / "plan/files" / setting).resolve().parent == folder for setting in files)
 
 
 def test_files_that_are_not_there_are_named_all_at_once(params, tmp_path):

@@ -31,6 +31,8 @@ AVEL = (
     "cpsp",
     "vscg",
     "mm_pyramid_avel",
+    "event_memory",
+    "magan",
 )
 AVVP = {
     "han": {},

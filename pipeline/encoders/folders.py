@@ -35,7 +35,8 @@ class FolderConfig(PretrainedConfig):
 
     def files(self) -> dict[str, Path]:
         inside = [CONFIG, PREPROCESSOR, *([weights_file(self.folder).name] if self.weights == "pretrained" else [])]
-        return super().files() | {f"folder/{name}": Path(self.folder) / name for name in inside}
+        others = {setting: path for setting, path in super().files().items() if setting != "folder"}
+        return others | {f"folder/{name}": Path(self.folder) / name for name in inside}
 
 
 def weights_file(folder: str) -> Path:

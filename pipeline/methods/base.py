@@ -32,6 +32,7 @@ class Progress:
     batch: int = 0
 
 
+Betas = tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]]
 LARGEST_RATE = 10.0  # learning rate; above it every optimizer overflows float32 within a few steps
 
 
@@ -39,9 +40,7 @@ class Recipe(Settings):
     """Training settings; each method sets its paper's values as defaults."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = Field("adam", description="rule of the steps")
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = Field(
-        (0.9, 0.999), description="decay of the running means of the gradient and of its square (adam, adamw)"
-    )
+    betas: Betas = Field((0.9, 0.999), description="decay of the running means of the gradient and of its square (adam, adamw)")
     learning_rate: float = Field(1e-3, gt=0, description="at the start, at most 10")
     rate_factors: dict[str, Annotated[float, Field(gt=0, le=1000)]] = Field(
         {}, description="factors on the learning rate of parts of the network, for methods that name such parts"

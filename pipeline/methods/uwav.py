@@ -11,7 +11,7 @@ Published on LLP, segment level (A, V, AV, Type@AV, Event@AV): 64.2, 70.0, 63.4,
 hard labels, unweighted and unmixed, 64.2 and 59.5 Type@AV. **The labels behind these numbers are not label-free**: their teachers were
 trained on the dense labels of UnAV-100, and their thresholds chosen on the dense labels of LLP's validation split. On labels made without
 any, such as VALOR's scores with its thresholds, the student is as weakly supervised as VALOR. ``report.dense_labels`` marks runs that are
-not. The teachers are not here.
+not. The teachers are :mod:`pipeline.methods.uwav_teacher`.
 
 ``variant: released`` (default; the published numbers come from it) weighs the segments' terms with (C - f) / 2 where the clip has the class
 and with f where it lacks it; f is the number of classes on in a segment, by the hard labels, on average over the training split. ``paper``
@@ -20,6 +20,8 @@ divides both by the number of classes C, so that the terms are C times smaller.
 Deliberate differences from the released code: those of :mod:`pipeline.methods.valor`; and
 
 * f is counted from the labels given (on from 1/2, where a soft label passes its threshold) and not read from a file;
+* a label is made once, before training; there, that of a class whose threshold is minus infinity changes with the batch, whose least logit
+  less 1 stands for the threshold;
 * pairs of segments of which one is padding are left out of the mixture;
 * the student on features of CLIP and CLAP (68.9 and 63.9) runs there at width 768 alone, without motion and without its visual layer; here
   any feature set will do, with that layer.
@@ -30,7 +32,7 @@ Clips of a batch meet in the mixture, in training alone; a GPU records it with t
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from pydantic import Field
@@ -39,7 +41,7 @@ from torch import Tensor, nn
 from pipeline.batch import Batch, Tensors
 from pipeline.layers.parsing_losses import segment_loss
 from pipeline.layers.precision import at_least_float32
-from pipeline.methods.base import METHODS, Method, Progress
+from pipeline.methods.base import METHODS, Betas, Method, Progress
 from pipeline.methods.shared.anchor import Anchored, AnchorTargets
 from pipeline.methods.valor import Valor, ValorConfig, ValorRecipe
 from pipeline.tasks.avvp import MODALITIES
@@ -50,7 +52,7 @@ ON = 0.5  # soft label from which on the hard label is 1
 class UwavRecipe(ValorRecipe):
     """AdamW 1e-4, ten epochs of warm-up and a cosine to 5e-6 after 80, batches of 64, as released."""
 
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    betas: Betas = (0.9, 0.999)
     weight_decay: float = Field(1e-4, ge=0, le=10)
     minimum: float = Field(5e-6, ge=0)
     epochs: int = Field(80, ge=1)

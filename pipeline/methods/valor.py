@@ -32,7 +32,7 @@ from torch import Tensor, nn
 
 from pipeline.batch import Batch
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridEncoder, Order, ParsingFrontEnd
-from pipeline.methods.base import METHODS, Progress, Recipe
+from pipeline.methods.base import METHODS, Betas, Progress, Recipe
 from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets, clip_losses
 from pipeline.methods.shared.parsing import ParsingConfig, ParsingInputs, PseudoLabels
 from pipeline.tasks.avvp import ParsingScores
@@ -42,7 +42,7 @@ class ValorRecipe(Recipe):
     """AdamW 1e-4, ten epochs of warm-up and a cosine to 1e-6 after 60, batches of 64, as released."""
 
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: Betas = (0.5, 0.999)
     weight_decay: float = Field(1e-3, ge=0, le=10)
     learning_rate: float = Field(1e-4, gt=0)
     schedule: Literal["milestones", "cosine", "warmup_cosine"] = "warmup_cosine"

@@ -14,6 +14,7 @@ from ruamel.yaml import YAML
 from pipeline import stage
 from pipeline.config import load
 from pipeline.datasets.base import Event, Index, Row
+from pipeline.datasets.folds import write_folds
 from pipeline.datasets.llp import CLASSES as LLP
 from pipeline.datasets.writing import write_index
 from pipeline.errors import InputProblems
@@ -54,6 +55,8 @@ def project(tmp_path, monkeypatch) -> Path:
     ]
     Path("data/index").mkdir(parents=True)
     write_index(Index(rows, CLASSES, []), Path("data/index"))
+    Path("data/folds").mkdir()
+    write_folds(None, Path("data/folds"))
     written(Path("data/features/own"), {"visual": [3], "audio": [2]})
     written(Path("data/features/teachers"), {"visual": [5], "audio": [4]}, seed=1)
     Path("names.csv").write_text("display_name\n" + "\n".join(NAMES) + "\n", encoding="utf-8")
@@ -136,6 +139,14 @@ def test_a_set_needs_a_name_and_streams_of_its_own(project):
     with pytest.raises(InputProblems) as caught:
         load(Path("params.yaml"))
     assert each_says(caught.value.problems, [("labels.made", "imports.made"), ("labels.made.features", "p", "'audio_labels'")])
+
+
+def test_folds_do_not_learn_from_labels_made_for_one_split(project):
+    """Validation or training clips of the annotations chose their thresholds, and another fold is tested on these."""
+    write({**PARAMS, "dataset": {**PARAMS["dataset"], "folds": {"number": 3}}})
+    with pytest.raises(InputProblems) as caught:
+        load(Path("params.yaml"))
+    assert each_says(caught.value.problems, [("runs.learned.features", "made", "dataset.folds")])
 
 
 def test_labels_are_no_features_of_a_run(project):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -16,6 +16,7 @@ from pipeline.methods import METHODS, Method, Progress, create
 from pipeline.tasks import avel, avvp, cml, dave
 from pipeline.tasks.avel import AvelTargets, Scores
 from pipeline.tasks.avvp import ParsingScores, ParsingTargets
+from pipeline.tasks.avvp_av import JointTargets
 from pipeline.tasks.cml import MatchingScores, MatchingTargets
 from pipeline.tasks.dave import DetectionScores, EventTargets
 from pipeline.tasks.labels import VideoTargets
@@ -93,6 +94,14 @@ SMALL = {
     ),
     "cpsp": Small(PROPAGATION, [{}, {"segment_activation": "none"}, WEAK, {**WEAK, "video_loss": "soft_margin"}], ("dropout",)),
     "vscg": Small(PROPAGATION, [{}, {"event_threshold": 0.7}, WEAK], ("dropout", "recurrent_dropout")),
+    "event_memory": Small(
+        {"slots": 3, "width": 8, "heads": 2, "feedforward": 12}, [{}, WEAK], ("dropout", "head_dropout")
+    ),
+    "magan": Small(
+        {"recurrent_width": 8, "width": 16, "heads": 2, "feedforward": 24},
+        [{}, {"losses": "faithful"}, WEAK],
+        ("input_dropout", "dropout", "interaction_dropout"),
+    ),
     "han": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "ma": Small(PARSING, [{}, {"motion": None}], ("dropout",)),
     "mm_pyramid": Small(
@@ -128,6 +137,14 @@ SMALL = {
             {"anchor": "cmpae"}, {"anchor": "valor", "anchor_settings": {**PARSING, "heads": 2, "dropout": 0.0}},
         ],
         ("dropout", "head_dropout"),
+    ),
+    "uwav_teacher": Small(
+        {
+            "width": 8, "hidden": 12, "layers": 1, "heads": 2, "feedforward": 12, "audio_text_width": 5, "visual_text_width": 6,
+            "audio_scale": 10.0, "visual_scale": 10.0,
+        },
+        [{}],
+        ("dropout",),
     ),
     "unav": Small(DENSE, [{}, {"variant": "released", "dependency_width": 0}, {"dependency_width": 0, "motion": "motion"}], ("drop_path",)),
     "cace_net_dense": Small(
@@ -225,11 +242,18 @@ class Truth(NamedTuple):
     proportions: VideoTargets
     several: VideoTargets
     dense: EventTargets
+    joint: JointTargets
 
     def told(self, method: Method) -> Tensors:
         """What the method may learn from."""
         by_labels = {"segments": self.segments, "video": self.weak, "proportions": self.proportions}
-        told = {"avel": by_labels[method.config.training_labels], "avvp": self.several, "cml": self.matching, "dave": self.dense}
+        told = {
+            "avel": by_labels[method.config.training_labels],
+            "avvp": self.several,
+            "cml": self.matching,
+            "dave": self.dense,
+            "avvp_av": self.joint,
+        }
         return told[task_of_method(method)]
 
     def double(self) -> Truth:
@@ -242,6 +266,7 @@ def truth_of(event: Tensor, classes: Tensor, several: Tensor) -> Truth:
     video = torch.where(some, classes, CLASSES)
     weak = one_hot(video, CLASSES + 1).float()
     proportions = (weak + torch.eye(CLASSES + 1)[CLASSES]) / 2
+    dense = dense_truth(event, classes)
     of_class = event[:, :, None] & (one_hot(classes, CLASSES) == 1)[:, None]
     return Truth(
         AvelTargets(torch.where(event, classes[:, None], CLASSES), video),
@@ -250,7 +275,8 @@ def truth_of(event: Tensor, classes: Tensor, several: Tensor) -> Truth:
         VideoTargets(weak),
         VideoTargets(proportions),
         VideoTargets(torch.cat([several, 1 - several.amax(1, keepdim=True)], dim=1)),
-        dense_truth(event, classes),
+        dense,
+        JointTargets(of_class, of_class.any(dim=1), dense.spans, dense.labels, dense.seconds),
     )
 
 
@@ -292,8 +318,10 @@ def padded(*fills: float) -> tuple[Batch, Truth]:
     ]
     behind = torch.tensor(CLASSES if fills == (0.0,) else 0)
     segments = AvelTargets(torch.where(mask, truth.segments.segments, behind), truth.segments.video)
-    matching = MatchingTargets(torch.where(mask, truth.matching.event, torch.tensor(fills != (0.0,))), truth.matching.labels)
-    return Batch(streams[0], streams[1], mask, {"motion": streams[2]}), truth._replace(segments=segments, matching=matching)
+    otherwise = torch.tensor(fills != (0.0,))
+    matching = MatchingTargets(torch.where(mask, truth.matching.event, otherwise), truth.matching.labels)
+    joint = replace(truth.joint, segments=torch.where(mask[:, :, None], truth.joint.segments, otherwise))
+    return Batch(streams[0], streams[1], mask, {"motion": streams[2]}), truth._replace(segments=segments, matching=matching, joint=joint)
 
 
 def changed(truth: Truth, clip: int) -> Truth:
@@ -360,6 +388,9 @@ def learned(method: Method, batch: Batch, truth: Truth) -> float:
         return dave.score(scores, truth.dense, batch.mask, CLASSES, 1.0)["mAP@0.5"]
     if isinstance(scores, MatchingScores):
         return cml.score(cml.decide(scores, batch.mask), truth.matching, batch.mask, CLASSES, 1.0)["accuracy"]
+    if isinstance(truth.told(method), JointTargets):
+        found, true = avvp.decide(scores, batch.mask).all(dim=1), truth.joint.segments
+        return 200 * (found & true).sum().item() / (found.sum() + true.sum()).item()
     if isinstance(scores, ParsingScores):
         said = torch.stack([scores.clip_audio, scores.clip_visual], dim=1) >= scores.thresholds[:, :, 1]
         return 100 * (said == truth.several.labels[:, None, :CLASSES].bool()).float().mean().item()

@@ -261,7 +261,7 @@ def test_labels_of_another_supervision_are_refused(name, config):
     method = build(name, config)
     batch, truth = random_batch()
     wrong = [told for told in truth if type(told) is not type(truth.told(method))]
-    assert len({type(told) for told in wrong}) == 4
+    assert len({type(told) for told in wrong}) == 5
     for told in wrong:
         with pytest.raises(TypeError, match="train on"):
             method.losses(batch, told, LATE)

@@ -101,6 +101,10 @@ def learned_segments(method):
     return right
 
 
-def test_heads_that_do_not_divide_the_width_are_refused():
+def test_settings_that_cannot_be_are_refused():
     with pytest.raises(ValidationError, match="heads 5 must divide width 6"):
         build(heads=5)
+    with pytest.raises(ValidationError, match="less than 1"):
+        build(recipe={"betas": (0.5, 1.0)})
+    with pytest.raises(ValidationError, match="rate_factors: head: no such part"):
+        build(recipe={"rate_factors": {"head": 2.0}})

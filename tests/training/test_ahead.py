@@ -24,6 +24,7 @@ CASES = {
     "han": PARSING,
     "cmpae": PARSING,
     "coleaf": CMPAE,
+    "dhhn": {**PARSING, "guide_heads": 2},  # with running means, and a rate of its own for two parts
     "cace_net_dense": {**DENSE, "dependency_width": 0, "threshold": 0.5},
 }
 every_case = pytest.mark.parametrize("name", CASES)

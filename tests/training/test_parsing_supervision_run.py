@@ -86,6 +86,32 @@ def test_missing_streams_and_streams_without_labels_are_named(run, tmp_path):
         train(again(run, pseudo_labels=GUESSED), tmp_path / "models")
 
 
+def test_a_text_table_of_another_class_order_is_refused_before_training(run, tmp_path):
+    path = tmp_path / "texts.npz"
+    np.savez(path, names=np.array([CLASSES[1], CLASSES[0], CLASSES[2]]), vectors=np.zeros((3, 4), np.float32))
+    leap = replace(run, run=run.run.model_copy(update={"method": "leap"}), settings={"texts": str(path), "text_width": 4})
+    anchored = replace(
+        run, run=run.run.model_copy(update={"method": "coleaf"}), settings={"anchor": "leap", "anchor_settings": leap.settings}
+    )
+    for refused, place in ((leap, "texts"), (anchored, "anchor_settings.texts")):
+        with pytest.raises(InputProblems, match=f"(?s)runs.run.*{place}.*another order.*'{CLASSES[1]}'"):
+            train(refused, tmp_path / "models")
+    assert list((tmp_path / "models").iterdir()) == []
+
+
+def test_the_classes_on_in_a_training_segment_are_counted_before_training_and_stored(run, tmp_path):
+    """UWAV's weights rest on them: on from 1/2, over the valid segments of the training clips."""
+    small = {"width": 8, "heads": 2, "layers": 1, "feedforward": 8, "audio_hidden": 8, "recipe": run.settings["recipe"]}
+    uwav = replace(run, run=run.run.model_copy(update={"method": "uwav"}), settings=small)
+    assert uwav.config.pseudo_labels.model_dump() == GUESSED
+    train(uwav, tmp_path / "models")
+    data = uwav.training_split()
+    expected = [(data.stored.read(name)[data.mask] > 0.5).sum().item() / data.mask.sum().item() for name in GUESSED.values()]
+    assert load_file(tmp_path / "models" / "seed-3.safetensors")["classes_on"].tolist() == pytest.approx(expected)
+    history = json.loads((tmp_path / "models" / "seed-3.json").read_text(encoding="utf-8"))["history"]
+    assert all(record[f"train/{part}_mixed"] > 0 for record in history for part in GUESSED)
+
+
 def test_selected_thresholds_are_stored_and_nothing_else_changes(run, tmp_path):
     train(run, tmp_path / "fixed")
     train(again(run, thresholds="selected"), tmp_path / "selected")

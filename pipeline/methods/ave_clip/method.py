@@ -4,17 +4,21 @@ After Mahmud and Marculescu, "AVE-CLIP: AudioCLIP-based Multi-window Temporal Tr
 We had its abstract and first page, no equation of the rest and no code. CACE-Net's paper prints 79.3 % of segments for it on AVE with
 VGG-19 + VGGish features. The design is ours, and no result of this method is the paper's. What is public, and how we read it:
 
-* AudioCLIP's encoders, fine-tuned by contrast on pairs of sound and image: the project's stage ``finetune``, apart from this method, which
-  takes any features. AVEL's audio-guided attention pools a map; each modality passes one linear map, and gets sinusoids of its place.
-* "A multi-window temporal transformer": :class:`pipeline.methods.ave_clip.multi_window.MultiWindowTransformer`. Lengths 2, 5 and 10 are
-  ours (the shortest, half a clip of AVE, and the whole).
-* Its "multi-domain attention" works on the temporal and on the feature domain in a window: both in the form of scaled dot-product
-  attention, added. Each modality attends to itself, then to the other, with the same weights.
-* "A temporal feature refining with event-guided attention": e_t = sigmoid(w F_t); F' = F + e * MHA(F, K = V = e F), so segments that seem
+* "a multi-stage training framework to incorporate AudioCLIP pre-trained with audio-image pairs [...] through contrastive fine-tuning,
+  effective mean video feature extraction, and multi-scale training phases": fine-tuning is the project's stage ``finetune``, apart from
+  this method, which takes any features; there is one phase of training. AVEL's audio-guided attention pools a map; each modality passes
+  one linear map, and gets sinusoids of its place.
+* "a multi-window temporal transformer to effectively operate on different temporal scales of video frames":
+  :class:`pipeline.methods.ave_clip.multi_window.MultiWindowTransformer`. Lengths 2, 5 and 10 are ours (the shortest, half a clip of AVE,
+  and the whole).
+* "a multi-domain attention mechanism that operates on both temporal and feature domains over varying timescales": in each window both in
+  the form of scaled dot-product attention, added. Each modality attends to itself, then to the other, with the same weights.
+* "a temporal refining scheme with event-guided attention": e_t = sigmoid(w F_t); F' = F + e * MHA(F, K = V = e F), so segments that seem
   background neither ask nor answer. Two heads on F' follow, as CMRAN's; e has no loss of its own.
-* "A post-processing that removes wrong predictions between event transitions": ``smoothing`` (default): a segment whose two neighbours
-  agree against it takes their side. As the class is one for the whole clip, this is the median of three of the event's probability.
-  It also fills a single background segment within an event. The first and last segment of a clip stay. ``smoothing: false`` leaves it out.
+* "followed by a simple-yet-effective post processing step", which removes wrong predictions between transitions: ``smoothing``
+  (default): a segment whose two neighbours agree against it takes their side. As the class is one for the whole clip, this is the median
+  of three of the event's probability. It also fills a single background segment within an event. The first and last segment of a clip
+  stay. ``smoothing: false`` leaves it out.
 
 Under weak supervision, of which nothing public speaks, it learns as CMRAN does. Widths and schedule are ours and were not tuned.
 """

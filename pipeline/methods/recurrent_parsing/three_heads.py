@@ -4,6 +4,9 @@ HAN's paper trained AVE's and AVSDN's networks on LLP for its tables, and CoLeaF
 all that is said is that both networks got further branches for audio and visual parsing, and the features of the other methods. Everything
 here is therefore **re-imagined, not reproduced**; compare with the printed numbers accordingly.
 
+On a GPU a step is recorded as a graph only where no clip of the split has padding, as with all recurrent networks here: they read the
+clips' lengths.
+
 B batch, T segments, S frames of a segment, C classes, D width.
 """
 

@@ -1,4 +1,4 @@
-"""VSCG: event-aware audio-visual localization by video-level semantic consistency guidance (released code of the year 2022).
+"""VSCG: Jiang, Yin, Dang, "Leveraging the Video-level Semantic Consistency of Event for Audio-visual Event Localization", 2022.
 
 On AVE, VGG-19 + VGGish features. Its published percentages could not be verified, so no run is compared with them.
 

@@ -1,0 +1,1 @@
+"""MAGAN, corrected: attention within each modality, across them, and gates."""
