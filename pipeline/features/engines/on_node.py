@@ -114,7 +114,9 @@ class Decode:
 
 
 class Encode:
-    """Encodes the clips of a batch of rows as the local engine does, decoding first those that no task decoded; an actor holds it.
+    """Encodes the clips of a batch of rows as the local engine does; an actor holds it.
+
+    It decodes first those that no task decoded.
 
     Args:
         settings: the entry of ``features``, with the device that the cache keys speak of.
