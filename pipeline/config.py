@@ -140,4 +140,5 @@ def load(path: Path) -> Params:
     problems += [problem for room in ROOMS for problem in room(content)]
     if problems:
         raise InputProblems(str(path), [printable(problem) for problem in problems])  # a key may hold control characters
-    return Params.model_validate(content)
+    params = Params.model_validate(content)
+    return params.model_copy(update={"media": params.media.with_sounds(params.dataset.sounds)})

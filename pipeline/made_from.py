@@ -60,7 +60,7 @@ def run_params(params: Params, name: str) -> dict[str, Any]:
 
 
 def _clips_params(params: Params) -> dict[str, Any]:
-    return {"media": params.media.model_dump(mode="json", exclude=MEDIA_WORKING_SETTINGS)}
+    return {"media": params.media.sampling(MEDIA_WORKING_SETTINGS)}
 
 
 def _encoders(settings: FeatureSet | FinetuneSettings) -> dict[str, Any]:

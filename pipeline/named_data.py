@@ -61,6 +61,8 @@ def named_data(params: Params) -> Iterator[tuple[str, Path, str]]:
     if dataset.has_clips:
         bring = "bring them in with `python -m pipeline unpack` or `download`"
         yield "dataset.clips", dataset.clips, f"put the clips there, {bring}, or correct the path"
+    if dataset.sounds is not None:
+        yield "dataset.sounds", dataset.sounds, f"{put}, or set it to null for films with sound of their own"
     yield "dataset.annotations", dataset.annotations, f"{put}, or correct the path"
     for name, entry in params.imports.items():
         yield f"imports.{name}.directory", entry.directory, f"{put}, or remove the entry and its runs"

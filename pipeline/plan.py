@@ -16,6 +16,7 @@ from typing import Any
 from pipeline.cache import file_sha256
 from pipeline.closure import PLUMBING, digests
 from pipeline.config import Params
+from pipeline.datasets.sounds import sound_files
 from pipeline.encoders import ENCODERS
 from pipeline.encoders.known_weights import KNOWN
 from pipeline.errors import InputProblems
@@ -25,6 +26,7 @@ from pipeline.methods import METHODS
 from pipeline.training.choices import TRAINING_PLUMBING, chosen_code
 from pipeline.training.loggers import missing_loggers
 
+SOUNDS = "sounds.json"  # the files of dataset.sounds, which DVC cannot name as a dep where there are none
 CHECKED = "checked.json"  # written when params.yaml is in order; always the same bytes
 
 
@@ -48,7 +50,7 @@ class Choice:
 
 
 def choices(params: Params) -> Iterator[Choice]:
-    """Yield the choices of the index, and of every entry of ``runs`` (training, evaluation), ``features``, ``finetune`` and ``labels``."""
+    """Yield the choices of the index and every run (to train, to evaluate), feature set, fine-tuning and label set."""
     by = params.dataset.folds.by if params.dataset.folds is not None else None
     yield Choice("index", [], {"dataset.folds.by": by} if by is not None else {}, PLUMBING)
     of_train = {"train": params.train.model_dump(mode="json", exclude=WORKING_SETTINGS)}
@@ -111,14 +113,22 @@ def write_plan(params: Params, directory: Path) -> None:
     if problems := [*missing_files(params), *missing_loggers(params.train.loggers)]:
         raise InputProblems("params.yaml", problems)
     for choice in choices(params):
-        files = {setting: file_sha256(path) for setting, path in choice.files.items()}
+        files = _hashed(choice.files, directory)
         write_json(directory / f"{choice.place}.json", {"code": digests(choice.code, cut=choice.cut), "files": files, **choice.more})
-        for setting, path in choice.files.items():
-            link = directory / "files" / setting
-            link.parent.mkdir(parents=True, exist_ok=True)
-            if not link.is_symlink():
-                link.symlink_to(path.absolute())
+    sounds = params.dataset.sounds
+    named = {f"dataset.sounds/{path.relative_to(sounds).as_posix()}": path for path in sound_files(sounds) if sounds}
+    write_json(directory / SOUNDS, {"files": _hashed(named, directory)})
     write_json(directory / CHECKED, {"params.yaml": "in order"})
+
+
+def _hashed(files: Mapping[str, Path], directory: Path) -> dict[str, str]:
+    """Hash files, named by the setting that names each, and leave a link to each in ``directory``."""
+    for setting, path in files.items():
+        link = directory / "files" / setting
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if not link.is_symlink():
+            link.symlink_to(path.absolute())
+    return {setting: file_sha256(path) for setting, path in files.items()}
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

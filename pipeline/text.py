@@ -7,11 +7,14 @@ equal.
 from __future__ import annotations
 
 import codecs
+import re
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.errors import InputProblems
 
+_NUMBERED = re.compile(r"(\d{1,9})\.(jpe?g|png)", re.IGNORECASE)
 _WIDE = (codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
@@ -82,3 +85,13 @@ def _code(letter: str) -> str:
     if "\udc80" <= letter <= "\udcff":  # Python's stand-in for a byte that does not decode
         return f"\\x{ord(letter) - 0xDC00:02x}"
     return letter.encode("unicode_escape").decode("ascii")
+
+
+def numbered(names: Iterable[str]) -> dict[int, str]:
+    """The names of numbered pictures by place, 0 for the first; of two with one number the first counts."""
+    found: dict[int, str] = {}
+    for name in sorted(names):
+        if match := _NUMBERED.fullmatch(name):
+            found.setdefault(int(match[1]), name)
+    first = 0 if 0 in found else 1
+    return {number - first: found[number] for number in sorted(found)}

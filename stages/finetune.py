@@ -1,4 +1,4 @@
-"""Fine-tune a visual encoder on the training clips: models/encoders/NAME.
+"""Fine-tune the visual encoder, the audio one or both on the training clips: models/encoders/NAME.
 
 Usage: python -m stages.finetune NAME
 or: torchrun --nnodes ... --nproc-per-node ... -m stages.finetune NAME, as many processes in all as finetune.NAME.devices says

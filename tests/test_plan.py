@@ -109,6 +109,7 @@ def written_in(directory):
 def test_a_run_depends_on_its_own_method_alone(params, tmp_path):
     written = plan(params, tmp_path / "plan")
     assert written.pop("checked") == {"params.yaml": "in order"}
+    assert written.pop("sounds") == {"files": {}}
     assert written.pop("index") == {"code": {}, "files": {}}
     assert {*written} == {f"{stage}/{run}" for stage in ("train", "evaluate") for run in params.runs} | {"extract/plain", "extract/vggish"}
     methods = {

@@ -137,6 +137,14 @@ def load_frames(cache: Cache, encoder: VisualEncoder, draw: Draw) -> Tensor:
         return encoder.prepare(torch.from_numpy(frames))
 
 
+def load_sounds(cache: Cache, encoder: AudioEncoder, draw: Draw) -> Tensor:
+    """Load the sound of the drawn segments, (S, *input), prepared by the encoder."""
+    job = draw.item.job
+    waveform, rate = load_sound(cache, job.clip, job.key, job)
+    with naming_clips([job.clip], f"encoder {encoder.name}"):
+        return encoder.prepare(torch.from_numpy(waveform), rate, job.segments, job.segment_seconds)[list(draw.segments)]
+
+
 def _drawn(cache: Cache, draw: Draw) -> np.ndarray:
     """Read the drawn frames, (F, H, W, 3) uint8.
 

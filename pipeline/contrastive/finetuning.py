@@ -1,6 +1,7 @@
-"""Fine-tune an encoder and write the results to a directory.
+"""Fine-tune one or both encoders and write the results to a directory.
 
-``encoder.safetensors``: ``network.state_dict()`` of the encoder, loaded by the setting ``weights: finetuned/NAME``.
+``encoder.safetensors``: ``network.state_dict()`` of the visual encoder, loaded by the setting ``weights: finetuned/NAME``.
+``audio/encoder.safetensors``: the same of the audio encoder, ``weights: finetuned/NAME/audio``. Each only if it was trained.
 ``heads.safetensors``: the projections used to measure the metrics. ``finetune.json``: settings, clips, validation metrics before and
 after. ``curve.csv``: one line per epoch.
 """
@@ -100,7 +101,7 @@ class Finetuning:
         together.wait()
         if not rank.first:
             return summary
-        for path in (_checkpoint(directory), directory / LAST_GOOD, *directory.glob(".*.partial")):
+        for path in (_checkpoint(directory), *(directory / name for name in LAST_GOOD.values()), *directory.glob(".*.partial")):
             path.unlink(missing_ok=True)
         return f"{self.selection.summary()}; {summary}"
 
@@ -118,7 +119,8 @@ class Finetuning:
         audio = torch.cat([features[item.clip][list(item.segments)] for item in items])
         deviation, mean = torch.std_mean(audio, dim=0, correction=0)
         heads = Heads(self.settings, encoder.output_shape[-1], audio.shape[1], mean, deviation)
-        model = ContrastiveModel(encoder, heads, self.settings).to(fabric.device)
+        heard = _create(self.settings.audio) if "audio" in self.settings.sides else None
+        model = ContrastiveModel(encoder, heads, self.settings, heard).to(fabric.device)
         train, validation = Clips(items, features), Clips(self.selection.validation, features)
         finetuner = Finetuner(fabric, model, self.settings, train, validation, self.cache, _checkpoint(directory), self.name)
         state = finetuner.run()
@@ -136,7 +138,10 @@ class Finetuning:
         )
 
     def _write(self, directory: Path, state: FinetuningState, after: dict[str, float]) -> None:
-        save_tensors(directory / "encoder.safetensors", state.best["encoder"])
+        for side in self.settings.sides:
+            place = directory if side == "visual" else directory / side
+            place.mkdir(exist_ok=True)
+            save_tensors(place / "encoder.safetensors", state.best[side])
         save_tensors(directory / "heads.safetensors", state.best["heads"])
         columns = list(dict.fromkeys(key for record in state.history for key in record)) or ["epoch"]
         pd.DataFrame(state.history, columns=columns).to_csv(directory / "curve.csv", index=False)
@@ -189,5 +194,5 @@ def _sentence(state: FinetuningState, after: dict[str, float]) -> str:
         f"{name} recall@1 {state.before[key]:.1f} -> {after[key]:.1f} %"
         for name, key in (("visual to audio", "v2a/recall@1"), ("audio to visual", "a2v/recall@1"))
     )
-    best = "none, the encoder stays as it was" if state.best_epoch < 0 else state.best_epoch
+    best = "none, the encoders stay as they were" if state.best_epoch < 0 else state.best_epoch
     return f"best of {len(state.history)} epochs: {best}; on validation {recalls}"

@@ -22,8 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.cache import Cache
-from pipeline.contrastive.data import Draw, Item, load_frames
-from pipeline.encoders import VisualEncoder
+from pipeline.contrastive.data import Draw, Item, load_frames, load_sounds
+from pipeline.encoders import AudioEncoder, VisualEncoder
 from pipeline.encoders.images import ImageEncoder
 from pipeline.features.lanes import load_ahead
 from pipeline.features.store import write_entries
@@ -113,6 +113,17 @@ class FrameSource:
 
     def of(self, draws: list[Draw]) -> Iterator[tuple[Draw, Tensor]]:
         return load_ahead(lambda draw: load_frames(self.cache, self.encoder, draw), draws)
+
+
+@dataclass(frozen=True)
+class SoundSource:
+    """A source of the sound of the drawn segments, (S, *input), prepared by the audio encoder."""
+
+    cache: Cache
+    encoder: AudioEncoder
+
+    def of(self, draws: list[Draw]) -> Iterator[tuple[Draw, Tensor]]:
+        return load_ahead(lambda draw: load_sounds(self.cache, self.encoder, draw), draws)
 
 
 class MapSource:

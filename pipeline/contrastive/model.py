@@ -1,4 +1,4 @@
-"""A visual encoder and the two projections, in two variants.
+"""The two encoders, of which one or both are trained, and the two projections, in two variants.
 
 ``paper`` (Sec. 3.4, Eq. 9): "average pooling of all the extracted features obtained from one video", and direct dot products without a
 projection, so both encoders must have the same width (ResNet-50 and Cnn14: 2048); visual-to-audio only. The paper gives no
@@ -6,15 +6,16 @@ normalisation: here pooled features are scaled to length 1, because dot products
 paper gives no temperature either.
 
 ``released`` (AVELCLIP/clip/model.py): a projection to 128 without bias on either side, length 1, tau 0.2, both directions. The default,
-because it takes encoders of any widths. In both variants the audio side is frozen: its features are computed beforehand.
+because it takes encoders of any widths. In both variants the released code and the paper train the visual side; the audio side is frozen
+then, its features are computed beforehand. ``train: audio`` or ``both`` trains it too (ours), on the rows that its ``prepare`` makes.
 
-Shape letters: B clips, T segments, F frames of all B clips, D width.
+Shape letters: B clips, T segments, F frames and R rows of sound of all B clips, D width.
 """
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +23,7 @@ from torch.nn.functional import normalize
 
 from pipeline.contrastive.maps import CutNetwork, cut_network
 from pipeline.contrastive.settings import FinetuneSettings
-from pipeline.encoders import VisualEncoder
+from pipeline.encoders import AudioEncoder, Encoder, VisualEncoder
 from pipeline.errors import PipelineError
 from pipeline.layers.precision import at_least_float32
 
@@ -80,17 +81,28 @@ class ContrastiveModel(nn.Module):
     With ``cut`` set, ``frames`` below are the maps of ``cut.begin``, (F, c, y, x).
 
     Args:
-        encoder: its ``network`` is fine-tuned: the blocks chosen by ``train_last`` of the settings.
+        encoder, audio: of their ``network`` the blocks chosen by ``train`` and ``train_last`` of the settings are fine-tuned; without
+            ``audio`` that side's features are given.
     """
 
     cut: CutNetwork | None = None
 
-    def __init__(self, encoder: VisualEncoder, heads: Heads, settings: FinetuneSettings) -> None:
+    def __init__(self, encoder: VisualEncoder, heads: Heads, settings: FinetuneSettings, audio: AudioEncoder | None = None) -> None:
         super().__init__()
-        self.encoder, self.heads, self.settings = encoder, heads, settings
+        self.encoder, self.audio, self.heads, self.settings = encoder, audio, heads, settings
         encoder.to(memory_format=encoder.memory_format)  # type: ignore[call-overload]
-        self.blocks = trained_blocks(encoder, settings.train_last)
+        self.blocks = [block for side in settings.sides for block in trained_blocks(self._side(side), settings.train_last)]
         self.thaw(False)
+
+    def _side(self, modality: str) -> Encoder:
+        side = self.encoder if modality == "visual" else self.audio
+        assert side is not None
+        return side
+
+    @property
+    def trained(self) -> dict[str, nn.Module]:
+        """The networks that are fine-tuned, by modality."""
+        return {modality: cast(nn.Module, self._side(modality).network) for modality in self.settings.sides}
 
     @property
     def network(self) -> nn.Module:
@@ -104,7 +116,9 @@ class ContrastiveModel(nn.Module):
 
     def thaw(self, trained: bool = True) -> None:
         """Make the chosen blocks trainable, or freeze the whole encoder while the heads are trained."""
-        self.network.requires_grad_(False)
+        self.encoder.requires_grad_(False)
+        if self.audio is not None:
+            self.audio.requires_grad_(False)
         for block in self.blocks if trained else ():
             for parameter in block:
                 parameter.requires_grad_(True)
@@ -114,7 +128,8 @@ class ContrastiveModel(nn.Module):
         """Set the mode; frozen blocks stay in eval mode, as do batch norms with ``batch_norm: frozen`` though their weights learn."""
         super().train(mode)
         if mode:
-            _set_mode(self.network, self.settings.batch_norm == "frozen", inherited=False)
+            for network in (self.network, *self.trained.values()):
+                _set_mode(network, self.settings.batch_norm == "frozen", inherited=False)
         return self
 
     def pool(self, frames: Tensor, owner: Tensor, clips: int) -> Tensor:
@@ -130,12 +145,29 @@ class ContrastiveModel(nn.Module):
         frames = frames.contiguous(memory_format=self.encoder.memory_format)
         features = self.cut.finish(frames).permute(0, 2, 3, 1) if self.cut is not None else self.encoder.encode(frames)
         features = at_least_float32(features.flatten(1, -2).mean(dim=1) if features.dim() > 2 else features)
-        sums = features.new_zeros(clips, features.shape[1]).index_add(0, owner, features)
-        return sums / torch.bincount(owner, minlength=clips)[:, None]
+        return mean_by_owner(features, owner, clips)
 
-    def forward(self, frames: Tensor, owner: Tensor, audio: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embed frames (F, 3, h, w) with owners (F,), and audio (B, D_a): two of (B, width), and tau."""
-        return self.heads(self.pool(frames, owner, len(audio)), audio)
+    def pool_audio(self, audio: Tensor, owner: Tensor | None, clips: int) -> Tensor:
+        """Average over the rows of each clip: (clips, D_a), float32.
+
+        Args:
+            audio: (R, *input), prepared by the audio encoder; without ``owner`` the features themselves.
+            owner: (R,) int64 in [0, clips), the clip of each row.
+        """
+        if owner is None:
+            return audio
+        return mean_by_owner(at_least_float32(self._side("audio").encode(audio)), owner, clips)
+
+    def forward(self, frames: Tensor, owner: Tensor, audio: Tensor, audio_owner: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed the frames and the sound of B clips, see :class:`pipeline.contrastive.batches.ClipBatch`: two of (B, width), and tau."""
+        clips = len(audio) if audio_owner is None else int(audio_owner[-1]) + 1
+        return self.heads(self.pool(frames, owner, clips), self.pool_audio(audio, audio_owner, clips))
+
+
+def mean_by_owner(features: Tensor, owner: Tensor, clips: int) -> Tensor:
+    """Mean of the rows (R, D) of each clip: (clips, D)."""
+    sums = features.new_zeros(clips, features.shape[1]).index_add(0, owner, features)
+    return sums / torch.bincount(owner, minlength=clips)[:, None]
 
 
 def _set_mode(module: nn.Module, frozen_norms: bool, inherited: bool) -> None:
@@ -147,7 +179,7 @@ def _set_mode(module: nn.Module, frozen_norms: bool, inherited: bool) -> None:
         _set_mode(child, frozen_norms, learns)
 
 
-def trained_blocks(encoder: VisualEncoder, last: int | None) -> list[list[nn.Parameter]]:
+def trained_blocks(encoder: Encoder, last: int | None) -> list[list[nn.Parameter]]:
     """Parameters of the last ``last`` blocks of the encoder's network; None: of all blocks.
 
     Blocks are the children of the network, nn.Sequentials opened once, in the order of their definition. In every registered network that
@@ -180,14 +212,19 @@ def _units(network: nn.Module) -> list[nn.Module]:
     return units
 
 
-def _used_parameters(encoder: VisualEncoder) -> set[int]:
-    """Find the ids of parameters that the encoder's output depends on, by a backward pass over a grey frame."""
+def _used_parameters(encoder: Encoder) -> set[int]:
+    """Find the ids of parameters that the encoder's output depends on, by a backward pass over one input."""
     network: Any = encoder.network
     parameters, learning = list(network.parameters()), [parameter.requires_grad for parameter in network.parameters()]
     with torch.enable_grad(), torch.random.fork_rng(devices=[]):
         network.eval().requires_grad_(True)
-        frame = encoder.prepare(torch.full((1, 32, 32, 3), 128, dtype=torch.uint8)).to(parameters[0].device)
-        gradients = torch.autograd.grad(encoder.encode(frame).sum(), parameters, allow_unused=True)
+        if isinstance(encoder, AudioEncoder):
+            noise = torch.rand(16_000, generator=torch.Generator().manual_seed(0)) - 0.5
+            row = encoder.prepare(noise, 16_000, 1, 1.0)
+        else:
+            assert isinstance(encoder, VisualEncoder)
+            row = encoder.prepare(torch.full((1, 32, 32, 3), 128, dtype=torch.uint8))
+        gradients = torch.autograd.grad(encoder.encode(row.to(parameters[0].device)).sum(), parameters, allow_unused=True)
     for parameter, wanted in zip(parameters, learning, strict=True):
         parameter.requires_grad_(wanted)
     return {id(parameter) for parameter, gradient in zip(parameters, gradients, strict=True) if gradient is not None}

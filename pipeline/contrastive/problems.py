@@ -28,6 +28,9 @@ def finetune_problems(path: str, name: str, settings: Mapping[str, Any]) -> list
         encoder = ENCODERS.get(choice["encoder"]) if choice.get("encoder") in ENCODERS.names() else None
         if encoder is not None and getattr(encoder, "sees", "frame") == "segment":
             found.append(f"{path}.{modality}.encoder: {choice['encoder']!r} encodes a segment's frames together; choose one of frames")
+        trains = settings.get("train", "visual") in (modality, "both")
+        if encoder is not None and trains and "weights" not in encoder.Config.model_fields:
+            found.append(f"{path}.train: {choice['encoder']!r} has no weights to train; choose another encoder, or train the other one")
         if finetuned_name(choice) is not None:
             found.append(f"{path}.{modality}.weights: must be published weights or a file, not another fine-tuning")
     return found

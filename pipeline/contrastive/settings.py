@@ -11,13 +11,16 @@ from pipeline.settings import Seed, Settings
 
 
 class FinetuneSettings(Settings):
-    """How one visual encoder is fine-tuned; the defaults are those of CACE-Net's released code (``variant: released``).
+    """How encoders are fine-tuned; the defaults are those of CACE-Net's released code (``variant: released``).
 
     Where the released code differs from the paper (Sec. 3.4, Eq. 9), ``variant`` decides; see :mod:`pipeline.contrastive.model`.
     """
 
-    visual: EncoderChoice = Field(description="encoder to fine-tune")
-    audio: EncoderChoice = Field(description="encoder whose features, frozen, it is contrasted with")
+    visual: EncoderChoice = Field(description="encoder of the frames")
+    audio: EncoderChoice = Field(description="encoder of the sound; frozen, its features are computed once")
+    train: Literal["visual", "audio", "both"] = Field(
+        "visual", description="which encoder is fine-tuned, the other stays frozen; weights: finetuned/NAME, and finetuned/NAME/audio"
+    )
     variant: Literal["released", "paper"] = Field("released", description="paper: compares the features directly, without projections")
     width: int = Field(128, ge=1, le=65_536, description="of the space both modalities are projected to; `paper` projects nothing")
     standardize_audio: bool = Field(False, description="scale each audio feature to mean 0, deviation 1 over the training clips first")
@@ -29,7 +32,7 @@ class FinetuneSettings(Settings):
     frames_per_segment: int = Field(1, ge=1, description="random frames of each segment, at most as many as were decoded")
     draw: Literal["once", "every_epoch"] = Field("once", description="released: frames are drawn once for the whole training")
 
-    train_last: int | None = Field(None, ge=0, description="train only the last n blocks of the encoder; 0: only the heads; null: all")
+    train_last: int | None = Field(None, ge=0, description="train only the last n blocks of the encoders; 0: only the heads; null: all")
     batch_norm: Literal["train", "frozen"] = Field(
         "train", description="train: statistics of the batch (per process), as released; frozen: the statistics stored with the weights"
     )
@@ -79,6 +82,11 @@ class FinetuneSettings(Settings):
         if not heads_learn and (self.head_epochs or self.train_last == 0):
             raise ValueError("variant paper has no heads to train: drop head_epochs, set train_last to null or at least 1")
         return self
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        """The modalities whose encoders are trained."""
+        return ("visual", "audio") if self.train == "both" else (self.train,)
 
     @property
     def of_fabric(self) -> Literal["32-true", "bf16-mixed"]:

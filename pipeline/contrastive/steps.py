@@ -18,7 +18,7 @@ from pipeline.contrastive.loss import info_nce
 
 def plain_step(fabric: Fabric, model: Any, batch: ClipBatch, symmetric: bool) -> Tensor:
     """Compute the loss over all processes (a detached scalar) and, if it is finite, the gradients in ``grad``."""
-    visual, audio, temperature = model(batch.frames, batch.owner, batch.audio)
+    visual, audio, temperature = model(*batch.inputs)
     loss = info_nce(visual, audio, temperature, groups=batch.groups, symmetric=symmetric)
     overall = _over_processes(fabric, loss)
     if torch.isfinite(overall):
@@ -27,19 +27,19 @@ def plain_step(fabric: Fabric, model: Any, batch: ClipBatch, symmetric: bool) ->
 
 
 def cached_step(fabric: Fabric, model: Any, batch: ClipBatch, symmetric: bool, clips: int) -> Tensor:
-    """Do :func:`plain_step` with only ``clips`` clips' frames in memory at a time (Gao et al., RepL4NLP 2021, "GradCache").
+    """Do :func:`plain_step` with only ``clips`` clips' frames and sound in memory at a time (Gao et al., RepL4NLP 2021, "GradCache").
 
     First embed all parts without a graph and take the gradient of the loss with respect to the embeddings; then embed each part again,
     with a graph, and send that gradient back through it. Dropout draws the same in both passes. Identical to the plain step for networks
     that treat each frame by itself, so not with batch norms in train mode.
     """
-    starts = range(0, len(batch.audio), clips)
+    starts = range(0, len(batch), clips)
     parts = [batch.part(start, start + clips) for start in starts]
     states, embedded = [], []
     with torch.no_grad():
         for part in parts:
             states.append(_random_state(batch.frames.device))
-            embedded.append(model(part.frames, part.owner, part.audio))
+            embedded.append(model(*part.inputs))
     after = _random_state(batch.frames.device)
     visual, audio = (torch.cat([outputs[which] for outputs in embedded]).requires_grad_() for which in (0, 1))
     temperature = embedded[0][2].detach().requires_grad_()
@@ -53,7 +53,7 @@ def cached_step(fabric: Fabric, model: Any, batch: ClipBatch, symmetric: bool, c
         _set_random_state(state, batch.frames.device)
         waiting: AbstractContextManager = fabric.no_backward_sync(model, enabled=not last)
         with waiting:
-            outputs = model(part.frames, part.owner, part.audio)
+            outputs = model(*part.inputs)
             carried = (outputs[0] * in_visual[start : start + clips]).sum() + (outputs[1] * in_audio[start : start + clips]).sum()
             fabric.backward(carried + (outputs[2] * in_temperature if last else 0))
     _set_random_state(after, batch.frames.device)

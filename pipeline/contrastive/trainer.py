@@ -13,6 +13,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from pipeline.cache import Cache
 from pipeline.contrastive.batches import Batches, ClipBatch, Clips, lasting_draw
 from pipeline.contrastive.data import Draw, draw_middle, pooled_audio
 from pipeline.contrastive.loss import info_nce
-from pipeline.contrastive.maps import CutNetwork, DrawSource, FrameSource, MapSource, draw_all, size_in_gb
+from pipeline.contrastive.maps import CutNetwork, DrawSource, FrameSource, MapSource, SoundSource, draw_all, size_in_gb
 from pipeline.contrastive.model import ContrastiveModel
 from pipeline.contrastive.schedule import learning_rate_factor, make_optimizer, set_learning_rates
 from pipeline.contrastive.settings import FinetuneSettings
@@ -39,14 +40,14 @@ from pipeline.metrics.retrieval import effective_rank, mean_recall, retrieval_me
 from pipeline.progress import Progress
 
 GPU_PASS = 32  # frames through the frozen blocks at a time
-LAST_GOOD = "last_good.safetensors"
+LAST_GOOD = {"visual": "last_good.safetensors", "audio": "last_good_audio.safetensors"}
 
 
 @dataclass
 class FinetuningState(LoopState):
     """The state of a fine-tuning.
 
-    ``best`` holds the tensors of the encoder's network and of the heads; ``best_epoch`` -1: before fine-tuning.
+    ``best`` holds the tensors of the trained networks by modality, and of the heads; ``best_epoch`` -1: before fine-tuning.
     """
 
     loss_sum: float = 0.0  # of the running epoch, over its clips
@@ -56,12 +57,12 @@ class FinetuningState(LoopState):
 
 
 class Finetuner(ResumableLoop[FinetuningState]):
-    """Fine-tunes one encoder.
+    """Fine-tunes one encoder or both.
 
     Args:
         model: on the device of ``fabric``, its heads initialized under the seed.
         train, validation: with an empty ``validation`` the last epoch is kept.
-        checkpoint: file to resume from and to write to; after a loss that is not finite, ``last_good.safetensors`` is written beside it.
+        checkpoint: file to resume from and to write to; after a loss that is not finite, the files of ``LAST_GOOD`` are written beside it.
     """
 
     def __init__(
@@ -72,7 +73,8 @@ class Finetuner(ResumableLoop[FinetuningState]):
         super().__init__(FinetuningState(), settings.epochs, len(train), checkpoint, seconds, writes=is_first)
         self.fabric, self.raw, self.settings = fabric, model, settings
         self.train, self.validation, self.name = train, validation, name
-        self.batches = Batches(train, settings)
+        self.sounds = SoundSource(cache, model.audio) if model.audio is not None else None
+        self.batches = Batches(train, settings, self.sounds)
         self.source = self._source(FrameSource(cache, model.encoder), checkpoint.parent)
         self.steps_per_epoch = -(-len(train) // settings.batch_size)
 
@@ -90,7 +92,8 @@ class Finetuner(ResumableLoop[FinetuningState]):
         else:
             self.raw.load_state_dict(saved["model"])
         self.raw.thaw()
-        self.model, self.optimizer = self.raw, make_optimizer(self.settings, self.raw.network.parameters(), self.raw.heads.parameters())
+        learning = chain(*(network.parameters() for network in self.raw.trained.values()))
+        self.model, self.optimizer = self.raw, make_optimizer(self.settings, learning, self.raw.heads.parameters())
         if self.settings.epochs:
             self.model, self.optimizer = self.fabric.setup(self.raw, self.optimizer)
         if saved is not None:
@@ -198,12 +201,14 @@ class Finetuner(ResumableLoop[FinetuningState]):
 
     def _stop_for(self, rows: Tensor, what: str) -> None:
         clips = [self.train.items[int(row)].clip for row in rows]
+        kept = [self.checkpoints.path.with_name(LAST_GOOD[side]) for side in self.raw.trained]
         if self.fabric.is_global_zero:
             facts = {"clips": json.dumps(clips)}
-            save_file(_copy(self.raw.network.state_dict()), self.checkpoints.path.with_name(LAST_GOOD), facts)
+            for side, network in self.raw.trained.items():
+                save_file(_copy(network.state_dict()), self.checkpoints.path.with_name(LAST_GOOD[side]), facts)
         raise PipelineError(
             f"{self.name}: {what}, epoch {self.state.epoch}; lower learning_rate, set warmup_epochs or clip_norm, or raise the temperature."
-            f" The encoder before this step: {self.checkpoints.path.with_name(LAST_GOOD)}. Clips of the step: {', '.join(clips)}"
+            f" The encoder before this step: {' and '.join(map(str, kept))}. Clips of the step: {', '.join(clips)}"
         )
 
     def _check_weights(self, when: str) -> None:
@@ -234,7 +239,7 @@ class Finetuner(ResumableLoop[FinetuningState]):
         state.worse += 1
         if score > state.best_score or not state.best:
             state.best_score, state.best_epoch, state.worse = score, epoch, 0
-            state.best = {"encoder": _copy(self.raw.network.state_dict()), "heads": _copy(self.raw.heads.state_dict())}
+            state.best = {name: _copy(part.state_dict()) for name, part in (*self.raw.trained.items(), ("heads", self.raw.heads))}
 
     def is_over(self) -> bool:
         return super().is_over() or (self.settings.patience is not None and self.state.worse >= self.settings.patience)
@@ -271,7 +276,18 @@ class Finetuner(ResumableLoop[FinetuningState]):
         for _, frames in bar:
             with self.fabric.autocast():
                 pooled.append(self.raw.pool(frames.to(device), torch.zeros(len(frames), dtype=torch.int64, device=device), 1))
-        return torch.cat(pooled), pooled_audio(clips.audio, draws).to(device)
+        return torch.cat(pooled), self._pooled_sound(draws, clips)
+
+    def _pooled_sound(self, draws: list[Draw], clips: Clips) -> Tensor:
+        """Pool audio features of the drawn segments, (N, D_a): of the encoder as it is now, or the frozen ones."""
+        device = self.fabric.device
+        if self.sounds is None:
+            return pooled_audio(clips.audio, draws).to(device)
+        pooled = []
+        for _, rows in self.sounds.of(draws):
+            with self.fabric.autocast():
+                pooled.append(self.raw.pool_audio(rows.to(device), torch.zeros(len(rows), dtype=torch.int64, device=device), 1))
+        return torch.cat(pooled)
 
     def tensors(self) -> dict[str, Any]:
         return {"model": self.raw.state_dict(), "optimizer": self.optimizer.state_dict()}

@@ -47,9 +47,14 @@ class DatasetSettings(Settings):
     """The block ``dataset`` of params.yaml; the stage ``index`` depends on both paths."""
 
     kind: str = Field(description="a registered data set: ave, llp, unav100, folder")
-    clips: Path = Field(description="directory of the video files; data/none for imported features without videos")
+    clips: Path = Field(
+        description="directory of the films: video files or folders of numbered pictures; data/none for imported features without"
+    )
     annotations: Path = Field(
         description="directory (ave, llp, unav100) or CSV file (folder) of labels; without labels, the clips directory"
+    )
+    sounds: Path | None = Field(
+        None, description="directory of WAV or FLAC files named like the clips, read instead of the films' own sound; null: the films' own"
     )
     segments: int = Field(ge=1, le=3600, description="T, segments of a clip")
     segment_seconds: float = Field(gt=0, le=60, description="length of a segment in seconds")

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.cache import file_sha256
+from pipeline.text import numbered
 
 MEDIA_SUFFIXES = frozenset([".mp4", ".mkv", ".webm", ".avi", ".mov", ".mpg", ".mpeg", ".flv", ".m4v", ".ts", ".3gp", ".ogv", ".wmv"])
 _NUMBER = r"\d{1,9}(?:\.\d{1,6})?"
@@ -60,7 +61,7 @@ def match_files(clips: Path, ids: Iterable[str]) -> Matches:
     found: dict[str, list[str]] = {}
     bare: dict[str, list[str]] = {}
     for path in paths:
-        stem = os.path.splitext(os.path.basename(path))[0]
+        stem = stem_of(path)
         if clip := _id_in(stem, known):
             found.setdefault(clip, []).append(path)
         elif clip := by_video.get(stem):
@@ -74,15 +75,25 @@ def match_files(clips: Path, ids: Iterable[str]) -> Matches:
     return Matches(files, ambiguous, by_bare, outside, irregular)
 
 
+def stem_of(path: str) -> str:
+    """A film's name without its ending, or a directory's name."""
+    name = os.path.basename(path)
+    return os.path.splitext(name)[0] if os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES else name
+
+
 def _media_below(clips: Path) -> tuple[list[str], list[str], list[str]]:
     """List video files, links that lead out, and non-files named like a video; each sorted.
 
-    Linked directories are not entered, so no cycle is followed.
+    A directory of numbered pictures is a film. Linked directories are not entered, so no cycle is followed.
     """
     root = clips.resolve()
     inside, outside, irregular = [], [], []
     for parent, directories, names in os.walk(clips):
         directories[:] = sorted(name for name in directories if not name.startswith("."))
+        if numbered(names) and Path(parent) != clips:
+            inside.append(parent.removeprefix("./"))
+            directories.clear()
+            continue
         for name in directories:
             path = os.path.join(parent, name).removeprefix("./")
             if leads_out(path, root):

@@ -1,4 +1,4 @@
-"""Your own films: a directory of video files, searched with its subdirectories; labels are optional.
+"""Your own films: a directory of video files or folders of numbered pictures, searched with its subdirectories; labels are optional.
 
 A clip's id is its path below the directory, so equal names in two folders stay two clips. Labels come from a CSV file named by
 ``dataset.annotations`` (:mod:`pipeline.datasets.labels`), which names each film's split. Without labels, ``annotations`` is the clips
@@ -14,6 +14,7 @@ from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Row,
 from pipeline.datasets.files import MEDIA_SUFFIXES, leads_out
 from pipeline.datasets.labels import ClipNames, read_labels
 from pipeline.errors import InputProblems
+from pipeline.text import numbered
 
 
 @DATASETS.register("folder")
@@ -44,20 +45,24 @@ def read_folder(settings: DatasetSettings) -> Index:
 
 
 def find_films(clips: Path) -> tuple[dict[str, Path], list[str]]:
-    """Find the files below ``clips`` with a video's ending.
+    """Find the files below ``clips`` with a video's ending, and the folders of numbered pictures.
 
     Returns:
         Path by clip id, in order of path, and health lines on what is left out.
     """
     root = clips.resolve()
-    found = [(parent, name) for parent, _, names in os.walk(clips) for name in names if os.path.isfile(os.path.join(parent, name))]
+    walked = list(os.walk(clips))
+    folders = {parent for parent, _, names in walked if numbered(names) and Path(parent) != clips}
+    found = [(parent, name) for parent, _, names in walked if parent not in folders for name in names]
+    found = [(parent, name) for parent, name in found if os.path.isfile(os.path.join(parent, name))]
+    found += [os.path.split(folder) for folder in folders]
     paths: dict[str, Path] = {}
     hidden_or_outside, no_video = [], []
     for clip, path in sorted(((_clip_of(clips, *one), os.path.join(*one)) for one in found), key=lambda one: one[0].split("/")):
         name = clip.rpartition("/")[2]
         if name.startswith(".") or leads_out(path, root):
             hidden_or_outside.append(clip)
-        elif os.path.splitext(name)[1].lower() not in MEDIA_SUFFIXES:
+        elif path not in folders and os.path.splitext(name)[1].lower() not in MEDIA_SUFFIXES:
             no_video.append(clip)
         else:
             paths[clip] = Path(path)

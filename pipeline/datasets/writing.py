@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 from pipeline.cache import Cache, file_sha256
 from pipeline.datasets.base import CLASSES, HEALTH, LISTED, DatasetSettings, Index, Row, Split, count_lines, published_path
 from pipeline.datasets.hashes import Content, hash_files
+from pipeline.media.material import content_sha256, parts_of
 from pipeline.tables import write_table
 
 EVENT_TYPE = pa.struct([("modality", pa.string()), ("label", pa.string()), ("onset", pa.float64()), ("offset", pa.float64())])
@@ -36,7 +37,7 @@ def write_index(index: Index, directory: Path, settings: DatasetSettings | None 
         The health lines, including those that follow from the files' bytes.
     """
     clips = settings.clips if settings else None
-    contents = hash_files(sorted({row.file for row in index.rows if row.file}), cache, clips)
+    contents = contents_of({row.file for row in index.rows if row.file}, settings.sounds if settings else None, cache, clips)
     records = [
         {
             "row": number, "clip": row.clip, "split": row.split, "file": published_path(row.file, clips), "start": row.start,
@@ -55,6 +56,25 @@ def write_index(index: Index, directory: Path, settings: DatasetSettings | None 
     beside = {name: file_sha256(directory / name) for name in (CLASSES, HEALTH)}
     write_table(pa.Table.from_pylist(records, SCHEMA), directory / "index.parquet", beside)
     return health
+
+
+def contents_of(files: Iterable[str], sounds: Path | None, cache: Cache | None, clips: Path | None) -> dict[str, Content]:
+    """Size and hash of every clip's content: of its film, or of its pictures and its sound file together."""
+    parts = {file: parts_of(file, sounds) for file in files}
+    of_part = hash_files(sorted({part for each in parts.values() for part in each}), cache, clips)
+
+    def sha256(part: str) -> str:
+        if (digest := of_part[part].sha256) is None:
+            raise OSError(f"{part} cannot be read")
+        return digest
+
+    contents = {}
+    for file, each in parts.items():
+        try:
+            contents[file] = Content(sum(of_part[part].size or 0 for part in each), content_sha256(file, sounds, sha256))
+        except OSError:
+            contents[file] = Content(None, None)
+    return contents
 
 
 def equal_bytes(rows: Sequence[Row], contents: Mapping[str, Content]) -> list[str]:

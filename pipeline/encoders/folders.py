@@ -45,6 +45,11 @@ def weights_file(folder: str) -> Path:
     return next((place for place in places if place.is_file()), places[0])
 
 
+def folder_sha256(folder: Path) -> str:
+    """Hex sha256 of the files of a model's folder that say how it is built and what it is given."""
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in (CONFIG, PREPROCESSOR))).hexdigest()
+
+
 class FolderModel(AudioEncoder):
     """A model in a folder: its network, filled, and the settings of its front end in ``front``."""
 
@@ -69,13 +74,12 @@ class FolderModel(AudioEncoder):
         Raises:
             PipelineError: a file is missing or is no JSON, or the folder holds another architecture.
         """
-        folder, digest, read = Path(self.config.folder), hashlib.sha256(), {}
+        folder, read = Path(self.config.folder), {}
         for name in (CONFIG, PREPROCESSOR):
             path = folder / name
             if not path.is_file():
                 known = KNOWN.get(self.name)
                 raise PipelineError(f"encoder {self.name}: there is no {path}; {known.note if known else 'name a folder of the model'}")
-            digest.update(path.read_bytes())
             try:
                 read[name] = dict(json.loads(path.read_text(encoding="utf-8")))
             except (ValueError, TypeError) as error:
@@ -85,7 +89,7 @@ class FolderModel(AudioEncoder):
             raise PipelineError(
                 f"encoder {self.name}: {folder} holds a model of type {found!r}, not {self.types[0]!r}; name another folder"
             )
-        return read[PREPROCESSOR], digest.hexdigest()
+        return read[PREPROCESSOR], folder_sha256(folder)
 
     def _filled(self) -> tuple[nn.Module, str]:
         """Build the network and fill it; also return the fingerprint of its weights.

@@ -124,6 +124,20 @@ _ALL = (
         note="fetch config.json, preprocessor_config.json and model.safetensors of MIT/ast-finetuned-audioset-10-10-0.4593 (Hugging Face)"
         " into this folder",
     ),
+    KnownWeights(
+        name="waveform_transformer",
+        file="wav2vec2-base/model.safetensors",
+        licence="Apache-2.0 (facebook/wav2vec2-base); other models: their cards",
+        note="fetch config.json, preprocessor_config.json and the weights of facebook/wav2vec2-base, or of a HuBERT, WavLM or data2vec"
+        " (Hugging Face), into a folder, and name it as `folder`",
+    ),
+    KnownWeights(
+        name="hear",
+        file="hear.pt",
+        licence="each module's own",
+        note="install or write a module with the HEAR API (hearbenchmark.com lists some; BEATs and others by third parties), and give"
+        " the file that its load_model takes as `weights`",
+    ),
 )
 
 KNOWN = {known.name: known for known in _ALL}

@@ -42,25 +42,43 @@ def finetuned_problems(path: str, feature_set: Mapping[str, Any], finetune: Mapp
     """Check that ``finetuned``, which DVC depends on, and ``weights``, which the encoder loads, name the same encoder."""
     if "finetuned" not in feature_set:
         return [f"{path}.finetuned: this key is needed: the entry of `finetune` that trains its encoder, or {NOT_FINETUNED}"]
-    name, visual, audio = feature_set["finetuned"], mapping(feature_set.get("visual")), mapping(feature_set.get("audio"))
+    name = feature_set["finetuned"]
     if not isinstance(name, str):
         return []  # the schema reports it
+    if name not in finetune and name != NOT_FINETUNED:
+        return [f"{path}.finetuned: unknown fine-tuning {name!r}{suggest(name, [*finetune, NOT_FINETUNED])}"]
     problems = []
-    if (named := finetuned_name(audio)) is not None:
-        problems.append(f"{path}.audio.weights: finetuned/{named}: audio encoders are not fine-tuned, only visual ones")
-    if name == NOT_FINETUNED:
-        if (named := finetuned_name(visual)) is not None:
-            problems.append(f"{path}.finetuned: the weights are finetuned/{named}; set finetuned: {named}, or other weights")
-    elif name not in finetune:
-        problems.append(f"{path}.finetuned: unknown fine-tuning {name!r}{suggest(str(name), [*finetune, NOT_FINETUNED])}")
-    elif finetuned_name(visual) != name:
-        problems.append(f"{path}.visual.weights: finetuned: {name} needs weights: finetuned/{name} (here: {visual.get('weights')!r})")
-    else:
-        tuned = mapping(mapping(finetune[name]).get("visual"))
-        for key in ("encoder", "model"):
-            if visual.get(key) != tuned.get(key):
-                problems.append(f"{path}.visual.{key}: {name} fine-tunes {tuned.get(key)!r} (here: {visual.get(key)!r})")
+    tuned = mapping(finetune.get(name)) if name != NOT_FINETUNED else {}
+    trained = {"visual": ("visual",), "audio": ("audio",), "both": ("visual", "audio")}.get(tuned.get("train", "visual"), ())
+    named = {side: finetuned_name(mapping(feature_set.get(side))) for side in ("visual", "audio")}
+    if name != NOT_FINETUNED and not any(named.values()):
+        side = trained[0] if trained else "visual"
+        given = mapping(feature_set.get(side)).get("weights")
+        problems.append(f"{path}.{side}.weights: finetuned: {name} needs weights: finetuned/{_of(name, side)} (here: {given!r})")
+    for side, of in named.items():
+        if of is None:
+            continue
+        if name == NOT_FINETUNED:
+            owner = of.removesuffix("/audio")
+            problems.append(f"{path}.finetuned: the weights are finetuned/{of}; set finetuned: {owner}, or other weights")
+        elif side not in trained:
+            alone = " and the ".join(trained)
+            problems.append(f"{path}.{side}.weights: finetuned/{of}: finetune.{name} trains the {alone} encoder alone, not the {side} one")
+        elif of != _of(name, side):
+            problems.append(f"{path}.{side}.weights: finetuned: {name} needs weights: finetuned/{_of(name, side)} (here: 'finetuned/{of}')")
+        else:
+            choice, was = mapping(feature_set.get(side)), mapping(tuned.get(side))
+            problems += [
+                f"{path}.{side}.{key}: {name} fine-tunes {was.get(key)!r} (here: {choice.get(key)!r})"
+                for key in ("encoder", "model", "folder", "module")
+                if choice.get(key) != was.get(key)
+            ]
     return problems
+
+
+def _of(name: str, side: str) -> str:
+    """What follows ``finetuned/`` in the weights of one side of a fine-tuning."""
+    return name if side == "visual" else f"{name}/{side}"
 
 
 def finetuned_name(choice: Mapping[str, Any]) -> str | None:

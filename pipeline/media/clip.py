@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.media.audio import AUDIBLE_RATES, Audio, read_audio
+from pipeline.media.audio import AUDIBLE_RATES, Audio
 from pipeline.media.container import MediaError, describe
 from pipeline.media.coverage import Coverage, Window, measure
-from pipeline.media.probe import Probe, probe
+from pipeline.media.material import no_sound, probe_material, read_material_audio, read_material_frames, unequal_lengths
+from pipeline.media.probe import Probe
 from pipeline.media.settings import MediaSettings
-from pipeline.media.video import read_frames, scaled_size
+from pipeline.media.video import scaled_size
 
 GOOD = frozenset({"ok", "padded", "silent", "partial"})
 BAD = frozenset({"missing", "unreadable", "no_video", "no_audio", "truncated", "refused", "crashed", "timeout"})
@@ -28,7 +29,7 @@ class DecodedClip:
     status: ``ok`` | ``padded`` (the clip, or one of its streams, ends or pauses inside the window: last frame repeated, silence, masked) |
         ``silent`` (no sound, or none that decodes: zeros) | ``partial`` (damaged, or less decoded than the file states, but enough),
         or one of BAD.
-    reason: one line; empty for ``ok``.
+    reason: one line; for ``ok`` empty, or that a sound file is longer than its pictures.
     frames: (T*F, H, W, 3) uint8 RGB; None for a bad clip.
     waveform: (L,) float32 mono at ``sample_rate`` Hz, L = round(T * segment_seconds * sample_rate); None for a bad clip.
     visual_valid, audio_valid: (T,) bool, False where more than half of the segment was not decoded.
@@ -60,7 +61,7 @@ class DecodedClip:
 def decode_clip(
     path: str | os.PathLike[str], *, start: float, segments: int, segment_seconds: float, settings: MediaSettings
 ) -> DecodedClip:
-    """Read ``segments`` segments from ``start`` seconds into the clip.
+    """Read ``segments`` segments from ``start`` seconds into the clip: a film or a folder of numbered pictures.
 
     Raises:
         PipelineError: the settings give no whole number of frames in a segment.
@@ -72,7 +73,7 @@ def decode_clip(
     found: Probe | None = None
     lasting = True
     try:
-        found = probe(path, settings)
+        found = probe_material(path, settings)
         return _decode(path, found, window, settings)
     except MediaError as error:
         status, reason = error.status, error.reason
@@ -84,12 +85,13 @@ def decode_clip(
 
 
 def _decode(path: str | os.PathLike[str], found: Probe, window: Window, settings: MediaSettings) -> DecodedClip:
-    _check_contents(found, window, settings)
-    frames = read_frames(path, window.times(), found, settings.decoder, settings.frame_size)
+    _check_contents(path, found, window, settings)
+    frames = read_material_frames(path, window.times(), found, settings)
     audio, silence = _read_audio_or_silence(path, found, window, settings)
     coverage = measure(found, window, frames, audio)
     errors = (*frames.errors, *(audio.errors if audio else ()))
     status, reason = _verdict(coverage, audio, silence, errors, settings)
+    reason = "; ".join(part for part in (reason, unequal_lengths(path, found, settings)) if part)
     measured: dict[str, Any] = {"video_coverage": coverage.video, "audio_coverage": coverage.audio, "seconds": coverage.seconds}
     if status in BAD:
         return DecodedClip(status, reason, decoder=frames.decoder, facts=facts(found), **measured)
@@ -144,7 +146,7 @@ def facts(found: Probe) -> dict[str, int | float | str | bool | None]:
     }
 
 
-def _check_contents(found: Probe, window: Window, settings: MediaSettings) -> None:
+def _check_contents(path: str | os.PathLike[str], found: Probe, window: Window, settings: MediaSettings) -> None:
     """Check the required streams, that the window starts inside the clip, and that its arrays fit the limit.
 
     Raises:
@@ -153,7 +155,7 @@ def _check_contents(found: Probe, window: Window, settings: MediaSettings) -> No
     if found.video is None:
         raise MediaError("no_video", "the file has no moving picture (cover art does not count)")
     if found.audio is None and settings.on_missing_audio == "drop":
-        raise MediaError("no_audio", "the file has no usable audio stream")
+        raise MediaError("no_audio", f"the file has {no_sound(path, settings)}")
     if found.duration is not None and window.start >= found.duration > 0:
         raise MediaError("no_video", f"the window starts at {window.start:g} s, after the clip's end at {found.duration:.3f} s")
     height, width = scaled_size(found.video.upright_size, settings.frame_size)
@@ -166,9 +168,9 @@ def _check_contents(found: Probe, window: Window, settings: MediaSettings) -> No
 
 def _read_audio_or_silence(path: str | os.PathLike[str], found: Probe, window: Window, settings: MediaSettings) -> tuple[Audio | None, str]:
     if found.audio is None:
-        return None, "no usable audio stream"
+        return None, no_sound(path, settings)
     try:
-        return read_audio(path, found, window.start, window.seconds), ""
+        return read_material_audio(path, found, window.start, window.seconds, settings), ""
     except MediaError as error:
         if settings.on_missing_audio == "drop":
             raise MediaError("no_audio", error.reason) from error

@@ -17,6 +17,7 @@ import numpy as np
 from pipeline.cache import Cache, CacheError, Store, file_sha256, fingerprint
 from pipeline.media.clip import DecodedClip, decode_clip
 from pipeline.media.handed import Handed
+from pipeline.media.material import content_sha256
 from pipeline.media.settings import MediaSettings
 
 DECODE_VERSION = 3  # raised by hand whenever a code change moves decoded numbers
@@ -97,7 +98,7 @@ def _decode(job: Job, kind: str | None) -> tuple[dict[str, Any] | NotStored, dic
     verdict = verdict_of(decoded)
     if job.hashed:
         try:
-            content = _sha256(job.file)
+            content = content_sha256(job.file, job.settings.sounds, _sha256)
         except OSError as error:
             return {"status": "missing" if isinstance(error, FileNotFoundError) else "unreadable", "reason": str(error)}, {}
         if content != job.sha256:
@@ -116,16 +117,16 @@ def _decode(job: Job, kind: str | None) -> tuple[dict[str, Any] | NotStored, dic
 
 @lru_cache(maxsize=16)
 def _sampling(settings: MediaSettings) -> dict[str, Any]:
-    return settings.model_dump(mode="json", exclude=WORKING_SETTINGS)
+    return settings.sampling(WORKING_SETTINGS)
 
 
 def _sha256(file: str) -> str:
-    """Hash a file, cached until it changes: many windows may lie in one file."""
+    """Hash a file, cached until it changes: many windows may lie in one film, or in one folder of pictures."""
     status = Path(file).stat()
     return _sha256_of(file, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4096)
 def _sha256_of(file: str, inode: int, size: int, changed: int) -> str:
     return file_sha256(file)
 

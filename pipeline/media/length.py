@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from pipeline.media.container import MediaError
 from pipeline.media.guard import Failure, run_guarded
-from pipeline.media.probe import Probe, probe
+from pipeline.media.material import probe_material
+from pipeline.media.probe import Probe
 from pipeline.media.settings import MediaSettings
 from pipeline.media.stream import packet_times
 
@@ -37,7 +38,7 @@ def _length(job: tuple[str, MediaSettings]) -> Length:
     """Find the length of one film; runs in a child process."""
     file, settings = job
     try:
-        found = probe(file, settings)
+        found = probe_material(file, settings)
         if found.video is None:
             return Length(None, "the file has no moving picture")
         return Length(length_of(file, found))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from pipeline.errors import PipelineError
 from pipeline.settings import Settings
@@ -19,6 +20,9 @@ class MediaSettings(Settings):
     )
     frame_size: int | None = Field(
         None, ge=16, le=8192, description="short side in pixels to which larger frames are scaled down; null keeps the decoded size"
+    )
+    pictures_per_second: float | None = Field(
+        None, gt=0, le=240, description="rate of clips that are folders of numbered pictures (0001.jpg, ...); films state their own"
     )
     decoder: Literal["auto", "decord", "pyav"] = Field("auto", description="auto: PyAV, then decord where PyAV decodes nothing")
     min_coverage: float = Field(
@@ -44,6 +48,24 @@ class MediaSettings(Settings):
         " It moves no number",
     )
     workers: int = Field(2, ge=1, le=256, description="child processes that decode, one core each")
+
+    _sounds: Path | None = PrivateAttr(None)  # `dataset.sounds`: a place, no setting of this block, and in no key
+
+    @property
+    def sounds(self) -> Path | None:
+        """Folder of the clips' sound files; None where films have their own sound."""
+        return self._sounds
+
+    def with_sounds(self, sounds: Path | None) -> MediaSettings:
+        """A copy that reads the clips' sounds from a folder."""
+        copy = self.model_copy()
+        copy._sounds = sounds
+        return copy
+
+    def sampling(self, working: set[str]) -> dict[str, Any]:
+        """The settings but for those in ``working``, as plain JSON; the rate of pictures only where one is stated."""
+        unstated = {"pictures_per_second"} if self.pictures_per_second is None else set[str]()
+        return self.model_dump(mode="json", exclude=working | unstated)
 
     def frames_per_segment(self, segment_seconds: float) -> int:
         """Frames sampled in one segment of ``segment_seconds``.

@@ -11,7 +11,7 @@ from pipeline.media.clip import facts
 from pipeline.media.container import MediaError
 from pipeline.media.guard import Failure, run_guarded
 from pipeline.media.length import length_of
-from pipeline.media.probe import probe
+from pipeline.media.material import probe_material
 from pipeline.media.settings import MediaSettings
 
 
@@ -52,7 +52,7 @@ def _look(job: tuple[str, MediaSettings]) -> Survey:
     """Survey one file; runs in a child process."""
     path, settings = job
     try:
-        found = probe(path, settings)
+        found = probe_material(path, settings)
         if found.video is None:
             return Survey("no_video", "the file has no moving picture", found.duration or 0.0, facts(found))
         if found.audio is None:

@@ -62,7 +62,7 @@ def one(predictor: Predictor, path: Path, directory: Path, overlay: bool) -> Pre
             write_prediction(prediction, answers)
             if overlay:
                 with _Bar(f"{name}, overlay") as bar:
-                    write_overlay(prediction, predictor.media, predictor.cache, answers / "overlay.mp4", bar)
+                    write_overlay(prediction, predictor.media_of(path), predictor.cache, answers / "overlay.mp4", bar)
         except OSError as error:
             name_place(error, directory)
             raise

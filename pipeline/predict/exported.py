@@ -21,6 +21,7 @@ from pipeline import config
 from pipeline.disk import disk_fault
 from pipeline.encoders import ENCODERS
 from pipeline.encoders.base import own_file
+from pipeline.encoders.folders import folder_sha256
 from pipeline.encoders.weights import FINETUNED, find, list_known, weights_sha256
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.recipes import spec_differences
@@ -87,7 +88,7 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, 
         "seeds": chosen,
         **({"folds": folds} if folds else {}),
         "features": {**features.model_dump(mode="json", exclude={"device", "finetuned"}), **choices},
-        "media": params.media.model_dump(mode="json", exclude=WORKING_SETTINGS),
+        "media": params.media.sampling(WORKING_SETTINGS),
         "segments": params.dataset.segments,
         "segment_seconds": params.dataset.segment_seconds,
         "precision": params.train.precision,
@@ -154,14 +155,27 @@ def _weights(choices: dict[str, dict[str, Any]], spec: dict[str, Any], whole: bo
         spec: the features' own, with the hash of every weights file.
     """
     for modality, choice in choices.items():
-        for setting, digest in spec["encoders"][modality]["weights"].items():
-            path = _file_of(str(choice.get(setting, "pretrained")), digest, whole)
-            if path is None:
+        config = ENCODERS.get(choice["encoder"]).Config(**{name: value for name, value in choice.items() if name != "encoder"})
+        files, packed = config.files(), set[str]()
+        for setting, digest in sorted(spec["encoders"][modality]["weights"].items()):  # a folder before the weights in it
+            if inside := [path for name, path in files.items() if name.startswith(f"{setting}/")]:
+                if folder_sha256(inside[0].parent) != digest:
+                    raise _changed(inside[0].parent)
+                packed = set(map(weights_sha256, inside))
+                yield from ((f"{WEIGHTS}{digest}/{path.name}", path) for path in inside)
+                choice[setting] = f"{WEIGHTS}{digest}"
+                continue
+            path = _file_of(str(choice.get(setting, "pretrained")), digest, whole) if digest not in packed else None
+            if path is None or not (path.is_file() or setting in files):  # a module that is installed
                 continue
             if weights_sha256(path) != digest:
-                raise PipelineError(f"{path} has changed since the run was trained; run `dvc repro`, then export again")
+                raise _changed(path)
             choice[setting] = f"{WEIGHTS}{digest}{path.suffix}"
             yield choice[setting], path
+
+
+def _changed(path: Path) -> PipelineError:
+    return PipelineError(f"{path} has changed since the run was trained; run `dvc repro`, then export again")
 
 
 def _file_of(setting: str, digest: str, whole: bool) -> Path | None:
@@ -205,7 +219,11 @@ def of_file(path: Path, seed: int | None = None, fold: int | None = None) -> Sou
                 for setting in ENCODERS.get(choice["encoder"]).Config.places:
                     if str(choice.get(setting, "")).startswith(WEIGHTS):
                         place = scratch.path / Path(choice[setting]).name
-                        _unpack(archive, choice[setting], place)
+                        inside = [entry for entry in archive.namelist() if entry.startswith(f"{choice[setting]}/")]
+                        for entry in inside or [choice[setting]]:  # a model's folder, or one file
+                            target = place / Path(entry).name if inside else place
+                            target.parent.mkdir(exist_ok=True)
+                            _unpack(archive, entry, target)
                         choice[setting] = str(place)
         method, facts = load_seed(scratch.path, *member)
         return Source(

@@ -24,6 +24,8 @@ from pipeline.features.clip_encoder import KIND
 from pipeline.features.extraction import Extraction
 from pipeline.features.recipes import spec_differences
 from pipeline.media.job import Job
+from pipeline.media.settings import MediaSettings
+from pipeline.media.sounds import sound_beside
 from pipeline.media.survey import Survey, survey
 from pipeline.media.windows import Decoded, decode_windows, segments_inside
 from pipeline.predict.exported import of_file
@@ -114,6 +116,9 @@ class Predictor:
     def predict(self, path: str | os.PathLike[str], track: Callable[[int, int], None] = lambda done, total: None) -> Prediction:
         """Find the events of a video file of at most an hour, in any container that the decoder reads.
 
+        A folder of numbered pictures is a film too, at the rate ``media.pictures_per_second``; its sound is the file beside it that bears
+        its name, or the one in ``dataset.sounds``.
+
         Only scores, attention, loudness and a few small pictures are kept in memory for the whole file.
 
         Args:
@@ -123,16 +128,21 @@ class Predictor:
             Refused: the file is missing, not a video, without sound or longer than an hour, or none of its windows can be decoded.
         """
         path = Path(path)
-        found = survey(path, self.media)
+        media = self.media_of(path)
+        found = survey(path, media)
         check_file(path, found)
         total = self.windowing.windows(found.seconds)
         every = math.ceil(total * self.windowing.hop_segments / MOST_PICTURES)
         answers: dict[int, Answer] = {}
-        with closing(decode_windows(path, found.seconds, self.windowing, self.media, self.cache)) as windows:
+        with closing(decode_windows(path, found.seconds, self.windowing, media, self.cache)) as windows:
             for window in windows:
                 answers[window.number] = self._answer(window, found.seconds, every)
                 track(len(answers), total)
         return self._join(path, found.seconds, [answers[number] for number in range(total)])
+
+    def media_of(self, path: Path) -> MediaSettings:
+        """How a file is read: with the sound of its name in ``dataset.sounds``, if any, else with its own."""
+        return self.media if sound_beside(path, self.media.sounds) is not None else self.media.with_sounds(None)
 
     def _answer(self, window: Decoded, seconds: float, every: int) -> Answer:
         verdict, job, windowing = window.verdict, window.job, self.windowing

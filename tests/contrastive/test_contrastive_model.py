@@ -23,6 +23,7 @@ NETWORKS = {
     "vgg19": ({}, ["features.30", "features.32", "features.34"], 16),
     "efficientnet_lite0": ({"layer": "head"}, ["blocks.5", "blocks.6", "conv_head", "bn2"], 9),
     "timm": ({"model": "test_vit"}, ["blocks.3", "blocks.4", "blocks.5"], 7),
+    "clip": ({"model": "vit_xsmall_patch16_clip_224"}, ["blocks.8", "blocks.9", "norm", "head"], 12),
 }
 
 

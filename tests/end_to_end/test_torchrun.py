@@ -6,6 +6,7 @@ import copy
 import shutil
 import socket
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,8 @@ from tests.wording import says
 
 TUNED = {
     "visual": {"encoder": "timm", "model": "test_resnet", "weights": "none", "image_size": 32, "resize": 32},
-    "audio": {"encoder": "logmel"}, "width": 8, "segments": 2, "batch_norm": "frozen", "learning_rate": 0.1, "head_learning_rate": 0.01,
+    "audio": {"encoder": "hear", "module": str(Path(__file__).parents[1] / "encoders/data/tiny_hear.py")},
+    "train": "both", "width": 8, "segments": 2, "batch_norm": "frozen", "learning_rate": 0.1, "head_learning_rate": 0.01,
     "epochs": 2, "batch_size": 4, "device": "cpu", "threads": 1,
 }  # fmt: skip
 
@@ -63,7 +65,7 @@ def test_an_encoder_tuned_by_two_processes_is_that_of_one_and_the_first_alone_wr
     assert "finetune shared" not in of_second[1]
     alone, shared = (project.root / "models/encoders" / name for name in ("alone", "shared"))
     assert {path.name for path in shared.iterdir()} == {path.name for path in alone.iterdir()}
-    for name in ("encoder.safetensors", "heads.safetensors"):
+    for name in ("encoder.safetensors", "audio/encoder.safetensors", "heads.safetensors"):
         one, two = load_file(alone / name), load_file(shared / name)
         for key, value in one.items():
             torch.testing.assert_close(two[key], value, rtol=1e-4, atol=1e-5, msg=f"{name} {key}")

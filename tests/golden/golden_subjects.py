@@ -57,6 +57,7 @@ ENCODER_SETTINGS: dict[str, dict] = {
     "clap": {"weights": "none", "folder": str(FOLDERS / "clap")},
     "ast": {"weights": "none", "folder": str(FOLDERS / "ast")},
     "waveform_transformer": {"weights": "none", "folder": str(FOLDERS / "wav2vec2")},
+    "hear": {"weights": "none", "module": str(FOLDERS / "tiny_hear.py")},
 }
 
 

@@ -21,6 +21,10 @@ ACROSS, ALONE = (
 )
 
 
+NARROW, NARROW_LEAP = {"width": 16, "feedforward": 8}, {"width": 16, "encoder_feedforward": 8, "decoder_feedforward": 8}
+PYRAMID = Counter({("encoder", 0.2): (4 * 3 + 2) * 3, ("encoder, attention", 0.1): 4 * 3 + 2})
+
+
 def times(number: int, calls: Counter) -> Counter:
     return Counter({place: number * count for place, count in calls.items()})
 
@@ -50,6 +54,9 @@ def at_rate(rate: float, calls: Counter) -> Counter:
             + Counter({("audio_guide", 0.1): 12, ("audio_guide, attention", 0.1): 4})
             + Counter({("visual_guide", 0.1): 18, ("visual_guide, attention", 0.1): 6}),
         ),
+        # Three blocks a level, the one across the streams for both directions at once, and two that fuse the levels.
+        ("mm_pyramid", NARROW, PYRAMID),
+        ("leap", {**NARROW_LEAP, "pseudo_labels": None}, PYRAMID + Counter({("decoders", 0.2): 4 * 3, ("decoders, attention", 0.1): 4})),
         # Both References twice, to learn and to teach.
         (
             "coleaf",

@@ -66,6 +66,8 @@ def take_along(files: pd.DataFrame, seconds: float, megabytes: float, directory:
 
 def prepare(job: MediaJob) -> dict[str, Any]:
     """Copy the file or make a smaller one; runs in a child process."""
+    if os.path.isdir(job.file):
+        return {"why": "a folder of numbered pictures, which the page does not show"}
     family = playable_as(job.file)
     if family and os.path.getsize(job.file) <= job.limit_bytes:
         target = job.target.with_suffix(f".{family}")
