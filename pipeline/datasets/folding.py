@@ -23,43 +23,53 @@ COLUMNS = {"id": "clip", "film": "clip", "file": "source", "group": "source"}  #
 def make_folds(rows: Sequence[Row], settings: FoldSettings, hashes: Sequence[str | None] | None = None) -> Folds:
     """Divide the labelled clips of an index into folds.
 
+    Training clips whose labels have no times (LLP's) cannot be tested: they train in every fold, and take no part.
+
     Args:
         hashes: sha256 of each row's file; None: not known.
 
     Raises:
-        InputProblems: there are fewer groups than folds, or clips that ``by`` does not name.
+        InputProblems: there are fewer groups than folds, ``by`` does not name all clips, or clips to test share a source with clips that
+            train in every fold.
     """
-    taken = [number for number, row in enumerate(rows) if row.split in FOLDED]
+    labelled = [number for number, row in enumerate(rows) if row.split in FOLDED]
+    weak = set() if has_times(rows) else {number for number in labelled if rows[number].split == "train"}
+    taken = [number for number in labelled if number not in weak]
     sources = read_sources(settings.by) if settings.by is not None else None
+    if sources is not None and (missing := [rows[number].clip for number in labelled if not _named(rows[number].clip, sources)]):
+        raise InputProblems(str(settings.by), count_lines("clips of the data set without a line", list(dict.fromkeys(missing))))
+    groups = grouped((rows[number].clip, _links(rows[number], hashes[number] if hashes else None, sources or {})) for number in labelled)
     clips = list(dict.fromkeys(rows[number].clip for number in taken))
-    if sources is not None and (missing := [clip for clip in clips if not _named(clip, sources)]):
-        raise InputProblems(str(settings.by), count_lines("clips of the data set without a line", missing))
-    links = [(rows[number].clip, _links(rows[number], hashes[number] if hashes else None, sources or {})) for number in taken]
-    groups = grouped(links)
-    sizes = Counter(groups.values())
+    trained = {groups[rows[number].clip] for number in weak}
+    if shared := [clip for clip in clips if groups[clip] in trained]:
+        about = "clips to test that share a source with training clips, whose labels have no times, so that they train in every fold"
+        raise InputProblems("dataset.folds", count_lines(about, shared))
+    sizes = Counter(groups[clip] for clip in clips)
     if len(sizes) < settings.number:
         largest = ", ".join(str(count) for _, count in sizes.most_common(5))
-        raise InputProblems(
-            "dataset.folds",
-            [
-                f"{settings.number} folds of {len(sizes)} groups of clips that share a source (of {largest} clips); lower number, or name"
-                " fewer sources in `by`"
-            ],
-        )
+        found = f"{settings.number} folds of {len(sizes)} groups of clips that share a source (of {largest} clips)"
+        raise InputProblems("dataset.folds", [f"{found}; lower number, or name fewer sources in `by`"])
     classes: dict[str, Counter[str]] = defaultdict(Counter)
-    for number in taken:
-        classes[groups[rows[number].clip]].update(rows[number].clip_labels or [""])
-    of_group = dealt(sizes, classes, settings.number)
-    folds = Folds(settings.number, {clip: Place(groups[clip], of_group[groups[clip]]) for clip in clips}, {})
     of_clip: dict[str, set[str]] = defaultdict(set)
     for number in taken:
-        of_clip[rows[number].clip].update(rows[number].clip_labels)
+        row = rows[number]
+        classes[groups[row.clip]].update(row.clip_labels or [""])
+        of_clip[row.clip].update(row.clip_labels)
+    of_group = dealt(sizes, classes, settings.number)
+    folds = Folds(settings.number, {clip: Place(groups[clip], of_group[groups[clip]]) for clip in clips}, {})
+    always = {name for number in weak for name in rows[number].clip_labels}
     facts = {
         "by": settings.by.name if settings.by is not None else None,
         "groups": len(sizes),
-        "health": [*fixed_lines(rows), *class_lines(folds, of_clip)],
+        "health": [*fixed_lines([rows[number] for number in taken]), *weak_lines(len(weak)), *class_lines(folds, of_clip, always)],
     }
     return Folds(settings.number, folds.clips, facts)
+
+
+def has_times(rows: Sequence[Row]) -> bool:
+    """Whether training clips have events, and not only labels of the whole clip."""
+    trained = [row for row in rows if row.split == "train"]
+    return any(row.events for row in trained) or not any(row.clip_labels for row in trained)
 
 
 def read_sources(path: Path) -> dict[str, list[str]]:
@@ -152,22 +162,27 @@ def fixed_lines(rows: Sequence[Row]) -> list[str]:
     return [f"folds: the splits of the annotations ({counts} rows) are not used; every clip is tested once"]
 
 
-def class_lines(folds: Folds, classes: Mapping[str, set[str]]) -> list[str]:
+def weak_lines(count: int) -> list[str]:
+    """Say how many clips train in every fold."""
+    return [f"folds: {count} training clips have labels without times; they train in every fold and are never tested"] if count else []
+
+
+def class_lines(folds: Folds, classes: Mapping[str, set[str]], always: set[str]) -> list[str]:
     """Health lines on classes of one group, and on classes that a fold tests and does not train.
 
     Args:
-        classes: of every clip.
+        classes: of every clip; always: those of clips that train in every fold.
     """
     groups: dict[str, set[str]] = defaultdict(set)
     for clip, names in classes.items():
         for name in names:
             groups[name].add(folds.clips[clip].group)
-    lonely = sorted(name for name, found in groups.items() if len(found) == 1)
+    lonely = sorted(name for name, found in groups.items() if len(found) == 1 and name not in always)
     health = count_lines("folds: classes of one group of clips, tested by networks that never saw them", lonely)
     for fold in range(folds.number):
         held: dict[str, set[str]] = {split: set() for split in FOLDED}
         for clip, names in classes.items():
             held[folds.split_of(clip, fold, "")] |= names
-        unseen = sorted((held["test"] | held["val"]) - held["train"] - {*lonely})
+        unseen = sorted((held["test"] | held["val"]) - held["train"] - {*lonely} - always)
         health += count_lines(f"fold {fold}: classes tested or validated without a training clip", unseen)
     return health

@@ -21,15 +21,16 @@ def fold_table(results: list[RunResult]) -> Table:
         by_fold = zip(*(result.folds["test"][str(seed)] for seed in result.run.seeds), strict=True)
         means = [[value for value in values if value is not None] for values in by_fold]
         each = [f"{fmean(values):.1f}" if values else NOTHING for values in means]
-        score = mean_and_std(moments(result.scores))
-        lines.append([result.label, result.headline, score, _bounds(over_clips), _bounds(over_groups), ", ".join(each)])
+        score, validation = (mean_and_std(moments(result.values_of(result.headline, split))) for split in ("test", "val"))
+        lines.append([result.label, result.headline, validation, score, _bounds(over_clips), _bounds(over_groups), ", ".join(each)])
     if not lines:
         return Table([], [])
     note = (
         "Percentile intervals by bootstrap of the mean over seeds: of clips, and of whole groups of clips that share a source, which is the"
         " wider one where clips of a source are alike. They do not cover seeds. By fold: the mean over seeds on the clips of each fold."
+        " Validation is of all clips too, each answered by the network that it validates: choose settings by it."
     )
-    heads = ["Run", "Metric", "All clips, mean ± std over seeds", "95 %, clips", "95 %, sources", "By fold"]
+    heads = ["Run", "Metric", "Validation", "All clips, mean ± std over seeds", "95 %, clips", "95 %, sources", "By fold"]
     return Table(heads, lines, [note])
 
 

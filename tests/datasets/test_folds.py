@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from pipeline.datasets import DatasetSettings, build_index
 from pipeline.datasets.base import Event, FoldSettings, Row
-from pipeline.datasets.folding import make_folds
+from pipeline.datasets.folding import make_folds, read_sources
 from pipeline.datasets.folds import Folds, Place, read_folds, write_folds
 from pipeline.errors import InputProblems, PipelineError
 from tests.wording import one_says, says
@@ -99,6 +102,18 @@ def test_classes_that_a_network_never_sees_are_said(rows):
     assert one_says(folds.facts["health"], f"fold {tested}", "without a training clip", "1 (Gong)")
 
 
+def test_training_clips_without_times_train_in_every_fold(rows):
+    weak = [replace(one, events=(), labels=("Dog",)) if one.split == "train" else one for one in rows]
+    folds = make_folds(weak, FoldSettings(number=3))
+    assert [*folds.clips] == [one.clip for one in weak if one.split in ("val", "test")]
+    index = pd.DataFrame({"row": range(len(rows)), "clip": [one.clip for one in rows], "split": [one.split for one in rows]})
+    assert all((folds.index_of(index, fold)["split"][index["split"] == "train"] == "train").all() for fold in range(3))
+    count = sum(one.split == "train" for one in rows)
+    assert one_says(folds.facts["health"], f"{count} training clips", "without times", "every fold", "never tested")
+    with pytest.raises(InputProblems, match=r"share a source with training clips.*2 \(clip1, clip2\)"):
+        make_folds(weak, FoldSettings(number=3), ["same" if one.clip in ("clip0", "clip1", "clip2") else None for one in rows])
+
+
 @pytest.mark.parametrize(
     ("pairs", "words"),
     [
@@ -151,3 +166,18 @@ def test_own_films_need_no_split_where_there_are_folds(tmp_path):
     folds = make_folds(index.rows, FoldSettings(number=3))
     assert [*folds.clips] == ["a.mp4", "b.mp4", "c.mp4"]
     assert folds.facts["health"] == [line for line in folds.facts["health"] if "splits" not in line]
+
+
+def test_realmix_groups_are_the_clips_whose_main_event_shares_a_photo_or_a_recording(shared):
+    """suites/realmix-sources.csv against the list of sources beside the clips."""
+    rows = pd.read_csv(shared / "realmix" / "sources.csv", dtype=str)
+    spans = pd.read_csv(shared / "realmix" / "spans.csv", dtype=str)
+    main = dict(spans[spans["main"] == "1"][["id", "class"]].drop_duplicates("id").to_numpy())
+    pairs = rows[rows["class"] == rows["id"].map(main)][["id", "file"]].drop_duplicates()
+    group = {clip: number for number, clip in enumerate(main)}
+    for _ in range(30):  # the lowest number of a group spreads over its sources
+        lowest = pairs.assign(group=pairs["id"].map(group)).groupby("file")["group"].min()
+        group = pairs.assign(group=pairs["file"].map(lowest)).groupby("id")["group"].min().to_dict()
+    stated = read_sources(Path("suites/realmix-sources.csv"))
+    assert group.keys() == stated.keys()
+    assert len({(group[clip], *stated[clip]) for clip in group}) == len(set(group.values())) == 40

@@ -18,6 +18,7 @@ from pipeline.__main__ import main
 from pipeline.encoders.known_weights import KNOWN
 from pipeline.encoders.weights import find
 from pipeline.sealed import sealed, unsealed
+from pipeline.tensors import load_tensors, save_tensors
 from tests.wording import says
 
 CLIPS = Path("data/raw/tiny/clips")
@@ -193,3 +194,50 @@ def test_a_card_shows_no_scores_of_other_weights(project, command, tmp_path):
         results.write_text(before, encoding="utf-8")
     with zipfile.ZipFile(tmp_path / "out.avel") as archive:
         assert "accuracy" not in archive.read("README.md").decode()
+
+
+@pytest.fixture
+def _by_folds(project):
+    """The run ``cace`` as if it had been trained by folds, with another network in the second."""
+    runs = project / "models/runs/cace"
+    kept = shutil.copytree(runs, project / "kept")
+    facts = (runs / "seed-1.json").read_bytes()
+    weights, about = load_tensors(runs / "seed-1.safetensors")
+    for fold in (0, 1):
+        (runs / f"seed-1-fold-{fold}.json").write_bytes(facts)
+        save_tensors(runs / f"seed-1-fold-{fold}.safetensors", {name: value * (1 - fold / 2) for name, value in weights.items()}, about)
+    for path in runs.glob("seed-1.*"):
+        path.unlink()
+    yield
+    shutil.rmtree(runs)
+    kept.rename(runs)
+
+
+@pytest.mark.usefixtures("_by_folds")
+def test_a_run_by_folds_names_the_fold_whose_network_answers(project, command, tmp_path):
+    film = sorted((project / CLIPS).iterdir())[0]
+    code, out, _ = command("predict", film, "--run", "cace", "--out", tmp_path / "default")
+    assert code == 0
+    assert says(out, "cace seed 1, fold 0")
+    code, out, _ = command("predict", film, "--run", "cace", "--fold", "1", "--out", tmp_path / "asked")
+    assert code == 0
+    assert says(out, "cace seed 1, fold 1")
+    first, second = (answers(tmp_path / name / film.stem) for name in ("default", "asked"))
+    assert first["segments.csv"] != second["segments.csv"]
+    assert json.loads(second["events.json"])["fold"] == 1
+    code, out, _ = command("export", "cace", "--out", tmp_path / "folds.avel")
+    assert says(out, "1 seed in 2 folds")
+    assert command("predict", film, "--model", tmp_path / "folds.avel", "--fold", "1", "--out", tmp_path / "exported")[0] == 0
+    assert answers(tmp_path / "exported" / film.stem) == second
+    for source in (("--run", "cace"), ("--model", tmp_path / "folds.avel")):
+        code, _, err = command("predict", film, *source, "--fold", "2", "--out", tmp_path / "none")
+        assert code == 2
+        assert says(err, "no", "fold 2", "0, 1")
+
+
+def test_a_run_without_folds_has_no_fold(project, command, exported, tmp_path):
+    film = sorted((project / CLIPS).iterdir())[0]
+    for source in (("--run", "cace"), ("--model", exported)):
+        code, _, err = command("predict", film, *source, "--fold", "0", "--out", tmp_path / "none")
+        assert code == 2
+        assert says(err, "no", "fold 0")

@@ -108,9 +108,9 @@ def test_the_report_has_the_score_of_all_clips_with_intervals_over_clips_and_ove
     clips = right.groupby(test["row"]).mean()
     over_clips, over_groups = (paired_bootstrap(clips, clips * 0, groups=groups) for groups in (None, clips.index // 2))
     shown = fold_table([result]).lines[0]
-    assert shown[3:5] == [f"[{each.low:.2f}, {each.high:.2f}]" for each in (over_clips, over_groups)]
+    assert shown[4:6] == [f"[{each.low:.2f}, {each.high:.2f}]" for each in (over_clips, over_groups)]
     by_fold = right.groupby(test["row"] // 2 % 3).mean()
-    assert shown[5] == ", ".join(f"{value:.1f}" for value in by_fold)
+    assert shown[6] == ", ".join(f"{value:.1f}" for value in by_fold)
     assert any(says(text, "3 folds", "tested once", "by.csv", "10 groups") for text in remarks(result, ReportSettings(title="T"), {}))
     assert not fold_table([replace(result, folds={}, groups=None)]).heads
 
