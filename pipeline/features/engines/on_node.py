@@ -9,7 +9,8 @@ import io
 import pickle
 import time
 import traceback
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,9 +23,11 @@ from pipeline.disk import disk_fault
 from pipeline.errors import PipelineError
 from pipeline.media.decoding import decode_each, decode_in_hand, load_decoded, load_sound
 from pipeline.media.job import Job
+from pipeline.media.settings import MediaSettings
 from pipeline.ray_nodes import Place
 
 if TYPE_CHECKING:
+    from pipeline.features.clip_encoder import Clip
     from pipeline.features.engines.local import ThisProcess
     from pipeline.features.settings import FeatureSet
 
@@ -93,8 +96,27 @@ def decode(row: dict[str, Any], place: Place) -> dict[str, Any]:
     return {**row, "answer": pickle.dumps(answer), "frames": frames, "waveform": waveform, "rate": rate}
 
 
+class Decode:
+    """Decodes the clips of a batch of rows, in one guarded child; an actor holds it."""
+
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
+        works: list[Work] = [pickle.loads(work) for work in batch["work"]]
+        verdicts: dict[str, dict[str, Any]] = {}
+
+        def work_on() -> None:
+            self.place.enter()
+            verdicts.update((job.key, verdict) for job, verdict in decode_each(*_alone(works)))
+
+        return _answered(works, verdicts, reporting(work_on)[1])
+
+
 class Encode:
     """Encodes the clips of a batch of rows as the local engine does; an actor holds it.
+
+    It decodes first those that no task decoded.
 
     Args:
         settings: the entry of ``features``, with the device that the cache keys speak of.
@@ -114,33 +136,69 @@ class Encode:
         return ThisProcess(encoder, LOADERS if encoder.card else 1)
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
-        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
-        if "answer" not in batch:
-            rows = [decode(row, self.place) for row in rows]
-        answers: list[Answer] = [pickle.loads(row["answer"]) for row in rows]
-        works: list[tuple[Work, Arrays]] = [
-            (pickle.loads(row["work"]), (row["frames"], row["waveform"], int(row["rate"]))) for row in rows if len(row["frames"])
-        ]
+        works: list[Work] = [pickle.loads(work) for work in batch["work"]]
+        verdicts: dict[str, dict[str, Any]] = {}
         if self.engine is None:
-            answers = [replace(answer, **self.report) for answer in answers]
-        elif works:
-            busy, report = reporting(lambda: self._encode(works))
-            first = answers[0]
-            total = {name: first.busy.get(name, 0.0) + (busy or {}).get(name, 0.0) for name in {*first.busy, *(busy or {})}}
-            answers[0] = replace(first, busy=total, **{**report, "said": first.said + report["said"]})
+            return _answered(works, verdicts, self.report)
+        if "answer" in batch:
+            return self._decoded(works, batch)
+        known = works[0].verdict is not None  # of all or of none
+        clips = [_clip(work) for work in works] if known else self._decoding(works, verdicts)
+        busy, report = reporting(lambda: self._encode(clips))
+        return _answered(works, {work.job.key: work.verdict or {} for work in works} if known else verdicts, report, busy)
+
+    def _decoded(self, works: Sequence[Work], batch: dict[str, np.ndarray]) -> dict[str, list[bytes]]:
+        """Encode what tasks have decoded."""
+        answers: list[Answer] = [pickle.loads(answer) for answer in batch["answer"]]
+        arrays = zip(works, batch["frames"], batch["waveform"], batch["rate"], strict=True)
+        clips = [_clip(work, frames, waveform, int(rate)) for work, frames, waveform, rate in arrays if rate]
+        if clips:
+            busy, report = reporting(lambda: self._encode(clips))
+            first, total = answers[0], Counter(answers[0].busy)
+            total.update(busy or {})
+            answers[0] = replace(first, busy=dict(total), **{**report, "said": first.said + report["said"]})
         return {"answer": [pickle.dumps(answer) for answer in answers]}
 
-    def _encode(self, works: list[tuple[Work, Arrays]]) -> dict[str, float]:
-        from pipeline.features.clip_encoder import Clip, InHand
-
+    def _decoding(self, works: Sequence[Work], verdicts: dict[str, dict[str, Any]]) -> Iterator[Clip]:
+        """Decode the clips of works in one guarded child; yield those to encode, a few ahead of the encoder."""
         assert self.engine is not None
-        clips = [
-            Clip({}, work.job, work.keys or {}, InHand({"frames": frames, "waveform": waveform}, rate))
-            for work, (frames, waveform, rate) in works
-        ]
+        cache, of_key = self.engine.encoder.cache, {work.job.key: work for work in works}
+        lacking = {key for key, work in of_key.items() if not all(cache.has(FEATURES, features) for features in (work.keys or {}).values())}
+        if encoded := [work for work in works if work.job.key not in lacking]:
+            verdicts.update((job.key, verdict) for job, verdict in decode_each(*_alone(encoded)))
+        for job, verdict, arrays in decode_in_hand(*_alone([of_key[key] for key in lacking]), store=True):
+            verdicts[job.key] = verdict
+            if arrays:
+                yield _clip(of_key[job.key], arrays["frames"], arrays["waveform"], verdict["sample_rate"])
+
+    def _encode(self, clips: Iterable[Clip]) -> dict[str, float]:
+        assert self.engine is not None
         took = self.engine.encode(clips, bar=False)
         busy = {name: getattr(took, name) for name in ("clips", "loading", "encoding", "for_clips", "for_passes")}
         return busy | ({} if took.card is None else {"card": took.card})
+
+
+def _alone(works: Sequence[Work]) -> tuple[list[Job], MediaSettings]:
+    """The jobs of works, and their settings for one child at a time: an actor holds one core."""
+    settings = works[0].job.settings.model_copy(update={"workers": 1})
+    return [replace(work.job, settings=settings) for work in works], settings
+
+
+def _clip(work: Work, frames: np.ndarray | None = None, waveform: np.ndarray | None = None, rate: int = 0) -> Clip:
+    """A clip to encode; without arrays it is read from the cache, or decoded again."""
+    from pipeline.features.clip_encoder import Clip, InHand
+
+    in_hand = None if frames is None or waveform is None else InHand({"frames": frames, "waveform": waveform}, rate)
+    return Clip({}, _alone([work])[0][0], work.keys or {}, in_hand)
+
+
+def _answered(
+    works: Sequence[Work], verdicts: Mapping[str, dict[str, Any]], report: dict[str, Any], busy: dict[str, float] | None = None
+) -> dict[str, list[bytes]]:
+    """The column of answers; the first has the report, and how busy the actor was with all."""
+    answers = [Answer(work.job.key, verdicts.get(work.job.key, {})) for work in works]
+    answers[0] = replace(answers[0], busy=busy or {}, **report)
+    return {"answer": [pickle.dumps(answer) for answer in answers]}
 
 
 def reporting(function: Callable[[], Result]) -> tuple[Result | None, dict[str, Any]]:

@@ -1,9 +1,9 @@
 """The engine of a Ray cluster: one Ray Data pipeline, in which CPU tasks decode and actors encode.
 
 With GPUs an actor holds one of them, and Ray keeps the decoding tasks, on any node, a bounded number of blocks ahead. Without, an actor
-holds a core and decodes its own clips: no core waits for another, and no frames travel. An actor encodes by the engine of :mod:`.local`, so
-passes and threads, and with them the bytes, are the same. Finished clips lie in the cache at once, so what is started again does only what
-is missing.
+holds a core and decodes its own clips: no core waits for another or for Ray's next task, and no frames travel. So it does where clips are
+only decoded. An actor encodes by the engine of :mod:`.local`, so passes and threads, and with them the bytes, are the same. Finished clips
+lie in the cache at once, so what is started again does only what is missing.
 
 A clip whose worker dies (memory ran out, native code crashed) is tried again, in the end with a worker of its own, and is given up with a
 status when that dies as well. When a node is lost, its actors would wait for another like it: the pipeline is started again on those left,
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from pipeline.errors import PipelineError
-from pipeline.features.engines.on_node import Answer, Encode, Work, decode
+from pipeline.features.engines.on_node import Answer, Decode, Encode, Work, decode
 from pipeline.media.decoding import decode_clips
 from pipeline.media.guard import Crashed
 from pipeline.media.job import Job
@@ -49,7 +49,7 @@ TRIES = 3  # of a clip whose worker dies, among others and then alone
 AT_ONCE = 20_000  # clips of one execution: Ray's driver keeps a record of each block
 PASSES = 32  # of an actor between two answers: the last is padded
 MOST_CLIPS = 16  # of an actor's call, which holds their frames
-BLOCK = 4  # clips that are decoded by one task
+BLOCK = 4  # clips that one task, or one call of an actor without encoders, decodes
 WATCH_SECONDS = 2.0  # without an answer before the nodes are counted
 DECODED = {"status": "ok"}
 KILLED = "its worker died each time that it was tried, in the end alone"
@@ -166,27 +166,28 @@ class RayEngine:
         if on_gpu and not cluster.gpus:
             raise PipelineError("this machine has a GPU, and no node of the Ray cluster has; set features.*.device: cpu, or add such nodes")
         rows = [{"work": pickle.dumps(work)} for work in works]
-        size = encoder.passes["visual"].size if encoder else 0
         frames = job.settings.frames_per_segment(job.segment_seconds) * job.segments
-        clips = 1 if alone else max(1, min(MOST_CLIPS, PASSES * size // frames))
+        clips = max(1, min(MOST_CLIPS, PASSES * encoder.passes["visual"].size // frames)) if encoder else BLOCK
+        clips = 1 if alone else clips
         data: ray.data.Dataset = ray.data.from_items(rows, override_num_blocks=-(-len(rows) // min(clips, BLOCK)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Ray means to name the options of its workers otherwise from its release 2.64 on
-            if encoder is None or on_gpu:
-                data = data.map(partial(decode, place=place), num_cpus=1, max_retries=TRIES - 1)
+            arguments: tuple[Any, ...] = (place,)
             if encoder is not None:
-                self._actors = max(1, min(cluster.gpus if on_gpu else cluster.cpus, -(-len(rows) // clips)))
-                data = data.map_batches(
-                    Encode,
-                    fn_constructor_args=(place, encoder.settings.model_copy(update={"device": encoder.device.type}), job.cache_root),
-                    batch_size=clips,
-                    compute=ray.data.ActorPoolStrategy(size=self._actors, max_tasks_in_flight_per_actor=1 if alone else 2),
-                    num_cpus=0 if on_gpu else 1,
-                    num_gpus=1 if on_gpu else 0,
-                    max_restarts=-1,
-                    max_task_retries=TRIES - 1,
-                )
-        return data
+                arguments = (place, encoder.settings.model_copy(update={"device": encoder.device.type}), job.cache_root)
+            if on_gpu:
+                data = data.map(partial(decode, place=place), num_cpus=1, max_retries=TRIES - 1)
+            self._actors = max(1, min(cluster.gpus if on_gpu else cluster.cpus, -(-len(rows) // clips)))
+            return data.map_batches(
+                Decode if encoder is None else Encode,
+                fn_constructor_args=arguments,
+                batch_size=clips,
+                compute=ray.data.ActorPoolStrategy(size=self._actors, max_tasks_in_flight_per_actor=1 if alone else 2),
+                num_cpus=0 if on_gpu else 1,
+                num_gpus=1 if on_gpu else 0,
+                max_restarts=-1,
+                max_task_retries=TRIES - 1,
+            )
 
 
 def _watched(data: ray.data.Dataset, cluster: Cluster) -> Iterator[dict[str, Any]]:
