@@ -204,4 +204,6 @@ def test_sounds_beyond_links_are_left_out_and_said(film, tmp_path):
     found = {name: sound_beside(clips / f"{name}.mkv", sounds) for name in ("a", "b", "c", "set/d")}
     assert found == {"a": None, "b": sounds / "b.wav", "c": sounds / "c.wav", "set/d": None}
     assert sound_files(sounds) == [sounds / "b.wav", sounds / "c.wav"]
-    assert "linked folders in dataset.sounds, and links that lead out of it, left out: 2 (a.wav, set)" in build_index(settings, MEDIA).health
+    assert (
+        "linked folders in dataset.sounds, and links that lead out of it, left out: 2 (a.wav, set)" in build_index(settings, MEDIA).health
+    )
