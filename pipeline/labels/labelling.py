@@ -139,7 +139,12 @@ class Labelling:
 
         Args:
             made: what the labels are made of, for spec.json.
+
+        Raises:
+            PipelineError: a file of the features is missing or damaged; the set would state its checksum as right.
         """
+        for stream in self.features.shapes:
+            self.features.verify(stream, np.arange(len(self.table)))
         for name in (shard_name(stream, shard) for stream in self.features.shapes for shard in self.table["shard"].unique()):
             link_or_copy(self.features.directory / name, directory / name)
         keys: dict[str, list[str]] = {stream: [] for stream in STREAMS}
