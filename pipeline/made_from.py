@@ -16,7 +16,7 @@ from pipeline.settings import merge
 
 def index_params(params: Params) -> dict[str, Any]:
     """The params that make the index: not where the clips lie, nor the folds, an out of their own."""
-    return publishable({"dataset": params.dataset.model_dump(mode="json", exclude={"clips", "folds"})})
+    return publishable({"dataset": params.dataset.model_dump(mode="json", exclude={"clips", "folds", "sounds"})})
 
 
 def folds_params(params: Params) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Every child process imports this module, so it imports little: no pandas, no tor
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -47,12 +48,14 @@ class Job:
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """The media settings that move numbers, as plain JSON."""
+        """The media settings that move the numbers of any clip, as plain JSON."""
         return dict(_sampling(self.settings))
 
     @cached_property
     def key(self) -> str:
-        return fingerprint(DECODE_VERSION, self.sha256, self.start, self.segments, self.segment_seconds, self.sampling)
+        rate = self.settings.pictures_per_second  # films state their own, and keep their keys whatever is set here
+        rates = [] if rate is None or not os.path.isdir(self.file) else [rate]
+        return fingerprint(DECODE_VERSION, self.sha256, self.start, self.segments, self.segment_seconds, self.sampling, *rates)
 
 
 @dataclass(frozen=True)
@@ -117,7 +120,7 @@ def _decode(job: Job, kind: str | None) -> tuple[dict[str, Any] | NotStored, dic
 
 @lru_cache(maxsize=16)
 def _sampling(settings: MediaSettings) -> dict[str, Any]:
-    return settings.sampling(WORKING_SETTINGS)
+    return settings.sampling(WORKING_SETTINGS | {"pictures_per_second"})
 
 
 def _sha256(file: str) -> str:

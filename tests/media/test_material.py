@@ -13,6 +13,7 @@ import soundfile
 
 from pipeline.datasets import DatasetSettings, build_index, write_index
 from pipeline.media.clip import decode_clip
+from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
 from pipeline.media.survey import survey
 from pipeline.tables import read_table
@@ -138,6 +139,15 @@ def test_pictures_without_a_rate_or_without_numbers_are_one_sentence(folder, tmp
     damaged = decode_clip(folder, settings=MEDIA, **WINDOW)
     assert damaged.status == "unreadable"
     assert "a.flac" in damaged.reason
+
+
+@pytest.mark.fault(25)
+def test_the_rate_of_pictures_is_in_their_key_alone(film, folder, tmp_path):
+    def key(path: Path, rate: float | None) -> str:
+        return Job(path.name, str(path), "0" * 64, 0.0, 4, 1.0, MEDIA.model_copy(update={"pictures_per_second": rate}), tmp_path).key
+
+    assert key(folder, 8) != key(folder, 16)
+    assert key(film, 8) == key(film, 16) == key(film, None)
 
 
 @pytest.mark.fault(25)

@@ -77,7 +77,7 @@ def expected(trained):
 
 
 @pytest.fixture
-def run(trained, tmp_path):
+def copied(trained, tmp_path):
     """A copy of it, to change."""
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
@@ -186,17 +186,17 @@ def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_seed_starts_a
 
 
 @pytest.mark.parametrize("name", ["seed-3.safetensors", "seed-3.json"])
-def test_a_damaged_finished_seed_is_trained_again_and_never_read(inputs, run, expected, capsys, name):
+def test_a_damaged_finished_seed_is_trained_again_and_never_read(inputs, copied, expected, capsys, name):
     """An unfinished run trains it again; a published run refuses it."""
-    cut(run / name)
-    with pytest.raises(PipelineError, match=rf"{run}/{name} is damaged"):
-        load_seed(run, 3)
+    cut(copied / name)
+    with pytest.raises(PipelineError, match=rf"{copied}/{name} is damaged"):
+        load_seed(copied, 3)
     capsys.readouterr()
-    assert train(inputs, run) == expected
+    assert train(inputs, copied) == expected
     assert says(capsys.readouterr().err, f"{name} is damaged", "seed 3", "again")
-    flip(run / "seed-4.safetensors")
+    flip(copied / "seed-4.safetensors")
     with pytest.raises(PipelineError, match=r"seed-4\.safetensors is damaged"):
-        load_seed(run, 4)
+        load_seed(copied, 4)
 
 
 def test_training_times_are_stored_per_weights_and_survive_an_interruption(inputs, tmp_path, monkeypatch):
@@ -241,12 +241,12 @@ def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(inputs, 
     assert count == 2 * 4 * 3
 
 
-def test_the_best_validation_epoch_is_kept(inputs, run):
+def test_the_best_validation_epoch_is_kept(inputs, copied):
     for seed in inputs.run.seeds:
-        facts = json.loads((run / f"seed-{seed}.json").read_text(encoding="utf-8"))
+        facts = json.loads((copied / f"seed-{seed}.json").read_text(encoding="utf-8"))
         scores = [record["val/accuracy"] for record in facts["history"]]
         assert facts["best_epoch"] == int(np.argmax(scores))  # the first of equals
-        method, _ = load_seed(run, seed)
+        method, _ = load_seed(copied, seed)
         score = scored(method, inputs, "val")
         assert score == pytest.approx(max(scores))
         assert [record["learning_rate"] for record in facts["history"]] == pytest.approx([0.02, 0.02, 0.01, 0.01])
@@ -306,22 +306,22 @@ def test_prediction_in_batches_of_any_size_is_the_same(inputs):
 
 
 @pytest.mark.fault(38, 39)
-def test_a_missing_seed_and_weights_that_do_not_fit_are_reported(run):
+def test_a_missing_seed_and_weights_that_do_not_fit_are_reported(copied):
     with pytest.raises(PipelineError, match="seed 9"):
-        load_seed(run, 9)
-    path = run / "seed-3.safetensors"
+        load_seed(copied, 9)
+    path = copied / "seed-3.safetensors"
     weights = load_file(path)
     weights["stranger"] = weights.pop(next(iter(weights)))
     save_file(weights, path)
     with pytest.raises(PipelineError, match="stranger"):
-        load_seed(run, 3)
+        load_seed(copied, 3)
 
 
 @pytest.mark.fault(38)
-def test_evaluating_on_other_classes_is_refused(inputs, run, tmp_path):
+def test_evaluating_on_other_classes_is_refused(inputs, copied, tmp_path):
     inputs = replace(inputs, classes=["Cat", "Dog", "Bell"])
     with pytest.raises(PipelineError, match="classes"):
-        evaluate_run(inputs, run, EVERY_STEP, tmp_path)
+        evaluate_run(inputs, copied, EVERY_STEP, tmp_path)
 
 
 def test_without_training_clips_nothing_is_trained(inputs, tmp_path):
@@ -412,8 +412,8 @@ def test_the_features_keep_their_stored_type_until_a_batch_is_made(inputs):
     assert targets.video.tolist() == [1, 0]
 
 
-def test_curves_hold_every_epoch_of_every_seed(run):
-    curves = pd.read_csv(run / "curves.csv")
+def test_curves_hold_every_epoch_of_every_seed(copied):
+    curves = pd.read_csv(copied / "curves.csv")
     assert list(curves["seed"]) == [3] * 4 + [4] * 4
     assert list(curves["epoch"]) == [0, 1, 2, 3] * 2
     assert {"train/total", "val/accuracy", "learning_rate"} <= set(curves.columns)
