@@ -24,9 +24,9 @@ and distances, so early epochs compare with them; a stored segment keeps the sco
 while its class has empty slots, as its audio sum is theirs.
 
 Ours: under full supervision a clip without an event counts as class 0, as in the whole family; under weak supervision only the event's loss
-counts it; it offers nothing. Of several labels of a weak clip the first counts; released proportion labels are not used. Dropout in the attention is 0.1 by our reading. The memory is stored with
-the weights, 90 MB at AVE's shapes. Where a GPU records steps, the memory is part of the record; with several processes each fills its own
-and the first one's is kept.
+counts it; it offers nothing. Of several labels of a weak clip the first counts; released proportion labels are not used. Dropout in the
+attention is 0.1 by our reading. The memory is stored with the weights, 90 MB at AVE's shapes. Where a GPU records steps, the memory is part
+of the record; with several processes each fills its own and the first one's is kept.
 """
 
 from __future__ import annotations
