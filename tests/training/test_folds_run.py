@@ -23,8 +23,10 @@ from pipeline.report.tables import as_read, results_table
 from pipeline.tasks import avel
 from pipeline.training import loop
 from pipeline.training.evaluate import evaluate_run
+from pipeline.training.members import Member
 from pipeline.training.predictions import predictions
-from pipeline.training.train import train_run
+from pipeline.training.progress import Bar
+from pipeline.training.train import train_alone
 from pipeline.training.trained import load_seed
 from tests.wording import says
 
@@ -76,7 +78,7 @@ def test_every_clip_is_tested_once_by_the_network_of_its_fold(world):
             torch.testing.assert_close(torch.from_numpy(found), expected.flatten(0, 1))
 
 
-def test_killed_in_any_fold_and_resumed_or_side_by_side_it_gives_the_same_bytes(world, tmp_path, monkeypatch):
+def test_killed_in_a_fold_and_resumed_or_in_a_process_of_its_own_it_gives_the_same_bytes(world, tmp_path, monkeypatch):
     files = world[2]
     step = loop.Trainer._step
     inputs = by_folds(tmp_path)
@@ -85,8 +87,9 @@ def test_killed_in_any_fold_and_resumed_or_side_by_side_it_gives_the_same_bytes(
         train(inputs, tmp_path / "run")
     assert len(list((tmp_path / "run").glob("*.safetensors"))) == 4
     monkeypatch.setattr(loop.Trainer, "_step", step)
-    train_run(inputs, EVERY_STEP, tmp_path / "run", tmp_path / "live", seeds_at_once=2)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "run").iterdir()} == files
+    monkeypatch.setattr("pipeline.training.train.keep_freed_memory", lambda: None)  # this process does more than train
+    train_alone(inputs, EVERY_STEP, tmp_path / "run", tmp_path / "live", None, 2, Member(4, 2), Bar)  # as a process beside others does
+    assert train(inputs, tmp_path / "run") == files
 
 
 def test_other_folds_are_another_work_and_none_the_work_that_it_was(world, tmp_path):
