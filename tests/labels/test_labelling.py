@@ -206,3 +206,14 @@ def test_damaged_features_do_not_get_into_a_label_set(stores, texts):
     with pytest.raises(PipelineError) as caught:
         labelled(stores, settings(stores, texts))
     assert says(str(caught.value), "features/audio-000.npy", "damaged")
+
+
+def test_thresholds_read_a_few_clips_at_a_time(stores, texts, monkeypatch):
+    """The teachers' outputs of all training clips may be larger than memory; the scores of their classes are not."""
+    monkeypatch.setattr("pipeline.labels.labelling.BLOCK", 2)
+    index, texts_alone = rows().assign(split="train"), {"texts": texts, "thresholds": "background"}
+    labelling = Labelling("made", settings(stores, texts, visual=texts_alone), stores.features, stores.teachers, index, CLASSES)
+    read, taken = stores.teachers.read_entries, []
+    monkeypatch.setattr(stores.teachers, "read_entries", lambda modality, entries: taken.append(len(entries)) or read(modality, entries))
+    labelling.thresholds("visual")
+    assert taken == [2, 2, 1]
