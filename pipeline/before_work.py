@@ -25,6 +25,7 @@ from pipeline.labels.teachers import file_problems
 from pipeline.media.clip import GOOD
 from pipeline.media.decoding import make_jobs
 from pipeline.media.room import decoding_room
+from pipeline.methods import METHODS
 from pipeline.tables import read_table
 
 INDEX, CLIPS, FEATURES = Path("data/index"), Path("data/clips/clips.parquet"), Path("data/features")
@@ -49,6 +50,9 @@ def refusals(params: Params) -> Iterator[tuple[str, str]]:
         rows = pd.DataFrame(facts, columns=["clip", "split", "seconds"]).rename_axis("row").reset_index()
         for label_set, of_labels in params.labels.items():
             yield from ((f"label@{label_set}", problem) for problem in file_problems(label_set, of_labels, index.classes))
+        for name, run in params.runs.items():
+            config = METHODS.get(run.method).Config(**params.method_settings(name))
+            yield from ((f"train@{name}", problem) for problem in config.class_problems(index.classes))
         for name, entry in params.imports.items():
             yield from _reasons(f"import_features@{name}", Import(entry, params.dataset, rows).check)
 

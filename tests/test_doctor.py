@@ -270,6 +270,14 @@ def test_what_a_stage_would_refuse_is_told_before_it_runs(project, repository):
     assert {*found} == {"import_features@vgg19_vggish"}
     assert says(found["import_features@vgg19_vggish"], "audio_feature.h5", "(3, 10, 64)", "(3, 10, 128)")
     params["imports"]["vgg19_vggish"]["audio"]["shape"] = [64]
+    params["methods"]["leap"] = {}
+    run = params["runs"]["leap"] = {"task": "avvp", "method": "leap", "features": "vgg19_vggish", "seeds": [0]}
+    run["overrides"] = {"texts": str(project / "texts.npz"), "motion": None, "pseudo_labels": None}
+    np.savez(project / "texts.npz", names=np.array(["Meow"]), vectors=np.zeros((1, 300), np.float32))
+    found = problems()
+    assert {*found} == {"train@leap"}
+    assert says(found["train@leap"], "texts.npz", "no vector", "'Bark'")
+    del params["runs"]["leap"], params["methods"]["leap"]
     params["train"]["device"] = "cuda"
     assert {*problems()} == (set() if torch.cuda.is_available() else {"train.device"})
     (published / "annotations/Annotations.txt").write_text("Bark&clip\n", encoding="utf-8")

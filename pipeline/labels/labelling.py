@@ -114,8 +114,10 @@ class Labelling:
         """Scores of entries, (n, T, C); infinity where no teacher answers, so that the clip's label stays on."""
         result = np.full((len(entries), self.features.segments, len(self.classes)), np.inf, np.float32)
         made, of_teachers = self.scorers[modality], self._of_teachers[entries]
-        if made is not None and (of_teachers >= 0).any():
-            result[of_teachers >= 0] = made(self.teachers.read_entries(modality, of_teachers[of_teachers >= 0]))
+        answered = np.flatnonzero(of_teachers >= 0)
+        if made is not None and len(answered):
+            for block in np.split(answered, range(BLOCK, len(answered), BLOCK)):
+                result[block] = made(self.teachers.read_entries(modality, of_teachers[block]))
         return result
 
     def thresholds(self, modality: Modality) -> Thresholds:
@@ -139,7 +141,12 @@ class Labelling:
 
         Args:
             made: what the labels are made of, for spec.json.
+
+        Raises:
+            PipelineError: a file of the features is missing or damaged; the set would state its checksum as right.
         """
+        for stream in self.features.shapes:
+            self.features.verify(stream, np.arange(len(self.table)))
         for name in (shard_name(stream, shard) for stream in self.features.shapes for shard in self.table["shard"].unique()):
             link_or_copy(self.features.directory / name, directory / name)
         keys: dict[str, list[str]] = {stream: [] for stream in STREAMS}

@@ -58,7 +58,7 @@ class Scorer:
 
 
 def as_scores(probabilities: NDArray[np.floating] | float) -> NDArray[np.float32]:
-    """Logits of probabilities, kept finite; a threshold of 0 stays below them all."""
+    """Logits of probabilities, kept finite; a threshold of 0 stays below all but those of probabilities up to 1e-7."""
     return logit(np.clip(probabilities, LEAST, 1 - LEAST)).astype(np.float32)
 
 

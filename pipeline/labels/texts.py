@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.datasets.base import count_lines
+from pipeline.errors import NPZ_ERRORS
 from pipeline.publish import replacing
 
 LARGEST_TABLE = 2**28  # bytes of an unpacked file; a thousand classes of width 4,096 take 16 million
@@ -58,7 +59,7 @@ def read_texts(path: Path) -> TextTable:
             embeddings = np.asarray(file["embeddings"], dtype=np.float32)
             classes, prompts = (tuple(map(str, file[name].tolist())) for name in ("classes", "prompts"))
             scale, model, weights = float(file["scale"]), str(file["model"]), str(file["weights"])
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile) as error:
+    except NPZ_ERRORS as error:
         raise ValueError(f"{path} is not a text table ({error}); {advice}") from None
     if embeddings.ndim != 2 or not len(classes) == len(prompts) == len(embeddings):
         counts = f"embeddings {embeddings.shape}, {len(classes)} classes and {len(prompts)} prompts"

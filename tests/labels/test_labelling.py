@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.errors import InputProblems
+from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.labels.label_set import make_labels
 from pipeline.labels.labelling import Labelling
@@ -14,7 +14,7 @@ from pipeline.labels.streams import STREAMS, without_labels
 from pipeline.labels.texts import read_texts, write_texts
 from pipeline.labels.valor import VALOR
 from tests.labels.conftest import CLASSES, LENGTHS, SEGMENTS, SPLITS, TOLD, rows, text_table, written
-from tests.wording import each_says, one_says
+from tests.wording import each_says, one_says, says
 
 HEARD = {"Dog": ["Bark"], "Cat": ["Meow", "Silence"], "Car": []}
 
@@ -195,3 +195,25 @@ def test_a_file_that_is_no_text_table_says_why(tmp_path, content, parts):
     with pytest.raises(ValueError, match="texts") as caught:
         read_texts(path)
     assert one_says([str(caught.value)], str(path), *parts)
+
+
+def test_damaged_features_do_not_get_into_a_label_set(stores, texts):
+    """The set's checksums are those of its files: made of a damaged one, they would call it whole."""
+    shard = stores.features.directory / "audio-000.npy"
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    with pytest.raises(PipelineError) as caught:
+        labelled(stores, settings(stores, texts))
+    assert says(str(caught.value), "features/audio-000.npy", "damaged")
+
+
+def test_thresholds_read_a_few_clips_at_a_time(stores, texts, monkeypatch):
+    """The teachers' outputs of all training clips may be larger than memory; the scores of their classes are not."""
+    monkeypatch.setattr("pipeline.labels.labelling.BLOCK", 2)
+    index, texts_alone = rows().assign(split="train"), {"texts": texts, "thresholds": "background"}
+    labelling = Labelling("made", settings(stores, texts, visual=texts_alone), stores.features, stores.teachers, index, CLASSES)
+    read, taken = stores.teachers.read_entries, []
+    monkeypatch.setattr(stores.teachers, "read_entries", lambda modality, entries: taken.append(len(entries)) or read(modality, entries))
+    labelling.thresholds("visual")
+    assert taken == [2, 2, 1]

@@ -120,6 +120,15 @@ def test_the_best_segments_of_a_class_stay():
     assert memory.scores.tolist() == [pytest.approx([0.5, 0.3]), pytest.approx([0.9, 0.4])]
 
 
+def test_a_segment_is_known_again_whatever_its_layout():
+    """The same numbers add up to other last digits in another order, and a column of a table is added in another order than a row."""
+    columns = torch.randn(37, 3, generator=torch.Generator().manual_seed(0)).T  # three sounds, each strided
+    memory, every = EventMemory(1, 6, (1, 2), 37), torch.ones(3, dtype=torch.bool)
+    for _ in range(2):
+        memory.offer(columns, torch.zeros(3, 1, 2), torch.full((3,), 0.5), torch.zeros(3, dtype=torch.long), every)
+    assert (memory.scores > -1).sum() == 3
+
+
 def test_training_offers_the_best_event_segment_of_each_clip_and_evaluation_none():
     batch, targets, _ = example()
     method = small("event_memory", **WIDTHS)

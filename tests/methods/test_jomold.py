@@ -131,13 +131,14 @@ def test_noise_ratios_stay_float64_whatever_the_weights_are(tmp_path, way, dtype
         {"audio": np.zeros(2), "visual": np.zeros(3)},
         {"audio": np.full(3, 2.0), "visual": np.zeros(3)},
         {"audio": np.zeros(10**6), "visual": np.zeros(3)},
-        None,
+        b"none",
+        b"PK\x03\x04 cut off",
     ],
 )
 def test_a_file_without_ratios_is_refused(tmp_path, content):
     path = tmp_path / "ratios.npz"
-    if content is None:
-        path.write_bytes(b"none")
+    if isinstance(content, bytes):
+        path.write_bytes(content)
     else:
         np.savez(path, **content)
     with pytest.raises(PipelineError, match=r"noise_ratios: .*ratios\.npz"):

@@ -240,9 +240,20 @@ def test_a_table_that_does_not_suit_the_classes_is_refused_in_a_sentence(table, 
     assert problems == [] if words is None else each_says(problems, [("texts.npz", *words)])
 
 
-def test_what_is_no_table_is_refused(tmp_path):
-    (tmp_path / "texts.npz").write_text("no zip", encoding="utf-8")
-    for path in (tmp_path / "texts.npz", tmp_path / "none.npz"):
+def flipped(content: bytes, place: int) -> bytes:
+    """An .npz with four other bytes at a place of its vectors."""
+    start = content.find(b"vectors.npy") + place
+    return content[:start] + bytes(255 - value for value in content[start : start + 4]) + content[start + 4 :]
+
+
+def test_what_is_no_table_is_refused(tmp_path, table):
+    whole = table().read_bytes()
+    np.savez_compressed(tmp_path / "packed.npz", names=np.array(["a"]), vectors=np.random.default_rng(0).random((1, 400)))
+    packed = (tmp_path / "packed.npz").read_bytes()
+    wrong = {"words": b"no zip", "cut": whole[: len(whole) // 2], "turned": flipped(whole, 150), "packed": flipped(packed, 60)}
+    for name, content in wrong.items():
+        (tmp_path / f"{name}.npz").write_bytes(content)
+    for path in (*(tmp_path / f"{name}.npz" for name in wrong), tmp_path / "none.npz"):
         config = {**SMALL, **ENCODERS["han"], "texts": path}
         assert one_says(METHODS.get("leap").Config(**config).class_problems(["a"]), "texts", path.name, ".npz", "names")
         with pytest.raises(InputProblems, match="texts"):

@@ -198,7 +198,8 @@ def test_published_labels_are_read_for_the_rows_they_belong_to(shared, name, aud
 @pytest.mark.parametrize(
     "content",
     [
-        None,
+        b"none",
+        b"PK\x03\x04 cut off",
         {"remove_audio": np.zeros((26, 3), bool)},
         {"remove_audio": np.zeros((26, 2), bool), "remove_visual": np.zeros((26, 3), bool)},
         {"remove_audio": np.zeros((25, 3), bool), "remove_visual": np.zeros((26, 3), bool)},
@@ -209,8 +210,8 @@ def test_published_labels_are_read_for_the_rows_they_belong_to(shared, name, aud
 )
 def test_a_file_without_removed_labels_is_refused(tmp_path, content):
     path = tmp_path / "removed.npz"
-    if content is None:
-        path.write_bytes(b"none")
+    if isinstance(content, bytes):
+        path.write_bytes(content)
     else:
         np.savez(path, **content)
     batch, targets = many_clips()

@@ -134,6 +134,24 @@ def test_padding_has_no_weight():
         assert torch.equal(one, other)
 
 
+@pytest.mark.parametrize("variant", ["paper", "released"])
+def test_as_coleafs_anchor_its_segments_and_their_mixtures_have_the_given_weight(variant):
+    batch, targets = soft_example()
+    found = []
+    for weight in (1.0, 3.0):
+        torch.manual_seed(1)
+        labels = {"audio": "audio_labels", "visual": "visual_labels"}
+        method = create(
+            "coleaf", visual_shape=(2, 4), audio_shape=(7,), num_classes=CLASSES, other_shapes={"motion": (5,)}, anchor="uwav",
+            anchor_settings={**SMALL, "audio_hidden": 5}, feedforward=8, variant=variant, pseudo_labels=labels, segment_weight=weight,
+        ).double()  # fmt: skip
+        method.prepare(None, lambda: [(batch, targets)])
+        found.append(method.train().losses(batch, targets, Progress(0, 1)))
+    one, three = found
+    of_segments = sum(one[f"{part}_{of}"] for part in MODALITIES for of in ("segments", "mixed"))
+    assert (three["total"] - one["total"]).item() == pytest.approx(2 * of_segments.item(), rel=1e-6)
+
+
 def test_parameters_as_the_released_network_uses_and_its_recipe():
     method = create("uwav", visual_shape=(8, 2048), audio_shape=(128,), num_classes=25, other_shapes={"motion": (512,)})
     assert sum(weight.numel() for weight in method.parameters()) == 23_021_643

@@ -175,7 +175,7 @@ class Coleaf(ParsingMethod):
                 weights[f"self_modality_{modality}"] = self.config.self_modality_weight
         teachers = {modality: said.detached() for modality, said in references.items()}
         terms |= self._contrasts(anchored, teachers, taught) | self._co_occurrences(anchored, teachers, taught)
-        return {**terms, "total": weighted_sum(terms, weights | self.segment_weights | self._teaching_weights())}
+        return {**terms, "total": weighted_sum(terms, weights | self.anchor.segment_weights | self._teaching_weights())}
 
     def _alternating(self, taught: Taught) -> Iterator[dict[str, Tensor]]:
         """Released: train the audio Reference, the visual Reference, then the Anchor with the updated References as teachers."""
@@ -192,7 +192,8 @@ class Coleaf(ParsingMethod):
         terms = self._anchor_terms(anchored, taught)
         if taught.progress.epoch > 0:
             terms |= self._contrasts(anchored, teachers, taught) | self._co_occurrences(anchored, teachers, taught)
-        yield {**terms, "total": weighted_sum(terms, self._anchor_weights() | self.segment_weights | self._teaching_weights())}
+        weights = self._anchor_weights() | self.anchor.segment_weights | self._teaching_weights()
+        yield {**terms, "total": weighted_sum(terms, weights)}
 
     def _reference_step(self, modality: Literal["audio", "visual"], taught: Taught, pseudo: Tensor | None) -> dict[str, Tensor]:
         said, target = self._reference(modality, taught), getattr(taught.targets, modality)

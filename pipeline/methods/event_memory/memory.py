@@ -42,8 +42,10 @@ class EventMemory(nn.Module):
             own = classes[clip : clip + 1]
             kept = self.scores.index_select(0, own)[0]
             slot = kept.argmin(dim=0, keepdim=True)
-            sums = self.audio.index_select(0, own)[0].sum(dim=-1)
-            new = offered[clip] & (scores[clip] > kept.amin()) & ~(sums == audio[clip].to(sums.dtype).sum()).any()
+            sounds = self.audio.index_select(0, own)[0]
+            # Added up together with the slots: in another order the last digits differ, and a segment would fill several slots.
+            sums = torch.cat([sounds, audio[clip : clip + 1].to(sounds.dtype)]).sum(dim=-1)
+            new = offered[clip] & (scores[clip] > kept.amin()) & ~(sums[:-1] == sums[-1]).any()
             for buffer, value in ((self.audio, audio[clip]), (self.visual, visual[clip]), (self.scores, scores[clip])):
                 buffer[own, slot] = torch.where(new, value.to(buffer.dtype), buffer[own, slot][0]).unsqueeze(0)
 

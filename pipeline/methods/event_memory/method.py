@@ -23,10 +23,10 @@ As released, by intention or not: dropout acts on the logits of both heads; empt
 and distances, so early epochs compare with them; a stored segment keeps the score that it was stored with; a silent clip is not stored
 while its class has empty slots, as its audio sum is theirs.
 
-Ours: a clip without an event counts as class 0 in the class losses, as in the whole family, and offers nothing; of several labels of a weak
-clip the first counts; released proportion labels are not used. Dropout in the attention is 0.1 by our reading. The memory is stored with
-the weights, 90 MB at AVE's shapes. Where a GPU records steps, the memory is part of the record; with several processes each fills its own
-and the first one's is kept.
+Ours: under full supervision a clip without an event counts as class 0, as in the whole family; under weak supervision only the event's loss
+counts it; it offers nothing. Of several labels of a weak clip the first counts; released proportion labels are not used. Dropout in the
+attention is 0.1 by our reading. The memory is stored with the weights, 90 MB at AVE's shapes. Where a GPU records steps, the memory is part
+of the record; with several processes each fills its own and the first one's is kept.
 """
 
 from __future__ import annotations

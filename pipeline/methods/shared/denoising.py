@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.batch import Batch, Tensors
-from pipeline.errors import PipelineError
+from pipeline.errors import NPZ_ERRORS, PipelineError
 from pipeline.layers.parsing_losses import binary_terms, smoothed
 from pipeline.methods.base import Method, Progress
 from pipeline.methods.shared.anchor import AnchorMethod
@@ -105,7 +105,7 @@ class DenoisingMethod(AnchorMethod):
                     raise ValueError(f"it unpacks to more than {LARGEST_RATIOS} bytes")
             with np.load(path, allow_pickle=False) as file:
                 ratios = {name: np.asarray(file[name], dtype=np.float64) for name in ("audio", "visual")}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except NPZ_ERRORS as error:
             raise PipelineError(f"noise_ratios: {path}: {error}; an .npz with the arrays audio and visual is needed") from None
         for (name, values), buffer in zip(ratios.items(), (self.noise_audio, self.noise_visual), strict=True):
             if values.shape != buffer.shape or not ((values >= 0) & (values <= 1)).all():

@@ -17,7 +17,7 @@ from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from pipeline.batch import Batch, Tensors
-from pipeline.errors import InputProblems, PipelineError
+from pipeline.errors import NPZ_ERRORS, InputProblems, PipelineError
 from pipeline.methods.base import METHODS, Method, MethodConfig, Progress
 from pipeline.methods.shared.parsing import ParsingConfig, ParsingMethod
 from pipeline.tasks.labels import VideoTargets
@@ -132,7 +132,7 @@ class RefinedMethod(ParsingMethod):
         try:
             with np.load(path, allow_pickle=False) as file:
                 removed = [torch.from_numpy(np.asarray(file[name])).to(labels.device) for name in ("remove_audio", "remove_visual")]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except NPZ_ERRORS as error:
             raise PipelineError(f"removed_labels: {path}: {error}; an .npz with remove_audio and remove_visual is needed") from None
         problems = []
         for name, table, of_method in zip(("remove_audio", "remove_visual"), removed, REMOVED, strict=True):

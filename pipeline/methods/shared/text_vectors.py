@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from pipeline.errors import NPZ_ERRORS
+
 KEYS = (("names", "vectors"), ("classes", "embeddings"))  # as LEAP's table of GloVe vectors; as `python -m pipeline texts` writes
 GLOVE_NAMES = {"frying food": "fry food", "baby cry infant cry": "baby cry infancy cry"}  # LLP's classes under other words in that table
 
@@ -35,7 +37,7 @@ def read_vectors(path: Path, prefix: str = "") -> tuple[list[str], Tensor]:
             if not found:
                 raise ValueError(f"it has the arrays {', '.join(file.files)}")
             names, vectors = file[found[0][0]].tolist(), np.asarray(file[found[0][1]], dtype=np.float32)
-    except (OSError, ValueError, TypeError, EOFError, AttributeError) as error:
+    except NPZ_ERRORS as error:
         raise ValueError(f"{where}: {error}; an .npz with names (C,) and vectors (C, D) is needed") from None
     if vectors.ndim != 2 or not isinstance(names, list) or len(names) != len(vectors):
         raise ValueError(f"{where}: {np.size(names)} names and vectors of shape {vectors.shape} do not belong together")

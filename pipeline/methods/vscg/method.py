@@ -20,7 +20,7 @@ Deviations of the released code, and what we do:
 * It feeds the visual features to the modules named audio and the reverse, throughout. Both have the same shapes, so only names differ; ours
   are named after what they read.
 * It keeps the epoch that is best on test; ours is chosen on validation. The last, smaller batch is used.
-* The milestones of its learning rate are not in our notes: those of PSP.
+* The milestones of its learning rate and its batch size are not in our notes: those of PSP.
 """
 
 from __future__ import annotations
