@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import av
@@ -26,7 +26,9 @@ from pipeline.cache.contents import held
 from pipeline.contrastive.settings import FinetuneSettings
 from pipeline.disk_room import Writing, sentence, shortages
 from pipeline.encoders import ENCODERS, PretrainedConfig
-from pipeline.encoders.known_weights import KNOWN
+from pipeline.encoders.folders import FolderConfig, weights_file
+from pipeline.encoders.known_weights import KNOWN, KnownWeights
+from pipeline.encoders.timm_models import TimmConfig
 from pipeline.encoders.weights import find, list_known, resolve, weights_sha256
 from pipeline.errors import PipelineError
 from pipeline.features.settings import FeatureSet
@@ -210,13 +212,22 @@ def weights(params: config.Params | None) -> Iterator[Finding]:
             if not isinstance(settings, PretrainedConfig) or choice.encoder not in KNOWN:
                 continue
             try:
-                place = resolve(settings.weights, KNOWN[choice.encoder])
+                place = resolve(*_stated(choice.encoder, settings))
                 yield Finding(f"{name}.{modality}", f"{choice.encoder}, {place or 'random weights, as asked for'}")
             except PipelineError as error:
-                if params is not None and settings.weights in {f"finetuned/{made}" for made in params.finetune}:
+                if params is not None and settings.weights.removesuffix("/audio") in {f"finetuned/{made}" for made in params.finetune}:
                     yield Finding(f"{name}.{modality}", f"{choice.encoder}, {settings.weights}: made by the stage finetune, not yet run")
                 else:
                     yield Finding(f"{name}.{modality}", f"{choice.encoder}, no weights", str(error))
+
+
+def _stated(encoder: str, settings: PretrainedConfig) -> tuple[str, KnownWeights]:
+    """The setting ``weights`` of an encoder, and the published file that it may mean: that of its folder, or of its model."""
+    if isinstance(settings, FolderConfig) and settings.weights == "pretrained":
+        return str(weights_file(settings.folder)), KNOWN[encoder]
+    if isinstance(settings, TimmConfig):
+        return settings.weights, replace(KNOWN[encoder], name=settings.model, file=f"{settings.model}.safetensors")
+    return settings.weights, KNOWN[encoder]
 
 
 def cache(of: Cache) -> Iterator[Finding]:

@@ -300,6 +300,36 @@ def test_a_command_in_another_directory_says_where_the_project_is(project, repos
     assert elsewhere(project / "below/it").endswith(f"cd {project}")
 
 
+def test_weights_are_looked_for_in_the_folder_and_by_the_model_that_an_entry_names(project, repository):
+    params = YAML(typ="safe").load((repository / "suites" / "demo.yaml").read_text(encoding="utf-8"))
+    model, tuned = "vit_base_patch16_clip_quickgelu_224.openai", {"encoder": "clap", "folder": "clap"}
+    places = project / "models/wavlm/model.safetensors", project / f"models/pretrained/{model}.safetensors"
+    features = params["features"]["lite0_logmel"]
+    params["features"] = {
+        "there": features
+        | {"visual": {"encoder": "clip", "model": model}, "audio": {"encoder": "waveform_transformer", "folder": "models/wavlm"}},
+        "tuned": features | {"finetuned": "both", "audio": tuned | {"weights": "finetuned/both/audio"}},
+    }
+    params["finetune"] = {"both": next(iter(params["finetune"].values())) | {"train": "both", "audio": tuned}}
+    params["finetune"]["both"]["visual"] = features["visual"]
+    params["runs"], params["report"] = {}, {"title": "None"}
+    with open(project / "params.yaml", "w", encoding="utf-8") as stream:
+        YAML(typ="safe").dump(params, stream)
+
+    def found() -> dict[str, Finding]:
+        return by_name(doctor.weights(config.load(project / "params.yaml")))
+
+    lacking = found()
+    assert says(lacking["there.audio"].advice, "models/wavlm/model.safetensors")
+    assert says(lacking["there.visual"].advice, places[1].name)
+    assert says(lacking["tuned.audio"].found, "made by the stage finetune")
+    for place in places:
+        place.parent.mkdir(parents=True)
+        place.touch()
+    there = found()
+    assert not any(there[name].advice for name in ("there.audio", "there.visual", "tuned.audio"))
+
+
 @pytest.mark.fault(15)
 def test_a_program_that_params_name_as_an_encoder_is_not_run(project, repository):
     """A stranger's params.yaml may be looked at before it is trusted."""
