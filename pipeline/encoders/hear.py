@@ -8,12 +8,14 @@ Shape letters: N segments, L samples, K timestamps, D width.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import hashlib
 import importlib
 import importlib.util
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -52,7 +54,8 @@ class HearConfig(PretrainedConfig):
 class Hear(AudioEncoder):
     """A model with the HEAR API on each segment alone: the mean of the embeddings timed inside it, (D,).
 
-    The module's source files and the weights are in the cache key; other packages that it imports are not.
+    In the cache key are the weights and the module's source: its file with those beside it that it imports, or its whole package. Other
+    packages that it imports are not.
     """
 
     name = "hear"
@@ -149,7 +152,7 @@ def _is_count(value: object) -> bool:
 
 
 def _found(name: str) -> tuple[ModuleType, str]:
-    """Import the module; also return a hash of its source: of its file, or of all of a package's.
+    """Import the module; also return a hash of its source.
 
     Raises:
         PipelineError: there is none, or importing it fails.
@@ -173,13 +176,33 @@ def _found(name: str) -> tuple[ModuleType, str]:
         raise PipelineError(f"HEAR module {name!r} cannot be imported ({error}); install it, or give the path of its .py file") from error
     except Exception as error:
         raise PipelineError(f"HEAR module {name!r}: importing it fails: {error}") from error
-    return module, _source_sha256(module)
+    if name.endswith(".py"):
+        return module, _source_sha256(_beside(Path(name), [Path(name)]))
+    top = sys.modules[name.partition(".")[0]]
+    place = Path(str((top if top.__file__ else module).__file__))  # a package without __init__.py has no file
+    inside = place.parent.rglob("*.py") if place.name == "__init__.py" else ()
+    return module, _source_sha256([place, *(file for file in inside if file != place)])
 
 
-def _source_sha256(module: ModuleType) -> str:
-    place, digest = Path(str(module.__file__)), hashlib.sha256()
-    if place.name != "__init__.py":
+def _source_sha256(files: Sequence[Path]) -> str:
+    """Hash of a module's file, the first, and of others by their places beside it."""
+    place, *others = files
+    if not others:
         return file_sha256(place)
-    for file in sorted(place.parent.rglob("*.py")):
-        digest.update(f"{file.relative_to(place.parent).as_posix()} {file_sha256(file)}\n".encode())
-    return digest.hexdigest()
+    lines = [f"{file.relative_to(place.parent).as_posix()} {file_sha256(file)}\n" for file in others]
+    return hashlib.sha256("".join([f"{file_sha256(place)}\n", *sorted(lines)]).encode()).hexdigest()
+
+
+def _beside(place: Path, found: list[Path]) -> list[Path]:
+    """``found``, and the files in its folder that a module imports, and those import."""
+    for node in ast.walk(ast.parse(place.read_bytes())):
+        names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+        names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+        for name in names:
+            single, package = (found[0].parent / name.partition(".")[0]).with_suffix(".py"), found[0].parent / name.partition(".")[0]
+            files = [single] if single.is_file() else sorted(package.rglob("*.py")) if (package / "__init__.py").is_file() else []
+            for file in files:
+                if file not in found:
+                    found.append(file)
+                    _beside(file, found)
+    return found

@@ -90,7 +90,7 @@ class WaveformTransformer(FolderModel):
         from transformers import AutoConfig
         from transformers.models.auto.modeling_auto import MODEL_MAPPING
 
-        settings = AutoConfig.from_pretrained(self.config.folder, local_files_only=True)
+        settings = AutoConfig.from_pretrained(self.config.folder, local_files_only=True, trust_remote_code=False)
         if not hasattr(settings, "conv_kernel"):
             raise PipelineError(
                 f"encoder {self.name}: {self.config.folder} holds a model of type {settings.model_type!r}, which takes no raw waveform"

@@ -175,6 +175,11 @@ def _weights(choices: dict[str, dict[str, Any]], spec: dict[str, Any], whole: bo
 
 
 def _changed(path: Path) -> PipelineError:
+    if path.suffix == ".py":
+        return PipelineError(
+            f"{path} has changed since the run was trained, or imports files beside it, which an exported run does not carry: make one file"
+            " of them; run `dvc repro`, then export again"
+        )
     return PipelineError(f"{path} has changed since the run was trained; run `dvc repro`, then export again")
 
 

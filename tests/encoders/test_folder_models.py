@@ -130,3 +130,16 @@ def test_folders_that_cannot_be_used_are_one_sentence(tmp_path):
     config.write_text("[", encoding="utf-8")
     with pytest.raises(PipelineError, match=r"config\.json: not a JSON object"):
         create("ast", folder=str(folder))
+
+
+@pytest.mark.fault(15)
+def test_code_in_a_folder_is_neither_run_nor_asked_about(tmp_path, monkeypatch):
+    monkeypatch.setattr("builtins.input", lambda *_: "y")
+    folder = shutil.copytree(DATA / "wav2vec2", tmp_path / "model")
+    (folder / "mine.py").write_text(f"import pathlib\npathlib.Path({str(tmp_path / 'ran')!r}).touch()\n", encoding="utf-8")
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config |= {"model_type": "mine", "auto_map": {"AutoConfig": "mine.Config"}}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    with pytest.raises(PipelineError, match=r"config\.json: transformers cannot read it"):
+        create("waveform_transformer", folder=str(folder), weights="none")
+    assert not (tmp_path / "ran").exists()

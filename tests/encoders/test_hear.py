@@ -49,6 +49,30 @@ def test_module_and_weights_are_in_the_key(tmp_path):
     assert {*filled.config.files()} == {"module", "weights"}
 
 
+@pytest.mark.fault(25)
+@pytest.mark.parametrize("name", ["mine_hear.py", "hear_package.networks.model"])
+def test_source_that_the_module_needs_is_in_the_key(name, tmp_path, monkeypatch):
+    """A file beside it that another one imports; a module of its package that is not below it."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    text = MODULE.read_text(encoding="utf-8")
+    if name.endswith(".py"):
+        files = {name: f"import mine_layers\n{text}", "mine_layers.py": "from mine_depth import DEPTH\n", "mine_depth.py": "DEPTH = 1\n"}
+    else:
+        package = {f"hear_package/{place}__init__.py": "" for place in ("", "networks/")}
+        files = package | {"hear_package/networks/model.py": text, "hear_package/depth.py": "DEPTH = 1\n"}
+    *_, last = files
+    for file, content in files.items():
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_text(content, encoding="utf-8")
+    (tmp_path / "stranger.py").write_text("", encoding="utf-8")
+    module = str(tmp_path / name) if name.endswith(".py") else name
+    before = create("hear", module=module).spec()
+    (tmp_path / "stranger.py").write_text("DEPTH = 3\n", encoding="utf-8")
+    assert create("hear", module=module).spec() == before
+    (tmp_path / last).write_text("DEPTH = 2\n", encoding="utf-8")
+    assert create("hear", module=module).spec() != before
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
