@@ -222,7 +222,7 @@ def weights(params: config.Params | None) -> Iterator[Finding]:
 
 
 def _stated(encoder: str, settings: PretrainedConfig) -> tuple[str, KnownWeights]:
-    """The setting ``weights`` of an encoder, and the published file that it may mean: that of its folder, or of its model."""
+    """The setting ``weights`` of an encoder, and the published file that it may mean."""
     if isinstance(settings, FolderConfig) and settings.weights == "pretrained":
         return str(weights_file(settings.folder)), KNOWN[encoder]
     if isinstance(settings, TimmConfig):

@@ -82,7 +82,7 @@ def stem_of(path: str) -> str:
 
 
 def holds_pictures(names: Collection[str]) -> bool:
-    """Whether a directory with these files is a film in numbered pictures: no film is among them, of which they may be thumbnails."""
+    """Whether a directory with these files is a film in numbered pictures; not if films are among them."""
     return bool(numbered(names)) and not any(os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES for name in names)
 
 
