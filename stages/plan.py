@@ -1,6 +1,7 @@
 """Check params.yaml, and write to data/plan/ the code and files that each run, feature set and fine-tuning chooses."""
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from pipeline import config
@@ -8,6 +9,8 @@ from pipeline.config import Params
 from pipeline.datasets import build_index, read_index
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.labels.teachers import file_problems
+from pipeline.made_from import index_params
+from pipeline.made_with import read_made_with
 from pipeline.named_data import foreign_outs, missing_data
 from pipeline.plan import write_plan
 from pipeline.stage import publishing, run
@@ -29,13 +32,21 @@ def report_missing(problems: list[str]) -> None:
 
 def label_problems(params: Params) -> list[str]:
     """List what is wrong with label sets, whose stages run hours later; nothing without known classes."""
-    if not params.labels:
-        return []
-    try:
-        classes = read_index(INDEX)[1] if INDEX.is_dir() else build_index(params.dataset).classes
-    except (PipelineError, OSError):  # `index` says why
-        return []
-    return [problem for name, entry in params.labels.items() for problem in file_problems(name, entry, classes)]
+    classes = known_classes(params) if params.labels else []
+    return [problem for name, entry in params.labels.items() for problem in file_problems(name, entry, classes)] if classes else []
+
+
+def known_classes(params: Params) -> list[str]:
+    """The classes of the annotations; without these, of an index that the same params made; else none.
+
+    An index may be that of another data set, until `index` runs, behind this stage.
+    """
+    with suppress(PipelineError, OSError):  # `index` says why
+        return build_index(params.dataset.model_copy(update={"windows": "first"})).classes  # as all windows', but opens no film
+    with suppress(PipelineError, OSError):
+        if INDEX.is_dir() and read_made_with(INDEX)["params"] == index_params(params):
+            return read_index(INDEX)[1]
+    return []
 
 
 def main() -> None:

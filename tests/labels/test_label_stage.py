@@ -20,7 +20,8 @@ from pipeline.datasets.writing import write_index
 from pipeline.errors import InputProblems
 from pipeline.features.store import FeatureStore
 from pipeline.labels.teachers import scorer
-from pipeline.made_from import run_params
+from pipeline.made_from import index_params, run_params
+from pipeline.made_with import write_made_with
 from pipeline.synth.plan import CATEGORIES as DEMO
 from stages import label
 from stages.plan import label_problems
@@ -61,6 +62,7 @@ def project(tmp_path, monkeypatch) -> Path:
     written(Path("data/features/teachers"), {"visual": [5], "audio": [4]}, seed=1)
     Path("names.csv").write_text("display_name\n" + "\n".join(NAMES) + "\n", encoding="utf-8")
     write(PARAMS)
+    write_made_with(Path("data/index"), index_params(load(Path("params.yaml"))), {})
     return tmp_path
 
 
@@ -95,6 +97,32 @@ def test_the_plan_refuses_what_the_stage_would_refuse_hours_later(project):
     write(params)
     assert each_says(label_problems(load(Path("params.yaml"))), [("labels.made.audio.classes.Dog", "'Woof'")])
     assert label_problems(load(Path("params.yaml")).model_copy(update={"labels": {}})) == []
+
+
+def test_the_plan_does_not_ask_the_index_of_another_data_set(project):
+    """That of the suite before: `index`, which makes the right one, runs behind `plan`."""
+    params = copy.deepcopy(PARAMS)
+    params["dataset"]["annotations"] = "data/raw/later"
+    params["labels"]["made"]["audio"]["classes"] = {"Horse": ["Bark"]}
+    write(params)
+    assert label_problems(load(Path("params.yaml"))) == []
+
+
+def test_the_plan_asks_the_annotations_before_the_index(project):
+    """Their classes may be others by now."""
+    Path("data/raw").mkdir()
+    for name in ("train", "val", "test"):
+        Path(f"data/raw/{name}.csv").write_text(f"filename\tevent_labels\n{name}_0_4\tDog\n", encoding="utf-8")
+    for name in ("eval_audio", "eval_visual"):
+        Path(f"data/raw/{name}.csv").write_text("filename\tonset\toffset\tevent_labels\n", encoding="utf-8")
+    Path("data/raw/categories.txt").write_text("Dog\nHorse\n", encoding="utf-8")
+    params = copy.deepcopy(PARAMS)
+    params["labels"]["made"]["audio"]["classes"] = {"Dog": ["Bark"], "Horse": ["Meow"]}
+    write(params)
+    assert label_problems(load(Path("params.yaml"))) == []
+    params["labels"]["made"]["audio"]["classes"] = PARAMS["labels"]["made"]["audio"]["classes"]
+    write(params)
+    assert each_says(label_problems(load(Path("params.yaml"))), [("no entry", "Horse"), ("no class", "Cat")])
 
 
 @pytest.mark.parametrize(("suite", "classes"), [("llp-labels", LLP), ("demo-labels", DEMO), ("realmix-parsing", None)])
