@@ -8,6 +8,7 @@ from pipeline.config import Params
 from pipeline.datasets import build_index, read_index
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.labels.teachers import file_problems
+from pipeline.methods import METHODS
 from pipeline.named_data import foreign_outs, missing_data
 from pipeline.plan import write_plan
 from pipeline.stage import publishing, run
@@ -27,15 +28,21 @@ def report_missing(problems: list[str]) -> None:
         print(f"plan: {problem}", file=sys.stderr, flush=True)
 
 
-def label_problems(params: Params) -> list[str]:
-    """List what is wrong with label sets, whose stages run hours later; nothing without known classes."""
-    if not params.labels:
+def class_problems(params: Params) -> list[str]:
+    """List what in label sets and runs does not suit the classes; nothing without known classes.
+
+    Their own stages, which check it too, run hours later.
+    """
+    configs = {name: METHODS.get(run.method).Config(**params.method_settings(name)) for name, run in params.runs.items()}
+    naming = {name: settings for name, settings in configs.items() if settings.files}  # only a file can be of other classes
+    if not params.labels and not naming:
         return []
     try:
         classes = read_index(INDEX)[1] if INDEX.is_dir() else build_index(params.dataset).classes
     except (PipelineError, OSError):  # `index` says why
         return []
-    return [problem for name, entry in params.labels.items() for problem in file_problems(name, entry, classes)]
+    found = [problem for name, entry in params.labels.items() for problem in file_problems(name, entry, classes)]
+    return found + [f"runs.{name}: {problem}" for name, settings in naming.items() for problem in settings.class_problems(classes)]
 
 
 def main() -> None:
@@ -46,7 +53,7 @@ def main() -> None:
     report_missing(missing_data(params))
     with publishing(PLAN) as directory:
         write_plan(params, directory)
-        if problems := label_problems(params):
+        if problems := class_problems(params):
             raise InputProblems(str(PARAMS), problems)
 
 
