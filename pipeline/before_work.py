@@ -16,9 +16,11 @@ from pipeline.datasets.base import Index, expected_files
 from pipeline.datasets.folding import make_folds
 from pipeline.devices import choose_device
 from pipeline.disk_room import Writing
+from pipeline.encoders import ENCODERS
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.importing import Import
 from pipeline.features.room import spec_without_weights, store_room
+from pipeline.features.settings import FeatureSet
 from pipeline.labels.teachers import file_problems
 from pipeline.media.clip import GOOD
 from pipeline.media.decoding import make_jobs
@@ -58,7 +60,8 @@ def refusals(params: Params) -> Iterator[tuple[str, str]]:
 def will_write(params: Params, root: Path) -> Iterator[tuple[str, Writing]]:
     """Yield (stage, what it will write) for every stage that fills the disk and is not done.
 
-    The data must be there. Without data/index no clip is taken to be in the cache.
+    The data must be there. Without data/index no clip is taken to be in the cache. Features whose encoder is a program are left out: only
+    running it would say how large they are.
     """
     dataset, cache = params.dataset, Cache(params.cache.place)
     if (root / INDEX).is_dir():
@@ -70,6 +73,8 @@ def will_write(params: Params, root: Path) -> Iterator[tuple[str, Writing]]:
     yield from (("decode", each) for each in decoding_room(jobs, cache)[1])
     count = int(read_table(root / CLIPS)["status"].isin(GOOD).sum()) if (root / CLIPS).is_file() else len(jobs)
     for name, settings in params.features.items() if jobs else ():
+        if programs_in(settings):
+            continue
         spec = spec_without_weights(settings, next(iter(jobs.values())))
         yield from ((f"extract@{name}", each) for each in store_room(name, spec, count, root / FEATURES / name, cache))
     for name, entry in params.imports.items():
@@ -77,6 +82,11 @@ def will_write(params: Params, root: Path) -> Iterator[tuple[str, Writing]]:
         yield from (
             (f"import_features@{name}", each) for each in store_room(name, importing.spec, len(importing.entries), root / FEATURES / name)
         )
+
+
+def programs_in(settings: FeatureSet) -> list[str]:
+    """The encoders of a feature set that are programs which a setting names."""
+    return [choice.encoder for choice in (settings.visual, settings.audio) if ENCODERS.get(choice.encoder).Config.runs_code]
 
 
 def unusable_devices(params: Params) -> Iterator[tuple[str, str]]:

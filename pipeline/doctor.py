@@ -20,7 +20,7 @@ import av
 import torch
 
 from pipeline import config
-from pipeline.before_work import refusals, unusable_devices, will_write
+from pipeline.before_work import programs_in, refusals, unusable_devices, will_write
 from pipeline.cache import Cache, CacheError
 from pipeline.cache.contents import held
 from pipeline.contrastive.settings import FinetuneSettings
@@ -174,6 +174,9 @@ def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
 def room(params: config.Params, root: Path) -> Iterator[Finding]:
     """What the stages that are not done will write, beside what is free, and whether all of it fits."""
     found: list[tuple[str, Writing]] = []
+    for name, settings in params.features.items():
+        for encoder in programs_in(settings):
+            yield Finding(f"extract@{name}", f"its encoder {encoder} runs code that params.yaml names; not run, so its size is not known")
     with suppress(PipelineError, OSError):  # data or weights are missing, which other findings say
         for stage, writing in will_write(params, root):
             found.append((stage, writing))

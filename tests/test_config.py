@@ -471,8 +471,9 @@ def test_a_key_cannot_drive_the_terminal_that_its_problem_is_told_on(tmp_path):
     assert any(problem.startswith(r"imports.a\nplan: 0 problems: ") for problem in told)
 
 
-def test_what_folds_cannot_go_with_is_told_before_any_work(tmp_path, demo):
-    demo["dataset"]["folds"] = {"number": 5}
+@pytest.mark.parametrize("folds", [{"number": 5}, {}])  # the latter: five by default
+def test_what_folds_cannot_go_with_is_told_before_any_work(tmp_path, demo, folds):
+    demo["dataset"]["folds"] = folds
     demo["train"]["published_protocol"] = True
     run = next(iter(demo["runs"]))
     demo["report"]["papers"] = {run: next(iter(load_published()))}

@@ -11,9 +11,11 @@ from ruamel.yaml import YAML
 
 from pipeline import __main__ as program
 from pipeline import config, doctor
+from pipeline.before_work import will_write
 from pipeline.cache import Cache
 from pipeline.doctor import Finding, as_text
 from pipeline.made_from import run_params
+from pipeline.plan import write_plan
 from pipeline.project import elsewhere
 from pipeline.sealed import write_sealed
 from tests.wording import each_says, one_says, says
@@ -296,3 +298,23 @@ def test_a_command_in_another_directory_says_where_the_project_is(project, repos
     (project / "below/it").mkdir(parents=True)
     assert elsewhere(project) == ""
     assert elsewhere(project / "below/it").endswith(f"cd {project}")
+
+
+@pytest.mark.fault(15)
+def test_a_program_that_params_name_as_an_encoder_is_not_run(project, repository):
+    """A stranger's params.yaml may be looked at before it is trusted."""
+    (project / "mine.py").write_text("import pathlib\npathlib.Path('ran').touch()\n", encoding="utf-8")
+    (project / "clips").mkdir()
+    (project / "clips/film.mp4").write_bytes(b"")
+    (project / "labels.csv").write_text("clip,split,label,onset,offset\nfilm.mp4,train,bark,0,1\n", encoding="utf-8")
+    params = YAML(typ="safe").load((repository / "suites" / "demo.yaml").read_text(encoding="utf-8"))
+    params["dataset"] |= {"kind": "folder", "clips": "clips", "annotations": "labels.csv"}
+    params["features"]["lite0_logmel"] |= {"audio": {"encoder": "hear", "module": "mine.py"}}
+    with open(project / "params.yaml", "w", encoding="utf-8") as stream:
+        YAML(typ="safe").dump(params, stream)
+    loaded = config.load(project / "params.yaml")
+    findings = [*doctor.data(loaded, project), *doctor.room(loaded, project), *doctor.weights(loaded)]
+    write_plan(loaded, project / "plan")
+    assert one_says([finding.found for finding in findings if finding.about == "extract@lite0_logmel"], "hear", "not run")
+    assert "decode" in {stage for stage, _ in will_write(loaded, project)}
+    assert not (project / "ran").exists()

@@ -18,6 +18,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--fold", type=int, metavar="F", help="of a run with folds, the network of this fold (default: the first; the answer names it)"
     )
+    parser.add_argument("--run-its-code", action="store_true", help="of a MODEL you trust: run the program that its encoder (hear) is")
     parser.add_argument("--out", type=Path, default=Path("predictions"), metavar="DIR", help="where to write a folder per file")
     parser.add_argument("--overlay", action="store_true", help="also write overlay.mp4: the film with attention and events drawn in")
     parser.set_defaults(command=predict)
@@ -27,6 +28,8 @@ def predict(arguments: argparse.Namespace) -> None:
     from pipeline.predict import load_exported, load_run  # imports torch
     from pipeline.predict.answers import answer
 
-    load = load_run if arguments.run else load_exported
-    predictor = load(arguments.run or arguments.model, arguments.seed, arguments.fold)
+    if arguments.run:
+        predictor = load_run(arguments.run, arguments.seed, arguments.fold)
+    else:
+        predictor = load_exported(arguments.model, arguments.seed, arguments.fold, arguments.run_its_code)
     sys.exit(answer(arguments.files, predictor, arguments.out, arguments.overlay))

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,6 +81,11 @@ def stem_of(path: str) -> str:
     return os.path.splitext(name)[0] if os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES else name
 
 
+def holds_pictures(names: Collection[str]) -> bool:
+    """Whether a directory with these files is a film in numbered pictures: no film is among them, of which they may be thumbnails."""
+    return bool(numbered(names)) and not any(os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES for name in names)
+
+
 def _media_below(clips: Path) -> tuple[list[str], list[str], list[str]]:
     """List video files, links that lead out, and non-files named like a video; each sorted.
 
@@ -90,7 +95,7 @@ def _media_below(clips: Path) -> tuple[list[str], list[str], list[str]]:
     inside, outside, irregular = [], [], []
     for parent, directories, names in os.walk(clips):
         directories[:] = sorted(name for name in directories if not name.startswith("."))
-        if numbered(names) and Path(parent) != clips:
+        if holds_pictures(names) and Path(parent) != clips:
             inside.append(parent.removeprefix("./"))
             directories.clear()
             continue

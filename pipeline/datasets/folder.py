@@ -11,10 +11,9 @@ import os
 from pathlib import Path
 
 from pipeline.datasets.base import DATASETS, DatasetSettings, Event, Index, Row, Split, count_lines
-from pipeline.datasets.files import MEDIA_SUFFIXES, leads_out
+from pipeline.datasets.files import MEDIA_SUFFIXES, holds_pictures, leads_out
 from pipeline.datasets.labels import ClipNames, read_labels
 from pipeline.errors import InputProblems
-from pipeline.text import numbered
 
 
 @DATASETS.register("folder")
@@ -52,7 +51,7 @@ def find_films(clips: Path) -> tuple[dict[str, Path], list[str]]:
     """
     root = clips.resolve()
     walked = list(os.walk(clips))
-    folders = {parent for parent, _, names in walked if numbered(names) and Path(parent) != clips}
+    folders = {parent for parent, _, names in walked if holds_pictures(names) and Path(parent) != clips}
     found = [(parent, name) for parent, _, names in walked if parent not in folders for name in names]
     found = [(parent, name) for parent, name in found if os.path.isfile(os.path.join(parent, name))]
     found += [os.path.split(folder) for folder in folders]

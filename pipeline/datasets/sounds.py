@@ -7,15 +7,20 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from pipeline.datasets.base import Row, count_lines
-from pipeline.media.sounds import SUFFIXES, sound_beside
+from pipeline.media.sounds import SUFFIXES, inside, sound_beside
 
 
 def sound_files(sounds: Path | None) -> list[Path]:
     """WAV and FLAC files in a folder and its sub-folders, in order; none without a folder."""
     if sounds is None:
         return []
-    found = (Path(parent, name) for parent, _, names in os.walk(sounds) for name in names if not name.startswith("."))
-    return sorted(path for path in found if path.suffix.lower() in SUFFIXES)
+    return [path for path in _below(sounds) if path.suffix.lower() in SUFFIXES and path.is_file() and inside(path, sounds)]
+
+
+def _below(sounds: Path) -> list[Path]:
+    """Everything in a folder and its sub-folders but what is hidden, in order; linked folders are not entered."""
+    found = (Path(parent, name) for parent, folders, names in os.walk(sounds) for name in (*names, *folders) if not name.startswith("."))
+    return sorted(found)
 
 
 def sound_lines(rows: Iterable[Row], sounds: Path | None) -> list[str]:
@@ -29,9 +34,12 @@ def sound_lines(rows: Iterable[Row], sounds: Path | None) -> list[str]:
         if sound is not None:
             films_of.setdefault(sound, []).append(film)
     shared = [f"{sound.name}: {', '.join(films)}" for sound, films in films_of.items() if len(films) > 1]
+    linked = [path for path in _below(sounds) if path.is_symlink() and (path.is_dir() or not inside(path, sounds))]
+    links = [path.relative_to(sounds).as_posix() for path in linked]
     unused = [path.relative_to(sounds).as_posix() for path in sound_files(sounds) if path not in films_of]
     return [
         *count_lines("clips without a sound file in dataset.sounds", [Path(film).name for film, sound in of_film.items() if sound is None]),
         *count_lines("sound files that several clips have", shared),
         *count_lines("sound files of no clip", unused),
+        *count_lines("linked folders in dataset.sounds, and links that lead out of it, left out", links),
     ]

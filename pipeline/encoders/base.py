@@ -27,6 +27,7 @@ class EncoderConfig(Settings):
     """Base of an encoder's own settings."""
 
     places: ClassVar[frozenset[str]] = frozenset()  # settings that name a file: spec() holds its hash, not its path
+    runs_code: ClassVar[bool] = False  # a setting names a program, which making the encoder runs
 
     def files(self) -> dict[str, Path]:
         """The files of the user's that the settings name, by setting."""

@@ -39,6 +39,7 @@ class HearConfig(PretrainedConfig):
     """
 
     places: ClassVar[frozenset[str]] = frozenset({"weights", "module"})
+    runs_code: ClassVar[bool] = True
     module: str = Field(description="an installed module, or the path of a .py file, with load_model and get_timestamp_embeddings")
     weights: str = Field("none", description="path of the file that load_model takes, finetuned/NAME, or none to call it without one")
 

@@ -18,7 +18,8 @@ BLOCK = 2**16  # samples read at once: what precedes damage is kept
 def sound_beside(path: str | os.PathLike[str], sounds: Path | None) -> Path | None:
     """Find the sound file of a clip: of its name, in ``sounds`` or in the same sub-folder there.
 
-    A folder of pictures without ``sounds`` has the file beside it that bears its name. None where there is none.
+    A folder of pictures without ``sounds`` has the file beside it that bears its name. None where there is none. A linked folder is not
+    entered, nor a link followed that leads out: no stage would notice that what lies there has changed.
     """
     place = Path(path)
     name = place.name if place.is_dir() else place.stem
@@ -28,7 +29,14 @@ def sound_beside(path: str | os.PathLike[str], sounds: Path | None) -> Path | No
         parts = [part for part in place.parent.parts if part not in (place.anchor, "..")]
         folders = [sounds.joinpath(*parts[first:]) for first in range(len(parts) + 1)]
     candidates = (folder / f"{name}{suffix}" for folder in folders for suffix in (*SUFFIXES, *map(str.upper, SUFFIXES)))
-    return next((candidate for candidate in candidates if candidate.is_file()), None)
+    root = place.parent if sounds is None else sounds
+    return next((candidate for candidate in candidates if candidate.is_file() and inside(candidate, root)), None)
+
+
+def inside(path: Path, root: Path) -> bool:
+    """Whether a file below ``root`` is reached through no linked folder there, and is no link that leads out of it."""
+    linked = any(folder.is_symlink() for folder in path.parents if folder != root and folder.is_relative_to(root))
+    return not linked and (not path.is_symlink() or path.resolve().is_relative_to(root.resolve()))
 
 
 def probe_sound(path: Path) -> AudioStream:

@@ -191,11 +191,14 @@ def _write(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
     archive.writestr(zipfile.ZipInfo(name, LONG_AGO), content)
 
 
-def of_file(path: Path, seed: int | None = None, fold: int | None = None) -> Source:
+def of_file(path: Path, seed: int | None = None, fold: int | None = None, run_code: bool = False) -> Source:
     """Load a seed (and fold) from an exported file; None: the first in it.
 
+    Args:
+        run_code: whether an encoder may be a program that the file names or carries.
+
     Raises:
-        PipelineError: the file cannot be read, is of a later version, or has no such seed or fold.
+        PipelineError: the file cannot be read, is of a later version, has no such seed or fold, or would run code without ``run_code``.
     """
     if not path.is_file():
         raise PipelineError(f"{path}: there is no such file; `python -m pipeline export RUN --out {path}` writes it")
@@ -216,9 +219,16 @@ def of_file(path: Path, seed: int | None = None, fold: int | None = None) -> Sou
                 _unpack(archive, name, scratch.path / name)
             for modality in ("visual", "audio"):
                 choice = model["features"][modality]
+                if ENCODERS.get(choice["encoder"]).Config.runs_code and not run_code:
+                    raise PipelineError(
+                        f"{path}: its {modality} encoder {choice['encoder']} is a program of whoever exported it, which predicting would"
+                        " run; if you trust it, add --run-its-code (from Python run_code=True)"
+                    )
                 for setting in ENCODERS.get(choice["encoder"]).Config.places:
                     if str(choice.get(setting, "")).startswith(WEIGHTS):
                         place = scratch.path / Path(choice[setting]).name
+                        if place.name == "..":
+                            raise ValueError(f"{choice[setting]} leads out of it")
                         inside = [entry for entry in archive.namelist() if entry.startswith(f"{choice[setting]}/")]
                         for entry in inside or [choice[setting]]:  # a model's folder, or one file
                             target = place / Path(entry).name if inside else place

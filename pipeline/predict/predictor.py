@@ -82,16 +82,18 @@ def load_run(run: str, seed: int | None = None, fold: int | None = None) -> Pred
     return Predictor(of_project(run, seed, fold))
 
 
-def load_exported(path: str | os.PathLike[str], seed: int | None = None, fold: int | None = None) -> Predictor:
+def load_exported(path: str | os.PathLike[str], seed: int | None = None, fold: int | None = None, run_code: bool = False) -> Predictor:
     """Load a run from the file that ``python -m pipeline export`` wrote; no project is needed.
 
     Args:
         seed, fold: one of the seeds in it, and of a run with folds one of its folds; None: the first.
+        run_code: whether an encoder (``hear``) may be a program that the file names or carries; without, such a file is refused.
 
     Raises:
-        PipelineError: the file is not such a file, is damaged or of a later version, or an encoder's published weights are missing here.
+        PipelineError: the file is not such a file, is damaged or of a later version, an encoder's published weights are missing here, or
+            it would run code.
     """
-    return Predictor(of_file(Path(path), seed, fold))
+    return Predictor(of_file(Path(path), seed, fold, run_code))
 
 
 class Predictor:

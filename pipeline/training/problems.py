@@ -23,7 +23,7 @@ def problems(params: Mapping[str, Any]) -> list[str]:
         streams[name] = {**of_features, **{stream: {"training_only": True} for stream in STREAMS}}
     methods, runs, segments = block(params, "methods"), block(params, "runs"), block(params, "dataset").get("segments")
     found = [problem for name, run in runs.items() for problem in run_problems(f"runs.{name}", mapping(run), streams, methods, segments)]
-    return found + (fold_problems(params) if mapping(block(params, "dataset").get("folds")) else [])
+    return found + (fold_problems(params) if block(params, "dataset").get("folds") is not None else [])
 
 
 def fold_problems(params: Mapping[str, Any]) -> list[str]:

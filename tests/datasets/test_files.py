@@ -3,6 +3,7 @@ import os
 import pytest
 
 from pipeline.datasets.files import match_files
+from pipeline.datasets.folder import find_films
 
 
 @pytest.fixture
@@ -109,3 +110,11 @@ def test_links_that_lead_out_are_refused_and_reported_and_cycles_end(put, tmp_pa
     assert found.files["secret00000"] is None
     assert found.files["inside0000b"] == (root / "inside0000b.mp4").as_posix()
     assert found.files["inside0000a"] == (root / "deep" / "inside0000a.mp4").as_posix()
+
+
+def test_a_numbered_thumbnail_beside_films_hides_none_of_them(put):
+    root = put("set/inside0000a.mp4", "set/1.jpg", "set/more/inside0000b.mp4", "inside0000c/0001.jpg")
+    found = match_files(root, ["inside0000a", "inside0000b", "inside0000c"])
+    names = "set/inside0000a.mp4", "set/more/inside0000b.mp4", "inside0000c"
+    assert list(found.files.values()) == [(root / name).as_posix() for name in names]
+    assert {*find_films(root)[0]} == {*names}

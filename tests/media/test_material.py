@@ -12,9 +12,11 @@ import pytest
 import soundfile
 
 from pipeline.datasets import DatasetSettings, build_index, write_index
+from pipeline.datasets.sounds import sound_files
 from pipeline.media.clip import decode_clip
 from pipeline.media.job import Job
 from pipeline.media.settings import MediaSettings
+from pipeline.media.sounds import sound_beside
 from pipeline.media.survey import survey
 from pipeline.tables import read_table
 
@@ -181,3 +183,27 @@ def test_the_index_finds_them_and_hashes_all_that_a_clip_is_read_from(film, tmp_
     assert indexed("third", sounds=None)["film.mkv"] not in (before["film.mkv"], after["film.mkv"])
     lengths = build_index(settings.model_copy(update={"windows": "all", "segments": 2}), MEDIA)
     assert [row.clip for row in lengths.rows] == ["c", "film.mkv@0", "film.mkv@2", "set/a.b@0", "set/a.b@2"]
+
+
+@pytest.mark.fault(15)
+def test_sounds_beyond_links_are_left_out_and_said(film, tmp_path):
+    """No stage depends on what lies there: its change would go unnoticed, and it is no part of the folder that was named."""
+    clips, sounds, secret = tmp_path / "clips", tmp_path / "sounds", tmp_path / "secret"
+    for folder in (clips / "set", sounds, secret):
+        folder.mkdir(parents=True)
+    for name in ("a", "b", "c", "set/d"):
+        shutil.copy2(film, clips / f"{name}.mkv")
+    for path in (secret / "a.wav", secret / "d.wav", sounds / "c.wav"):
+        soundfile.write(path, tone(1.0), RATE)
+    (sounds / "a.wav").symlink_to(secret / "a.wav")
+    (sounds / "set").symlink_to(secret)
+    (sounds / "b.wav").symlink_to(sounds / "c.wav")
+    (sounds / "folder.wav").mkdir()
+    (sounds / "lost.wav").symlink_to(sounds / "nothing.wav")
+    settings = DatasetSettings(kind="folder", clips=clips, annotations=clips, sounds=sounds, segments=4, segment_seconds=1.0)
+    found = {name: sound_beside(clips / f"{name}.mkv", sounds) for name in ("a", "b", "c", "set/d")}
+    assert found == {"a": None, "b": sounds / "b.wav", "c": sounds / "c.wav", "set/d": None}
+    assert sound_files(sounds) == [sounds / "b.wav", sounds / "c.wav"]
+    assert (
+        "linked folders in dataset.sounds, and links that lead out of it, left out: 2 (a.wav, set)" in build_index(settings, MEDIA).health
+    )

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+import tempfile
 import zipfile
 from pathlib import Path
 
@@ -130,7 +131,14 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_sentence(project, command,
     flipped = bytearray(exported.read_bytes())
     flipped[exported.read_bytes().index(b"seed-1.safetensors") + 4000] ^= 1
     (tmp_path / "flipped.avel").write_bytes(flipped)
+    audio = {"encoder": "clap", "folder": "weights/..", "weights": "none"}
+    features = unsealed(zipfile.ZipFile(exported).read("model.json"))["features"]
+    leading = rewritten(exported, tmp_path / "leading.avel", features={**features, "audio": audio})
+    above = f"{tmp_path.name}-above"  # would come to lie beside the folder that the file is unpacked in
+    with zipfile.ZipFile(leading, "a") as archive:
+        archive.writestr(f"weights/../{above}", b"")
     cases = {
+        leading: ["leading.avel", "weights/..", "leads out"],
         tmp_path / "none.avel": ["there is no such file", "export RUN"],
         tmp_path / "cut.avel": ["cut.avel is not a whole file", "export again"],
         tmp_path / "flipped.avel": ["flipped.avel"],
@@ -141,6 +149,7 @@ def test_a_file_that_cannot_be_used_is_refused_in_one_sentence(project, command,
         code, out, err = command("predict", film, "--model", path, "--out", tmp_path / "out")
         assert (code, out, err.count("\n"), "Traceback" in err) == (2, "", 1, False), err
         assert says(err, *words)
+    assert not Path(tempfile.gettempdir(), above).exists()
     code, _, err = command("predict", film, "--model", exported, "--seed", 7, "--out", tmp_path / "out")
     assert code == 2
     assert says(err, "no seed 7", "seeds in it: 1")

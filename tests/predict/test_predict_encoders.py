@@ -15,9 +15,11 @@ from safetensors.torch import save_file
 
 from pipeline.__main__ import main
 from pipeline.encoders import create
+from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
 from pipeline.media.clip import decode_clip
 from pipeline.media.settings import MediaSettings
+from pipeline.predict import load_exported
 from stages import decode, extract, index, train
 
 RECIPE = {"learning_rate": 0.003, "batch_size": 4, "epochs": 1}
@@ -73,7 +75,12 @@ def test_a_run_predicts_here_and_elsewhere(kind, project, edit_params, tmp_path,
     monkeypatch.setattr(sys, "argv", ["pipeline", "export", kind, "--out", str(tmp_path / "run.avel")])
     main()
     monkeypatch.chdir(tmp_path)
-    command("predict", film, "--model", "run.avel", "--out", "there")
+    if audio["encoder"] == "hear":
+        with pytest.raises(PipelineError, match=r"run\.avel: its audio encoder hear is a program.*--run-its-code"):
+            load_exported("run.avel")
+        command("predict", film, "--model", "run.avel", "--out", "there", "--run-its-code")
+    else:
+        command("predict", film, "--model", "run.avel", "--out", "there")
     for name in ("events.json", "segments.csv"):
         assert (tmp_path / "here" / film.stem / name).read_bytes() == (tmp_path / "there" / film.stem / name).read_bytes()
 
