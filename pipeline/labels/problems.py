@@ -25,6 +25,14 @@ def problems(params: Mapping[str, Any]) -> list[str]:
             named = mapping(entry).get(key)
             if isinstance(named, str) and named not in features and named not in imports:
                 found.append(f"{path}.{key}: unknown feature set {named!r}{suggest(named, [*features, *imports])}")
+        outputs = mapping(features.get(str(mapping(entry).get("teachers"))))
+        for modality in ("audio", "visual"):
+            teacher = mapping(mapping(entry).get(modality))
+            if (teacher.get("texts") or teacher.get("classes")) and mapping(outputs.get(modality)).get("weights") == "none":
+                found.append(
+                    f"{path}.{modality}: features.{mapping(entry)['teachers']}.{modality}.weights is none, and a teacher of random weights"
+                    " knows nothing; name its weights"
+                )
         taken = [stream for stream in mapping(mapping(imports.get(str(mapping(entry).get("features")))).get("others")) if stream in STREAMS]
         found += [f"{path}.features: {mapping(entry)['features']} has a stream {stream!r} already; rename that one" for stream in taken]
     return found

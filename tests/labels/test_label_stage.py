@@ -20,10 +20,11 @@ from pipeline.datasets.writing import write_index
 from pipeline.errors import InputProblems
 from pipeline.features.store import FeatureStore
 from pipeline.labels.teachers import scorer
-from pipeline.made_from import run_params
+from pipeline.made_from import index_params, run_params
+from pipeline.made_with import write_made_with
 from pipeline.synth.plan import CATEGORIES as DEMO
 from stages import label
-from stages.plan import label_problems
+from stages.plan import class_problems
 from stages.runs import read_run
 from tests.labels.conftest import CLASSES, EVENTS, NAMES, SPLITS, TOLD, written
 from tests.wording import each_says, says
@@ -61,6 +62,7 @@ def project(tmp_path, monkeypatch) -> Path:
     written(Path("data/features/teachers"), {"visual": [5], "audio": [4]}, seed=1)
     Path("names.csv").write_text("display_name\n" + "\n".join(NAMES) + "\n", encoding="utf-8")
     write(PARAMS)
+    write_made_with(Path("data/index"), index_params(load(Path("params.yaml"))), {})
     return tmp_path
 
 
@@ -93,8 +95,47 @@ def test_the_plan_refuses_what_the_stage_would_refuse_hours_later(project):
     params = copy.deepcopy(PARAMS)
     params["labels"]["made"]["audio"]["classes"]["Dog"] = ["Woof"]
     write(params)
-    assert each_says(label_problems(load(Path("params.yaml"))), [("labels.made.audio.classes.Dog", "'Woof'")])
-    assert label_problems(load(Path("params.yaml")).model_copy(update={"labels": {}})) == []
+    assert each_says(class_problems(load(Path("params.yaml"))), [("labels.made.audio.classes.Dog", "'Woof'")])
+    assert class_problems(load(Path("params.yaml")).model_copy(update={"labels": {}})) == []
+    np.savez("texts.npz", names=np.array(["Dog", "Car", "Cat"]), vectors=np.zeros((3, 4), np.float32))
+    params = {**PARAMS, "methods": {"han": {"motion": None, "width": 16, "feedforward": 16}, "leap": {"motion": None}}}
+    more = {"method": "leap", "overrides": {**LEARNED, "texts": "texts.npz", "text_width": 4}}
+    write({**params, "runs": {"learned": {**PARAMS["runs"]["learned"], **more}}})
+    assert each_says(class_problems(load(Path("params.yaml"))), [("runs.learned", "texts.npz", "another order", "number 2")])
+
+
+def test_a_teacher_of_random_weights_is_refused(project):
+    audio = {"encoder": "yamnet", "layer": "scores", "weights": "none"}
+    write({**PARAMS, "features": {"own": {**SET, "audio": audio}, "teachers": {**SET, "audio": audio}}})
+    with pytest.raises(InputProblems) as caught:
+        load(Path("params.yaml"))
+    assert each_says(caught.value.problems, [("labels.made.audio", "features.teachers.audio.weights", "random")])
+
+
+def test_the_plan_does_not_ask_the_index_of_another_data_set(project):
+    """That of the suite before: `index`, which makes the right one, runs behind `plan`."""
+    params = copy.deepcopy(PARAMS)
+    params["dataset"]["annotations"] = "data/raw/later"
+    params["labels"]["made"]["audio"]["classes"] = {"Horse": ["Bark"]}
+    write(params)
+    assert class_problems(load(Path("params.yaml"))) == []
+
+
+def test_the_plan_asks_the_annotations_before_the_index(project):
+    """Their classes may be others by now."""
+    Path("data/raw").mkdir()
+    for name in ("train", "val", "test"):
+        Path(f"data/raw/{name}.csv").write_text(f"filename\tevent_labels\n{name}_0_4\tDog\n", encoding="utf-8")
+    for name in ("eval_audio", "eval_visual"):
+        Path(f"data/raw/{name}.csv").write_text("filename\tonset\toffset\tevent_labels\n", encoding="utf-8")
+    Path("data/raw/categories.txt").write_text("Dog\nHorse\n", encoding="utf-8")
+    params = copy.deepcopy(PARAMS)
+    params["labels"]["made"]["audio"]["classes"] = {"Dog": ["Bark"], "Horse": ["Meow"]}
+    write(params)
+    assert class_problems(load(Path("params.yaml"))) == []
+    params["labels"]["made"]["audio"]["classes"] = PARAMS["labels"]["made"]["audio"]["classes"]
+    write(params)
+    assert each_says(class_problems(load(Path("params.yaml"))), [("no entry", "Horse"), ("no class", "Cat")])
 
 
 @pytest.mark.parametrize(("suite", "classes"), [("llp-labels", LLP), ("demo-labels", DEMO), ("realmix-parsing", None)])
