@@ -82,7 +82,10 @@ def stem_of(path: str) -> str:
 
 
 def holds_pictures(names: Collection[str]) -> bool:
-    """Whether a directory with these files is a film in numbered pictures; not if films are among them."""
+    """Whether a directory with these files is a film in numbered pictures.
+
+    A film among them says no: they may be its thumbnails.
+    """
     return bool(numbered(names)) and not any(os.path.splitext(name)[1].lower() in MEDIA_SUFFIXES for name in names)
 
 

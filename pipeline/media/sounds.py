@@ -34,7 +34,7 @@ def sound_beside(path: str | os.PathLike[str], sounds: Path | None) -> Path | No
 
 
 def inside(path: Path, root: Path) -> bool:
-    """Whether a file below ``root`` lies in no linked folder there, and is no link to elsewhere."""
+    """Whether a file below ``root`` lies there itself: behind no linked folder, and no link out of it."""
     linked = any(folder.is_symlink() for folder in path.parents if folder != root and folder.is_relative_to(root))
     return not linked and (not path.is_symlink() or path.resolve().is_relative_to(root.resolve()))
 
