@@ -130,10 +130,12 @@ def load_published(network_class: Any, settings: Any, path: Path) -> nn.Module:
     """Load a published file by transformers, which knows the layer names of older ones.
 
     Raises:
-        PipelineError: it cannot be read, lacks a layer of the network, or has one of another shape.
+        PipelineError: it cannot be read, lacks a layer of the network, has one of another shape, or is not the file that ``settings`` name.
     """
     from transformers.utils import logging
 
+    if (other := getattr(settings, "transformers_weights", None)) not in (None, path.name):  # it would be loaded, and be in no key
+        raise PipelineError(f"{path.parent / CONFIG} names {other!r} as the file of its weights (transformers_weights), not {path.name}")
     spoken = logging.get_verbosity()
     logging.set_verbosity_error()
     logging.disable_progress_bar()

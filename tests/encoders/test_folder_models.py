@@ -127,6 +127,11 @@ def test_folders_that_cannot_be_used_are_one_sentence(tmp_path):
     config.write_text(config.read_text(encoding="utf-8").replace('"intermediate_size": 32', '"intermediate_size": 48'), encoding="utf-8")
     with pytest.raises(PipelineError, match=r"model\.safetensors: \d+ layers that ASTModel needs.*another architecture"):
         create("ast", folder=str(folder))
+    settings = json.loads(config.read_text(encoding="utf-8")) | {"transformers_weights": "other.safetensors"}
+    config.write_text(json.dumps(settings), encoding="utf-8")
+    shutil.copy2(folder / "model.safetensors", folder / "other.safetensors")
+    with pytest.raises(PipelineError, match=r"config\.json names 'other\.safetensors' as the file of its weights"):
+        create("ast", folder=str(folder))
     config.write_text("[", encoding="utf-8")
     with pytest.raises(PipelineError, match=r"config\.json: not a JSON object"):
         create("ast", folder=str(folder))
