@@ -478,6 +478,10 @@ def test_what_folds_cannot_go_with_is_told_before_any_work(tmp_path, demo, folds
     run = next(iter(demo["runs"]))
     demo["report"]["papers"] = {run: next(iter(load_published()))}
     tuned = [name for name, entry in demo["runs"].items() if entry["features"] == "lite0_tuned_logmel"]
+    by_path = {"encoder": "efficientnet_lite0", "weights": "models/encoders/lite0/encoder.safetensors"}
+    demo["features"]["by_path"] = demo["features"]["lite0_logmel"] | {"visual": by_path}
+    demo["runs"]["by_path"] = demo["runs"][run] | {"features": "by_path"}
+    tuned.append("by_path")
     assert each_says(
         problems(tmp_path, demo),
         [("train.published_protocol", "folds"), ("report.papers", "folds"), *((f"runs.{name}.features", "fine-tuned") for name in tuned)],

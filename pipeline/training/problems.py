@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pipeline.encoders.weights import FINETUNED
 from pipeline.features.settings import NOT_FINETUNED
 from pipeline.labels.streams import STREAMS
 from pipeline.methods import METHODS, MethodConfig
@@ -35,7 +37,9 @@ def fold_problems(params: Mapping[str, Any]) -> list[str]:
         found.append("report.papers: papers score one fixed test split, and dataset.folds have none; remove one of the two")
     for name, run in block(params, "runs").items():
         features = str(mapping(run).get("features"))
-        if mapping(sets.get(features)).get("finetuned", NOT_FINETUNED) != NOT_FINETUNED:
+        feature_set = mapping(sets.get(features))
+        given = [Path(str(mapping(feature_set.get(side)).get("weights", ""))) for side in ("visual", "audio")]
+        if feature_set.get("finetuned", NOT_FINETUNED) != NOT_FINETUNED or any(FINETUNED in path.parents for path in given):
             found.append(
                 f"runs.{name}.features: the encoder of {features} was fine-tuned on the annotations' training clips, which dataset.folds"
                 " test too; choose features of frozen encoders"
