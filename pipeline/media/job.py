@@ -129,7 +129,7 @@ def _sha256(file: str) -> str:
     return _sha256_of(file, status.st_ino, status.st_size, status.st_mtime_ns)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=2**16)  # an hour of pictures: a smaller one would hash them all again for each window
 def _sha256_of(file: str, inode: int, size: int, changed: int) -> str:
     return file_sha256(file)
 
