@@ -75,8 +75,8 @@ def test_clips_that_move_rerun_no_training(project):
     yaml = YAML()
     document = yaml.load(project.root / "dvc.yaml")
     for name in ("index", "decode"):
-        (out,) = document["stages"][name]["outs"]
-        document["stages"][name]["cmd"] = f"mkdir -p {out} && echo same > {out}/same"
+        commands = (f"mkdir -p {out} && echo same > {out}/same" for out in document["stages"][name]["outs"])
+        document["stages"][name]["cmd"] = " && ".join(commands)
     with open(project.root / "dvc.yaml", "w", encoding="utf-8") as stream:
         yaml.dump(document, stream)
     assert {"index", "decode"} <= project.ran()
