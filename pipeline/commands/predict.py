@@ -32,4 +32,6 @@ def predict(arguments: argparse.Namespace) -> None:
         predictor = load_run(arguments.run, arguments.seed, arguments.fold)
     else:
         predictor = load_exported(arguments.model, arguments.seed, arguments.fold, arguments.run_its_code)
-    sys.exit(answer(arguments.files, predictor, arguments.out, arguments.overlay))
+    with predictor:  # the exit's traceback holds on to it
+        code = answer(arguments.files, predictor, arguments.out, arguments.overlay)
+    sys.exit(code)

@@ -97,7 +97,10 @@ def load_exported(path: str | os.PathLike[str], seed: int | None = None, fold: i
 
 
 class Predictor:
-    """One seed of a trained run, loaded once for any number of files; made by :func:`load_run` or :func:`load_exported`."""
+    """One seed of a trained run, loaded once for any number of files; made by :func:`load_run` or :func:`load_exported`.
+
+    A context manager, after whose block it predicts no more: its temporary files are removed there, or else with it.
+    """
 
     def __init__(self, source: Source) -> None:
         self.source, self.run, self.seed = source, source.run, source.seed
@@ -109,11 +112,19 @@ class Predictor:
         use_precision(self.device, source.train.precision)
         self.dtype = torch.float64 if source.train.precision == "64-true" else torch.float32
         self.method.to(device=self.device, dtype=self.dtype)
-        # A cache of its own, removed with the predictor, because an hour of decoded video must not stay in the user's cache.
+        # A cache of its own, because an hour of decoded video must not stay in the user's cache.
         self._scratch = Scratch("avel-predict-")
         self.cache, self._jobs = Cache(self._scratch.path), dict[str, Job]()
         self._extraction = Extraction(source.features, self._jobs, self.cache)
         self._check_features()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for scratch in (self._scratch, self.source.unpacked):
+            if scratch is not None:
+                scratch.close()
 
     def predict(self, path: str | os.PathLike[str], track: Callable[[int, int], None] = lambda done, total: None) -> Prediction:
         """Find the events of a video file of at most an hour, in any container that the decoder reads.

@@ -16,6 +16,7 @@ from pipeline.features.settings import FeatureSet
 from pipeline.media.settings import MediaSettings
 from pipeline.media.windowing import Windowing
 from pipeline.methods import Method
+from pipeline.scratch import Scratch
 from pipeline.tasks import TASKS
 from pipeline.training.members import Member, trained_members
 from pipeline.training.settings import TrainSettings
@@ -34,7 +35,7 @@ class Source:
     media, windowing, features: how files are decoded, cut and encoded.
     device, precision: of the network, as in the block ``train``.
     advice: what to do where features would be made otherwise than in training.
-    kept: whatever must live as long as the prediction.
+    unpacked: where an exported file's weights lie as long as the prediction lasts; None: a project's.
     """
 
     run: str
@@ -47,7 +48,7 @@ class Source:
     features: FeatureSet
     train: TrainSettings
     advice: str = "restore these, or run `dvc repro`"
-    kept: object = None
+    unpacked: Scratch | None = None
     fold: int | None = None
 
     @property

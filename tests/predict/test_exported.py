@@ -18,6 +18,7 @@ from pipeline import Batch, load_seed
 from pipeline.__main__ import main
 from pipeline.encoders.known_weights import KNOWN
 from pipeline.encoders.weights import find
+from pipeline.predict import load_exported
 from pipeline.sealed import sealed, unsealed
 from pipeline.tensors import load_tensors, save_tensors
 from tests.wording import says
@@ -65,6 +66,16 @@ def test_it_predicts_the_same_in_an_empty_directory(project, command, exported, 
     assert answers(elsewhere / "there" / film.stem) == answers(tmp_path / "here" / film.stem)
     assert json.loads(answers(tmp_path / "here" / film.stem)["events.json"])["events"]
     assert sorted(os.listdir(elsewhere)) == ["there"]
+
+
+def test_its_temporary_folders_go_at_the_end_of_a_block_though_something_holds_it(exported, tmp_path, monkeypatch):
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    with load_exported(exported) as held:
+        assert sorted(path.name.rpartition("-")[0] for path in temporary.iterdir()) == ["avel-model", "avel-predict"]
+    assert list(temporary.iterdir()) == []
+    assert held.run == "cace"
 
 
 def test_equal_runs_give_equal_bytes_and_a_card_that_says_what_it_is(command, exported, tmp_path):
