@@ -8,6 +8,7 @@ Computed from the settings alone. Pictures are taken to be of 340 x 256 pixels (
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 
 from pipeline.encoders import ENCODERS, VisualEncoder, create
+from pipeline.errors import PipelineError
 from pipeline.features.importing.settings import ImportSet
 from pipeline.features.settings import FeatureSet
 from pipeline.media.settings import MediaSettings
@@ -30,7 +32,10 @@ PICTURE, RATE, MADE_RATE = (256, 340), 44_100, 16_000  # height and width; Hz
 
 @dataclass(frozen=True)
 class Size:
-    """Bytes of one clip in a suite: decoded frames and sound (0: it has no clips), and features by feature set."""
+    """Bytes of one clip in a suite: decoded frames and sound (0: it has no clips), and features by feature set.
+
+    Feature sets on models of folders are left out: CLAP and AST state their widths there.
+    """
 
     suite: str
     frames: int
@@ -53,7 +58,9 @@ def sizes() -> Iterator[Size]:
             pixels = math.prod(scaled_size(picture, media.frame_size))
             rate = MADE_RATE if worlds else RATE
             decoded = (segments * per_segment * pixels * 3, round(segments * seconds * rate) * 4)
-            found |= {name: extracted(FeatureSet.model_validate(one), segments, per_segment) for name, one in sets.items()}
+            for name, one in sets.items():
+                with contextlib.suppress(PipelineError):  # a model's folder, which states its widths, is not here
+                    found[name] = extracted(FeatureSet.model_validate(one), segments, per_segment)
         yield Size(path.stem, *decoded, found)
 
 

@@ -81,7 +81,7 @@ def read_folds(directory: Path) -> Folds | None:
     if number is None:
         return None
     with intact(directory / TABLE):
-        content = (directory / TABLE).read_text(encoding="utf-8")
+        content = (directory / TABLE).read_bytes().decode("utf-8")
         if file_sha256(directory / TABLE) != stated:
             raise ValueError("its content has changed since it was written")
     lines = csv.DictReader(io.StringIO(content, newline=""))

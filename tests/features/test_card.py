@@ -151,7 +151,8 @@ def test_a_card_without_room_halves_its_passes_and_keeps_the_numbers(tmp_path, m
     whole, reduce, refusals = network.encode, clip_encoder.reduce_to_segments, [1]
 
     def small(self, batch):
-        sizes.append(len(batch))
+        if batch.any():  # not the black frame by which the encoder learns its shape
+            sizes.append(len(batch))
         if len(batch) > 2:
             raise RuntimeError("GET was unable to find an engine to execute this computation")
         return whole(self, batch)

@@ -259,7 +259,8 @@ def test_running_out_of_memory_halves_the_pass_and_keeps_the_numbers(tmp_path, m
     encode = network.encode
 
     def small(self, batch):
-        sizes.append(len(batch))
+        if batch.any():  # not the black frame by which the encoder learns its shape
+            sizes.append(len(batch))
         if len(batch) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
         return encode(self, batch)

@@ -205,13 +205,13 @@ def test_a_temporarily_missing_file_is_not_remembered(project, tmp_path):
 
 
 def test_running_out_of_memory_is_not_remembered(project, monkeypatch):
-    from pipeline.media import clip as media_clip
+    from pipeline.media import material
     from pipeline.media.job import decode_into_cache
 
     cache, _, _, jobs = project.clips()
     job = next(iter(jobs.values()))
     cache.path(KIND, job.key).unlink()
-    monkeypatch.setattr(media_clip, "read_frames", lambda *_: (_ for _ in ()).throw(MemoryError))
+    monkeypatch.setattr(material, "read_frames", lambda *_: (_ for _ in ()).throw(MemoryError))
     verdict = decode_into_cache(job)
     assert verdict["status"] == "refused"
     assert says(verdict["reason"], "memory", "media.memory_mb = 4096")

@@ -25,7 +25,8 @@ from pipeline.training.train import train_run
 CLASSES = ["Dog", "Cat"]
 T = 6
 SPLITS = ["train"] * 16 + ["val"] * 8 + ["test"] * 9
-METHODS_HERE = {"avdln": {}, "dam": {"width": 8, "heads": 2}, "ccln_matching": {"width": 8, "heads": 2, "feedforward": 8}}
+RELATIONS = {"width": 8, "heads": 2, "feedforward": 8}
+METHODS_HERE = {"avdln": {}, "dam": {"width": 8, "heads": 2}, "ccln_matching": RELATIONS, "dmin_matching": RELATIONS}
 SPANS = [(number % 3, 2 + number // 3 % 3) for number in range(len(SPLITS) - 1)] + [(0, T)]  # start, length; the last fills its clip
 SETTINGS = TrainSettings(device="cpu", published_protocol=True)
 
@@ -89,7 +90,7 @@ def test_every_matching_method_is_trained_evaluated_and_reported(world, tmp_path
     table = results_table(results, ReportSettings(title="CML", baseline="avdln"))
     assert table["a2v"].notna().all()
     assert ((table["a2v"] + table["v2a"]) / 2).tolist() == pytest.approx(table["mean"].tolist())
-    assert table["difference"].notna().tolist() == [False, True, True]
+    assert table["difference"].notna().tolist() == [False, True, True, True]
     assert "first" in baselines_text(results)
     assert pictures.choose(results) is None  # no events of a clip to draw
     write_index(Index([Row(f"clip{n}", split, None) for n, split in enumerate(SPLITS)], CLASSES, []), made(tmp_path / "index"))
