@@ -7,6 +7,7 @@ import gc
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -110,6 +111,14 @@ def _one_thread() -> None:
 def start_at_the_repository() -> None:
     """Every test begins in the same directory, whatever the one before it left."""
     os.chdir(REPOSITORY)
+
+
+@pytest.fixture
+def hears_ctrl_c() -> Iterator[None]:
+    """Handle SIGINT as in a terminal: processes that a script starts in the background ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -100,6 +100,7 @@ def test_a_seed_whose_process_dies_is_tried_again_and_an_error_stops_the_others_
     assert not (tmp_path / ".stop.partial").exists()
 
 
+@pytest.mark.usefixtures("hears_ctrl_c")
 def test_after_ctrl_c_running_seeds_write_checkpoints_and_one_that_waits_for_its_turn_is_given_up(cluster, tmp_path, monkeypatch):
     import ray
 

@@ -55,14 +55,6 @@ def soon(condition, action):
 # The processes
 
 
-@pytest.fixture
-def _hears_ctrl_c():
-    """Handle SIGINT as in a terminal: processes that a script starts in the background ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 def test_each_seed_has_a_process_and_no_more_run_than_allowed(tmp_path):
     train_side_by_side(partial(toys.finishing, tmp_path), "run", toys.members(5), at_once=2)
     counts, pids = zip(*((tmp_path / f"{seed}.count").read_text(encoding="utf-8").split() for seed in range(5)), strict=True)
@@ -70,7 +62,7 @@ def test_each_seed_has_a_process_and_no_more_run_than_allowed(tmp_path):
     assert len({*pids, str(os.getpid())}) == 6
 
 
-@pytest.mark.usefixtures("_hears_ctrl_c")
+@pytest.mark.usefixtures("hears_ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.fault(21)
 def test_a_request_to_stop_reaches_every_child_and_no_further_seed_starts(tmp_path, number, capfd):

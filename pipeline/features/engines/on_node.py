@@ -162,11 +162,11 @@ class Encode:
     def _decoding(self, works: Sequence[Work], verdicts: dict[str, dict[str, Any]]) -> Iterator[Clip]:
         """Decode the clips of works in one guarded child; yield those to encode, a few ahead of the encoder."""
         assert self.engine is not None
-        cache, of_key = self.engine.encoder.cache, {work.job.key: work for work in works}
-        lacking = {key for key, work in of_key.items() if not all(cache.has(FEATURES, features) for features in (work.keys or {}).values())}
-        if encoded := [work for work in works if work.job.key not in lacking]:
-            verdicts.update((job.key, verdict) for job, verdict in decode_each(*_alone(encoded)))
-        for job, verdict, arrays in decode_in_hand(*_alone([of_key[key] for key in lacking]), store=True):
+        (jobs, settings), of_key, cache = _alone(works), {work.job.key: work for work in works}, self.engine.encoder.cache
+        whole = {key for key, work in of_key.items() if all(cache.has(FEATURES, features) for features in (work.keys or {}).values())}
+        encoded, others = [job for job in jobs if job.key in whole], [job for job in jobs if job.key not in whole]  # either may be empty
+        verdicts.update((job.key, verdict) for job, verdict in decode_each(encoded, settings))
+        for job, verdict, arrays in decode_in_hand(others, settings, store=True):
             verdicts[job.key] = verdict
             if arrays:
                 yield _clip(of_key[job.key], arrays["frames"], arrays["waveform"], verdict["sample_rate"])
