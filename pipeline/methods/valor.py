@@ -32,6 +32,7 @@ from torch import Tensor, nn
 
 from pipeline.batch import Batch
 from pipeline.layers.hybrid_attention import AttentivePooling, HybridEncoder, Order, ParsingFrontEnd
+from pipeline.layers.relation import check_heads
 from pipeline.methods.base import METHODS, Betas, Progress, Recipe
 from pipeline.methods.shared.anchor import Anchored, AnchorMethod, AnchorTargets, clip_losses
 from pipeline.methods.shared.parsing import ParsingConfig, ParsingInputs, PseudoLabels
@@ -77,8 +78,7 @@ class ValorConfig(ParsingConfig):
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> Self:
-        if self.width % self.heads:
-            raise ValueError(f"heads {self.heads} must divide width {self.width}")
+        check_heads(self.width, heads=self.heads)
         return self
 
 
