@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from dvclive import Live
-from scmrepo.exceptions import SCMError
 
 from pipeline.publish import write_text
-from pipeline.training.loggers import make_logger
+from pipeline.training.loggers import Logger, make_logger
 
 NOT_FINITE = "not_finite.json"
 
@@ -24,7 +24,8 @@ def save_not_finite(live: Path, facts: dict[str, Any]) -> None:
 class LiveMetrics:
     """DVCLive files to watch while training runs, and the loggers of ``train.loggers``.
 
-    The published curves are not these, but ``curves.csv``, made from the checkpointed history.
+    The published curves are not these, but ``curves.csv``, made from the checkpointed history. A watcher that fails (a full disk, a server
+    out of reach) is named once and left out from then on: no training is lost to it.
 
     Args:
         directory: of the seed; its name and its parent's name a W&B run.
@@ -32,33 +33,44 @@ class LiveMetrics:
     """
 
     def __init__(self, directory: Path, history: Sequence[Mapping[str, Any]] = (), loggers: Iterable[str] = ()) -> None:
-        self.live: Live | None = None
-        try:
-            self.live = Live(dir=str(directory), resume=bool(history), save_dvc_exp=False, dvcyaml=None, report=None)
-        except SCMError as error:  # a git repository without a commit
-            print(f"no live metrics: {error}")
-        self.loggers = [make_logger(name, directory) for name in loggers]
+        self.watchers: dict[str, Live | Logger] = {}
+        with self._named("live metrics"):  # also raises in a git repository without a commit
+            self.watchers["live metrics"] = Live(dir=str(directory), resume=bool(history), save_dvc_exp=False, dvcyaml=None, report=None)
+        for name in loggers:
+            with self._named(name):
+                self.watchers[name] = make_logger(name, directory)
         for record in history:
-            self._log(record)
+            self.log(record, again=True)
 
-    def log(self, record: Mapping[str, Any]) -> None:
-        if self.live is not None:
-            for key, value in record.items():
-                if key != "epoch":  # DVCLive counts epochs itself
-                    self.live.log_metric(key, value)
-            self.live.next_step()
-        self._log(record)
+    def log(self, record: Mapping[str, Any], again: bool = False) -> None:
+        """Show an epoch; ``again`` tells one that an earlier start has shown."""
+        values = {key: value for key, value in record.items() if key != "epoch"}
+        for name, watcher in list(self.watchers.items()):
+            with self._named(name):
+                if not isinstance(watcher, Live):
+                    watcher.log_metrics(values, step=record["epoch"])
+                    watcher.save()
+                elif not again:  # DVCLive resumes its own files, and counts epochs itself
+                    for key, value in values.items():
+                        watcher.log_metric(key, value)
+                    watcher.next_step()
 
-    def _log(self, record: Mapping[str, Any]) -> None:
-        for logger in self.loggers:
-            logger.log_metrics({key: value for key, value in record.items() if key != "epoch"}, step=record["epoch"])
-            logger.save()
+    @contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            print(f"no {name} from here on: {error or type(error).__name__}", flush=True)
+            self.watchers.pop(name, None)
 
     def __enter__(self) -> LiveMetrics:
         return self
 
     def __exit__(self, *_: Any) -> None:
-        if self.live is not None:
-            self.live.end()
-        for logger in self.loggers:
-            logger.finalize("success")
+        for name, watcher in list(self.watchers.items()):
+            with self._named(name):
+                if not isinstance(watcher, Live):
+                    watcher.finalize("success")
+                else:
+                    with suppress(FileNotFoundError):  # DVCLive's last act removes a mark that all trainings below one .dvc share
+                        watcher.end()
