@@ -68,6 +68,7 @@ def test_heads_alone_and_the_last_block_alone_keep_the_rest(world, tmp_path):
 def test_resumed_to_the_byte(stop, world, tmp_path, monkeypatch):
     settings = {"train": "both", "optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3, "epochs": 2}
     whole = run(world, tmp_path / "whole", **settings)
+    settings |= {"checkpoint_seconds": 0.0}
     step, begun = trainer.Finetuner._step, []
 
     def counted(self, rows, batch):
