@@ -1,4 +1,4 @@
-"""Text between two marks of a file, ``<!-- NAME -->`` and ``<!-- /NAME -->``, which a command writes and hands leave alone."""
+"""Text that commands write between two marks of a file, ``<!-- NAME -->`` and ``<!-- /NAME -->``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.text import read_text
 
 
 def between(text: str, mark: str, where: str) -> tuple[str, str, str]:
-    """Cut a text at its marks: up to the first one, between them, and from the second one on; the first ends its line.
+    """Cut a text at its marks: up to the line of the first, between them, and from the second on.
 
     Args:
         where: name of the text, for the error.

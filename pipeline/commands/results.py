@@ -1,4 +1,4 @@
-"""``results``: make the tables of docs/results/ again, each suite in a clone of its own, and check that they are of today."""
+"""``results``: make the tables of docs/results/ again, each suite in a clone of its own, or check them."""
 
 from __future__ import annotations
 

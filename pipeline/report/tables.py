@@ -130,8 +130,9 @@ def paper_of(result: RunResult, settings: ReportSettings) -> dict:
 
 
 def difference(result: RunResult, reference: RunResult) -> dict[str, float]:
-    """Difference to another run of the task, with its 95 % interval and the number of test clips that both answered; {} without any.
+    """Difference to another run of the task, with its 95 % interval; {} without test clips that both answered.
 
+    ``clips`` is the number of these.
     Of runs by folds there is one more interval, ``low_sources`` to ``high_sources``, over groups of clips that share a source.
     """
     task, lines = TASKS.get(result.run.task), (lines_of_test(result), lines_of_test(reference))

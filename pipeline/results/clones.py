@@ -1,4 +1,4 @@
-"""A suite in a clone of its own: cloned, moved to the checkout's commit, run by DVC, resumed, with the wall time of all calls."""
+"""Run a suite in a clone of its own, at the checkout's commit, and resume it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,9 @@ def check_committed(root: Path) -> None:
 
 @contextmanager
 def only_call(clone: Path) -> Iterator[int]:
-    """Hold a suite's lock, and give its descriptor: a `dvc repro` that gets it holds the lock on if this process is killed.
+    """Hold a suite's lock, and give its descriptor.
+
+    A `dvc repro` that gets the descriptor holds the lock on if this process is killed.
 
     Raises:
         PipelineError: another call holds it.
@@ -79,7 +81,7 @@ def prepare(suite: str, clone: Path, root: Path, seeds_at_once: int | None) -> N
 
 
 def link_shared(directory: Path, root: Path) -> None:
-    """Let ``../shared`` mean in a clone what it means in the checkout, where suites find data that are no part of the project."""
+    """Let ``../shared``, where suites find data of the user's, lead to the same place from a clone."""
     shared, link = root.resolve().parent / "shared", directory / "shared"
     directory.mkdir(parents=True, exist_ok=True)
     if shared.is_dir() and not os.path.lexists(link):

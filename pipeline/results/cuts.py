@@ -31,7 +31,10 @@ Pages = Mapping[str, str]  # text by suite, of those that have a page
 
 @dataclass(frozen=True)
 class Line:
-    """One run of a page's results: its name, the marks behind it, method, and score as ``82.29 ± 1.19``, empty without one."""
+    """One run of a page's results.
+
+    marks: words behind its name, such as ``(dense labels)``; score: as ``82.29 ± 1.19``, empty without one.
+    """
 
     run: str
     marks: str
@@ -89,7 +92,7 @@ def matrix(pages: Pages, before: str) -> str:
 
 
 def measured(method: str, pages: list[str]) -> str:
-    """A method's score on the first page that has it: of the run of its name, else of its first run, which is named."""
+    """A method's score on the first page that has it: its namesake's, else its first run's, named."""
     for page in pages:
         lines = [line for line in results_of(page) if line.method == method and line.score]
         for line in sorted(lines, key=lambda line: line.run != method):

@@ -42,6 +42,7 @@ def read_lock(root: Path) -> dict[str, Entry]:
 
 def write_lock(root: Path, entries: dict[str, Entry]) -> None:
     lines = [f"{suite}:\n" + "".join(f"  {key}: {value!r}\n" for key, value in asdict(entries[suite]).items()) for suite in sorted(entries)]
+    (root / PAGES).mkdir(parents=True, exist_ok=True)
     write_text(root / LOCK, HEAD + "".join(lines))
 
 

@@ -1,4 +1,4 @@
-"""Write a suite's page from its clone: how it was made, and every table of its report but the training times."""
+"""Write a suite's page from its clone: how it was made, and its report's tables without training times."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,9 +16,12 @@ from pipeline.results.cuts import read_pages, untrue, write_cuts
 from pipeline.results.lock import Entry, changes, marked, page_digest, page_of, read_lock, write_lock
 from pipeline.results.pages import page
 from pipeline.results.suites import code_digest, params_digest
+from pipeline.text import read_text
 
 REPORT = Path("data/results/report")
 FIGURES = {"demo": ("runs", "timeline", "attention")}  # pictures of a suite's report that docs/ shows, as docs/SUITE-NAME.png
+BENCHMARKS = "benchmarks/RESULTS.md"
+NUMBER = re.compile(r"\d+\.\d+ ± \d+\.\d+|(?:[+-]\d+\.\d+ )?\[[+-]\d+\.\d+, [+-]\d+\.\d+\]")
 ADVICE = "`python -m pipeline results --mark` puts it right"
 
 
@@ -25,9 +29,8 @@ def take(suite: str, clone: Path, root: Path = ROOT) -> Path:
     """Write the page, the lock's entry and the figures of a suite from its finished clone; returns the page's path."""
     params, text, path = config.load(clone / "params.yaml"), page(suite, clone), page_of(suite, root)
     entry = Entry(commit_of(clone), code_digest(params, clone), params_digest(clone / "params.yaml"), page_digest(text))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_text(path, text)
     write_lock(root, {**read_lock(root), suite: entry})
+    write_text(path, text)
     for name in FIGURES.get(suite, ()):
         with replacing(root / "docs" / f"{suite}-{name}.png") as partial:
             shutil.copyfile(clone / REPORT / f"{name}.png", partial)
@@ -36,8 +39,9 @@ def take(suite: str, clone: Path, root: Path = ROOT) -> Path:
 
 
 def mark(root: Path = ROOT) -> None:
-    """Write into every page whether it is of today's code and settings, and cut again what other files have from the pages."""
+    """Write into every page whether it is of today, and cut again what other files have from the pages."""
     entries = read_lock(root)
+    write_lock(root, entries)
     for suite, text in read_pages(root).items():
         if suite in entries and (now := marked(text, suite, changes(suite, entries[suite], root))) != text:
             write_text(page_of(suite, root), now)
@@ -72,12 +76,14 @@ def check(root: Path = ROOT) -> Found:
         elif marked(text, suite, changed) != text:
             problems.append(f"{path}: the mark of its age in its head is untrue; {ADVICE}")
     problems += [f"{place} differs from the pages that it is cut from; {ADVICE}" for place in untrue(root, pages)]
+    problems += strays(root, pages)
     return Found(ages, problems)
 
 
-NUMBER = re.compile(r"\d+\.\d+ ± \d+\.\d+|[+-]?\d+\.\d+ \[[+-]?\d+\.\d+, [+-]?\d+\.\d+\]|\[[+-]\d+\.\d+, [+-]\d+\.\d+\]")
-
-
-def numbers(text: str) -> set[str]:
-    """The measured numbers of a text: means with ±, and differences with an interval, as they are written but for emphasis."""
-    return set(NUMBER.findall(text.replace("*", "")))
+def strays(root: Path, pages: Mapping[str, str]) -> Iterator[str]:
+    """Sentences on means with ± and intervals in README.md and docs/ that no page and no benchmark has."""
+    known = "\n".join((*pages.values(), read_text(root / BENCHMARKS))).replace("*", "")
+    for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+        for number in dict.fromkeys(NUMBER.findall(read_text(path).replace("*", ""))):
+            if number not in known:
+                yield f"{path.relative_to(root)}: {number} stands neither on a page of docs/results nor in {BENCHMARKS}"
