@@ -43,7 +43,7 @@ def page(suite: str, clone: Path) -> str:
         "Made again by": f"`python -m pipeline results {suite}`",
         "Commit": f"`{commit_of(clone)[:12]}`",
         "Clips": f"{', '.join(counts)}; {len(classes)} classes",
-        "Machine": found.machines.removeprefix("Made on: "),
+        "Machine": found.machines.removeprefix("Made on: ").removesuffix("."),
         "Wall time": wall_time(clone, params),
     }
     parts = [
