@@ -72,10 +72,9 @@ def demo_table(pages: Pages, _: str) -> str:
 
 
 def state_of(page: str) -> str:
-    """The mark of a page's age, if it has one, as a paragraph."""
+    """The mark of a page's age; empty if it is of today."""
     found = STATE.search(page)
-    inside = "".join(line for line in found[0].splitlines(keepends=True)[1:-1]) if found else ""
-    return f"\n{inside}" if inside else ""
+    return "".join(found[0].splitlines(keepends=True)[1:-1]) if found else ""
 
 
 def matrix(pages: Pages, before: str) -> str:
