@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.methods import METHODS
+from pipeline.report.published import read_published_file
 from pipeline.tasks import TASKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
+PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
 GUIDES = [page for page in PAGES if not page.startswith("docs/howto-")]  # tests/howto runs the others step by step
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -139,6 +141,16 @@ def test_the_matrix_measures_what_the_results_say():
     for method, cells in matrix().items():
         for world in ("demo world", "realmix"):
             assert cells[world] == "–" or cells[world] in results, (method, world)
+
+
+def test_one_version_stands_everywhere_and_the_three_papers_are_cited():
+    stated = tomllib.loads(text_of("pyproject.toml"))["project"]
+    citation = YAML(typ="safe").load(text_of("CITATION.cff"))
+    assert re.findall(r"^## \[([^\]]+)\]", text_of("CHANGELOG.md"), re.MULTILINE)[0] == stated["version"] == citation["version"]
+    assert (citation["title"], citation["license"]) == (stated["name"], stated["license"])
+    papers = read_published_file().papers
+    assert {paper["title"] for paper in citation["references"]} == {papers[name].title for name in ("cace_net", "coleaf", "ccln")}
+    assert all(paper["type"] and paper["authors"] for paper in citation["references"])
 
 
 def test_the_readme_counts_right():
