@@ -44,7 +44,7 @@ class Provenance:
         return [kind for kind, machines in self._by_kind.items() if len(machines) > 1]
 
     def sentence(self) -> str:
-        """The line below the table: the machine, and the version of this project where it is recorded; empty if no run has results."""
+        """The line below the table: the machine, and the version of this project; empty if no run has results."""
         versions = {kind: f"{PROJECT} {' and '.join(stated)}" if stated else "" for kind, stated in self._versions.items()}
         made_by = f" Made by: {named}." if (named := _by_text(versions)) else ""
         if self.mixed:
@@ -72,7 +72,10 @@ class Provenance:
 
 
 def _by_text(texts: Mapping[str, str]) -> str:
-    """Join the texts of the kinds of work, each once, with its kinds in brackets unless all have the same; empty ones are left out."""
+    """Join the texts of the kinds of work, each once, with its kinds in brackets unless all have the same.
+
+    Empty ones are left out.
+    """
     kinds = {text: ", ".join(kind for kind in texts if texts[kind] == text) for text in texts.values()}
     return "; ".join(f"{text} ({done})" if len(kinds) > 1 else text for text, done in kinds.items() if text)
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets import read_index
 from pipeline.datasets.base import read_health
 from pipeline.datasets.folds import read_folds
+from pipeline.report.cards import About, write_cards
 from pipeline.report.comparisons import comparison_table
 from pipeline.report.figures import draw_curves, draw_runs
 from pipeline.report.folded import fold_table
@@ -35,6 +36,7 @@ class Sources:
     segment_seconds: length of a segment.
     media: `dataset.clips`, the directory of the films.
     folds: directory that `index` wrote beside the index; None without.
+    about: what model cards say of the clips and the code.
     """
 
     results: Path
@@ -44,13 +46,14 @@ class Sources:
     segment_seconds: float
     media: Path | None = None
     folds: Path | None = None
+    about: About = field(default_factory=About)
 
 
 def write_report(
     runs: dict[str, Run], methods: Mapping[str, Mapping[str, Any]], settings: ReportSettings, sources: Sources, directory: Path,
     today: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:  # fmt: skip
-    """Write tables, figures, metrics and the page into ``directory``; returns the table as Markdown.
+    """Write tables, figures, metrics, model cards and the page into ``directory``; returns the table as Markdown.
 
     Args:
         methods: for each run, the settings of its method.
@@ -91,6 +94,7 @@ def write_report(
     shown = {**further, **classes}
     write_provenance(results, directory)
     index = read_index(sources.index, sources.media)
+    write_cards(results, settings, *index, sources.about, directory / "runs")
     folds = read_folds(sources.folds) if sources.folds is not None else None
     health = [*read_health(sources.index), *(folds.facts["health"] if folds is not None else [])]
     write_page(settings, results, (table, shown, below), index, health, sources.clips, sources.segment_seconds, directory)
