@@ -26,6 +26,7 @@ doctor                       check versions, device, decoders, weights, cache an
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from pipeline.commands import (
     cache,
@@ -69,8 +70,19 @@ COMMANDS = (
 )
 
 
+class Version(argparse.Action):
+    """Print the version when it is asked for: its module imports torch."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from pipeline.machine import PROJECT, project_version
+
+        print(f"{PROJECT} {project_version()}")
+        parser.exit()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version of this project and leave")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in COMMANDS:
         module.add(commands)

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -13,10 +14,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.methods import METHODS
+from pipeline.report.published import read_published_file
 from pipeline.tasks import TASKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", *sorted(path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "docs").rglob("*.md"))]
+PAGES = ["README.md", "CHANGELOG.md", *sorted(path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "docs").rglob("*.md"))]
 GUIDES = [page for page in PAGES if not page.startswith("docs/howto-")]  # tests/howto runs the others step by step
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -144,6 +146,16 @@ def test_what_is_said_to_equal_released_code_has_its_numbers():
         assert all((GOLDENS / name).is_file() for name in claimed), method
         held = {name for name, keys in networks.items() if any(key == method or key.startswith(f"{method}_") for key in keys)}
         assert held == set(claimed) - {"denoise.npz"}, method
+
+
+def test_one_version_stands_everywhere_and_the_three_papers_are_cited():
+    stated = tomllib.loads(text_of("pyproject.toml"))["project"]
+    citation = YAML(typ="safe").load(text_of("CITATION.cff"))
+    assert re.findall(r"^## \[([^\]]+)\]", text_of("CHANGELOG.md"), re.MULTILINE)[0] == stated["version"] == citation["version"]
+    assert (citation["title"], citation["license"]) == (stated["name"], stated["license"])
+    papers = read_published_file().papers
+    assert {paper["title"] for paper in citation["references"]} == {papers[name].title for name in ("cace_net", "coleaf", "ccln")}
+    assert all(paper["type"] and paper["authors"] for paper in citation["references"])
 
 
 def test_the_readme_counts_right():

@@ -31,6 +31,7 @@ def table(arguments: argparse.Namespace) -> None:
     print(text)
     if not arguments.experiments:
         print(f"Page:    {REPORT / 'index.html'}")
+        print(f"Cards:   {REPORT / 'runs'}/RUN/README.md")
         print(f"Figures: {REPORT / 'runs.png'}, {REPORT / 'curves.png'}")
         print(f"Table:   {REPORT / 'table.md'}, {REPORT / 'table.tex'}, {REPORT / 'table.csv'}")
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets import read_index
 from pipeline.datasets.base import read_health
 from pipeline.datasets.folds import read_folds
+from pipeline.report.cards import About, write_cards
 from pipeline.report.contents import contents
 from pipeline.report.figures import draw_curves, draw_runs
 from pipeline.report.formats import latex, markdown
@@ -31,6 +32,7 @@ class Sources:
     segment_seconds: length of a segment.
     media: `dataset.clips`, the directory of the films.
     folds: directory that `index` wrote beside the index; None without.
+    about: what model cards say of the clips and the code.
     """
 
     results: Path
@@ -40,13 +42,14 @@ class Sources:
     segment_seconds: float
     media: Path | None = None
     folds: Path | None = None
+    about: About = field(default_factory=About)
 
 
 def write_report(
     runs: dict[str, Run], methods: Mapping[str, Mapping[str, Any]], settings: ReportSettings, sources: Sources, directory: Path,
     today: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:  # fmt: skip
-    """Write tables, figures, metrics and the page into ``directory``; returns the table as Markdown.
+    """Write tables, figures, metrics, model cards and the page into ``directory``; returns the table as Markdown.
 
     Args:
         methods: for each run, the settings of its method.
@@ -74,6 +77,7 @@ def write_report(
     shown = {**found.further, **classes}
     write_provenance(results, directory)
     index = read_index(sources.index, sources.media)
+    write_cards(results, settings, *index, sources.about, directory / "runs")
     folds = read_folds(sources.folds) if sources.folds is not None else None
     health = [*read_health(sources.index), *(folds.facts["health"] if folds is not None else [])]
     write_page(settings, results, (found.results, shown, found.below), index, health, sources.clips, sources.segment_seconds, directory)
