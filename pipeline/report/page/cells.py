@@ -1,4 +1,4 @@
-"""How the page shows the cells of a table: where text breaks, where it links, and which columns a narrow window leaves out."""
+"""A table's cells on the page: where they break and link, and which columns a narrow window leaves out."""
 
 from __future__ import annotations
 

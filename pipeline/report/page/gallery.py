@@ -77,7 +77,9 @@ def gallery(
 
 
 def on_grid(lane: Lane, scale: float, segments: int) -> Lane:
-    """Bring a lane to the segments that all lanes of a clip share; scores after its end are 0, those after the clip's left out.
+    """Bring a lane to the segments that all lanes of a clip share.
+
+    Scores after the lane's end are 0; scores after the clip's end are left out.
 
     Args:
         scale: length of the lane's own segments in shared ones.
