@@ -21,7 +21,7 @@ from pipeline.publish import write_text
 
 PARAMS = "params.yaml"
 TIME = "wall-time.json"  # in the clone: seconds, calls
-WORDS = ("README.md", "docs/")  # of a checkout: what may differ from its commit, because it changes no number
+WORDS = ("README.md", "CHANGELOG.md", "docs/", "tests/")  # of a checkout: may differ from its commit, because they change no number
 NOTE_SECONDS = 10.0  # between notes of the wall time, of which a killed call loses the last
 
 
@@ -91,7 +91,7 @@ def link_shared(directory: Path, root: Path) -> None:
 def repro(clone: Path, lock: int) -> None:
     """Run `dvc repro` in a clone, and add its wall time to that of earlier calls, finished or not.
 
-    Training and encoding run on one thread whatever the number of cores, because the digits depend on it.
+    All is computed on the CPU, training and encoding on one thread each, because the digits depend on it.
 
     Args:
         lock: descriptor of the suite's lock.
@@ -101,7 +101,7 @@ def repro(clone: Path, lock: int) -> None:
     """
     before, started = read_time(clone), time.monotonic()
     programs = Path(sys.executable).parent
-    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     process = subprocess.Popen([sys.executable, "-m", "dvc", "repro"], cwd=clone, env=environment, pass_fds=[lock], start_new_session=True)
 
     def note() -> None:

@@ -24,7 +24,7 @@ import json, os, pathlib, sys, time
 if sys.argv[1] == "status":
     print(pathlib.Path("left.json").read_text() if os.path.exists("left.json") else "{}")
     sys.exit()
-pathlib.Path("asked").write_text(" ".join(sys.argv[1:]) + " " + os.environ["OMP_NUM_THREADS"])
+pathlib.Path("asked").write_text(" ".join(sys.argv[1:]) + " " + os.environ["OMP_NUM_THREADS"] + os.environ["CUDA_VISIBLE_DEVICES"])
 try:
     while not os.path.exists("stop"):
         time.sleep(0.01)
@@ -106,7 +106,7 @@ def test_a_run_is_timed_over_all_its_calls(clone):
     with only_call(clone) as lock:
         (clone / "stop").write_text("0", encoding="utf-8")
         repro(clone, lock)
-        assert (clone / "asked").read_text(encoding="utf-8") == "repro 1"  # one thread
+        assert (clone / "asked").read_text(encoding="utf-8") == "repro 1"  # one thread, no GPU
         first = read_time(clone)
         (clone / "stop").write_text("3", encoding="utf-8")
         with pytest.raises(PipelineError, match="code 3"):

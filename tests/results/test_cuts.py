@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from pipeline.results.cuts import demo_table, index, matrix, measured, results_of, short
+from pipeline.labels.quality import SHOWN
+from pipeline.report.formats import markdown
+from pipeline.report.tables import Table
+from pipeline.results.cuts import demo_table, index, labels, matrix, measured, results_of, short
+from pipeline.results.pages import quality_lines
 
 HEAD = "| Run | Method | Test, mean ± std (seeds) | Difference to a \\| b [95 %] |\n|---|---|---|---|\n"
 DEMO = f"""# Demo world
@@ -27,6 +31,14 @@ Trivial answers.
 <!-- /results -->
 """
 REALMIX = DEMO.replace("82.00", "91.00").replace("# Demo world", "# Realmix").replace("| avel_audio |", "| only_here |")
+RATES = [{"precision": first, "recall": first + 1, "f1": first + 2} for first in (1.0, 4.0, 7.0)]
+QUALITY = {
+    split: {
+        "labels": {**dict.fromkeys(SHOWN, 0.0), "audio": RATES[audio], "visual": RATES[1]},
+        "clip_label": {**dict.fromkeys(SHOWN, 0.0), "audio": RATES[2], "visual": RATES[1]},
+    }
+    for split, audio in (("val", 1), ("test", 0))
+}
 OLD = DEMO.replace("<!-- state -->\n", "<!-- state -->\n> **Not of today:** so it is.\n")
 
 
@@ -81,3 +93,15 @@ def test_the_index_has_a_line_for_every_suite():
     assert lines[2] == "| `demo` | [Demo world](results/demo.md) | 4 | `abc` | 5.0 s | older |"
     assert lines[-1] == "| `mine` | [Demo world](results/mine.md) | 4 | `abc` | 5.0 s | today's |"
     assert "| `realmix` | not made yet | | | | |" in lines
+
+
+def test_the_quality_of_labels_is_that_of_the_test_clips_sounds():
+    scores = list(quality_lines("a", QUALITY)) + list(quality_lines("b", QUALITY))
+    rates = [f"{kind} {rate}" for kind in ("Audio", "Visual") for rate in ("precision", "recall", "F1")]
+    heads = ["Label set", "Split", "Labels", *SHOWN, *rates]
+    page = f"# P\n\n## Labels of segments\n\n{markdown(Table(heads, scores, ['A note.']))}\n## More\n\n| x |\n"
+    assert labels({"realmix-parsing": page}, "").splitlines()[2:] == [
+        "| `a` | 1.0 | 2.0 | 3.0 |",
+        "| the clip's labels in all segments | 7.0 | 8.0 | 9.0 |",
+        "| `b` | 1.0 | 2.0 | 3.0 |",
+    ]
