@@ -1,4 +1,5 @@
 # make demo: own environment, `dvc repro` on the demo suite, the results table; SUITE=mine takes suites/mine.yaml.  make test: own environment, the whole test suite.
+# make results: own environment, the tables of docs/results/ again (hours; goes on where it was interrupted); SUITES="demo demo-dense" takes these.
 # make test-fast: for a change at work: all but the rooms, files and tests that tests/slow.txt names.
 # make test-processors: tests marked `processor`, in as much of this processor as older ones have: AVX2 (most laptops), then SSE4.1.
 PYTHON ?= python3
@@ -9,7 +10,7 @@ BIN := $(VENV)/bin
 WORKERS := -n 3 --dist loadgroup --no-loadscope-reorder
 export PATH := $(abspath $(BIN)):$(PATH)
 
-.PHONY: demo test test-fast checks test-pytest test-fast-pytest test-processors environment lock
+.PHONY: demo results test test-fast checks test-pytest test-fast-pytest test-processors environment lock
 
 environment: $(VENV)/.installed
 
@@ -25,6 +26,9 @@ demo: environment
 	@$(BIN)/python -m pipeline use $(SUITE)
 	$(BIN)/dvc repro
 	@$(BIN)/python -m pipeline table
+
+results: environment
+	@$(BIN)/python -m pipeline results $(SUITES)
 
 # The types are checked while the tests run.
 test test-fast: environment

@@ -3,6 +3,7 @@
 table                        print the results table and where the page and figures are
 table --experiments 'abl-*'  print one table of the DVC experiments with matching names, queued ones included
 table --into FILE --mark M   put the table between <!-- M --> and <!-- /M --> of a text file
+results [SUITE ...]          make the tables of docs/results/ again, each suite in a clone of its own; --check says which are old
 use SUITE                    make a suite of suites/ the active params.yaml; settings of yours are never lost
 settings RUN                 print the settings of a run and where each comes from; docs/settings.md has all that can be set
 new DIR --clips FILMS --labels L  make a project for films of your own, with settings that fit them
@@ -25,6 +26,7 @@ doctor                       check versions, device, decoders, weights, cache an
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from pipeline.commands import (
     cache,
@@ -37,6 +39,7 @@ from pipeline.commands import (
     new,
     parity,
     predict,
+    results,
     settings,
     table,
     texts,
@@ -48,6 +51,7 @@ from pipeline.console import console, ending_on_sigterm
 
 COMMANDS = (
     table,
+    results,
     use,
     settings,
     new,
@@ -66,8 +70,19 @@ COMMANDS = (
 )
 
 
+class Version(argparse.Action):
+    """Print the version when it is asked for: its module imports torch."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from pipeline.machine import PROJECT, project_version
+
+        print(f"{PROJECT} {project_version()}")
+        parser.exit()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--version", action=Version, nargs=0, help="print the version of this project and leave")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for module in COMMANDS:
         module.add(commands)

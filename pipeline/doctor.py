@@ -32,7 +32,7 @@ from pipeline.encoders.timm_models import TimmConfig
 from pipeline.encoders.weights import find, list_known, resolve, weights_sha256
 from pipeline.errors import PipelineError
 from pipeline.features.settings import FeatureSet
-from pipeline.machine import described, this_machine
+from pipeline.machine import PROJECT, described, project_version, this_machine
 from pipeline.named_data import foreign_outs, missing_data
 from pipeline.plan import missing_files
 from pipeline.project import elsewhere
@@ -91,6 +91,7 @@ def as_text(findings: list[Finding]) -> str:
 
 
 def versions() -> Iterator[Finding]:
+    yield Finding(PROJECT, project_version())
     right = (3, 11) <= sys.version_info[:2] <= (3, 12)
     yield Finding("python", platform.python_version(), "" if right else "use Python 3.11 or 3.12: make PYTHON=python3.11 environment")
     for package in (*MATCHED, *PACKAGES):

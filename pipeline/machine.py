@@ -1,7 +1,8 @@
 """Record of the machine that made a number: processor, instructions, threads, GPU and versions.
 
 The last digits of floating-point sums depend on all of these, and so does a trained network. Equal records mean that equal digits can be
-expected; :data:`UNKNOWN` stands for a missing record.
+expected; :data:`UNKNOWN` stands for a missing record. The version of this project stands among the others so that every artefact names it.
+It is no part of a comparison (:func:`without_project`): DVC compares the code itself.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import subprocess
+import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -19,6 +22,8 @@ import torch
 Machine = Mapping[str, Any]
 UNKNOWN: dict[str, Any] = {}
 UNKNOWN_TEXT = "unknown machine"
+PROJECT = "avel-pipeline"
+PYPROJECT = Path(__file__).resolve().parents[1] / "pyproject.toml"
 PACKAGES = ("torchvision", "torchaudio", "timm", "numpy", "av")
 # Extensions for which oneDNN and MKL choose other kernels than torch's own capability suggests.
 EXTENSIONS = frozenset({
@@ -64,9 +69,40 @@ def _processor(cpuinfo: Path) -> dict[str, Any]:
 
 
 @cache
+def project_version() -> str:
+    """The version of this project: of the pyproject.toml beside this code, else of the installed package.
+
+    The file comes first, because another checkout may be the installed one. "unknown" without either.
+    """
+    if PYPROJECT.is_file():
+        stated = tomllib.loads(PYPROJECT.read_text(encoding="utf-8")).get("project", {})
+        if stated.get("name") == PROJECT:
+            return str(stated["version"])
+    try:
+        return importlib.metadata.version(PROJECT)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
+
+
+def code_commit(root: Path) -> str:
+    """The commit whose code ``root`` holds, with a remark where the code differs from it; empty if git knows none."""
+    answers = []
+    for command in ("rev-parse HEAD HEAD:./pipeline", "status --porcelain --untracked-files=no -- pipeline stages"):
+        try:
+            done = subprocess.run(["git", *command.split()], cwd=root, capture_output=True, encoding="utf-8", errors="replace", check=False)
+        except OSError:
+            return ""
+        if done.returncode:  # no repository, or one around this folder, without its code
+            return ""
+        answers.append(done.stdout.split())
+    commit, changes = answers
+    return commit[0] + (", with changes that are not committed" if changes else "")
+
+
+@cache
 def versions() -> dict[str, str]:
-    """The versions of Python and of the packages that affect digits."""
-    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    """The versions of this project, of Python and of the packages that affect digits."""
+    found = {PROJECT: project_version(), "python": platform.python_version(), "torch": str(torch.__version__)}
     for package in PACKAGES:
         try:
             found[package] = importlib.metadata.version(package)
@@ -84,14 +120,20 @@ def joined(machines: Sequence[Machine], *more: Machine) -> list[dict[str, Any]]:
     return seen
 
 
+def without_project(machine: Machine) -> dict[str, Any]:
+    """Leave the version of this project out of a record, so that equal machines compare equal whichever version wrote them."""
+    stated = machine.get("versions")
+    return {**machine, "versions": {name: version for name, version in stated.items() if name != PROJECT}} if stated else dict(machine)
+
+
 def described(machine: Machine) -> str:
-    """Describe a machine in one line.
+    """Describe a machine in one line, without the version of this project.
 
     For example "AMD EPYC 7B13 (AuthenticAMD, family 25, model 1), AVX2, 1 thread, python 3.11.2, torch 2.11.0".
     """
     if not machine:
         return UNKNOWN_TEXT
-    threads, versions = machine.get("threads"), machine.get("versions") or {}
+    threads, versions = machine.get("threads"), without_project(machine).get("versions") or {}
     order = {name: place for place, name in enumerate(("python", "torch", *PACKAGES))}
     parts = [
         machine.get("gpu"),

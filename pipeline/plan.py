@@ -82,9 +82,9 @@ def named_files(params: Params, name: str) -> dict[str, Path]:
 
 
 def own_weights(prefix: str, choice: EncoderChoice) -> Iterator[tuple[str, Path]]:
-    """Yield (setting, path) for weights in a file of the user's."""
+    """Yield (setting, path) for files of the user's: weights, and the source of a program that a setting names."""
     config = ENCODERS.get(choice.encoder).Config(**choice.options)
-    for setting, path in config.files().items():
+    for setting, path in {**config.files(), **config.sources()}.items():
         yield f"{prefix}.{setting}", path
 
 

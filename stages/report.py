@@ -1,12 +1,16 @@
-"""Report on all runs in data/results/report: the metrics file for `dvc exp show`, tables, figures, the page.
+"""Report on all runs in data/results/report: the metrics file for `dvc exp show`, tables, figures, model cards, the page.
 
 If runs are missing, the report is still published and names them, but the stage fails: DVC records no incomplete report, and CI notices.
 """
 
+from pathlib import Path
+
 from pipeline import config
 from pipeline.cache import Cache
 from pipeline.errors import PipelineError
+from pipeline.machine import code_commit
 from pipeline.made_from import run_params
+from pipeline.report.cards import About, is_synthetic
 from pipeline.report.pictures import pictures
 from pipeline.report.report import Sources, write_report
 from pipeline.report.results import read_runs
@@ -19,7 +23,8 @@ def main() -> None:
     params = config.load(PARAMS)
     methods = {name: params.method_settings(name) for name in params.runs}
     today = {name: run_params(params, name) for name in params.runs}
-    sources = Sources(RESULTS, INDEX, CLIPS, LIVE, params.dataset.segment_seconds, params.dataset.clips, FOLDS)
+    about = About(is_synthetic(params.dataset.annotations, params.synth), code_commit(Path.cwd()))
+    sources = Sources(RESULTS, INDEX, CLIPS, LIVE, params.dataset.segment_seconds, params.dataset.clips, FOLDS, about)
     with publishing(REPORT) as directory:
         print(write_report(params.runs, methods, params.report, sources, directory, today))
         results = read_runs(params.runs, RESULTS, LIVE, today)

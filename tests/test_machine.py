@@ -1,12 +1,16 @@
 """The record of a machine: its content, its differences, and its description."""
 
+import importlib.metadata
 import json
+import subprocess
+import tomllib
 
 import pytest
 import torch
 
+import pipeline
 from pipeline import machine
-from pipeline.machine import UNKNOWN, described, joined, this_machine, told_apart
+from pipeline.machine import UNKNOWN, code_commit, described, joined, this_machine, told_apart, without_project
 
 CPUINFO = """processor\t: 0
 vendor_id\t: AuthenticAMD
@@ -83,3 +87,61 @@ def test_machines_are_listed_once_in_the_order_in_which_they_took_part():
 def test_machines_of_one_name_are_told_apart_by_their_extensions():
     old, new = ({"processor": "Xeon", "extensions": extensions} for extensions in (["avx2"], ["amx_tile", "avx2"]))
     assert told_apart([old, new, {"processor": "EPYC"}]) == ["Xeon, with avx2", "Xeon, with amx_tile avx2", "EPYC"]
+
+
+@pytest.fixture
+def _no_memory_of_versions():
+    machine.project_version.cache_clear()
+    yield
+    machine.project_version.cache_clear()
+
+
+@pytest.mark.usefixtures("_no_memory_of_versions")
+def test_the_version_is_that_of_the_checkout_else_of_the_installed_package(tmp_path, monkeypatch, repository):
+    stated = tomllib.loads((repository / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    monkeypatch.setattr(importlib.metadata, "version", lambda package: f"installed {package}")
+    assert (machine.project_version(), pipeline.__version__, this_machine()["versions"]["avel-pipeline"]) == (stated, stated, stated)
+    other = tmp_path / "pyproject.toml"  # of a project that holds this package in its own folder
+    other.write_text('[project]\nname = "mine"\nversion = "7"\n', encoding="utf-8")
+    for place in (other, tmp_path / "none.toml"):
+        machine.project_version.cache_clear()
+        monkeypatch.setattr(machine, "PYPROJECT", place)
+        assert machine.project_version() == "installed avel-pipeline"
+    machine.project_version.cache_clear()
+    monkeypatch.setattr(importlib.metadata, "version", absent)
+    assert machine.project_version() == "unknown"
+
+
+def absent(package):
+    raise importlib.metadata.PackageNotFoundError(package)
+
+
+def test_a_version_of_the_project_makes_no_other_machine():
+    record = this_machine()
+    newer = {**record, "versions": {**record["versions"], "avel-pipeline": "99.0"}}
+    before = {**record, "versions": {name: version for name, version in record["versions"].items() if name != "avel-pipeline"}}
+    assert without_project(record) == without_project(newer) == without_project(before) == before
+    assert described(record) == described(newer) == described(before)
+    assert "avel-pipeline" not in described(record)
+    assert without_project(UNKNOWN) == UNKNOWN
+
+
+def test_the_commit_is_that_of_this_code_and_says_where_it_differs(tmp_path):
+    assert code_commit(tmp_path) == ""  # no repository
+
+    def git(*arguments):
+        identity = ["-c", "user.name=test", "-c", "user.email=test@test"]
+        return subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, encoding="utf-8").stdout
+
+    for folder in ("pipeline", "stages", "around"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "a.py").write_text("", encoding="utf-8")
+    git("init", "-q")
+    git("add", "-A")
+    git("commit", "-q", "-m", "start")
+    commit = git("rev-parse", "HEAD").strip()
+    (tmp_path / "around" / "a.py").write_text("1", encoding="utf-8")  # no code of ours
+    assert code_commit(tmp_path) == commit
+    assert code_commit(tmp_path / "around") == ""  # a project in a repository of other things
+    (tmp_path / "stages" / "a.py").write_text("1", encoding="utf-8")
+    assert code_commit(tmp_path).startswith(f"{commit}, with changes")

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -194,6 +195,28 @@ def test_a_model_s_folder_is_there_by_its_files(params, tmp_path):
     files = json.loads((tmp_path / "plan/extract/clap.json").read_text(encoding="utf-8"))["files"]
     assert {setting.removeprefix("features.clap.audio.folder/") for setting in files} == {path.name for path in folder.iterdir()}
     assert all((tmp_path / "plan/files" / setting).resolve().parent == folder for setting in files)
+
+
+@pytest.mark.fault(25)
+@pytest.mark.parametrize("name", ["mine_hear.py", "plan_package.model"])
+def test_the_source_of_a_program_that_an_encoder_runs_is_there_by_content_and_by_links(name, params, tmp_path, monkeypatch):
+    """A file beside it that it imports; a module of its installed package. Nothing of it is run."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    own = {"mine_hear.py": "import mine_layers\n", "mine_layers.py": "raise SystemExit\n"}
+    package = {"plan_package/__init__.py": "raise SystemExit\n", "plan_package/model.py": "", "plan_package/depth.py": ""}
+    files = own if name in own else package
+    for file, content in files.items():
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text(content, encoding="utf-8")
+    hear = params.features["plain"].model_copy(update={"audio": EncoderChoice(encoder="hear", module=name)})
+    chosen = params.model_copy(update={"features": {"hear": hear}, "runs": {}})
+    written = plan(chosen, tmp_path / "plan")["extract/hear"]["files"]
+    assert sorted(written.values()) == sorted(file_sha256(tmp_path / file) for file in files)
+    assert {(tmp_path / "plan/files" / setting).resolve() for setting in written} == {tmp_path / file for file in files}
+    *_, last = files
+    (tmp_path / last).write_text("DEPTH = 2\n", encoding="utf-8")
+    again = plan(chosen, tmp_path / "again")["extract/hear"]["files"]
+    assert [Path(setting).name for setting in again if again[setting] != written[setting]] == [Path(last).name]
 
 
 def test_files_that_are_not_there_are_named_all_at_once(params, tmp_path):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import codecs
 from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
+from pipeline.marks import insert
 from pipeline.project import elsewhere
-from pipeline.publish import write_text
-from pipeline.text import read_text
 
 REPORT = Path("data/results/report")
 
@@ -33,6 +31,7 @@ def table(arguments: argparse.Namespace) -> None:
     print(text)
     if not arguments.experiments:
         print(f"Page:    {REPORT / 'index.html'}")
+        print(f"Cards:   {REPORT / 'runs'}/RUN/README.md")
         print(f"Figures: {REPORT / 'runs.png'}, {REPORT / 'curves.png'}")
         print(f"Table:   {REPORT / 'table.md'}, {REPORT / 'table.tex'}, {REPORT / 'table.csv'}")
 
@@ -54,14 +53,3 @@ def experiments(pattern: str, commits: int) -> str:
     from pipeline.report.formats import markdown
 
     return markdown(experiments_table(read_experiments(Path.cwd(), commits), pattern))
-
-
-def insert(path: Path, mark: str, text: str) -> None:
-    """Replace the text between the two marks of a text file, which is never left half written."""
-    start, end = f"<!-- {mark} -->", f"<!-- /{mark} -->"
-    content = read_text(path) if path.is_file() else ""
-    if content.count(start) != 1 or content.count(end) != 1:
-        raise PipelineError(f"{path}: needs the lines {start} and {end}, once each")
-    before, rest = content.split(start)
-    mark_of_bytes = "\ufeff" if path.read_bytes().startswith(codecs.BOM_UTF8) else ""  # kept, because some editors need it
-    write_text(path, f"{mark_of_bytes}{before}{start}\n{text}{end}{rest.split(end)[1]}")

@@ -33,6 +33,10 @@ class EncoderConfig(Settings):
         """The files of the user's that the settings name, by setting."""
         return {setting: path for setting in sorted(self.places) if (path := own_file(getattr(self, setting))) is not None}
 
+    def sources(self) -> dict[str, Path]:
+        """Source files of the program that a setting names, beside those of :meth:`files`."""
+        return {}
+
 
 class PretrainedConfig(EncoderConfig):
     """Settings of an encoder with a network.

@@ -9,13 +9,13 @@ Shape letters: N segments, L samples, K timestamps, D width.
 from __future__ import annotations
 
 import ast
-import contextlib
 import hashlib
 import importlib
 import importlib.util
 import math
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
@@ -48,6 +48,11 @@ class HearConfig(PretrainedConfig):
     def files(self) -> dict[str, Path]:
         """The files of the user's that the settings name, by setting; an installed module's are not among them."""
         return {setting: path for setting, path in super().files().items() if setting != "module" or path.suffix == ".py"}
+
+    def sources(self) -> dict[str, Path]:
+        files = _source_files(self.module)
+        own = {str(path) for path in self.files().values()}
+        return {f"module_files/{file.relative_to(files[0].parent).as_posix()}": file for file in files if str(file) not in own}
 
 
 @ENCODERS.register("hear")
@@ -146,7 +151,7 @@ class Hear(AudioEncoder):
 
 
 def _is_count(value: object) -> bool:
-    with contextlib.suppress(TypeError, ValueError):
+    with suppress(TypeError, ValueError):
         return int(value) == value and int(value) > 0  # type: ignore[call-overload, no-any-return]
     return False
 
@@ -176,12 +181,23 @@ def _found(name: str) -> tuple[ModuleType, str]:
         raise PipelineError(f"HEAR module {name!r} cannot be imported ({error}); install it, or give the path of its .py file") from error
     except Exception as error:
         raise PipelineError(f"HEAR module {name!r}: importing it fails: {error}") from error
+    if not (files := _source_files(name)):
+        raise PipelineError(f"HEAR module {name!r} has no file of its own; name the module in it that has the functions")
+    return module, _source_sha256(files)
+
+
+def _source_files(name: str) -> list[Path]:
+    """The source of a module, its own file first; none where there is no such module. Nothing is run."""
     if name.endswith(".py"):
-        return module, _source_sha256(_beside(Path(name), [Path(name)]))
-    top = sys.modules[name.partition(".")[0]]
-    place = Path(str((top if top.__file__ else module).__file__))  # a package without __init__.py has no file
-    inside = place.parent.rglob("*.py") if place.name == "__init__.py" else ()
-    return module, _source_sha256([place, *(file for file in inside if file != place)])
+        return _beside(Path(name), [Path(name)]) if Path(name).is_file() else []
+    with suppress(ImportError, ValueError):
+        top = importlib.util.find_spec(name.partition(".")[0])
+        found = top if top is None or top.origin else importlib.util.find_spec(name)  # a package without __init__.py has no file
+        if found is not None and found.origin is not None:
+            place = Path(found.origin)
+            inside = sorted(place.parent.rglob("*.py")) if place.name == "__init__.py" else []
+            return [place, *(file for file in inside if file != place)]
+    return []
 
 
 def _source_sha256(files: Sequence[Path]) -> str:
@@ -195,7 +211,11 @@ def _source_sha256(files: Sequence[Path]) -> str:
 
 def _beside(place: Path, found: list[Path]) -> list[Path]:
     """``found``, and the files in its folder that a module imports, and those import."""
-    for node in ast.walk(ast.parse(place.read_bytes())):
+    try:
+        tree = ast.parse(place.read_bytes())
+    except SyntaxError:  # importing it says where
+        return found
+    for node in ast.walk(tree):
         names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
         names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
         for name in names:

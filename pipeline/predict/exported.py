@@ -3,7 +3,7 @@
 A zip archive, stored without compression: ``model.json`` (how features are made and the network is built), ``seed-K.safetensors`` and
 ``seed-K.json`` as the training wrote them, ``weights/`` (those of an encoder that no package or known address has: fine-tuned ones and
 files of the user's; with ``whole`` the published ones too), with ``program`` ``seed-K.pt2`` (:mod:`pipeline.predict.program`), and
-``README.md``, the model card. Equal runs give equal bytes.
+``README.md``, the model card, which is also written beside the file (``RUN.avel.md``). Equal runs give equal bytes.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from pipeline.media.windowing import Windowing
 from pipeline.predict.card import card
 from pipeline.predict.program import program_of
 from pipeline.predict.source import PARAMS, RUNS, Source, check_predicts, check_trained, first_fold, folds_in
-from pipeline.publish import replacing
+from pipeline.publish import replacing, write_text
+from pipeline.report.cards import is_synthetic
 from pipeline.scratch import Scratch
 from pipeline.sealed import sealed, unsealed
 from pipeline.tasks import TASKS
@@ -49,7 +50,7 @@ OTHERWISE = "install the versions that its README.md names and the published wei
 
 
 def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, program: bool = False) -> str:
-    """Write a trained run of the project to one file; return a one-line summary.
+    """Write a trained run of the project to one file, and its card beside it; return a one-line summary.
 
     Args:
         seeds: those to include; none: all that are trained.
@@ -95,8 +96,10 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, 
         "exported_with": this_machine()["versions"],
     }
     out.parent.mkdir(parents=True, exist_ok=True)
+    synthetic = is_synthetic(params.dataset.annotations, params.synth)
+    text = card(model, facts, RUNS / run, Path("data/results/runs") / run, synthetic)
     with replacing(out) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
-        _write(archive, CARD, card(model, facts, RUNS / run, Path("data/results/runs") / run).encode())
+        _write(archive, CARD, text.encode())
         _write(archive, MODEL, sealed(model, sort_keys=True).encode())
         for member in members:
             for path in (facts_path(RUNS / run, *member), weights_path(RUNS / run, *member)):
@@ -105,18 +108,26 @@ def export(run: str, out: Path, seeds: Sequence[int] = (), whole: bool = False, 
             _write(archive, name, path.read_bytes())
         for name, content in programs.items():
             _write(archive, name, content)
+    write_text(_beside(out), text)
     size = out.stat().st_size / 2**20
     of_folds = f" in {len(folds)} folds" if folds else ""
     return f"{out}: {run}, {len(chosen)} seed{'s' if len(chosen) > 1 else ''}{of_folds}, {size:.1f} MiB; predict with --model {out}"
 
 
+def _beside(out: Path) -> Path:
+    """The place of the card beside an exported run, for who does not open it."""
+    return out.with_name(f"{out.name}.md")
+
+
 def _check_place(out: Path) -> None:
-    """Check that nothing but an earlier export would be replaced.
+    """Check that nothing but an earlier export, with its card, would be replaced.
 
     Raises:
         PipelineError: something else is there.
     """
     if not out.exists():
+        if _beside(out).exists():
+            raise PipelineError(f"{_beside(out)} is there and is no card of an exported run; name another file with --out")
         return
     ours = False
     if zipfile.is_zipfile(out):

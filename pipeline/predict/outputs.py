@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.cache import Cache
+from pipeline.machine import PROJECT, project_version
 from pipeline.media.settings import MediaSettings
 from pipeline.media.windowing import Windowing
 from pipeline.media.windows import Decoded, decode_windows, segments_inside
@@ -49,6 +50,7 @@ def document(prediction: Prediction) -> dict[str, Any]:
         "task": prediction.task,
         "method": prediction.method,
         "features": prediction.features,
+        "written_by": f"{PROJECT} {project_version()}",
         "segment_seconds": prediction.segment_seconds,
         "events": [
             {**asdict(event), "start": round(event.start, 3), "end": round(event.end, 3), "score": round(event.score, 4)}

@@ -8,6 +8,9 @@ from pipeline.report.results import RunResult
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import NOTHING, Table, as_interval, difference, unscored
 
+OVER_SOURCES = "[95 %] over sources"  # only with runs by folds
+HEADS = ["Difference [95 %]", OVER_SOURCES, "Test clips", "By seed"]
+
 
 def comparison_table(results: list[RunResult], settings: ReportSettings) -> Table:
     """One line for every pair in ``report.comparisons``; an empty table without any.
@@ -22,19 +25,25 @@ def comparison_table(results: list[RunResult], settings: ReportSettings) -> Tabl
     ]
     if not lines:
         return Table([], [])
-    note = "Run minus the other, in points of the headline. The interval is over test clips (paired bootstrap) and does not cover seeds."
-    grouped = any(result.groups is not None for result in results)
-    heads = ["Run", "Against", "Difference [95 %]", *["[95 %] over sources"] * grouped, "By seed"]
-    return Table(heads, [line if grouped else [*line[:3], *line[4:]] for line in lines], [note])
+    note = (
+        "Run minus the other, in points of the headline. The interval is over the test clips that both answered (paired bootstrap) and does"
+        " not cover seeds."
+    )
+    heads = ["Run", "Against", *HEADS]
+    if all(result.groups is None for result in results):
+        place = heads.index(OVER_SOURCES)
+        heads, lines = heads[:place] + heads[place + 1 :], [line[:place] + line[place + 1 :] for line in lines]
+    return Table(heads, lines, [note])
 
 
 def _cells(result: RunResult, other: RunResult) -> list[str]:
-    """Difference with its interval over clips, the interval over sources, and the difference of each seed."""
+    """The cells below HEADS: the difference with its intervals, the clips behind it, and the difference of each seed."""
     if not result.scores or not other.scores:
-        return [next(unscored(one) for one in (result, other) if not one.scores), NOTHING, NOTHING]
+        return [next(unscored(one) for one in (result, other) if not one.scores), NOTHING, NOTHING, NOTHING]
     known = difference(result, other)
     interval = f"{known['difference']:+.2f} {as_interval(known['low'], known['high'], '+')}" if known else NOTHING
     grouped = as_interval(known["low_sources"], known["high_sources"], "+") if "low_sources" in known else NOTHING
+    cells = [interval, grouped, f"{known['clips']:.0f}" if known else NOTHING]
     if result.run.seeds != other.run.seeds:
-        return [interval, grouped, f"{fmean(result.scores) - fmean(other.scores):+.2f} in the mean (other seeds)"]
-    return [interval, grouped, ", ".join(f"{ours - theirs:+.2f}" for ours, theirs in zip(result.scores, other.scores, strict=True))]
+        return [*cells, f"{fmean(result.scores) - fmean(other.scores):+.2f} in the mean (other seeds)"]
+    return [*cells, ", ".join(f"{ours - theirs:+.2f}" for ours, theirs in zip(result.scores, other.scores, strict=True))]

@@ -1,7 +1,7 @@
 """Which machines made the numbers, and which numbers are older than params.yaml: sentences for the table, and a file.
 
 Different kinds of work may run on different machines (features on a GPU, training on a laptop) without spoiling a comparison. One kind of
-work spread over several machines does spoil it, whether by seed, by run or by clip.
+work spread over several machines does spoil it, whether by seed, by run or by clip. The version of this project is named and not compared.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipeline.machine import Machine, joined, told_apart
+from pipeline.machine import PROJECT, Machine, joined, told_apart, without_project
 from pipeline.made_with import publishable
 from pipeline.report.results import RunResult, changes_since
 from pipeline.sealed import read_sealed, write_sealed
@@ -28,10 +28,13 @@ class Provenance:
 
     def __init__(self, results: list[RunResult]) -> None:
         self._by_kind: dict[str, list[dict[str, Any]]] = {}
+        self._versions: dict[str, dict[str, None]] = {}  # of this project, by kind of work
         for result in results:
             for work, machines in result.machines.items():
                 kind = kind_of(work)
-                self._by_kind[kind] = joined(self._by_kind.get(kind, []), *machines)
+                self._by_kind[kind] = joined(self._by_kind.get(kind, []), *map(without_project, machines))
+                stated = (machine.get("versions", {}).get(PROJECT) for machine in machines)
+                self._versions.setdefault(kind, {}).update(dict.fromkeys(version for version in stated if version))
         every = joined([machine for machines in self._by_kind.values() for machine in machines])
         self._texts = list(zip(every, told_apart(every), strict=True))
 
@@ -41,13 +44,13 @@ class Provenance:
         return [kind for kind, machines in self._by_kind.items() if len(machines) > 1]
 
     def sentence(self) -> str:
-        """The line below the table; empty if no run has results."""
+        """The line below the table: the machine, and the version of this project; empty if no run has results."""
+        versions = {kind: f"{PROJECT} {' and '.join(stated)}" if stated else "" for kind, stated in self._versions.items()}
+        made_by = f" Made by: {named}." if (named := _by_text(versions)) else ""
         if self.mixed:
-            return f"{MIXED} ({', '.join(self.mixed)})."
-        texts = {kind: self._text(machines[0]) for kind, machines in self._by_kind.items() if machines}
-        kinds = {text: ", ".join(kind for kind in texts if texts[kind] == text) for text in texts.values()}
-        parts = [f"{text} ({done})" if len(kinds) > 1 else text for text, done in kinds.items()]
-        return f"Made on: {'; '.join(parts)}." if parts else ""
+            return f"{MIXED} ({', '.join(self.mixed)}).{made_by}"
+        machines = _by_text({kind: self._text(machines[0]) for kind, machines in self._by_kind.items() if machines})
+        return f"Made on: {machines}.{made_by}" if machines else ""
 
     def remarks(self, result: RunResult) -> Iterator[str]:
         """A run's notes: which machine did its share of each kind of work that is spread over machines."""
@@ -55,7 +58,8 @@ class Provenance:
             works = {work: machines for work, machines in result.machines.items() if kind_of(work) == kind}
             if not works:
                 continue
-            texts = {work: " and ".join(self._text(machine) for machine in machines) for work, machines in works.items()}
+            once = {work: joined([without_project(machine) for machine in machines]) for work, machines in works.items()}
+            texts = {work: " and ".join(map(self._text, machines)) for work, machines in once.items()}
             if len(set(texts.values())) == 1:
                 yield f"{kind.capitalize()} on {next(iter(texts.values()))}."
             else:
@@ -65,6 +69,15 @@ class Provenance:
 
     def _text(self, machine: Machine) -> str:
         return next(text for known, text in self._texts if known == machine)
+
+
+def _by_text(texts: Mapping[str, str]) -> str:
+    """Join the texts of the kinds of work, each once, with its kinds in brackets unless all have the same.
+
+    Empty ones are left out.
+    """
+    kinds = {text: ", ".join(kind for kind in texts if texts[kind] == text) for text in texts.values()}
+    return "; ".join(f"{text} ({done})" if len(kinds) > 1 else text for text, done in kinds.items() if text)
 
 
 def kind_of(work: str) -> str:

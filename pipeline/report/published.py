@@ -36,11 +36,13 @@ class Paper(Settings):
 class PrintedRow(Settings):
     """One printed row.
 
+    same_as: key of the row of another table that prints the same network.
     arithmetic: by metric, the value that follows from the others of the row, if the printed one does not.
     """
 
     key: str
     row: str
+    same_as: str | None = None
     features: str | None = None
     cites: str | None = None
     values: list[float | None]

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.datasets import read_index
 from pipeline.datasets.base import read_health
 from pipeline.datasets.folds import read_folds
-from pipeline.report.comparisons import comparison_table
+from pipeline.report.cards import About, write_cards
+from pipeline.report.contents import contents
 from pipeline.report.figures import draw_curves, draw_runs
-from pipeline.report.folded import fold_table
-from pipeline.report.footnotes import Footnotes
 from pipeline.report.formats import latex, markdown
-from pipeline.report.grids import class_tables, grid_tables
 from pipeline.report.page.assemble import write_page
-from pipeline.report.provenance import Provenance, write_provenance
+from pipeline.report.provenance import write_provenance
 from pipeline.report.results import RunResult, read_runs, validation_curves
 from pipeline.report.settings import ReportSettings
-from pipeline.report.tables import against_papers, as_read, baselines_text, results_table
 from pipeline.training.settings import Run
 
 METRIC_COLUMNS = 12  # of `dvc exp show`; more cannot be read
@@ -35,6 +32,7 @@ class Sources:
     segment_seconds: length of a segment.
     media: `dataset.clips`, the directory of the films.
     folds: directory that `index` wrote beside the index; None without.
+    about: what model cards say of the clips and the code.
     """
 
     results: Path
@@ -44,43 +42,31 @@ class Sources:
     segment_seconds: float
     media: Path | None = None
     folds: Path | None = None
+    about: About = field(default_factory=About)
 
 
 def write_report(
     runs: dict[str, Run], methods: Mapping[str, Mapping[str, Any]], settings: ReportSettings, sources: Sources, directory: Path,
     today: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> str:  # fmt: skip
-    """Write tables, figures, metrics and the page into ``directory``; returns the table as Markdown.
+    """Write tables, figures, metrics, model cards and the page into ``directory``; returns the table as Markdown.
 
     Args:
         methods: for each run, the settings of its method.
         today: for each run, the params that would make it now; results made with others are marked as stale. None marks nothing.
     """
     results = read_runs(runs, sources.results, sources.live, today)
-    for result in results:
-        stated = (result.dense_labels, settings.dense_labels.get(result.name))
-        result.dense_labels = "; ".join(text for text in stated if text)
-    numbers = results_table(results, settings)
-    table = as_read(numbers, results, Footnotes(results, settings, methods), settings)
-    class_names = read_index(sources.index)[1]
-    classes = class_tables(results, class_names)
-    named = {
-        "Cross-validation, over all clips": fold_table(results),
-        "Paired differences": comparison_table(results, settings),
-        "Against the papers, metric by metric": against_papers(results, settings),
-        **grid_tables(results, settings, class_names),
-    }
-    further, baselines = {title: one for title, one in named.items() if one.heads}, baselines_text(results)
-    main = markdown(table) or "No runs: the block `runs` is empty.\n"
-    machines = Provenance(results).sentence()
-    below = [f"{line}\n" for line in (baselines, machines) if line]
-    text = "\n".join([main, *map(markdown, further.values()), *below])
+    found = contents(results, settings, methods, read_index(sources.index)[1])
+    main = markdown(found.results) or "No runs: the block `runs` is empty.\n"
+    text = "\n".join([main, *map(markdown, found.further.values()), *found.below])
+    classes = found.classes
     if classes:  # long: in files of its own, and on the page
         (directory / "classes.md").write_text("\n".join(map(markdown, classes.values())), encoding="utf-8")
         (directory / "classes.tex").write_text("\n".join(map(latex, classes.values())), encoding="utf-8")
     curves = validation_curves(results)
     (directory / "table.md").write_text(text, encoding="utf-8")
-    (directory / "table.tex").write_text("\n".join(map(latex, [table, *further.values()])), encoding="utf-8")
+    (directory / "table.tex").write_text("\n".join(map(latex, [found.results, *found.further.values()])), encoding="utf-8")
+    numbers = found.numbers
     numbers.to_csv(directory / "table.csv", index=False)
     fresh = numbers[numbers["stale"].isna()]  # `dvc exp show` and `dvc plots` put these beside the params of today
     fresh[["run", "mean", "std"]].dropna(subset=["mean"]).round(2).to_csv(directory / "runs.csv", index=False)
@@ -88,12 +74,13 @@ def write_report(
     (directory / "metrics.json").write_text(json.dumps(experiment_metrics(results, settings.shown), indent=1) + "\n", encoding="utf-8")
     draw_runs(results, directory / "runs.png")
     draw_curves(curves, directory / "curves.png")
-    shown = {**further, **classes}
+    shown = {**found.further, **classes}
     write_provenance(results, directory)
     index = read_index(sources.index, sources.media)
+    write_cards(results, settings, *index, sources.about, directory / "runs")
     folds = read_folds(sources.folds) if sources.folds is not None else None
     health = [*read_health(sources.index), *(folds.facts["health"] if folds is not None else [])]
-    write_page(settings, results, (table, shown, below), index, health, sources.clips, sources.segment_seconds, directory)
+    write_page(settings, results, (found.results, shown, found.below), index, health, sources.clips, sources.segment_seconds, directory)
     return text
 
 

@@ -130,15 +130,17 @@ def paper_of(result: RunResult, settings: ReportSettings) -> dict:
 
 
 def difference(result: RunResult, reference: RunResult) -> dict[str, float]:
-    """Difference to another run of the task on the same test clips, with its 95 % interval; {} without any.
+    """Difference to another run of the task, with its 95 % interval; {} without test clips that both answered.
 
+    ``clips`` is the number of these.
     Of runs by folds there is one more interval, ``low_sources`` to ``high_sources``, over groups of clips that share a source.
     """
     task, lines = TASKS.get(result.run.task), (lines_of_test(result), lines_of_test(reference))
     found = task.compare(*lines)
     if found is None:
         return {}
-    known = {"difference": found.mean, "low": found.low, "high": found.high}
+    both = set(lines[0]["row"]) & set(lines[1]["row"])
+    known = {"difference": found.mean, "low": found.low, "high": found.high, "clips": float(len(both))}
     if result.groups is not None and (grouped := task.compare(*lines, result.groups)) is not None:
         known |= dict(zip(BY_SOURCES, (grouped.low, grouped.high), strict=True))
     return known

@@ -36,6 +36,9 @@ def test_every_number_says_which_machine_and_which_params_made_it(tiny):
     assert params["settings"]["recipe"]["epochs"] == 3
     assert f"Made on: {machine['processor']}, {machine['instructions']}, " in output
     assert "stale" not in output
+    card = outs["data/results/report/runs/avel_first/README.md"].decode()
+    assert says(card, "# avel_first", "`ave`", "train: 8 annotation rows", "efficientnet_lite0", "| accuracy |", "drawn by a program")
+    assert says(card, "## Weights and machines", machine["processor"])
     written = b"".join(content for path, content in outs.items() if path.startswith(("data/results", "data/index", "models/runs")))
     assert str(project.root).encode() not in written
 

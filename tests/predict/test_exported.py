@@ -18,6 +18,7 @@ from pipeline import Batch, load_seed
 from pipeline.__main__ import main
 from pipeline.encoders.known_weights import KNOWN
 from pipeline.encoders.weights import find
+from pipeline.machine import project_version
 from pipeline.predict import load_exported
 from pipeline.sealed import sealed, unsealed
 from pipeline.tensors import load_tensors, save_tensors
@@ -86,7 +87,9 @@ def test_equal_runs_give_equal_bytes_and_a_card_that_says_what_it_is(command, ex
         assert set(archive.namelist()) == {"README.md", "model.json", "seed-1.json", "seed-1.safetensors"}
         card = archive.read("README.md").decode()
     digest = KNOWN["efficientnet_lite0"].sha256
-    assert says(card, "# cace", "`cace_net`", "`avel`", "Classes: ", "* test: accuracy", "(1 seed)", digest, "not in this file", "torch")
+    assert (tmp_path / "again.avel.md").read_text(encoding="utf-8") == card
+    assert says(card, "# cace", "`cace_net`", "`avel`", project_version(), "Classes: ", "| accuracy |", "95 %", "trivial answer")
+    assert says(card, "trivial answer", digest, "not in this file", "Apache-2.0", "drawn by a program", "torch")
     assert {"Dog", "Bell"} <= set(card.partition("Classes: ")[2].partition(".")[0].split(", "))
 
 
@@ -186,6 +189,12 @@ def test_only_an_exported_run_is_replaced(command, exported, tmp_path):
     assert code == 2
     assert says(err, str(film))
     assert film.read_bytes() == b"a film"
+    card = tmp_path / "out.avel.md"
+    card.write_text("notes", encoding="utf-8")
+    code, _, err = command("export", "cace", "--out", tmp_path / "out.avel")
+    assert code == 2
+    assert says(err, str(card))
+    assert card.read_text(encoding="utf-8") == "notes"
     assert command("export", "cace", "--out", exported)[0] == 0
 
 

@@ -75,6 +75,31 @@ def test_runs_and_seeds_of_several_machines_are_marked_with_which(world, runs, h
     assert mixed == ["training"]
 
 
+def of(version, machine=A):
+    return {**machine, "versions": {**machine["versions"], "avel-pipeline": version}}
+
+
+def test_the_version_of_the_project_is_named_and_mixes_nothing(world, runs, helpers):
+    run = helpers[1]
+    runs("base", made({"0": [A, of("1.0")], "1": [of("1.0")]}, evaluation=of("2.0"), features=[A]))  # resumed by the first that records it
+    runs("other", made({"0": [of("2.0")], "1": [A]}, evaluation=of("2.0"), features=[A]))
+    text = world.report({"base": run(), "other": run()})
+    by = "avel-pipeline 1.0 and 2.0 (training); avel-pipeline 2.0 (evaluation)"
+    assert f"\nMade on: {A_TEXT}. Made by: {by}.\n" in text
+    assert line_of(text, "base").startswith("| base | ")
+    assert read_sentence(world.out) == (f"Made on: {A_TEXT}. Made by: {by}.", [], {})
+    runs("elsewhere", made({"0": [of("1.0", B), of("2.0", B)], "1": [of("1.0", A)]}, evaluation=of("2.0")))
+    text = world.report({"elsewhere": run()})
+    assert each_says(notes_of(text, "elsewhere"), [("Training mixed", f"seed 0 on {B_TEXT}", f"seed 1 on {A_TEXT}")])
+    assert "mix machines" in text
+    assert "(training). Made by: avel-pipeline 1.0 and 2.0 (training); avel-pipeline 2.0 (evaluation).\n" in text
+
+
+def test_one_version_everywhere_is_named_once(world, runs, helpers):
+    runs("base", made({"0": [of("1.0")], "1": [of("1.0")]}, evaluation=of("1.0")))
+    assert f"\nMade on: {A_TEXT}. Made by: avel-pipeline 1.0.\n" in world.report({"base": helpers[1]()})
+
+
 @pytest.mark.parametrize("change", [{"threads": 2}, {"versions": {"torch": "2.12.0"}}, {"processor": "another"}, {"gpu": "H100"}])
 def test_another_version_or_number_of_threads_is_another_machine(world, runs, helpers, change):
     runs("base", made({"0": [A], "1": [{**A, **change}]}))

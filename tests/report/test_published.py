@@ -30,6 +30,16 @@ def test_every_number_has_paper_table_row_and_column():
     assert len(keys) == len(set(keys)) == len(load_published())
 
 
+def test_a_network_that_is_printed_twice_has_the_same_numbers_in_both_tables():
+    twice = {key: published for key, published in load_published().items() if published.row.same_as}
+    assert len(twice) == 9
+    for key, published in twice.items():
+        other = load_published()[published.row.same_as]
+        assert (other.row.same_as, other.paper, other.table.dataset) == (None, published.paper, published.table.dataset), key
+        assert other.table != published.table
+        assert published.numbers == other.numbers, key
+
+
 def test_means_of_three_add_up_or_carry_the_right_value():
     checked, noted = 0, 0
     for key, published in load_published().items():

@@ -97,10 +97,10 @@ def test_named_comparisons_have_a_table_with_interval_and_seeds(world, runs, hel
     # 40 segments in all: 75 and 85 % against 70 and 60, and against 50
     assert [cells[:2] for cells in lines] == [["whole", "part"], ["whole", "one_seed"], ["whole", "never"]]
     assert lines[0][2].startswith("+15.00 [")
-    assert lines[0][3] == "+5.00, +25.00"
+    assert lines[0][3:] == ["8", "+5.00, +25.00"]
     assert lines[1][2].startswith("+30.00 [")
-    assert says(lines[1][3], "+30.00", "other seeds")
-    assert lines[2][2:] == ["not run", "–"]
+    assert says(lines[1][4], "+30.00", "other seeds")
+    assert lines[2][2:] == ["not run", "–", "–"]
     assert "Paired differences" in (world.out / "index.html").read_text(encoding="utf-8")
     assert "+5.00, +25.00" in (world.out / "table.tex").read_text(encoding="utf-8")
 

@@ -70,14 +70,14 @@ class ExactEvents:
     def clip_scores(self, lines):
         return self.counts(lines).apply(lambda of_clip: f1([of_clip]), axis=1).to_frame("score")
 
-    def compare(self, first, second):
-        ours, theirs = ({seed: self.counts(of_seed) for seed, of_seed in lines.groupby("seed")} for lines in (first, second))
-        rows = np.union1d(first["row"], second["row"])
+    def compare(self, first, second, groups=None):
+        scored = [first] if second is None else [first, second]
+        by_run = [{seed: self.counts(of_seed) for seed, of_seed in lines.groupby("seed")} for lines in scored]
+        rows = np.unique(np.concatenate([lines["row"] for lines in scored]))
 
         def difference(drawn):
-            return np.subtract(
-                *(np.mean([f1(of_seed.reindex(drawn, fill_value=0)) for of_seed in seeds.values()]) for seeds in (ours, theirs))
-            )
+            means = [np.mean([f1(of_seed.reindex(drawn, fill_value=0)) for of_seed in seeds.values()]) for seeds in by_run]
+            return np.subtract(*means) if second is not None else means[0]
 
         drawn = [difference(np.random.default_rng(number).choice(rows, len(rows))) for number in range(50)]
         return Difference(float(difference(rows)), *(float(bound) for bound in np.quantile(drawn, [0.025, 0.975])))

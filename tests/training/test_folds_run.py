@@ -123,8 +123,8 @@ def test_differences_are_paired_by_clip_and_drawn_by_source_too(world, tmp_path)
     ours, theirs = (read_run(name, inputs.run, results, results / "no live") for name in ("ours", "theirs"))
     settings = ReportSettings(title="T", baseline="theirs", comparisons={"ours": ["theirs"]})
     compared = comparison_table([ours, theirs], settings)
-    assert compared.heads == ["Run", "Against", "Difference [95 %]", "[95 %] over sources", "By seed"]
-    assert compared.lines[0][2:] == ["+0.00 [+0.00, +0.00]", "[+0.00, +0.00]", "+0.00, +0.00"]
+    assert compared.heads == ["Run", "Against", "Difference [95 %]", "[95 %] over sources", "Test clips", "By seed"]
+    assert compared.lines[0][2:] == ["+0.00 [+0.00, +0.00]", "[+0.00, +0.00]", str(len(SPLITS) - 1), "+0.00, +0.00"]
     shown = as_read(results_table([ours, theirs], settings), [ours, theirs], Footnotes([ours, theirs], settings, {}), settings)
     assert "[95 %] over sources" in shown.heads
 

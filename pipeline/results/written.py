@@ -1,0 +1,89 @@
+"""Write docs/results/ from finished clones, mark pages that are not of today, and check that none says anything untrue."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline import config
+from pipeline.closure import ROOT
+from pipeline.publish import replacing, write_text
+from pipeline.results.clones import commit_of
+from pipeline.results.cuts import read_pages, untrue, write_cuts
+from pipeline.results.lock import Entry, changes, marked, page_digest, page_of, read_lock, write_lock
+from pipeline.results.pages import page
+from pipeline.results.suites import code_digest, params_digest
+from pipeline.text import read_text
+
+REPORT = Path("data/results/report")
+FIGURES = {"demo": ("runs", "timeline", "attention")}  # pictures of a suite's report that docs/ shows, as docs/SUITE-NAME.png
+BENCHMARKS = "benchmarks/RESULTS.md"
+NUMBER = re.compile(r"\d+\.\d+ ± \d+\.\d+|(?:[+-]\d+\.\d+ )?\[[+-]\d+\.\d+, [+-]\d+\.\d+\]")
+ADVICE = "`python -m pipeline results --mark` puts it right"
+
+
+def take(suite: str, clone: Path, root: Path = ROOT) -> Path:
+    """Write the page, the lock's entry and the figures of a suite from its finished clone; returns the page's path."""
+    params, text, path = config.load(clone / "params.yaml"), page(suite, clone), page_of(suite, root)
+    entry = Entry(commit_of(clone), code_digest(params, clone), params_digest(clone / "params.yaml"), page_digest(text))
+    write_lock(root, {**read_lock(root), suite: entry})
+    write_text(path, text)
+    for name in FIGURES.get(suite, ()):
+        with replacing(root / "docs" / f"{suite}-{name}.png") as partial:
+            shutil.copyfile(clone / REPORT / f"{name}.png", partial)
+    mark(root)
+    return path
+
+
+def mark(root: Path = ROOT) -> None:
+    """Write into every page whether it is of today, and cut again what other files have from the pages."""
+    entries = read_lock(root)
+    write_lock(root, entries)
+    for suite, text in read_pages(root).items():
+        if suite in entries and (now := marked(text, suite, changes(suite, entries[suite], root))) != text:
+            write_text(page_of(suite, root), now)
+    write_cuts(root)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a check found.
+
+    ages: a sentence for each suite; problems: sentences about what is untrue, each with what to do.
+    """
+
+    ages: list[str]
+    problems: list[str]
+
+
+def check(root: Path = ROOT) -> Found:
+    """Compare pages, lock, marks and cuts with one another and with today's code and settings; nothing is run or written."""
+    entries, pages = read_lock(root), read_pages(root)
+    ages, problems = [], []
+    for suite in dict.fromkeys([*entries, *pages]):
+        path = page_of(suite).as_posix()
+        if suite not in pages or suite not in entries:
+            missing = f"results.lock has no entry for {path}" if suite in pages else f"results.lock names {path}, which is missing"
+            problems.append(f"{missing}; `python -m pipeline results {suite}` makes it")
+            continue
+        text, changed = pages[suite], changes(suite, entries[suite], root)
+        ages.append(f"{suite}: {', and '.join(changed) or 'of today'} (commit {entries[suite].commit[:12]})")
+        if page_digest(text) != entries[suite].page:
+            problems.append(f"{path} was edited by hand; `python -m pipeline results {suite}` writes it again, git brings it back")
+        elif marked(text, suite, changed) != text:
+            problems.append(f"{path}: the mark of its age in its head is untrue; {ADVICE}")
+    problems += [f"{place} differs from the pages that it is cut from; {ADVICE}" for place in untrue(root, pages)]
+    problems += strays(root, pages)
+    return Found(ages, problems)
+
+
+def strays(root: Path, pages: Mapping[str, str]) -> Iterator[str]:
+    """Sentences on means with ± and intervals in README.md and docs/ that no page and no benchmark has."""
+    known = "\n".join((*pages.values(), read_text(root / BENCHMARKS))).replace("*", "")
+    for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
+        for number in dict.fromkeys(NUMBER.findall(read_text(path).replace("*", ""))):
+            if number not in known:
+                yield f"{path.relative_to(root)}: {number} stands neither on a page of docs/results nor in {BENCHMARKS}"
