@@ -136,7 +136,7 @@ def test_the_best_validation_is_kept_and_patience_ends_the_training(world, tmp_p
         assert facts["val"]["after"][column] == pytest.approx(of_best[column])
 
 
-STOPPED = {"optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3}
+STOPPED = {"optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3, **EVERY_STEP}
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +149,7 @@ def never_stopped(tmp_path_factory, world_class):
 @pytest.mark.parametrize("steps", [0, 2, 3, 7])  # before the first step, inside an epoch, at an epoch's start, later
 @pytest.mark.fault(20)
 def test_a_run_stopped_at_any_step_and_resumed_gives_the_same_bytes(world, tmp_path, monkeypatch, steps, never_stopped):
-    changes, expected = {**STOPPED, **EVERY_STEP}, never_stopped
+    changes, expected = STOPPED, never_stopped
 
     def interrupt():
         raise KeyboardInterrupt
@@ -171,7 +171,7 @@ def killed(_, world, directory, steps):
 
 @pytest.mark.fault(20)
 def test_a_run_killed_with_sigkill_and_resumed_gives_the_same_bytes(world, tmp_path):
-    expected = world.run(tmp_path / "whole", train_last=1)
+    expected = world.run(tmp_path / "whole", train_last=1, **EVERY_STEP)
     with pytest.raises(multiprocessing.ProcessExitedException, match="SIGKILL"):
         multiprocessing.start_processes(killed, (world, tmp_path / "killed", 5), nprocs=1, start_method="fork")
     assert (tmp_path / "killed" / "finetune.checkpoint").is_file()
@@ -180,20 +180,19 @@ def test_a_run_killed_with_sigkill_and_resumed_gives_the_same_bytes(world, tmp_p
 
 
 def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_fine_tuning_starts_again(
-    world, undisturbed, tmp_path, monkeypatch, capsys
+    world, never_stopped, tmp_path, monkeypatch, capsys
 ):
-
     def interrupt():
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 3, interrupt)
-        world.run(tmp_path / "stopped", **EVERY_STEP)
+        world.run(tmp_path / "stopped", **STOPPED)
     checkpoint = tmp_path / "stopped" / "finetune.checkpoint"
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)
-    assert world.run(tmp_path / "stopped", **EVERY_STEP) == undisturbed[1]
+    assert world.run(tmp_path / "stopped", **STOPPED) == never_stopped
     assert says(capsys.readouterr().err, f"{checkpoint} is damaged", "removed")
 
 

@@ -58,7 +58,7 @@ LIBRARIES = [  # what the stages and DVC import while they work
 MODULES = [*(f"stages.{stage}" for stage in STAGES), "pipeline.__main__", *LIBRARIES]
 OURS = ("pipeline", "stages")
 COMMON = "pipeline.config"  # with what it imports it is nearly all that a stage imports
-KEPT = 2  # directories whose code stays loaded
+KEPT = 4  # directories whose code stays loaded: one for a worker, and one more
 LARGEST_REQUEST = 1 << 17
 PROGRAM = """#!{python} -IS
 import array, os, socket, sys
@@ -157,7 +157,7 @@ def parse_once(parsed: Path) -> None:
         return pickle.loads(kept.read_bytes())
 
     def dump_and_keep(document: dict, stream: io.TextIOBase) -> None:
-        if "schema" in document:  # dvc.lock
+        if "schema" in document or "cmd" in document:  # dvc.lock; an entry of the cache of runs
             plain = json.loads(json.dumps(document))
             text = yaml.dump(plain, Dumper=yaml.CSafeDumper, sort_keys=False)
             keep(place(text, "safe"), plain)
@@ -201,6 +201,7 @@ def serve(address: str, owner: int) -> list[str]:
                 return serve_directory(request, fork)
             fork.close()
         if code:
+            kept[code] = kept.pop(code)  # the last one used stands last
             socket.send_fds(kept[code], [request], descriptors)
         elif request and (program := answer(request, descriptors, [listener, *kept.values()])):
             return program
