@@ -13,8 +13,8 @@ from filelock import FileLock
 
 from pipeline import config
 from pipeline.closure import ROOT
+from pipeline.git import commit_of
 from pipeline.publish import replacing, write_text
-from pipeline.results.clones import commit_of
 from pipeline.results.cuts import read_pages, untrue, write_cuts
 from pipeline.results.lock import Entry, changes, marked, page_digest, page_of, read_lock, write_lock
 from pipeline.results.pages import page
