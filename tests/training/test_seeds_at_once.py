@@ -152,7 +152,7 @@ def test_children_end_with_a_killed_parent(tmp_path):
     children = [(tmp_path / f"{seed}.running").read_text(encoding="utf-8") for seed in (0, 1)]
     parent.kill()
     assert parent.communicate(timeout=60)[1] == ""  # the pipes close when the last child has ended
-    until(lambda: all(map(has_ended, children)), seconds=10)
+    until(lambda: all(map(has_ended, children)))
     assert not list(tmp_path.glob("*.checkpoint"))
 
 
