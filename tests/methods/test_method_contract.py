@@ -234,7 +234,7 @@ LEARNS = [
 def test_learns_random_clips_by_heart(name, config):
     """Reach 95 % of the training labels without dropout (one answer to all gives at most 50 %).
 
-    Sixteen clips of parsing, six of the other tasks. The number of steps depends on rounding; most need 10 to 25, none 60.
+    Sixteen clips of parsing, six of the other tasks. The number of steps depends on rounding; most need 10 to 25.
     """
     method = build(name, {**config, **dict.fromkeys(SMALL[name].dropouts, 0.0)}).train()
     if task_of(name) == "avvp":
