@@ -244,7 +244,7 @@ def test_learns_random_clips_by_heart(name, config):
     clips = 16 if task_of(name) == "avvp" else 6
     batch, truth = random_batch(clips, segments=segments_of(name, config, 3), seed=11)
     told = truth.told(method)
-    optimizer = torch.optim.Adam(method.parameters(), 2e-2, fused=True)
+    optimizer = torch.optim.Adam(method.parameters(), 1e-2 if name == "mgn" else 2e-2, fused=True)  # MGN strays at the greater rate
     right = 0.0
     for step in range(600):
         optimizer.zero_grad()
