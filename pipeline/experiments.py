@@ -29,12 +29,14 @@ class Experiment:
 
     params: flat, by dotted path.
     metrics: for each run {headline: mean, "std": spread}; empty until the experiment has finished.
+    rev: its commit.
     """
 
     name: str
     state: str
     params: dict[str, Any]
     metrics: dict[str, dict[str, float | None]]
+    rev: str
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def _state(name: str, state: str, revision: Mapping[str, Any]) -> Experiment:
         state = "failed"
     params = (data.get("params") or {}).get(PARAMS, {}).get("data") or {}
     metrics = (data.get("metrics") or {}).get(METRICS, {}).get("data") or {}
-    return Experiment(name, state, dict(flat(params)), metrics if state in {"baseline", "done"} else {})
+    return Experiment(name, state, dict(flat(params)), metrics if state in {"baseline", "done"} else {}, revision["rev"])
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
