@@ -18,7 +18,7 @@ from pipeline.report.published import read_published_file
 from pipeline.tasks import TASKS
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-PAGES = ["README.md", "CHANGELOG.md", *sorted(f"docs/{path.name}" for path in (REPOSITORY / "docs").glob("*.md"))]
+PAGES = ["README.md", "CHANGELOG.md", *sorted(path.relative_to(REPOSITORY).as_posix() for path in (REPOSITORY / "docs").rglob("*.md"))]
 GUIDES = [page for page in PAGES if not page.startswith("docs/howto-")]  # tests/howto runs the others step by step
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -78,6 +78,18 @@ def test_links_lead_somewhere(page):
             assert anchor in anchors(str(target.resolve().relative_to(REPOSITORY))), link
 
 
+def test_every_page_is_linked_from_the_readme_or_from_a_page_that_it_links():
+    links = {page: {target for link in LINK.findall(text_of(page)) if (target := target_of(page, link))} for page in PAGES}
+    near = links["README.md"]
+    assert {*PAGES} - near - {target for page in near & links.keys() for target in links[page]} - {"README.md"} == set()
+
+
+def target_of(page: str, link: str) -> str | None:
+    """The file that a link of a page leads to, below the repository; None for others."""
+    path = (REPOSITORY / page).parent / link.partition("#")[0]
+    return path.resolve().relative_to(REPOSITORY).as_posix() if path.is_file() else None
+
+
 @pytest.mark.parametrize("page", GUIDES)
 def test_named_files_exist(page):
     named = {*NAMED.findall(text_of(page)), *SUITE.findall(text_of(page))} - OF_THE_USER
@@ -134,13 +146,6 @@ def test_what_is_said_to_equal_released_code_has_its_numbers():
         assert all((GOLDENS / name).is_file() for name in claimed), method
         held = {name for name, keys in networks.items() if any(key == method or key.startswith(f"{method}_") for key in keys)}
         assert held == set(claimed) - {"denoise.npz"}, method
-
-
-def test_the_matrix_measures_what_the_results_say():
-    results = text_of("docs/results.md").replace("*", "")
-    for method, cells in matrix().items():
-        for world in ("demo world", "realmix"):
-            assert cells[world] == "–" or cells[world] in results, (method, world)
 
 
 def test_one_version_stands_everywhere_and_the_three_papers_are_cited():

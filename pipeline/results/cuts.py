@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.marks import between, insert
 from pipeline.results.lock import STATE, page_of
+from pipeline.results.pages import WAYS
 from pipeline.results.suites import SUITES
 from pipeline.text import read_text
 
@@ -72,10 +73,9 @@ def demo_table(pages: Pages, _: str) -> str:
 
 
 def state_of(page: str) -> str:
-    """The mark of a page's age, if it has one, as a paragraph."""
+    """The mark of a page's age; empty if it is of today."""
     found = STATE.search(page)
-    inside = "".join(line for line in found[0].splitlines(keepends=True)[1:-1]) if found else ""
-    return f"\n{inside}" if inside else ""
+    return "".join(found[0].splitlines(keepends=True)[1:-1]) if found else ""
 
 
 def matrix(pages: Pages, before: str) -> str:
@@ -117,6 +117,22 @@ def short(pages: Pages, _: str) -> str:
     return "\n".join(tables) or f"{NOT_MADE.capitalize()}.\n"
 
 
+def labels(pages: Pages, _: str) -> str:
+    """How right the labels of segments are on realmix: of the audible seconds of its test clips."""
+    if "realmix-parsing" not in pages:
+        return f"{NOT_MADE.capitalize()}.\n"
+    section = pages["realmix-parsing"].partition("\n## Labels of segments\n")[2].partition("\n## ")[0]
+    heads, _rule, *rows = [_cells(line) for line in section.splitlines() if line.startswith("|")]
+    lines: dict[str, list[str]] = {}
+    for row in rows:
+        cells = dict(zip(heads, row, strict=True))
+        if cells["Split"] == "test":
+            name = f"`{cells['Label set']}`" if cells["Labels"] == WAYS["labels"] else cells["Labels"]
+            lines[name] = [name, *(cells[f"Audio {rate}"] for rate in ("precision", "recall", "F1"))]
+    table = [["Labels", "Precision", "Recall", "F1"], ["---"] * 4, *lines.values()]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in table)
+
+
 def index(pages: Pages, _: str) -> str:
     """One line for each suite: its page, commit, wall time and age."""
     lines = ["| Suite | Page | Runs | Commit | Wall time | Code and settings |", "|---|---|---|---|---|---|"]
@@ -137,6 +153,7 @@ CUTS: tuple[tuple[str, str, Callable[[Pages, str], str]], ...] = (
     ("README.md", "demo", demo_table),
     ("docs/results.md", "pages", index),
     ("docs/results.md", "short", short),
+    ("docs/labels.md", "labels", labels),
     ("docs/status.md", "matrix", matrix),
 )
 

@@ -10,19 +10,20 @@ from typing import Any
 from pipeline import config
 from pipeline.config import Params
 from pipeline.datasets import read_index
+from pipeline.git import commit_of
 from pipeline.labels.quality import MODALITIES, SHOWN
 from pipeline.report.contents import Contents, contents
 from pipeline.report.formats import markdown
 from pipeline.report.results import read_runs
 from pipeline.report.tables import NOTHING, Table
-from pipeline.results.clones import commit_of, read_time
+from pipeline.results.clones import read_time
 from pipeline.sealed import read_sealed
 from pipeline.text import duration
 
 RUNS, INDEX = Path("data/results/runs"), Path("data/index")
 LABELS, ENCODERS = Path("data/results/labels"), Path("models/encoders")
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
-WAYS = {"labels": "the teacher's labels", "clip_label": "the clip's labels in all segments"}
+WAYS = {"labels": "as made", "clip_label": "the clip's labels in all segments"}
 MOMENTS = {"before": "frozen", "after": "fine-tuned"}
 DIGITS = (
     "A second run gives these digits on the same kind of processor with the same versions, and not elsewhere. The number of cores does not"
@@ -72,9 +73,10 @@ def beside(params: Params, clone: Path) -> Iterator[tuple[str, Table]]:
     """Further tables: the quality of label sets, and the recall of fine-tuned encoders."""
     if params.labels:
         lines = [line for name in params.labels for line in quality_lines(name, read_sealed(clone / LABELS / name / "quality.json"))]
+        scores = [f"{level.capitalize()} {score}" for level, score in (key.split("/") for key in SHOWN)]
         rates = [f"{modality.capitalize()} {rate}" for modality in MODALITIES for rate in ("precision", "recall", "F1")]
         note = "Scores of parsing in percent, clip by clip; precision, recall and F1 of all segments and classes together."
-        yield "Labels of segments", Table(["Label set", "Split", "Labels", *SHOWN, *rates], lines, [note])
+        yield "Labels of segments", Table(["Label set", "Split", "Labels", *scores, *rates], lines, [note])
     if params.finetune:
         lines = [line for name in params.finetune for line in recall_lines(name, read_sealed(clone / ENCODERS / name / "finetune.json"))]
         heads = ["Entry", "Validation clips", "Encoder", "Recall@1", "Recall@5", "Recall@10", "Median rank", "Loss"]

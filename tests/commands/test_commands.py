@@ -8,6 +8,7 @@ import zipfile
 import pytest
 
 from pipeline.encoders.known_weights import KNOWN, KnownWeights
+from pipeline.results.written import Found
 from tests.wording import says
 
 
@@ -72,3 +73,22 @@ def test_use_copies_a_suite_and_loses_no_settings(command, tmp_path):
     for words in (["init", "-q"], ["add", "."], ["-c", "user.name=t", "-c", "user.email=t", "commit", "-qm", "x"]):
         subprocess.run(["git", *words], cwd=tmp_path, check=True)
     assert "commit" in command("use", "demo")[1]
+
+
+def test_results_checks_its_options_before_any_work(command):
+    code, out, err = command("results", "demo-dence")
+    assert (code, out) == (2, "")
+    assert says(err, "'demo-dence'", "demo-dense")
+    code, _, err = command("results", "--seeds-at-once", "0")
+    assert (code, "--seeds-at-once" in err) == (2, True)
+    code, out, err = command("results", "demo", "--collect", "--directory", "nowhere")
+    assert (code, out) == (2, "")
+    assert says(err, "demo: ", "no clone nowhere/demo")
+
+
+def test_results_check_fails_where_something_is_untrue(command, monkeypatch):
+    for problems, expected in (([], 0), (["docs/results/demo.md was edited"], 2)):
+        monkeypatch.setattr("pipeline.results.written.check", lambda problems=problems: Found(["demo: of today"], problems))
+        code, out, err = command("results", "--check")
+        assert (code, out) == (expected, "demo: of today\n")
+        assert all(problem in err for problem in problems)

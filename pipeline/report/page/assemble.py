@@ -12,6 +12,7 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
+from pipeline.report.page.cells import WORDS, leaving, shown_number, shown_words, with_code
 from pipeline.report.page.content import run_content
 from pipeline.report.page.gallery import gallery
 from pipeline.report.results import RunResult
@@ -48,10 +49,12 @@ def write_page(
     styles = (ROOM / "page.css").read_text(encoding="utf-8")
     scripts = "\n".join((ROOM / name).read_text(encoding="utf-8") for name in SCRIPTS)
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ROOM), autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.filters |= {one.__name__: one for one in (leaving, shown_number, shown_words, with_code)}
     page = environment.get_template("page.html.jinja").render(
         title=settings.title,
         table=results_table,
         further=further,
+        words=WORDS,
         no_score=(NOT_RUN, NO_TEST),
         below=below,
         ran=sum(bool(result.scores) for result in results),

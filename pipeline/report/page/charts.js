@@ -9,13 +9,14 @@ const RELIABILITY = [
 
 function drawCharts(chosen) {
   document.getElementById("class-bars").replaceChildren(classBars(chosen));
-  document.getElementById("confusion-tables").replaceChildren(...chosen.map(({ run }) => confusionTable(run)));
+  document.getElementById("confusion-tables").replaceChildren(...chosen.map(confusionTable));
   const plots = RELIABILITY.flatMap(([kind, title, what]) => reliabilityPlot(chosen, kind, title, what) || []);
   document.getElementById("reliability-plots").replaceChildren(...(plots.length ? plots : [nothing("These runs have no stored probabilities.")]));
-  const headline = chosen[0].run.headline;
+  const headlines = new Set(chosen.map(({ run }) => run.headline));
+  const headline = headlines.size === 1 ? chosen[0].run.headline : "each run's main score";
   document.getElementById("training-plots").replaceChildren(
-    curvePlot(chosen, "validation", `${headline} on validation`),
-    curvePlot(chosen, "loss", "training loss"),
+    curvePlot(chosen, "validation", `Validation, ${headline}`),
+    curvePlot(chosen, "loss", "Training loss"),
   );
 }
 
@@ -25,9 +26,12 @@ function nothing(text) {
 
 function classBars(chosen) {
   const known = chosen.filter(({ run }) => run.classScores);
-  if (!known.length) return nothing("This task has no score by class.");
-  const head = element("tr", {}, element("th", { scope: "col" }, "Class"));
-  for (const { run } of known) head.append(element("th", { scope: "col", style: "text-align: left" }, `${run.name}, ${run.classScores.name}`));
+  const without = chosen.filter((entry) => !known.includes(entry)).map(({ run }) => nothing(`${run.name}: the task ${run.task} has no single score by class.`));
+  if (!known.length) return element("div", {}, ...without);
+  const head = element("tr", {}, element("th", { scope: "col", class: "words" }, "Class"));
+  for (const { side, run } of known) {
+    head.append(element("th", { scope: "col" }, sign(side), ...breaking(`${run.name}, ${run.classScores.name}`)));
+  }
   const scored = Math.max(...known.map(({ run }) => run.classScores.values.length));
   const lines = DATA.classes.slice(0, scored).map((name, label) => {
     const line = element("tr", {}, element("th", { scope: "row" }, name));
@@ -35,7 +39,9 @@ function classBars(chosen) {
     return line;
   });
   const table = element("table", {}, element("thead", {}, head), element("tbody", {}, ...lines));
-  return element("div", { class: "bars scroll", tabindex: "0", role: "region", "aria-label": "Bars by class" }, table);
+  makeSortable(table);
+  const bars = element("div", { class: "bars scroll", tabindex: "0", role: "region", "aria-label": "Bars by class" }, table);
+  return element("div", {}, bars, ...without);
 }
 
 function bar(side, value) {
@@ -45,8 +51,8 @@ function bar(side, value) {
   return element("div", { class: `bar ${side}` }, track, element("b", {}, value.toFixed(1)));
 }
 
-function confusionTable(run) {
-  if (!run.confusion) return nothing(`${run.name}: this task has no confusion matrix.`);
+function confusionTable({ side, run }) {
+  if (!run.confusion) return nothing(`${run.name}: the task ${run.task} has no confusion matrix.`);
   const head = element("tr", {}, element("td", {}));
   for (const name of DATA.classes) head.append(element("th", { scope: "col", class: "name" }, name));
   const lines = run.confusion.map((counts, truth) => {
@@ -54,14 +60,14 @@ function confusionTable(run) {
     const line = element("tr", {}, element("th", { scope: "row" }, DATA.classes[truth]));
     counts.forEach((count, label) => {
       const share = total ? count / total : 0;
-      const shade = `background: rgba(11, 92, 173, ${(0.6 * share).toFixed(3)})`;
+      const shade = `background: rgba(var(--heat), ${(0.6 * share).toFixed(3)})`;
       line.append(element("td", { style: shade, class: truth === label ? "diagonal" : "" }, share >= 0.005 ? String(Math.round(100 * share)) : ""));
     });
     return line;
   });
   const table = element("table", { class: "confusion" }, element("thead", {}, head), element("tbody", {}, ...lines));
   const region = element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Confusion of ${run.name}` }, table);
-  return element("div", {}, element("h3", {}, run.name), region);
+  return element("div", {}, element("h3", {}, sign(side), ...breaking(run.name)), region);
 }
 
 // A plot's frame with grid and ticks; returns the svg and the functions from data to drawing coordinates.
@@ -104,8 +110,8 @@ function points(list) {
 function reliabilityPlot(chosen, kind, title, what) {
   const known = chosen.filter(({ run }) => run.reliability && run.reliability[kind]);
   if (!known.length) return null;
-  const summary = known.map(({ run }) => `${run.name}: expected calibration error ${run.reliability[kind].error.toFixed(1)} %`).join("; ");
-  const { svg, x, y } = frame(`${title}. ${summary}`, [0, 1], [0, 1], "probability", "share that is right");
+  const ends = known.map(({ side, run }) => [side, `${run.name}: expected calibration error ${run.reliability[kind].error.toFixed(1)} %`]);
+  const { svg, x, y } = frame(spokenTitle(title, ends), [0, 1], [0, 1], "probability", "share that is right");
   svg.append(drawn("line", { class: "axis", x1: x(0), y1: y(0), x2: x(1), y2: y(1), "stroke-dasharray": "2 3" }));
   for (const { side, run } of known) {
     const bins = run.reliability[kind].bins;
@@ -114,7 +120,16 @@ function reliabilityPlot(chosen, kind, title, what) {
     svg.append(drawn("g", { class: side }, drawn("polyline", { class: "line", points: points(places) })));
     bins.forEach(([, , count], position) => svg.append(mark(side, places[position], 2 + 5 * Math.sqrt(count / most))));
   }
-  return element("figure", {}, element("h3", {}, title), svg, element("figcaption", {}, `${summary}. Larger marks: more ${what}.`));
+  return element("figure", {}, element("h3", {}, title), svg, caption(ends, `Larger marks: more ${what}.`));
+}
+
+function spokenTitle(title, ends) {
+  return `${title}. ${ends.map(([, text]) => text).join("; ")}`;
+}
+
+// What a plot ends in, one line for each run with its sign, so that the plot is read without looking elsewhere.
+function caption(ends, further = "") {
+  return element("figcaption", {}, ...ends.map(([side, text]) => element("div", {}, sign(side), ...breaking(text))), further);
 }
 
 // Discs for run A and squares for run B, so that they differ without colour too.
@@ -129,13 +144,14 @@ function curvePlot(chosen, kind, title) {
   const all = known.flatMap(({ run }) => run.curves[kind]);
   const values = all.flatMap(([, , low, high]) => [low, high]);
   const range = [Math.min(...values), Math.max(...values)];
-  const last = known.map(({ run }) => `${run.name}: ${shortNumber(Number(run.curves[kind].at(-1)[1].toPrecision(4)))} at the end`).join("; ");
-  const { svg, x, y } = frame(`${title}. ${last}`, [0, Math.max(...all.map(([epoch]) => epoch))], range, "epoch", title);
+  const metric = (run) => (kind === "validation" ? `${run.headline} ` : "");
+  const ends = known.map(({ side, run }) => [side, `${run.name}: ${metric(run)}${shortNumber(Number(run.curves[kind].at(-1)[1].toPrecision(4)))} at the end`]);
+  const { svg, x, y } = frame(spokenTitle(title, ends), [0, Math.max(...all.map(([epoch]) => epoch))], range, "epoch", title);
   for (const { side, run } of known) {
     const curve = run.curves[kind];
     const band = [...curve.map(([epoch, , low]) => [x(epoch), y(low)]), ...[...curve].reverse().map(([epoch, , , high]) => [x(epoch), y(high)])];
     const line = curve.map(([epoch, mean]) => [x(epoch), y(mean)]);
     svg.append(drawn("g", { class: side }, drawn("polygon", { class: "band", points: points(band) }), drawn("polyline", { class: "line", points: points(line) })));
   }
-  return element("figure", {}, element("h3", {}, title), svg, element("figcaption", {}, `${last}.`));
+  return element("figure", {}, element("h3", {}, title), svg, caption(ends));
 }

@@ -23,9 +23,28 @@ function build(node, attributes, children) {
   return node;
 }
 
+// Offers [value, text] pairs; those with a third entry stand below it as their group.
 function fill(select, options, chosen) {
-  select.replaceChildren(...options.map(([value, text]) => element("option", { value }, text)));
+  const groups = new Map();
+  const parts = [];
+  for (const [value, text, group] of options) {
+    const option = element("option", { value }, text);
+    if (!group) parts.push(option);
+    else if (groups.has(group)) groups.get(group).append(option);
+    else parts.push(groups.set(group, element("optgroup", { label: group }, option)).get(group));
+  }
+  select.replaceChildren(...parts);
   select.value = chosen;
+}
+
+// A name that may break after an underscore.
+function breaking(text) {
+  return text.split(/(?<=_)/).flatMap((part, place) => (place ? [element("wbr"), part] : [part]));
+}
+
+// The sign of a chosen run: a disc for the first, a square for the second.
+function sign(side) {
+  return element("span", { class: `sign ${side}` });
 }
 
 // The chosen runs, [{side: "a", run}, {side: "b", run}]; one entry if nothing is chosen beside the first.
@@ -38,8 +57,11 @@ function chosenRuns() {
 function offerRuns() {
   const names = [...RUNS.keys()];
   const first = names.includes(DATA.baseline) ? DATA.baseline : names[0];
-  const best = names.filter((name) => name !== first).sort((x, y) => RUNS.get(y).mean - RUNS.get(x).mean)[0];
-  const options = names.map((name) => [name, RUNS.get(name).label]);
+  const task = (name) => RUNS.get(name).task;
+  const others = names.filter((name) => name !== first && task(name) === task(first)); // scores of two tasks cannot be compared
+  const best = others.sort((x, y) => RUNS.get(y).mean - RUNS.get(x).mean)[0];
+  const several = new Set(names.map(task)).size > 1;
+  const options = names.map((name) => [name, RUNS.get(name).label, several && task(name)]);
   fill(document.getElementById("run-a"), options, first);
   fill(document.getElementById("run-b"), [["", "nothing"], ...options], best || "");
 }

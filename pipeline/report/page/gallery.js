@@ -1,6 +1,6 @@
-// Test clips: a player, and below it the truth and the predictions of the chosen runs, with a playhead across them.
+// Test clips: a player, and below it the truth and the answers of the chosen runs, a line for each class, with a playhead across them.
 
-const SYMBOL = { true: "", right: "✓ ", wrong: "✕ ", false: "+ ", missed: "– " };
+const SYMBOL = { true: "", right: "✓", wrong: "✕", false: "+", missed: "–" };
 const MEANING = { true: "true", right: "right", wrong: "another class", false: "none there", missed: "missed" };
 const TRACK = { audio_visual: "", audio: "audio", visual: "visual" };
 
@@ -8,7 +8,7 @@ function makeCards() {
   return DATA.clips.map((clip) => {
     const lanes = element("div", { class: "lanes" });
     const name = `${clip.clip}${DATA.clips.filter((other) => other.clip === clip.clip).length > 1 ? `, row ${clip.row}` : ""}`;
-    const node = element("article", { class: "card", "aria-label": `Clip ${name}` }, element("h3", {}, name), player(clip), lanes);
+    const node = element("article", { class: "card", "aria-label": `Clip ${name}` }, element("h3", {}, ...breaking(name)), player(clip), lanes);
     const card = { clip, node, lanes, name, video: node.querySelector("video"), position: 0, length: clip.segments * clip.seconds };
     wire(card);
     return card;
@@ -23,10 +23,12 @@ function player(clip) {
 function wire(card) {
   const lanes = card.lanes;
   build(lanes, { role: "slider", tabindex: "0", "aria-label": `Position in ${card.name}`, "aria-valuemin": 0, "aria-valuemax": card.length }, []);
-  lanes.addEventListener("pointerdown", (event) => {
-    const box = lanes.getBoundingClientRect();
+  const point = (event) => {
+    const box = lanes.querySelector(".over").getBoundingClientRect();
     seek(card, ((event.clientX - box.left) / box.width) * card.length);
-  });
+  };
+  lanes.addEventListener("pointerdown", point);
+  lanes.addEventListener("pointermove", (event) => event.buttons && point(event));
   lanes.addEventListener("keydown", (event) => {
     const moved = { ArrowRight: card.position + card.clip.seconds, ArrowLeft: card.position - card.clip.seconds, Home: 0, End: card.length }[event.key];
     if (moved !== undefined) seek(card, moved);
@@ -41,7 +43,7 @@ function wire(card) {
   };
   for (const name of ["play", "seeked", "timeupdate", "pause"]) card.video.addEventListener(name, follow);
   card.video.addEventListener("error", () => {
-    card.video.replaceWith(element("p", { class: "no-media" }, "This browser cannot play the clip."));
+    card.video.replaceWith(element("p", { class: "no-media film" }, "This browser cannot play the clip."));
     card.video = null;
   });
   if (card.clip.media.offset) card.video.addEventListener("loadedmetadata", () => seek(card, 0), { once: true });
@@ -70,45 +72,61 @@ function spoken(card) {
   return card.spoken.map(({ name, spans }) => `${name}: ${at(spans)}`).join("; ");
 }
 
+// Track by track: the truth, then the answer of each chosen run. A truth is taken from a chosen run where one has the track.
 function drawLanes(card, chosen) {
   const { clip, lanes } = card;
-  const some = Object.values(clip.lanes)[0];
-  card.spoken = some.map((lane) => ({ name: laneName("Truth", lane), spans: lane.truth }));
-  const parts = some.flatMap((lane) => laneParts(clip, laneName("Truth", lane), lane.truth, null));
-  for (const { run } of chosen) {
-    if (!clip.lanes[run.name]) {
-      parts.push(element("div", { class: "lane-name" }, `${run.name}: no features of this clip`));
-      continue;
-    }
-    for (const lane of clip.lanes[run.name]) {
-      card.spoken.push({ name: laneName(run.name, lane), spans: lane.spans });
-      parts.push(...laneParts(clip, `${laneName(run.name, lane)}, seed ${run.shownSeed}: ${clip.right[run.name]} % ${run.clipScore}`, lane.spans, lane.scores));
+  const parts = [];
+  let truth = [];
+  card.spoken = [];
+  const add = (signs, name, further, spans, scores) => {
+    card.spoken.push({ name, spans });
+    parts.push(element("div", { class: "lane-name" }, ...signs, ...breaking(name + further)), ...classLines(clip, spans, truth));
+    if (scores) parts.push(line("score", element("div", { class: "strip", "aria-hidden": "true" }, ...scores.map((score) => element("i", { style: `height: ${100 * score}%` })))));
+  };
+  const known = chosen.filter(({ run }) => clip.lanes[run.name]);
+  const answers = known.length ? known.map(({ run }) => clip.lanes[run.name]) : [Object.values(clip.lanes)[0]];
+  for (const track of new Set(answers.flat().map((lane) => lane.track))) {
+    truth = answers.flat().find((lane) => lane.track === track).truth;
+    const named = (name) => (TRACK[track] ? `${name}, ${TRACK[track]}` : name);
+    add([], named("Truth"), "", truth, null);
+    for (const { side, run } of known) {
+      const lane = clip.lanes[run.name].find((one) => one.track === track);
+      if (lane) add([sign(side)], named(run.name), `, seed ${run.shownSeed}: ${clip.right[run.name]} % ${run.clipScore}`, lane.spans, lane.scores);
     }
   }
+  for (const { side, run } of chosen.filter((entry) => !known.includes(entry))) {
+    parts.push(element("div", { class: "lane-name" }, sign(side), ...breaking(`${run.name}: no features of this clip`)));
+  }
   const times = [0, clip.segments / 2, clip.segments].map((segment) => element("span", {}, `${shortNumber(segment * clip.seconds)} s`));
-  lanes.replaceChildren(...parts, element("div", { class: "ticks", "aria-hidden": "true" }, ...times), element("div", { class: "playhead" }));
+  parts.push(line("", element("div", { class: "ticks", "aria-hidden": "true" }, ...times)));
+  lanes.replaceChildren(...parts, element("div", { class: "over" }, element("div", { class: "playhead" })));
   show(card, card.position);
 }
 
-function laneName(name, lane) {
-  return TRACK[lane.track] ? `${name}, ${TRACK[lane.track]}` : name;
+// A line of a timeline: what it is about, and beside it what happens.
+function line(name, content) {
+  return element("div", { class: "line" }, element("span", { class: "class", title: name }, name), content);
 }
 
-function laneParts(clip, title, spans, scores) {
-  const levels = stacked(spans);
-  const bars = levels.map((level) =>
-    element("div", { class: "lane" }, ...level.map(([start, end, label, kind]) => {
-      const place = `left: ${(100 * start) / clip.segments}%; width: ${(100 * (end - start)) / clip.segments}%`;
-      const name = DATA.classes[label];
-      return element("div", { class: `span ${kind}`, style: place, title: `${name}, ${MEANING[kind]}, ${shortNumber(start * clip.seconds)} to ${shortNumber(end * clip.seconds)} s` }, SYMBOL[kind] + name);
-    })),
+// One line for each class of the spans, those of the truth first; more where spans of one class overlap.
+function classLines(clip, spans, truth) {
+  const present = new Set(spans.map(([, , label]) => label));
+  const labels = [...new Set([...truth.map(([, , label]) => label), ...present])].filter((label) => present.has(label));
+  if (!labels.length) return [line("no event", element("div", { class: "lane" }))];
+  return labels.flatMap((label) =>
+    stacked(spans.filter((span) => span[2] === label)).map((level, row) =>
+      line(row ? "" : DATA.classes[label], element("div", { class: "lane" }, ...level.map((span) => spanBar(clip, span)))),
+    ),
   );
-  const parts = [element("div", { class: "lane-name" }, title), ...bars];
-  if (scores) parts.push(element("div", { class: "strip", "aria-hidden": "true" }, ...scores.map((score) => element("i", { style: `height: ${100 * score}%` }))));
-  return parts;
 }
 
-// Spreads spans that overlap in time (several classes at once) over levels, so that no two on a level overlap.
+function spanBar(clip, [start, end, label, kind]) {
+  const place = `left: ${(100 * start) / clip.segments}%; width: ${(100 * (end - start)) / clip.segments}%`;
+  const title = `${DATA.classes[label]}, ${MEANING[kind]}, ${shortNumber(start * clip.seconds)} to ${shortNumber(end * clip.seconds)} s`;
+  return element("div", { class: `span ${kind}`, style: place, title }, element("b", {}, SYMBOL[kind]));
+}
+
+// Spreads spans that overlap in time (detections of one class) over levels, so that no two on a level overlap.
 function stacked(spans) {
   const levels = [[]];
   for (const span of spans) {
@@ -127,8 +145,8 @@ function offerFilters(chosen) {
   const present = [...new Set(DATA.clips.flatMap((clip) => clip.classes))].sort((x, y) => x - y);
   fill(classSelect, [["", "all"], ...present.map((label) => [String(label), DATA.classes[label]])], classSelect.value || "");
   const [a, b] = chosen.map(({ run }) => run.name);
-  const answers = [["", "all"], ["right", `${a} right throughout`], ["wrong", `${a} wrong somewhere`]];
-  if (b && b !== a) answers.push(["better", `${a} better than ${b}`], ["worse", `${b} better than ${a}`]);
+  const answers = [["", "all"], ["right", `${a}: all right`], ["wrong", `${a}: not all right`]];
+  if (b && b !== a && RUNS.get(a).task === RUNS.get(b).task) answers.push(["better", `${a} better than ${b}`], ["worse", `${b} better than ${a}`]);
   const before = answerSelect.value;
   fill(answerSelect, answers, answers.some(([value]) => value === before) ? before : "");
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -51,6 +52,8 @@ def gallery(
         row: max(round(len(lane.scores) * grids[name] / unit) for name, of_run in of_row.items() for lane in of_run)
         for row, of_row in lanes.items()
     }
+    for row, seconds in files["seconds"].dropna().items():  # a shorter clip ends its timeline where it ends
+        segments[row] = min(segments[row], math.ceil(round(seconds / unit, 6)))
     lanes = {
         row: {name: [on_grid(lane, grids[name] / unit, segments[row]) for lane in of_run] for name, of_run in of_row.items()}
         for row, of_row in lanes.items()
@@ -74,7 +77,9 @@ def gallery(
 
 
 def on_grid(lane: Lane, scale: float, segments: int) -> Lane:
-    """Bring a lane to the segments that all lanes of a clip share; scores after its end are 0.
+    """Bring a lane to the segments that all lanes of a clip share.
+
+    Scores after the lane's end are 0; scores after the clip's end are left out.
 
     Args:
         scale: length of the lane's own segments in shared ones.

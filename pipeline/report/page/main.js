@@ -20,5 +20,9 @@ function start() {
   redraw();
 }
 
-makeTables();
-start();
+try {
+  makeTables();
+  start();
+} finally {
+  document.querySelector("main").classList.add("ready"); // shown from here on: nothing moves any more
+}
