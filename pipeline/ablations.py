@@ -92,7 +92,7 @@ class Ablations:
         return one_run(self.content, run)
 
     def queue(self, root: Path) -> Iterator[str]:
-        """Queue the experiment of every chosen run that has none yet on the commit that is checked out; yield what was done.
+        """Queue the experiment of every chosen run that has none yet on today's commit; yield what was done.
 
         The project's params.yaml is the experiment's for the moment that DVC takes it, so whoever calls this makes sure that nothing is
         lost if the process is killed then.
@@ -107,7 +107,8 @@ class Ablations:
         for run in self.runs:
             name = self.experiment(run)
             if name in known:
-                yield f"{name}: {known[name].state}"
+                again = f"; to try it again: dvc queue remove {name}, then this command" if known[name].state == "failed" else ""
+                yield f"{name}: {known[name].state}{again}"
                 continue
             with _params(root, _dumped(self.params(run))):
                 command = [sys.executable, "-m", "dvc", "exp", "run", "--queue", "--name", name]
@@ -129,8 +130,11 @@ class Ablations:
             f" dvc {'queue' if experiment.state == 'queued' else 'exp'} remove {experiment.name}"
         )
 
-    def tables(self, root: Path, commits: int) -> dict[str, Table]:
+    def tables(self, root: Path, commits: int) -> tuple[dict[str, Table], str]:
         """The papers' tables from the finished experiments of the last ``commits`` commits, the newest first, by title.
+
+        Returns:
+            The tables, and a sentence on settings of these experiments that differ from the suite's; empty if none do.
 
         Raises:
             PipelineError: DVC fails; with its own message.
@@ -139,20 +143,21 @@ class Ablations:
         for family in read_experiments(root, commits):
             for experiment in family.experiments:
                 known.setdefault(experiment.name, experiment)
-        results, states, departures = list[RunResult](), dict[str, str](), dict[str, list[str]]()
+        results, states, done, departures = list[RunResult](), dict[str, str](), list[str](), dict[str, list[str]]()
         with Scratch("avel-ablations-") as scratch:
             for run in self.runs:
                 found = known.get(self.experiment(run))
                 made = self.params(run)
                 if found is not None and found.state == "done":
                     made = fetched(root, found.rev, run, scratch)
+                    done.append(run)
+                    for line in departures_from(one_run(read_yaml(self.suite), run), made, run):
+                        departures.setdefault(line, []).append(run)
                 results.append(read_run(run, Run.model_validate(made["runs"][run]), scratch / run, scratch / "none"))
                 states[run] = "not queued" if found is None else found.state
-                for line in departures_from(self.params(run), made, run):
-                    departures.setdefault(line, []).append(run)
-            notes = [line if len(runs) == len(self.runs) else f"{line} of {', '.join(runs)}" for line, runs in departures.items()]
-            said = [f"Settings that differ from {self.suite} (there in brackets): {'; '.join(notes)}."] if notes else []
-            return ablation_tables(results, states, ReportSettings.model_validate(self.content["report"]), said)
+            tables = ablation_tables(results, states, ReportSettings.model_validate(self.content["report"]))
+        lines = [line if runs == done else f"{line} of {', '.join(runs)}" for line, runs in departures.items()]
+        return tables, f"Settings that differ from {self.suite} (there in brackets): {'; '.join(lines)}.\n" if lines else ""
 
 
 def one_run(content: Mapping[str, Any], run: str) -> dict[str, Any]:

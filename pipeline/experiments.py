@@ -19,6 +19,7 @@ from pipeline.report.tables import NOTHING, Table
 
 METRICS = "data/results/report/metrics.json"
 PARAMS = "params.yaml"
+AT_WORK, TRIES = ".dvc/tmp/exps/", 5  # DVC fails if it looks into an experiment's directory there just before that starts or after it ends
 STATES = {None: "done", "success": "done"}
 HIDDEN = frozenset({"std"})
 
@@ -54,10 +55,15 @@ def read_experiments(root: Path, commits: int) -> list[Family]:
         PipelineError: DVC fails; with its own message.
     """
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--num", str(commits)]
-    done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False)
-    if done.returncode:
-        raise PipelineError(f"dvc exp show failed: {done.stderr.strip() or done.stdout.strip()}")
-    return families_of(json.loads(done.stdout))
+    said = ""
+    for _ in range(TRIES):
+        done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False)
+        if not done.returncode:
+            return families_of(json.loads(done.stdout))
+        said = done.stderr.strip() or done.stdout.strip()
+        if AT_WORK not in said:
+            break
+    raise PipelineError(f"dvc exp show failed: {said}")
 
 
 def families_of(commits: list[dict[str, Any]]) -> list[Family]:

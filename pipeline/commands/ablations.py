@@ -46,8 +46,8 @@ def ablations(arguments: argparse.Namespace) -> None:
 def _print_tables(chosen: Any, arguments: argparse.Namespace) -> None:
     from pipeline.report.formats import markdown
 
-    tables = chosen.tables(Path.cwd(), arguments.commits)
-    text = "\n".join(f"### {title}\n\n{markdown(table)}" for title, table in tables.items())
+    tables, remark = chosen.tables(Path.cwd(), arguments.commits)
+    text = "\n".join([*(f"### {title}\n\n{markdown(table)}" for title, table in tables.items()), *([remark] if remark else [])])
     if arguments.into:
         insert(arguments.into, arguments.mark, text)
         print(f"{arguments.into}: the tables are between <!-- {arguments.mark} --> and <!-- /{arguments.mark} -->")

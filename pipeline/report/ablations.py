@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.report.published import PrintedRow, PrintedTable, load_published, read_published_file
-from pipeline.report.results import RunResult
+from pipeline.report.results import RunResult, clips_of_test
 from pipeline.report.settings import ReportSettings
 from pipeline.report.tables import NOTHING, PROTOCOLS, Table, as_interval, difference, mean_and_std, moments, references_of, spread
 
@@ -13,16 +13,13 @@ OURS = "Runs of ours, which no table prints"
 Cells = dict[str, str]  # a line, by the heads of its columns
 
 
-def ablation_tables(
-    results: Sequence[RunResult], states: Mapping[str, str], settings: ReportSettings, notes: Sequence[str] = ()
-) -> dict[str, Table]:
-    """One table for each printed one that has a row in ``report.papers``, and one of the runs without a printed row, by title.
+def ablation_tables(results: Sequence[RunResult], states: Mapping[str, str], settings: ReportSettings) -> dict[str, Table]:
+    """One table for each printed one that has a row in ``report.papers``, and one of the other runs, by title.
 
     Args:
         results: every run of the suite, with or without scores.
         states: by run without scores, what has become of it: queued, failed ...
         settings: the suite's block ``report``.
-        notes: what holds for all tables.
     """
     written = _Lines(results, states, settings)
     run_of = {key: run for run, key in settings.papers.items()}
@@ -31,9 +28,9 @@ def ablation_tables(
         if any(row.key in run_of for row in table.rows):
             lines = [written.printed(row, table, run_of.get(row.key) or run_of.get(row.same_as or "")) for row in table.rows]
             title = f"{read_published_file().papers[table.paper].name}, Table {table.table}: {table.about}"
-            tables[title] = _as_table(lines, [*_of_printed(table), *notes])
+            tables[title] = _as_table(lines, list(_of_printed(table)))
     if rest := [result.name for result in results if result.name not in settings.papers]:
-        tables[OURS] = _as_table([written.ours(run) for run in rest], notes)
+        tables[OURS] = _as_table([written.ours(run) for run in rest], [])
     return tables
 
 
@@ -75,15 +72,18 @@ class _Lines:
         return {PROTOCOLS["best_test_epoch"]: mean_and_std(moments(result.best_test_epoch)) if result is not None else ""}
 
     def _difference(self, result: RunResult | None) -> Cells:
-        """Difference in the headline to the run's baseline, ours and, where both are printed in it, the paper's."""
+        """Difference in the headline to the run's baseline, and, where both are printed in it, the paper's."""
         reference = self._references.get(result.name) if result is not None else None
         if result is None or reference is None:
-            return {"Difference [95 %]": "", "Paper's difference": ""}
+            return {"Difference [95 %]": "", "Paper's difference": "", "Test clips": self._clips(result)}
         known = difference(result, reference)
         ours = f"{known['difference']:+.2f} {as_interval(known['low'], known['high'], '+')} to {reference.name}" if known else ""
         values = [self._printed_headline(one) for one in (result, reference)]
         papers = "" if None in values else f"{values[0] - values[1]:+.2f}"  # type: ignore[operator]
-        return {"Difference [95 %]": ours, "Paper's difference": papers}
+        return {"Difference [95 %]": ours, "Paper's difference": papers, "Test clips": self._clips(result)}
+
+    def _clips(self, result: RunResult | None) -> str:
+        return str(clips_of_test(result)) if result is not None and result.directory is not None else ""
 
     def _printed_headline(self, result: RunResult) -> float | None:
         key = self._settings.papers.get(result.name)
@@ -97,7 +97,7 @@ def _of_printed(table: PrintedTable) -> Iterator[str]:
     yield from (f"{row.row}: {row.note}" for row in table.rows if row.note)
 
 
-def _as_table(lines: Sequence[Cells], notes: Sequence[str]) -> Table:
+def _as_table(lines: Sequence[Cells], notes: list[str]) -> Table:
     """Leave out the columns that no line fills."""
     heads = [head for head in lines[0] if any(cells[head] for cells in lines)]
-    return Table(heads, [[cells[head] or NOTHING for head in heads] for cells in lines], list(notes))
+    return Table(heads, [[cells[head] or NOTHING for head in heads] for cells in lines], notes)
