@@ -26,6 +26,7 @@ from pipeline.films.fit import Fit, fit, fit_windows, fitted, learnable, yamnet_
 from pipeline.films.labels import FilmLabels, read_film_labels
 from pipeline.films.lost import lost_lines
 from pipeline.films.splits import draw_splits
+from pipeline.git import changed_files, git
 from pipeline.media.length import Length, film_lengths
 from pipeline.media.settings import MediaSettings
 from pipeline.publish import publishing
@@ -153,9 +154,8 @@ def clone(directory: Path) -> str | None:
     """
     if not (ROOT / ".git").exists() or shutil.which("git") is None:
         raise PipelineError(f"{ROOT} is no git checkout, or git is not installed: get the project by `git clone`, and run this from it")
-    _git("clone", "--quiet", str(ROOT), str(directory))
-    changed = [line[3:] for line in _git("-C", str(ROOT), "status", "--porcelain", "--untracked-files=no").splitlines()]
-    changed = [path for path in changed if path != PARAMS]
+    git(ROOT, "clone", "--quiet", str(ROOT), str(directory.absolute()))
+    changed = [path for path in changed_files(ROOT) if path != PARAMS]
     shown = ", ".join(changed[:5]) + (" ..." if len(changed) > 5 else "")
     return f"changes of {ROOT} that are not committed are not in the project: {shown}" if changed else None
 
@@ -192,8 +192,8 @@ def labels_csv(labels: FilmLabels, splits: Mapping[str, Split]) -> str:
 def commit(work: Path) -> None:
     """Commit what was made, so that experiments of DVC, which run in copies of what is committed, find it."""
     known = subprocess.run(["git", "-C", str(work), "config", "user.email"], capture_output=True, check=False).returncode == 0
-    _git("-C", str(work), "add", "--force", PARAMS, *[LABELS] * (work / LABELS).is_file())
-    _git("-C", str(work), *(() if known else NOBODY), "commit", "--quiet", "--message", "Start a project for these films")
+    git(work, "add", "--force", PARAMS, *[LABELS] * (work / LABELS).is_file())
+    git(work, *(() if known else NOBODY), "commit", "--quiet", "--message", "Start a project for these films")
 
 
 def summary(films: Films, splits: Mapping[str, Split], chosen: Fit, directory: Path, notes: list[str]) -> list[str]:
@@ -226,13 +226,6 @@ def next_command(directory: Path, with_runs: bool) -> str:
     found = shutil.which("dvc")
     path = "" if found and Path(found).parent == programs else f'PATH="{programs}:$PATH" && '
     return f'cd "{directory}" && {path}dvc repro' + (" && python -m pipeline table" if with_runs else "")
-
-
-def _git(*arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], capture_output=True, encoding="utf-8", errors="replace", check=False)
-    if done.returncode:
-        raise PipelineError(f"git {' '.join(arguments)}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}")
-    return done.stdout
 
 
 def _cores() -> int:

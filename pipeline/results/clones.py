@@ -17,6 +17,7 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
+from pipeline.git import changed_files, commit_of, git
 from pipeline.publish import write_text
 
 PARAMS = "params.yaml"
@@ -31,7 +32,7 @@ def check_committed(root: Path) -> None:
     Raises:
         PipelineError: it is no git checkout, or tracked files differ from the commit.
     """
-    if changed := [path for path in _changed(root) if path != PARAMS and not path.startswith(WORDS)]:
+    if changed := [path for path in changed_files(root) if path != PARAMS and not path.startswith(WORDS)]:
         shown = ", ".join(changed[:5]) + (" ..." if len(changed) > 5 else "")
         raise PipelineError(f"results are made of what is committed, and these files differ from HEAD: {shown}; commit or restore them")
 
@@ -65,15 +66,15 @@ def prepare(suite: str, clone: Path, root: Path, seeds_at_once: int | None) -> N
     """
     link_shared(clone.parent, root)
     if (clone / ".git").exists():
-        if changed := [path for path in _changed(clone) if path != PARAMS]:
+        if changed := [path for path in changed_files(clone) if path != PARAMS]:
             raise PipelineError(f"{clone} holds changes of yours ({', '.join(changed[:5])}); restore them, or choose another --directory")
         if commit_of(clone) != commit_of(root):
-            _git(clone, "fetch", "--quiet", str(root), "HEAD")
-            _git(clone, "reset", "--quiet", "--hard", "FETCH_HEAD")
+            git(clone, "fetch", "--quiet", str(root), "HEAD")
+            git(clone, "reset", "--quiet", "--hard", "FETCH_HEAD")
     elif clone.exists() and any(clone.iterdir()):
         raise PipelineError(f"{clone} is no clone of this project, and is left alone; choose another --directory")
     else:
-        _git(root, "clone", "--quiet", str(root), str(clone.absolute()))
+        git(root, "clone", "--quiet", str(root), str(clone.absolute()))
     settings = (root / "suites" / f"{suite}.yaml").read_text(encoding="utf-8")
     (clone / PARAMS).write_text(settings, encoding="utf-8")
     if seeds_at_once is not None:
@@ -135,17 +136,13 @@ def unfinished(clone: Path) -> str:
     """Why a clone's results are not those of its code and params; empty if they are."""
     if not (clone / ".git").exists():
         return f"there is no clone {clone}"
-    if changed := [path for path in _changed(clone) if path != PARAMS]:
+    if changed := [path for path in changed_files(clone) if path != PARAMS]:
         return f"{clone} differs from its commit: {', '.join(changed[:5])}"
     done = subprocess.run([sys.executable, "-m", "dvc", "status", "--json"], cwd=clone, capture_output=True, encoding="utf-8", check=False)
     if done.returncode:
         return f"`dvc status` in {clone}: {(done.stderr.strip().splitlines() or ['failed'])[-1]}"
     changed = sorted(json.loads(done.stdout or "{}"))
     return f"`dvc repro` in {clone} has work left: {', '.join(changed[:5])}{' ...' * (len(changed) > 5)}" if changed else ""
-
-
-def commit_of(directory: Path) -> str:
-    return _git(directory, "rev-parse", "HEAD").strip()
 
 
 def _set_seeds_at_once(path: Path, number: int) -> None:
@@ -155,17 +152,3 @@ def _set_seeds_at_once(path: Path, number: int) -> None:
     content.setdefault("machine", {})["seeds_at_once"] = number
     with open(path, "w", encoding="utf-8") as stream:
         yaml.dump(content, stream)
-
-
-def _changed(directory: Path) -> list[str]:
-    """Tracked files that differ from the commit."""
-    lines = _git(directory, "--no-optional-locks", "status", "--porcelain", "--untracked-files=no").splitlines()
-    return [line[3:] for line in lines]
-
-
-def _git(directory: Path, *arguments: str) -> str:
-    done = subprocess.run(["git", *arguments], cwd=directory, capture_output=True, encoding="utf-8", errors="replace", check=False)
-    if done.returncode:
-        reason = (done.stderr.strip().splitlines() or ["failed"])[-1]
-        raise PipelineError(f"git {' '.join(arguments)} in {directory}: {reason}")
-    return done.stdout

@@ -10,12 +10,13 @@ from typing import Any
 from pipeline import config
 from pipeline.config import Params
 from pipeline.datasets import read_index
+from pipeline.git import commit_of
 from pipeline.labels.quality import MODALITIES, SHOWN
 from pipeline.report.contents import Contents, contents
 from pipeline.report.formats import markdown
 from pipeline.report.results import read_runs
 from pipeline.report.tables import NOTHING, Table
-from pipeline.results.clones import commit_of, read_time
+from pipeline.results.clones import read_time
 from pipeline.sealed import read_sealed
 from pipeline.text import duration
 

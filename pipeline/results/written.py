@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock
+
 from pipeline import config
 from pipeline.closure import ROOT
+from pipeline.git import commit_of
 from pipeline.publish import replacing, write_text
-from pipeline.results.clones import commit_of
 from pipeline.results.cuts import read_pages, untrue, write_cuts
 from pipeline.results.lock import Entry, changes, marked, page_digest, page_of, read_lock, write_lock
 from pipeline.results.pages import page
 from pipeline.results.suites import code_digest, params_digest
+from pipeline.stage import LOCKS
 from pipeline.text import read_text
 
 REPORT = Path("data/results/report")
@@ -29,17 +33,31 @@ def take(suite: str, clone: Path, root: Path = ROOT) -> Path:
     """Write the page, the lock's entry and the figures of a suite from its finished clone; returns the page's path."""
     params, text, path = config.load(clone / "params.yaml"), page(suite, clone), page_of(suite, root)
     entry = Entry(commit_of(clone), code_digest(params, clone), params_digest(clone / "params.yaml"), page_digest(text))
-    write_lock(root, {**read_lock(root), suite: entry})
-    write_text(path, text)
-    for name in FIGURES.get(suite, ()):
-        with replacing(root / "docs" / f"{suite}-{name}.png") as partial:
-            shutil.copyfile(clone / REPORT / f"{name}.png", partial)
-    mark(root)
+    with only_writer(root):
+        write_lock(root, {**read_lock(root), suite: entry})
+        write_text(path, text)
+        for name in FIGURES.get(suite, ()):
+            with replacing(root / "docs" / f"{suite}-{name}.png") as partial:
+                shutil.copyfile(clone / REPORT / f"{name}.png", partial)
+        _mark(root)
     return path
 
 
 def mark(root: Path = ROOT) -> None:
     """Write into every page whether it is of today, and cut again what other files have from the pages."""
+    with only_writer(root):
+        _mark(root)
+
+
+@contextmanager
+def only_writer(root: Path) -> Iterator[None]:
+    """Wait for other calls to have written; several may run suites side by side."""
+    (root / LOCKS).mkdir(exist_ok=True)
+    with FileLock(root / LOCKS / "docs-results.lock"):
+        yield
+
+
+def _mark(root: Path) -> None:
     entries = read_lock(root)
     write_lock(root, entries)
     for suite, text in read_pages(root).items():
@@ -62,7 +80,7 @@ class Found:
 def check(root: Path = ROOT) -> Found:
     """Compare pages, lock, marks and cuts with one another and with today's code and settings; nothing is run or written."""
     entries, pages = read_lock(root), read_pages(root)
-    ages, problems = [], []
+    ages, problems, edited = [], [], False
     for suite in dict.fromkeys([*entries, *pages]):
         path = page_of(suite).as_posix()
         if suite not in pages or suite not in entries:
@@ -72,10 +90,12 @@ def check(root: Path = ROOT) -> Found:
         text, changed = pages[suite], changes(suite, entries[suite], root)
         ages.append(f"{suite}: {', and '.join(changed) or 'of today'} (commit {entries[suite].commit[:12]})")
         if page_digest(text) != entries[suite].page:
+            edited = True
             problems.append(f"{path} was edited by hand; `python -m pipeline results {suite}` writes it again, git brings it back")
         elif marked(text, suite, changed) != text:
             problems.append(f"{path}: the mark of its age in its head is untrue; {ADVICE}")
-    problems += [f"{place} differs from the pages that it is cut from; {ADVICE}" for place in untrue(root, pages)]
+    if not edited:  # else it may not be readable
+        problems += [f"{place} differs from the pages that it is cut from; {ADVICE}" for place in untrue(root, pages)]
     problems += strays(root, pages)
     return Found(ages, problems)
 

@@ -14,7 +14,8 @@ import pytest
 from ruamel.yaml import YAML
 
 from pipeline.errors import PipelineError
-from pipeline.results.clones import check_committed, commit_of, only_call, prepare, read_time, repro, unfinished
+from pipeline.git import commit_of
+from pipeline.results.clones import check_committed, only_call, prepare, read_time, repro, unfinished
 from tests.results.conftest import git
 
 SUITE = "# words\nmachine:\n  seeds_at_once: 3  # at most\ntrain: {device: cpu}\n"

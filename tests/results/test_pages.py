@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.git import commit_of
 from pipeline.results import pages
-from pipeline.results.clones import commit_of
 from pipeline.results.pages import page, quality_lines, recall_lines
 from tests.results.conftest import SUITE
 

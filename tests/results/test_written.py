@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.results.clones import commit_of
+from pipeline.git import commit_of
 from pipeline.results.lock import CODE, PARAMS, read_lock
 from pipeline.results.written import FIGURES, check, mark, take
 from tests.results.conftest import SUITE
