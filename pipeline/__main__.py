@@ -4,6 +4,7 @@ table                        print the results table and where the page and figu
 table --experiments 'abl-*'  print one table of the DVC experiments with matching names, queued ones included
 table --into FILE --mark M   put the table between <!-- M --> and <!-- /M --> of a text file
 results [SUITE ...]          make the tables of docs/results/ again, each suite in a clone of its own; --check says which are old
+ablations SUITE              queue the runs of an ablation suite as DVC experiments; --table prints the papers' tables of them
 use SUITE                    make a suite of suites/ the active params.yaml; settings of yours are never lost
 settings RUN                 print the settings of a run and where each comes from; docs/settings.md has all that can be set
 new DIR --clips FILMS --labels L  make a project for films of your own, with settings that fit them
@@ -29,6 +30,7 @@ import argparse
 from typing import Any
 
 from pipeline.commands import (
+    ablations,
     cache,
     doctor,
     download,
@@ -51,6 +53,7 @@ from pipeline.console import console, ending_on_sigterm
 
 COMMANDS = (
     table,
+    ablations,
     results,
     use,
     settings,

@@ -19,6 +19,7 @@ from pipeline.report.tables import NOTHING, Table
 
 METRICS = "data/results/report/metrics.json"
 PARAMS = "params.yaml"
+AT_WORK, TRIES = ".dvc/tmp/exps/", 5  # DVC fails if it looks into an experiment's directory there just before that starts or after it ends
 STATES = {None: "done", "success": "done"}
 HIDDEN = frozenset({"std"})
 
@@ -29,12 +30,14 @@ class Experiment:
 
     params: flat, by dotted path.
     metrics: for each run {headline: mean, "std": spread}; empty until the experiment has finished.
+    rev: its commit.
     """
 
     name: str
     state: str
     params: dict[str, Any]
     metrics: dict[str, dict[str, float | None]]
+    rev: str
 
 
 @dataclass(frozen=True)
@@ -52,10 +55,15 @@ def read_experiments(root: Path, commits: int) -> list[Family]:
         PipelineError: DVC fails; with its own message.
     """
     command = [sys.executable, "-m", "dvc", "exp", "show", "--json", "--num", str(commits)]
-    done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False)
-    if done.returncode:
-        raise PipelineError(f"dvc exp show failed: {done.stderr.strip() or done.stdout.strip()}")
-    return families_of(json.loads(done.stdout))
+    said = ""
+    for _ in range(TRIES):
+        done = subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=False)
+        if not done.returncode:
+            return families_of(json.loads(done.stdout))
+        said = done.stderr.strip() or done.stdout.strip()
+        if AT_WORK not in said:
+            break
+    raise PipelineError(f"dvc exp show failed: {said}")
 
 
 def families_of(commits: list[dict[str, Any]]) -> list[Family]:
@@ -83,7 +91,7 @@ def _state(name: str, state: str, revision: Mapping[str, Any]) -> Experiment:
         state = "failed"
     params = (data.get("params") or {}).get(PARAMS, {}).get("data") or {}
     metrics = (data.get("metrics") or {}).get(METRICS, {}).get("data") or {}
-    return Experiment(name, state, dict(flat(params)), metrics if state in {"baseline", "done"} else {})
+    return Experiment(name, state, dict(flat(params)), metrics if state in {"baseline", "done"} else {}, revision["rev"])
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

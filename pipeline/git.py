@@ -30,3 +30,13 @@ def changed_files(directory: Path) -> list[str]:
 
 def commit_of(directory: Path) -> str:
     return git(directory, "rev-parse", "HEAD").strip()
+
+
+def code_commit(directory: Path) -> str:
+    """The commit whose code ``directory`` holds, with a remark where the code differs from it; empty if git knows none."""
+    try:
+        commit = git(directory, "rev-parse", "HEAD", "HEAD:./pipeline").split()[0]  # fails in a repository around the project, too
+        changed = [path for path in changed_files(directory) if path.startswith(("pipeline/", "stages/"))]
+    except PipelineError:
+        return ""
+    return commit + (", with changes that are not committed" if changed else "")

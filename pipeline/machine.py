@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-import subprocess
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
@@ -82,21 +81,6 @@ def project_version() -> str:
         return importlib.metadata.version(PROJECT)
     except importlib.metadata.PackageNotFoundError:
         return "unknown"
-
-
-def code_commit(root: Path) -> str:
-    """The commit whose code ``root`` holds, with a remark where the code differs from it; empty if git knows none."""
-    answers = []
-    for command in ("rev-parse HEAD HEAD:./pipeline", "status --porcelain --untracked-files=no -- pipeline stages"):
-        try:
-            done = subprocess.run(["git", *command.split()], cwd=root, capture_output=True, encoding="utf-8", errors="replace", check=False)
-        except OSError:
-            return ""
-        if done.returncode:  # no repository, or one around this folder, without its code
-            return ""
-        answers.append(done.stdout.split())
-    commit, changes = answers
-    return commit[0] + (", with changes that are not committed" if changes else "")
 
 
 @cache

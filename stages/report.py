@@ -8,7 +8,7 @@ from pathlib import Path
 from pipeline import config
 from pipeline.cache import Cache
 from pipeline.errors import PipelineError
-from pipeline.machine import code_commit
+from pipeline.git import code_commit
 from pipeline.made_from import run_params
 from pipeline.report.cards import About, is_synthetic
 from pipeline.report.pictures import pictures

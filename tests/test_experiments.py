@@ -1,7 +1,11 @@
 """DVC experiments as one table, from documents as `dvc exp show --json` prints them."""
 
+import json
+from types import SimpleNamespace
+
 import pytest
 
+from pipeline import experiments
 from pipeline.errors import PipelineError
 from pipeline.experiments import experiments_table, families_of, flat, read_experiments
 from pipeline.report.formats import markdown
@@ -78,6 +82,17 @@ def test_a_pattern_without_a_match_names_what_there_is(document):
 def test_outside_a_project_dvc_says_why(tmp_path):
     with pytest.raises(PipelineError, match="dvc exp show"):
         read_experiments(tmp_path, 1)
+
+
+def test_an_experiment_that_ends_while_dvc_looks_is_looked_at_again(tmp_path, monkeypatch, document):
+    gone = SimpleNamespace(returncode=1, stderr="ERROR: directory '/p/.dvc/tmp/exps/tmp1/.dvc' does not exist", stdout="")
+    answers = [gone, gone, SimpleNamespace(returncode=0, stderr="", stdout=json.dumps(document))]
+    monkeypatch.setattr(experiments, "subprocess", SimpleNamespace(run=lambda *_, **__: answers.pop(0)))
+    assert read_experiments(tmp_path, 1) == families_of(document)
+    answers += [gone] * 5
+    with pytest.raises(PipelineError, match="tmp1"):
+        read_experiments(tmp_path, 1)
+    assert answers == []
 
 
 def test_nested_params_are_named_by_their_path():

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import subprocess
 import tomllib
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 
 import pipeline
 from pipeline import machine
-from pipeline.machine import UNKNOWN, code_commit, described, joined, this_machine, told_apart, without_project
+from pipeline.machine import UNKNOWN, described, joined, this_machine, told_apart, without_project
 
 CPUINFO = """processor\t: 0
 vendor_id\t: AuthenticAMD
@@ -124,24 +123,3 @@ def test_a_version_of_the_project_makes_no_other_machine():
     assert described(record) == described(newer) == described(before)
     assert "avel-pipeline" not in described(record)
     assert without_project(UNKNOWN) == UNKNOWN
-
-
-def test_the_commit_is_that_of_this_code_and_says_where_it_differs(tmp_path):
-    assert code_commit(tmp_path) == ""  # no repository
-
-    def git(*arguments):
-        identity = ["-c", "user.name=test", "-c", "user.email=test@test"]
-        return subprocess.run(["git", *identity, *arguments], cwd=tmp_path, check=True, capture_output=True, encoding="utf-8").stdout
-
-    for folder in ("pipeline", "stages", "around"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "a.py").write_text("", encoding="utf-8")
-    git("init", "-q")
-    git("add", "-A")
-    git("commit", "-q", "-m", "start")
-    commit = git("rev-parse", "HEAD").strip()
-    (tmp_path / "around" / "a.py").write_text("1", encoding="utf-8")  # no code of ours
-    assert code_commit(tmp_path) == commit
-    assert code_commit(tmp_path / "around") == ""  # a project in a repository of other things
-    (tmp_path / "stages" / "a.py").write_text("1", encoding="utf-8")
-    assert code_commit(tmp_path).startswith(f"{commit}, with changes")

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import InputProblems, PipelineError
+from pipeline.commands.options import key_values
+from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from pipeline.features.recipes import Recipe
@@ -57,22 +58,5 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
 
 
 def _settings(words: list[str]) -> dict[str, Any]:
-    """Turn KEY=VALUE words into settings, values as in params.yaml.
-
-    Raises:
-        InputProblems: every word that is none, such as a FILE behind the options.
-    """
-    from pipeline.yaml_files import parsed
-
-    problems, found = [], {}
-    for word in words:
-        key, equals, value = word.partition("=")
-        try:
-            found[key] = parsed(value)
-        except ValueError as error:
-            problems.append(f"{word!r}: {error}")
-        if not equals:
-            problems.append(f"{word!r} is no KEY=VALUE; name the FILEs first, before the options")
-    if problems:
-        raise InputProblems("options", problems)
-    return found
+    """An encoder's settings; a FILE among them stands behind the options."""
+    return key_values(words, "; name the FILEs first, before the options")

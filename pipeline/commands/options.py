@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -25,3 +25,28 @@ def settings(kind: type[Chosen], arguments: argparse.Namespace) -> Chosen:
     except ValidationError as error:
         findings = [(str(found["loc"][0]).replace("_", "-"), found["msg"], found["input"]) for found in error.errors()]
         raise InputProblems("options", [f"--{name}: {message} (here: {value!r})" for name, message, value in findings]) from None
+
+
+def key_values(words: list[str], advice: str = "") -> dict[str, Any]:
+    """Turn KEY=VALUE words into settings, values as in params.yaml.
+
+    Args:
+        advice: what else to do about a word that is none.
+
+    Raises:
+        InputProblems: every word that is none.
+    """
+    from pipeline.yaml_files import parsed
+
+    problems, found = [], {}
+    for word in words:
+        key, equals, value = word.partition("=")
+        try:
+            found[key] = parsed(value)
+        except ValueError as error:
+            problems.append(f"{word!r}: {error}")
+        if not equals:
+            problems.append(f"{word!r} is no KEY=VALUE{advice}")
+    if problems:
+        raise InputProblems("options", problems)
+    return found

@@ -10,6 +10,7 @@ from ruamel.yaml import YAML
 from test_reruns import Outline
 
 from pipeline import config
+from pipeline.ablations import fetched
 from pipeline.errors import InputProblems
 from stages.origin import link_data, origin
 
@@ -20,7 +21,7 @@ DATA = {
 
 
 @pytest.mark.parametrize(("suite", "files"), DATA.items(), ids=DATA)
-def test_relative_paths_mean_what_they_mean_in_the_project(tmp_path, repository, programs, suite, files):
+def test_relative_paths_mean_what_they_mean_in_the_project(tmp_path, repository, programs, monkeypatch, suite, files):
     project = Outline(tmp_path, repository, programs)
     project.replace_commands()
     params = YAML(typ="safe").load((repository / "suites" / f"{suite}.yaml").read_text(encoding="utf-8"))
@@ -36,6 +37,13 @@ def test_relative_paths_mean_what_they_mean_in_the_project(tmp_path, repository,
         assert project.ran() == {"plan"}  # whose out belongs to a directory; all others came with the experiment
     if suite == "ave-supervised":  # and DVC can track what lies there
         project.run("dvc", "add", "-q", "data/published/ave")
+        [run] = params["runs"]
+        commit = project.run("git", "for-each-ref", "--format=%(objectname)", "refs/exps/**/elsewhere").strip()
+        with monkeypatch.context() as inside:
+            inside.chdir(project.root)
+            made = fetched(Path.cwd(), commit, run, tmp_path / "fetched")  # as a table of ablations takes it from DVC's cache
+        assert (list(made["runs"]), [path.name for path in (tmp_path / "fetched" / run).iterdir()]) == ([run], ["clips"])
+        assert not (project.root / "data/results/runs" / run).exists()
         shutil.rmtree(project.root / "data/published/ave")
         project.run("dvc", "checkout", "-q", "data/published/ave.dvc")
         assert "data/published/ave.dvc" in project.run("git", "status", "--short", "-uall")

@@ -6,7 +6,7 @@ from pipeline.labels.quality import SHOWN
 from pipeline.report.formats import markdown
 from pipeline.report.tables import Table
 from pipeline.results.cuts import demo_table, index, labels, matrix, measured, results_of, short
-from pipeline.results.pages import quality_lines
+from pipeline.results.pages import folded, quality_lines
 
 HEAD = "| Run | Method | Test, mean ± std (seeds) | Difference to a \\| b [95 %] |\n|---|---|---|---|\n"
 DEMO = f"""# Demo world
@@ -99,9 +99,10 @@ def test_the_quality_of_labels_is_that_of_the_test_clips_sounds():
     scores = list(quality_lines("a", QUALITY)) + list(quality_lines("b", QUALITY))
     rates = [f"{kind} {rate}" for kind in ("Audio", "Visual") for rate in ("precision", "recall", "F1")]
     heads = ["Label set", "Split", "Labels", *SHOWN, *rates]
-    page = f"# P\n\n## Labels of segments\n\n{markdown(Table(heads, scores, ['A note.']))}\n## More\n\n| x |\n"
+    section = markdown(Table(heads, scores, ["A note."]))
+    page = f"# P\n\n## Labels of segments\n\n{section}\n{folded('Class by class', Table(['Class'], [['x']]))}"
     assert labels({"realmix-parsing": page}, "").splitlines()[2:] == [
         "| `a` | 1.0 | 2.0 | 3.0 |",
-        "| the clip's labels in all segments | 7.0 | 8.0 | 9.0 |",
         "| `b` | 1.0 | 2.0 | 3.0 |",
+        "| the clip's labels in all segments | 7.0 | 8.0 | 9.0 |",
     ]
