@@ -6,8 +6,8 @@ PYTHON ?= python3
 VENV ?= .venv
 SUITE ?= demo
 BIN := $(VENV)/bin
-# tests/conftest.py says which tests share a worker, and in which order groups start.
-WORKERS := -n 2 --dist loadgroup --no-loadscope-reorder
+# tests/conftest.py says which tests share a worker, and in which order groups start. Three on two cores: at any time one waits for a process.
+WORKERS := -n 3 --dist loadgroup --no-loadscope-reorder
 export PATH := $(abspath $(BIN)):$(PATH)
 
 .PHONY: demo results test test-fast checks test-pytest test-fast-pytest test-processors environment lock

@@ -9,9 +9,11 @@ Computed from the settings alone. Pictures are taken to be of 340 x 256 pixels (
 from __future__ import annotations
 
 import contextlib
+import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -71,23 +73,29 @@ def imported(settings: ImportSet, segments: int) -> int:
 
 def extracted(settings: FeatureSet, segments: int, per_segment: int) -> int:
     total = 0
-    with torch.device("meta"):  # shapes alone
-        for choice in (settings.visual, settings.audio):
-            weights = ENCODERS.get(choice.encoder).Config.model_fields.keys() & {"weights"}
-            encoder = create(choice.encoder, **{**choice.options, **dict.fromkeys(weights, "none")})
-            kept = per_segment if isinstance(encoder, VisualEncoder) and encoder.frames == "keep" else 1
-            total += segments * kept * math.prod(encoder.output_shape)
+    for choice in (settings.visual, settings.audio):
+        weights = ENCODERS.get(choice.encoder).Config.model_fields.keys() & {"weights"}
+        shape, keeps = encoded(choice.encoder, json.dumps({**choice.options, **dict.fromkeys(weights, "none")}, sort_keys=True))
+        total += segments * (per_segment if keeps else 1) * math.prod(shape)
     return total * np.dtype(settings.dtype).itemsize
+
+
+@cache  # suites have encoders in common
+def encoded(name: str, options: str) -> tuple[tuple[int, ...], bool]:
+    """(an encoder's output shape, whether it gives one output a frame); ``options`` are JSON."""
+    with torch.device("meta"):  # shapes alone
+        encoder = create(name, **json.loads(options))
+    return encoder.output_shape, isinstance(encoder, VisualEncoder) and encoder.frames == "keep"
 
 
 def in_words(count: int) -> str:
     return f"{count / 1e6:,.2f} MB" if count >= 1e6 else f"{count / 1e3:,.1f} kB" if count else ""
 
 
-def table() -> str:
-    """The sizes as Markdown; suites of equal sizes share a line."""
+def table(every: Iterable[Size]) -> str:
+    """Sizes as Markdown; suites of equal sizes share a line."""
     alike: dict[tuple[str, ...], list[str]] = {}
-    for size in sizes():
+    for size in every:
         features = ", ".join(f"{in_words(count)} (`{name}`)" for name, count in size.features.items())
         alike.setdefault((in_words(size.frames), in_words(size.sound), features), []).append(size.suite)
     lines = [f"| {', '.join(suites)} | {' | '.join(cells)} |" for cells, suites in alike.items()]
@@ -95,4 +103,4 @@ def table() -> str:
 
 
 if __name__ == "__main__":
-    print(table())
+    print(table(sizes()))

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import urllib.request
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import pytest
 from filelock import FileLock
 from hypothesis import settings
 from tiny_project import STAGES, TINY, Project
-from warm import warm_interpreters
+from warm import start, warm_interpreters
 
 from pipeline import closure
 from tests.object_store import ObjectStore
@@ -30,8 +31,9 @@ settings.load_profile("suite")
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 SLOW = REPOSITORY / "tests" / "slow.txt"
-# Rooms that take long come first, so that the workers end together.
-ORDER = ["end_to_end", "howto", "parity", "predict", "contrastive", "media", "methods", "training", "features", "encoders"]
+# Rooms that take long come first, the longest groups before all, so that the workers end together.
+ORDER = ["predict", "contrastive", "training", "end_to_end", "howto", "parity", "media", "methods", "features", "encoders"]
+TOGETHER = 8  # quick tests of one file that are handed out together: to hand out one takes longer than to run it
 CHEAP = {"_one_thread", "films", "read_audio", "read_frames", "shared", "sound_clip"}  # shared fixtures that each worker may build
 
 
@@ -41,8 +43,6 @@ def room_of(item: pytest.Item) -> str:
 
 def group_of(item: pytest.Item) -> str | None:
     """Name for the tests that share what a file, a folder or the whole suite builds once; None: any worker can run it."""
-    if "programs" in item.fixturenames:
-        return "programs"
     fixtures = itertools.chain.from_iterable(item._fixtureinfo.name2fixturedefs.values())
     shared = [
         fixture.baseid for fixture in fixtures if fixture.scope != "function" and fixture.argname not in CHEAP and "/" in fixture.baseid
@@ -54,12 +54,20 @@ def group_of(item: pytest.Item) -> str | None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """One worker runs a group; groups and tests start in the order of ORDER; what slow.txt names is marked so."""
     slow = set(SLOW.read_text(encoding="utf-8").splitlines()) if SLOW.is_file() else set()
+    quick: Counter[str] = Counter()
     for item in items:
         place = item.nodeid.partition("[")[0].removeprefix("tests/")
-        if not slow.isdisjoint((room_of(item), place.partition("::")[0], place)):
+        file = place.partition("::")[0]
+        is_slow = not slow.isdisjoint((room_of(item), file, place))
+        if is_slow:
             item.add_marker(pytest.mark.slow)
-        if not any(item.iter_markers("xdist_group")) and (group := group_of(item)):
-            item.add_marker(pytest.mark.xdist_group(group))
+        if not any(item.iter_markers("xdist_group")):
+            group = group_of(item)
+            if group is None and not is_slow:
+                group = f"{file}-{quick[file] // TOGETHER}"
+                quick[file] += 1
+            if group:
+                item.add_marker(pytest.mark.xdist_group(group))
     rooms = {room: number for number, room in enumerate(ORDER)}
     items.sort(key=lambda item: rooms.get(room_of(item), len(rooms)))
 
@@ -130,21 +138,31 @@ def shared() -> Path:
     return path
 
 
+def for_all_workers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """(a directory that the workers of this call share, the process that they end with)."""
+    base = tmp_path_factory.getbasetemp()
+    return (base.parent, os.getppid()) if "PYTEST_XDIST_WORKER" in os.environ else (base, os.getpid())
+
+
 @pytest.fixture(scope="session")
-def programs(tmp_path_factory, repository) -> Iterator[Path]:
-    """`python` and `dvc` without the time that imports take, in a directory for the front of PATH; see :mod:`warm`.
+def programs(tmp_path_factory, repository) -> Path:
+    """`python` and `dvc` without the time that imports take, in a directory for the front of PATH, for all workers; see :mod:`warm`.
 
     Their seed of `hash()` is another than that of the tiny project's first run: what a test computes again must not depend on it.
     """
-    with warm_interpreters(tmp_path_factory.mktemp("warm"), repository) as directory:
-        yield directory
+    base, owner = for_all_workers(tmp_path_factory)
+    root = base / "warm"
+    with FileLock(f"{root}.lock"):
+        if not root.is_dir():
+            root.mkdir()
+            start(root, repository, owner)
+    return root / "programs"
 
 
 @pytest.fixture(scope="session")
 def tiny_root(tmp_path_factory, repository) -> Path:
     """Where the tiny project stands after one `dvc repro` from nothing, with its cache; run once for all workers, and never changed."""
-    base = tmp_path_factory.getbasetemp()
-    root = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny"
+    root = for_all_workers(tmp_path_factory)[0] / "tiny"
     with FileLock(f"{root}.lock"):
         if not (root / "output").is_file():
             shutil.rmtree(root, ignore_errors=True)

@@ -20,7 +20,7 @@ SETTINGS = {
     "visual": {"encoder": "timm", "model": "test_resnet", "weights": "none", "image_size": 32, "resize": 32},
     "audio": {"encoder": "logmel"},
     "standardize_audio": True, "width": 8, "segments": 2, "draw": "every_epoch", "batch_norm": "frozen", "learning_rate": 0.01,
-    "momentum": 0.9, "head_epochs": 2, "epochs": 3, "batch_size": 4, "device": "cpu", "checkpoint_seconds": 0.0, "milestones": [2],
+    "momentum": 0.9, "head_epochs": 2, "epochs": 3, "batch_size": 4, "device": "cpu", "checkpoint_seconds": 1e6, "milestones": [2],
 }  # fmt: skip
 
 

@@ -66,7 +66,7 @@ def test_heads_alone_and_the_last_block_alone_keep_the_rest(world, tmp_path):
 @pytest.mark.parametrize("stop", [1, 5])
 @pytest.mark.fault(20)
 def test_resumed_to_the_byte(stop, world, tmp_path, monkeypatch):
-    settings = {"train": "both", "optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3, "epochs": 2}
+    settings = {"train": "both", "optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3, "epochs": 2, "checkpoint_seconds": 0.0}
     whole = run(world, tmp_path / "whole", **settings)
     step, begun = trainer.Finetuner._step, []
 

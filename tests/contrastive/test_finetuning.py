@@ -30,6 +30,7 @@ from pipeline.stage import publishing
 from tests.wording import says
 
 STEPS = 3 * 3  # epochs x steps of 4, 4 and 2 clips
+EVERY_STEP = {"checkpoint_seconds": 0.0}
 
 
 def stop_after(monkeypatch, steps, how):
@@ -114,8 +115,8 @@ def test_every_machine_that_took_part_is_recorded(world, tmp_path, monkeypatch):
         stop_after(elsewhere, 4, interrupt)
         elsewhere.setattr(epochs, "this_machine", lambda device: other)
         with pytest.raises(KeyboardInterrupt):
-            world.run(tmp_path / "a")
-    assert json.loads(world.run(tmp_path / "a")["finetune.json"])["machines"] == [other, this_machine()]
+            world.run(tmp_path / "a", **EVERY_STEP)
+    assert json.loads(world.run(tmp_path / "a", **EVERY_STEP)["finetune.json"])["machines"] == [other, this_machine()]
     assert finetuned_on(tmp_path / "a") == [other, this_machine()]
 
 
@@ -135,7 +136,7 @@ def test_the_best_validation_is_kept_and_patience_ends_the_training(world, tmp_p
         assert facts["val"]["after"][column] == pytest.approx(of_best[column])
 
 
-STOPPED = {"optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3}
+STOPPED = {"optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3, **EVERY_STEP}
 
 
 @pytest.fixture(scope="module")
@@ -165,46 +166,44 @@ def test_a_run_stopped_at_any_step_and_resumed_gives_the_same_bytes(world, tmp_p
 def killed(_, world, directory, steps):
     with pytest.MonkeyPatch.context() as patch:
         stop_after(patch, steps, lambda: os.kill(os.getpid(), signal.SIGKILL))
-        world.run(directory, train_last=1)  # with frozen maps, which die with the process
+        world.run(directory, train_last=1, **EVERY_STEP)  # with frozen maps, which die with the process
 
 
 @pytest.mark.fault(20)
 def test_a_run_killed_with_sigkill_and_resumed_gives_the_same_bytes(world, tmp_path):
-    expected = world.run(tmp_path / "whole", train_last=1)
+    expected = world.run(tmp_path / "whole", train_last=1, **EVERY_STEP)
     with pytest.raises(multiprocessing.ProcessExitedException, match="SIGKILL"):
         multiprocessing.start_processes(killed, (world, tmp_path / "killed", 5), nprocs=1, start_method="fork")
     assert (tmp_path / "killed" / "finetune.checkpoint").is_file()
     assert not (tmp_path / "killed" / "encoder.safetensors").exists()
-    assert world.run(tmp_path / "killed", train_last=1) == expected
+    assert world.run(tmp_path / "killed", train_last=1, **EVERY_STEP) == expected
 
 
 def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_fine_tuning_starts_again(
-    world, undisturbed, tmp_path, monkeypatch, capsys
+    world, never_stopped, tmp_path, monkeypatch, capsys
 ):
-
     def interrupt():
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 3, interrupt)
-        world.run(tmp_path / "stopped")
+        world.run(tmp_path / "stopped", **STOPPED)
     checkpoint = tmp_path / "stopped" / "finetune.checkpoint"
     content = bytearray(checkpoint.read_bytes())
     content[len(content) // 2] ^= 1
     checkpoint.write_bytes(content)
-    assert world.run(tmp_path / "stopped") == undisturbed[1]
+    assert world.run(tmp_path / "stopped", **STOPPED) == never_stopped
     assert says(capsys.readouterr().err, f"{checkpoint} is damaged", "removed")
 
 
 @pytest.mark.fault(21)
-def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(world, tmp_path, monkeypatch):
-    expected = world.run(tmp_path / "whole", checkpoint_seconds=1e6)
+def test_sigterm_lets_the_step_finish_writes_a_checkpoint_and_exits_143(world, undisturbed, tmp_path, monkeypatch):
     begun = stop_after(monkeypatch, 3, lambda: os.kill(os.getpid(), signal.SIGTERM))
     with pytest.raises(SystemExit) as stop:
-        world.run(tmp_path / "stopped", checkpoint_seconds=1e6)
+        world.run(tmp_path / "stopped")
     assert stop.value.code == 143
     assert len(begun) == 4
-    assert world.run(tmp_path / "stopped", checkpoint_seconds=1e6) == expected
+    assert world.run(tmp_path / "stopped") == undisturbed[1]
     assert len(begun) == STEPS
 
 

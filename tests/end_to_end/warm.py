@@ -4,6 +4,9 @@ A server loads what the stages import, forgets the project's own modules and wai
 arguments, environment, directory and streams; it forks, and the fork runs the module with the code of the directory it is called in, as a
 new process would. Any other use of `python` gets a real interpreter. A program that is killed takes its fork with it, children and all.
 
+What every stage of a directory imports of the directory's own code takes a third of a second: a fork of the server keeps it loaded for the
+stages that follow, until one of these files or the environment changes.
+
 All forks of a server share one seed of `hash()`: compare bytes that two servers made, or a server and a real interpreter.
 """
 
@@ -26,7 +29,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 STAGES = ("plan", "synthesize", "index", "decode", "finetune", "extract", "import_features", "train", "evaluate", "report")
@@ -54,6 +57,8 @@ LIBRARIES = [  # what the stages and DVC import while they work
 ]
 MODULES = [*(f"stages.{stage}" for stage in STAGES), "pipeline.__main__", *LIBRARIES]
 OURS = ("pipeline", "stages")
+COMMON = "pipeline.config"  # with what it imports it is nearly all that a stage imports
+KEPT = 4  # directories whose code stays loaded: one for a worker, and one more
 LARGEST_REQUEST = 1 << 17
 PROGRAM = """#!{python} -IS
 import array, os, socket, sys
@@ -75,22 +80,29 @@ os._exit(code)
 @contextmanager
 def warm_interpreters(directory: Path, repository: Path) -> Iterator[Path]:
     """A directory for the front of PATH, with the programs `python` and `dvc`; the server ends with the block."""
-    address = directory / "server"
-    command = [sys.executable, str(Path(__file__)), str(address)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = start(directory, repository, os.getpid())
     try:
-        programs = directory / "programs"
-        programs.mkdir()
-        for name, prefix in (("python", []), ("dvc", ["-m", "dvc"])):
-            (programs / name).write_text(PROGRAM.format(python=sys.executable, prefix=prefix, address=str(address)), encoding="utf-8")
-            (programs / name).chmod(0o755)
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"ready\n", "the server of warm interpreters did not start"
-        yield programs
+        yield directory / "programs"
     finally:
         process.kill()
-        process.communicate()
+        process.wait()
+
+
+def start(directory: Path, repository: Path, owner: int) -> subprocess.Popen[bytes]:
+    """Write the programs into ``directory / "programs"``; their server ends at the latest with the process ``owner``."""
+    address = directory / "server"
+    command = [sys.executable, str(Path(__file__)), str(address), str(owner)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repository)}
+    process = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    with process.stdout as stream:
+        assert stream.readline() == b"ready\n", "the server of warm interpreters did not start"
+    programs = directory / "programs"
+    programs.mkdir()
+    for name, prefix in (("python", []), ("dvc", ["-m", "dvc"])):
+        (programs / name).write_text(PROGRAM.format(python=sys.executable, prefix=prefix, address=str(address)), encoding="utf-8")
+        (programs / name).chmod(0o755)
+    return process
 
 
 def load() -> None:
@@ -99,16 +111,24 @@ def load() -> None:
     gc.disable()  # nothing that is imported is garbage
     for name in MODULES:
         importlib.import_module(name)
-    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
-        del sys.modules[name]
+    forget_ours()
     sys.path.remove(os.environ["PYTHONPATH"])
     parse_once(Path(sys.argv[1]).with_name("parsed"))
     gc.collect()
     gc.freeze()  # a fork that looked through all these objects would copy them
     gc.enable()
+    assert_no_threads()
+
+
+def assert_no_threads() -> None:
     threads = {thread.joinpath("comm").read_text(encoding="utf-8").strip() for thread in Path("/proc/self/task").iterdir()}
     others = threads - {Path("/proc/self/comm").read_text(encoding="utf-8").strip(), "jemalloc_bg_thd"}  # jemalloc prepares for forks
     assert not others, f"libraries started threads, of which no fork would have any: {others}"
+
+
+def forget_ours() -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in OURS]:
+        del sys.modules[name]
 
 
 def parse_once(parsed: Path) -> None:
@@ -137,7 +157,7 @@ def parse_once(parsed: Path) -> None:
         return pickle.loads(kept.read_bytes())
 
     def dump_and_keep(document: dict, stream: io.TextIOBase) -> None:
-        if "schema" in document:  # dvc.lock
+        if "schema" in document or "cmd" in document:  # dvc.lock; an entry of the cache of runs
             plain = json.loads(json.dumps(document))
             text = yaml.dump(plain, Dumper=yaml.CSafeDumper, sort_keys=False)
             keep(place(text, "safe"), plain)
@@ -150,34 +170,117 @@ def parse_once(parsed: Path) -> None:
     serialize.parse_yaml, strictyaml.parse_yaml, serialize._dump = parse_new, parse_new, dump_and_keep
 
 
-def serve(address: str) -> tuple[list[str], list[str]]:
-    """Answer programs for ever; returns in each fork, with the arguments and the environment that it is to run with."""
+def serve(address: str, owner: int) -> list[str]:
+    """Answer programs until the process ``owner`` ends; in each fork that is to run one, returns its arguments."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listener.bind(address)
     listener.listen()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # no zombies
     print("ready", flush=True)
+    kept: dict[object, socket.socket] = {}
+    ended = os.pidfd_open(owner)
+    poll = select.poll()
+    poll.register(ended, select.POLLIN)
+    poll.register(listener, select.POLLIN)
     while True:
+        if ended in dict(poll.poll()):
+            os._exit(0)
         connection, _ = listener.accept()
-        if os.fork():
-            connection.close()
-            continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        listener.close()
-        request, descriptors, _, _ = socket.recv_fds(connection, LARGEST_REQUEST, 3)
-        directory, count, *rest = request.decode("utf-8", "surrogateescape").split("\0")
-        worker = os.fork()
-        if worker:
-            for descriptor in (0, 1, 2, *descriptors):
-                os.close(descriptor)
-            watch(worker, connection)
-        connection.close()
-        os.setsid()
-        for stream, descriptor in enumerate(descriptors):
-            os.dup2(descriptor, stream)
+        request, streams, _, _ = socket.recv_fds(connection, LARGEST_REQUEST, 3)
+        descriptors = [connection.detach(), *streams]
+        code = code_of(request) if request else None
+        if code and code not in kept:
+            for oldest in list(kept)[: 1 - KEPT or None]:
+                kept.pop(oldest).close()  # which ends that fork
+            kept[code], fork = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            if not os.fork():
+                for end in (listener, *kept.values()):
+                    end.close()
+                for descriptor in descriptors:
+                    os.close(descriptor)
+                return serve_directory(request, fork)
+            fork.close()
+        if code:
+            kept[code] = kept.pop(code)  # the last one used stands last
+            socket.send_fds(kept[code], [request], descriptors)
+        elif request and (program := answer(request, descriptors, [listener, *kept.values()])):
+            return program
+        for descriptor in descriptors:
             os.close(descriptor)
-        os.chdir(directory)
-        return rest[: int(count)], rest[int(count) :]
+
+
+def read(request: bytes) -> tuple[str, list[str], list[str]]:
+    """(directory, arguments, environment)."""
+    directory, count, *rest = request.decode("utf-8", "surrogateescape").split("\0")
+    return directory, rest[: int(count)], rest[int(count) :]
+
+
+def code_of(request: bytes) -> object:
+    """What the modules that a module of ours imports are made of: the files of its directory, and the environment; else None."""
+    directory, arguments, environment = read(request)
+    if arguments[1].partition(".")[0] not in OURS:
+        return None
+    files = [file for room in OURS for file in Path(directory, room).rglob("*.py")]
+    facts = [(file, status.st_ino, status.st_size, status.st_mtime_ns) for file in files for status in [file.stat()]]
+    return directory, frozenset(facts), frozenset(line for line in environment if not line.startswith("DVC_"))  # the stage's name
+
+
+def serve_directory(request: bytes, server: socket.socket) -> list[str]:
+    """Answer the programs of one directory with its common modules loaded, until the server closes its end."""
+    directory, _, environment = read(request)
+    enter(directory, environment)
+    with suppress(BaseException):  # what is wrong with them the program itself says
+        importlib.import_module(COMMON)
+    if COMMON not in sys.modules:
+        forget_ours()
+    os.chdir("/")
+    gc.collect()
+    gc.freeze()
+    assert_no_threads()
+    while True:
+        request, descriptors, _, _ = socket.recv_fds(server, LARGEST_REQUEST, 4)
+        if not request:
+            os._exit(0)
+        if program := answer(request, descriptors, [server]):
+            return program
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def answer(request: bytes, descriptors: list[int], ends: list[socket.socket]) -> list[str] | None:
+    """Fork a process for the request; what it is to run is returned there, and nothing here.
+
+    Args:
+        descriptors: the connection to the program, and its streams.
+        ends: sockets that are not the process's.
+    """
+    if os.fork():
+        return None
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for end in ends:
+        end.close()
+    connection, *streams = descriptors
+    worker = os.fork()
+    if worker:
+        for descriptor in (0, 1, 2, *streams):
+            os.close(descriptor)
+        watch(worker, socket.socket(fileno=connection))
+    os.close(connection)
+    os.setsid()
+    for stream, descriptor in enumerate(streams):
+        os.dup2(descriptor, stream)
+        os.close(descriptor)
+    directory, arguments, environment = read(request)
+    enter(directory, environment)
+    return arguments
+
+
+def enter(directory: str, environment: list[str]) -> None:
+    os.chdir(directory)
+    os.environ.clear()
+    os.environ.update(line.split("=", 1) for line in environment)
+    if sys.path[0] != os.getcwd():
+        sys.path.insert(0, os.getcwd())
 
 
 def watch(worker: int, connection: socket.socket) -> None:
@@ -217,9 +320,6 @@ def leave(module: str) -> None:
 
 if __name__ == "__main__":
     load()
-    (_, module, *arguments), environment = serve(sys.argv[1])
-    os.environ.clear()
-    os.environ.update(line.split("=", 1) for line in environment)
+    _, module, *arguments = serve(sys.argv[1], int(sys.argv[2]))
     sys.argv = [module, *arguments]
-    sys.path.insert(0, os.getcwd())
     leave(module)

@@ -66,7 +66,7 @@ def test_arrays_come_in_shared_memory_and_outlive_the_child():
 def test_a_hang_is_killed_and_others_go_on_meanwhile():
     hang = "__import__('time').sleep(600)"
     began = time.monotonic()
-    outcomes = list(run_guarded(eval, [hang, "1", "2", "3"], workers=2, timeout_seconds=1.5, memory_mb=512))
+    outcomes = list(run_guarded(eval, [hang, "1", "2", "3"], workers=2, timeout_seconds=4.0, memory_mb=512))
     assert time.monotonic() - began < 120  # the job would take 600 s
     assert [name for name, _ in outcomes][-1] == hang
     assert isinstance(outcomes[-1][1], TimedOut)
@@ -144,7 +144,7 @@ def test_children_die_with_a_killed_parent():
     child = int(parent.stdout.readline())
     parent.kill()
     parent.wait()
-    for _ in range(100):
+    for _ in range(1200):
         if not Path(f"/proc/{child}").exists() or "Z (zombie)" in Path(f"/proc/{child}/status").read_text(encoding="utf-8"):
             return
         time.sleep(0.1)
@@ -164,5 +164,5 @@ def test_ctrl_c_ends_parent_and_children():
     parent = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, encoding="utf-8", start_new_session=True, **streams)
     child = int(parent.stdout.readline())
     os.killpg(parent.pid, signal.SIGINT)  # the terminal sends it to the whole group
-    assert parent.wait(timeout=10) != 0
+    assert parent.wait(timeout=120) != 0
     assert not Path(f"/proc/{child}").exists()

@@ -234,7 +234,7 @@ LEARNS = [
 def test_learns_random_clips_by_heart(name, config):
     """Reach 95 % of the training labels without dropout (one answer to all gives at most 50 %).
 
-    Sixteen clips of parsing, six of the other tasks. The number of steps depends on rounding; most need 25.
+    Sixteen clips of parsing, six of the other tasks. The number of steps depends on rounding; most need 10 to 25.
     """
     method = build(name, {**config, **dict.fromkeys(SMALL[name].dropouts, 0.0)}).train()
     if task_of(name) == "avvp":
@@ -244,12 +244,12 @@ def test_learns_random_clips_by_heart(name, config):
     clips = 16 if task_of(name) == "avvp" else 6
     batch, truth = random_batch(clips, segments=segments_of(name, config, 3), seed=11)
     told = truth.told(method)
-    optimizer = torch.optim.Adam(method.parameters(), 2e-2 if task_of(name) == "cml" else 1e-2)
+    optimizer = torch.optim.Adam(method.parameters(), 1e-2 if name == "mgn" else 2e-2, fused=True)  # MGN strays at the greater rate
     right = 0.0
     for step in range(600):
         optimizer.zero_grad()
         method.losses(batch, told, Progress(step, 600))["total"].backward()
-        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(method.parameters(), 1.0, foreach=True)
         optimizer.step()
         if step % 5 == 4 and (right := learned(method, batch, truth)) >= 95:
             break

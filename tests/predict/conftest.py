@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from tiny_project import FEATURES, NARROW, TINY
 
 from pipeline.__main__ import main
+from pipeline.predict import outputs
 from stages import decode, evaluate, extract, index, train
 
 METHODS = {
@@ -147,6 +148,17 @@ def edit_params(project: Path) -> Callable[[Callable[[dict], object]], None]:
         write_params(params)
 
     return edit
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the predictions that follow write three bytes for a picture; half of their time goes into drawing, which other tests look at."""
+
+    def write(path: Path, *_: object, **__: object) -> None:
+        path.write_bytes(b"png")
+
+    monkeypatch.setattr(outputs.timeline, "draw", write)
+    monkeypatch.setattr(outputs.attention, "strip", write)
 
 
 @pytest.fixture

@@ -13,11 +13,15 @@ from stages.clips import read_clips
 from stages.paths import INDEX, LIVE, PARAMS, RESULTS
 
 
-def draw(directory, names=("avel", "cace")):
+def evaluated(names=("avel", "cace")):
     params = config.load(PARAMS)
+    return params, read_runs({name: params.runs[name] for name in names}, RESULTS, LIVE)
+
+
+def draw(directory, names=("avel", "cace")):
+    params, results = evaluated(names)
     cache = Cache(params.cache.place)
     _, manifest, jobs = read_clips(params, cache)
-    results = read_runs({name: params.runs[name] for name in names}, RESULTS, LIVE)
     return pictures(results, INDEX, manifest, jobs, cache, directory), results, manifest
 
 
@@ -36,7 +40,9 @@ def test_a_clip_of_the_last_attending_run_is_drawn(project, tmp_path):
 
 
 def test_without_raw_clips_there_is_no_picture(project, tmp_path):
-    _, results, manifest = draw(tmp_path)
+    params, results = evaluated()
+    _, manifest, _ = read_clips(params, Cache(params.cache.place))
+    assert choose(results)
     assert pictures(results, INDEX, manifest.iloc[:0], {}, Cache(tmp_path / "none"), tmp_path) == []
 
 
@@ -46,7 +52,8 @@ def test_no_run_no_picture(project, tmp_path):
 
 
 def test_a_clip_that_is_gone_costs_the_pictures_only(project, tmp_path, capsys, monkeypatch):
-    _, results, manifest = draw(tmp_path)
+    params, results = evaluated()
+    _, manifest, _ = read_clips(params, Cache(params.cache.place))
     empty = Cache(tmp_path / "empty")
     assert pictures(results, INDEX, manifest, {}, empty, tmp_path) == []
     assert choose(results).clip in capsys.readouterr().out

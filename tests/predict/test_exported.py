@@ -93,6 +93,7 @@ def test_equal_runs_give_equal_bytes_and_a_card_that_says_what_it_is(command, ex
     assert {"Dog", "Bell"} <= set(card.partition("Classes: ")[2].partition(".")[0].split("; "))
 
 
+@pytest.mark.usefixtures("quick_pictures")
 def test_weights_of_the_users_and_with_whole_published_ones_travel(project, command, edit_params, tmp_path, monkeypatch):
     published = find(KNOWN["efficientnet_lite0"])
     shutil.copy2(published, project / "own.pth")
@@ -242,7 +243,7 @@ def _by_folds(project):
     kept.rename(runs)
 
 
-@pytest.mark.usefixtures("_by_folds")
+@pytest.mark.usefixtures("_by_folds", "quick_pictures")
 def test_a_run_by_folds_names_the_fold_whose_network_answers(project, command, tmp_path):
     film = sorted((project / CLIPS).iterdir())[0]
     code, out, _ = command("predict", film, "--run", "cace", "--out", tmp_path / "default")

@@ -82,6 +82,7 @@ def sound(path):
         return np.concatenate(pieces), sum(map(len, pieces)) / container.streams.audio[0].rate
 
 
+@pytest.mark.usefixtures("quick_pictures")
 def test_a_file_that_fails_keeps_no_other_from_its_answer(run, clips, tmp_path):
     text = tmp_path / "notes.mp4"
     text.write_text("not a video", encoding="utf-8")

@@ -52,7 +52,7 @@ def place_model(audio: dict) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_run_predicts_here_and_elsewhere(kind, project, edit_params, tmp_path, monkeypatch, capsys):
+def test_a_run_predicts_here_and_elsewhere(kind, project, edit_params, tmp_path, monkeypatch, capsys, request):
     visual, audio = KINDS[kind]
     place_model(audio)
 
@@ -72,6 +72,7 @@ def test_a_run_predicts_here_and_elsewhere(kind, project, edit_params, tmp_path,
     train.main(kind)
     film = sorted((project / CLIPS).iterdir())[0].absolute()
     command("predict", film, "--run", kind, "--out", tmp_path / "here")
+    request.getfixturevalue("quick_pictures")
     monkeypatch.setattr(sys, "argv", ["pipeline", "export", kind, "--out", str(tmp_path / "run.avel")])
     main()
     monkeypatch.chdir(tmp_path)
@@ -96,6 +97,7 @@ def cut_up(film: Path, folder: Path, rate: int) -> Path:
     return folder
 
 
+@pytest.mark.usefixtures("quick_pictures")
 def test_numbered_pictures_and_a_sound_file_are_clips_like_their_film(project, tmp_path, monkeypatch, run):
     """Index, decode, extract and predict; features and scores are the film's to what JPEG takes away."""
     films = sorted((project / CLIPS).absolute().iterdir())[:2]

@@ -75,6 +75,7 @@ def test_films_named_as_no_text_can_be_and_as_formulas_are_answered_each_and_who
     assert "two\\nlines.mp4: 0:10" in printed
 
 
+@pytest.mark.usefixtures("quick_pictures")
 def test_an_older_films_answers_do_not_stay_beside_the_new_ones(run, clip, tmp_path):
     older = tmp_path / "out" / clip.stem
     older.mkdir(parents=True)
@@ -102,6 +103,7 @@ def test_a_folder_of_the_users_own_is_not_replaced(run, clip, tmp_path):
         check_replaceable(file, outputs.FILES, "the folder of a prediction")
 
 
+@pytest.mark.usefixtures("quick_pictures")
 def test_a_fault_in_the_middle_of_a_folder_leaves_the_older_one_and_answers_the_other_files(run, clip, tmp_path, monkeypatch):
     second = tmp_path / "second.mp4"
     shutil.copyfile(clip, second)
@@ -122,6 +124,7 @@ def test_a_fault_in_the_middle_of_a_folder_leaves_the_older_one_and_answers_the_
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([clip.stem, "second"])
 
 
+@pytest.mark.usefixtures("quick_pictures")
 def test_a_reader_that_has_gone_ends_the_command_at_once(project, clip, tmp_path, monkeypatch):
     def gone(*_):
         raise BrokenPipeError

@@ -1,12 +1,14 @@
 """The page's data, against answers written by hand and plain loops."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from pipeline.report.page.assemble import embedded
+from pipeline.report.page.cells import leaving, shown_number, shown_words, with_code
 from pipeline.report.page.content import reliability
 from pipeline.report.page.gallery import choose_rows, main_classes, on_grid
 from pipeline.sealed import write_sealed
@@ -118,11 +120,48 @@ def test_a_run_of_a_task_without_labels_and_scores_is_shown_without_them(world, 
     path = directory / "predictions.parquet"
     pd.read_parquet(path).drop(columns=["scores"]).to_parquet(path)
     world.report({"base": run([0])})
-    base = page_data(world)[1]["runs"][0]
+    page, data = page_data(world)
+    base = data["runs"][0]
+    assert 'id="training"' in page
+    assert not any(f'id="{part}"' in page or f"#{part}" in page for part in ("classes", "confusion", "reliability"))
     assert base["classScores"] is None
     assert base["confusion"] is None
     assert base["reliability"] is None
     assert base["mean"] == 50.0
+
+
+def test_a_short_clip_ends_its_timeline_where_it_ends(world, helpers):
+    """Eight clips of five segments; the annotations give 2.5 s for the first."""
+    share, run, annotation_rows = helpers
+    rows = annotation_rows([None] * 8)
+    world.write_index([replace(rows[0], seconds=2.5), *rows[1:]])
+    world.write_run("base", share(0)[0], {0: share(20)[1]})
+    world.report({"base": run([0])})
+    clips = page_data(world)[1]["clips"]
+    assert [clip["segments"] for clip in clips] == [3, *[5] * 7]
+    assert [len(clip["lanes"]["base"][0]["scores"]) for clip in clips] == [3, *[5] * 7]
+
+
+def test_columns_leave_a_narrow_window_by_their_worth():
+    heads = ["Run", "Method", "Features", "Test, mean ± std (seeds)", "Best seed", "Segment A", "Segment Ao", "Segment V", "Paper",
+             "Parameters", "Difference to base [95 %]"]  # fmt: skip
+    order = sorted(zip(leaving(heads), heads, strict=True), reverse=True)
+    assert [head for turn, head in order if turn] == [
+        "Parameters", "Best seed", "Features", "Segment Ao", "Segment V", "Segment A", "Method", "Paper",
+    ]  # fmt: skip
+    assert leaving(["Run", "Level", "Rule", "A", "V"])[:4] == [0, 0, 0, 0]  # the first score stays
+
+
+def test_cells_break_link_and_stay_text():
+    assert shown_words("a_b <i> [1, 12]", "note-") == (
+        'a_<wbr>b &lt;i&gt; [<a href="#note-1">1</a>, <a href="#note-12">12</a>]'
+    )  # fmt: skip
+    assert shown_words("a_b [1]") == "a_<wbr>b [1]"
+    assert shown_number("+0.68 [-3.31, +3.59] (a<b)") == (
+        '+0.68 <span class="aside">[-3.31, +3.59]</span> <span class="aside">(a&lt;b)</span>'
+    )  # fmt: skip
+    assert shown_number("[-3.31, +3.59]") == "[-3.31, +3.59]"
+    assert with_code("Run `dvc <x>` again.") == "Run <code>dvc &lt;x&gt;</code> again."
 
 
 def test_lanes_of_two_grids_share_one_axis():
@@ -134,3 +173,4 @@ def test_lanes_of_two_grids_share_one_axis():
     short = Lane("av", [], [[0.5, 1.5, 0, "false"]], [0.2, 0.4])
     assert on_grid(short, 1.0, 4) == Lane("av", [], [[0.5, 1.5, 0, "false"]], [0.2, 0.4, 0.0, 0.0])
     assert on_grid(short, 1.0, 2) is short
+    assert on_grid(short, 1.0, 1).scores == [0.2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import cache
 from pathlib import Path
 
 import av
@@ -19,7 +20,11 @@ from pipeline.synth.soundtrack import loudest, render_soundtrack
 from pipeline.synth.world import write_world
 
 SETTINGS = SynthSettings(kind="dense", full_length_share=0.33, single_share=0.5, picture_size=64, video_rate=4)
-WORLD = draw_dense_world(SETTINGS)
+
+
+@cache
+def world() -> list[ClipPlan]:
+    return draw_dense_world(SETTINGS)
 
 
 def tenths(plan: ClipPlan, spans: tuple[Span, ...] | list[Span]) -> np.ndarray:
@@ -32,7 +37,7 @@ def tenths(plan: ClipPlan, spans: tuple[Span, ...] | list[Span]) -> np.ndarray:
 
 
 def test_events_are_where_a_class_is_audible_and_visible_and_nowhere_else() -> None:
-    for plan in WORLD:
+    for plan in world():
         both = tenths(plan, plan.of("audio")) & tenths(plan, plan.of("visual"))
         np.testing.assert_array_equal(both, tenths(plan, plan.events))
         assert both.max() == 1
@@ -59,25 +64,25 @@ def test_the_world_is_as_dense_as_unav_100() -> None:
 
 
 def test_a_dense_clip_has_an_id_of_its_own_and_does_not_depend_on_the_others() -> None:
-    assert draw_dense_clip(SETTINGS, "val", 7) == next(plan for plan in WORLD if (plan.split, plan.index) == ("val", 7))
+    assert draw_dense_clip(SETTINGS, "val", 7) == next(plan for plan in world() if (plan.split, plan.index) == ("val", 7))
     single = SETTINGS.model_copy(update={"kind": "single"})
     assert draw_dense_clip(single, "val", 7).id != draw_dense_clip(SETTINGS, "val", 7).id
-    assert len({plan.id for plan in WORLD}) == len(WORLD)
+    assert len({plan.id for plan in world()}) == len(world())
 
 
 def test_the_annotations_are_read_as_unav_100s(tmp_path: Path) -> None:
-    write_dense_annotations(tmp_path, WORLD)
+    write_dense_annotations(tmp_path, world())
     (tmp_path / "clips").mkdir()
     settings = DatasetSettings(kind="unav100", clips=tmp_path / "clips", annotations=tmp_path, segments=120, segment_seconds=0.5)
     index = build_index(settings)
     assert index.classes == list(CATEGORIES)
-    for row, plan in zip(index.rows, WORLD, strict=True):
+    for row, plan in zip(index.rows, world(), strict=True):
         assert (row.clip, row.split, row.seconds) == (plan.id, plan.split, plan.seconds)
         assert {(e.label, e.onset, e.offset) for e in row.events} == {(CATEGORIES[s.category], s.onset, s.offset) for s in plan.events}
 
 
 def test_picture_and_sound_show_a_class_in_its_spans_alone() -> None:
-    plan = next(plan for plan in WORLD if plan.seconds < 20 and len(plan.of("visual")) > 2)
+    plan = next(plan for plan in world() if plan.seconds < 20 and len(plan.of("visual")) > 2)
     quiet = SETTINGS.model_copy(update={"grain": 0.0})
     shown = np.abs(render_scene(plan, quiet).astype(int) - render_scene(plan, quiet, without_objects=True)).max(axis=(1, 2, 3)) > 25
     visible = tenths(plan, plan.of("visual")).any(axis=0)

@@ -23,7 +23,7 @@ from tests.wording import says
 CLASSES, T = ["Speech", "Dog", "Car"], 4
 SPLITS = ["train"] * 10 + ["val"] * 4 + ["test"] * 4
 SHAPES = {"visual": (2, 5), "audio": (6,), "motion": (3,)}
-EVERY_STEP = TrainSettings(device="cpu", checkpoint_seconds=0)
+EVERY_STEP, SELDOM = (TrainSettings(device="cpu", checkpoint_seconds=seconds) for seconds in (0, 1e6))
 STEPS = 3 * 3  # of each network: epochs x batches
 
 
@@ -58,14 +58,14 @@ def run(method, store, index):
     return RunInputs("run", Run(task="avvp", method=method, features="published", seeds=[3]), settings, store, index, CLASSES)
 
 
-def train(inputs, directory):
+def train(inputs, directory, settings=EVERY_STEP):
     directory.mkdir(exist_ok=True)
-    train_run(inputs, EVERY_STEP, directory, directory.parent / "live")
+    train_run(inputs, settings, directory, directory.parent / "live")
     return {path.name: path.read_bytes() for path in sorted(directory.iterdir())}
 
 
 def test_a_damaged_first_network_is_trained_again_with_a_sentence(inputs, tmp_path, monkeypatch, capsys):
-    expected = train(inputs, tmp_path / "whole")
+    expected = train(inputs, tmp_path / "whole", SELDOM)
     step, done = loop.Trainer._step, []
 
     def counted(trainer, *arguments):
@@ -90,41 +90,42 @@ def test_a_damaged_first_network_is_trained_again_with_a_sentence(inputs, tmp_pa
 # Kills in the first network, between the two, and in the second; CMPAE, with JoMoLD as first network, within an epoch, because it counts
 # batches; MA, because it keeps a state for every clip; DHHN, because of its running means; CoLeaF around CMPAE, with three steps a batch.
 @pytest.mark.parametrize(
-    ("method", "after"),
+    ("method", "kills"),
     [
-        ("jomold", 2),
-        ("jomold", STEPS),
-        ("jomold", STEPS + 4),
-        ("cmpae", STEPS + 4),
-        ("ma", STEPS + 4),
-        ("dhhn", STEPS + 4),
-        ("coleaf", STEPS + 4),
+        ("jomold", (2, STEPS, STEPS + 4)),
+        ("cmpae", (STEPS + 4,)),
+        ("ma", (STEPS + 4,)),
+        ("dhhn", (STEPS + 4,)),
+        ("coleaf", (STEPS + 4,)),
     ],
 )
-def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, method, after):
+def test_a_run_killed_anywhere_and_resumed_gives_the_same_bytes(inputs, tmp_path, monkeypatch, method, kills):
     inputs = run(method, inputs.store, inputs.index)
-    step, done, batches = loop.Trainer._step, [], []
-
-    def counted(trainer, rows, batch, targets, progress):
-        if len(done) == after and not (tmp_path / "resuming").exists():
-            raise KeyboardInterrupt
-        done.append(trainer.name)
-        batches.append(progress.batch)
-        step(trainer, rows, batch, targets, progress)
-
-    expected = train(inputs, tmp_path / "whole")
+    expected = train(inputs, tmp_path / "whole", SELDOM)
     assert list(expected) == ["curves.csv", "seed-3.json", "seed-3.safetensors"]
-    monkeypatch.setattr(loop.Trainer, "_step", counted)
-    with pytest.raises(KeyboardInterrupt):
-        train(inputs, tmp_path / "killed")
-    (tmp_path / "resuming").touch()
-    assert train(inputs, tmp_path / "killed") == expected
-    assert done == ["run, seed 3, first network"] * STEPS + ["run, seed 3"] * STEPS  # none twice
-    assert batches == [0, 1, 2] * 6
+    step = loop.Trainer._step
+    for after in kills:
+        done, batches, killed = [], [], tmp_path / f"killed-after-{after}"
+
+        def counted(trainer, rows, batch, targets, progress, after=after, done=done, batches=batches):
+            if len(done) == after and not (tmp_path / "resuming").exists():
+                raise KeyboardInterrupt
+            done.append(trainer.name)
+            batches.append(progress.batch)
+            step(trainer, rows, batch, targets, progress)
+
+        monkeypatch.setattr(loop.Trainer, "_step", counted)
+        with pytest.raises(KeyboardInterrupt):
+            train(inputs, killed)
+        (tmp_path / "resuming").touch()
+        assert train(inputs, killed) == expected, after
+        assert done == ["run, seed 3, first network"] * STEPS + ["run, seed 3"] * STEPS, after  # none twice
+        assert batches == [0, 1, 2] * 6, after
+        (tmp_path / "resuming").unlink()
 
 
 def test_ratios_are_stored_with_the_weights_and_every_stream_matters(inputs, tmp_path):
-    train(inputs, tmp_path / "models")
+    train(inputs, tmp_path / "models", SELDOM)
     weights = load_file(tmp_path / "models" / "seed-3.safetensors")
     assert 0 < weights["noise_visual"].max() <= 1
     (tmp_path / "results").mkdir()
@@ -174,7 +175,7 @@ def test_the_epoch_is_picked_by_the_metric_of_the_recipe(inputs, tmp_path, monke
 
 def test_coleaf_keeps_its_anchor_and_records_all_its_steps(inputs, tmp_path):
     inputs = run("coleaf", inputs.store, inputs.index)
-    train(inputs, tmp_path / "models")
+    train(inputs, tmp_path / "models", SELDOM)
     weights = load_file(tmp_path / "models" / "seed-3.safetensors")
     anchor = run("cmpae", inputs.store, inputs.index).build()
     assert set(weights) == {f"anchor.{name}" for name in anchor.state_dict()}

@@ -422,7 +422,7 @@ def test_curves_hold_every_epoch_of_every_seed(copied):
 def weak_inputs(root, method, move=False, **settings):
     """A weakly supervised run; ``move`` changes the place and length, but not the class, of every training event."""
     inputs = make_inputs(root, epochs=2, seeds=(3,))
-    settings = {**SMALL[method].settings, "supervision": "weak", "recipe": {"batch_size": 4, "epochs": 2}, **settings}
+    settings = {**SMALL[method].settings, "supervision": "weak", "recipe": {"batch_size": 10, "epochs": 2}, **settings}
     inputs = replace(inputs, run=inputs.run.model_copy(update={"method": method}), settings=settings)
     for events in inputs.index.loc[inputs.index["split"] == "train", "events"] if move else []:
         length = events[0]["offset"]

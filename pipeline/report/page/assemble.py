@@ -57,7 +57,7 @@ def write_page(
         words=WORDS,
         no_score=(NOT_RUN, NO_TEST),
         below=below,
-        ran=sum(bool(result.scores) for result in results),
+        parts=parts(data["runs"]),
         has_clips=bool(data["clips"]),
         clips=counts,
         health=health,
@@ -67,6 +67,14 @@ def write_page(
         data=embedded(data),
     )
     (directory / "index.html").write_text(page, encoding="utf-8")
+
+
+def parts(runs: list[dict[str, Any]]) -> dict[str, str]:
+    """The page's parts on chosen runs, by id with their names: those for which some run has data."""
+    ran = [run for run in runs if run["ran"]]
+    shown = {key.lower(): key for key in ("Confusion", "Reliability") if any(run[key.lower()] for run in ran)}
+    classes = {"classes": "Classes"} if any(run["classScores"] for run in ran) else {}
+    return {**classes, **shown, "training": "Training"} if ran else {}
 
 
 def policy(styles: str, scripts: str) -> str:

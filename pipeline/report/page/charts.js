@@ -8,16 +8,14 @@ const RELIABILITY = [
 ];
 
 function drawCharts(chosen) {
-  document.getElementById("class-bars").replaceChildren(classBars(chosen));
-  document.getElementById("confusion-tables").replaceChildren(...chosen.map(confusionTable));
+  const put = (id, nodes) => document.getElementById(id)?.replaceChildren(...nodes); // a part that no run has data for is not there
+  put("class-bars", [classBars(chosen)]);
+  put("confusion-tables", chosen.map(confusionTable));
   const plots = RELIABILITY.flatMap(([kind, title, what]) => reliabilityPlot(chosen, kind, title, what) || []);
-  document.getElementById("reliability-plots").replaceChildren(...(plots.length ? plots : [nothing("These runs have no stored probabilities.")]));
+  put("reliability-plots", plots.length ? plots : [nothing("These runs have no stored probabilities.")]);
   const headlines = new Set(chosen.map(({ run }) => run.headline));
   const headline = headlines.size === 1 ? chosen[0].run.headline : "each run's main score";
-  document.getElementById("training-plots").replaceChildren(
-    curvePlot(chosen, "validation", `Validation, ${headline}`),
-    curvePlot(chosen, "loss", "Training loss"),
-  );
+  put("training-plots", [curvePlot(chosen, "validation", `Validation, ${headline}`), curvePlot(chosen, "loss", "Training loss")]);
 }
 
 function nothing(text) {

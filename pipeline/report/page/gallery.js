@@ -97,7 +97,7 @@ function drawLanes(card, chosen) {
   for (const { side, run } of chosen.filter((entry) => !known.includes(entry))) {
     parts.push(element("div", { class: "lane-name" }, sign(side), ...breaking(`${run.name}: no features of this clip`)));
   }
-  const times = [0, clip.segments / 2, clip.segments].map((segment) => element("span", {}, `${shortNumber(segment * clip.seconds)} s`));
+  const times = [0, clip.segments / 2, clip.segments].map((segment) => element("span", {}, `${shortNumber(Number((segment * clip.seconds).toFixed(1)))} s`));
   parts.push(line("", element("div", { class: "ticks", "aria-hidden": "true" }, ...times)));
   lanes.replaceChildren(...parts, element("div", { class: "over" }, element("div", { class: "playhead" })));
   show(card, card.position);

@@ -35,6 +35,7 @@ function makeSortable(table) {
       heads.forEach((other) => other.removeAttribute("aria-sort"));
       if (next) head.setAttribute("aria-sort", next);
       table.tBodies[0].append(...(next ? sortLines(written, column, words, next === "descending") : written));
+      table.closest(".scroll").scrollTop = 0; // the first lines are what was asked for
     });
   });
 }
