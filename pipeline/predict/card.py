@@ -39,7 +39,7 @@ def card(model: Mapping[str, Any], facts: Mapping[str, Any], weights: Path, resu
         f" {project_version()}; seeds {', '.join(map(str, model['seeds']))}{of_folds}.",
         f"It cuts a film into windows of {seconds:g} s{', half a window apart,' if spans else ''} and {found}.",
         "",
-        f"Classes: {', '.join(facts['classes'])}.",
+        f"Classes: {'; '.join(facts['classes'])}.",
         "",
         "## Use",
         "",

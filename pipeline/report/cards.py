@@ -135,7 +135,7 @@ def _data(
     named = f"`{dataset['kind']}`, annotations `{dataset.get('annotations', 'not recorded')}`" if dataset else "not recorded"
     cut = f"{spec['segments']} segments of {spec['segment_seconds']:g} s" if "segments" in spec else "its own segments"
     yield f"* Data set: {named}; a clip has {cut}."
-    yield f"* Classes ({len(classes)}): {', '.join(classes)}."
+    yield f"* Classes ({len(classes)}): {'; '.join(classes)}."
     if (settings := _today(result.run.method, of_method)) is not None:
         yield f"* Supervision: {LABELS[settings.training_labels]}."
     for split in () if result.folds else ("train", "val", "test"):

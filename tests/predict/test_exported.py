@@ -90,7 +90,7 @@ def test_equal_runs_give_equal_bytes_and_a_card_that_says_what_it_is(command, ex
     assert (tmp_path / "again.avel.md").read_text(encoding="utf-8") == card
     assert says(card, "# cace", "`cace_net`", "`avel`", project_version(), "Classes: ", "| accuracy |", "95 %", "trivial answer")
     assert says(card, "trivial answer", digest, "not in this file", "Apache-2.0", "drawn by a program", "torch")
-    assert {"Dog", "Bell"} <= set(card.partition("Classes: ")[2].partition(".")[0].split(", "))
+    assert {"Dog", "Bell"} <= set(card.partition("Classes: ")[2].partition(".")[0].split("; "))
 
 
 @pytest.mark.usefixtures("quick_pictures")

@@ -56,7 +56,7 @@ def test_a_card_says_what_a_user_of_the_weights_must_know(world, carded):
     world.write_index([Row(f"clip{n % 3}", split, None, event) for n, split in enumerate([*splits, *["test"] * 8])])
     card, true, first, second = carded(about=About(synthetic=True, commit="abc123"), notes={"mine": "a note of mine"})
     assert says(card, "# mine", "`avel`", "2 seeds (0, 1)", "1,234,567 parameters", f"avel-pipeline {project_version()}")
-    assert says(card, "## Data", "`ave`", "`data/raw/demo`", "5 segments of 2 s", "Classes (3): Bell, Dog <b>, Guitar", "weak")
+    assert says(card, "## Data", "`ave`", "`data/raw/demo`", "5 segments of 2 s", "Classes (3): Bell; Dog <b>; Guitar", "weak")
     assert says(card, "train: 3 annotation rows of 3 clips.", "val: 1 annotation rows", "test: 8 annotation rows of 3 clips; 8 scored.")
     assert says(card, "## Features", "visual (4, 4, 320)", "efficientnet_lite0", "version 3", DIGEST, "Apache-2.0", "logmel", "`tuned`")
     assert says(card, "## Method", "3 epochs", "accuracy on validation", "recipe.epochs 3")
