@@ -106,7 +106,7 @@ def repro(clone: Path, lock: int) -> None:
     process = subprocess.Popen([sys.executable, "-m", "dvc", "repro"], cwd=clone, env=environment, pass_fds=[lock], start_new_session=True)
 
     def note() -> None:
-        taken = {"seconds": round(before["seconds"] + time.monotonic() - started, 1), "calls": before["calls"] + 1}
+        taken = {"seconds": round(before["seconds"] + time.monotonic() - started, 3), "calls": before["calls"] + 1}
         write_text(clone / TIME, json.dumps(taken) + "\n")
 
     try:

@@ -55,7 +55,8 @@ def leave_out(directory: str, names: list[str]) -> set[str]:
     """What the stages and DVC have made in the real project: byte code, caches, outs."""
     left = {"__pycache__"}
     path = Path(directory)
-    if path.name in {".dvc", "data", "models", "results"} or path.parts[-2:] in (("models", "encoders"), ("results", "runs")):
+    below = {("data", "results"), ("models", "encoders"), ("results", "runs")}  # pipeline/results is code
+    if path.name in {".dvc", "data", "models"} or path.parts[-2:] in below:
         tracked = {"README.md", "config", "plots", "results", "pretrained", "encoders", "none", ".gitignore"}
         tracked |= {"runs"} if path.name == "results" else set()
         left |= set(names) - tracked
