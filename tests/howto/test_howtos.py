@@ -132,6 +132,7 @@ def followed(tmp_path_factory, tiny) -> Followed:
     stages, output = project.repro()
     table = project.run("python", "-m", "pipeline", "table")
     files, names = [match[1] for match in tests], " or ".join(match[2] for match in tests)
+    project.environment["PYTEST_DEBUG_TEMPROOT"] = str(root)  # else it clears away what earlier calls of this suite left, for minutes
     contract = project.run("python", "-m", "pytest", "-q", "-p", "no:cacheprovider", *files, "-k", names)
     return Followed(project, stages, output, table, contract, index)
 
