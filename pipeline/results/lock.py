@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline import config
 from pipeline.closure import ROOT
+from pipeline.errors import InputProblems
 from pipeline.publish import write_text
 from pipeline.results.suites import code_digest, params_digest
 from pipeline.yaml_files import read_yaml
@@ -35,9 +36,19 @@ class Entry:
 
 
 def read_lock(root: Path) -> dict[str, Entry]:
-    """The entries by suite; {} without a lock."""
+    """The entries by suite; {} without a lock.
+
+    Raises:
+        InputProblems: it is not as this module writes it.
+    """
     path = root / LOCK
-    return {suite: Entry(**entry) for suite, entry in (read_yaml(path) or {}).items()} if path.is_file() else {}
+    if not path.is_file():
+        return {}
+    try:
+        return {suite: Entry(**entry) for suite, entry in (read_yaml(path) or {}).items()}
+    except (ValueError, TypeError, AttributeError) as error:
+        advice = "after a merge keep the entries of both sides, each once; git brings back an older one"
+        raise InputProblems(str(LOCK), [f"it cannot be read: {error}; {advice}"]) from None
 
 
 def write_lock(root: Path, entries: dict[str, Entry]) -> None:

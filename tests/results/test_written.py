@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from pipeline.errors import InputProblems
 from pipeline.git import commit_of
-from pipeline.results.lock import CODE, PARAMS, read_lock
+from pipeline.results.lock import CODE, LOCK, PARAMS, read_lock
 from pipeline.results.written import FIGURES, check, mark, take
 from tests.results.conftest import SUITE
 from tests.wording import says
@@ -93,3 +94,13 @@ def test_a_page_and_the_lock_belong_together(both, page):
     page.unlink()
     mark(project)
     assert [says(problem, "small.md", "missing") for problem in check(project).problems] == [True]
+
+
+@pytest.mark.parametrize("text", ["<<<<<<< HEAD\na: {}\n=======\nb:\n  page: 'x'\n>>>>>>> run\n", "small: {page: x}\n", "- small\n"])
+def test_a_lock_that_a_merge_or_a_hand_has_spoilt_is_told_in_one_sentence(both, text):
+    project, _ = both
+    (project / LOCK).parent.mkdir(parents=True, exist_ok=True)
+    (project / LOCK).write_text(text, encoding="utf-8")
+    with pytest.raises(InputProblems) as error:
+        check(project)
+    assert says(str(error.value), "results.lock", "cannot be read", "both sides")
