@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from pipeline.commands.options import key_values
-from pipeline.commands.table import insert
+from pipeline.commands.options import add_tables, key_values, put
 from pipeline.commands.use import find, kept_as
 from pipeline.errors import PipelineError
 
@@ -20,9 +19,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[], metavar="K", help="seeds of every run, in place of the suite's")
     parser.add_argument("--name", default="", metavar="PREFIX", help="of the experiments' names, PREFIX-RUN (default: the suite's name)")
     parser.add_argument("--table", action="store_true", help="print one table for each of the papers', of the experiments that have run")
-    parser.add_argument("--commits", type=int, default=10, metavar="N", help="with --table: of the last N commits (default 10)")
-    parser.add_argument("--into", type=Path, metavar="FILE", help="with --table: text file to put the tables into")
-    parser.add_argument("--mark", default="ablations", help="name of the marks in that file (default ablations)")
+    add_tables(parser, "ablations", "--table")
     parser.set_defaults(command=ablations)
 
 
@@ -48,8 +45,4 @@ def _print_tables(chosen: Any, arguments: argparse.Namespace) -> None:
 
     tables, remark = chosen.tables(Path.cwd(), arguments.commits)
     text = "\n".join([*(f"### {title}\n\n{markdown(table)}" for title, table in tables.items()), *([remark] if remark else [])])
-    if arguments.into:
-        insert(arguments.into, arguments.mark, text)
-        print(f"{arguments.into}: the tables are between <!-- {arguments.mark} --> and <!-- /{arguments.mark} -->")
-    else:
-        print(text)
+    put(text, arguments)

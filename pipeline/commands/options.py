@@ -1,13 +1,15 @@
-"""Turn the options of a command into checked settings."""
+"""Options that several commands share, and checked settings from a command's options."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from pipeline.errors import InputProblems
+from pipeline.marks import insert
 from pipeline.settings import Settings
 
 Chosen = TypeVar("Chosen", bound=Settings)
@@ -50,3 +52,24 @@ def key_values(words: list[str], advice: str = "") -> dict[str, Any]:
     if problems:
         raise InputProblems("options", problems)
     return found
+
+
+def add_tables(parser: argparse.ArgumentParser, mark: str, condition: str) -> None:
+    """Add the options of a command that prints tables of experiments: :func:`put` reads where.
+
+    Args:
+        mark: name of the marks, unless another is given.
+        condition: the option with which commits count.
+    """
+    parser.add_argument("--commits", type=int, default=10, metavar="N", help=f"with {condition}: of the last N commits (default 10)")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="text file to put into what would be printed")
+    parser.add_argument("--mark", default=mark, help=f"name of the marks in that file (default {mark})")
+
+
+def put(text: str, arguments: argparse.Namespace) -> None:
+    """Print a text, or put it between the marks of the file of ``--into``."""
+    if arguments.into:
+        insert(arguments.into, arguments.mark, text)
+        print(f"{arguments.into}: now between <!-- {arguments.mark} --> and <!-- /{arguments.mark} -->")
+    else:
+        print(text)

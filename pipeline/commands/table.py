@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from pipeline.commands.options import add_tables, put
 from pipeline.errors import PipelineError
-from pipeline.marks import insert
 from pipeline.project import elsewhere
 
 REPORT = Path("data/results/report")
@@ -16,20 +16,14 @@ REPORT = Path("data/results/report")
 def add(commands: Any) -> None:
     parser = commands.add_parser("table", help="print the results table")
     parser.add_argument("--experiments", metavar="PATTERN", help="show the DVC experiments with matching names instead, e.g. 'abl-*'")
-    parser.add_argument("--commits", type=int, default=10, metavar="N", help="with the experiments of the last N commits (default 10)")
-    parser.add_argument("--into", type=Path, metavar="FILE", help="text file to put the table into")
-    parser.add_argument("--mark", default="results", help="name of the marks in that file (default results)")
+    add_tables(parser, "results", "--experiments")
     parser.set_defaults(command=table)
 
 
 def table(arguments: argparse.Namespace) -> None:
     text = experiments(arguments.experiments, arguments.commits) if arguments.experiments else results()
-    if arguments.into:
-        insert(arguments.into, arguments.mark, text)
-        print(f"{arguments.into}: the table is between <!-- {arguments.mark} --> and <!-- /{arguments.mark} -->")
-        return
-    print(text)
-    if not arguments.experiments:
+    put(text, arguments)
+    if not arguments.experiments and not arguments.into:
         print(f"Page:    {REPORT / 'index.html'}")
         print(f"Cards:   {REPORT / 'runs'}/RUN/README.md")
         print(f"Figures: {REPORT / 'runs.png'}, {REPORT / 'curves.png'}")
