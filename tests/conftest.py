@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import itertools
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -20,7 +22,7 @@ from hypothesis import settings
 from tiny_project import STAGES, TINY, Project
 from warm import start, warm_interpreters
 
-from pipeline import closure
+from pipeline import closure, yaml_files
 from tests.object_store import ObjectStore
 
 gc.disable()  # while all is imported and collected: nothing of it is garbage
@@ -34,7 +36,7 @@ SLOW = REPOSITORY / "tests" / "slow.txt"
 # Rooms that take long come first, the longest groups before all, so that the workers end together.
 ORDER = ["predict", "contrastive", "training", "end_to_end", "howto", "parity", "media", "methods", "features", "encoders"]
 TOGETHER = 8  # quick tests of one file that are handed out together: to hand out one takes longer than to run it
-CHEAP = {"_one_thread", "films", "read_audio", "read_frames", "shared", "sound_clip"}  # shared fixtures that each worker may build
+CHEAP = {"_no_text_of_yaml_is_parsed_twice", "_one_thread", "films", "read_audio", "read_frames", "shared", "sound_clip"}  # shared fixtures that each worker may build
 
 
 def room_of(item: pytest.Item) -> str:
@@ -99,6 +101,7 @@ def pytest_collection_finish() -> None:
     """What is imported and collected stays to the end: no collection of garbage need look through it again."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(20_000, 10, 10)  # tests make little garbage in cycles, and the search for it took a fiftieth of the suite
     gc.enable()
 
 
@@ -113,6 +116,16 @@ def _one_thread() -> None:
     import torch  # here, not above: the process that hands out the tests needs none of its two seconds
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_text_of_yaml_is_parsed_twice() -> Iterator[None]:
+    """A suite's text takes a tenth of a second, and many tests read it; each gets objects of its own, and faulty texts are read anew."""
+    parse = yaml_files.parsed
+    kept = functools.lru_cache(maxsize=256)(lambda text: pickle.dumps(parse(text)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(yaml_files, "parsed", lambda text: pickle.loads(kept(text)))
+        yield
 
 
 @pytest.fixture(autouse=True)
