@@ -93,7 +93,7 @@ def closure(starts: Iterable[Path], root: Path = ROOT, cut: Iterable[str] = PLUM
             continue
         found.add(path)
         ahead += imported(path, root)
-    return sorted(path for path in found if path.name != "__init__.py" or _does_something(root / path))
+    return sorted(path for path in found if path.name != "__init__.py" or _does_something((root / path).read_text(encoding="utf-8")))
 
 
 def digests(starts: Iterable[Path], root: Path = ROOT, cut: Iterable[str] = PLUMBING) -> dict[str, str]:
@@ -119,8 +119,9 @@ def _below(path: Path, root: Path) -> Path:
     return path.resolve().relative_to(root.resolve()) if inside else path
 
 
-def _does_something(file: Path) -> bool:
-    tree = ast.parse(file.read_text(encoding="utf-8"))
+@lru_cache(maxsize=1024)
+def _does_something(source: str) -> bool:
+    tree = ast.parse(source)
     return len(tree.body) > (ast.get_docstring(tree) is not None)
 
 

@@ -36,7 +36,15 @@ SLOW = REPOSITORY / "tests" / "slow.txt"
 # Rooms that take long come first, the longest groups before all, so that the workers end together.
 ORDER = ["predict", "contrastive", "training", "end_to_end", "howto", "parity", "media", "methods", "features", "encoders"]
 TOGETHER = 8  # quick tests of one file that are handed out together: to hand out one takes longer than to run it
-CHEAP = {"_no_text_of_yaml_is_parsed_twice", "_one_thread", "films", "read_audio", "read_frames", "shared", "sound_clip"}  # shared fixtures that each worker may build
+CHEAP = {
+    "_each_yaml_once",
+    "_one_thread",
+    "films",
+    "read_audio",
+    "read_frames",
+    "shared",
+    "sound_clip",
+}  # shared fixtures that each worker may build
 
 
 def room_of(item: pytest.Item) -> str:
@@ -119,7 +127,7 @@ def _one_thread() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_text_of_yaml_is_parsed_twice() -> Iterator[None]:
+def _each_yaml_once() -> Iterator[None]:
     """A suite's text takes a tenth of a second, and many tests read it; each gets objects of its own, and faulty texts are read anew."""
     parse = yaml_files.parsed
     kept = functools.lru_cache(maxsize=256)(lambda text: pickle.dumps(parse(text)))

@@ -28,6 +28,7 @@ import subprocess
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -114,6 +115,8 @@ def load() -> None:
     forget_ours()
     sys.path.remove(os.environ["PYTHONPATH"])
     parse_once(Path(sys.argv[1]).with_name("parsed"))
+    for finalizer in list(weakref.finalize._registry):  # type: ignore[attr-defined]
+        finalizer.atexit = False  # the libraries' own, torch's operators above all: taking them apart takes each fork a tenth of a second
     gc.collect()
     gc.freeze()  # a fork that looked through all these objects would copy them
     gc.enable()
@@ -230,7 +233,7 @@ def serve_directory(request: bytes, server: socket.socket) -> list[str]:
     directory, _, environment = read(request)
     enter(directory, environment)
     with suppress(BaseException):  # what is wrong with them the program itself says
-        importlib.import_module(COMMON)
+        importlib.import_module(COMMON).Params.model_rebuild()  # else every stage does it when it reads its params
     if COMMON not in sys.modules:
         forget_ours()
     os.chdir("/")
