@@ -7,9 +7,12 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+import pandas as pd
+
 from pipeline import config
 from pipeline.config import Params
 from pipeline.datasets import read_index
+from pipeline.datasets.folds import Folds, read_folds
 from pipeline.git import commit_of
 from pipeline.labels.quality import MODALITIES, SHOWN
 from pipeline.report.contents import Contents, contents
@@ -20,7 +23,7 @@ from pipeline.results.clones import read_time
 from pipeline.sealed import read_sealed
 from pipeline.text import duration
 
-RUNS, INDEX = Path("data/results/runs"), Path("data/index")
+RUNS, INDEX, FOLDS = Path("data/results/runs"), Path("data/index"), Path("data/folds")
 LABELS, ENCODERS = Path("data/results/labels"), Path("models/encoders")
 SPLITS = {"train": "train", "val": "validation", "test": "test"}
 WAYS = {"labels": "as made", "clip_label": "the clip's labels in all segments"}
@@ -39,11 +42,10 @@ def page(suite: str, clone: Path) -> str:
     for result in results:
         result.seconds = []  # a training takes another time each time
     found = contents(results, params.report, {name: params.method_settings(name) for name in params.runs}, classes)
-    counts = [f"{(rows['split'] == split).sum()} {word}" for split, word in SPLITS.items() if (rows["split"] == split).any()]
     facts = {
         "Made again by": f"`python -m pipeline results {suite}`",
         "Commit": f"`{commit_of(clone)[:12]}`",
-        "Clips": f"{', '.join(counts)}; {len(classes)} classes",
+        "Clips": f"{clips_of(rows, read_folds(clone / FOLDS) if params.dataset.folds else None)}; {len(classes)} classes",
         "Machine": found.machines.removeprefix("Made on: ").removesuffix("."),
         "Wall time": wall_time(clone, params),
     }
@@ -59,6 +61,13 @@ def page(suite: str, clone: Path) -> str:
         *(folded(title, table) for title, table in found.classes.items()),
     ]
     return "\n".join(parts)
+
+
+def clips_of(index: pd.DataFrame, folds: Folds | None) -> str:
+    """How many clips each split has, or all folds together."""
+    if folds is not None:
+        return f"{len(folds.clips)}, each tested once in {folds.number} folds"
+    return ", ".join(f"{count} {word}" for split, word in SPLITS.items() if (count := (index["split"] == split).sum()))
 
 
 def tables(found: Contents) -> Iterator[str]:

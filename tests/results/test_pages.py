@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import pytest
 
+from pipeline.datasets.folds import Folds, Place, read_folds, write_folds
 from pipeline.git import commit_of
 from pipeline.results import pages
-from pipeline.results.pages import page, quality_lines, recall_lines
+from pipeline.results.pages import clips_of, page, quality_lines, recall_lines
 from tests.results.conftest import SUITE
 
 
@@ -55,6 +57,13 @@ def test_the_facts_say_how_it_was_made(text, made, monkeypatch):
     again = page(SUITE, made / "clones" / SUITE)
     (line,) = set(again.splitlines()) - set(text.splitlines())  # a second run on the same machine differs by nothing else
     assert line == "| Wall time | 3 min 20 s, 2 calls together; seeds trained at once: 3 |"
+
+
+def test_folds_are_counted_by_the_clips_that_take_part(tmp_path):
+    index = pd.DataFrame({"clip": ["a", "b", "c", "d"], "split": ["train", "test", "none", "test"]})
+    write_folds(Folds(2, {"a": Place("a", 0), "b": Place("b", 1), "d": Place("d", 1)}, {}), tmp_path)
+    assert clips_of(index, read_folds(tmp_path)) == "3, each tested once in 2 folds"
+    assert clips_of(index, None) == "1 train, 2 test"
 
 
 def test_the_quality_of_labels_stands_beside_the_trivial_answer():
