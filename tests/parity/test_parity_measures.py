@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.errors import PipelineError
 from pipeline.features.store import FeatureStore
+from pipeline.parity import report
 from pipeline.parity.measures import measure, measure_layer
 from pipeline.parity.pairs import Pairs, Sample
 from pipeline.parity.report import as_text, compare
@@ -56,14 +57,16 @@ def test_only_common_clips_valid_segments_and_finite_numbers_count(stores):
     assert np.isnan(measured["audio"].error[1, 3])
 
 
-def test_the_report_holds_every_number(stores, tmp_path):
+def test_the_report_holds_every_number(stores, tmp_path, monkeypatch):
     rng = np.random.default_rng(1)
     visual, audio = rng.normal(size=(20, 4, 2, 2, 5)).astype(np.float32), rng.normal(size=(20, 4, 6)).astype(np.float32)
     wrong = audio.copy()
     wrong[7] = rng.normal(size=(4, 6))
     ours, published = stores((visual, audio, None), (visual * 2, wrong, None))
     out = tmp_path / "out"
-    compare(ours, published, out)
+    with monkeypatch.context() as earlier:
+        earlier.setattr(report, "draw", lambda measured, path: path.write_bytes(b"of an earlier report"))
+        compare(ours, published, out)
     (out / "thesis.tex").write_text("mine", encoding="utf-8")
     with pytest.raises(PipelineError, match=r"thesis\.tex"):
         compare(ours, published, out)
@@ -88,7 +91,7 @@ def test_the_report_holds_every_number(stores, tmp_path):
     assert ": clip007" in text
 
 
-def test_stores_that_cannot_be_compared_say_why(make_store, tmp_path):
+def test_stores_that_cannot_be_compared_say_why(make_store, tmp_path, undrawn):
     a = make_store(tmp_path / "a", np.zeros((2, 4, 3), np.float32), np.ones((2, 4, 6), np.float32), ["x", "y"])
     b = make_store(tmp_path / "b", np.zeros((2, 4, 3), np.float32), np.ones((2, 4, 6), np.float32), ["Y", "Z"])
     c = make_store(tmp_path / "c", np.zeros((2, 5, 3), np.float32), np.ones((2, 5, 6), np.float32), ["x", "y"])
