@@ -11,6 +11,7 @@ import pickle
 import shutil
 import signal
 import subprocess
+import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -39,6 +40,7 @@ TOGETHER = 8  # quick tests of one file that are handed out together: to hand ou
 CHEAP = {
     "_each_yaml_once",
     "_one_thread",
+    "_quick_starts",
     "films",
     "read_audio",
     "read_frames",
@@ -133,6 +135,17 @@ def _each_yaml_once() -> Iterator[None]:
     kept = functools.lru_cache(maxsize=256)(lambda text: pickle.dumps(parse(text)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(yaml_files, "parsed", lambda text: pickle.loads(kept(text)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_starts() -> Iterator[None]:
+    if "pipeline.encoders.weights" not in sys.modules:  # no test module of these needs it, and to import it takes two seconds
+        yield
+        return
+    from tests.quick_starts import quick_starts
+
+    with quick_starts():
         yield
 
 

@@ -27,6 +27,13 @@ def tiny() -> nn.Module:
     return nn.Sequential(OrderedDict(first=nn.Linear(3, 4), norm=nn.BatchNorm1d(4), last=nn.Linear(4, 2)))
 
 
+@pytest.fixture(autouse=True)
+def _as_users_start(monkeypatch):
+    """Without what makes starts quick in other tests."""
+    for name in ("build", "read_state"):
+        monkeypatch.setattr(weights, name, getattr(weights, name).__wrapped__)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """An empty project as working directory."""
