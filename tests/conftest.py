@@ -40,6 +40,7 @@ CHEAP = {
     "_each_yaml_once",
     "_one_thread",
     "films",
+    "plain_store",
     "read_audio",
     "read_frames",
     "shared",
