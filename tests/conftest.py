@@ -42,6 +42,7 @@ CHEAP = {
     "_one_thread",
     "_quick_starts",
     "films",
+    "plain_store",
     "read_audio",
     "read_frames",
     "shared",
