@@ -92,6 +92,7 @@ def drawn(tag: str, *shape: int) -> NDArray[np.float32]:
     return np.random.RandomState(seed).standard_normal(shape).astype(np.float32)
 
 
+@functools.lru_cache(maxsize=256)  # two networks': the cases of a method follow one another
 def weight(name: str, shape: tuple[int, ...]) -> Tensor:
     """What the released parameter of this name is set to: by its fan-in, near 1 for a norm's gain, else small."""
     numbers = drawn(f"w:{name}", *shape)
