@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import socket
 
 import numpy as np
@@ -24,6 +25,16 @@ SETTINGS = {
 }  # fmt: skip
 
 
+@functools.cache
+def decoded(content: int) -> dict[str, np.ndarray]:
+    """Coloured noise, brighter with the pitch of the tone."""
+    random = np.random.default_rng(content)
+    level = random.uniform(0.1, 0.9)
+    frames = np.clip(random.normal(255 * level, 30, (SEGMENTS * FRAMES, 36, 40, 3)), 0, 255).astype(np.uint8)
+    tone = 0.3 * np.sin(2 * np.pi * (200 + 3000 * level) * np.arange(SEGMENTS * RATE) / RATE)
+    return {"frames": frames, "waveform": tone.astype(np.float32)}
+
+
 class World:
     """Clips of coloured noise, brighter with the pitch of their tone; content number -> bytes."""
 
@@ -40,11 +51,7 @@ class World:
         job = Job(clip, f"{clip}.mp4", f"{content:064x}", start, SEGMENTS, 1.0, media, self.cache.root)
         self.jobs[clip] = job
         self.rows.append({"row": len(self.rows), "clip": clip, "split": split, "sha256": job.sha256})
-        random = np.random.default_rng(content)
-        level = random.uniform(0.1, 0.9)
-        frames = np.clip(random.normal(255 * level, 30, (SEGMENTS * FRAMES, 36, 40, 3)), 0, 255).astype(np.uint8)
-        tone = 0.3 * np.sin(2 * np.pi * (200 + 3000 * level) * np.arange(SEGMENTS * RATE) / RATE)
-        self.cache.put(KIND, job.key, {"frames": frames, "waveform": tone.astype(np.float32)}, {"sample_rate": RATE})
+        self.cache.put(KIND, job.key, decoded(content), {"sample_rate": RATE})
         facts = {"clip": clip, "key": job.key, "status": status, "seconds": seconds}
         self.verdicts.append({**facts, "visual_valid": [True] * SEGMENTS, "audio_valid": [sound] * SEGMENTS})
 

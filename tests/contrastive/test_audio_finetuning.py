@@ -40,7 +40,7 @@ def untouched(encoder: dict) -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize("train", ["audio", "both"])
 def test_the_trained_sides_are_published_and_load(train, world_class, tmp_path, monkeypatch):
     world = world_class(tmp_path / "cache", splits="t" * 8)  # without validation the last epoch is kept
-    published = run(world, tmp_path / "models/encoders/tuned", train=train, head_epochs=0, epochs=12, milestones=[], learning_rate=0.1)
+    published = run(world, tmp_path / "models/encoders/tuned", train=train, head_epochs=0, epochs=4, milestones=[], learning_rate=0.1)
     assert ("encoder.safetensors" in published) == (train == "both")
     monkeypatch.chdir(tmp_path)
     place = Path("models/encoders/tuned")
@@ -63,11 +63,19 @@ def test_heads_alone_and_the_last_block_alone_keep_the_rest(world, tmp_path):
         assert {name for name in before if not torch.equal(tuned[name], before[name])} == (moved if kept >= 0 else set())
 
 
+STOPPED = {"train": "both", "optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3, "epochs": 2, "checkpoint_seconds": 0.0}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, world_class):
+    """The files of a fine-tuning with those settings that ran through."""
+    root = tmp_path_factory.mktemp("whole")
+    return run(world_class(root / "cache"), root / "whole", **STOPPED)
+
+
 @pytest.mark.parametrize("stop", [1, 5])
 @pytest.mark.fault(20)
-def test_resumed_to_the_byte(stop, world, tmp_path, monkeypatch):
-    settings = {"train": "both", "optimizer": "adamw", "learning_rate": 1e-3, "gradient_cache": 3, "epochs": 2, "checkpoint_seconds": 0.0}
-    whole = run(world, tmp_path / "whole", **settings)
+def test_resumed_to_the_byte(stop, whole, world, tmp_path, monkeypatch):
     step, begun = trainer.Finetuner._step, []
 
     def counted(self, rows, batch):
@@ -79,8 +87,8 @@ def test_resumed_to_the_byte(stop, world, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(trainer.Finetuner, "_step", counted)
         with pytest.raises(KeyboardInterrupt):
-            run(world, tmp_path / "stopped", **settings)
-    assert run(world, tmp_path / "stopped", **settings) == whole
+            run(world, tmp_path / "stopped", **STOPPED)
+    assert run(world, tmp_path / "stopped", **STOPPED) == whole
 
 
 @pytest.mark.parametrize("train", ["audio", "both"])

@@ -399,6 +399,13 @@ def test_the_fingerprint_covers_settings_and_clips(world):
     assert len(others) == 3
 
 
+@pytest.fixture(scope="module")
+def unedited(tmp_path_factory, world_class):
+    """(a fine-tuning, its fingerprint before any edit)."""
+    job = world_class(tmp_path_factory.mktemp("unedited")).finetuning()
+    return job, job.fingerprint()
+
+
 @pytest.mark.parametrize(
     ("path", "counts"),
     [
@@ -407,10 +414,10 @@ def test_the_fingerprint_covers_settings_and_clips(world):
         *((f"pipeline/{name}.py", False) for name in ("encoders/vggish", "methods/avel", "methods/cace_net/spiking", "report/tables")),
     ],
 )
-def test_the_fingerprint_covers_all_code_that_determines_the_weights_and_no_other(world, edited, path, counts):
-    first = world.finetuning().fingerprint()
+def test_the_fingerprint_covers_all_code_that_determines_the_weights_and_no_other(unedited, edited, path, counts):
+    job, first = unedited
     edited(path)
-    assert (world.finetuning().fingerprint() != first) == counts
+    assert (job.fingerprint() != first) == counts
 
 
 def test_a_fine_tuning_that_gained_nothing_says_so():
