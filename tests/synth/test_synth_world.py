@@ -22,7 +22,7 @@ from pipeline.synth.settings import SynthSettings
 from pipeline.synth.soundtrack import render_soundtrack
 from pipeline.synth.world import write_world
 
-TINY = SynthSettings(train_clips=2, val_clips=1, test_clips=1)
+TINY = SynthSettings(train_clips=2, val_clips=1, test_clips=1, picture_size=64)
 REALMIX = Path(__file__).resolve().parents[3] / "shared" / "realmix"
 
 
