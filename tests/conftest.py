@@ -37,6 +37,7 @@ SLOW = REPOSITORY / "tests" / "slow.txt"
 ORDER = ["predict", "contrastive", "training", "end_to_end", "howto", "parity", "media", "methods", "features", "encoders"]
 TOGETHER = 8  # quick tests of one file that are handed out together: to hand out one takes longer than to run it
 CHEAP = {
+    "_each_import_once",
     "_each_yaml_once",
     "_one_thread",
     "films",
@@ -133,6 +134,20 @@ def _each_yaml_once() -> Iterator[None]:
     kept = functools.lru_cache(maxsize=256)(lambda text: pickle.dumps(parse(text)))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(yaml_files, "parsed", lambda text: pickle.loads(kept(text)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_import_once() -> Iterator[None]:
+    """What the repository's files import stays as it is while the suite runs; to look it up takes a twentieth of a second a closure."""
+    imported = closure.imported
+    kept = functools.cache(lambda path: tuple(imported(path, REPOSITORY)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            closure,
+            "imported",
+            lambda path, root=REPOSITORY: imported(path, root) if root != REPOSITORY or path.is_absolute() else list(kept(path)),
+        )
         yield
 
 
