@@ -38,6 +38,7 @@ SLOW = REPOSITORY / "tests" / "slow.txt"
 ORDER = ["predict", "contrastive", "training", "end_to_end", "howto", "parity", "media", "methods", "features", "encoders"]
 TOGETHER = 8  # quick tests of one file that are handed out together: to hand out one takes longer than to run it
 CHEAP = {
+    "_each_import_once",
     "_each_yaml_once",
     "_one_thread",
     "_quick_starts",
@@ -147,6 +148,20 @@ def _quick_starts() -> Iterator[None]:
     from tests.quick_starts import quick_starts
 
     with quick_starts():
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _each_import_once() -> Iterator[None]:
+    """What the repository's files import stays as it is while the suite runs; to look it up takes a twentieth of a second a closure."""
+    imported = closure.imported
+    kept = functools.cache(lambda path: tuple(imported(path, REPOSITORY)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            closure,
+            "imported",
+            lambda path, root=REPOSITORY: imported(path, root) if root != REPOSITORY or path.is_absolute() else list(kept(path)),
+        )
         yield
 
 

@@ -4,25 +4,17 @@ from __future__ import annotations
 
 import copy
 import re
-from functools import lru_cache
 from pathlib import Path
 
 import pytest
 import yaml
 
-from pipeline import closure as closures
 from pipeline.closure import PLUMBING, RECORDS, ROOT, closure
 
 STAGES = yaml.load((ROOT / "dvc.yaml").read_text(encoding="utf-8"), yaml.CSafeLoader)["stages"]  # in C: every worker reads it
 # Registries of which a stage may use every entry; elsewhere the entry's own file of data/plan names the code of those that it chooses.
 EVERY_ENTRY = {"index": ["datasets"], "report": ["methods", "tasks"], "plan": ["methods", "tasks", "encoders", "datasets"]}
 CHOSEN = {"train": "runs", "evaluate": "runs", "extract": "features", "finetune": "finetune", "label": "labels"}
-imported_once = lru_cache(None)(closures.imported)
-
-
-@pytest.fixture(autouse=True)
-def _each_file_is_read_once(monkeypatch):
-    monkeypatch.setattr(closures, "imported", imported_once)
 
 
 def body(stage):

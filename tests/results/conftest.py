@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from tiny_project import FEATURES, TINY, YAML_12
 
+from pipeline import closure
 from pipeline.results.lock import page_of
 from pipeline.results.written import mark
 from tests.report.conftest import World, share
@@ -45,7 +47,24 @@ def write_params(path: Path, params: dict, head: str = "# A small world.\n") -> 
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, repository) -> Path:
+def _copies_import_alike() -> Iterator[None]:
+    """The copies have the same files wherever a closure is asked for, so what a file imports hangs on its text alone."""
+    imported = closure.imported
+    kept: dict[tuple[Path, str], list[Path]] = {}
+
+    def of_text(path: Path, root: Path = closure.ROOT) -> list[Path]:
+        key = path, (root / path).read_text(encoding="utf-8")
+        if key not in kept:
+            kept[key] = imported(path, root)
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(closure, "imported", of_text)
+        yield
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, repository, _copies_import_alike) -> Path:
     """``project``, committed, and its finished clone ``clones/small``; never changed."""
     root = tmp_path_factory.mktemp("results")
     project, clone = root / "project", root / "clones" / SUITE
