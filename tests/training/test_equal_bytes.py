@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from test_runs import EVERY_STEP, SPLITS, make_inputs, train
+from test_runs import EVERY_STEP, SELDOM, SPLITS, make_inputs, train
 
 from pipeline.training.evaluate import evaluate_run
 
@@ -12,7 +12,7 @@ from pipeline.training.evaluate import evaluate_run
 @pytest.mark.fault(14)
 def test_unseen_scores_leave_out_training_bytes_under_another_id(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     inputs.index["sha256"], inputs.index["start"] = [f"{number:064x}" for number in range(len(SPLITS))], 0.0
     for clip, like in ((16, 0), (17, 1), (18, 12)):  # clips 0 and 1 are in train, 12 in val
         inputs.index.loc[clip, "sha256"] = inputs.index.loc[like, "sha256"]

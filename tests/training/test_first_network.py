@@ -83,7 +83,7 @@ def test_a_damaged_first_network_is_trained_again_with_a_sentence(inputs, tmp_pa
     first.write_bytes(content)
     (tmp_path / "killed" / "seed-3.first-checkpoint").unlink()
     monkeypatch.setattr(loop.Trainer, "_step", step)
-    assert train(inputs, tmp_path / "killed") == expected
+    assert train(inputs, tmp_path / "killed", SELDOM) == expected
     assert says(capsys.readouterr().err, f"{first} is damaged", "seed 3", "again")
 
 
@@ -148,7 +148,7 @@ def test_removed_labels_are_stored_by_annotation_row_and_the_last_epoch_is_kept(
     inputs = run("ma", inputs.store, inputs.index.iloc[::-1])
     data = inputs.training_split()
     assert data.targets.rows.tolist() == data.rows == list(range(9, -1, -1))
-    train(inputs, tmp_path / "models")
+    train(inputs, tmp_path / "models", SELDOM)
     removed = load_file(tmp_path / "models" / "seed-3.safetensors")["removed_visual"]
     labels = torch.zeros(10, len(CLASSES), dtype=torch.bool)
     labels[data.targets.rows] = data.targets.labels[:, : len(CLASSES)] > 0.5
@@ -160,19 +160,19 @@ def test_removed_labels_are_stored_by_annotation_row_and_the_last_epoch_is_kept(
 def test_an_unknown_selection_metric_is_refused(inputs, tmp_path):
     inputs.settings["recipe"]["selection"] = "event/B"
     with pytest.raises(PipelineError, match=r"recipe\.selection: .*'event/B'.*segment/A, "):
-        train(inputs, tmp_path / "models")
+        train(inputs, tmp_path / "models", SELDOM)
 
 
 def test_selection_by_a_baseline_score_is_refused(inputs, tmp_path):
     inputs.settings["recipe"]["selection"] = "baseline_nothing"
     with pytest.raises(PipelineError, match=r"recipe\.selection: .*baseline_nothing"):
-        train(inputs, tmp_path / "models")
+        train(inputs, tmp_path / "models", SELDOM)
 
 
 def test_the_epoch_is_picked_by_the_metric_of_the_recipe(inputs, tmp_path, monkeypatch):
     scores = iter([1.0, 3.0, 2.0] * 2)
     monkeypatch.setattr(loop, "score_split", lambda *_: {"segment/Type@AV": 0.0, "event/A": next(scores)})
-    train(inputs, tmp_path / "models")
+    train(inputs, tmp_path / "models", SELDOM)
     assert json.loads((tmp_path / "models" / "seed-3.json").read_text(encoding="utf-8"))["best_epoch"] == 1
 
 
@@ -211,7 +211,7 @@ def test_a_step_without_a_finite_loss_ends_its_batch(inputs, tmp_path, monkeypat
 
     monkeypatch.setattr(METHODS.get("jomold"), "steps", steps)
     inputs.settings["denoise"] = False
-    train(inputs, tmp_path / "models")
+    train(inputs, tmp_path / "models", SELDOM)
     facts = json.loads((tmp_path / "models" / "seed-3.json").read_text(encoding="utf-8"))
     assert facts["skipped_steps"] == 1
     expected = {(epoch, batch, number) for epoch in range(3) for batch in range(3) for number in range(3)} - {(1, 1, 2)}

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from kills import kill_at
-from test_runs import EVERY_STEP, SPLITS, make_inputs, train
+from test_runs import EVERY_STEP, SELDOM, SPLITS, make_inputs, train
 
 from pipeline.datasets.folds import Folds, Place
 from pipeline.metrics.bootstrap import paired_bootstrap
@@ -43,7 +43,7 @@ def world(tmp_path_factory):
     """(inputs, directory of the weights, their bytes by name, directory of the results)."""
     root = tmp_path_factory.mktemp("folds")
     inputs = by_folds(root)
-    files, results = train(inputs, root / "run"), root / "results"
+    files, results = train(inputs, root / "run", SELDOM), root / "results"
     results.mkdir()
     evaluate_run(inputs, root / "run", EVERY_STEP, results)
     return inputs, root / "run", files, results
@@ -59,7 +59,7 @@ def test_there_is_one_network_of_each_fold_and_seed(world):
 def test_a_fold_is_trained_as_a_data_set_with_these_splits(world, tmp_path):
     inputs, _, files, _ = world
     alone = replace(inputs, run=inputs.run.model_copy(update={"seeds": [4]}), index=FOLDS.index_of(inputs.index, 1), folds=None)
-    assert train(alone, tmp_path / "alone")["seed-4.safetensors"] == files["seed-4-fold-1.safetensors"]
+    assert train(alone, tmp_path / "alone", SELDOM)["seed-4.safetensors"] == files["seed-4-fold-1.safetensors"]
 
 
 def test_every_clip_is_tested_once_by_the_network_of_its_fold(world):
@@ -89,7 +89,7 @@ def test_killed_in_a_fold_and_resumed_or_in_a_process_of_its_own_it_gives_the_sa
     monkeypatch.setattr(loop.Trainer, "_step", step)
     monkeypatch.setattr("pipeline.training.train.keep_freed_memory", lambda: None)  # this process does more than train
     train_alone(inputs, EVERY_STEP, tmp_path / "run", tmp_path / "live", None, 2, Member(4, 2), Bar)  # as a process beside others does
-    assert train(inputs, tmp_path / "run") == files
+    assert train(inputs, tmp_path / "run", SELDOM) == files
 
 
 def test_other_folds_are_another_work_and_none_the_work_that_it_was(world, tmp_path):

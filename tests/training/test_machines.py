@@ -7,7 +7,7 @@ import pytest
 import torch
 from test_first_network import inputs as parsing_inputs  # noqa: F401  (a fixture)
 from test_first_network import train as train_parsing
-from test_runs import EVERY_STEP, make_inputs, train
+from test_runs import EVERY_STEP, SELDOM, make_inputs, train
 
 from pipeline import epochs
 from pipeline.machine import described, this_machine
@@ -40,7 +40,7 @@ def test_a_seed_records_its_machine_and_evaluate_passes_it_on(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
     gpu = {"gpu": "NVIDIA H100"}
     inputs = replace(inputs, made_with={"params": {"features": {"plain": {"dtype": "float32"}}}, "machines": {"features": [gpu]}})
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     here = this_machine()
     assert machines_of(tmp_path / "run", 3) == machines_of(tmp_path / "run", 4) == [here]
     (tmp_path / "out").mkdir()
@@ -58,7 +58,7 @@ def test_a_seed_records_its_machine_and_evaluate_passes_it_on(tmp_path):
 def test_features_remade_between_training_and_evaluation_are_both_recorded(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1, seeds=(3,))
     inputs = replace(inputs, made_with={"params": {"media": {"frames_per_second": 2.0}}, "machines": {"features": [OTHER]}})
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     inputs = replace(inputs, made_with={"params": {"media": {"frames_per_second": 4.0}}, "machines": {"features": [this_machine()]}})
     (tmp_path / "out").mkdir()
     evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path / "out")
@@ -75,7 +75,7 @@ def test_a_training_resumed_on_another_machine_records_both(tmp_path, monkeypatc
         train(inputs, tmp_path / "run")
     let_go()
     monkeypatch.undo()
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     assert machines_of(tmp_path / "run") == [OTHER, this_machine()]
 
 
@@ -92,7 +92,7 @@ def test_the_machine_of_a_first_network_is_recorded_too(parsing_inputs, tmp_path
 
 def test_seeds_of_an_earlier_version_have_an_unknown_machine(tmp_path):
     inputs = make_inputs(tmp_path, epochs=1)
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     path = tmp_path / "run" / "seed-3.json"
     facts = read_sealed(path)
     for key in ("machines", "train", "made_with"):

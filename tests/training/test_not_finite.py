@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_runs import EVERY_STEP, make_inputs, train
+from test_runs import EVERY_STEP, SELDOM, make_inputs, train
 
 from pipeline.errors import PipelineError
 from pipeline.tasks.avel import Scores
@@ -68,26 +68,26 @@ def test_an_infinite_gradient_in_the_last_step_is_skipped_counted_and_named(tmp_
     """The published weights are those of the same run without its last batch."""
     inputs = run(tmp_path / "a", clip_norm=clip_norm)
     clips = poison_gradients(monkeypatch, {4 * STEPS - 1}, value)
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     facts = facts_of(tmp_path / "run")
     assert facts["skipped_steps"] == 1
     assert each_says(facts["faults"], [("epoch 3", "gradient", f"2 ({', '.join(clips[-1])})")])
     assert facts["best_epoch"] == 3
     left_out = loop.Trainer._step
     monkeypatch.setattr(loop.Trainer, "_step", lambda self, *given: len(clips) < 8 * STEPS - 1 and left_out(self, *given))
-    train(run(tmp_path / "b", clip_norm=clip_norm), tmp_path / "without")
+    train(run(tmp_path / "b", clip_norm=clip_norm), tmp_path / "without", SELDOM)
     assert all(torch.equal(value, weights_of(tmp_path / "without")[name]) for name, value in weights_of(tmp_path / "run").items())
 
 
 def test_a_large_finite_gradient_is_not_skipped(tmp_path, monkeypatch):
     """The sum of its squares is infinite in float32."""
     poison_gradients(monkeypatch, {1}, 1e25)
-    train(run(tmp_path), tmp_path / "run")
+    train(run(tmp_path), tmp_path / "run", SELDOM)
     assert facts_of(tmp_path / "run")["skipped_steps"] == 0
 
 
 def test_a_healthy_run_reports_no_faults(tmp_path):
-    train(run(tmp_path), tmp_path / "run")
+    train(run(tmp_path), tmp_path / "run", SELDOM)
     assert facts_of(tmp_path / "run")["skipped_steps"] == 0
     assert "faults" not in facts_of(tmp_path / "run")
 
@@ -97,11 +97,11 @@ def test_nonfinite_patience_counts_gradients_like_losses(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         clips = poison_gradients(patch, {0, 2, 3, 5})
         with pytest.raises(PipelineError, match=r"gradient.* 4 .*epoch 1.*: clip\d+, clip\d+$"):
-            train(run(tmp_path), tmp_path / "run")
+            train(run(tmp_path), tmp_path / "run", SELDOM)
     assert not list((tmp_path / "run").glob("*.safetensors"))
     saved = tmp_path / "live" / "seed-3" / "not_finite.json"
     assert json.loads(saved.read_text(encoding="utf-8")) == {"what": "gradient", "epoch": 1, "clips": clips[-1]}
-    train(run(tmp_path / "again"), tmp_path / "run")
+    train(run(tmp_path / "again"), tmp_path / "run", SELDOM)
     assert not saved.exists()
 
 
@@ -112,7 +112,7 @@ def test_an_epoch_without_a_step_is_never_the_best(tmp_path, monkeypatch, valida
     if not validation:
         inputs.index.loc[inputs.index["split"] == "val", "split"] = "none"
     poison_gradients(monkeypatch, {9, 10, 11})
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     facts = facts_of(tmp_path / "run")
     assert facts["best_epoch"] == 2
     assert says(facts["faults"][-1], "epoch 3", "skipped")
@@ -123,7 +123,7 @@ def test_an_epoch_without_a_step_is_never_the_best(tmp_path, monkeypatch, valida
 def test_nothing_is_published_if_no_epoch_can_be_kept(tmp_path, monkeypatch):
     poison_gradients(monkeypatch, {0, 1, 2})
     with pytest.raises(PipelineError, match=r"run, seed 3: .*epoch 0.*skipped"):
-        train(run(tmp_path, epochs=1), tmp_path / "run")
+        train(run(tmp_path, epochs=1), tmp_path / "run", SELDOM)
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
@@ -145,7 +145,7 @@ def test_weights_made_infinite_by_a_step_are_never_kept(tmp_path, monkeypatch, v
     inputs = run(tmp_path)
     if not validation:
         inputs.index.loc[inputs.index["split"] == "val", "split"] = "none"
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     assert facts_of(tmp_path / "run")["best_epoch"] == 2
     (fault,) = facts_of(tmp_path / "run")["faults"]
     assert says(fault, "epoch 3", *(("scores", "validation", "5 (clip10, clip11") if validation else ("weights", "1 (")))
@@ -164,7 +164,7 @@ def spoil(directory: Path, value: float) -> str:
 @pytest.mark.fault(31)
 def test_stored_weights_that_are_not_finite_are_refused_with_their_file(tmp_path, value):
     inputs = run(tmp_path, epochs=1)
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     name = spoil(tmp_path / "run", value)
     with pytest.raises(PipelineError, match=rf"run/seed-3\.safetensors: .*1 \({name}\)"):
         load_seed(tmp_path / "run", 3)
@@ -175,7 +175,7 @@ def test_stored_weights_that_are_not_finite_are_refused_with_their_file(tmp_path
 @pytest.mark.fault(31)
 def test_evaluation_refuses_finite_weights_that_predict_nan(tmp_path):
     inputs = run(tmp_path, epochs=1)
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     spoil(tmp_path / "run", 3e38)
     with pytest.raises(PipelineError, match=r"run/seed-3\.safetensors: .*scores.*val.* 5 \(clip10, clip11"):
         evaluate_run(inputs, tmp_path / "run", EVERY_STEP, tmp_path)

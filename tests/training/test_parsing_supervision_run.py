@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from test_first_network import CLASSES, EVERY_STEP, SPLITS, T, inputs, train  # noqa: F401 (a fixture)
+from test_first_network import CLASSES, EVERY_STEP, SELDOM, SPLITS, T, inputs, train  # noqa: F401 (a fixture)
 
 from pipeline.errors import InputProblems, PipelineError
 from pipeline.features.store import FeatureStore, shard_name
@@ -52,11 +52,11 @@ def scored(run, models, directory):
 
 
 def test_guessed_labels_affect_training_but_not_prediction(run, tmp_path):
-    plain = train(run, tmp_path / "plain")
+    plain = train(run, tmp_path / "plain", SELDOM)
     guessed = again(run, pseudo_labels=GUESSED)
     assert set(guessed.training_split().stored.streams) == {"visual", "audio", "motion", *GUESSED.values()}
     assert set(guessed.split("val").stored.streams) == {"visual", "audio", "motion"}
-    assert train(guessed, tmp_path / "guessed")["seed-3.safetensors"] != plain["seed-3.safetensors"]
+    assert train(guessed, tmp_path / "guessed", SELDOM)["seed-3.safetensors"] != plain["seed-3.safetensors"]
     history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text(encoding="utf-8"))["history"]
     assert all(epoch["train/visual_segments"] > 0 for epoch in history)
     before = scored(guessed, tmp_path / "guessed", tmp_path / "first")
@@ -71,7 +71,7 @@ def test_a_training_clip_without_a_label_is_named(run, tmp_path, wrong):
     labels[[2, 7, 12], 1, 0] = wrong  # clip12 is validation's
     write_labels(run.store.directory, "visual_labels", labels)
     with pytest.raises(InputProblems, match=r"visual_labels.*0\.\.1.* 2 \(clip2, clip7\)"):
-        train(again(run, pseudo_labels=GUESSED), tmp_path / "models")
+        train(again(run, pseudo_labels=GUESSED), tmp_path / "models", SELDOM)
 
 
 def test_missing_streams_and_streams_without_labels_are_named(run, tmp_path):
@@ -104,7 +104,7 @@ def test_the_classes_on_in_a_training_segment_are_counted_before_training_and_st
     small = {"width": 8, "heads": 2, "layers": 1, "feedforward": 8, "audio_hidden": 8, "recipe": run.settings["recipe"]}
     uwav = replace(run, run=run.run.model_copy(update={"method": "uwav"}), settings=small)
     assert uwav.config.pseudo_labels.model_dump() == GUESSED
-    train(uwav, tmp_path / "models")
+    train(uwav, tmp_path / "models", SELDOM)
     data = uwav.training_split()
     expected = [(data.stored.read(name)[data.mask] > 0.5).sum().item() / data.mask.sum().item() for name in GUESSED.values()]
     assert load_file(tmp_path / "models" / "seed-3.safetensors")["classes_on"].tolist() == pytest.approx(expected)
@@ -113,8 +113,8 @@ def test_the_classes_on_in_a_training_segment_are_counted_before_training_and_st
 
 
 def test_selected_thresholds_are_stored_and_nothing_else_changes(run, tmp_path):
-    train(run, tmp_path / "fixed")
-    train(again(run, thresholds="selected"), tmp_path / "selected")
+    train(run, tmp_path / "fixed", SELDOM)
+    train(again(run, thresholds="selected"), tmp_path / "selected", SELDOM)
     fixed, selected = (load_file(tmp_path / name / "seed-3.safetensors") for name in ("fixed", "selected"))
     thresholds = selected.pop("selected_thresholds")
     assert fixed.keys() == selected.keys()
@@ -133,9 +133,9 @@ def test_coleaf_keeps_its_anchor_and_the_thresholds_selected_for_it(run, tmp_pat
     small = {"feedforward": 8, "anchor": "han", "anchor_settings": {"width": 8, "feedforward": 8}}
     settings = {**small, "recipe": run.settings["recipe"]}
     plain = replace(run, run=run.run.model_copy(update={"method": "coleaf"}), settings=settings)
-    train(plain, tmp_path / "fixed")
+    train(plain, tmp_path / "fixed", SELDOM)
     selected = again(plain, thresholds="selected", threshold_epoch=epoch)
-    train(selected, tmp_path / "selected")
+    train(selected, tmp_path / "selected", SELDOM)
     weights, own = (load_file(tmp_path / name / "seed-3.safetensors") for name in ("selected", "fixed"))
     thresholds = weights.pop("selected_thresholds")
     assert own.keys() == weights.keys() == {name for name in own if name.startswith("anchor.")}
@@ -151,7 +151,7 @@ def test_coleaf_keeps_its_anchor_and_the_thresholds_selected_for_it(run, tmp_pat
     ((batch, _),) = plain.split("test").batches([torch.arange(2)], torch.float32)
     with torch.no_grad():
         torch.testing.assert_close(method.predict(batch).thresholds[:, 1, 1], thresholds[1].expand(2, -1))
-    train(again(selected, pseudo_labels=GUESSED), tmp_path / "guessed")
+    train(again(selected, pseudo_labels=GUESSED), tmp_path / "guessed", SELDOM)
     history = json.loads((tmp_path / "guessed" / "seed-3.json").read_text(encoding="utf-8"))["history"]
     assert all(record["train/visual_segments"] > 0 and record["train/audio_segments"] > 0 for record in history)
 
@@ -161,7 +161,7 @@ def test_thresholds_are_selected_at_the_configured_epoch_also_after_a_kill(run, 
     early, epochs = again(run, thresholds="selected", threshold_epoch=1, selected_for=["audio", "visual"]), []
     calibrated = loop.Trainer._calibrated
     monkeypatch.setattr(loop.Trainer, "_calibrated", lambda trainer: epochs.append(trainer.state.epoch) or calibrated(trainer))
-    whole = train(early, tmp_path / "whole")
+    whole = train(early, tmp_path / "whole", SELDOM)
     assert epochs == [0]
     step, done = loop.Trainer._step, []
 
@@ -175,7 +175,7 @@ def test_thresholds_are_selected_at_the_configured_epoch_also_after_a_kill(run, 
     with pytest.raises(KeyboardInterrupt):
         train(early, tmp_path / "killed")
     (tmp_path / "resuming").touch()
-    assert train(early, tmp_path / "killed") == whole
+    assert train(early, tmp_path / "killed", SELDOM) == whole
     assert epochs == [0, 0]
     assert not load_file(tmp_path / "whole" / "seed-3.safetensors")["selected_thresholds"].isnan().any()
 

@@ -10,7 +10,7 @@ from contract import DENSE
 from kills import kill_at
 from pydantic import ValidationError
 from safetensors.torch import load_file
-from test_runs import make_inputs, train
+from test_runs import SELDOM, make_inputs, train
 from torch import nn
 
 from pipeline.methods.base import MethodConfig, Recipe
@@ -138,13 +138,13 @@ def dense_inputs(root):
 
 def test_a_detector_killed_and_resumed_gives_the_same_bytes(tmp_path, monkeypatch):
     """Rate, average and normaliser go on where they were, within an epoch."""
-    expected = train(dense_inputs(tmp_path / "whole"), tmp_path / "whole" / "run")
+    expected = train(dense_inputs(tmp_path / "whole"), tmp_path / "whole" / "run", SELDOM)
     step, inputs = loop.Trainer._step, dense_inputs(tmp_path)
     kill_at(monkeypatch, 4)
     with pytest.raises(KeyboardInterrupt):
         train(inputs, tmp_path / "killed")
     monkeypatch.setattr(loop.Trainer, "_step", step)
-    assert train(inputs, tmp_path / "killed") == expected
+    assert train(inputs, tmp_path / "killed", SELDOM) == expected
     history = json.loads(expected["seed-3.json"])["history"]
     assert history[0]["learning_rate"] == 0.02  # after the warm-up's epoch
     assert history[-1]["learning_rate"] < 1e-6

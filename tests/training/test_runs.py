@@ -72,7 +72,7 @@ def inputs(tmp_path):
 def trained(tmp_path_factory):
     """The directory of the run of ``inputs``, trained without interruption."""
     root = tmp_path_factory.mktemp("trained")
-    train(make_inputs(root), root / "run")
+    train(make_inputs(root), root / "run", SELDOM)
     return root / "run"
 
 
@@ -124,7 +124,7 @@ def test_a_run_is_reproducible_with_and_without_checkpoints(inputs, tmp_path, ex
 
 def test_a_method_that_loses_its_spatial_attention_is_named_once(tmp_path, capsys):
     pooled = make_inputs(tmp_path, epochs=1, pooled=True)
-    train(pooled, tmp_path / "run")
+    train(pooled, tmp_path / "run", SELDOM)
     assert capsys.readouterr().out.count("plain has one position per segment, so avel trains without its spatial attention") == 1
     train(pooled, tmp_path / "run")  # nothing is left to train
     assert "attention" not in capsys.readouterr().out
@@ -186,7 +186,7 @@ def test_a_damaged_checkpoint_is_discarded_with_a_sentence_and_the_seed_starts_a
     checkpoint = tmp_path / "killed" / "seed-4.checkpoint"
     damage(checkpoint)
     capsys.readouterr()
-    assert train(inputs, tmp_path / "killed") == expected
+    assert train(inputs, tmp_path / "killed", SELDOM) == expected
     assert count == 17 + 12  # the finished seed is not trained again
     assert says(capsys.readouterr().err, f"{checkpoint} is damaged", "removed", "again")
 
@@ -198,7 +198,7 @@ def test_a_damaged_finished_seed_is_trained_again_and_never_read(inputs, copied,
     with pytest.raises(PipelineError, match=rf"{copied}/{name} is damaged"):
         load_seed(copied, 3)
     capsys.readouterr()
-    assert train(inputs, copied) == expected
+    assert train(inputs, copied, SELDOM) == expected
     assert says(capsys.readouterr().err, f"{name} is damaged", "seed 3", "again")
     flip(copied / "seed-4.safetensors")
     with pytest.raises(PipelineError, match=r"seed-4\.safetensors is damaged"):
@@ -267,7 +267,7 @@ def test_the_last_smaller_batch_counts_by_its_rows(inputs, tmp_path, monkeypatch
         return {"total": self.classifier[0].weight.sum() * 0 + float(len(seen))}
 
     monkeypatch.setattr(type(inputs.build()), "losses", losses)
-    train(inputs, tmp_path / "run")
+    train(inputs, tmp_path / "run", SELDOM)
     assert seen[:3] == [4, 4, 2]
     record = json.loads((tmp_path / "run" / "seed-3.json").read_text(encoding="utf-8"))["history"][0]
     assert record["train/total"] == pytest.approx((1 * 4 + 2 * 4 + 3 * 2) / 10)
@@ -277,7 +277,7 @@ def test_the_last_smaller_batch_counts_by_its_rows(inputs, tmp_path, monkeypatch
 def test_a_non_finite_loss_stops_with_the_clips_named_and_leaves_no_weights(tmp_path):
     inputs = make_inputs(tmp_path, poisoned=(2,))
     with pytest.raises(PipelineError, match=r"not finite.* 4 .*: .*clip2\b"):
-        train(inputs, tmp_path / "run")
+        train(inputs, tmp_path / "run", SELDOM)
     assert not list((tmp_path / "run").glob("*.safetensors"))
 
 
@@ -333,7 +333,7 @@ def test_evaluating_on_other_classes_is_refused(inputs, copied, tmp_path):
 def test_without_training_clips_nothing_is_trained(inputs, tmp_path):
     inputs.index["split"] = "test"
     with pytest.raises(PipelineError, match="training split"):
-        train(inputs, tmp_path / "run")
+        train(inputs, tmp_path / "run", SELDOM)
 
 
 def test_the_fingerprint_covers_everything_that_determines_the_weights(inputs, tmp_path):
@@ -497,7 +497,7 @@ def test_the_rate_falls_at_iterations_and_epochs_also_after_an_interruption(inpu
 
 def test_watching_test_changes_no_weight_and_records_its_curve(inputs, tmp_path, expected):
     """The curve of the test headline gives last and best epoch, so no further weights need be kept."""
-    watched = train(inputs, tmp_path / "watched", EVERY_STEP.model_copy(update={"published_protocol": True}))
+    watched = train(inputs, tmp_path / "watched", SELDOM.model_copy(update={"published_protocol": True}))
     for seed in inputs.run.seeds:
         assert expected[f"seed-{seed}.safetensors"] == watched[f"seed-{seed}.safetensors"]
         facts, before = (unsealed(files[f"seed-{seed}.json"]) for files in (watched, expected))
@@ -553,9 +553,9 @@ def test_compiled_losses_train_the_same_weights_and_store_them_under_the_same_na
         graphs.append(len(graph.graph.nodes))
         return graph.forward
 
-    plain = train(inputs, tmp_path / "plain")
+    plain = train(inputs, tmp_path / "plain", SELDOM)
     monkeypatch.setattr(loop.torch, "compile", lambda function: compile_function(function, backend=as_it_is))
-    again = train(inputs, tmp_path / "compiled", EVERY_STEP.model_copy(update={"compile": True}))
+    again = train(inputs, tmp_path / "compiled", SELDOM.model_copy(update={"compile": True}))
     assert sum(graphs) > 10
     facts, of_plain = (unsealed(files.pop("seed-3.json")) for files in (again, plain))
     assert facts["train"].pop("compile") is not of_plain["train"].pop("compile")
