@@ -1,7 +1,7 @@
 """Run a function over many jobs in child processes that may crash, hang or run out of memory without harm.
 
-A child (of :mod:`pipeline.children`) serves many jobs of one function, dies alone, and is replaced at the cost of a fork. It ends with the
-parent; if a decoder hangs in native code, an alarm ends it a little after the job's time limit.
+A child (of :mod:`pipeline.children`) serves many jobs, dies alone, and is replaced at the cost of a fork. It ends with the parent; if a
+decoder hangs in native code, an alarm ends it a little after the job's time limit.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from pipeline.children import Nursery
 from pipeline.errors import PipelineError
 from pipeline.media.handed import Handed, give, lay_out, take
 
-Setting = tuple[Callable[[Any], Any], float, int]  # a function, the seconds of its alarm, and its memory in MiB
 ALARM_GRACE_SECONDS = 10.0  # the parent ends a job first; the alarm is for children without a parent
-IDLE = 3  # processes kept for the next call: two threads may decode at once, and settings of theirs may have changed
+IDLE = 3  # processes kept for the next call: one to survey files, two to decode them for two threads
 LIMITS = [number for name, number in sorted(vars(resource).items()) if name.startswith("RLIMIT_")]
 _idle: list[tuple[tuple[Any, ...], Nursery]] = []  # the last used last; several may have the same key
 _idle_lock = threading.Lock()
@@ -61,18 +60,16 @@ class Failed(Failure):
 class _Worker:
     """One child process, the pipe to it, and its current job."""
 
-    def __init__(self, nursery: Nursery, setting: Setting, job: Any) -> None:
+    def __init__(self, nursery: Nursery, timeout_seconds: float, job: Any) -> None:
         self.nursery = nursery
-        self.timeout_seconds = setting[1] - ALARM_GRACE_SECONDS
+        self.timeout_seconds = timeout_seconds
         self.process, self.connection = nursery.child()
-        with contextlib.suppress(OSError):  # a dead child is noticed, and dealt with, when its answer is read
-            self.connection.send_bytes(pickle.dumps((os.getcwd(), setting)))
         self.give(job)
 
     def give(self, job: Any) -> None:
         self.job = job
         self.deadline = time.monotonic() + self.timeout_seconds
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):  # a dead child is noticed, and dealt with, when its answer is read
             self.connection.send(job)
 
     def stop(self) -> None:
@@ -97,8 +94,6 @@ class _Worker:
         except (EOFError, OSError):
             self.connection.close()
             return (Crashed(self.nursery.ended(self.process)),)
-        if kind == "no function":
-            raise PipelineError(f"a child process cannot import the function to run: {content}")
         return (content,) if kind == "done" else (Failed(content),)
 
 
@@ -119,15 +114,14 @@ def run_guarded(
     """
     if getattr(function, "__module__", None) == "__main__":
         raise PipelineError(f"{function!r} lives in __main__, which a child process cannot import; move it into a module")
-    setting = function, timeout_seconds + ALARM_GRACE_SECONDS, memory_mb
     remaining = iter(jobs)
     first = list(itertools.islice(remaining, workers))
     if not first:
         return
     running: list[_Worker] = []
     try:
-        with _nursery(function) as nursery:
-            running.extend(_Worker(nursery, setting, job) for job in first)
+        with _nursery(function, timeout_seconds + ALARM_GRACE_SECONDS, memory_mb) as nursery:
+            running.extend(_Worker(nursery, timeout_seconds, job) for job in first)
             while running:
                 for worker in _stirring(running):
                     boxed = worker.progress()
@@ -139,7 +133,7 @@ def run_guarded(
                         running.remove(worker)
                     following = list(itertools.islice(remaining, 1))
                     if gone:
-                        running.extend(_Worker(nursery, setting, job) for job in following)
+                        running.extend(_Worker(nursery, timeout_seconds, job) for job in following)
                     elif following:
                         worker.give(following[0])
                     else:
@@ -152,22 +146,22 @@ def run_guarded(
 
 
 @contextlib.contextmanager
-def _nursery(function: Callable[[Any], Any]) -> Iterator[Nursery]:
-    """A process that forks children, kept for the next call because starting it costs much.
+def _nursery(function: Callable[[Any], Any], alarm_seconds: float, memory_mb: int) -> Iterator[Nursery]:
+    """A process that forks children for ``function``, kept for the next call because starting it costs much.
 
-    It is taken again only where it would be started just so: same limits, environment and import path. Each child is told its directory and
-    function; what the first ``function`` imports is imported once for all. After an error, or where the caller takes no further outcome, it
-    ends with its children.
+    It is taken again only where it would be started just so: same limits, directory, environment and import path. After an error, or where
+    the caller takes no further outcome, it ends with its children.
     """
     single = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")  # as many cores as workers
     quiet = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.DEVNULL)  # FFmpeg's complaints; what matters comes back as a reason
-    environment = {**os.environ, **single}
-    key = os.getpid(), tuple(sorted(environment.items())), tuple(sys.path), tuple(map(resource.getrlimit, LIMITS))
+    setting, environment = (function, alarm_seconds, memory_mb), {**os.environ, **single}
+    surroundings = os.getcwd(), tuple(sorted(environment.items())), tuple(sys.path), tuple(map(resource.getrlimit, LIMITS))
+    key = os.getpid(), setting, surroundings
     with _idle_lock:
         place = next((place for place, (of, _) in enumerate(_idle) if of == key), None)
         nursery = None if place is None else _idle.pop(place)[1]
     if nursery is None or not nursery.lives:
-        nursery = Nursery(serve, function, env=environment, **quiet)
+        nursery = Nursery(serve, setting, env=environment, **quiet)
     try:
         yield nursery
     except BaseException:
@@ -194,21 +188,15 @@ def _stirring(running: list[_Worker]) -> list[_Worker]:
     return [worker for worker in running if worker.connection in ready or worker.deadline <= time.monotonic()]
 
 
-def serve(connection: Connection, _: Callable[[Any], Any]) -> None:
+def serve(connection: Connection, setting: tuple[Callable[[Any], Any], float, int]) -> None:
     """Answer jobs from the pipe until it closes; a child runs this.
 
     Args:
-        _: a function that the children's common parent has imported, with all that most functions need.
+        setting: the function, the seconds of the alarm, and the memory in MiB.
     """
+    function, alarm_seconds, memory_mb = setting
+    _limit_memory(memory_mb)
     with contextlib.suppress(EOFError, OSError):  # the parent has closed the pipe
-        work = connection.recv_bytes()
-        try:
-            directory, (function, alarm_seconds, memory_mb) = pickle.loads(work)
-            os.chdir(directory)
-        except Exception as error:
-            connection.send(("no function", f"{type(error).__name__}: {error}"))
-            return
-        _limit_memory(memory_mb)
         while True:
             job = connection.recv()
             signal.setitimer(signal.ITIMER_REAL, alarm_seconds)  # its default action kills, even inside hung native code

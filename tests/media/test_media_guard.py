@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import time
-import types
 from pathlib import Path
 
 import numpy as np
@@ -98,20 +97,16 @@ def test_that_process_serves_the_next_call_unless_its_surroundings_changed_or_a_
     first = parent()
     assert parent() == first
     monkeypatch.chdir(tmp_path)
-    assert parent() == first
+    elsewhere = parent()
+    assert elsewhere != first
     [(_, place)] = run_guarded(eval, ["__import__('os').getcwd()"], workers=1, **LIMITS)
     assert place == str(tmp_path)
-    [(_, length)] = run_guarded(len, ["three"], workers=1, **LIMITS)
-    assert length == 5
-    assert parent() == first
     broken = run_guarded(eval, ["1", "2"], workers=1, **LIMITS)
     next(broken)
     broken.close()
-    assert not Path(f"/proc/{first}").exists()
-    second = parent()
+    assert not Path(f"/proc/{elsewhere}").exists()
     monkeypatch.setenv("AVEL_TEST", "1")
-    assert parent() not in (first, second)
-    assert Path(f"/proc/{second}").exists()
+    assert parent() not in (first, elsewhere)
 
 
 def test_jobs_are_taken_only_as_workers_become_free():
@@ -135,18 +130,6 @@ def test_a_function_no_child_can_import_is_an_error_not_a_crash():
     local.__module__, local.__qualname__ = "__main__", "local"
     with pytest.raises(PipelineError, match="__main__"):
         list(run_guarded(local, [1], workers=1, **LIMITS))
-
-
-@pytest.mark.parametrize("before", [[], ["6 * 7"]])  # in a process of its own; as the second function of another's
-def test_a_function_of_a_module_that_a_child_does_not_find_is_an_error(monkeypatch, before):
-    monkeypatch.setenv("AVEL_TEST", f"{before}")
-    assert [outcome for _, outcome in run_guarded(eval, before, workers=1, **LIMITS)] == [42 for _ in before]
-    ours = types.ModuleType("only_here")
-    exec("def double(job): return 2 * job", vars(ours))
-    monkeypatch.setitem(sys.modules, "only_here", ours)
-    with pytest.raises(PipelineError, match=r"cannot import.*only_here"):
-        list(run_guarded(ours.double, [1], workers=1, **LIMITS))
-    assert [outcome for _, outcome in run_guarded(eval, ["6 * 7"], workers=1, **LIMITS)] == [42]
 
 
 @pytest.mark.fault(21)
