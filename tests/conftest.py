@@ -41,6 +41,7 @@ CHEAP = {
     "_each_import_once",
     "_each_yaml_once",
     "_one_thread",
+    "_quick_children",
     "_quick_starts",
     "films",
     "plain_store",
@@ -162,6 +163,14 @@ def _each_import_once() -> Iterator[None]:
             "imported",
             lambda path, root=REPOSITORY: imported(path, root) if root != REPOSITORY or path.is_absolute() else list(kept(path)),
         )
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _quick_children() -> Iterator[None]:
+    from tests.quick_children import quick_children
+
+    with quick_children():
         yield
 
 

@@ -75,7 +75,8 @@ class Copy(Project):
         (self.root / "data/raw/tiny").rename(self.root / "data/raw/demo")
         lock = self.root / "dvc.lock"
         lock.write_text(lock.read_text(encoding="utf-8").replace("tiny", "demo"), encoding="utf-8")
-        for part in ("conftest.py", "wording.py", "object_store.py", "quick_starts.py", "end_to_end", "methods", "encoders"):
+        shared = ["conftest.py", "wording.py", "object_store.py", "quick_starts.py", "quick_children.py"]
+        for part in (*shared, "end_to_end", "methods", "encoders"):
             source, target = self.repository / "tests" / part, self.root / "tests" / part
             target.parent.mkdir(exist_ok=True)
             (shutil.copytree if source.is_dir() else shutil.copy2)(source, target)

@@ -13,11 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.children import Nursery
 from pipeline.errors import PipelineError
 from pipeline.media.guard import Crashed, Failed, TimedOut, run_guarded
 
 LIMITS = {"timeout_seconds": 20.0, "memory_mb": 512}
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _as_users_start(monkeypatch):
+    """Without what makes children quick in other tests."""
+    monkeypatch.setattr("pipeline.media.guard.Nursery", Nursery)
 
 
 def test_every_job_has_one_outcome():
