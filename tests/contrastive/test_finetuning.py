@@ -5,11 +5,9 @@ from __future__ import annotations
 import json
 import math
 import os
-import pickle
 import re
 import signal
 from dataclasses import replace
-from multiprocessing.reduction import ForkingPickler
 
 import numpy as np
 import pandas as pd
@@ -304,7 +302,6 @@ def test_weights_made_infinite_by_a_step_are_not_published(world, tmp_path, monk
 
 
 LAST = (None, 1)  # trained blocks: all; one, behind frozen maps
-work = finetuning._work
 
 
 def work_of_each(fabric, job, directory):
@@ -312,28 +309,15 @@ def work_of_each(fabric, job, directory):
     for last in LAST:
         (directory / str(last)).mkdir(exist_ok=True)
         settings = job.settings.model_copy(update={"train_last": last})
-        answer = work(fabric, replace(job, settings=settings), directory / str(last))
+        answer = finetuning._work(fabric, replace(job, settings=settings), directory / str(last))
     return answer
-
-
-class Forking(finetuning.Fabric):
-    """Forks the processes that it should spawn, which would import for seven seconds each, and gives them only what they could be sent."""
-
-    def __init__(self, **options):
-        assert options["strategy"] == "ddp_spawn"
-        super().__init__(**options | {"strategy": "ddp_fork"})
-
-    def launch(self, function):
-        ForkingPickler.dumps(self)
-        return super().launch(pickle.loads(ForkingPickler.dumps(function)))
 
 
 @pytest.mark.fault(35)
 def test_two_processes_train_the_same_weights_as_one(world, tmp_path, monkeypatch):
     for last in LAST:
         world.run(tmp_path / f"one/{last}", epochs=1, train_last=last)
-    monkeypatch.setattr(finetuning, "_work", work_of_each)
-    monkeypatch.setattr(finetuning, "Fabric", Forking)
+    monkeypatch.setattr(finetuning, "_work", work_of_each)  # in this process; those that it starts have their own
     (tmp_path / "two").mkdir()
     world.finetuning(epochs=1, devices=2).run(tmp_path / "two")
     for last in LAST:
