@@ -1,4 +1,4 @@
-"""Print what a clip takes, for every suite: the table of docs/scale.md.
+"""Print what a clip takes, for every suite, and what whole data sets take: the tables of docs/scale.md.
 
 python -m benchmarks.sizes
 
@@ -30,6 +30,18 @@ from pipeline.yaml_files import read_yaml
 
 SUITES = Path(__file__).resolve().parents[1] / "suites"
 PICTURE, RATE, MADE_RATE = (256, 340), 44_100, 16_000  # height and width; Hz
+SETS = {  # clips, and the pieces of ten seconds in them
+    "AVE": (4097, 4097),
+    "LLP": (11_849, 11_849),
+    "UnAV-100": (10_790, 45_300),
+    "VGGSound": (200_000, 200_000),
+    "AudioSet": (2_000_000, 2_000_000),
+}
+RATES = {  # clips a second, as benchmarks/RESULTS.md has them
+    "two cores, Lite0, 2 frames/s": 5.4,
+    "two cores, ResNet-50, 2 frames/s": 1.5,
+    "one H200 and 16 cores, ResNet-50, 16 frames/s, bfloat16": 28.2,
+}
 
 
 @dataclass(frozen=True)
@@ -102,5 +114,38 @@ def table(every: Iterable[Size]) -> str:
     return "\n".join(["| suite | frames | sound | features |", "|---|---|---|---|", *lines])
 
 
+def rounded(value: float) -> str:
+    """Two digits, or all of a number above 100."""
+    return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"
+
+
+def bytes_in_words(count: float) -> str:
+    return f"{rounded(count / 1e12)} TB" if count >= 1e12 else f"{rounded(count / 1e9)} GB"
+
+
+def time_in_words(seconds: float) -> str:
+    units = (("days", 86_400, 3 * 86_400), ("h", 3600, 5400), ("min", 60, 0))
+    return next(f"{rounded(seconds / length)} {unit}" for unit, length, least in units if seconds >= least)
+
+
+def plans(every: Iterable[Size]) -> tuple[str, str]:
+    """What data sets take on disk, with files of 1 MB for ten seconds, and how long decoding and encoding takes: two tables."""
+    of_suite = {size.suite: size for size in every}
+    clip, vectors = of_suite["ave-encoders"], of_suite["clips"].features["lite0_mean_logmel"]
+    each = (1e6, clip.frames, clip.sound, clip.features["resnet50_cnn14"], vectors)
+    head = ["", "clips", "10 s pieces", "files at 1 MB", "frames, 16 a second", "sound", "ResNet-50 and Cnn14 maps", "Lite0 vectors"]
+    room = [
+        [name, f"{clips:,}", f"{pieces:,}", *(bytes_in_words(pieces * count) for count in each)] for name, (clips, pieces) in SETS.items()
+    ]
+    heads = ["", *(f"{machine}: {rate:g} clips/s" for machine, rate in RATES.items())]
+    time = [[name, *(time_in_words(pieces / rate) for rate in RATES.values())] for name, (_, pieces) in SETS.items()]
+    disk, hours = (
+        "\n".join(["| " + " | ".join(line) + " |" for line in (of[0], ["---"] * len(of[0]), *of[1:])])
+        for of in ([head, *room], [heads, *time])
+    )
+    return disk, hours
+
+
 if __name__ == "__main__":
-    print(table(sizes()))
+    found = list(sizes())
+    print(table(found), *plans(found), sep="\n\n")

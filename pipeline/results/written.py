@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 from filelock import FileLock
@@ -24,8 +25,12 @@ from pipeline.text import read_text
 
 REPORT = Path("data/results/report")
 FIGURES = {"demo": ("runs", "timeline", "attention")}  # pictures of a suite's report that docs/ shows, as docs/SUITE-NAME.png
-BENCHMARKS = "benchmarks/RESULTS.md"
-NUMBER = re.compile(r"\d+\.\d+ ± \d+\.\d+|(?:[+-]\d+\.\d+ )?\[[+-]\d+\.\d+, [+-]\d+\.\d+\]")
+BENCHMARKS, PAPERS = "benchmarks/RESULTS.md", "pipeline/report/published.yaml"
+QUOTING = ("README.md", "docs/results.md", "docs/status.md", "docs/labels.md")  # quote pages; the other files of docs/ only BENCHMARKS
+REFERENCES = ("docs/settings.md", "docs/faults.md")  # written by commands, of settings and tests
+SCORE = re.compile(r"\d+\.\d+ ± \d+\.\d+|(?:[+-]\d+\.\d+ )?\[[+-]\d+\.\d+, [+-]\d+\.\d+\]")
+NUMBER = re.compile(r"(?<![\d.,\w-])\d[\d,]*\.\d+(?!\.?\d)")
+NO_PROSE = re.compile(r"```.*?```|<!-- (\w+) -->.*?<!-- /\1 -->|`[^`]*`|\]\([^)]*\)", re.DOTALL)  # code, what commands wrote, links
 ADVICE = "`python -m pipeline results --mark` puts it right"
 
 
@@ -101,9 +106,27 @@ def check(root: Path = ROOT) -> Found:
 
 
 def strays(root: Path, pages: Mapping[str, str]) -> Iterator[str]:
-    """Sentences on means with ± and intervals in README.md and docs/ that no page and no benchmark has."""
-    known = "\n".join((*pages.values(), read_text(root / BENCHMARKS))).replace("*", "")
+    """Sentences on numbers in README.md and docs/ that stand neither on a page nor among the benchmarks.
+
+    Means with their ±, and intervals, are looked for as they are; other numbers with a decimal point only in prose, and may be rounded.
+    """
+    measured, papers = read_text(root / BENCHMARKS), read_text(root / PAPERS) if (root / PAPERS).is_file() else ""
     for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
-        for number in dict.fromkeys(NUMBER.findall(read_text(path).replace("*", ""))):
-            if number not in known:
-                yield f"{path.relative_to(root)}: {number} stands neither on a page of docs/results nor in {BENCHMARKS}"
+        name, text = path.relative_to(root).as_posix(), read_text(path).replace("*", "")
+        if name in REFERENCES:
+            continue
+        whole = "\n".join((*pages.values(), measured)).replace("*", "")
+        known = rounded(NUMBER.findall("\n".join((measured, papers, *(pages.values() if name in QUOTING else ())))))
+        found = [number for number in SCORE.findall(text) if number not in whole]
+        found += [number for number in NUMBER.findall(NO_PROSE.sub(" ", SCORE.sub(" ", text))) if number.replace(",", "") not in known]
+        for number in dict.fromkeys(found):
+            yield f"{name}: {number} stands neither on a page of docs/results nor in {BENCHMARKS}"
+
+
+def rounded(numbers: Iterable[str]) -> set[str]:
+    """Numbers without commas as they are and as they round to fewer digits, down to one behind the point."""
+    known = set()
+    for number in {number.replace(",", "") for number in numbers}:
+        digits = len(number.partition(".")[2])
+        known |= {number, *(str(round(Decimal(number), kept)) for kept in range(1, digits))}
+    return known

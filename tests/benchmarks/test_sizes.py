@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from benchmarks.scale import exponent
-from benchmarks.sizes import sizes, table
+from benchmarks.sizes import plans, sizes, table
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
 
@@ -15,8 +15,12 @@ def test_the_page_has_the_sizes_of_todays_suites():
     assert found["ave-encoders"].features["resnet50_cnn14"] == 10 * (7 * 7 * 2048 + 2048) * 2
     assert found["ave-supervised"].frames == 0
     assert found["llp"].features["r152_r2p1d_vggish"] == 10 * (8 * 2048 + 512 + 128) * 4
-    (shown,) = re.findall(r"<!-- sizes -->\n(.*?)\n<!-- /sizes -->", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    assert shown == table(found.values()), "run `python -m benchmarks.sizes`, and put its table into docs/scale.md"
+    disk, hours = plans(found.values())
+    assert "| LLP | 11,849 | 11,849 | 12 GB | 495 GB |" in disk  # 11,849 x 1 MB, x 41.78 MB
+    assert "| UnAV-100 | 2.3 h |" in hours  # 45,300 / 5.4 / 3600
+    for mark, tables in zip(("sizes", "disk", "hours"), (table(found.values()), disk, hours), strict=True):
+        (shown,) = re.findall(rf"<!-- {mark} -->\n(.*?)\n<!-- /{mark} -->", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+        assert shown == tables, "run `python -m benchmarks.sizes`, and put its tables into docs/scale.md"
 
 
 def test_the_exponent_is_that_of_the_clips_and_not_of_the_start():

@@ -29,6 +29,7 @@ MACHINES = {"training": {"0": [{"processor": "Abacus", "threads": 1}], "1": [{"p
 WORDS = {
     "README.md": "# Readme\n\n<!-- demo -->\n<!-- /demo -->\n",
     "docs/results.md": "# Results\n\n<!-- pages -->\n<!-- /pages -->\n\n<!-- short -->\n<!-- /short -->\n",
+    "docs/speed.md": "# Speed\n\nIt took 1.5 s.\n",
     "docs/labels.md": "<!-- labels -->\n<!-- /labels -->\n",
     "docs/status.md": "<!-- matrix -->\n| method | demo world | realmix |\n|---|---|---|\n| `avel` | – | – |\n<!-- /matrix -->\n",
     "benchmarks/RESULTS.md": "It took 1.50 ± 0.25 s.\n",

@@ -72,6 +72,8 @@ def test_what_hands_have_changed_is_named(both, page):
         (project / "docs/results.md", "Small world", "Great world", ("docs/results.md (pages)", "--mark")),
         (project / "docs/results.md", "# Results", "# 12.34 ± 5.67", ("docs/results.md", "12.34 ± 5.67")),
         (project / "README.md", "# Readme", "# By +3.71 [+0.58, +7.17]", ("README.md", "+3.71 [+0.58, +7.17]")),
+        (project / "README.md", "# Readme", "# It takes 2.71 s", ("README.md", "2.71 stands neither")),
+        (project / "docs/speed.md", "# Speed", "# 80.00 is on a page only, 1.5 measured", ("docs/speed.md", "80.00 stands neither")),
     ):
         text = path.read_text(encoding="utf-8")
         assert was in text
@@ -79,7 +81,7 @@ def test_what_hands_have_changed_is_named(both, page):
         assert any(says(problem, *words) for problem in check(project).problems), words
         path.write_text(text, encoding="utf-8")
     with open(project / "README.md", "a", encoding="utf-8") as stream:
-        stream.write("80.00 ± 7.07 on a page, 1.50 ± 0.25 in a benchmark.\n")
+        stream.write("80.00 ± 7.07 on a page, 1.50 ± 0.25 in a benchmark, 1.5 of it, 80.0; `2.71` and version 2.7.1 are no results.\n")
     assert check(project).problems == []
 
 
