@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from tiny_project import copy_tree
 
 from pipeline.cache import Cache
 from tests.wording import says
@@ -19,7 +20,7 @@ KINDS = {"decoded": 14, "features": 14 * 3}  # clips; of the two sets, which sha
 def cache(tiny, tmp_path, monkeypatch):
     """The tiny project's params and index, a copy of its cache, and an entry of each kind that nothing needs, a month old."""
     project = tiny[0]
-    shutil.copytree(project.cache, tmp_path / "cache")
+    copy_tree(project.cache, tmp_path / "cache")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/index").symlink_to(project.root / "data/index")
     (tmp_path / "data/raw").symlink_to(project.root / "data/raw")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gc
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from all_stages import NAMES, STAGES, bytes_below, run_stage
+from tiny_project import copy_tree
 
 from pipeline.__main__ import main as command
 from stages import report, synthesize
@@ -19,7 +19,7 @@ from tests.wording import says
 def world(small_disk, staged):
     """A disk of 48 MiB with a project whose every stage has run; nothing else is written anywhere."""
     disk = small_disk(48)
-    shutil.copytree(staged, disk.root, dirs_exist_ok=True)
+    copy_tree(staged, disk.root)
     gc.collect()
     gc.freeze()  # what each test's own collection need not look through
     yield disk

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from all_stages import NAMES, PARAMS, STAGES, bytes_below, run_stage, write_params, write_published
+from tiny_project import copy_tree
 
 from pipeline.__main__ import main as command
 
@@ -23,7 +23,7 @@ def world_of(seed: int) -> dict:
 def linked(tmp_path_factory, staged):
     """(project, vault): every out of every stage is a read-only hard link to a file of the vault, as `cache.type: hardlink` makes them."""
     project, vault = tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("vault")
-    shutil.copytree(staged, project, dirs_exist_ok=True)
+    copy_tree(staged, project)
     for _, _, outs in STAGES:
         for path in sorted((project / outs).rglob("*")):
             if path.is_file():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -15,7 +14,7 @@ import av
 import numpy as np
 import pytest
 from ruamel.yaml import YAML
-from tiny_project import FEATURES, NARROW, TINY
+from tiny_project import FEATURES, NARROW, TINY, copy_tree
 
 from pipeline.__main__ import main
 from pipeline.predict import outputs
@@ -112,8 +111,8 @@ def write_params(params: dict) -> None:
 def world(tmp_path_factory: pytest.TempPathFactory, tiny_root: Path) -> Path:
     """The root of the project; `later` is in params.yaml and was never trained."""
     root = tmp_path_factory.mktemp("predict")
-    shutil.copytree(tiny_root / "project/data/raw", root / "data/raw")
-    shutil.copytree(tiny_root / "cache", root / "cache")
+    copy_tree(tiny_root / "project/data/raw", root / "data/raw")
+    copy_tree(tiny_root / "cache", root / "cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(root)
         patch.setenv("AVEL_CACHE", str(root / "cache"))

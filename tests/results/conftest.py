@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tiny_project import FEATURES, TINY, YAML_12
+from tiny_project import FEATURES, TINY, YAML_12, copy_tree
 
 from pipeline import closure
 from pipeline.results.lock import page_of
@@ -81,6 +81,7 @@ def made(tmp_path_factory, repository, _copies_import_alike) -> Path:
     git(project, "init", "-q")
     git(project, "add", "-A")
     git(project, "commit", "-q", "-m", "start")
+    git(project, "gc", "-q")
     git(root, "clone", "-q", str(project), str(clone))
     (clone / "data" / "results").mkdir(parents=True)
     world = World(clone / "data" / "results")
@@ -99,7 +100,8 @@ def made(tmp_path_factory, repository, _copies_import_alike) -> Path:
 @pytest.fixture
 def both(made, tmp_path) -> tuple[Path, Path]:
     """(the project, a copy to change; its finished clone, only to read)."""
-    shutil.copytree(made / "project", tmp_path / "project", ignore=shutil.ignore_patterns(".git"))
+    copy_tree(made / "project", tmp_path / "project")
+    shutil.rmtree(tmp_path / "project/.git")
     return tmp_path / "project", made / "clones" / SUITE
 
 
