@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +23,7 @@ from pipeline.features.importing import Import
 from pipeline.features.room import spec_without_weights, store_room
 from pipeline.features.settings import FeatureSet
 from pipeline.labels.teachers import file_problems
+from pipeline.machine import this_machine
 from pipeline.media.clip import GOOD
 from pipeline.media.decoding import make_jobs
 from pipeline.media.room import decoding_room
@@ -99,6 +101,18 @@ def unusable_devices(params: Params) -> Iterator[tuple[str, str]]:
     for name, entry in params.finetune.items():
         if entry.device != "cpu" and torch.cuda.is_available() and entry.devices > torch.cuda.device_count():
             yield f"finetune.{name}.devices", f"{entry.devices} are asked for, torch finds {torch.cuda.device_count()} GPUs here"
+
+
+def emulated_precisions(params: Params) -> Iterator[tuple[str, str]]:
+    """Yield (setting, value) for every precision on the CPU for which this x86-64 processor has no instructions."""
+    if platform.machine() not in {"x86_64", "AMD64"} or {"avx512_bf16", "amx_bf16"} & set(this_machine()["extensions"]):
+        return
+    named: dict[str, tuple[str, str]] = {"train": (params.train.device, params.train.precision)} if params.runs else {}
+    for block, entries in (("features", params.features), ("finetune", params.finetune)):
+        named |= {f"{block}.{name}": (entry.device, entry.precision) for name, entry in entries.items()}
+    for place, (device, precision) in named.items():
+        if precision in {"bfloat16", "bf16-mixed"} and (device == "cpu" or not torch.cuda.is_available()):
+            yield f"{place}.precision", precision
 
 
 def _reasons(about: str, check: Callable[[], object]) -> Iterator[tuple[str, str]]:

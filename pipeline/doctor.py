@@ -20,7 +20,7 @@ import av
 import torch
 
 from pipeline import config
-from pipeline.before_work import programs_in, refusals, unusable_devices, will_write
+from pipeline.before_work import emulated_precisions, programs_in, refusals, unusable_devices, will_write
 from pipeline.cache import Cache, CacheError
 from pipeline.cache.contents import held
 from pipeline.contrastive.settings import FinetuneSettings
@@ -46,6 +46,7 @@ PACKAGES = ("timm", "lightning-fabric", "av", "decord", "soundfile", "numpy", "p
 CLIPS = Path("data/clips")
 LITTLE_SPACE = 5 * 2**30  # bytes; a few hundred decoded clips
 DVC_SECONDS = 120
+SLOW = "set it to float32 (train, finetune: 32-true), or to tf32, which is float32 on a CPU"
 # DVC's messages about files that it writes in place. If killed while writing it leaves them cut short, and then cannot start again.
 TORN = {
     ".dvc/tmp/rwlock": r"RWLock-file '\.dvc/tmp/rwlock'. JSON structure is corrupted",
@@ -170,6 +171,10 @@ def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
     refused = [] if problems or not params.dataset.annotations.exists() else list(refusals(params))
     for about, reason in (*unusable_devices(params), *refused):
         yield Finding(about, "would stop `dvc repro`", reason)
+    for about, precision in emulated_precisions(params):
+        yield Finding(
+            about, f"{precision}: this processor has no instructions for it and takes 8 times and more as long as in float32", SLOW
+        )
     if not problems and not refused:
         yield Finding("data", "everything that params.yaml names is here or is made by a stage")
 

@@ -10,7 +10,7 @@ import torch
 from ruamel.yaml import YAML
 
 from pipeline import __main__ as program
-from pipeline import config, doctor
+from pipeline import before_work, config, doctor
 from pipeline.before_work import will_write
 from pipeline.cache import Cache
 from pipeline.doctor import Finding, as_text
@@ -70,6 +70,19 @@ def test_names_that_fail_hours_later_are_told(project, repository):
     params, finding = doctor.load_params(project / "params.yaml")
     assert params is None
     assert says(finding.advice, "runs.cace_0.4: ", "'cace_0.4'")
+
+
+@pytest.mark.parametrize(("extensions", "told"), [(["avx2"], True), (["avx512_bf16", "avx512f"], False), (["amx_bf16"], False)])
+def test_a_precision_that_the_processor_must_emulate_is_told(project, repository, monkeypatch, extensions, told):
+    monkeypatch.setattr(before_work, "this_machine", lambda: {"extensions": extensions})
+    monkeypatch.setattr(before_work.platform, "machine", lambda: "x86_64")
+    text = (repository / "suites" / "demo.yaml").read_text(encoding="utf-8")
+    text = text.replace("    device: auto\n", "    device: cpu\n    precision: bfloat16\n", 1)
+    (project / "params.yaml").write_text(text, encoding="utf-8")
+    found = by_name(doctor.data(doctor.load_params(project / "params.yaml")[0], project))
+    assert ("features.lite0_logmel.precision" in found) == told
+    assert not told or says(found["features.lite0_logmel.precision"].advice, "float32")
+    assert "train.precision" not in found
 
 
 def test_weights_that_a_feature_set_needs_are_a_problem_and_others_are_not(project, repository):
