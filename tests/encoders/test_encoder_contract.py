@@ -14,6 +14,8 @@ import torch
 from pipeline.encoders import ENCODERS, AudioEncoder, VisualEncoder, create
 from pipeline.errors import PipelineError
 
+pytestmark = pytest.mark.xdist_group("encoder-contract")  # one worker builds each encoder once
+
 # Random weights where real ones cannot be had everywhere; small images to keep it quick.
 FOLDERS = Path(__file__).with_name("data")
 SETTINGS: dict[str, dict] = {
