@@ -26,6 +26,8 @@ from pipeline.features.importing.settings import ImportSet
 from pipeline.features.settings import FeatureSet
 from pipeline.media.settings import MediaSettings
 from pipeline.media.video import scaled_size
+from pipeline.report.formats import markdown
+from pipeline.report.tables import Table
 from pipeline.yaml_files import read_yaml
 
 SUITES = Path(__file__).resolve().parents[1] / "suites"
@@ -110,22 +112,21 @@ def table(every: Iterable[Size]) -> str:
     for size in every:
         features = ", ".join(f"{in_words(count)} (`{name}`)" for name, count in size.features.items())
         alike.setdefault((in_words(size.frames), in_words(size.sound), features), []).append(size.suite)
-    lines = [f"| {', '.join(suites)} | {' | '.join(cells)} |" for cells, suites in alike.items()]
-    return "\n".join(["| suite | frames | sound | features |", "|---|---|---|---|", *lines])
+    return markdown(Table(["suite", "frames", "sound", "features"], [[", ".join(suites), *cells] for cells, suites in alike.items()]))
 
 
-def rounded(value: float) -> str:
-    """Two digits, or all of a number above 100."""
+def two_digits(value: float) -> str:
+    """Whole from 10 on, with one digit behind the point from 1 on, with two below."""
     return f"{value:.0f}" if value >= 9.95 else f"{value:.1f}" if value >= 0.995 else f"{value:.2f}"
 
 
 def bytes_in_words(count: float) -> str:
-    return f"{rounded(count / 1e12)} TB" if count >= 1e12 else f"{rounded(count / 1e9)} GB"
+    return f"{two_digits(count / 1e12)} TB" if count >= 1e12 else f"{two_digits(count / 1e9)} GB"
 
 
 def time_in_words(seconds: float) -> str:
     units = (("days", 86_400, 3 * 86_400), ("h", 3600, 5400), ("min", 60, 0))
-    return next(f"{rounded(seconds / length)} {unit}" for unit, length, least in units if seconds >= least)
+    return next(f"{two_digits(seconds / length)} {unit}" for unit, length, least in units if seconds >= least)
 
 
 def plans(every: Iterable[Size]) -> tuple[str, str]:
@@ -133,19 +134,14 @@ def plans(every: Iterable[Size]) -> tuple[str, str]:
     of_suite = {size.suite: size for size in every}
     clip, vectors = of_suite["ave-encoders"], of_suite["clips"].features["lite0_mean_logmel"]
     each = (1e6, clip.frames, clip.sound, clip.features["resnet50_cnn14"], vectors)
-    head = ["", "clips", "10 s pieces", "files at 1 MB", "frames, 16 a second", "sound", "ResNet-50 and Cnn14 maps", "Lite0 vectors"]
+    heads = ["", "clips", "10 s pieces", "files at 1 MB", "frames, 16 a second", "sound", "ResNet-50 and Cnn14 maps", "Lite0 vectors"]
     room = [
         [name, f"{clips:,}", f"{pieces:,}", *(bytes_in_words(pieces * count) for count in each)] for name, (clips, pieces) in SETS.items()
     ]
-    heads = ["", *(f"{machine}: {rate:g} clips/s" for machine, rate in RATES.items())]
     time = [[name, *(time_in_words(pieces / rate) for rate in RATES.values())] for name, (_, pieces) in SETS.items()]
-    disk, hours = (
-        "\n".join(["| " + " | ".join(line) + " |" for line in (of[0], ["---"] * len(of[0]), *of[1:])])
-        for of in ([head, *room], [heads, *time])
-    )
-    return disk, hours
+    return markdown(Table(heads, room)), markdown(Table(["", *(f"{machine}: {rate:g} clips/s" for machine, rate in RATES.items())], time))
 
 
 if __name__ == "__main__":
     found = list(sizes())
-    print(table(found), *plans(found), sep="\n\n")
+    print(table(found), *plans(found), sep="\n")

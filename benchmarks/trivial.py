@@ -22,6 +22,8 @@ from pipeline.datasets.base import NO_CLIPS, Index
 from pipeline.datasets.segments import occupied
 from pipeline.metrics.detection import Spans, match, mean_precisions
 from pipeline.metrics.segment_runs import spans_of_runs
+from pipeline.report.formats import markdown
+from pipeline.report.tables import Table
 from pipeline.tasks import TASKS, dave
 from pipeline.tasks.base import Task
 
@@ -124,10 +126,8 @@ def main() -> None:
         if not (annotations / name).is_dir():
             print(f"{title}: no {annotations / name}\n")
             continue
-        print(f"{title}:\n\n| answer | {' | '.join(columns)} |\n|---{'|---' * len(columns)}|")
-        for words, values in lines(annotations / name):
-            print(f"| {words} | {' | '.join(f'{value:.1f}' for value in values)} |")
-        print()
+        found = [[words, *(f"{value:.1f}" for value in values)] for words, values in lines(annotations / name)]
+        print(f"{title}:\n\n{markdown(Table(['answer', *columns], found))}")
 
 
 if __name__ == "__main__":

@@ -172,7 +172,9 @@ def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
     for about, reason in (*unusable_devices(params), *refused):
         yield Finding(about, "would stop `dvc repro`", reason)
     for about, precision in emulated_precisions(params):
-        yield Finding(about, f"{precision}: emulated by a processor without AVX-512, where it took 8 to 21 times as long as float32", SLOW)
+        yield Finding(
+            about, f"{precision}: emulated by a processor without AVX-512, where encoders took 8 to 21 times as long as in float32", SLOW
+        )
     if not problems and not refused:
         yield Finding("data", "everything that params.yaml names is here or is made by a stage")
 

@@ -108,19 +108,22 @@ def check(root: Path = ROOT) -> Found:
 def strays(root: Path, pages: Mapping[str, str]) -> Iterator[str]:
     """Sentences on numbers in README.md and docs/ that stand neither on a page nor among the benchmarks.
 
-    Means with their ±, and intervals, are looked for as they are; other numbers with a decimal point only in prose, and may be rounded.
+    Means with their ±, and intervals, are looked for as they are; other numbers with a decimal point only in prose, where they may be
+    rounded. Of a page such a number comes only in the files of :data:`QUOTING`.
     """
-    measured, papers = read_text(root / BENCHMARKS), read_text(root / PAPERS) if (root / PAPERS).is_file() else ""
+    measured, on_pages = read_text(root / BENCHMARKS).replace("*", ""), "\n".join(pages.values()).replace("*", "")
+    benchmarks = rounded(NUMBER.findall(measured)) | rounded(NUMBER.findall(read_text(root / PAPERS)))
+    either = benchmarks | rounded(NUMBER.findall(on_pages))
     for path in (root / "README.md", *sorted((root / "docs").glob("*.md"))):
         name, text = path.relative_to(root).as_posix(), read_text(path).replace("*", "")
         if name in REFERENCES:
             continue
-        whole = "\n".join((*pages.values(), measured)).replace("*", "")
-        known = rounded(NUMBER.findall("\n".join((measured, papers, *(pages.values() if name in QUOTING else ())))))
-        found = [number for number in SCORE.findall(text) if number not in whole]
-        found += [number for number in NUMBER.findall(NO_PROSE.sub(" ", SCORE.sub(" ", text))) if number.replace(",", "") not in known]
+        known, places = (either, f"on a page of docs/results nor in {BENCHMARKS}") if name in QUOTING else (benchmarks, f"in {BENCHMARKS}")
+        prose = NUMBER.findall(NO_PROSE.sub(" ", SCORE.sub(" ", text)))
+        found = [number for number in SCORE.findall(text) if number not in measured and number not in on_pages]
+        found += [number for number in prose if number.replace(",", "") not in known]
         for number in dict.fromkeys(found):
-            yield f"{name}: {number} stands neither on a page of docs/results nor in {BENCHMARKS}"
+            yield f"{name}: {number} {'stands neither' if name in QUOTING else 'does not stand'} {places}"
 
 
 def rounded(numbers: Iterable[str]) -> set[str]:

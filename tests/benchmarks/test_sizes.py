@@ -19,7 +19,7 @@ def test_the_page_has_the_sizes_of_todays_suites():
     assert "| LLP | 11,849 | 11,849 | 12 GB | 495 GB |" in disk  # 11,849 x 1 MB, x 41.78 MB
     assert "| UnAV-100 | 2.3 h |" in hours  # 45,300 / 5.4 / 3600
     for mark, tables in zip(("sizes", "disk", "hours"), (table(found.values()), disk, hours), strict=True):
-        (shown,) = re.findall(rf"<!-- {mark} -->\n(.*?)\n<!-- /{mark} -->", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+        (shown,) = re.findall(rf"<!-- {mark} -->\n(.*?)<!-- /{mark} -->", PAGE.read_text(encoding="utf-8"), re.DOTALL)
         assert shown == tables, "run `python -m benchmarks.sizes`, and put its tables into docs/scale.md"
 
 
