@@ -173,7 +173,7 @@ def data(params: config.Params | None, root: Path) -> Iterator[Finding]:
         yield Finding(about, "would stop `dvc repro`", reason)
     for about, precision in emulated_precisions(params):
         yield Finding(
-            about, f"{precision}: emulated by a processor without AVX-512, where encoders took 8 to 21 times as long as in float32", SLOW
+            about, f"{precision}: emulated by a processor without AVX-512, where encoders took 7 to 24 times as long as in float32", SLOW
         )
     if not problems and not refused:
         yield Finding("data", "everything that params.yaml names is here or is made by a stage")
